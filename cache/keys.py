@@ -1,0 +1,35 @@
+"""Keys: the SHA-256 of an input's bytes. A renamed picture keeps its key, an edited one does not."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+KEY_BYTES = 32
+
+
+def bytes_key(data: bytes) -> bytes:
+    """SHA-256 of the bytes themselves."""
+    return hashlib.sha256(data).digest()
+
+
+def text_key(text: str) -> bytes:
+    """SHA-256 of the text in UTF-8."""
+    return bytes_key(text.encode("utf-8"))
+
+
+def file_key(path: Path) -> bytes:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def key_array(keys: Iterable[bytes]) -> np.ndarray:
+    """Stack 32-byte keys into an array (N, 32) uint8."""
+    return np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY_BYTES)
+
+
+def sortable(keys: np.ndarray) -> np.ndarray:
+    """View keys (N, 32) uint8 as (N,) byte strings, which numpy can sort and search."""
+    return np.ascontiguousarray(keys).view(f"S{KEY_BYTES}").reshape(-1)

@@ -1,0 +1,120 @@
+"""One shard: an HDF5 file of keys (N, 32), features (N, ...) and a checksum, written once and never opened for writing again."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cache.atomic import publish
+from cache.errors import TierError
+from cache.keys import KEY_BYTES
+
+SUFFIX = ".h5"
+
+
+class ShardError(TierError):
+    """A shard is damaged or is not a shard."""
+
+
+def checksum(keys: np.ndarray, features: np.ndarray) -> str:
+    """SHA-256 over shape, dtype, keys and features, in hexadecimal."""
+    digest = hashlib.sha256(f"{features.shape} {features.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(keys).data)
+    digest.update(np.ascontiguousarray(features).data)
+    return digest.hexdigest()
+
+
+def write_shard(folder: Path, signature_digest: str, keys: np.ndarray, features: np.ndarray) -> Path:
+    """Publish one shard, named by its checksum, so that writing the same rows twice is writing one file.
+
+    Args:
+        folder: The store's folder.
+        signature_digest: Digest of the store's signature, repeated in the shard.
+        keys: (N, 32) uint8.
+        features: (N, D) or (N, V, D).
+
+    Raises:
+        ShardError: A feature is not finite; a store never holds NaN.
+    """
+    if not np.isfinite(features).all():
+        bad = int((~np.isfinite(features.reshape(len(features), -1)).all(axis=1)).sum())
+        raise ShardError(
+            f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: "
+            "check the weights, or use --precision fp32"
+        )
+    digest = checksum(keys, features)
+
+    def write(path: Path) -> None:
+        with h5py.File(path, "w", libver="latest") as file:
+            file.attrs["signature"] = signature_digest
+            file.attrs["checksum"] = digest
+            file["keys"] = keys
+            file["features"] = features
+
+    path = folder / f"{digest[:16]}{SUFFIX}"
+    publish(path, write)
+    return path
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A published shard. Holds no open file: HDF5 handles do not survive a fork."""
+
+    path: Path
+    signature: str
+    keys: np.ndarray
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    checksum: str
+
+    @classmethod
+    def open(cls, path: Path) -> "Shard":
+        """Read everything but the features.
+
+        Raises:
+            ShardError: The file is not HDF5, or lacks a dataset or an attribute, or its shapes do not fit each other.
+        """
+        try:
+            with h5py.File(path, "r") as file:
+                keys, features = _dataset(file, "keys"), _dataset(file, "features")
+                if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
+                    raise ValueError(f"keys are {keys.dtype} {keys.shape}, expected uint8 (N, {KEY_BYTES})")
+                if features.ndim < 2 or len(features) != len(keys) or features.dtype.kind != "f":
+                    raise ValueError(f"features are {features.dtype} {features.shape} for {len(keys)} keys")
+                attributes = {name: str(file.attrs[name]) for name in ("signature", "checksum")}
+                return cls(path=path, keys=keys[()], shape=features.shape[1:], dtype=features.dtype, **attributes)
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise _damaged(path, str(error)) from error
+
+    def read(self) -> np.ndarray:
+        """All features of the shard, (N, ...), checked against the checksum.
+
+        Raises:
+            ShardError: The content is not what was written.
+        """
+        try:
+            with h5py.File(self.path, "r") as file:
+                features = _dataset(file, "features")[()]
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise _damaged(self.path, str(error)) from error
+        if checksum(self.keys, features) != self.checksum:
+            raise _damaged(self.path, "its content does not match its checksum")
+        return features
+
+
+def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    # A link can lead out of the file and external storage can read any file: only plain local datasets are taken.
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"no dataset {name!r}")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise ValueError(f"{name!r} is not a plain dataset")
+    if dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize:
+        raise ValueError(f"{name!r} declares {dataset.shape} but does not hold that many bytes")
+    return dataset
+
+
+def _damaged(path: Path, why: str) -> ShardError:
+    return ShardError(f"{path}: damaged shard ({why}).\nMove the file away and run `tier extract` again: it refills the gap.")

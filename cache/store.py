@@ -1,0 +1,224 @@
+"""The feature store: a folder of shards that belong to one signature, read and written by key."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from cache.atomic import TEMPORARY_PREFIX, publish_text
+from cache.errors import TierError
+from cache.keys import KEY_BYTES, sortable
+from cache.shard import SUFFIX, Shard, write_shard
+from cache.signature import Signature, SignatureError
+
+SIGNATURE_FILE = "signature.json"
+SHARD_ROWS = 4096
+
+
+class StoreError(TierError):
+    """A store is missing, ambiguous, incomplete or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """Every published key, sorted, with the shard and the row that hold it."""
+
+    keys: np.ndarray
+    shard: np.ndarray
+    row: np.ndarray
+
+    @classmethod
+    def of(cls, shards: Sequence[Shard]) -> "Index":
+        counts = [len(shard.keys) for shard in shards]
+        keys = np.concatenate([shard.keys for shard in shards]) if shards else np.empty((0, KEY_BYTES), np.uint8)
+        flat = sortable(keys)
+        order = np.argsort(flat, kind="stable")
+        shard = np.repeat(np.arange(len(shards)), counts)
+        row = np.concatenate([np.arange(count) for count in counts]) if shards else np.empty(0, int)
+        return cls(flat[order], shard[order], row[order])
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """Position (M,) of each key (M, 32) in this index, -1 where it is not here."""
+        wanted = sortable(keys)
+        if not len(self.keys):
+            return np.full(len(wanted), -1)
+        position = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        return np.where(self.keys[position] == wanted, position, -1)
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """The published shards of one signature, as they were when the store was opened.
+
+    Attributes:
+        path: Folder of the store.
+        signature: How its features were made.
+        versions: Library versions at the time the store was created; recorded, never compared.
+    """
+
+    path: Path
+    signature: Signature
+    versions: Mapping[str, str]
+
+    @classmethod
+    def open(cls, path: Path) -> "FeatureStore":
+        """Open an existing store.
+
+        Raises:
+            StoreError: There is no readable signature.json.
+            SignatureError: signature.json does not belong to this folder.
+        """
+        try:
+            record = json.loads((path / SIGNATURE_FILE).read_text(encoding="utf-8"))
+            signature, versions = Signature.from_dict(record["signature"]), dict(record["versions"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} is not a feature store: {SIGNATURE_FILE} cannot be read ({error})") from error
+        if not path.resolve().name.endswith(signature.digest):
+            raise SignatureError(
+                f"{path / SIGNATURE_FILE} was changed: it describes a store ending in {signature.digest}.\n"
+                "Restore the file, or delete the folder and extract again."
+            )
+        return cls(path, signature, versions)
+
+    @classmethod
+    def create(cls, root: Path, signature: Signature, versions: Mapping[str, str]) -> "FeatureStore":
+        """Open the store of `signature` under `root`, making it first where it does not exist."""
+        path = root / signature.folder_name
+        if not (path / SIGNATURE_FILE).exists():
+            record = {"signature": asdict(signature), "versions": dict(versions)}
+            with writing(path):
+                publish_text(path / SIGNATURE_FILE, json.dumps(record, indent=2) + "\n")
+        store = cls.open(path)
+        store.signature.require(signature, f"Delete {path} and extract again.")
+        return store
+
+    @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """The published shards in the order of their names.
+
+        Raises:
+            ShardError: One is damaged.
+            SignatureError: One was copied here from another store.
+        """
+        paths = sorted(path for path in self.path.glob(f"*{SUFFIX}") if not path.name.startswith(TEMPORARY_PREFIX))
+        shards = tuple(Shard.open(path) for path in paths)
+        for shard in shards:
+            self._require_own(shard, shards[0])
+        return shards
+
+    @cached_property
+    def index(self) -> Index:
+        """Where each key is."""
+        return Index.of(self.shards)
+
+    @property
+    def keys(self) -> np.ndarray:
+        """The distinct keys of the store, (N, 32) uint8 in order."""
+        return np.unique(self.index.keys).view(np.uint8).reshape(-1, KEY_BYTES)
+
+    def hexadecimal_keys(self) -> frozenset[str]:
+        """The distinct keys, each as 64 hexadecimal digits."""
+        return frozenset(bytes(key).hex() for key in self.keys)
+
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """For keys (M, 32): whether each is stored, (M,) bool."""
+        return self.index.find(keys) >= 0
+
+    def coverage(self, keys: np.ndarray) -> tuple[int, int]:
+        """How many of the keys (M, 32) are stored, and how many there are."""
+        return int(self.holds(keys).sum()), len(keys)
+
+    def read(self, keys: np.ndarray) -> np.ndarray:
+        """Features of keys (M, 32) in their order, (M, D) or (M, V, D).
+
+        Raises:
+            StoreError: Some keys are not stored.
+            ShardError: A shard that is needed is damaged.
+        """
+        position = self.index.find(keys)
+        if (position < 0).any():
+            raise StoreError(
+                f"{int((position < 0).sum())} of {len(keys)} inputs are not in {self.path}: run `tier extract` on this data first"
+            )
+        if not self.shards:
+            raise StoreError(f"{self.path} is empty: run `tier extract` first")
+        shard, row = self.index.shard[position], self.index.row[position]
+        out = np.empty((len(keys), *self.shards[0].shape), self.shards[0].dtype)
+        for number in np.unique(shard):
+            rows = np.flatnonzero(shard == number)
+            out[rows] = self.shards[number].read()[row[rows]]
+        return out
+
+    def writer(self, shard_rows: int = SHARD_ROWS) -> "ShardWriter":
+        """A context in which rows are added; leaving it, even by an error, publishes the rows in hand."""
+        return ShardWriter(self, shard_rows)
+
+    def _require_own(self, shard: Shard, first: Shard) -> None:
+        if shard.signature != self.signature.digest:
+            raise SignatureError(
+                f"{shard.path} belongs to the signature {shard.signature}, this store to {self.signature.digest}: "
+                "move the file to the store it came from"
+            )
+        if (shard.shape, shard.dtype) != (first.shape, first.dtype):
+            raise SignatureError(
+                f"{shard.path} holds {shard.dtype} {shard.shape}, {first.path} holds {first.dtype} {first.shape}: "
+                "one of them is not of this store; move it away and extract again"
+            )
+
+
+class ShardWriter:
+    """Collects encoded rows and publishes a shard whenever enough are in hand."""
+
+    def __init__(self, store: FeatureStore, shard_rows: int) -> None:
+        self._store = store
+        self._shard_rows = shard_rows
+        self._keys: list[np.ndarray] = []
+        self._features: list[np.ndarray] = []
+        self.rows = 0
+
+    def add(self, keys: np.ndarray, features: np.ndarray) -> None:
+        """Add keys (B, 32) and their features (B, ...), of the signature's dtype."""
+        self._keys.append(keys)
+        self._features.append(features.astype(self._store.signature.dtype, copy=False))
+        self.rows += len(keys)
+        if sum(map(len, self._keys)) >= self._shard_rows:
+            self.publish()
+
+    def publish(self) -> None:
+        """Publish the rows in hand as one shard."""
+        if not self._keys:
+            return
+        keys, features = np.concatenate(self._keys), np.concatenate(self._features)
+        self._keys, self._features = [], []
+        with writing(self._store.path):
+            write_shard(self._store.path, self._store.signature.digest, keys, features)
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # After an error of the writing itself nothing is in hand any more, so this never tries the same write twice.
+        self.publish()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write (disk full, no permission, folder gone) into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {path}: {error.strerror or error}.\n"
+            "What was published before is intact; mend the cause (space, permission) and run the same command again."
+        ) from error
+
+
+def stores(root: Path) -> Iterator[FeatureStore]:
+    """All stores under `root`, in the order of their names."""
+    for path in sorted(root.glob(f"*/{SIGNATURE_FILE}")):
+        yield FeatureStore.open(path.parent)

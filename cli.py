@@ -1,0 +1,331 @@
+"""The command line: parses options, calls one function per command, prints. Everything heavy is imported inside the commands."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cache.errors import TierError
+from extract.choices import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, Benchmark, LayoutName, OnError, PreparationName
+from heads.choices import KeptModels, Method, RecipeName, SplitRule
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cache.store import FeatureStore
+    from extract.check import Report
+    from extract.encoders import ImageEncoder, TextEncoder
+    from heads.fit import FitOptions, Run
+
+
+class TierGroup(TyperGroup):
+    """Ends with exit code 2 and a message where the user can mend something, with 130 after Ctrl-C; never with a traceback for these."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except TierError as error:
+            _error(str(error))
+            return ctx.exit(2)
+        except KeyboardInterrupt:
+            _error("interrupted. What was encoded or fitted completely is kept; the same command goes on from there.")
+            return ctx.exit(130)
+
+
+app = typer.Typer(
+    name="tier",
+    cls=TierGroup,
+    help="Score AI-generated pictures as people do: extract features once, fit TIER heads on them in seconds.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+store_app = typer.Typer(help="Look at feature stores.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(store_app, name="store")
+
+DataArgument = Annotated[Path, typer.Argument(help="Folder in the PKU-AIGIQA-4K or AGIQA-3K layout, or a .csv, .xlsx or .parquet table.")]
+FeaturesOption = Annotated[Path, typer.Option("--features", "-F", help="Folder of feature stores.")]
+LayoutOption = Annotated[LayoutName | None, typer.Option("--layout", help="Layout of DATA. Default: recognised by its columns.")]
+OnErrorOption = Annotated[OnError, typer.Option("--on-error", help="Rows with problems: stop before any work, or skip them.")]
+ImageEncoderOption = Annotated[
+    str, typer.Option("--image-encoder", help="resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, or timm:NAME.")
+]
+TextEncoderOption = Annotated[str, typer.Option("--text-encoder", help="bert-base-uncased, minilm, or hf:NAME_OR_PATH.")]
+PrepareOption = Annotated[
+    PreparationName | None,
+    typer.Option("--prepare", help="Prepare pictures as TIER-4K (reference) or as in training (native). Default: the encoder's own."),
+]
+MethodOption = Annotated[Method, typer.Option("--method", help="No-reference, full-reference (I2I only) or partial-reference fusion.")]
+BenchmarkOption = Annotated[
+    Benchmark | None, typer.Option("--benchmark", help="Rows with an image prompt, without, or all. Default: I2I for fr, else all.")
+]
+FEATURES = Path("features")
+
+
+@data_app.command("check")
+def data_check(
+    data: DataArgument,
+    layout: LayoutOption = None,
+    problems: Annotated[Path | None, typer.Option(help="Write every problem to this CSV file.")] = None,
+    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+) -> None:
+    """Check every row and every picture of DATA and print a summary. Problems give exit code 2."""
+    from extract.check import check
+    from extract.summary import summarize, summary_table
+
+    console = _console()
+    with _counting(console, "check pictures") as count:
+        report = check(data, layout, progress=count)
+    console.print(summary_table(summarize(report, text_encoder)))
+    if problems:
+        report.write_problems(problems)
+    if report.problems:
+        raise report.error()
+    console.print(f"[green]No problems in {len(report.manifest):,} rows.[/green]")
+
+
+@app.command()
+def extract(
+    data: DataArgument,
+    features: FeaturesOption = FEATURES,
+    image_encoder: ImageEncoderOption = DEFAULT_IMAGE_ENCODER,
+    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    image_weights: Annotated[Path | None, typer.Option(help="Weights of the image encoder: .pth, .safetensors or .npz.")] = None,
+    text_weights: Annotated[Path | None, typer.Option(help="Folder of the text encoder, as Hugging Face lays it out.")] = None,
+    prepare: PrepareOption = None,
+    layout: LayoutOption = None,
+    on_error: OnErrorOption = "stop",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per batch; changes the speed, not the features.")] = 16,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures. Default: one per core, at most 8.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Stage 1: encode every picture and prompt of DATA that is not stored yet."""
+    from extract.encoders import find_image_encoder, find_text_encoder
+    from extract.layouts import read_source
+    from extract.weights import search_folders
+
+    folders = search_folders(read_source(data, layout).path.parent)
+    image = find_image_encoder(image_encoder, image_weights, prepare, folders)
+    text = find_text_encoder(text_encoder, text_weights, folders)
+    _extract(_console(), data, features, image, text, layout, on_error, batch_size, workers, device)
+
+
+@store_app.command("ls")
+def store_ls(features: FeaturesOption = FEATURES) -> None:
+    """Show every feature store: rows, size, type, age, and the data sets that it holds completely."""
+    from extract.progress import store_table
+
+    _console().print(store_table(features))
+
+
+@app.command("fit-head")
+def fit_head(
+    data: DataArgument,
+    features: FeaturesOption = FEATURES,
+    method: MethodOption = "nr",
+    benchmark: BenchmarkOption = None,
+    target: Annotated[list[str] | None, typer.Option(help="Score column; may be repeated. Default: all.", show_default=False)] = None,
+    image_encoder: ImageEncoderOption = DEFAULT_IMAGE_ENCODER,
+    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    prepare: PrepareOption = None,
+    split: Annotated[SplitRule, typer.Option(help="By prompt (none in both parts), by row, or as published (i % 4 == 3).")] = "prompt",
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats, each with a seed of its own.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first repeat.")] = 0,
+    recipe: Annotated[RecipeName, typer.Option(help="Suited to stored features (cached), or TIER-4K's settings (published).")] = "cached",
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    train_batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    models: Annotated[KeptModels, typer.Option(help="Fitted heads to keep: of all repeats, of the first, or none.")] = "all",
+    layout: LayoutOption = None,
+    on_error: OnErrorOption = "stop",
+    out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+) -> None:
+    """Stage 2: fit and evaluate TIER's head on stored features."""
+    from heads.features import default_benchmark, require_possible
+    from heads.fit import FitOptions
+
+    overrides = {"learning_rate": learning_rate, "weight_decay": weight_decay, "batch_size": train_batch_size, "max_epochs": epochs}
+    options = FitOptions(
+        method=method,
+        benchmark=benchmark or default_benchmark(method),
+        targets=tuple(target or ("all",)),
+        split=split,
+        repeats=repeats,
+        seed=seed,
+        recipe=recipe,
+        head={name: value for name, value in overrides.items() if value is not None},
+        models=models,
+    )
+    require_possible(options.method, options.benchmark)
+    console = _console()
+    stored = _stored(console, data, features, image_encoder, text_encoder, prepare, layout, on_error)
+    _show(console, _fit(console, *stored, options, out))
+
+
+@app.command("features")
+def fused_features(
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .npz or .parquet.")],
+    features: FeaturesOption = FEATURES,
+    method: MethodOption = "nr",
+    benchmark: BenchmarkOption = None,
+    image_encoder: ImageEncoderOption = DEFAULT_IMAGE_ENCODER,
+    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    prepare: PrepareOption = None,
+    layout: LayoutOption = None,
+    on_error: OnErrorOption = "stop",
+) -> None:
+    """Write the fused matrix X (N, d) with names, groups, generators and scores, for models of your own."""
+    from heads.features import default_benchmark, fuse, load_features, require_possible
+    from heads.matrix import require_suffix, save_matrix
+
+    part = benchmark or default_benchmark(method)
+    require_possible(method, part)
+    require_suffix(output)
+    console = _console()
+    report, images, texts = _stored(console, data, features, image_encoder, text_encoder, prepare, layout, on_error)
+    rows = load_features(report.manifest.select(part), images, texts)
+    fused = fuse(rows, method)
+    save_matrix(output, rows, fused)
+    console.print(f"{output}: X {fused.shape[0]} x {fused.shape[1]} {fused.dtype}, targets {', '.join(rows.target_names) or 'none'}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder for the sample data, its features and its runs.")] = Path("demo"),
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of each fit.")] = 3,
+) -> None:
+    """Write a synthetic sample data set, extract its features, and fit NR, FR and PR heads."""
+    from extract.encoders import find_image_encoder, find_text_encoder
+    from extract.sample import write_sample
+
+    console = _console()
+    data, features = write_sample(folder), folder / "features"
+    console.print(f"Sample data: {data}. It is synthetic, scenes drawn by this program with scores from a formula: good for a look only.")
+    _extract(console, data, features, find_image_encoder(DEFAULT_IMAGE_ENCODER), find_text_encoder(DEFAULT_TEXT_ENCODER))
+
+    from heads.fit import FitOptions
+
+    stored = _stored(console, data, features, DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER)
+    cells: list[tuple[Method, Benchmark]] = [("nr", "I2I"), ("fr", "I2I"), ("nr", "AIGIQA4K"), ("pr", "AIGIQA4K")]
+    for method, benchmark in cells:
+        options = FitOptions(method, benchmark, repeats=repeats, models="first")
+        _show(console, _fit(console, *stored, options, folder / "runs"))
+    console.print(f"\nGo on with, for example:\n  tier fit-head {data} --features {features} --method fr --target MOS_a --split published")
+
+
+def _extract(
+    console: "Console",
+    data: Path,
+    features: Path,
+    image: "ImageEncoder",
+    text: "TextEncoder",
+    layout: LayoutName | None = None,
+    on_error: OnError = "stop",
+    batch_size: int = 16,
+    workers: int | None = None,
+    device: str = "auto",
+) -> None:
+    from extract.progress import ConsoleListener, describe
+    from extract.records import DatasetRecord
+    from extract.run import ExtractionOptions, default_workers
+    from extract.run import extract as run_extraction
+
+    for encoder in (image, text):
+        console.print(f"{encoder.signature.stream} encoder {encoder.preset.name}: weights from {encoder.weights.source}")
+    report = _load(console, data, features, image.signature.folder_name, layout, on_error)
+    options = ExtractionOptions(batch_size=batch_size, workers=default_workers() if workers is None else workers, device=device)
+    with ConsoleListener(console) as listener:
+        summaries = run_extraction(report.manifest, [image, text], features, options, listener)
+    DatasetRecord.of(report.manifest).write(features)
+    for summary in summaries:
+        console.print(describe(summary), soft_wrap=True)
+
+
+def _stored(
+    console: "Console",
+    data: Path,
+    features: Path,
+    image_encoder: str,
+    text_encoder: str,
+    prepare: PreparationName | None = None,
+    layout: LayoutName | None = None,
+    on_error: OnError = "stop",
+) -> "tuple[Report, FeatureStore, FeatureStore]":
+    """The checked data set and the two stores of its features."""
+    from extract.stored import find_stores
+
+    images, texts = find_stores(features, image_encoder, text_encoder, prepare)
+    return _load(console, data, features, images.path.name, layout, on_error), images, texts
+
+
+def _load(console: "Console", data: Path, features: Path, store: str, layout: LayoutName | None, on_error: OnError) -> "Report":
+    """Check DATA, decoding only the pictures that the store does not hold, and say which rows are left out."""
+    from cache.store import FeatureStore
+    from extract.check import load_manifest
+
+    known = FeatureStore.open(features / store).hexadecimal_keys() if (features / store).exists() else frozenset()
+    with _counting(console, "check pictures") as count:
+        report = load_manifest(data, layout, on_error, known, count)
+    if report.problems:
+        listing = features / "skipped.csv"
+        report.write_problems(listing)
+        rows = f"{len(report.skipped_lines):,} of {len(report.source.frame):,} rows"
+        console.print(f"[yellow]Skipped {rows} with problems, listed in {listing}[/yellow]", soft_wrap=True)
+    return report
+
+
+def _fit(console: "Console", report: "Report", images: "FeatureStore", texts: "FeatureStore", options: "FitOptions", out: Path) -> "Run":
+    from heads.fit import fit_head as fit
+
+    with _counting(console, f"fit {options.method} {options.benchmark}") as count:
+        return fit(report.manifest, images, texts, options, out, sys.argv, count)
+
+
+def _show(console: "Console", run: "Run") -> None:
+    from heads.table import leakage, notes, results_table
+
+    console.print()
+    console.print(results_table(run.results))
+    for line in (*notes(run.results), leakage(run.results)):
+        console.print(line)
+    how = "it was there already; delete the folder to fit again" if run.found else f"fitted in {run.results.seconds:.1f} s"
+    console.print(f"{run.folder} ({how})", soft_wrap=True)
+
+
+@contextmanager
+def _counting(console: "Console", what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that shows how many things of all are done."""
+    from extract.progress import progress_bar
+
+    with progress_bar(console) as bar:
+        task = bar.add_task(what, total=None, note="", visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    # A pipe has no width of its own; 80 columns would cut every table.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def _error(message: str) -> None:
+    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+
+
+def main() -> None:
+    """Entry point of `tier`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

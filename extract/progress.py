@@ -1,0 +1,111 @@
+"""What stage 1 shows on a terminal: progress while it works, a line when it is done, and what the stores hold."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from cache.store import FeatureStore, StoreError, stores
+from extract.records import DatasetRecord, records
+from extract.run import StreamSummary, Timing
+
+
+class RateColumn(ProgressColumn):
+    """Things per second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of one task."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="cyan")
+
+
+def progress_bar(console: Console) -> Progress:
+    """A progress display with count, rate and remaining time; it leaves nothing on the terminal when done, and is silent in a pipe."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class ConsoleListener:
+    """Shows an extraction on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = progress_bar(console)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def started(self, stream: str, total: int) -> None:
+        """Begin a line for a stream."""
+        self._task = self._progress.add_task(f"encode {stream}s", total=total, note="")
+
+    def advanced(self, count: int, timing: Timing) -> None:
+        """Move the line on."""
+        self._progress.update(self._task, advance=count, note=shares(timing))
+
+
+def shares(timing: Timing) -> str:
+    """Where the time goes: the share of reading, encoding and writing."""
+    total = timing.total or 1.0
+    return f"read {timing.read / total:.0%}, encode {timing.encode / total:.0%}, write {timing.write / total:.0%}"
+
+
+def describe(summary: StreamSummary) -> str:
+    """One line on what an encoder did."""
+    if not summary.encoded:
+        return f"{summary.stream}: all {summary.inputs:,} distinct inputs are in {summary.store}"
+    seconds = summary.timing.total
+    return (
+        f"{summary.stream}: encoded {summary.encoded:,} of {summary.inputs:,} distinct inputs in {seconds:.1f} s "
+        f"({summary.encoded / seconds:.1f}/s; {shares(summary.timing)}) into {summary.store}"
+    )
+
+
+def store_table(root: Path) -> Table:
+    """All stores under `root`.
+
+    Raises:
+        StoreError: There is none.
+    """
+    here = list(stores(root)) if root.is_dir() else []
+    if not here:
+        raise StoreError(
+            f"there are no feature stores in {root}: run `tier extract DATA --features {root}` first, or give another --features"
+        )
+    known = list(records(root))
+    table = Table("store", "stream", "rows", "shape", "type", "size", "age", "complete for")
+    for store in here:
+        table.add_row(*_row(store, known))
+    return table
+
+
+def _row(store: FeatureStore, known: list[DatasetRecord]) -> tuple[str, ...]:
+    files = [shard.path.stat() for shard in store.shards]
+    newest = max((file.st_mtime for file in files), default=store.path.stat().st_mtime)
+    shape = " x ".join(map(str, store.shards[0].shape)) if store.shards else "-"
+    coverage = []
+    for record in known:
+        held, total = store.coverage(record.keys[store.signature.stream])
+        coverage.append(record.name if held == total else f"{record.name} ({held:,} of {total:,})")
+    size = sum(file.st_size for file in files) / 1e6
+    return (
+        store.path.name, store.signature.stream, f"{len(store.keys):,}", shape, store.signature.dtype,
+        f"{size:,.1f} MB", _age(time.time() - newest), ", ".join(coverage) or "-",
+    )  # fmt: skip
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,1 @@
+"""Stage 2: stored features become fused vectors, heads, honest figures and a run that can be shown."""

@@ -1,0 +1,8 @@
+"""The words that options take. Imports nothing, so that the command line can show its help at once."""
+
+from typing import Literal
+
+Method = Literal["nr", "fr", "pr"]
+SplitRule = Literal["prompt", "random", "published"]
+RecipeName = Literal["cached", "published"]
+KeptModels = Literal["all", "first", "none"]

@@ -1,0 +1,156 @@
+"""The protocol: split, fit, select, evaluate, with the metadata floors beside it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from heads.features import FeatureSet
+from heads.floors import FLOORS
+from heads.metrics import CORRELATIONS, METRICS, evaluate, rmse, why_nan
+from heads.mlp import MLPHead
+from heads.splits import Split
+from heads.statistics import TestRows, bootstrap_intervals
+
+SELECTIONS = ("last", "best_validation", "best_test")
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One head fitted on one target of one repeat.
+
+    Attributes:
+        target: Name of the target.
+        repeat: Number of the repeat, from 0.
+        head: The fitted head.
+        truth: Scores of the test rows (M,).
+        predictions: Scores of the test rows (M,) by selection and by floor; `best_test` has none, as it mixes epochs.
+        figures: Metrics by selection and by floor.
+        reasons: Why figures are NaN, where they are.
+        seconds: Time that fitting took.
+    """
+
+    target: str
+    repeat: int
+    head: MLPHead
+    truth: np.ndarray
+    predictions: dict[str, np.ndarray]
+    figures: dict[str, Figures]
+    reasons: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One figure of one target and selection over all repeats.
+
+    Attributes:
+        values: The raw value of every repeat.
+        mean, sd, median: Over the repeats; sd with R - 1, NaN for one repeat.
+        interval: 95 % interval of the mean, by bootstrap over prompts; NaN where no predictions are kept (best_test).
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    sd: float
+    median: float
+    interval: tuple[float, float]
+
+
+def headline(names: Iterable[str]) -> str:
+    """The selection that a run is judged by: best_validation where there was a validation part, else last."""
+    return "best_validation" if "best_validation" in names else "last"
+
+
+def run_trials(
+    features: FeatureSet,
+    fused: np.ndarray,
+    targets: Sequence[str],
+    splits: Sequence[Split],
+    head_options: dict[str, Any],
+    finished: Callable[[int, int], None] = lambda *_: None,
+) -> list[Trial]:
+    """Fit and evaluate one head for every target and repeat.
+
+    Args:
+        features: The rows.
+        fused: Their fused vectors (N, d).
+        targets: Names of targets.
+        splits: One for each repeat.
+        head_options: Options of `MLPHead`.
+        finished: Called with (heads fitted, heads in all).
+    """
+    trials = []
+    for target in targets:
+        scores = features.targets[:, features.target_names.index(target)]
+        for repeat, split in enumerate(splits):
+            trials.append(_run_trial(features, fused, scores, target, repeat, split, head_options))
+            finished(len(trials), len(targets) * len(splits))
+    return trials
+
+
+def _run_trial(
+    features: FeatureSet, fused: np.ndarray, scores: np.ndarray, target: str, repeat: int, split: Split, head_options: dict[str, Any]
+) -> Trial:
+    start = perf_counter()
+    head = MLPHead(**head_options, random_state=split.seed)
+    course: list[np.ndarray] = []
+    test, truth = fused[split.test], scores[split.test]
+    validation = (fused[split.validation], scores[split.validation]) if len(split.validation) else None
+    head.fit(fused[split.train], scores[split.train], validation, lambda _, predict: course.append(predict(test)))
+    seconds = perf_counter() - start
+    fitted = head.predict(test)
+    predictions = {"last": course[-1], "best_validation": fitted} if validation else {"last": fitted}
+    seen = np.concatenate([split.train, split.validation])
+    predictions |= {name: floor(features, scores, seen, split.test) for name, floor in FLOORS.items()}
+    figures = {name: evaluate(truth, values) for name, values in predictions.items()} | {"best_test": _best_test(truth, course)}
+    reasons = {name: reason for name, values in predictions.items() if (reason := why_nan(truth, values))}
+    if not validation:
+        figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
+        reasons["best_validation"] = "no validation part"
+    return Trial(target, repeat, head, truth, predictions, figures, reasons, seconds)
+
+
+def _best_test(truth: np.ndarray, course: Sequence[np.ndarray]) -> Figures:
+    """The published selection: each metric at the test epoch that is best for it. Optimistic, as it looks at the test rows.
+
+    The figures after the logistic are those of the epoch with the best raw PLCC.
+    """
+    correlations = {name: [metric(truth, values) for values in course] for name, metric in CORRELATIONS.items()}
+    figures = {name: max(values, key=_nan_lowest) for name, values in correlations.items()}
+    figures["rmse"] = min(rmse(truth, values) for values in course)
+    mapped = evaluate(truth, max(zip(correlations["plcc"], course, strict=True), key=lambda pair: _nan_lowest(pair[0]))[1])
+    return figures | {name: mapped[name] for name in ("plcc_logistic", "rmse_logistic")}
+
+
+def _nan_lowest(value: float) -> float:
+    return value if np.isfinite(value) else -np.inf
+
+
+def summarize(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]) -> dict[str, dict[str, dict[str, Summary]]]:
+    """All figures as {target: {selection or floor: {metric: Summary}}}."""
+    return {
+        target: _summarize_target(features, [trial for trial in trials if trial.target == target], splits)
+        for target in dict.fromkeys(trial.target for trial in trials)
+    }
+
+
+def _summarize_target(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]) -> dict[str, dict[str, Summary]]:
+    out = {}
+    for name in (*SELECTIONS, *FLOORS):
+        intervals = {}
+        if name in trials[0].predictions:
+            intervals = bootstrap_intervals(
+                [TestRows(features.group[s.test], t.truth, t.predictions[name]) for t, s in zip(trials, splits, strict=True)]
+            )
+        out[name] = {metric: _summary([trial.figures[name][metric] for trial in trials], intervals.get(metric)) for metric in METRICS}
+    return out
+
+
+def _summary(values: Sequence[float], interval: tuple[float, float] | None) -> Summary:
+    array = np.array(values)
+    sd = float(array.std(ddof=1)) if len(array) > 1 else float("nan")
+    return Summary(tuple(map(float, values)), float(array.mean()), sd, float(np.median(array)), interval or (float("nan"), float("nan")))

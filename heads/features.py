@@ -1,0 +1,126 @@
+"""What a head sees: the stored features of a data set's rows, fused as TIER does."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+
+from cache.errors import TierError
+from cache.keys import key_array
+from cache.store import FeatureStore
+from extract.choices import Benchmark
+from extract.manifest import Manifest
+from heads.choices import Method
+
+
+class FusionError(TierError):
+    """A fusion method that these rows do not allow."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features and scores of N rows, in the manifest's order.
+
+    Attributes:
+        text: (N, Dt) features of the text prompts.
+        image: (N, Di) features of the pictures.
+        image_prompt: (N, Di) features of the image prompts, zero where there is none.
+        has_image_prompt: (N,) bool.
+        targets: (N, T) mean opinion scores, float64.
+        target_names: Names of the T targets.
+        name: (N,) names of the pictures.
+        group: (N,) identity of the prompt.
+        generator: (N,) text-to-image model.
+        position: (N,) number of the row within the benchmark in the source table, which the published split counts by.
+    """
+
+    text: np.ndarray
+    image: np.ndarray
+    image_prompt: np.ndarray
+    has_image_prompt: np.ndarray
+    targets: np.ndarray
+    target_names: tuple[str, ...]
+    name: np.ndarray
+    group: np.ndarray
+    generator: np.ndarray
+    position: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+def load_features(manifest: Manifest, images: FeatureStore, texts: FeatureStore) -> FeatureSet:
+    """Read the features of every row of a manifest, row by row aligned with it.
+
+    Raises:
+        StoreError: Some rows are not extracted yet.
+        ShardError: A shard is damaged.
+    """
+    table = manifest.table
+    has_image_prompt = (table["image_prompt_key"] != "").to_numpy()
+    # Both picture streams are read in one pass: a row without an image prompt reads its picture twice and is then zeroed.
+    prompt_keys = table["image_prompt_key"].where(has_image_prompt, table["image_key"])
+    pictures = images.read(_keys(pd.concat([table["image_key"], prompt_keys])))
+    image, image_prompt = pictures[: len(table)], pictures[len(table) :]
+    image_prompt[~has_image_prompt] = 0
+    return FeatureSet(
+        text=texts.read(_keys(table["prompt_key"])),
+        image=image,
+        image_prompt=image_prompt,
+        has_image_prompt=has_image_prompt,
+        targets=table[list(manifest.targets)].to_numpy(float),
+        target_names=manifest.targets,
+        **{column: table[column].to_numpy() for column in ("name", "group", "generator", "position")},
+    )
+
+
+def fuse(features: FeatureSet, method: Method) -> np.ndarray:
+    """The fused vectors X (N, d) of a TIER method, the text first.
+
+    nr: [text, image]. fr: [text, image, image prompt], for rows that all have an image prompt.
+    pr: [text, mean of image and image prompt where there is one, else image].
+
+    Raises:
+        FusionError: `fr` with rows that have no image prompt.
+    """
+    if method == "nr":
+        return np.hstack([features.text, features.image])
+    if method == "fr":
+        _require_image_prompts(features)
+        return np.hstack([features.text, features.image, features.image_prompt])
+    if method == "pr":
+        mean = (features.image + features.image_prompt) / 2
+        return np.hstack([features.text, np.where(features.has_image_prompt[:, None], mean, features.image)])
+    raise FusionError(f"there is no method {method!r}: choose {', '.join(get_args(Method))}")
+
+
+def require_possible(method: Method, benchmark: Benchmark) -> None:
+    """Refuse full reference where rows without an image prompt take part.
+
+    Raises:
+        FusionError: The combination does not exist.
+    """
+    if method == "fr" and benchmark != "I2I":
+        raise FusionError(
+            f"--method fr needs an image prompt in every row, and {benchmark} has rows without one: use --benchmark I2I, "
+            "or --method pr, which uses the image prompt where there is one"
+        )
+
+
+def _require_image_prompts(features: FeatureSet) -> None:
+    without = np.flatnonzero(~features.has_image_prompt)
+    if len(without):
+        raise FusionError(
+            f"full reference (fr) needs an image prompt in every row; {len(without)} of {len(features)} have none, first "
+            f"{features.name[without[0]]}: use the I2I benchmark, or partial reference (pr)"
+        )
+
+
+def _keys(texts: pd.Series) -> np.ndarray:
+    return key_array(map(bytes.fromhex, texts))
+
+
+def default_benchmark(method: Method) -> Benchmark:
+    """The widest benchmark that a method can be fitted on."""
+    return "I2I" if method == "fr" else "AIGIQA4K"

@@ -1,0 +1,146 @@
+"""`fit-head`: from a manifest and two stores to a run."""
+
+import difflib
+import importlib.metadata
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cache.errors import TierError
+from cache.store import FeatureStore
+from extract.choices import Benchmark
+from extract.manifest import Manifest
+from heads.choices import KeptModels, Method, RecipeName, SplitRule
+from heads.experiment import run_trials, summarize
+from heads.features import FeatureSet, fuse, load_features, require_possible
+from heads.mlp import MLPHead, recipe_options
+from heads.results import Results, RunConfig, write_run
+from heads.splits import Split, make_splits
+
+
+class FitError(TierError):
+    """Something that cannot be fitted."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What to fit and how.
+
+    Attributes:
+        method: "nr", "fr" or "pr".
+        benchmark: Rows that take part.
+        targets: Names of targets; ("all",) for every one.
+        split, repeats, seed: The protocol; repeat r has the seed `seed + r`.
+        recipe: "cached" or "published".
+        head: Options of `MLPHead` that differ from the recipe's.
+        models: Which fitted heads to keep: of all repeats, of the first, none.
+    """
+
+    method: Method = "nr"
+    benchmark: Benchmark = "AIGIQA4K"
+    targets: tuple[str, ...] = ("all",)
+    split: SplitRule = "prompt"
+    repeats: int = 10
+    seed: int = 0
+    recipe: RecipeName = "cached"
+    head: dict[str, Any] = field(default_factory=dict)
+    models: KeptModels = "all"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is on disk: its folder, its results, and whether it was there already."""
+
+    folder: Path
+    results: Results
+    found: bool
+
+
+def fit_head(
+    manifest: Manifest,
+    images: FeatureStore,
+    texts: FeatureStore,
+    options: FitOptions,
+    out: Path,
+    command: Sequence[str] = (),
+    finished: Callable[[int, int], None] = lambda *_: None,
+) -> Run:
+    """Fit, evaluate and write a run; a run of the same configuration that is on disk is read instead.
+
+    Args:
+        manifest: All rows of the data set.
+        images, texts: Stores of their features.
+        options: What to fit.
+        out: Folder of runs.
+        command: Command line, recorded.
+        finished: Called with (heads fitted, heads in all).
+
+    Raises:
+        TierError: The options do not fit each other or the data; nothing has been written then.
+    """
+    require_possible(options.method, options.benchmark)
+    selected = manifest.select(options.benchmark)
+    targets = _targets(selected, options.targets)
+    config = _config(selected, images, texts, options, targets)
+    folder = out / config.id
+    if folder.exists():
+        return Run(folder, Results.read(folder), found=True)
+    features = load_features(selected, images, texts)
+    splits = _splits(features, options, config)
+    fused = fuse(features, options.method)
+    trials = run_trials(features, fused, targets, splits, config.head, finished)
+    results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
+    write_run(out, config, _environment(command), results, features, trials, splits)
+    return Run(folder, results, found=False)
+
+
+def _targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    if not manifest.targets:
+        raise FitError(f"{manifest.name} has no numeric score column, so there is nothing to fit")
+    if wanted == ("all",):
+        return manifest.targets
+    for name in wanted:
+        if name not in manifest.targets:
+            close = difflib.get_close_matches(name, manifest.targets, n=1, cutoff=0.3)
+            nearest = f" (nearest: {close[0]})" if close else ""
+            raise FitError(f"{manifest.name} has no target {name!r}{nearest}: choose among {', '.join(manifest.targets)}, or all")
+    return tuple(dict.fromkeys(wanted))
+
+
+def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, options: FitOptions, targets: tuple[str, ...]) -> RunConfig:
+    head = MLPHead(**(recipe_options(options.recipe, images.signature.architecture) | options.head)).get_params()
+    del head["random_state"]  # each repeat has its own
+    return RunConfig(
+        data=manifest.name,
+        data_digest=manifest.digest,
+        method=options.method,
+        benchmark=options.benchmark,
+        targets=targets,
+        image=asdict(images.signature),
+        text=asdict(texts.signature),
+        split=options.split,
+        repeats=options.repeats,
+        seed=options.seed,
+        recipe=options.recipe,
+        head=head,
+        models=options.models,
+        version=importlib.metadata.version("tier4k"),
+    )
+
+
+def _splits(features: FeatureSet, options: FitOptions, config: RunConfig) -> list[Split]:
+    with_validation = config.head["validation_fraction"] > 0
+    return make_splits(features, options.split, options.repeats, options.seed, with_validation)
+
+
+def _environment(command: Sequence[str]) -> dict[str, Any]:
+    libraries = ("tier4k", "torch", "numpy", "scikit-learn", "scipy", "pandas")
+    return {
+        "command": list(command),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in libraries},
+    }

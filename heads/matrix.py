@@ -1,0 +1,55 @@
+"""The fused matrix as a file, for models of the user's own."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cache.atomic import publish
+from cache.errors import TierError
+from cache.store import writing
+from heads.features import FeatureSet
+
+SUFFIXES = (".npz", ".parquet")
+
+
+class MatrixError(TierError):
+    """A file that the matrix cannot be written to."""
+
+
+def require_suffix(path: Path) -> None:
+    """Refuse a file whose format is not known.
+
+    Raises:
+        MatrixError: The name does not end in one of `SUFFIXES`.
+    """
+    if path.suffix not in SUFFIXES:
+        raise MatrixError(f"{path} has the suffix {path.suffix!r}: give a file that ends in {' or '.join(SUFFIXES)}")
+
+
+def save_matrix(path: Path, features: FeatureSet, fused: np.ndarray) -> None:
+    """Write fused vectors (N, d) with what is known of each row.
+
+    Args:
+        path: `.npz`: arrays `X` (N, d), `name`, `group`, `generator` and one per target, none of them pickled;
+            `.parquet`: the same as columns, X as `x0` to `x<d-1>`.
+        features: The rows.
+        fused: Their fused vectors.
+
+    Raises:
+        MatrixError: Another suffix.
+        StoreError: The file cannot be written.
+    """
+    require_suffix(path)
+    columns = {name: getattr(features, name).astype(str) for name in ("name", "group", "generator")}
+    columns |= dict(zip(features.target_names, features.targets.T, strict=True))
+    with writing(path):
+        publish(path, lambda temporary: _write(temporary, columns, fused))
+
+
+def _write(path: Path, columns: dict[str, np.ndarray], fused: np.ndarray) -> None:
+    if path.suffix == ".npz":
+        np.savez(path, allow_pickle=False, X=fused, **columns)
+    else:
+        matrix = pd.DataFrame(fused, columns=[f"x{number}" for number in range(fused.shape[1])])
+        pd.concat([pd.DataFrame(columns), matrix], axis=1).to_parquet(path, index=False)

@@ -1,0 +1,258 @@
+"""One result format, whatever produced it: a folder runs/<id>/ that is there whole or not at all."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+
+from cache.atomic import publish_folder
+from cache.errors import TierError
+from cache.store import writing
+from heads.choices import KeptModels
+from heads.experiment import Summary, Trial, headline
+from heads.features import FeatureSet
+from heads.mlp import MLPHead
+from heads.splits import Split
+
+RESULT_FORMAT = 1
+
+
+class ResultError(TierError):
+    """A run's folder that cannot be read."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run's figures depend on; its hash is the run's identity.
+
+    Attributes:
+        data: Name of the data set.
+        data_digest: `Manifest.digest` of the rows.
+        method, benchmark, targets: What was fitted.
+        image, text: Signatures of the features, field by field.
+        split, repeats, seed: The protocol.
+        recipe: Name of the recipe.
+        head: Every option of the head, resolved.
+        models: Which fitted heads were kept.
+        version: Version of tier4k.
+    """
+
+    data: str
+    data_digest: str
+    method: str
+    benchmark: str
+    targets: tuple[str, ...]
+    image: dict[str, Any]
+    text: dict[str, Any]
+    split: str
+    repeats: int
+    seed: int
+    recipe: str
+    head: dict[str, Any]
+    models: KeptModels
+    version: str
+    format: int = RESULT_FORMAT
+
+    @property
+    def id(self) -> str:
+        """Readable beginning, then 10 hexadecimal digits of the SHA-256 of all fields."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        return f"{self.method}-{self.benchmark}-{self.split}-{digest}"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What results.json holds.
+
+    Attributes:
+        id: Identity of the run.
+        data: Name of the data set.
+        method, benchmark, split: As in the configuration.
+        rows: Rows of the benchmark.
+        headline: The selection that the run is judged by and whose predictions are kept.
+        test_rows, test_prompts, seen_prompts: For each repeat: rows and distinct prompts of its test part, and how many of these
+            prompts stand in training or validation too.
+        summaries: {target: {selection or floor: {metric: Summary}}}.
+        reasons: {target: {selection or floor: why its correlations are NaN}}.
+        seconds: Time that fitting took.
+    """
+
+    id: str
+    data: str
+    method: str
+    benchmark: str
+    split: str
+    rows: int
+    headline: str
+    test_rows: tuple[int, ...]
+    test_prompts: tuple[int, ...]
+    seen_prompts: tuple[int, ...]
+    summaries: dict[str, dict[str, dict[str, Summary]]]
+    reasons: dict[str, dict[str, str]]
+    seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        config: RunConfig,
+        features: FeatureSet,
+        trials: Sequence[Trial],
+        splits: Sequence[Split],
+        summaries: dict[str, dict[str, dict[str, Summary]]],
+    ) -> "Results":
+        """Gather the results of a run."""
+        seen, prompts = zip(*(split.seen_prompts(features.group) for split in splits), strict=True)
+        reasons: dict[str, dict[str, str]] = {}
+        for trial in trials:
+            reasons.setdefault(trial.target, {}).update(trial.reasons)
+        return cls(
+            id=config.id,
+            data=config.data,
+            method=config.method,
+            benchmark=config.benchmark,
+            split=config.split,
+            rows=len(features),
+            headline=headline(trials[0].predictions),
+            test_rows=tuple(len(split.test) for split in splits),
+            test_prompts=prompts,
+            seen_prompts=seen,
+            summaries=summaries,
+            reasons=reasons,
+            seconds=sum(trial.seconds for trial in trials),
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> "Results":
+        """Read a run's results back.
+
+        Raises:
+            ResultError: They are damaged or of another format.
+        """
+        try:
+            values: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+            if values.pop("format") != RESULT_FORMAT:
+                raise ValueError("another format version")
+            summaries = {
+                target: {name: {metric: _read_summary(summary) for metric, summary in metrics.items()} for name, metrics in names.items()}
+                for target, names in values.pop("summaries").items()
+            }
+            for name in ("test_rows", "test_prompts", "seen_prompts"):
+                values[name] = tuple(values[name])
+            return cls(**values, summaries=summaries)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ResultError(f"{folder / 'results.json'} cannot be read ({error}): delete {folder} and run the command again") from error
+
+
+def write_run(
+    out: Path,
+    config: RunConfig,
+    environment: dict[str, Any],
+    results: Results,
+    features: FeatureSet,
+    trials: Sequence[Trial],
+    splits: Sequence[Split],
+) -> Path:
+    """Write runs/<id>/ in one step and return it.
+
+    Args:
+        out: Folder of runs.
+        config: The configuration.
+        environment: Versions, command line and time: recorded, not part of the identity.
+        results: The figures.
+        features: The rows.
+        trials: Every fitted head.
+        splits: One for each repeat.
+    """
+    folder = out / config.id
+
+    def fill(path: Path) -> None:
+        _write_json(path / "config.json", {**asdict(config), "environment": environment})
+        _write_json(path / "results.json", {"format": RESULT_FORMAT, **asdict(results)})
+        _write_json(path / "splits.json", _splits_by_name(features, splits))
+        _predictions(features, trials, splits, results.headline).to_csv(path / "predictions.csv", index=False)
+        _write_models(path, config, trials)
+
+    with writing(out):
+        publish_folder(folder, fill)
+    return folder
+
+
+def load_heads(run: Path) -> dict[tuple[str, int], MLPHead]:
+    """The fitted heads of a run as {(target, repeat): head}; nothing but tensors and JSON is read.
+
+    Raises:
+        ResultError: The run kept no models or they are damaged.
+    """
+    try:
+        record = json.loads((run / "model.json").read_text(encoding="utf-8"))
+        tensors = load_file(run / "model.safetensors")
+        heads = {}
+        for entry in record["heads"]:
+            prefix = f"{entry['target']}/{entry['repeat']}/"
+            weights = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+            heads[entry["target"], entry["repeat"]] = MLPHead.from_weights(weights, **record["options"], random_state=entry["seed"])
+        return heads
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultError(f"{run} has no readable models ({error}): fit it again with --models all") from error
+
+
+def _write_models(path: Path, config: RunConfig, trials: Sequence[Trial]) -> None:
+    kept = [trial for trial in trials if config.models == "all" or (config.models == "first" and trial.repeat == 0)]
+    if not kept:
+        return
+    tensors = {f"{trial.target}/{trial.repeat}/{name}": values for trial in kept for name, values in trial.head.weights_.items()}
+    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, path / "model.safetensors")
+    heads = [{"target": trial.target, "repeat": trial.repeat, "seed": trial.head.random_state} for trial in kept]
+    record = {
+        "estimator": "MLPHead",
+        "options": config.head,
+        "heads": heads,
+        "method": config.method,
+        "image": config.image,
+        "text": config.text,
+    }
+    _write_json(path / "model.json", record)
+
+
+def _splits_by_name(features: FeatureSet, splits: Sequence[Split]) -> list[dict[str, Any]]:
+    parts = ("train", "validation", "test")
+    return [{"seed": split.seed, **{part: features.name[getattr(split, part)].tolist() for part in parts}} for split in splits]
+
+
+def _predictions(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split], selection: str) -> pd.DataFrame:
+    frames = []
+    for trial in trials:
+        test = splits[trial.repeat].test
+        columns = {"name": features.name[test], "generator": features.generator[test], "group": features.group[test]}
+        columns |= {"repeat": trial.repeat, "target": trial.target, "truth": trial.truth, "prediction": trial.predictions[selection]}
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames)
+
+
+def _write_json(path: Path, values: object) -> None:
+    path.write_text(json.dumps(_without_nan(values), indent=1) + "\n", encoding="utf-8")
+
+
+def _without_nan(values: object) -> object:
+    # JSON has no NaN; null stands for it, and `reasons` says why.
+    if isinstance(values, dict):
+        return {name: _without_nan(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_without_nan(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def _read_summary(values: dict[str, Any]) -> Summary:
+    def number(value: float | None) -> float:
+        return float("nan") if value is None else value
+
+    low, high = values["interval"]
+    raw = tuple(number(value) for value in values["values"])
+    return Summary(raw, number(values["mean"]), number(values["sd"]), number(values["median"]), (number(low), number(high)))

@@ -1,0 +1,133 @@
+"""How far a figure can be trusted: a bootstrap over prompts, in which the rows of one prompt come and go together.
+
+Rows of one prompt resemble each other, so that resampling rows would promise too narrow an interval. A resample is a count for
+each prompt, hence a weight for each row, and every figure is computed from weights: for a thousand resamples at once
+by matrix products, exactly as if the rows had been repeated.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from heads.metrics import logistic_mapping
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class TestRows:
+    """The test rows of one repeat.
+
+    Attributes:
+        group: Prompt of each row (N,).
+        truth: Scores (N,).
+        prediction: Predictions (N,).
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    group: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+
+
+def bootstrap_intervals(repeats: Sequence[TestRows], seed: int = 0, level: float = 0.95) -> dict[str, tuple[float, float]]:
+    """Percentile interval of the mean over repeats of each figure in `WEIGHTED`.
+
+    Prompts are resampled once for all repeats, so that a prompt that stands in the test part of several repeats is
+    not taken for several prompts. What varies between training runs is not in the interval; the standard deviation over repeats shows it.
+
+    Args:
+        repeats: Test rows of each repeat.
+        seed: Seed of the resampling.
+        level: Share of resamples inside.
+
+    Returns:
+        {figure: (low, high)}, NaN where a repeat has no figure at all (constant predictions).
+    """
+    groups = np.unique(np.concatenate([rows.group for rows in repeats]))
+    counts = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=RESAMPLES)
+    values: dict[str, list[np.ndarray]] = {name: [] for name in WEIGHTED}
+    for rows in repeats:
+        weights = counts[:, np.searchsorted(groups, rows.group)].astype(float)
+        for name, figure in WEIGHTED.items():
+            values[name].append(figure(weights, rows.truth, rows.prediction))
+    return {name: _percentiles(np.array(all_repeats), level) for name, all_repeats in values.items()}
+
+
+def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
+    """Interval of the mean over repeats (R, B); a resample that leaves a repeat without a figure drops out of its mean."""
+    exists = np.isfinite(values)
+    if not exists.any(axis=1).all():
+        return float("nan"), float("nan")
+    means = np.where(exists, values, 0).sum(0) / np.maximum(exists.sum(0), 1)
+    low, high = np.quantile(means[exists.any(axis=0)], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def weighted_plcc(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pearson's correlation (B,) of x and y (N,), each row repeated as often as weights (B, N) say."""
+    return _correlation(weights, np.broadcast_to(x, weights.shape), np.broadcast_to(y, weights.shape))
+
+
+def weighted_srcc(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's correlation (B,) of x and y (N,), each row repeated as often as weights (B, N) say."""
+    return _correlation(weights, weighted_ranks(weights, x), weighted_ranks(weights, y))
+
+
+def weighted_ranks(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Mean ranks (B, N) of x (N,) among the repeated rows: those below, plus half of the equal ones, plus a half."""
+    _, code = np.unique(x, return_inverse=True)
+    equal = np.stack([np.bincount(code, row, code.max() + 1) for row in weights])
+    return (np.cumsum(equal, axis=1) - equal / 2 + 0.5)[:, code]
+
+
+def weighted_krcc(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b (B,) of x and y (N,), each row repeated as often as weights (B, N) say.
+
+    With S(x)_ij = sign(x_i - x_j), tau-b is sum_ij w_i w_j S(x)_ij S(y)_ij over the root of the same sums of S(x)^2 and S(y)^2.
+    """
+    sign_x, sign_y = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
+
+    def total(product: np.ndarray) -> np.ndarray:
+        return ((weights @ product) * weights).sum(1)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return total(sign_x * sign_y) / np.sqrt(total(sign_x**2) * total(sign_y**2))
+
+
+def weighted_rmse(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Root mean squared difference (B,) of x and y (N,), each row repeated as often as weights (B, N) say."""
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(weights @ (x - y) ** 2 / weights.sum(1))
+
+
+def _after_logistic(figure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    # The mapping is the one fitted to all test rows; fitting it to each resample would cost a thousand fits and add little.
+    def mapped(weights: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        values = logistic_mapping(truth, prediction)
+        return figure(weights, truth, values) if np.isfinite(values).all() else np.full(len(weights), np.nan)
+
+    return mapped
+
+
+def _correlation(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Weighted Pearson correlation of rows of x and y, all (B, N)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = weights / weights.sum(1, keepdims=True)
+        x = x - (share * x).sum(1, keepdims=True)
+        y = y - (share * y).sum(1, keepdims=True)
+        variance = (share * x * x).sum(1) * (share * y * y).sum(1)
+        # A constant input leaves only rounding noise as its variance, and has no correlation.
+        return np.where(variance > 1e-24, (share * x * y).sum(1) / np.sqrt(variance), np.nan)
+
+
+WEIGHTED: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    "srcc": weighted_srcc,
+    "krcc": weighted_krcc,
+    "plcc": weighted_plcc,
+    "plcc_logistic": _after_logistic(weighted_plcc),
+    "rmse": weighted_rmse,
+    "rmse_logistic": _after_logistic(weighted_rmse),
+}

@@ -1,0 +1,60 @@
+"""A run's figures on a terminal."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from heads.experiment import SELECTIONS, Summary
+from heads.floors import FLOORS
+from heads.results import Results
+
+SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
+LABELS = {
+    "srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC", "plcc_logistic": "PLCC (logistic)", "rmse": "RMSE", "rmse_logistic": "RMSE (logistic)",
+    "last": "last epoch", "best_validation": "best validation", "best_test": "best test epoch (optimistic)",
+    "generator_mean": "floor: generator mean", "sibling_mean": "floor: sibling mean",
+}  # fmt: skip
+
+
+def results_table(results: Results) -> Table:
+    """Mean ± sd over the repeats and the 95 % interval of SRCC and PLCC, for each target, selection and floor."""
+    leaks = any(results.seen_prompts)
+    title = f"TIER-{results.method.upper()} on {results.benchmark} of {results.data}, split {results.split}{' (leaks)' if leaks else ''}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("target")
+    table.add_column("selection")
+    for metric in SHOWN_METRICS:
+        table.add_column(LABELS[metric], justify="right")
+    for target, summaries in results.summaries.items():
+        for name in (*SELECTIONS, *FLOORS):
+            style = "bold" if name == results.headline else "dim" if name in FLOORS or name == "best_test" else ""
+            cells = [_cell(summaries[name][metric], metric in ("srcc", "plcc")) for metric in SHOWN_METRICS]
+            table.add_row(target, LABELS[name], *cells, style=style, end_section=name == tuple(FLOORS)[-1])
+    return table
+
+
+def notes(results: Results) -> Iterator[str]:
+    """What a reader must know of the figures."""
+    for target, reasons in results.reasons.items():
+        for name, reason in reasons.items():
+            yield f"[dim]{target}, {LABELS[name]}: NaN, {reason}[/dim]"
+    repeats = len(results.test_rows)
+    judged = LABELS[results.headline]
+    yield f"[dim]mean ± sd of {repeats} repeats \\[95 % interval: bootstrap over test prompts]; the result is the {judged}[/dim]"
+
+
+def leakage(results: Results) -> str:
+    """How many test prompts were seen in training."""
+    seen, prompts = sum(results.seen_prompts), sum(results.test_prompts)
+    repeats = len(results.test_prompts)
+    line = f"test prompts seen in training: {seen / repeats:g} of {prompts / repeats:g} in the mean of {repeats} repeats"
+    return f"[yellow]{line}: this split leaks, compare with the sibling mean[/yellow]" if seen else f"[green]{line}[/green]"
+
+
+def _cell(summary: Summary, with_interval: bool) -> str:
+    if summary.mean != summary.mean:
+        return "NaN"
+    spread = f" ± {summary.sd:.3f}" if summary.sd == summary.sd else ""
+    low, high = summary.interval
+    interval = f" \\[{low:.3f}, {high:.3f}]" if with_interval and low == low else ""
+    return f"{summary.mean:.3f}{spread}{interval}"
