@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from cache.errors import TierError
 from cache.keys import bytes_key, key_array
 from cache.store import FeatureStore
-from extract.encoders import ImageEncoder, TextEncoder
+from extract.encoders import ImageEncoder, TextEncoder, library_versions
 from extract.networks import TextNetwork, TokenBatch
 from extract.pictures import PictureError, Preparation, decode, read_bytes
 from extract.run import ExtractionOptions, Listener, Timing
@@ -39,14 +39,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def encode_pictures(
-    encoder: ImageEncoder, pictures: pd.Series, store: FeatureStore, options: ExtractionOptions, timing: Timing, listener: Listener
+    encoder: ImageEncoder, pictures: pd.Series, root: Path, options: ExtractionOptions, timing: Timing, listener: Listener
 ) -> None:
-    """Encode pictures into a store.
+    """Encode pictures into their store under `root`, which is made once the network is loaded and nothing else can be wrong.
 
     Args:
         encoder: Loaded here.
         pictures: Paths, indexed by key in hexadecimal.
-        store: Where the features go.
+        root: Folder of stores.
         options: Batch size, device, workers.
         timing: Filled as the work goes on.
         listener: Told of the progress.
@@ -55,15 +55,17 @@ def encode_pictures(
         ExtractionError: The device is not there, or a picture changed since it was checked.
     """
     network = encoder.load().to(choose_device(options.device))
+    store = FeatureStore.create(root, encoder.signature, library_versions())
     listener.started("image", len(pictures))
     _encode(_picture_batches(pictures, encoder.preparation, options), network, store, options.shard_rows, timing, listener)
 
 
 def encode_texts(
-    encoder: TextEncoder, texts: pd.Series, store: FeatureStore, options: ExtractionOptions, timing: Timing, listener: Listener
+    encoder: TextEncoder, texts: pd.Series, root: Path, options: ExtractionOptions, timing: Timing, listener: Listener
 ) -> None:
-    """Encode texts, indexed by key in hexadecimal, into a store. The other arguments are those of `encode_pictures`."""
+    """Encode texts, indexed by key in hexadecimal. The other arguments are those of `encode_pictures`."""
     network = encoder.load().to(choose_device(options.device))
+    store = FeatureStore.create(root, encoder.signature, library_versions())
     listener.started("text", len(texts))
     _encode(_text_batches(texts, network, options), network, store, options.shard_rows, timing, listener)
 

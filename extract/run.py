@@ -13,7 +13,7 @@ from typing import Protocol
 
 from cache.keys import key_array
 from cache.store import SHARD_ROWS, FeatureStore
-from extract.encoders import ImageEncoder, TextEncoder, library_versions
+from extract.encoders import ImageEncoder, TextEncoder
 from extract.manifest import Manifest
 
 
@@ -121,13 +121,14 @@ def _extract_stream(
     manifest: Manifest, encoder: ImageEncoder | TextEncoder, root: Path, options: ExtractionOptions, listener: Listener
 ) -> StreamSummary:
     inputs = manifest.pictures() if isinstance(encoder, ImageEncoder) else manifest.prompts()
-    signature = encoder.signature
-    store = FeatureStore.create(root, signature, library_versions())
-    todo = inputs[~store.holds(key_array(map(bytes.fromhex, inputs.index)))]
-    summary = StreamSummary(signature.stream, store.path, len(inputs), len(todo))
+    path = root / encoder.signature.folder_name
+    todo = inputs
+    if path.exists():
+        todo = inputs[~FeatureStore.open(path).holds(key_array(map(bytes.fromhex, inputs.index)))]
+    summary = StreamSummary(encoder.signature.stream, path, len(inputs), len(todo))
     if len(todo):
         from extract.encode import encode_pictures, encode_texts
 
         encode = encode_pictures if isinstance(encoder, ImageEncoder) else encode_texts
-        encode(encoder, todo, store, options, summary.timing, listener)  # type: ignore[arg-type]
+        encode(encoder, todo, root, options, summary.timing, listener)  # type: ignore[arg-type]
     return summary

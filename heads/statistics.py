@@ -7,6 +7,7 @@ by matrix products, exactly as if the rows had been repeated.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +32,14 @@ class TestRows:
     truth: np.ndarray
     prediction: np.ndarray
 
+    @cached_property
+    def mapped(self) -> np.ndarray:
+        """Predictions after the 4-parameter logistic, (N,).
+
+        The mapping is fitted to all test rows once; fitting it to each resample would cost a thousand fits and add little.
+        """
+        return logistic_mapping(self.truth, self.prediction)
+
 
 def bootstrap_intervals(repeats: Sequence[TestRows], seed: int = 0, level: float = 0.95) -> dict[str, tuple[float, float]]:
     """Percentile interval of the mean over repeats of each figure in `WEIGHTED`.
@@ -52,7 +61,7 @@ def bootstrap_intervals(repeats: Sequence[TestRows], seed: int = 0, level: float
     for rows in repeats:
         weights = counts[:, np.searchsorted(groups, rows.group)].astype(float)
         for name, figure in WEIGHTED.items():
-            values[name].append(figure(weights, rows.truth, rows.prediction))
+            values[name].append(figure(weights, rows.truth, rows.mapped if name.endswith("_logistic") else rows.prediction))
     return {name: _percentiles(np.array(all_repeats), level) for name, all_repeats in values.items()}
 
 
@@ -79,7 +88,9 @@ def weighted_srcc(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarr
 def weighted_ranks(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Mean ranks (B, N) of x (N,) among the repeated rows: those below, plus half of the equal ones, plus a half."""
     _, code = np.unique(x, return_inverse=True)
-    equal = np.stack([np.bincount(code, row, code.max() + 1) for row in weights])
+    member = np.zeros((len(x), code.max() + 1))
+    member[np.arange(len(x)), code] = 1
+    equal = weights @ member
     return (np.cumsum(equal, axis=1) - equal / 2 + 0.5)[:, code]
 
 
@@ -103,15 +114,6 @@ def weighted_rmse(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarr
         return np.sqrt(weights @ (x - y) ** 2 / weights.sum(1))
 
 
-def _after_logistic(figure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    # The mapping is the one fitted to all test rows; fitting it to each resample would cost a thousand fits and add little.
-    def mapped(weights: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        values = logistic_mapping(truth, prediction)
-        return figure(weights, truth, values) if np.isfinite(values).all() else np.full(len(weights), np.nan)
-
-    return mapped
-
-
 def _correlation(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Weighted Pearson correlation of rows of x and y, all (B, N)."""
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -127,7 +129,7 @@ WEIGHTED: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] 
     "srcc": weighted_srcc,
     "krcc": weighted_krcc,
     "plcc": weighted_plcc,
-    "plcc_logistic": _after_logistic(weighted_plcc),
+    "plcc_logistic": weighted_plcc,
     "rmse": weighted_rmse,
-    "rmse_logistic": _after_logistic(weighted_rmse),
+    "rmse_logistic": weighted_rmse,
 }
