@@ -1,0 +1,33 @@
+"""What tests share: a project folder with small pictures, small networks, and its features extracted once."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not depend on a network, nor wait for one
+
+
+@pytest.fixture(scope="session")
+def golden_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TIER-4K user's folder, with features extracted by the public command."""
+    import cli
+    from tests.golden_formula import write_golden_project
+
+    folder = tmp_path_factory.mktemp("golden")
+    write_golden_project(folder)
+    arguments = ["extract", str(folder / "Dataset"), "-F", str(folder / "features")]
+    result = CliRunner().invoke(cli.app, [*arguments, "--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def project(golden_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder as working directory, to be spoiled at will."""
+    folder = tmp_path / "project"
+    shutil.copytree(golden_project, folder)
+    monkeypatch.chdir(folder)
+    return folder
