@@ -95,6 +95,7 @@ def why_nan(truth: np.ndarray, prediction: np.ndarray) -> str:
 def _fit(x: np.ndarray, truth: np.ndarray, start: tuple[float, ...]) -> np.ndarray | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizeWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)  # overflow in the covariance of the parameters, which nobody reads
         try:
             return np.asarray(curve_fit(logistic, x, truth, p0=start, jac=logistic_jacobian, maxfev=1000)[0])
         except RuntimeError:  # scipy's word for "did not converge"

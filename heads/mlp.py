@@ -71,7 +71,9 @@ class Standardization:
     def of(cls, inputs: np.ndarray, scores: np.ndarray) -> "Standardization":
         """Mean and standard deviation of training rows (N, d) and their scores (N,)."""
         mean, scale = inputs.mean(0, dtype=np.float64), inputs.std(0, dtype=np.float64)
-        # A column that only wobbles in its last digits carries nothing; dividing by its wobble would make noise of it.
+        # A column that hardly moves in training may jump in a test picture; divided by its own tiny deviation it would then
+        # outweigh all others, so no column is divided by less than a tenth of the typical deviation.
+        scale = np.maximum(scale, 0.1 * np.median(scale))
         scale[scale <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1.0
         return cls(mean, scale, float(scores.mean()), float(scores.std()) or 1.0)
 

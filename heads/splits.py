@@ -82,5 +82,6 @@ def _cut(rows: np.ndarray, group: np.ndarray, rule: SplitRule, share: float, see
         what = "distinct prompts" if rule == "prompt" else "rows"
         raise SplitError(f"{units} {what} are too few for a {rule} split with training, validation and test: 5 are needed")
     splitter = GroupShuffleSplit if rule == "prompt" else ShuffleSplit
-    first, second = next(iter(splitter(1, test_size=share, random_state=seed).split(rows, groups=group[rows])))
+    groups = group[rows] if rule == "prompt" else None
+    first, second = next(iter(splitter(1, test_size=share, random_state=seed).split(rows, groups=groups)))
     return rows[first], rows[second]

@@ -1,0 +1,206 @@
+"""The commands as a user meets them: nothing heavy before it is needed, nothing encoded twice, and errors that can be mended."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import cli
+from extract.networks import ImageNetwork, TextNetwork
+
+ENCODERS = ["--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
+DATA = Path("Dataset/PKU-AIGIQA-4K")
+
+
+def tier(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    code = "import cli, sys; print([name for name in ('torch', 'timm', 'transformers', 'pandas', 'sklearn') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many rows each network has encoded."""
+    rows = {"image": 0, "text": 0}
+    for stream, network, size in (("image", ImageNetwork, len), ("text", TextNetwork, lambda batch: len(batch.ids))):
+
+        def forward(self: torch.nn.Module, batch: object, stream: str = stream, size=size, original=network.forward) -> torch.Tensor:
+            rows[stream] += size(batch)
+            return original(self, batch)
+
+        monkeypatch.setattr(network, "forward", forward)
+    return rows
+
+
+def test_each_distinct_input_is_encoded_once(project: Path, encoded: dict[str, int]) -> None:
+    code, output = tier("extract", "Dataset", "-F", "fresh", *ENCODERS)
+    assert code == 0, output
+    assert encoded == {"image": 12 + 2, "text": 2 + 2}  # 12 rows share 2 image prompts and 4 text prompts
+
+
+def test_a_second_extract_encodes_nothing_and_a_grown_and_renamed_data_set_only_what_is_new(project: Path, encoded: dict[str, int]) -> None:
+    assert tier("extract", "Dataset", *ENCODERS)[0] == 0
+    assert encoded == {"image": 0, "text": 0}
+    table = pd.read_excel(DATA / "annotation.xlsx")
+    for row in range(10):  # ten files get new names
+        name = table.loc[row, "Generated_image"]
+        (DATA / "All" / name).rename(DATA / "All" / f"new_{name}")
+        table.loc[row, "Generated_image"] = f"new_{name}"
+    added = table.iloc[:10].assign(Generated_image=[f"added_{row}.png" for row in range(10)], Text_prompt="a new prompt")
+    for row, name in enumerate(added["Generated_image"]):
+        pixels = np.random.default_rng(row).integers(0, 255, (240, 260, 3), np.uint8)
+        from PIL import Image
+
+        Image.fromarray(pixels).save(DATA / "All" / name)
+    pd.concat([table, added]).to_excel(DATA / "annotation.xlsx", index=False)
+    assert tier("extract", "Dataset", *ENCODERS)[0] == 0
+    assert encoded == {"image": 10, "text": 1}
+
+
+def test_a_run_has_the_promised_files_and_a_rerun_finds_it(project: Path) -> None:
+    fit = ["fit-head", "Dataset", "--split", "published", "--repeats", "2", "--target", "MOS_q", *ENCODERS]
+    code, output = tier(*fit)
+    assert code == 0, output
+    assert "leaks" in output and "floor: sibling mean" in output and "optimistic" in output
+    (run,) = Path("runs").iterdir()
+    files = {"config.json", "results.json", "predictions.csv", "splits.json", "model.json", "model.safetensors"}
+    assert {file.name for file in run.iterdir()} == files
+    predictions = pd.read_csv(run / "predictions.csv")
+    assert list(predictions) == ["name", "generator", "group", "repeat", "target", "truth", "prediction"]
+    assert len(predictions) == 2 * 3  # rows 3, 7, 11 in each repeat
+    results = json.loads((run / "results.json").read_text())
+    assert len(results["summaries"]["MOS_q"]["best_validation"]["srcc"]["values"]) == 2
+    before = (run / "results.json").stat().st_mtime_ns
+    code, output = tier(*fit)
+    assert code == 0 and "was there already" in output
+    assert (run / "results.json").stat().st_mtime_ns == before
+
+
+def test_saved_heads_predict_what_the_run_says(project: Path) -> None:
+    from heads.results import load_heads
+
+    assert tier("fit-head", "Dataset", "--split", "random", "--repeats", "1", *ENCODERS)[0] == 0
+    assert tier("features", "Dataset", "-o", "X.npz", *ENCODERS)[0] == 0
+    (run,) = Path("runs").iterdir()
+    matrix, table = np.load("X.npz"), pd.read_csv(run / "predictions.csv")
+    for (target, repeat), head in load_heads(run).items():
+        mine = table[(table["target"] == target) & (table["repeat"] == repeat)].set_index("name")["prediction"]
+        found = pd.Series(head.predict(matrix["X"]), index=matrix["name"])[mine.index]
+        np.testing.assert_allclose(found, mine, atol=1e-5)
+
+
+def edit(column: str, row: int, value: object) -> Callable[[], None]:
+    def spoil() -> None:
+        table = pd.read_excel(DATA / "annotation.xlsx", dtype=object)
+        table.loc[row, column] = value
+        table.to_excel(DATA / "annotation.xlsx", index=False)
+
+    return spoil
+
+
+def rewrite(change: Callable[[bytes], bytes]) -> Callable[[], None]:
+    def spoil() -> None:
+        path = DATA / "All" / "MJ_000_00.png"
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoil
+
+
+SPOILED = {
+    "missing picture": (lambda: (DATA / "All" / "MJ_000_00.png").unlink(), "there is no file"),
+    "empty picture": (rewrite(lambda _: b""), "zero bytes"),
+    "truncated picture": (rewrite(lambda data: data[: len(data) // 2]), "truncated"),
+    "no picture": (rewrite(lambda _: b"GARBAGE" * 99), "not a picture"),
+    "empty score": (edit("MOS_q", 0, None), "MOS_q is empty"),
+    "text as score": (edit("MOS_a", 0, "good"), "'good', not a finite number"),
+    "duplicate name": (edit("Generated_image", 0, "SD_000_01.png"), "lines 2, 3"),
+    "path out": (edit("Generated_image", 0, "../../../etc/passwd"), "leads out of the data folder"),
+    "absolute path": (edit("Generated_image", 0, "/etc/passwd"), "leads out of the data folder"),
+    "empty prompt": (edit("Text_prompt", 0, None), "text prompt is empty"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_a_bad_row_stops_everything_with_its_line_and_remedy(project: Path, case: str) -> None:
+    spoil, expected = SPOILED[case]
+    spoil()
+    code, output = tier("extract", "Dataset", "-F", "fresh", *ENCODERS)
+    assert code == 2 and expected in output and "line 2" in output and "--on-error skip" in output
+    assert "Traceback" not in output and not Path("fresh").exists()
+
+
+def test_all_problems_come_together_and_skip_leaves_the_rows_out(project: Path) -> None:
+    for case in ("empty picture", "text as score"):
+        SPOILED[case][0]()
+    edit("MOS_c", 5, "?")()
+    code, output = tier("data", "check", "Dataset")
+    assert code == 2 and "3 problems in 2 of 12 rows" in output
+    code, output = tier("features", "Dataset", "--on-error", "skip", "-o", "X.npz", *ENCODERS)
+    assert code == 0 and "Skipped 2 of 12 rows" in output
+    assert len(np.load("X.npz")["X"]) == 10
+    assert set(pd.read_csv("features/skipped.csv")["line"]) == {2, 7}
+
+
+WRONG = {
+    "no data": (["extract", "nowhere"], "does not exist"),
+    "unknown image encoder": (["extract", "Dataset", "--image-encoder", "resnet19"], "nearest: resnet18"),
+    "unknown text encoder": (["extract", "Dataset", "--text-encoder", "bert"], "bert-base-uncased"),
+    "missing weights": (["extract", "Dataset", "--image-encoder", "resnet50"], "put resnet50.pth into"),
+    "weights of another network": (
+        ["extract", "Dataset", "--image-encoder", "timm:resnet34", "--image-weights", "pretrained/resnet18.pth", "-F", "fresh"],
+        "tensors are missing, first 'layer1.2.conv1.weight'",
+    ),
+    "no features": (["fit-head", "Dataset", "--features", "nowhere"], "tier extract DATA --features nowhere"),
+    "not this preparation": (["fit-head", "Dataset", *ENCODERS, "--prepare", "native"], "preparation is 'reference', asked for 'native'"),
+    "FR on T2I": (["fit-head", "Dataset", *ENCODERS, "--method", "fr", "--benchmark", "T2I"], "use --benchmark I2I"),
+    "unknown target": (["fit-head", "Dataset", *ENCODERS, "--target", "MOS_x"], "choose among MOS_q, MOS_a, MOS_c"),
+    "too few prompts": (["fit-head", "Dataset", *ENCODERS], "too few for a prompt split"),
+    "unknown suffix": (["features", "Dataset", *ENCODERS, "-o", "X.csv"], ".npz or .parquet"),
+    "no stores": (["store", "ls", "-F", "nowhere"], "there are no feature stores"),
+    "no repeats": (["fit-head", "Dataset", "--repeats", "0"], "greater than or equal to 1"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_option_is_told_with_its_remedy(project: Path, case: str) -> None:
+    arguments, expected = WRONG[case]
+    code, output = tier(*arguments)
+    assert code == 2 and expected in " ".join(output.split()) and "Traceback" not in output
+    assert not Path("runs").exists() and not Path("fresh").exists()
+
+
+def test_pickled_code_in_weights_is_refused_and_not_run(project: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (Path("executed"),)  # type: ignore[return-value]
+
+    torch.save({"fc.weight": Evil()}, "pretrained/resnet18.pth")
+    code, output = tier("extract", "Dataset", "-F", "fresh", *ENCODERS)
+    assert code == 2 and "could run code" in output and not Path("executed").exists()
+
+
+def test_store_ls_shows_for_which_data_a_store_is_complete(project: Path) -> None:
+    code, output = tier("store", "ls")
+    assert code == 0 and "PKU-AIGIQA-4K" in output and "512" in output
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_all_tables(tmp_path: Path) -> None:
+    code, output = tier("demo", str(tmp_path), "--repeats", "1")
+    assert code == 0, output
+    for method in ("TIER-NR", "TIER-FR", "TIER-PR"):
+        assert method in output
+    shutil.rmtree(tmp_path)

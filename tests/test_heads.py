@@ -1,0 +1,128 @@
+"""Stage 2: fusion, head, splits, figures and intervals are what their formulas say."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kendalltau, pearsonr, spearmanr
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import check_estimator
+
+from heads import metrics, statistics
+from heads.features import FeatureSet, FusionError, fuse, require_possible
+from heads.floors import generator_mean, sibling_mean
+from heads.mlp import PUBLISHED_RECIPE, HeadNetwork, MLPHead
+from heads.splits import make_splits
+
+
+def feature_set(rows: int = 80, seed: int = 0) -> FeatureSet:
+    random = np.random.default_rng(seed)
+    has = np.arange(rows) % 2 == 0
+    image_prompt = random.normal(size=(rows, 6)) * has[:, None]
+    return FeatureSet(
+        text=random.normal(size=(rows, 4)),
+        image=random.normal(size=(rows, 6)),
+        image_prompt=image_prompt,
+        has_image_prompt=has,
+        targets=random.uniform(0, 5, (rows, 1)),
+        target_names=("MOS_q",),
+        name=np.array([f"G_{row}.jpg" for row in range(rows)], dtype=object),
+        group=np.array([f"p{row // 4}" for row in range(rows)], dtype=object),
+        generator=np.array([f"g{row % 3}" for row in range(rows)], dtype=object),
+        position=np.arange(rows),
+    )
+
+
+def test_fusion_is_as_published_text_first() -> None:
+    f = feature_set()
+    np.testing.assert_array_equal(fuse(f, "nr"), np.hstack([f.text, f.image]))
+    partial = fuse(f, "pr")[:, 4:]
+    np.testing.assert_allclose(partial[f.has_image_prompt], ((f.image + f.image_prompt) / 2)[f.has_image_prompt])
+    np.testing.assert_array_equal(partial[~f.has_image_prompt], f.image[~f.has_image_prompt])
+    with pytest.raises(FusionError, match="40 of 80"):
+        fuse(f, "fr")
+    with pytest.raises(FusionError, match="--benchmark I2I"):
+        require_possible("fr", "T2I")
+
+
+def test_the_head_is_a_scikit_learn_estimator() -> None:
+    check_estimator(MLPHead(), on_skip=None)
+    X, y = np.random.default_rng(0).normal(size=(60, 5)), np.arange(60.0)
+    assert cross_val_score(MLPHead(max_epochs=2), X, y, cv=3).shape == (3,)
+
+
+def test_the_published_recipe_is_plain_adam_with_l2_on_raw_scores() -> None:
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(20, 6)).astype(np.float32), random.uniform(0, 5, 20)
+    head = MLPHead(**PUBLISHED_RECIPE | {"max_epochs": 3}, random_state=5).fit(X, y)
+    torch.manual_seed(np.random.RandomState(5).randint(2**31 - 1))
+    network = HeadNetwork(6)
+    assert network.fc1.out_features == 3
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=1e-5)
+    inputs, scores = torch.from_numpy(X), torch.from_numpy(y.astype(np.float32))
+    for _ in range(3):
+        for rows in torch.randperm(20).split(8):
+            optimizer.zero_grad()
+            ((network(inputs[rows]) - scores[rows]) ** 2).mean().backward()
+            optimizer.step()
+    for name, tensor in network.state_dict().items():
+        np.testing.assert_allclose(head.weights_[name], tensor.numpy(), atol=1e-5)
+
+
+def test_the_kept_weights_are_those_of_the_best_validation_epoch() -> None:
+    random = np.random.default_rng(1)
+    X, y = random.normal(size=(50, 8)) * 3 + 2, random.uniform(0, 5, 50)
+    held, course = (X[:10], y[:10]), {}
+    head = MLPHead(random_state=0).fit(X[10:], y[10:], held, lambda epoch, predict: course.update({epoch: predict(held[0])}))
+    assert head.best_epoch_ == 1 + int(np.argmin(head.validation_loss_))
+    np.testing.assert_allclose(head.predict(held[0]), course[head.best_epoch_], atol=1e-4)
+
+
+def test_a_prompt_split_parts_no_prompt_and_the_published_one_tests_every_fourth_row() -> None:
+    f = feature_set()
+    for split in make_splits(f, "prompt", 5, seed=0):
+        assert split.seen_prompts(f.group)[0] == 0
+        assert not set(f.group[split.train]) & set(f.group[split.validation])
+        assert sorted([*split.train, *split.validation, *split.test]) == list(range(80))
+    published = make_splits(f, "published", 1, seed=0)[0]
+    assert published.test.tolist() == list(range(3, 80, 4))
+    assert published.seen_prompts(f.group) == (20, 20)
+
+
+def test_floors_never_look_at_test_scores_and_siblings_help_only_where_the_split_leaks() -> None:
+    f = feature_set()
+    split = make_splits(f, "prompt", 1, seed=0)[0]
+    scores = f.targets[:, 0]
+    changed = scores.copy()
+    changed[split.test] = 99
+    train = np.concatenate([split.train, split.validation])
+    for floor in (generator_mean, sibling_mean):
+        np.testing.assert_array_equal(floor(f, scores, train, split.test), floor(f, changed, train, split.test))
+    np.testing.assert_array_equal(sibling_mean(f, scores, train, split.test), generator_mean(f, scores, train, split.test))
+
+
+def test_correlations_keep_their_sign_and_do_not_exist_for_constants() -> None:
+    random = np.random.default_rng(2)
+    truth = random.normal(size=50)
+    backwards = -truth + random.normal(size=50) * 0.1
+    figures = metrics.evaluate(truth, backwards)
+    assert figures["srcc"] == pytest.approx(spearmanr(truth, backwards).statistic) and figures["srcc"] < -0.9
+    assert not figures["plcc_logistic"] > 0  # a falling curve would be an absolute value in disguise
+    assert np.isnan(metrics.srcc(truth, np.ones(50))) and metrics.why_nan(truth, np.ones(50)) == "all predictions are equal"
+
+
+def test_the_logistic_is_recovered() -> None:
+    x = np.linspace(-2, 3, 80)
+    truth = metrics.logistic(x, 4.5, 0.5, 0.4, 0.6)
+    np.testing.assert_allclose(metrics.logistic_mapping(truth, x), truth, atol=1e-4)
+
+
+def test_weighted_figures_equal_scipy_on_repeated_rows() -> None:
+    random = np.random.default_rng(3)
+    x, y = random.integers(0, 8, 30).astype(float), random.integers(0, 8, 30).astype(float)
+    weights = random.integers(0, 3, (6, 30)).astype(float)
+    for row, counts in enumerate(weights.astype(int)):
+        u, v = np.repeat(x, counts), np.repeat(y, counts)
+        assert statistics.weighted_srcc(weights, x, y)[row] == pytest.approx(spearmanr(u, v).statistic)
+        assert statistics.weighted_krcc(weights, x, y)[row] == pytest.approx(kendalltau(u, v).statistic)
+        assert statistics.weighted_plcc(weights, x, y)[row] == pytest.approx(pearsonr(u, v).statistic)
+        assert statistics.weighted_rmse(weights, x, y)[row] == pytest.approx(np.sqrt(np.mean((u - v) ** 2)))
