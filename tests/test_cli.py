@@ -26,6 +26,11 @@ def tier(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def arrays(path: str) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
     code = "import cli, sys; print([name for name in ('torch', 'timm', 'transformers', 'pandas', 'sklearn') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
@@ -95,7 +100,7 @@ def test_saved_heads_predict_what_the_run_says(project: Path) -> None:
     assert tier("fit-head", "Dataset", "--split", "random", "--repeats", "1", *ENCODERS)[0] == 0
     assert tier("features", "Dataset", "-o", "X.npz", *ENCODERS)[0] == 0
     (run,) = Path("runs").iterdir()
-    matrix, table = np.load("X.npz"), pd.read_csv(run / "predictions.csv")
+    matrix, table = arrays("X.npz"), pd.read_csv(run / "predictions.csv")
     for (target, repeat), head in load_heads(run).items():
         mine = table[(table["target"] == target) & (table["repeat"] == repeat)].set_index("name")["prediction"]
         found = pd.Series(head.predict(matrix["X"]), index=matrix["name"])[mine.index]
@@ -150,7 +155,7 @@ def test_all_problems_come_together_and_skip_leaves_the_rows_out(project: Path) 
     assert code == 2 and "3 problems in 2 of 12 rows" in output
     code, output = tier("features", "Dataset", "--on-error", "skip", "-o", "X.npz", *ENCODERS)
     assert code == 0 and "Skipped 2 of 12 rows" in output
-    assert len(np.load("X.npz")["X"]) == 10
+    assert len(arrays("X.npz")["X"]) == 10
     assert set(pd.read_csv("features/skipped.csv")["line"]) == {2, 7}
 
 

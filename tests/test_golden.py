@@ -23,7 +23,8 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 def test_features_and_predictions_equal_the_published_ones(project: Path, method: str, rows: int) -> None:
     result = CliRunner().invoke(cli.app, ["features", "Dataset", "--method", method, "-o", "X.npz", *ENCODERS])
     assert result.exit_code == 0, result.output
-    fused = np.load("X.npz")["X"]
+    with np.load("X.npz") as file:
+        fused = file["X"]
     assert fused.shape == (rows, GOLDEN[f"{method.upper()}_features"].shape[1])
     assert relative(fused, GOLDEN[f"{method.upper()}_features"]) < 1e-5  # 1e-4 is asked for
 
