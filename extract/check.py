@@ -137,7 +137,7 @@ class _Problems:
 
 
 def _lines(frame: pd.DataFrame) -> list[int]:
-    return [number + 2 for number in range(len(frame))]
+    return [int(number) + 2 for number in frame.index]
 
 
 def _with_paths(source: SourceTable, problems: _Problems) -> pd.DataFrame:

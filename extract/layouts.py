@@ -53,7 +53,7 @@ class SourceTable:
     Attributes:
         name: Name of the data set, for people.
         path: The table's file.
-        frame: One line per row of the file, in its order.
+        frame: One line per row of the file that is not blank, in its order; the index is the row's number, from 0, blank ones counted.
         targets: Names of the score columns.
         image_folder: Folder that `image` is relative to.
         image_prompt_folder: Folder that `image_prompt` is relative to.
@@ -144,16 +144,28 @@ def _read_table(path: Path) -> pd.DataFrame:
     # Everything is read as text where the format allows: "007" is a name and "None" a prompt until a column is known to be a score.
     try:
         if path.suffix.lower() == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            return _filled_rows(_read_csv(path))
         if path.suffix.lower() == ".xlsx":
-            return pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[""])
-        return pd.read_parquet(path)
+            return _filled_rows(pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[""]))
+        return pd.read_parquet(path).reset_index(drop=True)
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty: it has no header line") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as CSV UTF-8") from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, pd.errors.ParserError) as error:
         raise DataError(f"{path} cannot be read as {path.suffix}: {error}") from error
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first fields of such rows for an index and shifts the others
+        raise DataError(f"{path} has rows with more fields than its header: put fields that contain commas in double quotes")
+    return frame
+
+
+def _filled_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    # Blank lines mean nothing, but the rows below them keep their numbers.
+    return frame[~(frame.isna() | frame.eq("")).all(axis=1)]
 
 
 def _recognise(frame: pd.DataFrame) -> Layout:
@@ -189,7 +201,7 @@ def _canonical(frame: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, tuple
     if "generator" not in out:
         out["generator"] = out["name"].map(_generator_of)
     targets = layout.targets or _numeric_columns(frame.drop(columns=list(columns.values())))
-    return out[list(TEXT_COLUMNS)].join(frame[list(targets)]).reset_index(drop=True), targets
+    return out[list(TEXT_COLUMNS)].join(frame[list(targets)]), targets
 
 
 def _as_text(value: object) -> str:

@@ -1,5 +1,6 @@
 """The networks behind the encoders, as torch modules: the same ones encode for the store and, unfrozen, train end to end."""
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import timm
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
@@ -81,7 +83,12 @@ class TextNetwork(nn.Module):
         try:
             tokenizer = load_tokenizer(encoder)
             backbone, loading = AutoModel.from_pretrained(path, local_files_only=True, output_loading_info=True, dtype=torch.float32)
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        except pickle.UnpicklingError as error:
+            raise WeightsError(
+                f"the weights in {path} hold pickled Python objects besides tensors, which could run code, or are damaged; they were not "
+                "loaded. Take the files from their authors again, or save the model as safetensors."
+            ) from error
+        except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, KeyError, ImportError) as error:
             raise WeightsError(f"the text encoder in {path} cannot be loaded: {error}") from error
         # A masked mean reads no pooler; published BERT files bring pre-training heads besides.
         missing = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))

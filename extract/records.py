@@ -61,5 +61,5 @@ def records(root: Path) -> Iterator[DatasetRecord]:
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
                 yield DatasetRecord(**about, keys={stream: file[stream] for stream in ("image", "text")})
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise StoreError(f"{path} is damaged ({error}): delete it, the next `tier extract` writes it again") from error
