@@ -1,0 +1,97 @@
+"""Pictures are decoded as Pillow does, judged without surprises, and prepared exactly as the published code and timm do."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from torch import nn
+from torchvision import transforms
+
+from extract.networks import ImageNetwork
+from extract.pictures import IMAGENET_MEAN, IMAGENET_STD, MAX_PIXELS, PictureError, decode, inspect
+from extract.presets import IMAGE_PRESETS, image_preset, timm_config
+from tests.data_builders import make_picture
+
+SIZES = [(300, 260), (260, 411), (256, 256), (97, 64), (1000, 230)]
+SIZE_OF = {"inceptionv4": (320, 299)}  # resized to, cropped to; else 256 and 224
+
+
+def encoded(kind: str, size: tuple[int, int] = (200, 150), mode: str = "RGB") -> bytes:
+    out = io.BytesIO()
+    make_picture(0, size).convert(mode).save(out, kind)
+    return out.getvalue()
+
+
+def prepared(preparation, picture: Image.Image) -> torch.Tensor:
+    """What the encoder's first layer sees."""
+    network = ImageNetwork(nn.Identity(), preparation)
+    return network(preparation.transform()(picture)[None])[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("preset", IMAGE_PRESETS.values(), ids=IMAGE_PRESETS)
+def test_reference_preparation_is_that_of_the_published_code(preset, size: tuple[int, int]) -> None:
+    resize, crop = SIZE_OF.get(preset.name, (256, 224))
+    published = [transforms.Resize(resize), transforms.CenterCrop(crop), transforms.ToTensor()]
+    expected = transforms.Compose([*published, transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])(make_picture(1, size))
+    torch.testing.assert_close(prepared(preset.reference, make_picture(1, size)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", [*IMAGE_PRESETS, "timm:convnext_tiny", "timm:deit3_small_patch16_224", "timm:test_resnet"])
+def test_native_preparation_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
+    preset = image_preset(name)
+    config = resolve_data_config(pretrained_cfg=timm_config(preset.architecture).to_dict())
+    expected = create_transform(**config)(make_picture(2, size))
+    torch.testing.assert_close(prepared(preset.native, make_picture(2, size)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_every_format_is_decoded_as_pillow_does(kind: str) -> None:
+    data = encoded(kind)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert np.array_equal(np.asarray(decode(data)), expected)
+    inspect(data)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    assert decode(encoded("TIFF", mode=mode)).mode == "RGB"
+
+
+@pytest.mark.parametrize("judge", [decode, inspect])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_truncated_picture_is_refused_at_every_length(judge, kind: str) -> None:
+    data = encoded(kind)
+    for share in (0.1, 0.5, 0.9):
+        with pytest.raises(PictureError):
+            judge(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("judge", [decode, inspect])
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"", "zero bytes"), (b"<svg/>", "not a picture of the formats"), (b"%PDF-1.4", "not a picture")]
+)
+def test_what_is_no_picture_is_refused(judge, data: bytes, message: str) -> None:
+    with pytest.raises(PictureError, match=message):
+        judge(data)
+
+
+@pytest.mark.parametrize("judge", [decode, inspect])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(judge) -> None:
+    for factor in (1.01, 3):
+        out = io.BytesIO()
+        Image.new("1", (int(MAX_PIXELS * factor / 5000), 5001)).save(out, "PNG")
+        assert len(out.getvalue()) < 100_000
+        with warnings.catch_warnings(), pytest.raises(PictureError, match="decompression bomb"):
+            judge(out.getvalue())
+
+
+def test_a_preparation_tells_everything_that_changes_a_number() -> None:
+    told = {str(preparation) for preset in IMAGE_PRESETS.values() for preparation in (preset.reference, preset.native)}
+    distinct = {preparation for preset in IMAGE_PRESETS.values() for preparation in (preset.reference, preset.native)}
+    assert len(told) == len(distinct)
