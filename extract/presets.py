@@ -29,7 +29,7 @@ class ImagePreset:
         download: Where the weights can be had, for the message when they are missing.
         hub: Hugging Face repository with the same weights.
         reference: Preparation of pictures as TIER-4K does it.
-        native: Preparation of pictures as timm's configuration of the encoder says.
+        native: Preparation of pictures as timm's configuration of these very weights (the tag in `hub`) says.
         prepare: The preparation that is used unless told otherwise.
         feature: "pooled" (timm's pooled output: the global average of a CNN's last map) or "class-token-before-norm".
         package: An installed package that carries the weights.
@@ -77,12 +77,12 @@ IMAGE_PRESETS = {
         ImagePreset(
             "resnet18", "resnet18", ("resnet18.*", "resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
             f"{TORCHVISION}/resnet18-f37072fd.pth", "timm/resnet18.tv_in1k", reference(224, 256),
-            native(224, 235, IMAGENET_MEAN, IMAGENET_STD),
+            native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
         ),
         ImagePreset(
             "resnet50", "resnet50", ("resnet50.*", "resnet50-0676ba61.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth"),
             f"{TORCHVISION}/resnet50-0676ba61.pth", "timm/resnet50.tv_in1k", reference(224, 256),
-            native(224, 235, IMAGENET_MEAN, IMAGENET_STD),
+            native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
         ),
         ImagePreset(
             "inceptionv4", "inception_v4", ("inceptionv4-8e4777a0.pth", "inceptionv4.*", "inception_v4.*"),

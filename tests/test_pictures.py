@@ -45,7 +45,7 @@ def test_reference_preparation_is_that_of_the_published_code(preset, size: tuple
 @pytest.mark.parametrize("name", [*IMAGE_PRESETS, "timm:convnext_tiny", "timm:deit3_small_patch16_224", "timm:test_resnet"])
 def test_native_preparation_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
     preset = image_preset(name)
-    config = resolve_data_config(pretrained_cfg=timm_config(preset.architecture).to_dict())
+    config = resolve_data_config(pretrained_cfg=timm_config(preset.hub.removeprefix("timm/")).to_dict())
     expected = create_transform(**config)(make_picture(2, size))
     torch.testing.assert_close(prepared(preset.native, make_picture(2, size)), expected, rtol=1e-5, atol=1e-5)
 
