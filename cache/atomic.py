@@ -1,31 +1,40 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all.
 
+What is being written lies in a temporary folder beside its final place, and its writer holds a lock on that folder. The system
+takes the lock back when the writer dies, however it dies, so that the next writer knows which leftovers are dead and removes them.
+"""
+
+import fcntl
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".tmp-"
 
 
 def publish(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name in its own folder, fsync it, then rename it to `path`.
+    """Write a file or a folder under a temporary name, fsync it, then rename it to `path` in one step.
+
+    An existing file of that name is replaced, an existing folder is not.
 
     Args:
-        path: The final name; an existing file of that name is replaced in one step.
-        write: Called with the temporary path; must leave a closed file there.
+        path: The final name.
+        write: Called with the temporary path; must leave a closed file there, or a folder of closed files.
+
+    Raises:
+        OSError: The system refuses (disk full, no permission, the folder exists); nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    remove_dead(path.parent)
+    with _temporary_folder(path.parent) as folder:
+        temporary = folder / path.name
         write(temporary)
-        _make_readable(temporary)
-        _fsync(temporary)
+        for written in (temporary, *temporary.rglob("*")):
+            _fsync(written)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     _fsync(path.parent)
 
 
@@ -34,24 +43,43 @@ def publish_text(path: Path, text: str) -> None:
     publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def publish_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Fill a temporary sibling folder, then rename it to `folder`, which must not exist yet."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder.parent) as name:
-        filled = Path(name) / folder.name
-        filled.mkdir()
-        fill(filled)
-        for file in filled.rglob("*"):
-            _fsync(file)
-        os.replace(filled, folder)
-    _fsync(folder.parent)
+def remove_dead(folder: Path) -> None:
+    """Remove what writers left in `folder` that were killed; what a living writer holds stays."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with _lock(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+            if held:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _make_readable(path: Path) -> None:
-    # mkstemp makes files that only their owner reads; a published file follows the umask like any other.
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
+        with _lock(folder, fcntl.LOCK_EX):
+            if not folder.exists():
+                continue  # before it was locked, another writer took it for a dead one
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+@contextmanager
+def _lock(folder: Path, how: int) -> Iterator[bool]:
+    """Whether the lock was got; never where the file system has no locks, so that nothing is removed there."""
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, how)
+        held = True
+    except OSError:
+        held = False
+    try:
+        yield held
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _fsync(path: Path) -> None:

@@ -41,15 +41,14 @@ def write_shard(folder: Path, signature_digest: str, keys: np.ndarray, features:
     if not np.isfinite(features).all():
         bad = int((~np.isfinite(features.reshape(len(features), -1)).all(axis=1)).sum())
         raise ShardError(
-            f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: "
-            "check the weights, or use --precision fp32"
+            f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: check the weights"
         )
     digest = checksum(keys, features)
 
     def write(path: Path) -> None:
         with h5py.File(path, "w", libver="latest") as file:
-            file.attrs["signature"] = signature_digest
-            file.attrs["checksum"] = digest
+            file.attrs["signature"] = np.bytes_(signature_digest)
+            file.attrs["checksum"] = np.bytes_(digest)
             file["keys"] = keys
             file["features"] = features
 
@@ -83,7 +82,7 @@ class Shard:
                     raise ValueError(f"keys are {keys.dtype} {keys.shape}, expected uint8 (N, {KEY_BYTES})")
                 if features.ndim < 2 or len(features) != len(keys) or features.dtype.kind != "f":
                     raise ValueError(f"features are {features.dtype} {features.shape} for {len(keys)} keys")
-                attributes = {name: str(file.attrs[name]) for name in ("signature", "checksum")}
+                attributes = {name: _attribute(file, name) for name in ("signature", "checksum")}
                 return cls(path=path, keys=keys[()], shape=features.shape[1:], dtype=features.dtype, **attributes)
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise _damaged(path, str(error)) from error
@@ -114,6 +113,14 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
     if dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize:
         raise ValueError(f"{name!r} declares {dataset.shape} but does not hold that many bytes")
     return dataset
+
+
+def _attribute(file: h5py.File, name: str) -> str:
+    # Texts of variable length lie in a heap without checksums, where HDF5 follows one wrong byte forever.
+    kind = h5py.check_string_dtype(file.attrs.get_id(name).dtype)
+    if kind is None or kind.length is None:
+        raise ValueError(f"the attribute {name!r} is not a text of fixed length")
+    return bytes(file.attrs[name]).decode("ascii")
 
 
 def _damaged(path: Path, why: str) -> ShardError:

@@ -81,7 +81,7 @@ class Signature:
             raise SignatureError(f"not a signature: expected the fields {sorted(types)}, found {values!r:.300}")
         if not all(isinstance(values[name], str) or name == "format" for name in types):
             raise SignatureError(f"not a signature: every field but 'format' is a text, found {values!r:.300}")
-        if values["format"] != FORMAT_VERSION:
+        if type(values["format"]) is not int or values["format"] != FORMAT_VERSION:
             raise SignatureError(
                 f"the store's format is version {values['format']!r}, this program reads {FORMAT_VERSION}: "
                 "extract again, or use the version of tier4k that wrote it"

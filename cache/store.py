@@ -1,6 +1,8 @@
 """The feature store: a folder of shards that belong to one signature, read and written by key."""
 
+import errno
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from cache.atomic import TEMPORARY_PREFIX, publish_text
+from cache.atomic import publish_text
 from cache.errors import TierError
 from cache.keys import KEY_BYTES, sortable
 from cache.shard import SUFFIX, Shard, write_shard
@@ -18,6 +20,7 @@ from cache.signature import Signature, SignatureError
 
 SIGNATURE_FILE = "signature.json"
 SHARD_ROWS = 4096
+SHARD_SECONDS = 60.0
 
 
 class StoreError(TierError):
@@ -34,6 +37,7 @@ class Index:
 
     @classmethod
     def of(cls, shards: Sequence[Shard]) -> "Index":
+        """Sort the keys of all shards; of keys that several shards hold, the first shard's comes first."""
         counts = [len(shard.keys) for shard in shards]
         keys = np.concatenate([shard.keys for shard in shards]) if shards else np.empty((0, KEY_BYTES), np.uint8)
         flat = sortable(keys)
@@ -76,7 +80,7 @@ class FeatureStore:
         try:
             record = json.loads((path / SIGNATURE_FILE).read_text(encoding="utf-8"))
             signature, versions = Signature.from_dict(record["signature"]), dict(record["versions"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(f"{path} is not a feature store: {SIGNATURE_FILE} cannot be read ({error})") from error
         if not path.resolve().name.endswith(signature.digest):
             raise SignatureError(
@@ -105,8 +109,7 @@ class FeatureStore:
             ShardError: One is damaged.
             SignatureError: One was copied here from another store.
         """
-        paths = sorted(path for path in self.path.glob(f"*{SUFFIX}") if not path.name.startswith(TEMPORARY_PREFIX))
-        shards = tuple(Shard.open(path) for path in paths)
+        shards = tuple(Shard.open(path) for path in sorted(self.path.glob(f"*{SUFFIX}")))
         for shard in shards:
             self._require_own(shard, shards[0])
         return shards
@@ -172,13 +175,17 @@ class FeatureStore:
 
 
 class ShardWriter:
-    """Collects encoded rows and publishes a shard whenever enough are in hand."""
+    """Collects encoded rows and publishes a shard whenever enough are in hand, or the last one is a minute old.
+
+    So a killed run loses a minute of work at most, however slow the encoder.
+    """
 
     def __init__(self, store: FeatureStore, shard_rows: int) -> None:
         self._store = store
         self._shard_rows = shard_rows
         self._keys: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
+        self._published = time.monotonic()
         self.rows = 0
 
     def add(self, keys: np.ndarray, features: np.ndarray) -> None:
@@ -186,7 +193,7 @@ class ShardWriter:
         self._keys.append(keys)
         self._features.append(features.astype(self._store.signature.dtype, copy=False))
         self.rows += len(keys)
-        if sum(map(len, self._keys)) >= self._shard_rows:
+        if sum(map(len, self._keys)) >= self._shard_rows or time.monotonic() - self._published >= SHARD_SECONDS:
             self.publish()
 
     def publish(self) -> None:
@@ -194,8 +201,10 @@ class ShardWriter:
         if not self._keys:
             return
         keys, features = np.concatenate(self._keys), np.concatenate(self._features)
-        self._keys, self._features = [], []
+        self._keys, self._features, self._published = [], [], time.monotonic()
         with writing(self._store.path):
+            if not (self._store.path / SIGNATURE_FILE).exists():
+                raise FileNotFoundError(errno.ENOENT, "the store was removed while it was written to")
             write_shard(self._store.path, self._store.signature.digest, keys, features)
 
     def __enter__(self) -> "ShardWriter":

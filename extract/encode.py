@@ -150,6 +150,7 @@ def _collate(items: list[Prepared | ExtractionError]) -> Prepared | ExtractionEr
 
 def _leave_interrupts_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _text_batches(texts: pd.Series, network: TextNetwork, options: ExtractionOptions) -> Iterator[Batch]:

@@ -1,5 +1,6 @@
 """The store gives back what was put in under a key, notices damage, and refuses what belongs elsewhere."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_links_out_of_a_shard_are_refused(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["keys"] = keys("a")
         file["features"] = h5py.ExternalLink("/etc/passwd", "x")
-        file.attrs["signature"] = file.attrs["checksum"] = "x"
+        file.attrs["signature"] = file.attrs["checksum"] = np.bytes_("x")
     with pytest.raises(ShardError, match="features"):
         Shard.open(path)
 
@@ -93,3 +94,29 @@ def test_a_shard_of_another_store_is_refused(tmp_path: Path) -> None:
     store.shards[0].path.rename(other.path / "strange.h5")
     with pytest.raises(SignatureError, match="strange.h5"):
         _ = FeatureStore.open(other.path).shards
+
+
+def test_a_slow_encoder_publishes_every_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureStore.create(tmp_path, SIGNATURE, {})
+    now = 0.0
+    monkeypatch.setattr("cache.store.time.monotonic", lambda: now)
+    with store.writer() as writer:
+        for now in (0.0, 59.0, 61.0, 100.0):  # noqa: B007, read by the clock above
+            writer.add(keys(str(now)), np.zeros((1, 3), np.float32))
+        assert FeatureStore.open(store.path).coverage(keys("0.0", "59.0", "61.0", "100.0")) == (3, 4)
+
+
+def test_a_store_that_was_removed_while_it_was_written_to_is_an_error_and_is_not_made_again(tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path, SIGNATURE, {})
+    shutil.rmtree(store.path)
+    with pytest.raises(StoreError, match="removed while it was written to"), store.writer() as writer:
+        writer.add(keys("a"), np.zeros((1, 3), np.float32))
+    assert not store.path.exists()
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "{}", "null", "\xff"])
+def test_a_signature_file_of_another_content_is_an_error(tmp_path: Path, text: str) -> None:
+    store = FeatureStore.create(tmp_path, SIGNATURE, {})
+    (store.path / "signature.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(StoreError, match="is not a feature store"):
+        FeatureStore.open(store.path)
