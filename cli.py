@@ -1,5 +1,6 @@
 """The command line: parses options, calls one function per command, prints. Everything heavy is imported inside the commands."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ class TierGroup(TyperGroup):
             _error(str(error))
             return ctx.exit(2)
         except KeyboardInterrupt:
-            _error("interrupted. What was encoded or fitted completely is kept; the same command goes on from there.")
+            _error("interrupted. Features and runs that were finished are stored; the same command does the rest.")
             return ctx.exit(130)
 
 
@@ -88,7 +89,7 @@ def data_check(
         report.write_problems(problems)
     if report.problems:
         raise report.error()
-    console.print(f"[green]No problems in {len(report.manifest):,} rows.[/green]")
+    console.print(f"No problems in {len(report.manifest):,} rows.", style="green")
 
 
 @app.command()
@@ -279,7 +280,7 @@ def _load(console: "Console", data: Path, features: Path, store: str, layout: La
         listing = features / "skipped.csv"
         report.write_problems(listing)
         rows = f"{len(report.skipped_lines):,} of {len(report.source.frame):,} rows"
-        console.print(f"[yellow]Skipped {rows} with problems, listed in {listing}[/yellow]", soft_wrap=True)
+        console.print(f"Skipped {rows} with problems, listed in {listing}", style="yellow", soft_wrap=True)
     return report
 
 
@@ -314,8 +315,9 @@ def _counting(console: "Console", what: str) -> Iterator[Callable[[int, int], No
 def _console() -> "Console":
     from rich.console import Console
 
-    # A pipe has no width of its own; 80 columns would cut every table.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    # A pipe has no width of its own; 80 columns would cut every table. Names of users' files and columns are shown as they are, not
+    # read as markup.
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
 
 
 def _error(message: str) -> None:
@@ -324,6 +326,9 @@ def _error(message: str) -> None:
 
 def main() -> None:
     """Entry point of `tier`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's kill saves what is in hand, like Ctrl-C
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     app()
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,10 @@ def read_source(data: Path, layout: LayoutName | None = None) -> SourceTable:
     Raises:
         DataError: No table, several tables, an unreadable or empty one, or missing columns.
     """
-    path = _find_table(data)
+    try:
+        path = _find_table(data)
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DataError(f"{data} cannot be opened: {error.strerror or error}") from error
     frame = _read_table(path)
     chosen = LAYOUTS[layout] if layout else _recognise(frame)
     _require_columns(frame, chosen, path)
@@ -130,6 +134,8 @@ def _find_table(data: Path) -> Path:
     for known in ("annotation.xlsx", "data.csv", "PKU-AIGIQA-4K/annotation.xlsx"):
         if (data / known).is_file():
             return data / known
+    if not data.is_dir():
+        raise DataError(f"{data} is neither a folder nor a file: give the data folder or a table")
     tables = sorted(path for path in data.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
     if len(tables) != 1:
         found = "no table" if not tables else f"{len(tables)} tables ({', '.join(path.name for path in tables[:5])})"
@@ -146,13 +152,14 @@ def _read_table(path: Path) -> pd.DataFrame:
         if path.suffix.lower() == ".csv":
             return _filled_rows(_read_csv(path))
         if path.suffix.lower() == ".xlsx":
-            return _filled_rows(pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[""]))
-        return pd.read_parquet(path).reset_index(drop=True)
+            frame = pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[""])
+            return _filled_rows(frame.rename(columns=str))
+        return pd.read_parquet(path).reset_index(drop=True).rename(columns=str)
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty: it has no header line") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as CSV UTF-8") from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, pd.errors.ParserError) as error:
+    except (OSError, ValueError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error, pd.errors.ParserError) as error:
         raise DataError(f"{path} cannot be read as {path.suffix}: {error}") from error
 
 
@@ -176,7 +183,7 @@ def _recognise(frame: pd.DataFrame) -> Layout:
 
 
 def _require_columns(frame: pd.DataFrame, layout: Layout, path: Path) -> None:
-    there = [str(column) for column in frame.columns]
+    there = list(frame.columns)
     missing = [column for column in layout.required if column not in there]
     if missing:
         lines = [f"  {column}{_nearest(column, there)}" for column in missing]
@@ -220,5 +227,5 @@ def _numeric_columns(frame: pd.DataFrame) -> tuple[str, ...]:
     def mostly_numbers(column: str) -> bool:
         return bool(pd.to_numeric(frame[column], errors="coerce").notna().mean() > 0.5)
 
-    named = [column for column in map(str, frame.columns) if column not in RESERVED_COLUMNS and not column.startswith("Unnamed:")]
+    named = [column for column in frame.columns if column not in RESERVED_COLUMNS and not column.startswith("Unnamed:")]
     return tuple(column for column in named if mostly_numbers(column))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+MAX_ASPECT = 100  # the shorter side is scaled up to the encoder's: a strip of one pixel's height would become gigabytes
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb: a quarter of a GiB at 3 bytes a pixel
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -60,6 +61,8 @@ def _open(data: bytes) -> Image.Image:
         raise PictureError(f"cannot be decoded ({error})") from error
     if picture.width * picture.height > MAX_PIXELS:
         raise PictureError(f"{picture.width} x {picture.height} is larger than {MAX_PIXELS:,} pixels (decompression bomb)")
+    if max(picture.size) > MAX_ASPECT * min(picture.size):
+        raise PictureError(f"{picture.width} x {picture.height}: one side is more than {MAX_ASPECT} times the other")
     return picture
 
 

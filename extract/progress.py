@@ -26,8 +26,8 @@ class RateColumn(ProgressColumn):
 def progress_bar(console: Console) -> Progress:
     """A progress display with count, rate and remaining time; it leaves nothing on the terminal when done, and is silent in a pipe."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 

@@ -17,7 +17,7 @@ from heads.choices import KeptModels, Method, RecipeName, SplitRule
 from heads.experiment import run_trials, summarize
 from heads.features import FeatureSet, fuse, load_features, require_possible
 from heads.mlp import MLPHead, recipe_options
-from heads.results import Results, RunConfig, write_run
+from heads.results import Results, RunConfig, code_digest, require_writable, write_run
 from heads.splits import Split, make_splits
 
 
@@ -91,6 +91,7 @@ def fit_head(
     features = load_features(selected, images, texts)
     splits = _splits(features, options, config)
     fused = fuse(features, options.method)
+    require_writable(out)
     trials = run_trials(features, fused, targets, splits, config.head, finished)
     results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
     write_run(out, config, _environment(command), results, features, trials, splits)
@@ -127,7 +128,7 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
         recipe=options.recipe,
         head=head,
         models=options.models,
-        version=importlib.metadata.version("tier4k"),
+        code=code_digest(),
     )
 
 

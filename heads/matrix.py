@@ -1,5 +1,6 @@
 """The fused matrix as a file, for models of the user's own."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from cache.errors import TierError
 from cache.store import writing
 from heads.features import FeatureSet
 
-SUFFIXES = (".npz", ".parquet")
+OWN_NAMES = {".npz": "X|name|group|generator|file|allow_pickle", ".parquet": r"x\d+|name|group|generator"}
+SUFFIXES = tuple(OWN_NAMES)
 
 
 class MatrixError(TierError):
@@ -37,10 +39,13 @@ def save_matrix(path: Path, features: FeatureSet, fused: np.ndarray) -> None:
         fused: Their fused vectors.
 
     Raises:
-        MatrixError: Another suffix.
+        MatrixError: Another suffix, or a score column with a name that the file uses itself.
         StoreError: The file cannot be written.
     """
     require_suffix(path)
+    taken = [name for name in features.target_names if re.fullmatch(OWN_NAMES[path.suffix], name)]
+    if taken:
+        raise MatrixError(f"{path.suffix} files use the names {', '.join(taken)} themselves: rename these score columns")
     columns = {name: getattr(features, name).astype(str) for name in ("name", "group", "generator")}
     columns |= dict(zip(features.target_names, features.targets.T, strict=True))
     with writing(path):

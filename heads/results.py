@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from cache.atomic import publish_folder
+from cache.atomic import publish
 from cache.errors import TierError
 from cache.store import writing
 from heads.choices import KeptModels
@@ -41,7 +42,7 @@ class RunConfig:
         recipe: Name of the recipe.
         head: Every option of the head, resolved.
         models: Which fitted heads were kept.
-        version: Version of tier4k.
+        code: `code_digest` of the program that computed it, so that a run of an older program is not taken for one of this.
     """
 
     data: str
@@ -57,7 +58,7 @@ class RunConfig:
     recipe: str
     head: dict[str, Any]
     models: KeptModels
-    version: str
+    code: str
     format: int = RESULT_FORMAT
 
     @property
@@ -65,6 +66,12 @@ class RunConfig:
         """Readable beginning, then 10 hexadecimal digits of the SHA-256 of all fields."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.method}-{self.benchmark}-{self.split}-{digest}"
+
+
+def code_digest() -> str:
+    """SHA-256 (hexadecimal) of the source of heads/, the only place where figures are computed from features."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,17 @@ class Results:
             raise ResultError(f"{folder / 'results.json'} cannot be read ({error}): delete {folder} and run the command again") from error
 
 
+def require_writable(out: Path) -> None:
+    """Make the folder of runs and try a file there, so that a fit does not end with nowhere to go.
+
+    Raises:
+        StoreError: The folder cannot be made or written to.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+
+
 def write_run(
     out: Path,
     config: RunConfig,
@@ -173,6 +191,7 @@ def write_run(
     folder = out / config.id
 
     def fill(path: Path) -> None:
+        path.mkdir()
         _write_json(path / "config.json", {**asdict(config), "environment": environment})
         _write_json(path / "results.json", {"format": RESULT_FORMAT, **asdict(results)})
         _write_json(path / "splits.json", _splits_by_name(features, splits))
@@ -180,7 +199,7 @@ def write_run(
         _write_models(path, config, trials)
 
     with writing(out):
-        publish_folder(folder, fill)
+        publish(folder, fill)
     return folder
 
 

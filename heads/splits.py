@@ -12,6 +12,7 @@ from heads.features import FeatureSet
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.15
+MIN_UNITS = 5
 
 
 class SplitError(TierError):
@@ -60,6 +61,7 @@ def make_splits(features: FeatureSet, rule: SplitRule, repeats: int, seed: int, 
 
 def _split(features: FeatureSet, rule: SplitRule, seed: int, with_validation: bool) -> Split:
     rows = np.arange(len(features))
+    _require_enough(features, rule)
     if rule == "published":
         is_test = features.position % 4 == 3
         training, test = rows[~is_test], rows[is_test]
@@ -76,11 +78,13 @@ def _split(features: FeatureSet, rule: SplitRule, seed: int, with_validation: bo
     return split
 
 
+def _require_enough(features: FeatureSet, rule: SplitRule) -> None:
+    units, what = (len(np.unique(features.group)), "distinct prompts") if rule == "prompt" else (len(features), "rows")
+    if units < MIN_UNITS:
+        raise SplitError(f"{units} {what} are too few for a {rule} split with training, validation and test: {MIN_UNITS} are needed")
+
+
 def _cut(rows: np.ndarray, group: np.ndarray, rule: SplitRule, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    units = len(np.unique(group[rows])) if rule == "prompt" else len(rows)
-    if units < 5:
-        what = "distinct prompts" if rule == "prompt" else "rows"
-        raise SplitError(f"{units} {what} are too few for a {rule} split with training, validation and test: 5 are needed")
     splitter = GroupShuffleSplit if rule == "prompt" else ShuffleSplit
     groups = group[rows] if rule == "prompt" else None
     first, second = next(iter(splitter(1, test_size=share, random_state=seed).split(rows, groups=groups)))

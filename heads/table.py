@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rich.table import Table
+from rich.text import Text
 
 from heads.experiment import SELECTIONS, Summary
 from heads.floors import FLOORS
@@ -33,22 +34,22 @@ def results_table(results: Results) -> Table:
     return table
 
 
-def notes(results: Results) -> Iterator[str]:
+def notes(results: Results) -> Iterator[Text]:
     """What a reader must know of the figures."""
     for target, reasons in results.reasons.items():
         for name, reason in reasons.items():
-            yield f"[dim]{target}, {LABELS[name]}: NaN, {reason}[/dim]"
+            yield Text(f"{target}, {LABELS[name]}: NaN, {reason}", style="yellow")
     repeats = len(results.test_rows)
     judged = LABELS[results.headline]
-    yield f"[dim]mean ± sd of {repeats} repeats \\[95 % interval: bootstrap over test prompts]; the result is the {judged}[/dim]"
+    yield Text(f"mean ± sd of {repeats} repeats [95 % interval: bootstrap over test prompts]; the result is the {judged}", style="dim")
 
 
-def leakage(results: Results) -> str:
+def leakage(results: Results) -> Text:
     """How many test prompts were seen in training."""
     seen, prompts = sum(results.seen_prompts), sum(results.test_prompts)
     repeats = len(results.test_prompts)
     line = f"test prompts seen in training: {seen / repeats:g} of {prompts / repeats:g} in the mean of {repeats} repeats"
-    return f"[yellow]{line}: this split leaks, compare with the sibling mean[/yellow]" if seen else f"[green]{line}[/green]"
+    return Text(f"{line}: this split leaks, compare with the sibling mean", style="yellow") if seen else Text(line, style="green")
 
 
 def _cell(summary: Summary, with_interval: bool) -> str:
@@ -56,5 +57,5 @@ def _cell(summary: Summary, with_interval: bool) -> str:
         return "NaN"
     spread = f" ± {summary.sd:.3f}" if summary.sd == summary.sd else ""
     low, high = summary.interval
-    interval = f" \\[{low:.3f}, {high:.3f}]" if with_interval and low == low else ""
+    interval = f" [{low:.3f}, {high:.3f}]" if with_interval and low == low else ""
     return f"{summary.mean:.3f}{spread}{interval}"

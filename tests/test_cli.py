@@ -1,9 +1,13 @@
 """The commands as a user meets them: nothing heavy before it is needed, nothing encoded twice, and errors that can be mended."""
 
 import json
+import os
 import shutil
+import signal
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +120,20 @@ def edit(column: str, row: int, value: object) -> Callable[[], None]:
     return spoil
 
 
+def bomb() -> None:
+    """A PNG of a few hundred bytes that declares 30,000 x 30,000 pixels."""
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(999))), (b"IEND", b""))
+    body = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    (DATA / "All" / "MJ_000_00.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
+def link_out() -> None:
+    picture = DATA / "All" / "MJ_000_00.png"
+    picture.rename("outside.png")
+    picture.symlink_to(Path("outside.png").resolve())
+
+
 def rewrite(change: Callable[[bytes], bytes]) -> Callable[[], None]:
     def spoil() -> None:
         path = DATA / "All" / "MJ_000_00.png"
@@ -134,6 +152,10 @@ SPOILED = {
     "duplicate name": (edit("Generated_image", 0, "SD_000_01.png"), "lines 2, 3"),
     "path out": (edit("Generated_image", 0, "../../../etc/passwd"), "leads out of the data folder"),
     "absolute path": (edit("Generated_image", 0, "/etc/passwd"), "leads out of the data folder"),
+    "link out": (link_out, "leads out of the data folder"),
+    "decompression bomb": (bomb, "decompression bomb"),
+    "infinite score": (edit("MOS_c", 0, "inf"), "not a finite number"),
+    "missing image prompt": (edit("Image_prompt", 0, "gone.png"), "there is no file"),
     "empty prompt": (edit("Text_prompt", 0, None), "text prompt is empty"),
 }
 
@@ -145,6 +167,32 @@ def test_a_bad_row_stops_everything_with_its_line_and_remedy(project: Path, case
     code, output = tier("extract", "Dataset", "-F", "fresh", *ENCODERS)
     assert code == 2 and expected in output and "line 2" in output and "--on-error skip" in output
     assert "Traceback" not in output and not Path("fresh").exists()
+
+
+def save(path: str, frame: pd.DataFrame) -> Callable[[], object]:
+    return lambda: frame.to_csv(path, index=False)
+
+
+ANNOTATION = DATA / "annotation.xlsx"
+TABLES = {
+    "empty file": (lambda: ANNOTATION.write_bytes(b""), "Dataset", "cannot be read as .xlsx"),
+    "garbage": (lambda: ANNOTATION.write_bytes(b"GARBAGE"), "Dataset", "cannot be read as .xlsx"),
+    "no table": (ANNOTATION.unlink, "Dataset", "holds no table: expected annotation.xlsx"),
+    "misspelt column": (save("t.csv", pd.DataFrame({"imge": ["a.png"], "prompt": ["a"], "mos": [1]})), "t.csv", "nearest: 'imge'"),
+    "header alone": (save("t.csv", pd.DataFrame({"image": [], "prompt": []})), "t.csv", "has a header but no rows"),
+    "another encoding": (lambda: Path("t.csv").write_bytes("image,prompt\na.png,\xe9".encode("latin-1")), "t.csv", "not UTF-8"),
+    "another kind": (lambda: Path("t.json").write_text("{}"), "t.json", "not a table"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_bad_table_is_told_with_its_remedy(project: Path, case: str) -> None:
+    spoil, data, expected = TABLES[case]
+    spoil()
+    for command in (["data", "check"], ["extract", "-F", "fresh", *ENCODERS], ["fit-head", *ENCODERS]):
+        code, output = tier(*command, data)
+        assert code == 2 and expected in " ".join(output.split()) and "Traceback" not in output, output
+    assert not Path("runs").exists() and not Path("fresh").exists()
 
 
 def test_all_problems_come_together_and_skip_leaves_the_rows_out(project: Path) -> None:
@@ -200,6 +248,49 @@ def test_pickled_code_in_weights_is_refused_and_not_run(project: Path) -> None:
 def test_store_ls_shows_for_which_data_a_store_is_complete(project: Path) -> None:
     code, output = tier("store", "ls")
     assert code == 0 and "PKU-AIGIQA-4K" in output and "512" in output
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(project: Path) -> None:
+    table = pd.read_excel(DATA / "annotation.xlsx").rename(
+        columns={"Generated_image": "image", "Text_prompt": "prompt", "MOS_q": "mos[/b]"}
+    )
+    table[["image", "prompt", "mos[/b]"]].assign(generator="[red]sd").to_csv(DATA / "All" / "t.csv", index=False)
+    data = str(DATA / "All" / "t.csv")
+    fit = ["fit-head", "--split", "random", "--repeats", "1", "--epochs", "1"]
+    for command in (["data", "check"], ["extract"], ["features", "-o", "[x].npz"], fit):
+        code, output = tier(*command, data, *([] if command[0] == "data" else ENCODERS))
+        assert code == 0, output
+        assert command[0] == "extract" or any(name in output for name in ("mos[/b]", "[x].npz"))
+    assert "[red]sd" in tier("data", "check", data)[1]
+
+
+@pytest.mark.parametrize(("column", "file"), [("file", "X.npz"), ("x0", "X.parquet")])
+def test_a_score_with_a_name_that_the_matrix_uses_is_refused(project: Path, column: str, file: str) -> None:
+    table = pd.read_excel(DATA / "annotation.xlsx").rename(columns={"Generated_image": "image", "Text_prompt": "prompt", "MOS_q": column})
+    table[["image", "prompt", column]].to_csv(DATA / "All" / "t.csv", index=False)
+    code, output = tier("features", str(DATA / "All" / "t.csv"), "-o", file, *ENCODERS)
+    assert code == 2 and f"use the names {column}" in output and not Path(file).exists()
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_told_before_any_fit(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("runs").write_text("a file")
+    monkeypatch.setattr("heads.fit.run_trials", lambda *_: pytest.fail("fitted all the same"))
+    code, output = tier("fit-head", "Dataset", "--split", "random", *ENCODERS)
+    assert code == 2 and "cannot write to runs" in output
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_extract_keeps_what_it_encoded(project: Path, sent: signal.Signals) -> None:
+    code = (
+        "import cli, os, sys, cache.store, extract.run; add = cache.store.ShardWriter.add\n"
+        f"def once(self, keys, features): add(self, keys, features); os.kill(os.getpid(), {int(sent)})\n"
+        "cache.store.ShardWriter.add = once; sys.argv[0] = 'tier'; cli.main()"
+    )
+    command = [sys.executable, "-c", code, "extract", "Dataset", "-F", "fresh", "--batch-size", "4", *ENCODERS]
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent)})
+    assert result.returncode == 130 and "the same command does the rest" in result.stderr and "Traceback" not in result.stderr
+    code, output = tier("extract", "Dataset", "-F", "fresh", *ENCODERS)
+    assert code == 0 and "encoded 10 of 14 distinct inputs" in output
 
 
 @pytest.mark.slow

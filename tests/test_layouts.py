@@ -1,5 +1,6 @@
 """The tables that users bring are recognised, and what is wrong with a table as a whole is said with its remedy."""
 
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -161,3 +162,30 @@ def test_a_csv_whose_rows_have_more_fields_than_the_header_is_not_read_shifted(t
     (tmp_path / "t.csv").write_text("prompt,image,mos\na fox, red,a.png,1.5\na cat, black,b.png,2.5\n")
     with pytest.raises(DataError, match="more fields than its header"):
         read_source(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".parquet"])
+def test_a_column_named_by_a_number_is_a_score_like_any_other(tmp_path: Path, suffix: str) -> None:
+    frame = table_rows()
+    if suffix == ".xlsx":
+        frame[2024] = [1.0, 2.0, 3.0]
+    else:
+        frame["2024"] = [1.0, 2.0, 3.0]
+    source = read_source(save_table(frame, tmp_path / f"t{suffix}"))
+    assert source.targets == ("mos", "2024") and source.frame["2024"].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_a_workbook_with_a_damaged_sheet_is_an_error(tmp_path: Path) -> None:
+    save_table(table_rows(), tmp_path / "sound.xlsx")
+    with zipfile.ZipFile(tmp_path / "sound.xlsx") as sound, zipfile.ZipFile(tmp_path / "t.xlsx", "w") as damaged:
+        for name in sound.namelist():
+            content = sound.read(name)
+            damaged.writestr(name, content[: len(content) // 2] if "sheet1" in name else content)
+    with pytest.raises(DataError, match="t.xlsx cannot be read"):
+        read_source(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "a" * 300])
+def test_a_place_that_can_be_no_data_set_is_an_error(path: str) -> None:
+    with pytest.raises(DataError, match="neither a folder nor a file|File name too long"):
+        read_source(Path(path))

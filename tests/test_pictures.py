@@ -95,3 +95,11 @@ def test_a_preparation_tells_everything_that_changes_a_number() -> None:
     told = {str(preparation) for preset in IMAGE_PRESETS.values() for preparation in (preset.reference, preset.native)}
     distinct = {preparation for preset in IMAGE_PRESETS.values() for preparation in (preset.reference, preset.native)}
     assert len(told) == len(distinct)
+
+
+def test_a_strip_that_would_be_scaled_up_to_gigabytes_is_refused() -> None:
+    for size in ((20_000, 1), (1, 20_000)):
+        for look in (decode, inspect):
+            with pytest.raises(PictureError, match="one side is more than 100 times the other"):
+                look(encoded("PNG", size))
+    assert decode(encoded("PNG", (100, 1))).size == (100, 1)
