@@ -89,7 +89,7 @@ def why_nan(truth: np.ndarray, prediction: np.ndarray) -> str:
         return "all predictions are equal"
     if np.ptp(truth) == 0:
         return "all true scores are equal"
-    return "" if np.isfinite(logistic_mapping(truth, prediction)).all() else "no rising logistic fits, so only figures after it are missing"
+    return "" if np.isfinite(logistic_mapping(truth, prediction)).all() else "no rising logistic fits (figures after it alone are missing)"
 
 
 def _fit(x: np.ndarray, truth: np.ndarray, start: tuple[float, ...]) -> np.ndarray | None:

@@ -36,9 +36,12 @@ def results_table(results: Results) -> Table:
 
 def notes(results: Results) -> Iterator[Text]:
     """What a reader must know of the figures."""
+    missing: dict[tuple[str, bool], list[str]] = {}
     for target, reasons in results.reasons.items():
         for name, reason in reasons.items():
-            yield Text(f"{target}, {LABELS[name]}: NaN, {reason}", style="yellow")
+            missing.setdefault((reason, name in FLOORS), []).append(f"{target} {LABELS[name]}")
+    for (reason, of_floors), cells in missing.items():
+        yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if of_floors else "yellow")
     repeats = len(results.test_rows)
     judged = LABELS[results.headline]
     yield Text(f"mean ± sd of {repeats} repeats [95 % interval: bootstrap over test prompts]; the result is the {judged}", style="dim")

@@ -101,7 +101,7 @@ def test_a_slow_encoder_publishes_every_minute(tmp_path: Path, monkeypatch: pyte
     now = 0.0
     monkeypatch.setattr("cache.store.time.monotonic", lambda: now)
     with store.writer() as writer:
-        for now in (0.0, 59.0, 61.0, 100.0):  # noqa: B007, read by the clock above
+        for now in (0.0, 59.0, 61.0, 100.0):
             writer.add(keys(str(now)), np.zeros((1, 3), np.float32))
         assert FeatureStore.open(store.path).coverage(keys("0.0", "59.0", "61.0", "100.0")) == (3, 4)
 
