@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cache.store import FeatureStore
     from extract.check import Report
     from extract.encoders import ImageEncoder, TextEncoder
+    from extract.run import ExtractionOptions
     from heads.fit import FitOptions, Run
 
 
@@ -106,16 +107,22 @@ def extract(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per batch; changes the speed, not the features.")] = 16,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures. Default: one per core, at most 8.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Encode the I-th of N parts, to share the work among N machines.")] = "1/1",
 ) -> None:
     """Stage 1: encode every picture and prompt of DATA that is not stored yet."""
     from extract.encoders import find_image_encoder, find_text_encoder
     from extract.layouts import read_source
+    from extract.run import ExtractionOptions, default_workers
     from extract.weights import search_folders
 
+    number, parts = _part(shard)
     folders = search_folders(read_source(data, layout).path.parent)
     image = find_image_encoder(image_encoder, image_weights, prepare, folders)
     text = find_text_encoder(text_encoder, text_weights, folders)
-    _extract(_console(), data, features, image, text, layout, on_error, batch_size, workers, device)
+    options = ExtractionOptions(
+        batch_size=batch_size, workers=default_workers() if workers is None else workers, device=device, part=(number, parts)
+    )
+    _extract(_console(), data, features, image, text, layout, on_error, options)
 
 
 @store_app.command("ls")
@@ -124,6 +131,28 @@ def store_ls(features: FeaturesOption = FEATURES) -> None:
     from extract.progress import store_table
 
     _console().print(store_table(features))
+
+
+@store_app.command("verify")
+def store_verify(
+    features: FeaturesOption = FEATURES,
+    repair: Annotated[bool, typer.Option("--repair", help="Set damaged shards aside, so that extract refills the gap.")] = False,
+) -> None:
+    """Read every shard of every feature store and compare it with its checksum. Damage gives exit code 2."""
+    from cache.store import StoreError, require_stores
+    from cache.verify import set_aside, verify
+
+    console, damaged = _console(), 0
+    for store in require_stores(features):
+        found = verify(store)
+        console.print(f"{store.path.name}: {found.sound:,} shards with {found.rows:,} rows are sound", soft_wrap=True)
+        for why in found.damaged.values():
+            console.print(why, style="red", soft_wrap=True)
+        for path in set_aside(found) if repair else ():
+            console.print(f"set aside as {path}; run `tier extract` again", style="yellow", soft_wrap=True)
+        damaged += len(found.damaged)
+    if damaged and not repair:
+        raise StoreError(f"{damaged} damaged shards: `tier store verify --features {features} --repair` sets them aside")
 
 
 @app.command("fit-head")
@@ -231,9 +260,7 @@ def _extract(
     text: "TextEncoder",
     layout: LayoutName | None = None,
     on_error: OnError = "stop",
-    batch_size: int = 16,
-    workers: int | None = None,
-    device: str = "auto",
+    options: "ExtractionOptions | None" = None,
 ) -> None:
     from extract.progress import ConsoleListener, describe
     from extract.records import DatasetRecord
@@ -243,12 +270,19 @@ def _extract(
     for encoder in (image, text):
         console.print(f"{encoder.signature.stream} encoder {encoder.preset.name}: weights from {encoder.weights.source}")
     report = _load(console, data, features, image.signature.folder_name, layout, on_error)
-    options = ExtractionOptions(batch_size=batch_size, workers=default_workers() if workers is None else workers, device=device)
+    options = options or ExtractionOptions(default_workers())
     with ConsoleListener(console) as listener:
         summaries = run_extraction(report.manifest, [image, text], features, options, listener)
     DatasetRecord.of(report.manifest).write(features)
     for summary in summaries:
         console.print(describe(summary), soft_wrap=True)
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise typer.BadParameter(f"{text!r} is not I/N with 1 <= I <= N, such as 1/4", param_hint="--shard")
+    return int(number), int(parts)
 
 
 def _stored(

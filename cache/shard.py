@@ -124,4 +124,6 @@ def _attribute(file: h5py.File, name: str) -> str:
 
 
 def _damaged(path: Path, why: str) -> ShardError:
-    return ShardError(f"{path}: damaged shard ({why}).\nMove the file away and run `tier extract` again: it refills the gap.")
+    return ShardError(
+        f"{path}: damaged shard ({why}).\n`tier store verify --repair` sets it aside, and `tier extract` then refills the gap."
+    )

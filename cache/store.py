@@ -109,10 +109,15 @@ class FeatureStore:
             ShardError: One is damaged.
             SignatureError: One was copied here from another store.
         """
-        shards = tuple(Shard.open(path) for path in sorted(self.path.glob(f"*{SUFFIX}")))
+        shards = tuple(Shard.open(path) for path in self.files())
         for shard in shards:
-            self._require_own(shard, shards[0])
+            self.require_own(shard)
+            _require_alike(shard, shards[0])
         return shards
+
+    def files(self) -> list[Path]:
+        """The files of the published shards, sound or not, in the order of their names."""
+        return sorted(self.path.glob(f"*{SUFFIX}"))
 
     @cached_property
     def index(self) -> Index:
@@ -161,17 +166,21 @@ class FeatureStore:
         """A context in which rows are added; leaving it, even by an error, publishes the rows in hand."""
         return ShardWriter(self, shard_rows)
 
-    def _require_own(self, shard: Shard, first: Shard) -> None:
+    def require_own(self, shard: Shard) -> None:
+        """Raise SignatureError where a shard belongs to another store."""
         if shard.signature != self.signature.digest:
             raise SignatureError(
                 f"{shard.path} belongs to the signature {shard.signature}, this store to {self.signature.digest}: "
                 "move the file to the store it came from"
             )
-        if (shard.shape, shard.dtype) != (first.shape, first.dtype):
-            raise SignatureError(
-                f"{shard.path} holds {shard.dtype} {shard.shape}, {first.path} holds {first.dtype} {first.shape}: "
-                "one of them is not of this store; move it away and extract again"
-            )
+
+
+def _require_alike(shard: Shard, first: Shard) -> None:
+    if (shard.shape, shard.dtype) != (first.shape, first.dtype):
+        raise SignatureError(
+            f"{shard.path} holds {shard.dtype} {shard.shape}, {first.path} holds {first.dtype} {first.shape}: "
+            "one of them is not of this store; move it away and extract again"
+        )
 
 
 class ShardWriter:
@@ -231,3 +240,17 @@ def stores(root: Path) -> Iterator[FeatureStore]:
     """All stores under `root`, in the order of their names."""
     for path in sorted(root.glob(f"*/{SIGNATURE_FILE}")):
         yield FeatureStore.open(path.parent)
+
+
+def require_stores(root: Path) -> list[FeatureStore]:
+    """All stores under `root`.
+
+    Raises:
+        StoreError: There is none.
+    """
+    here = list(stores(root)) if root.is_dir() else []
+    if not here:
+        raise StoreError(
+            f"there are no feature stores in {root}: run `tier extract DATA --features {root}` first, or give another --features"
+        )
+    return here

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from cache.store import FeatureStore, StoreError, stores
+from cache.store import FeatureStore, require_stores
 from extract.records import DatasetRecord, records
 from extract.run import StreamSummary, Timing
 
@@ -72,16 +72,8 @@ def describe(summary: StreamSummary) -> str:
 
 
 def store_table(root: Path) -> Table:
-    """All stores under `root`.
-
-    Raises:
-        StoreError: There is none.
-    """
-    here = list(stores(root)) if root.is_dir() else []
-    if not here:
-        raise StoreError(
-            f"there are no feature stores in {root}: run `tier extract DATA --features {root}` first, or give another --features"
-        )
+    """A table of all stores under `root`; StoreError where there is none."""
+    here = require_stores(root)
     known = list(records(root))
     table = Table("store", "stream", "rows", "shape", "type", "size", "age", "complete for")
     for store in here:

@@ -11,6 +11,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
+import numpy as np
+
 from cache.keys import key_array
 from cache.store import SHARD_ROWS, FeatureStore
 from extract.encoders import ImageEncoder, TextEncoder
@@ -26,7 +28,8 @@ class ExtractionOptions:
         batch_size: Pictures per batch.
         text_batch_size: Texts per batch.
         device: "auto", or a torch device such as "cpu" or "cuda:1".
-        shard_rows: Rows per published shard: what a killed run loses at most.
+        shard_rows: Rows per published shard.
+        part: (i, n): encode the i-th of n parts of the inputs, from 1. Which part an input belongs to follows from its key alone.
     """
 
     workers: int
@@ -34,6 +37,7 @@ class ExtractionOptions:
     text_batch_size: int = 64
     device: str = "auto"
     shard_rows: int = SHARD_ROWS
+    part: tuple[int, int] = (1, 1)
 
 
 def default_workers() -> int:
@@ -81,7 +85,7 @@ class StreamSummary:
     Attributes:
         stream: "image" or "text".
         store: Folder of the store.
-        inputs: Distinct inputs of the data set.
+        inputs: Distinct inputs of the data set, or of the part of it that was asked for.
         encoded: How many of them were encoded now; the others were there.
         timing: Where the time went, without loading the network.
     """
@@ -121,6 +125,8 @@ def _extract_stream(
     manifest: Manifest, encoder: ImageEncoder | TextEncoder, root: Path, options: ExtractionOptions, listener: Listener
 ) -> StreamSummary:
     inputs = manifest.pictures() if isinstance(encoder, ImageEncoder) else manifest.prompts()
+    number, parts = options.part
+    inputs = inputs[np.array([int(key[:8], 16) % parts == number - 1 for key in inputs.index], dtype=bool)]
     path = root / encoder.signature.folder_name
     todo = inputs
     if path.exists():

@@ -245,6 +245,37 @@ def test_pickled_code_in_weights_is_refused_and_not_run(project: Path) -> None:
     assert code == 2 and "could run code" in output and not Path("executed").exists()
 
 
+def test_parts_on_several_machines_together_are_the_whole(project: Path, encoded: dict[str, int]) -> None:
+    for part in ("1/3", "2/3", "3/3"):
+        assert tier("extract", "Dataset", "-F", "parts", "--shard", part, *ENCODERS)[0] == 0
+    assert encoded == {"image": 12 + 2, "text": 2 + 2}
+    assert tier("features", "Dataset", "-F", "parts", "-o", "parts.npz", *ENCODERS)[0] == 0
+    assert tier("features", "Dataset", "-o", "whole.npz", *ENCODERS)[0] == 0
+    np.testing.assert_allclose(arrays("parts.npz")["X"], arrays("whole.npz")["X"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
+def test_a_part_that_does_not_exist_is_refused(project: Path, part: str) -> None:
+    code, output = tier("extract", "Dataset", "-F", "fresh", f"--shard={part}", *ENCODERS)
+    assert code == 2 and "such as 1/4" in output and not Path("fresh").exists()
+
+
+def test_damage_is_named_set_aside_and_refilled(project: Path, encoded: dict[str, int]) -> None:
+    assert tier("features", "Dataset", "-o", "before.npz", *ENCODERS)[0] == 0
+    assert tier("store", "verify")[0] == 0
+    (shard,) = Path("features").glob("resnet18-*/*.h5")
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    for command in (["store", "verify"], ["features", "Dataset", "-o", "X.npz", *ENCODERS]):
+        code, output = tier(*command)
+        assert code == 2 and shard.name in output and "--repair" in output
+    code, output = tier("store", "verify", "--repair")
+    assert code == 0 and f"{shard.name}.damaged" in output and not shard.exists()
+    assert tier("extract", "Dataset", *ENCODERS)[0] == 0
+    assert encoded == {"image": 14, "text": 0}
+    assert tier("features", "Dataset", "-o", "after.npz", *ENCODERS)[0] == 0
+    np.testing.assert_allclose(arrays("after.npz")["X"], arrays("before.npz")["X"], rtol=1e-6)
+
+
 def test_store_ls_shows_for_which_data_a_store_is_complete(project: Path) -> None:
     code, output = tier("store", "ls")
     assert code == 0 and "PKU-AIGIQA-4K" in output and "512" in output

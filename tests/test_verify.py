@@ -1,0 +1,74 @@
+"""Verification finds every kind of damage, leaves sound shards alone, and setting aside makes the store readable again."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.keys import key_array, text_key
+from cache.shard import Shard, write_shard
+from cache.signature import Signature
+from cache.store import FeatureStore
+from cache.verify import set_aside, verify
+
+SIGNATURE = Signature("image", "resnet18", "resnet18", "ab" * 32, "reference: 224", "pooled")
+FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
+KEYS = key_array(map(text_key, "abcd"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    store = FeatureStore.create(tmp_path, SIGNATURE, {})
+    with store.writer(shard_rows=1) as writer:
+        for row in range(4):
+            writer.add(KEYS[row : row + 1], FEATURES[row : row + 1])
+    return FeatureStore.open(store.path)
+
+
+def shard_of(store: FeatureStore, row: int) -> Path:
+    return next(shard.path for shard in store.shards if bytes(shard.keys[0]) == bytes(KEYS[row]))
+
+
+def foreign(path: Path) -> None:
+    other = replace(SIGNATURE, feature="tokens")
+    write_shard(path.parent, other.digest, KEYS[1:2], FEATURES[1:2]).replace(path)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "features changed": lambda path: path.write_bytes(path.read_bytes().replace(FEATURES[1].tobytes(), FEATURES[0].tobytes())),
+    "key changed": lambda path: path.write_bytes(path.read_bytes().replace(KEYS[1].tobytes(), KEYS[0].tobytes())),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "of another store": foreign,
+}
+
+
+def test_a_sound_store_has_no_damage(store: FeatureStore) -> None:
+    found = verify(store)
+    assert (found.sound, found.rows, found.damaged) == (4, 4, {})
+    assert set_aside(found) == [] and len(store.files()) == 4
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_one_damaged_shard_is_found_set_aside_and_only_its_rows_are_missing(store: FeatureStore, kind: str) -> None:
+    path = shard_of(store, 1)
+    DAMAGE[kind](path)
+    found = verify(FeatureStore.open(store.path))
+    assert list(found.damaged) == [path] and str(path) in found.damaged[path] and (found.sound, found.rows) == (3, 3)
+    (aside,) = set_aside(found)
+    assert aside.exists() and not path.exists()
+    again = FeatureStore.open(store.path)
+    assert again.holds(KEYS).tolist() == [True, False, True, True]
+    np.testing.assert_array_equal(again.read(KEYS[[0, 2, 3]]), FEATURES[[0, 2, 3]])
+    assert verify(again).damaged == {}
+
+
+def test_only_one_shard_is_held_at_a_time(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    for name in ("open", "read"):
+        original = getattr(Shard, name)
+        monkeypatch.setattr(Shard, name, lambda *args, name=name, original=original: (events.append(name), original(*args))[1])
+    verify(store)
+    assert events == ["open", "read"] * 4
