@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from cache.errors import TierError
 from extract.choices import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, Benchmark, LayoutName, OnError, PreparationName
-from heads.choices import KeptModels, Method, RecipeName, SplitRule
+from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,6 +168,7 @@ def fit_head(
     split: Annotated[SplitRule, typer.Option(help="By prompt (none in both parts), by row, or as published (i % 4 == 3).")] = "prompt",
     repeats: Annotated[int, typer.Option(min=1, help="Repeats, each with a seed of its own.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first repeat.")] = 0,
+    head: Annotated[HeadName, typer.Option(help="TIER's two layers (mlp), or ridge regression, in a fraction of the time.")] = "mlp",
     recipe: Annotated[RecipeName, typer.Option(help="Suited to stored features (cached), or TIER-4K's settings (published).")] = "cached",
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
@@ -191,6 +192,7 @@ def fit_head(
         repeats=repeats,
         seed=seed,
         recipe=recipe,
+        estimator=head,
         head={name: value for name, value in overrides.items() if value is not None},
         models=models,
     )

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from heads.choices import HeadName
+from heads.estimator import Head
 from heads.features import FeatureSet
 from heads.floors import FLOORS
 from heads.metrics import CORRELATIONS, METRICS, evaluate, rmse, why_nan
-from heads.mlp import MLPHead
+from heads.registry import make_head
 from heads.splits import Split
 from heads.statistics import TestRows, bootstrap_intervals
 
@@ -25,6 +27,7 @@ class Trial:
     Attributes:
         target: Name of the target.
         repeat: Number of the repeat, from 0.
+        seed: Its seed.
         head: The fitted head.
         truth: Scores of the test rows (M,).
         predictions: Scores of the test rows (M,) by selection and by floor; `best_test` has none, as it mixes epochs.
@@ -35,7 +38,8 @@ class Trial:
 
     target: str
     repeat: int
-    head: MLPHead
+    seed: int
+    head: Head
     truth: np.ndarray
     predictions: dict[str, np.ndarray]
     figures: dict[str, Figures]
@@ -70,6 +74,7 @@ def run_trials(
     fused: np.ndarray,
     targets: Sequence[str],
     splits: Sequence[Split],
+    estimator: HeadName,
     head_options: dict[str, Any],
     finished: Callable[[int, int], None] = lambda *_: None,
 ) -> list[Trial]:
@@ -80,30 +85,27 @@ def run_trials(
         fused: Their fused vectors (N, d).
         targets: Names of targets.
         splits: One for each repeat.
-        head_options: Options of `MLPHead`.
+        estimator: Name of the head.
+        head_options: Its options.
         finished: Called with (heads fitted, heads in all).
     """
     trials = []
     for target in targets:
         scores = features.targets[:, features.target_names.index(target)]
         for repeat, split in enumerate(splits):
-            trials.append(_run_trial(features, fused, scores, target, repeat, split, head_options))
+            trials.append(_run_trial(features, fused, scores, target, repeat, split, make_head(estimator, head_options, split.seed)))
             finished(len(trials), len(targets) * len(splits))
     return trials
 
 
-def _run_trial(
-    features: FeatureSet, fused: np.ndarray, scores: np.ndarray, target: str, repeat: int, split: Split, head_options: dict[str, Any]
-) -> Trial:
+def _run_trial(features: FeatureSet, fused: np.ndarray, scores: np.ndarray, target: str, repeat: int, split: Split, head: Head) -> Trial:
     start = perf_counter()
-    head = MLPHead(**head_options, random_state=split.seed)
     course: list[np.ndarray] = []
     test, truth = fused[split.test], scores[split.test]
     validation = (fused[split.validation], scores[split.validation]) if len(split.validation) else None
     head.fit(fused[split.train], scores[split.train], validation, lambda _, predict: course.append(predict(test)))
     seconds = perf_counter() - start
-    fitted = head.predict(test)
-    predictions = {"last": course[-1], "best_validation": fitted} if validation else {"last": fitted}
+    predictions = {"last": course[-1]} | ({"best_validation": head.predict(test)} if validation else {})
     seen = np.concatenate([split.train, split.validation])
     predictions |= {name: floor(features, scores, seen, split.test) for name, floor in FLOORS.items()}
     figures = {name: evaluate(truth, values) for name, values in predictions.items()} | {"best_test": _best_test(truth, course)}
@@ -111,7 +113,7 @@ def _run_trial(
     if not validation:
         figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
         reasons["best_validation"] = "no validation part"
-    return Trial(target, repeat, head, truth, predictions, figures, reasons, seconds)
+    return Trial(target, repeat, split.seed, head, truth, predictions, figures, reasons, seconds)
 
 
 def _best_test(truth: np.ndarray, course: Sequence[np.ndarray]) -> Figures:

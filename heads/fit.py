@@ -13,10 +13,10 @@ from cache.errors import TierError
 from cache.store import FeatureStore
 from extract.choices import Benchmark
 from extract.manifest import Manifest
-from heads.choices import KeptModels, Method, RecipeName, SplitRule
+from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
 from heads.experiment import run_trials, summarize
 from heads.features import FeatureSet, fuse, load_features, require_possible
-from heads.mlp import MLPHead, recipe_options
+from heads.registry import resolve_options
 from heads.results import Results, RunConfig, code_digest, require_writable, write_run
 from heads.splits import Split, make_splits
 
@@ -35,7 +35,8 @@ class FitOptions:
         targets: Names of targets; ("all",) for every one.
         split, repeats, seed: The protocol; repeat r has the seed `seed + r`.
         recipe: "cached" or "published".
-        head: Options of `MLPHead` that differ from the recipe's.
+        estimator: Name of the head.
+        head: Options of the head that differ from the recipe's.
         models: Which fitted heads to keep: of all repeats, of the first, none.
     """
 
@@ -46,6 +47,7 @@ class FitOptions:
     repeats: int = 10
     seed: int = 0
     recipe: RecipeName = "cached"
+    estimator: HeadName = "mlp"
     head: dict[str, Any] = field(default_factory=dict)
     models: KeptModels = "all"
 
@@ -92,7 +94,7 @@ def fit_head(
     splits = _splits(features, options, config)
     fused = fuse(features, options.method)
     require_writable(out)
-    trials = run_trials(features, fused, targets, splits, config.head, finished)
+    trials = run_trials(features, fused, targets, splits, config.estimator, config.head, finished)
     results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
     write_run(out, config, _environment(command), results, features, trials, splits)
     return Run(folder, results, found=False)
@@ -112,8 +114,6 @@ def _targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, options: FitOptions, targets: tuple[str, ...]) -> RunConfig:
-    head = MLPHead(**(recipe_options(options.recipe, images.signature.architecture) | options.head)).get_params()
-    del head["random_state"]  # each repeat has its own
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
@@ -126,14 +126,15 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
         repeats=options.repeats,
         seed=options.seed,
         recipe=options.recipe,
-        head=head,
+        estimator=options.estimator,
+        head=resolve_options(options.estimator, options.recipe, images.signature.architecture, options.head),
         models=options.models,
         code=code_digest(),
     )
 
 
 def _splits(features: FeatureSet, options: FitOptions, config: RunConfig) -> list[Split]:
-    with_validation = config.head["validation_fraction"] > 0
+    with_validation = config.head.get("validation_fraction", 1) > 0
     return make_splits(features, options.split, options.repeats, options.seed, with_validation)
 
 

@@ -1,7 +1,6 @@
 """The published head, Linear(d, d // 2) - ReLU - Linear(d // 2, 1), as a scikit-learn estimator trained in torch."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -12,10 +11,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from heads.choices import RecipeName
-
-EpochListener = Callable[[int, "Predictor"], None]
-Predictor = Callable[[np.ndarray], np.ndarray]
-Weights = dict[str, np.ndarray]
+from heads.estimator import EpochListener, Weights
+from heads.standardization import Standardization
 
 PUBLISHED_RECIPE: dict[str, Any] = {
     "learning_rate": 1e-4,
@@ -56,55 +53,6 @@ class HeadNetwork(nn.Module):
     def forward(self, fused: Tensor) -> Tensor:
         """Scores of fused vectors."""
         return self.fc2(torch.relu(self.fc1(fused))).squeeze(-1)
-
-
-@dataclass(frozen=True)
-class Standardization:
-    """x -> (x - mean) / scale for inputs (d,) and the score; folded into the weights once a head is fitted."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-    score_mean: float
-    score_scale: float
-
-    @classmethod
-    def of(cls, inputs: np.ndarray, scores: np.ndarray) -> "Standardization":
-        """Mean and standard deviation of training rows (N, d) and their scores (N,)."""
-        mean, scale = inputs.mean(0, dtype=np.float64), inputs.std(0, dtype=np.float64)
-        # A column that hardly moves in training may jump in a test picture; divided by its own tiny deviation it would then
-        # outweigh all others, so no column is divided by less than a tenth of the typical deviation.
-        scale = np.maximum(scale, 0.1 * np.median(scale))
-        scale[scale <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1.0
-        return cls(mean, scale, float(scores.mean()), float(scores.std()) or 1.0)
-
-    @classmethod
-    def none(cls, width: int) -> "Standardization":
-        """The identity."""
-        return cls(np.zeros(width), np.ones(width), 0.0, 1.0)
-
-    def inputs(self, fused: np.ndarray) -> Tensor:
-        """Standardised inputs (N, d) float32."""
-        return torch.from_numpy(((fused - self.mean) / self.scale).astype(np.float32))
-
-    def scores(self, scores: np.ndarray) -> Tensor:
-        """Standardised scores (N,) float32."""
-        return torch.from_numpy(((scores - self.score_mean) / self.score_scale).astype(np.float32))
-
-    def unscale(self, predicted: Tensor) -> np.ndarray:
-        """Network outputs (N,) as scores, float64."""
-        return predicted.numpy().astype(np.float64) * self.score_scale + self.score_mean
-
-    def fold(self, network: HeadNetwork) -> Weights:
-        """Weights of the published shape that take raw inputs and give raw scores."""
-        raw = {name: tensor.detach().numpy().astype(np.float64) for name, tensor in network.state_dict().items()}
-        first = raw["fc1.weight"] / self.scale
-        folded = {
-            "fc1.weight": first,
-            "fc1.bias": raw["fc1.bias"] - first @ self.mean,
-            "fc2.weight": raw["fc2.weight"] * self.score_scale,
-            "fc2.bias": raw["fc2.bias"] * self.score_scale + self.score_mean,
-        }
-        return {name: values.astype(np.float32) for name, values in folded.items()}
 
 
 class MLPHead(RegressorMixin, BaseEstimator):
@@ -237,8 +185,8 @@ class MLPHead(RegressorMixin, BaseEstimator):
         validation: tuple[np.ndarray, np.ndarray] | None,
         on_epoch: EpochListener | None,
     ) -> None:
-        inputs, scores = scaling.inputs(X), scaling.scores(y)
-        watched = (scaling.inputs(validation[0]), scaling.scores(validation[1])) if validation else None
+        inputs, scores = _tensor(scaling.inputs(X)), _tensor(scaling.scores(y))
+        watched = (_tensor(scaling.inputs(validation[0])), _tensor(scaling.scores(validation[1]))) if validation else None
         optimizer = self._optimizer(network)
         schedule = self._schedule(optimizer, steps=-(-len(inputs) // self.batch_size))
         unit = scaling.score_scale**2
@@ -247,7 +195,7 @@ class MLPHead(RegressorMixin, BaseEstimator):
 
         def predict(fused: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
-                return scaling.unscale(network(scaling.inputs(fused)))
+                return scaling.unscale(network(_tensor(scaling.inputs(fused))).numpy())
 
         for epoch in range(1, self.max_epochs + 1):
             self.training_loss_.append(unit * self._epoch(network, optimizer, schedule, inputs, scores))
@@ -262,7 +210,7 @@ class MLPHead(RegressorMixin, BaseEstimator):
             elif epoch - self.best_epoch_ >= self.patience:
                 break
         network.load_state_dict(best)
-        self.weights_ = scaling.fold(network)
+        self.weights_ = _fold(network, scaling)
 
     def _epoch(
         self,
@@ -295,6 +243,23 @@ class MLPHead(RegressorMixin, BaseEstimator):
         if self.schedule == "constant":
             return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
         raise ValueError(f"there is no schedule {self.schedule!r}: choose cosine or constant")
+
+
+def _fold(network: HeadNetwork, scaling: Standardization) -> Weights:
+    """Weights of the published shape that take raw inputs and give raw scores."""
+    raw = {name: tensor.detach().numpy().astype(np.float64) for name, tensor in network.state_dict().items()}
+    first = raw["fc1.weight"] / scaling.scale
+    folded = {
+        "fc1.weight": first,
+        "fc1.bias": raw["fc1.bias"] - first @ scaling.mean,
+        "fc2.weight": raw["fc2.weight"] * scaling.score_scale,
+        "fc2.bias": raw["fc2.bias"] * scaling.score_scale + scaling.score_mean,
+    }
+    return {name: values.astype(np.float32) for name, values in folded.items()}
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
 
 
 WEIGHT_NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")

@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from cache.atomic import publish
 from cache.errors import TierError
 from cache.store import writing
-from heads.choices import KeptModels
+from heads.choices import HeadName, KeptModels
+from heads.estimator import Head
 from heads.experiment import Summary, Trial, headline
 from heads.features import FeatureSet
-from heads.mlp import MLPHead
+from heads.registry import restore_head
 from heads.splits import Split
 
 RESULT_FORMAT = 1
@@ -40,6 +42,7 @@ class RunConfig:
         image, text: Signatures of the features, field by field.
         split, repeats, seed: The protocol.
         recipe: Name of the recipe.
+        estimator: Name of the head.
         head: Every option of the head, resolved.
         models: Which fitted heads were kept.
         code: `code_digest` of the program that computed it, so that a run of an older program is not taken for one of this.
@@ -56,6 +59,7 @@ class RunConfig:
     repeats: int
     seed: int
     recipe: str
+    estimator: HeadName
     head: dict[str, Any]
     models: KeptModels
     code: str
@@ -81,7 +85,7 @@ class Results:
     Attributes:
         id: Identity of the run.
         data: Name of the data set.
-        method, benchmark, split: As in the configuration.
+        method, benchmark, split, estimator: As in the configuration.
         rows: Rows of the benchmark.
         headline: The selection that the run is judged by and whose predictions are kept.
         test_rows, test_prompts, seen_prompts: For each repeat: rows and distinct prompts of its test part, and how many of these
@@ -96,6 +100,7 @@ class Results:
     method: str
     benchmark: str
     split: str
+    estimator: HeadName
     rows: int
     headline: str
     test_rows: tuple[int, ...]
@@ -125,6 +130,7 @@ class Results:
             method=config.method,
             benchmark=config.benchmark,
             split=config.split,
+            estimator=config.estimator,
             rows=len(features),
             headline=headline(trials[0].predictions),
             test_rows=tuple(len(split.test) for split in splits),
@@ -153,7 +159,7 @@ class Results:
             for name in ("test_rows", "test_prompts", "seen_prompts"):
                 values[name] = tuple(values[name])
             return cls(**values, summaries=summaries)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ResultError(f"{folder / 'results.json'} cannot be read ({error}): delete {folder} and run the command again") from error
 
 
@@ -203,7 +209,7 @@ def write_run(
     return folder
 
 
-def load_heads(run: Path) -> dict[tuple[str, int], MLPHead]:
+def load_heads(run: Path) -> dict[tuple[str, int], Head]:
     """The fitted heads of a run as {(target, repeat): head}; nothing but tensors and JSON is read.
 
     Raises:
@@ -216,9 +222,9 @@ def load_heads(run: Path) -> dict[tuple[str, int], MLPHead]:
         for entry in record["heads"]:
             prefix = f"{entry['target']}/{entry['repeat']}/"
             weights = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
-            heads[entry["target"], entry["repeat"]] = MLPHead.from_weights(weights, **record["options"], random_state=entry["seed"])
+            heads[entry["target"], entry["repeat"]] = restore_head(record["estimator"], weights, record["options"], entry["seed"])
         return heads
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise ResultError(f"{run} has no readable models ({error}): fit it again with --models all") from error
 
 
@@ -228,9 +234,9 @@ def _write_models(path: Path, config: RunConfig, trials: Sequence[Trial]) -> Non
         return
     tensors = {f"{trial.target}/{trial.repeat}/{name}": values for trial in kept for name, values in trial.head.weights_.items()}
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, path / "model.safetensors")
-    heads = [{"target": trial.target, "repeat": trial.repeat, "seed": trial.head.random_state} for trial in kept]
+    heads = [{"target": trial.target, "repeat": trial.repeat, "seed": trial.seed} for trial in kept]
     record = {
-        "estimator": "MLPHead",
+        "estimator": config.estimator,
         "options": config.head,
         "heads": heads,
         "method": config.method,

@@ -53,8 +53,10 @@ def bootstrap_intervals(repeats: Sequence[TestRows], seed: int = 0, level: float
         level: Share of resamples inside.
 
     Returns:
-        {figure: (low, high)}, NaN where a repeat has no figure at all (constant predictions).
+        {figure: (low, high)}, NaN where a repeat has no figure at all (constant predictions) or a prediction is not finite.
     """
+    if not all(np.isfinite(rows.prediction).all() for rows in repeats):
+        return dict.fromkeys(WEIGHTED, (float("nan"), float("nan")))
     groups = np.unique(np.concatenate([rows.group for rows in repeats]))
     counts = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=RESAMPLES)
     values: dict[str, list[np.ndarray]] = {name: [] for name in WEIGHTED}
@@ -118,11 +120,13 @@ def _correlation(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarra
     """Weighted Pearson correlation of rows of x and y, all (B, N)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         share = weights / weights.sum(1, keepdims=True)
+        size = np.abs(x).max(1), np.abs(y).max(1)
         x = x - (share * x).sum(1, keepdims=True)
         y = y - (share * y).sum(1, keepdims=True)
-        variance = (share * x * x).sum(1) * (share * y * y).sum(1)
-        # A constant input leaves only rounding noise as its variance, and has no correlation.
-        return np.where(variance > 1e-24, (share * x * y).sum(1) / np.sqrt(variance), np.nan)
+        spread = np.sqrt((share * x * x).sum(1)), np.sqrt((share * y * y).sum(1))
+        # A constant input leaves only rounding noise as its deviation, and has no correlation.
+        exists = (spread[0] > 1e-12 * size[0]) & (spread[1] > 1e-12 * size[1])
+        return np.where(exists, (share * x * y).sum(1) / (spread[0] * spread[1]), np.nan)
 
 
 WEIGHTED: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {

@@ -20,7 +20,8 @@ LABELS = {
 def results_table(results: Results) -> Table:
     """Mean ± sd over the repeats and the 95 % interval of SRCC and PLCC, for each target, selection and floor."""
     leaks = any(results.seen_prompts)
-    title = f"TIER-{results.method.upper()} on {results.benchmark} of {results.data}, split {results.split}{' (leaks)' if leaks else ''}"
+    split = f"split {results.split}{' (leaks)' if leaks else ''}"
+    title = f"TIER-{results.method.upper()} on {results.benchmark} of {results.data}, {results.estimator} head, {split}"
     table = Table(title=title, title_justify="left")
     table.add_column("target")
     table.add_column("selection")

@@ -98,10 +98,11 @@ def test_a_run_has_the_promised_files_and_a_rerun_finds_it(project: Path) -> Non
     assert (run / "results.json").stat().st_mtime_ns == before
 
 
-def test_saved_heads_predict_what_the_run_says(project: Path) -> None:
+@pytest.mark.parametrize("head", ["mlp", "ridge"])
+def test_saved_heads_predict_what_the_run_says(project: Path, head: str) -> None:
     from heads.results import load_heads
 
-    assert tier("fit-head", "Dataset", "--split", "random", "--repeats", "1", *ENCODERS)[0] == 0
+    assert tier("fit-head", "Dataset", "--head", head, "--split", "random", "--repeats", "1", *ENCODERS)[0] == 0
     assert tier("features", "Dataset", "-o", "X.npz", *ENCODERS)[0] == 0
     (run,) = Path("runs").iterdir()
     matrix, table = arrays("X.npz"), pd.read_csv(run / "predictions.csv")

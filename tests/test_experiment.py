@@ -28,7 +28,7 @@ def learnable(rows: int = 160, noise: float = 1.0, seed: int = 0) -> FeatureSet:
 
 
 def fit(features: FeatureSet, splits: list[Split], targets: tuple[str, ...] = ("quality",), **head: Any) -> list[Trial]:
-    return run_trials(features, fuse(features, "nr"), targets, splits, HEAD | head)
+    return run_trials(features, fuse(features, "nr"), targets, splits, "mlp", HEAD | head)
 
 
 def with_scores(features: FeatureSet, rows: np.ndarray, scores: np.ndarray) -> FeatureSet:
@@ -186,6 +186,6 @@ def test_equal_scores_have_no_correlation_and_the_reason_is_told() -> None:
 def test_progress_counts_every_head() -> None:
     features, seen = learnable(rows=40), []
     splits = make_splits(features, "prompt", 2, seed=0)
-    trials = run_trials(features, fuse(features, "nr"), TARGETS, splits, HEAD | {"max_epochs": 1}, lambda *step: seen.append(step))
+    trials = run_trials(features, fuse(features, "nr"), TARGETS, splits, "mlp", HEAD | {"max_epochs": 1}, lambda *step: seen.append(step))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [(trial.target, trial.repeat) for trial in trials] == [(target, repeat) for target in TARGETS for repeat in range(2)]

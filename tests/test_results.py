@@ -50,10 +50,12 @@ def fit(**head: Any) -> Fitted:
     del options["random_state"]
     features = replace(feature_set(), targets=np.random.default_rng(1).uniform(0, 5, (80, 2)), target_names=TARGETS)
     splits = make_splits(features, "prompt", REPEATS, seed=4, with_validation=options["validation_fraction"] > 0)
-    trials = run_trials(features, fuse(features, "nr"), TARGETS, splits, options)
+    trials = run_trials(features, fuse(features, "nr"), TARGETS, splits, "mlp", options)
     names = {"data": "toy", "data_digest": "0", "method": "nr", "benchmark": "AIGIQA4K", "recipe": "cached", "code": "0"}
     encoders = {"image": {"encoder": "a"}, "text": {"encoder": "b"}}
-    config = RunConfig(**names, **encoders, targets=TARGETS, split="prompt", repeats=REPEATS, seed=4, head=options, models="all")
+    config = RunConfig(
+        **names, **encoders, targets=TARGETS, split="prompt", repeats=REPEATS, seed=4, estimator="mlp", head=options, models="all"
+    )
     return Fitted(config, features, trials, splits)
 
 

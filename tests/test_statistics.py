@@ -176,3 +176,12 @@ def test_constant_predictions_have_an_error_but_no_correlation(constant: float) 
 def test_a_resample_without_a_figure_drops_out() -> None:
     rows = TestRows(np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([1.0, 1, 3, 3]))  # one prompt alone is constant
     assert bootstrap_intervals([rows])["srcc"] == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.parametrize("prediction", [57.3, np.inf])
+def test_a_prediction_without_a_correlation_has_no_interval_on_any_scale(scale: float, prediction: float) -> None:
+    random = np.random.default_rng(0)
+    predictions = np.full(60, prediction) if np.isfinite(prediction) else np.r_[np.inf, random.uniform(0, 5, 59)]
+    found = bootstrap_intervals([TestRows(np.repeat(np.arange(20), 3), random.uniform(0, scale, 60), predictions)])
+    assert all(np.isnan(found[name]).all() for name in ("srcc", "krcc", "plcc"))

@@ -1,0 +1,100 @@
+"""Ridge regression on fused features: the whole path of penalties from one decomposition, in a fraction of an epoch's time."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from heads.estimator import EpochListener
+from heads.standardization import Standardization
+
+PATH = tuple(np.logspace(-3, 3, 37).tolist())
+
+
+class RidgeHead(RegressorMixin, BaseEstimator):
+    """A linear head with an L2 penalty, chosen on validation rows or, without them, by the leave-one-out error.
+
+    With the standardised inputs X = U S V' (N, d) and centred scores y, the weights at penalty p are
+    V diag(s / (s^2 + p d)) U'y (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 3.4.1): one decomposition
+    serves every penalty. Its leave-one-out residuals are r_i / (1 - h_i), with h the diagonal of the hat matrix (Allen, 1974).
+
+    Args:
+        penalties: Penalties to choose from, in units of the number of columns d, so that they mean the same for any encoder.
+
+    Attributes:
+        weights_: `linear.weight` (1, d) and `linear.bias` (1,), float64, which act on raw fused vectors.
+        penalty_: The chosen penalty.
+        error_: Mean squared error of each penalty by which it was chosen, in squared score units.
+    """
+
+    def __init__(self, penalties: tuple[float, ...] = PATH) -> None:
+        self.penalties = penalties
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+        on_epoch: EpochListener | None = None,
+    ) -> Self:
+        """Fit on fused vectors X (N, d) and scores y (N,).
+
+        Args:
+            X: Fused vectors.
+            y: Mean opinion scores.
+            validation: Fused vectors and scores that choose the penalty; None chooses by leaving each row of X out in turn.
+            on_epoch: Called once, with 1 and a function that predicts: all of a ridge's training is one epoch.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        scaling = Standardization.of(X, y)
+        inputs, scores = scaling.inputs(X), y - scaling.score_mean
+        left, singular, right = np.linalg.svd(inputs, full_matrices=False)
+        penalties = np.asarray(self.penalties) * X.shape[1]
+        projected = left.T @ scores
+        # (P, rank): what each penalty leaves of each component.
+        shrinkage = singular / (singular**2 + penalties[:, None])
+        weights = (shrinkage * projected) @ right
+        if validation is None:
+            self.error_ = _leave_one_out(left, shrinkage * singular, scores, projected)
+        else:
+            held = scaling.inputs(validation[0])
+            self.error_ = np.mean((held @ weights.T + scaling.score_mean - validation[1][:, None]) ** 2, axis=0)
+        best = int(np.argmin(self.error_))
+        self.penalty_ = self.penalties[best]
+        weight = weights[best] / scaling.scale
+        self.weights_ = {"linear.weight": weight[None], "linear.bias": np.array([scaling.score_mean - weight @ scaling.mean])}
+        if on_epoch:
+            on_epoch(1, self.predict)
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Scores (N,) float64 of fused vectors X (N, d)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return X @ self.weights_["linear.weight"][0] + self.weights_["linear.bias"][0]
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> "RidgeHead":
+        """A fitted head from its two tensors.
+
+        Raises:
+            ValueError: A tensor is missing or the shapes do not fit each other.
+        """
+        head = cls(**options)
+        names = ("linear.weight", "linear.bias")
+        head.weights_ = {name: check_array(weights[name], ensure_2d=False, dtype=np.float64) for name in names}
+        shapes = tuple(values.shape for values in head.weights_.values())
+        inputs = shapes[0][-1]
+        if shapes != ((1, inputs), (1,)):
+            raise ValueError(f"not the weights of one ridge head: expected (1, d) and (1,), found {shapes}")
+        head.n_features_in_ = inputs
+        return head
+
+
+def _leave_one_out(left: np.ndarray, shrunk: np.ndarray, scores: np.ndarray, projected: np.ndarray) -> np.ndarray:
+    """Mean squared leave-one-out residual (P,) of shrinkages (P, rank) of the hat matrix, the mean being fitted too."""
+    residuals = scores - (shrunk * projected) @ left.T
+    leverage = shrunk @ (left**2).T + 1 / len(scores)
+    return np.mean((residuals / np.maximum(1 - leverage, 1e-12)) ** 2, axis=1)
