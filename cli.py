@@ -165,8 +165,10 @@ def fit_head(
     image_encoder: ImageEncoderOption = DEFAULT_IMAGE_ENCODER,
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
     prepare: PrepareOption = None,
-    split: Annotated[SplitRule, typer.Option(help="By prompt (none in both parts), by row, or as published (i % 4 == 3).")] = "prompt",
-    repeats: Annotated[int, typer.Option(min=1, help="Repeats, each with a seed of its own.")] = 10,
+    split: Annotated[
+        SplitRule, typer.Option(help="By prompt (none in both parts), by row, one generator left out, or as published (i % 4 == 3).")
+    ] = "prompt",
+    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats, each with its own seed. Default: 10, or one per generator.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first repeat.")] = 0,
     head: Annotated[HeadName, typer.Option(help="TIER's two layers (mlp), or ridge regression, in a fraction of the time.")] = "mlp",
     recipe: Annotated[RecipeName, typer.Option(help="Suited to stored features (cached), or TIER-4K's settings (published).")] = "cached",

@@ -3,7 +3,7 @@
 from typing import Literal
 
 Method = Literal["nr", "fr", "pr"]
-SplitRule = Literal["prompt", "random", "published"]
+SplitRule = Literal["prompt", "random", "generator", "published"]
 RecipeName = Literal["cached", "published"]
 KeptModels = Literal["all", "first", "none"]
 HeadName = Literal["mlp", "ridge"]

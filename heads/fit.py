@@ -18,7 +18,7 @@ from heads.experiment import run_trials, summarize
 from heads.features import FeatureSet, fuse, load_features, require_possible
 from heads.registry import resolve_options
 from heads.results import Results, RunConfig, code_digest, require_writable, write_run
-from heads.splits import Split, make_splits
+from heads.splits import Split, default_repeats, make_splits
 
 
 class FitError(TierError):
@@ -33,7 +33,7 @@ class FitOptions:
         method: "nr", "fr" or "pr".
         benchmark: Rows that take part.
         targets: Names of targets; ("all",) for every one.
-        split, repeats, seed: The protocol; repeat r has the seed `seed + r`.
+        split, repeats, seed: The protocol; repeat r has the seed `seed + r`. None repeats: `default_repeats`.
         recipe: "cached" or "published".
         estimator: Name of the head.
         head: Options of the head that differ from the recipe's.
@@ -44,7 +44,7 @@ class FitOptions:
     benchmark: Benchmark = "AIGIQA4K"
     targets: tuple[str, ...] = ("all",)
     split: SplitRule = "prompt"
-    repeats: int = 10
+    repeats: int | None = None
     seed: int = 0
     recipe: RecipeName = "cached"
     estimator: HeadName = "mlp"
@@ -91,7 +91,7 @@ def fit_head(
     if folder.exists():
         return Run(folder, Results.read(folder), found=True)
     features = load_features(selected, images, texts)
-    splits = _splits(features, options, config)
+    splits = _splits(features, config)
     fused = fuse(features, options.method)
     require_writable(out)
     trials = run_trials(features, fused, targets, splits, config.estimator, config.head, finished)
@@ -123,7 +123,7 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
         image=asdict(images.signature),
         text=asdict(texts.signature),
         split=options.split,
-        repeats=options.repeats,
+        repeats=options.repeats or default_repeats(options.split, manifest.table["generator"].nunique()),
         seed=options.seed,
         recipe=options.recipe,
         estimator=options.estimator,
@@ -133,9 +133,9 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
     )
 
 
-def _splits(features: FeatureSet, options: FitOptions, config: RunConfig) -> list[Split]:
+def _splits(features: FeatureSet, config: RunConfig) -> list[Split]:
     with_validation = config.head.get("validation_fraction", 1) > 0
-    return make_splits(features, options.split, options.repeats, options.seed, with_validation)
+    return make_splits(features, config.split, config.repeats, config.seed, with_validation)
 
 
 def _environment(command: Sequence[str]) -> dict[str, Any]:

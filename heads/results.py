@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from cache.atomic import publish
 from cache.errors import TierError
 from cache.store import writing
-from heads.choices import HeadName, KeptModels
+from heads.choices import HeadName, KeptModels, SplitRule
 from heads.estimator import Head
 from heads.experiment import Summary, Trial, headline
 from heads.features import FeatureSet
@@ -55,7 +55,7 @@ class RunConfig:
     targets: tuple[str, ...]
     image: dict[str, Any]
     text: dict[str, Any]
-    split: str
+    split: SplitRule
     repeats: int
     seed: int
     recipe: str

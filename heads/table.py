@@ -13,13 +13,13 @@ SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
 LABELS = {
     "srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC", "plcc_logistic": "PLCC (logistic)", "rmse": "RMSE", "rmse_logistic": "RMSE (logistic)",
     "last": "last epoch", "best_validation": "best validation", "best_test": "best test epoch (optimistic)",
-    "generator_mean": "floor: generator mean", "sibling_mean": "floor: sibling mean",
+    "generator_mean": "floor: generator mean", "generator_and_prompt": "floor: generator + prompt", "sibling_mean": "floor: sibling mean",
 }  # fmt: skip
 
 
 def results_table(results: Results) -> Table:
     """Mean ± sd over the repeats and the 95 % interval of SRCC and PLCC, for each target, selection and floor."""
-    leaks = any(results.seen_prompts)
+    leaks, floors = any(results.seen_prompts), _floors(results)
     split = f"split {results.split}{' (leaks)' if leaks else ''}"
     title = f"TIER-{results.method.upper()} on {results.benchmark} of {results.data}, {results.estimator} head, {split}"
     table = Table(title=title, title_justify="left")
@@ -28,10 +28,10 @@ def results_table(results: Results) -> Table:
     for metric in SHOWN_METRICS:
         table.add_column(LABELS[metric], justify="right")
     for target, summaries in results.summaries.items():
-        for name in (*SELECTIONS, *FLOORS):
+        for name in (*SELECTIONS, *floors):
             style = "bold" if name == results.headline else "dim" if name in FLOORS or name == "best_test" else ""
             cells = [_cell(summaries[name][metric], metric in ("srcc", "plcc")) for metric in SHOWN_METRICS]
-            table.add_row(target, LABELS[name], *cells, style=style, end_section=name == tuple(FLOORS)[-1])
+            table.add_row(target, LABELS[name], *cells, style=style, end_section=name == floors[-1])
     return table
 
 
@@ -40,6 +40,8 @@ def notes(results: Results) -> Iterator[Text]:
     missing: dict[tuple[str, bool], list[str]] = {}
     for target, reasons in results.reasons.items():
         for name, reason in reasons.items():
+            if name in FLOORS and name not in _floors(results):
+                continue
             missing.setdefault((reason, name in FLOORS), []).append(f"{target} {LABELS[name]}")
     for (reason, of_floors), cells in missing.items():
         yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if of_floors else "yellow")
@@ -53,7 +55,12 @@ def leakage(results: Results) -> Text:
     seen, prompts = sum(results.seen_prompts), sum(results.test_prompts)
     repeats = len(results.test_prompts)
     line = f"test prompts seen in training: {seen / repeats:g} of {prompts / repeats:g} in the mean of {repeats} repeats"
-    return Text(f"{line}: this split leaks, compare with the sibling mean", style="yellow") if seen else Text(line, style="green")
+    return Text(f"{line}: this split leaks, compare with the floors", style="yellow") if seen else Text(line, style="green")
+
+
+def _floors(results: Results) -> tuple[str, ...]:
+    # Where no test prompt is in training, all floors are the generator's mean.
+    return tuple(FLOORS) if any(results.seen_prompts) else tuple(FLOORS)[:1]
 
 
 def _cell(summary: Summary, with_interval: bool) -> str:

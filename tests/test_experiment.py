@@ -10,6 +10,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from heads.experiment import SELECTIONS, Trial, headline, run_trials, summarize
 from heads.features import FeatureSet, fuse
+from heads.floors import FLOORS
 from heads.metrics import METRICS
 from heads.mlp import MLPHead
 from heads.splits import Split, make_splits
@@ -62,7 +63,7 @@ def test_the_selections_are_those_of_the_course_of_training() -> None:
     np.testing.assert_allclose(trial.predictions["best_validation"], course[head.best_epoch_ - 1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("rule", ["prompt", "random", "published"])
+@pytest.mark.parametrize("rule", ["prompt", "random", "generator", "published"])
 def test_scores_of_test_rows_never_influence_a_prediction(rule: Any) -> None:
     features = learnable()
     splits = make_splits(features, rule, 1, seed=0)
@@ -71,7 +72,7 @@ def test_scores_of_test_rows_never_influence_a_prediction(rule: Any) -> None:
     assert [split.test.tolist() for split in make_splits(permuted, rule, 1, seed=0)] == [test.tolist()]
     (before,), (after,) = fit(features, splits), fit(permuted, splits)
     assert before.figures["last"] != after.figures["last"]
-    for name in ("last", "best_validation", "generator_mean", "sibling_mean"):
+    for name in ("last", "best_validation", *FLOORS):
         np.testing.assert_array_equal(before.predictions[name], after.predictions[name])
 
 

@@ -213,7 +213,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[TierError], str]] = {
     "full reference on T2I": ({"method": "fr", "benchmark": "T2I"}, FusionError, "use --benchmark I2I, or --method pr"),
     "full reference on all": ({"method": "fr", "benchmark": "AIGIQA4K"}, FusionError, "use --benchmark I2I, or --method pr"),
     "no such method": ({"method": "xr"}, FusionError, "'xr': choose nr, fr, pr"),
-    "no such split": ({"split": "weekly"}, SplitError, "'weekly': choose prompt, random, published"),
+    "no such split": ({"split": "weekly"}, SplitError, "'weekly': choose prompt, random, generator, published"),
 }
 
 
@@ -290,3 +290,8 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fitted(
     with pytest.raises(StoreError, match=f"cannot write to {tmp_path / 'file' / 'runs'}"):
         fit_head(manifest(), *stores, OPTIONS, tmp_path / "file" / "runs", finished=lambda *step: fitted.append(step))
     assert fitted == []
+
+
+def test_the_generator_split_repeats_once_for_each_generator(fit: Fit) -> None:
+    assert len(fit(split="generator", repeats=None).results.test_rows) == 3
+    assert len(fit(repeats=None, targets=TARGETS[:1]).results.test_rows) == 10

@@ -1,5 +1,7 @@
 """Stage 2: fusion, head, splits, figures and intervals are what their formulas say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,9 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from heads import metrics, statistics
 from heads.features import FeatureSet, FusionError, fuse, require_possible
-from heads.floors import generator_mean, sibling_mean
+from heads.floors import FLOORS, generator_and_prompt, generator_mean, sibling_mean
 from heads.mlp import PUBLISHED_RECIPE, HeadNetwork, MLPHead
-from heads.splits import make_splits
+from heads.splits import SplitError, make_splits
 
 
 def feature_set(rows: int = 80, seed: int = 0) -> FeatureSet:
@@ -95,9 +97,10 @@ def test_floors_never_look_at_test_scores_and_siblings_help_only_where_the_split
     changed = scores.copy()
     changed[split.test] = 99
     train = np.concatenate([split.train, split.validation])
-    for floor in (generator_mean, sibling_mean):
+    for floor in FLOORS.values():
         np.testing.assert_array_equal(floor(f, scores, train, split.test), floor(f, changed, train, split.test))
-    np.testing.assert_array_equal(sibling_mean(f, scores, train, split.test), generator_mean(f, scores, train, split.test))
+    for floor in (sibling_mean, generator_and_prompt):
+        np.testing.assert_array_equal(floor(f, scores, train, split.test), generator_mean(f, scores, train, split.test))
 
 
 def test_correlations_keep_their_sign_and_do_not_exist_for_constants() -> None:
@@ -126,3 +129,44 @@ def test_weighted_figures_equal_scipy_on_repeated_rows() -> None:
         assert statistics.weighted_krcc(weights, x, y)[row] == pytest.approx(kendalltau(u, v).statistic)
         assert statistics.weighted_plcc(weights, x, y)[row] == pytest.approx(pearsonr(u, v).statistic)
         assert statistics.weighted_rmse(weights, x, y)[row] == pytest.approx(np.sqrt(np.mean((u - v) ** 2)))
+
+
+def rated(prompt_effect: float, noise: float, rows: int = 1200) -> tuple[FeatureSet, np.ndarray, np.ndarray]:
+    """Scores = generator + prompt + noise, four pictures for each prompt; the last picture of each is to be predicted."""
+    f, random = feature_set(rows), np.random.default_rng(0)
+    _, generator = np.unique(f.generator, return_inverse=True)
+    _, prompt = np.unique(f.group, return_inverse=True)
+    scores = generator + prompt_effect * random.normal(size=rows)[prompt] + noise * random.normal(size=rows)
+    return f, scores, np.arange(rows) % 4 == 3
+
+
+@pytest.mark.parametrize(("prompt_effect", "noise"), [(1.0, 1.0), (1.0, 0.01), (0.5, 1.0)])
+def test_the_effect_of_a_prompt_is_shrunk_as_its_variance_says(prompt_effect: float, noise: float) -> None:
+    f, scores, is_test = rated(prompt_effect, noise)
+    train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    base = generator_mean(f, scores, train, np.arange(len(f)))
+    residual = (scores - base)[train].reshape(-1, 3).mean(1)  # the rows of a prompt are neighbours
+    known = residual * prompt_effect**2 / (prompt_effect**2 + noise**2 / 3)  # with the true variances
+    found = generator_and_prompt(f, scores, train, test) - base[test]
+    np.testing.assert_allclose(found, known, atol=0.1 * np.abs(known).max())
+    assert np.std(scores[test] - base[test] - found) < np.std(scores[test] - base[test])
+
+
+def test_prompts_without_an_effect_are_given_hardly_any() -> None:
+    f, scores, is_test = rated(0.0, 1.0)
+    train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+    found = generator_and_prompt(f, scores, train, test) - generator_mean(f, scores, train, test)
+    assert np.abs(found).max() < 0.2
+
+
+def test_the_generator_split_leaves_each_generator_out_once() -> None:
+    f = feature_set()
+    splits = make_splits(f, "generator", 3, seed=0)
+    assert [set(f.generator[split.test]) for split in splits] == [{"g0"}, {"g1"}, {"g2"}]
+    for split in splits:
+        parts = [set(f.generator[part]) for part in (split.train, split.validation, split.test)]
+        assert all(len(part) == 1 for part in parts) and set.union(*parts) == {"g0", "g1", "g2"}
+        np.testing.assert_array_equal(np.sort(np.concatenate([split.train, split.validation, split.test])), np.arange(len(f)))
+    two = replace(f, generator=np.where(f.generator == "g2", "g0", f.generator))
+    with pytest.raises(SplitError, match="2 generators are too few"):
+        make_splits(two, "generator", 1, seed=0)
