@@ -54,7 +54,7 @@ def leakage(results: Results) -> Text:
     """How many test prompts were seen in training."""
     seen, prompts = sum(results.seen_prompts), sum(results.test_prompts)
     repeats = len(results.test_prompts)
-    line = f"test prompts seen in training: {seen / repeats:g} of {prompts / repeats:g} in the mean of {repeats} repeats"
+    line = f"test prompts seen in training: {seen / repeats:.4g} of {prompts / repeats:.4g} in the mean of {repeats} repeats"
     return Text(f"{line}: this split leaks, compare with the floors", style="yellow") if seen else Text(line, style="green")
 
 
