@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from cache.errors import TierError
 from extract.choices import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, Benchmark, LayoutName, OnError, PreparationName
-from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
+from heads.choices import ComparedMetric, HeadName, KeptModels, Method, RecipeName, SplitRule
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -202,6 +202,32 @@ def fit_head(
     console = _console()
     stored = _stored(console, data, features, image_encoder, text_encoder, prepare, layout, on_error)
     _show(console, _fit(console, *stored, options, out))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of two runs or more with the same test rows.")],
+    metric: Annotated[ComparedMetric, typer.Option(help="Figure to compare.")] = "srcc",
+) -> None:
+    """Compare runs in pairs on their test rows: difference, 95 % interval, p-values with Holm's correction."""
+    from string import ascii_uppercase
+
+    from heads.compare import compare as compare_runs
+    from heads.results import Results
+    from heads.table import comparison_table
+
+    names = [ascii_uppercase[number] if number < len(ascii_uppercase) else str(number) for number in range(len(runs))]
+    comparisons = compare_runs(runs, metric)
+    console = _console()
+    for name, run in zip(names, runs, strict=True):
+        found = Results.read(run)
+        console.print(
+            f"{name}  TIER-{found.method.upper()}, {found.estimator} head, {found.benchmark}, split {found.split}: {run}", soft_wrap=True
+        )
+    console.print(comparison_table(comparisons, names))
+    console.print(
+        "paired bootstrap over test prompts; bold: p (Holm) under 0.05. Chance between trainings is not in the intervals.", style="dim"
+    )
 
 
 @app.command("features")

@@ -209,6 +209,20 @@ def write_run(
     return folder
 
 
+def read_predictions(run: Path) -> pd.DataFrame:
+    """A run's predictions: name, generator, group, repeat, target, truth, prediction.
+
+    Raises:
+        ResultError: They are missing or damaged.
+    """
+    types = dict.fromkeys(("name", "generator", "group", "target"), str) | {"repeat": int, "truth": float, "prediction": float}
+    try:
+        frame = pd.read_csv(run / "predictions.csv", dtype=types, keep_default_na=False, na_values={"prediction": [""], "truth": [""]})
+        return frame[list(types)]
+    except (OSError, ValueError, KeyError) as error:
+        raise ResultError(f"{run / 'predictions.csv'} cannot be read ({error}): give the folder of a run, such as runs/ID") from error
+
+
 def load_heads(run: Path) -> dict[tuple[str, int], Head]:
     """The fitted heads of a run as {(target, repeat): head}; nothing but tensors and JSON is read.
 

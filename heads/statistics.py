@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from heads.metrics import logistic_mapping
+from heads.metrics import METRICS, logistic_mapping
 
 RESAMPLES = 1000
 
@@ -55,25 +55,40 @@ def bootstrap_intervals(repeats: Sequence[TestRows], seed: int = 0, level: float
     Returns:
         {figure: (low, high)}, NaN where a repeat has no figure at all (constant predictions) or a prediction is not finite.
     """
+    return {name: interval(values, level) for name, values in resampled_means(repeats, seed).items()}
+
+
+def resampled_means(repeats: Sequence[TestRows], seed: int = 0, figures: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
+    """Mean over repeats (B,) of each of the figures in every resample; equal prompts and seeds give equal resamples.
+
+    A resample that leaves a repeat without a figure drops out of its mean; all are NaN where a repeat has no figure in any resample.
+    """
     if not all(np.isfinite(rows.prediction).all() for rows in repeats):
-        return dict.fromkeys(WEIGHTED, (float("nan"), float("nan")))
+        return {name: np.full(RESAMPLES, np.nan) for name in figures}
     groups = np.unique(np.concatenate([rows.group for rows in repeats]))
     counts = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=RESAMPLES)
-    values: dict[str, list[np.ndarray]] = {name: [] for name in WEIGHTED}
+    values: dict[str, list[np.ndarray]] = {name: [] for name in figures}
     for rows in repeats:
         weights = counts[:, np.searchsorted(groups, rows.group)].astype(float)
-        for name, figure in WEIGHTED.items():
-            values[name].append(figure(weights, rows.truth, rows.mapped if name.endswith("_logistic") else rows.prediction))
-    return {name: _percentiles(np.array(all_repeats), level) for name, all_repeats in values.items()}
+        for name in figures:
+            values[name].append(WEIGHTED[name](weights, rows.truth, rows.mapped if name.endswith("_logistic") else rows.prediction))
+    return {name: _mean_over_repeats(np.array(all_repeats)) for name, all_repeats in values.items()}
 
 
-def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
-    """Interval of the mean over repeats (R, B); a resample that leaves a repeat without a figure drops out of its mean."""
+def _mean_over_repeats(values: np.ndarray) -> np.ndarray:
     exists = np.isfinite(values)
     if not exists.any(axis=1).all():
+        return np.full(values.shape[1], np.nan)
+    with np.errstate(invalid="ignore"):
+        return np.where(exists, values, 0).sum(0) / exists.sum(0)
+
+
+def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of resampled figures (B,); NaN where none exists."""
+    finite = resampled[np.isfinite(resampled)]
+    if not len(finite):
         return float("nan"), float("nan")
-    means = np.where(exists, values, 0).sum(0) / np.maximum(exists.sum(0), 1)
-    low, high = np.quantile(means[exists.any(axis=0)], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -1,14 +1,16 @@
 """A run's figures on a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
+from heads.compare import Comparison
 from heads.experiment import SELECTIONS, Summary
 from heads.floors import FLOORS
 from heads.results import Results
 
+SIGNIFICANT = 0.05
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
 LABELS = {
     "srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC", "plcc_logistic": "PLCC (logistic)", "rmse": "RMSE", "rmse_logistic": "RMSE (logistic)",
@@ -32,6 +34,26 @@ def results_table(results: Results) -> Table:
             style = "bold" if name == results.headline else "dim" if name in FLOORS or name == "best_test" else ""
             cells = [_cell(summaries[name][metric], metric in ("srcc", "plcc")) for metric in SHOWN_METRICS]
             table.add_row(target, LABELS[name], *cells, style=style, end_section=name == floors[-1])
+    return table
+
+
+def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) -> Table:
+    """One line for each target and pair of runs.
+
+    Args:
+        comparisons: From `compare`.
+        names: A short name of each run.
+    """
+    metric = LABELS[comparisons[0].metric]
+    table = Table("target", "runs")
+    for column in (f"{metric} of each", "difference", "95 % interval", "p", "p (Holm)"):
+        table.add_column(column, justify="right")
+    for one in comparisons:
+        figures = " and ".join(f"{value:.3f}" for value in one.figures)
+        pair = f"{names[one.first]} - {names[one.second]}"
+        interval = f"[{one.interval[0]:+.3f}, {one.interval[1]:+.3f}]"
+        style = "bold" if one.p_holm < SIGNIFICANT else ""
+        table.add_row(one.target, pair, figures, f"{one.difference:+.3f}", interval, f"{one.p:.3f}", f"{one.p_holm:.3f}", style=style)
     return table
 
 

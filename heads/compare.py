@@ -1,0 +1,114 @@
+"""Is one run better than another? A paired comparison on the very same test rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cache.errors import TierError
+from heads.metrics import krcc, plcc, rmse, srcc
+from heads.results import read_predictions
+from heads.statistics import TestRows, interval, resampled_means
+
+COMPARED = {"srcc": srcc, "krcc": krcc, "plcc": plcc, "rmse": rmse}
+ROW = ["repeat", "name"]
+
+
+class CompareError(TierError):
+    """Runs that cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of two runs in one figure of one target.
+
+    Attributes:
+        target, metric: What is compared.
+        first, second: Numbers of the runs, from 0.
+        figures: Mean over the repeats of each.
+        difference: First minus second.
+        interval: 95 % interval of the difference, by bootstrap over test prompts, both runs being given the same resamples.
+        p: Two-sided p-value of no difference: twice the share of resamples on the other side of zero, at least 2 / (B + 1).
+        p_holm: The same after Holm's correction for all comparisons of the table.
+    """
+
+    target: str
+    metric: str
+    first: int
+    second: int
+    figures: tuple[float, float]
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    p_holm: float = float("nan")
+
+
+def compare(runs: Sequence[Path], metric: str = "srcc", seed: int = 0) -> list[Comparison]:
+    """Compare every pair of runs in every target that all have.
+
+    What differs by chance between two trainings with other seeds is not in the intervals: they are about these fitted heads.
+
+    Args:
+        runs: Folders of runs whose test rows are the same.
+        metric: A name of `COMPARED`.
+        seed: Seed of the resampling.
+
+    Raises:
+        CompareError: Fewer than two runs, no common target, or other test rows or scores.
+        ResultError: A run cannot be read.
+    """
+    if len(runs) < 2:
+        raise CompareError("a comparison needs two runs or more: tier compare RUN RUN")
+    tables = [read_predictions(run) for run in runs]
+    targets = [target for target in tables[0]["target"].unique() if all(target in set(table["target"]) for table in tables)]
+    if not targets:
+        raise CompareError(f"the runs have no target in common: {'; '.join(', '.join(table['target'].unique()) for table in tables)}")
+    comparisons: list[Comparison] = []
+    for target in targets:
+        rows = _test_rows(runs, [table[table["target"] == target] for table in tables])
+        resampled = [resampled_means(repeats, seed, (metric,))[metric] for repeats in rows]
+        figures = [float(np.mean([COMPARED[metric](one.truth, one.prediction) for one in repeats])) for repeats in rows]
+        comparisons += [
+            _compared(target, metric, pair, (figures[pair[0]], figures[pair[1]]), resampled[pair[0]] - resampled[pair[1]])
+            for pair in combinations(range(len(runs)), 2)
+        ]
+    corrected = holm(np.array([comparison.p for comparison in comparisons]))
+    return [replace(comparison, p_holm=float(p)) for comparison, p in zip(comparisons, corrected, strict=True)]
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """P-values (K,) corrected for K tests by the step-down rule of Holm (1979); NaN stays NaN and counts for nothing."""
+    out = np.full(len(p), np.nan)
+    order = [index for index in np.argsort(p, kind="stable") if np.isfinite(p[index])]
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, float(p[index]) * (len(order) - rank)))
+        out[index] = largest
+    return out
+
+
+def _compared(target: str, metric: str, pair: tuple[int, int], figures: tuple[float, float], differences: np.ndarray) -> Comparison:
+    finite = differences[np.isfinite(differences)]
+    below, above = int((finite <= 0).sum()), int((finite >= 0).sum())
+    p = min(1.0, 2 * (min(below, above) + 1) / (len(finite) + 1)) if len(finite) else float("nan")
+    return Comparison(target, metric, *pair, figures, figures[0] - figures[1], interval(differences), p)
+
+
+def _test_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> list[list[TestRows]]:
+    """The test rows of every run and repeat, in the same order in each run."""
+    ordered = [table.sort_values(ROW, kind="stable") for table in tables]
+    known = ["repeat", "name", "group", "truth"]
+    for run, table in zip(runs[1:], ordered[1:], strict=True):
+        if not np.array_equal(ordered[0][known].to_numpy(), table[known].to_numpy()):
+            raise CompareError(
+                f"{runs[0]} and {run} were not tested on the same rows with the same scores: compare runs with equal data, benchmark, "
+                "--split, --seed and --repeats"
+            )
+    return [[_rows(part) for _, part in table.groupby("repeat")] for table in ordered]
+
+
+def _rows(table: pd.DataFrame) -> TestRows:
+    return TestRows(table["group"].to_numpy(), table["truth"].to_numpy(float), table["prediction"].to_numpy(float))
