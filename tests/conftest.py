@@ -24,6 +24,22 @@ def golden_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT with random weights, in the folder layout of TIER-4K."""
+    from tests.golden_formula import write_tiny_bert
+
+    folder = tmp_path_factory.mktemp("bert")
+    write_tiny_bert(folder)
+    return folder
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are not looked for in the hub's cache of whoever runs the tests."""
+    monkeypatch.setattr("extract.encoders._from_hub", lambda *_: None)
+
+
 @pytest.fixture
 def project(golden_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that folder as working directory, to be spoiled at will."""

@@ -12,27 +12,21 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer
 
-from extract import encoders
 from extract.encoders import TextEncoder, find_image_encoder, find_text_encoder, library_versions
 from extract.networks import TextNetwork
 from extract.presets import text_preset
 from extract.weights import WeightsError, file_weights
 from tests.data_builders import make_picture, tiny_encoder, write_state
-from tests.golden_formula import write_tiny_bert
 
 TEXTS = ["a fox", "None", "two paper boats, highly detailed, 8k, trending on artstation", "Ünïcode — 狐", "word " * 700]
 
 
-@pytest.fixture(autouse=True)
-def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "_from_hub", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
-    folder = tmp_path_factory.mktemp("bert")
-    write_tiny_bert(folder)
-    return find_text_encoder("bert-base-uncased", folder)
+def bert(bert_folder: Path) -> TextEncoder:
+    return find_text_encoder("bert-base-uncased", bert_folder)
 
 
 @pytest.fixture(scope="module")

