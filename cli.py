@@ -138,7 +138,7 @@ def store_verify(
     features: FeaturesOption = FEATURES,
     repair: Annotated[bool, typer.Option("--repair", help="Set damaged shards aside, so that extract refills the gap.")] = False,
 ) -> None:
-    """Read every shard of every feature store and compare it with its checksum. Damage gives exit code 2."""
+    """Read every shard of every feature store and compare it with its checksum. Damage that is not repaired gives exit code 2."""
     from cache.store import StoreError, require_stores
     from cache.verify import set_aside, verify
 
@@ -170,7 +170,7 @@ def fit_head(
     ] = "prompt",
     repeats: Annotated[int | None, typer.Option(min=1, help="Repeats, each with its own seed. Default: 10, or one per generator.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first repeat.")] = 0,
-    head: Annotated[HeadName, typer.Option(help="TIER's two layers (mlp), or ridge regression, in a fraction of the time.")] = "mlp",
+    head: Annotated[HeadName, typer.Option(help="TIER's two layers (mlp), or ridge regression (good where rows are few).")] = "mlp",
     recipe: Annotated[RecipeName, typer.Option(help="Suited to stored features (cached), or TIER-4K's settings (published).")] = "cached",
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-TEMPORARY_PREFIX = ".tmp-"
+TEMPORARY_PREFIX = ".tier4k-tmp-"  # nobody else's folders have this name: the dead ones are removed
 
 
 def publish(path: Path, write: Callable[[Path], object]) -> None:

@@ -18,6 +18,10 @@ class ShardError(TierError):
     """A shard is damaged or is not a shard."""
 
 
+class UnreadableShardError(TierError):
+    """The system would not let a shard be read; nothing is known of its content."""
+
+
 def checksum(keys: np.ndarray, features: np.ndarray) -> str:
     """SHA-256 over shape, dtype, keys and features, in hexadecimal."""
     digest = hashlib.sha256(f"{features.shape} {features.dtype.str}".encode())
@@ -73,10 +77,11 @@ class Shard:
         """Read everything but the features.
 
         Raises:
+            UnreadableShardError: The system refuses to read the file.
             ShardError: The file is not HDF5, or lacks a dataset or an attribute, or its shapes do not fit each other.
         """
         try:
-            with h5py.File(path, "r") as file:
+            with _opened(path) as file:
                 keys, features = _dataset(file, "keys"), _dataset(file, "features")
                 if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
                     raise ValueError(f"keys are {keys.dtype} {keys.shape}, expected uint8 (N, {KEY_BYTES})")
@@ -85,19 +90,20 @@ class Shard:
                 attributes = {name: _attribute(file, name) for name in ("signature", "checksum")}
                 return cls(path=path, keys=keys[()], shape=features.shape[1:], dtype=features.dtype, **attributes)
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise _damaged(path, str(error)) from error
+            raise _failed(path, error) from error
 
     def read(self) -> np.ndarray:
         """All features of the shard, (N, ...), checked against the checksum.
 
         Raises:
+            UnreadableShardError: The system refuses to read the file.
             ShardError: The content is not what was written.
         """
         try:
-            with h5py.File(self.path, "r") as file:
+            with _opened(self.path) as file:
                 features = _dataset(file, "features")[()]
         except (OSError, KeyError, ValueError, RuntimeError) as error:
-            raise _damaged(self.path, str(error)) from error
+            raise _failed(self.path, error) from error
         if checksum(self.keys, features) != self.checksum:
             raise _damaged(self.path, "its content does not match its checksum")
         return features
@@ -121,6 +127,18 @@ def _attribute(file: h5py.File, name: str) -> str:
     if kind is None or kind.length is None:
         raise ValueError(f"the attribute {name!r} is not a text of fixed length")
     return bytes(file.attrs[name]).decode("ascii")
+
+
+def _opened(path: Path) -> h5py.File:
+    # A published shard never changes, so that no lock is needed; shared file systems often have none.
+    return h5py.File(path, "r", locking=False)
+
+
+def _failed(path: Path, error: Exception) -> TierError:
+    # HDF5 sets an error number where the system refused (permission, input and output), and none where the content is wrong.
+    if isinstance(error, OSError) and error.errno is not None:
+        return UnreadableShardError(f"{path} cannot be read ({error.strerror or error}): mend the cause and run the same command again")
+    return _damaged(path, str(error))
 
 
 def _damaged(path: Path, why: str) -> ShardError:

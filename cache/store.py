@@ -167,7 +167,11 @@ class FeatureStore:
         return ShardWriter(self, shard_rows)
 
     def require_own(self, shard: Shard) -> None:
-        """Raise SignatureError where a shard belongs to another store."""
+        """Raise SignatureError where a shard belongs to another store or is of another type than the store's."""
+        if shard.dtype != np.dtype(self.signature.dtype):
+            raise SignatureError(
+                f"{shard.path} holds {shard.dtype}, this store {self.signature.dtype}: move the file away and extract again"
+            )
         if shard.signature != self.signature.digest:
             raise SignatureError(
                 f"{shard.path} belongs to the signature {shard.signature}, this store to {self.signature.digest}: "

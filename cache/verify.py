@@ -1,10 +1,11 @@
 """Checking a store against its checksums, and setting damaged shards aside so that the next extraction refills the gap."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.errors import TierError
-from cache.shard import Shard
+from cache.shard import Shard, ShardError
+from cache.signature import SignatureError
 from cache.store import FeatureStore, writing
 
 DAMAGED_SUFFIX = ".damaged"
@@ -28,19 +29,30 @@ class Verification:
 
 
 def verify(store: FeatureStore) -> Verification:
-    """Read every shard and compare it with its checksum and its store's signature, one shard in memory at a time."""
-    rows, sound = 0, 0
+    """Read every shard and compare it with its checksum, its store's signature and the other shards, one in memory at a time.
+
+    Raises:
+        UnreadableShardError: The system refuses to read a shard, which says nothing of its content.
+    """
+    sound: dict[Path, tuple[int, tuple[int, ...]]] = {}
     damaged: dict[Path, str] = {}
     for path in store.files():
         try:
             shard = Shard.open(path)
             store.require_own(shard)
             shard.read()
-        except TierError as error:
+        except (ShardError, SignatureError) as error:
             damaged[path] = str(error).splitlines()[0]
         else:
-            rows, sound = rows + len(shard.keys), sound + 1
-    return Verification(store.path, sound, rows, damaged)
+            sound[path] = len(shard.keys), shard.shape
+    rows_of_shape: Counter[tuple[int, ...]] = Counter()
+    for rows, shape in sound.values():
+        rows_of_shape[shape] += rows
+    for path, (_, shape) in list(sound.items()):
+        if shape != rows_of_shape.most_common(1)[0][0]:
+            damaged[path] = f"{path}: its rows are of shape {shape}, those of most others are not"
+            del sound[path]
+    return Verification(store.path, len(sound), sum(rows for rows, _ in sound.values()), damaged)
 
 
 def set_aside(verification: Verification) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import TierError
-from cache.store import FeatureStore
+from cache.store import FeatureStore, StoreError
 from extract.choices import Benchmark
 from extract.manifest import Manifest
 from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
@@ -96,7 +96,12 @@ def fit_head(
     require_writable(out)
     trials = run_trials(features, fused, targets, splits, config.estimator, config.head, finished)
     results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
-    write_run(out, config, _environment(command), results, features, trials, splits)
+    try:
+        write_run(out, config, _environment(command), results, features, trials, splits)
+    except StoreError:
+        if not folder.exists():
+            raise
+        return Run(folder, Results.read(folder), found=True)  # another process was faster with the same run
     return Run(folder, results, found=False)
 
 
@@ -134,7 +139,7 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
 
 
 def _splits(features: FeatureSet, config: RunConfig) -> list[Split]:
-    with_validation = config.head.get("validation_fraction", 1) > 0
+    with_validation = config.head.get("validation_fraction", 0) > 0
     return make_splits(features, config.split, config.repeats, config.seed, with_validation)
 
 

@@ -31,7 +31,9 @@ def generator_and_prompt(features: FeatureSet, scores: np.ndarray, train: np.nda
 
     The effect of a prompt with n training rows is n / (n + k) of their mean residual, with k the variance within prompts over
     that between them (the best linear unbiased prediction of a random effect; Robinson, Statistical Science 6, 1991), both
-    estimated by a one-way analysis of variance. Equal to the generator's mean for prompts that training does not hold. Arguments as above.
+    estimated by a one-way analysis of variance, as if the generators' means were known (good where prompts cross generators;
+    too little effect where each prompt has one generator). Equal to the generator's mean for prompts that training does not
+    hold. Arguments as above.
     """
     residual = pd.Series(scores[train] - generator_mean(features, scores, train, train))
     by_prompt = residual.groupby(features.group[train])

@@ -1,4 +1,4 @@
-"""Ridge regression on fused features: the whole path of penalties from one decomposition, in a fraction of an epoch's time."""
+"""Ridge regression on fused features: the whole path of penalties from one decomposition."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -21,7 +21,7 @@ class RidgeHead(RegressorMixin, BaseEstimator):
     serves every penalty. Its leave-one-out residuals are r_i / (1 - h_i), with h the diagonal of the hat matrix (Allen, 1974).
 
     Args:
-        penalties: Penalties to choose from, in units of the number of columns d, so that they mean the same for any encoder.
+        penalties: Penalties to choose from, all above 0, in units of the number of columns d, so that they mean the same for any encoder.
 
     Attributes:
         weights_: `linear.weight` (1, d) and `linear.bias` (1,), float64, which act on raw fused vectors.
@@ -48,6 +48,8 @@ class RidgeHead(RegressorMixin, BaseEstimator):
             on_epoch: Called once, with 1 and a function that predicts: all of a ridge's training is one epoch.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        if not self.penalties or min(self.penalties) <= 0:
+            raise ValueError(f"penalties must be above 0, got {self.penalties!r}")
         scaling = Standardization.of(X, y)
         inputs, scores = scaling.inputs(X), y - scaling.score_mean
         left, singular, right = np.linalg.svd(inputs, full_matrices=False)

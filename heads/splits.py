@@ -66,6 +66,11 @@ def make_splits(features: FeatureSet, rule: SplitRule, repeats: int, seed: int, 
     if rule not in get_args(SplitRule):
         raise SplitError(f"there is no split {rule!r}: choose {', '.join(get_args(SplitRule))}")
     _require_enough(features, rule)
+    generators = len(np.unique(features.generator))
+    if rule == "generator" and repeats > generators:
+        raise SplitError(
+            f"{repeats} repeats of a generator split with {generators} generators would leave some out twice: give --repeats {generators}"
+        )
     return [_split(features, rule, number, seed + number, with_validation) for number in range(repeats)]
 
 
@@ -95,7 +100,11 @@ def _split(features: FeatureSet, rule: SplitRule, number: int, seed: int, with_v
         training, validation = _cut(training, features.group, rule, VALIDATION_SHARE, seed)
     split = Split(np.sort(training), np.sort(validation), np.sort(test), seed)
     if len(split.train) < 2 or len(split.test) < 2:
-        raise SplitError(f"the {rule} split of {len(features)} rows leaves {len(split.train)} to train and {len(split.test)} to test")
+        tested = f" ({features.generator[split.test[0]]})" if rule == "generator" else ""
+        raise SplitError(
+            f"the {rule} split of {len(features)} rows leaves {len(split.train)} to train and {len(split.test)} to test{tested}: "
+            "2 are needed of each"
+        )
     return split
 
 

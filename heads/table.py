@@ -30,7 +30,7 @@ def results_table(results: Results) -> Table:
     for metric in SHOWN_METRICS:
         table.add_column(LABELS[metric], justify="right")
     for target, summaries in results.summaries.items():
-        for name in (*SELECTIONS, *floors):
+        for name in (*_selections(results), *floors):
             style = "bold" if name == results.headline else "dim" if name in FLOORS or name == "best_test" else ""
             cells = [_cell(summaries[name][metric], metric in ("srcc", "plcc")) for metric in SHOWN_METRICS]
             table.add_row(target, LABELS[name], *cells, style=style, end_section=name == floors[-1])
@@ -62,7 +62,7 @@ def notes(results: Results) -> Iterator[Text]:
     missing: dict[tuple[str, bool], list[str]] = {}
     for target, reasons in results.reasons.items():
         for name, reason in reasons.items():
-            if name in FLOORS and name not in _floors(results):
+            if name not in (*_selections(results), *_floors(results)):
                 continue
             missing.setdefault((reason, name in FLOORS), []).append(f"{target} {LABELS[name]}")
     for (reason, of_floors), cells in missing.items():
@@ -78,6 +78,11 @@ def leakage(results: Results) -> Text:
     repeats = len(results.test_prompts)
     line = f"test prompts seen in training: {seen / repeats:.4g} of {prompts / repeats:.4g} in the mean of {repeats} repeats"
     return Text(f"{line}: this split leaks, compare with the floors", style="yellow") if seen else Text(line, style="green")
+
+
+def _selections(results: Results) -> tuple[str, ...]:
+    # Without a validation part there is no best validation epoch, and the result is the last one.
+    return tuple(name for name in SELECTIONS if name != "best_validation" or results.headline == name)
 
 
 def _floors(results: Results) -> tuple[str, ...]:

@@ -295,3 +295,18 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fitted(
 def test_the_generator_split_repeats_once_for_each_generator(fit: Fit) -> None:
     assert len(fit(split="generator", repeats=None).results.test_rows) == 3
     assert len(fit(repeats=None, targets=TARGETS[:1]).results.test_rows) == 10
+
+
+def test_ridge_learns_from_all_training_rows_and_is_judged_without_a_validation_part(fit: Fit) -> None:
+    run = fit(estimator="ridge", head={}, targets=TARGETS[:1])
+    splits = pd.read_json(run.folder / "splits.json")
+    assert run.results.headline == "last" and splits["validation"].map(len).eq(0).all()
+
+
+def test_a_run_that_another_process_finished_first_is_found(stores: tuple[FeatureStore, FeatureStore], tmp_path: Path) -> None:
+    def other(*_: int) -> None:
+        if not list(tmp_path.glob("nr-*")):
+            fit_head(manifest(), *stores, replace(OPTIONS, targets=TARGETS[:1]), tmp_path)
+
+    run = fit_head(manifest(), *stores, replace(OPTIONS, targets=TARGETS[:1]), tmp_path, finished=other)
+    assert run.found and len(list(tmp_path.iterdir())) == 1

@@ -170,3 +170,12 @@ def test_the_generator_split_leaves_each_generator_out_once() -> None:
     two = replace(f, generator=np.where(f.generator == "g2", "g0", f.generator))
     with pytest.raises(SplitError, match="2 generators are too few"):
         make_splits(two, "generator", 1, seed=0)
+
+
+def test_a_generator_split_is_refused_where_it_would_repeat_or_leave_nothing() -> None:
+    f = feature_set()
+    with pytest.raises(SplitError, match="give --repeats 3"):
+        make_splits(f, "generator", 4, seed=0)
+    alone = replace(f, generator=np.r_[np.array(["a new one"], dtype=object), f.generator[1:]])
+    with pytest.raises(SplitError, match=r"1 to test \(a new one\)"):
+        make_splits(alone, "generator", 1, seed=0)

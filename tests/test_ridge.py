@@ -77,3 +77,9 @@ def test_options_of_another_head_are_refused() -> None:
     with pytest.raises(HeadError, match="--recipe published describes the training of the mlp head"):
         resolve_options("ridge", "published", "resnet18", {})
     assert isinstance(make_head("ridge", resolve_options("ridge", "cached", "resnet18", {}), seed=3), RidgeHead)
+
+
+@pytest.mark.parametrize("penalties", [(), (0.0, 1.0), (-1.0,)])
+def test_penalties_that_are_none_are_refused(penalties: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        RidgeHead(penalties).fit(*rows(10, 6))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cache.keys import KEY_BYTES, key_array, text_key
-from cache.shard import Shard, ShardError, checksum, write_shard
+from cache.shard import Shard, ShardError, UnreadableShardError, checksum, write_shard
 
 KEYS = key_array(map(text_key, "abc"))
 FEATURES = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -151,7 +151,7 @@ def test_random_bytes_are_refused(data: bytes, signed: bool) -> None:
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.h5", tmp_path):
-        with pytest.raises(ShardError, match=path.name):
+        with pytest.raises(UnreadableShardError, match=path.name):
             Shard.open(path)
 
 

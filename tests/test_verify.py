@@ -1,5 +1,6 @@
 """Verification finds every kind of damage, leaves sound shards alone, and setting aside makes the store readable again."""
 
+import fcntl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from cache.keys import key_array, text_key
-from cache.shard import Shard, write_shard
+from cache.shard import Shard, UnreadableShardError, write_shard
 from cache.signature import Signature
 from cache.store import FeatureStore
 from cache.verify import set_aside, verify
@@ -72,3 +73,25 @@ def test_only_one_shard_is_held_at_a_time(store: FeatureStore, monkeypatch: pyte
         monkeypatch.setattr(Shard, name, lambda *args, name=name, original=original: (events.append(name), original(*args))[1])
     verify(store)
     assert events == ["open", "read"] * 4
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (2, 3)])
+def test_a_shard_that_readers_would_refuse_is_damage(store: FeatureStore, shape: tuple[int, int]) -> None:
+    features = np.zeros(shape, np.float32 if shape[1] == 7 else np.float64)
+    odd = write_shard(store.path, SIGNATURE.digest, key_array(map(text_key, "xy")), features)
+    found = verify(FeatureStore.open(store.path))
+    assert list(found.damaged) == [odd] and (found.sound, found.rows) == (4, 4)
+
+
+def test_a_shard_that_cannot_be_read_is_not_called_damaged(store: FeatureStore) -> None:
+    path = shard_of(store, 1)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UnreadableShardError, match="cannot be read"):
+        verify(FeatureStore.open(store.path))
+
+
+def test_a_shard_that_somebody_has_locked_is_sound(store: FeatureStore) -> None:
+    with shard_of(store, 1).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert verify(FeatureStore.open(store.path)).damaged == {}
