@@ -18,7 +18,7 @@ TEMPORARY_PREFIX = ".tier4k-tmp-"  # nobody else's folders have this name: the d
 def publish(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file or a folder under a temporary name, fsync it, then rename it to `path` in one step.
 
-    An existing file of that name is replaced, an existing folder is not.
+    An existing file of that name is replaced; an existing folder that holds anything is not.
 
     Args:
         path: The final name.

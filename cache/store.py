@@ -167,23 +167,23 @@ class FeatureStore:
         return ShardWriter(self, shard_rows)
 
     def require_own(self, shard: Shard) -> None:
-        """Raise SignatureError where a shard belongs to another store or is of another type than the store's."""
-        if shard.dtype != np.dtype(self.signature.dtype):
-            raise SignatureError(
-                f"{shard.path} holds {shard.dtype}, this store {self.signature.dtype}: move the file away and extract again"
-            )
+        """Raise SignatureError where a shard belongs to another store or is not of this store's type."""
         if shard.signature != self.signature.digest:
             raise SignatureError(
                 f"{shard.path} belongs to the signature {shard.signature}, this store to {self.signature.digest}: "
                 "move the file to the store it came from"
             )
+        if shard.dtype != np.dtype(self.signature.dtype):
+            raise SignatureError(
+                f"{shard.path} holds {shard.dtype}, this store {self.signature.dtype}: `tier store verify --repair` sets it aside"
+            )
 
 
 def _require_alike(shard: Shard, first: Shard) -> None:
-    if (shard.shape, shard.dtype) != (first.shape, first.dtype):
+    if shard.shape != first.shape:
         raise SignatureError(
-            f"{shard.path} holds {shard.dtype} {shard.shape}, {first.path} holds {first.dtype} {first.shape}: "
-            "one of them is not of this store; move it away and extract again"
+            f"{shard.path} holds rows of shape {shard.shape}, {first.path} of {first.shape}: one of them is not of this store; "
+            "`tier store verify --repair` sets it aside"
         )
 
 
