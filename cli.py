@@ -2,16 +2,28 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from typer.core import TyperGroup
 
 from cache.errors import TierError
-from extract.choices import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, Benchmark, LayoutName, OnError, PreparationName
+from extract.choices import (
+    DEFAULT_IMAGE_ENCODER,
+    DEFAULT_TEXT_ENCODER,
+    Benchmark,
+    FeatureName,
+    ImageSize,
+    LayoutName,
+    OnError,
+    Precision,
+    PreparationName,
+    PresetName,
+)
 from heads.choices import ComparedMetric, HeadName, KeptModels, Method, RecipeName, SplitRule
 
 if TYPE_CHECKING:
@@ -19,7 +31,8 @@ if TYPE_CHECKING:
 
     from cache.store import FeatureStore
     from extract.check import Report
-    from extract.encoders import ImageEncoder, TextEncoder
+    from extract.encoders import ImageChoice, ImageEncoder, TextEncoder
+    from extract.pictures import Views
     from extract.run import ExtractionOptions
     from heads.fit import FitOptions, Run
 
@@ -56,14 +69,25 @@ DataArgument = Annotated[Path, typer.Argument(help="Folder in the PKU-AIGIQA-4K 
 FeaturesOption = Annotated[Path, typer.Option("--features", "-F", help="Folder of feature stores.")]
 LayoutOption = Annotated[LayoutName | None, typer.Option("--layout", help="Layout of DATA. Default: recognised by its columns.")]
 OnErrorOption = Annotated[OnError, typer.Option("--on-error", help="Rows with problems: stop before any work, or skip them.")]
-ImageEncoderOption = Annotated[
-    str, typer.Option("--image-encoder", help="resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, or timm:NAME.")
-]
+ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, or timm:NAME."
+ImageEncoderOption = Annotated[str | None, typer.Option("--image-encoder", help=ENCODERS, show_default=DEFAULT_IMAGE_ENCODER)]
 TextEncoderOption = Annotated[str, typer.Option("--text-encoder", help="bert-base-uncased, minilm, or hf:NAME_OR_PATH.")]
 PrepareOption = Annotated[
     PreparationName | None,
     typer.Option("--prepare", help="Prepare pictures as TIER-4K (reference) or as in training (native). Default: the encoder's own."),
 ]
+PresetOption = Annotated[
+    PresetName | None, typer.Option("--preset", help="Options that were measured to serve well together; single ones still override it.")
+]
+FeatureOption = Annotated[
+    FeatureName | None,
+    typer.Option("--feature", help="The network's pooled output, as published, or mean and deviation of every stage (multilevel)."),
+]
+ImageSizeOption = Annotated[
+    str | None,
+    typer.Option("--image-size", metavar="N|full", help="Read whole pictures, shorter side N pixels or their own size, without a crop."),
+]
+PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="Arithmetic of the encoders. Default: fp32.")]
 MethodOption = Annotated[Method, typer.Option("--method", help="No-reference, full-reference (I2I only) or partial-reference fusion.")]
 BenchmarkOption = Annotated[
     Benchmark | None, typer.Option("--benchmark", help="Rows with an image prompt, without, or all. Default: I2I for fr, else all.")
@@ -97,32 +121,51 @@ def data_check(
 def extract(
     data: DataArgument,
     features: FeaturesOption = FEATURES,
-    image_encoder: ImageEncoderOption = DEFAULT_IMAGE_ENCODER,
+    image_encoder: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{ENCODERS} May be repeated: pictures are read once.", show_default=DEFAULT_IMAGE_ENCODER),
+    ] = None,
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
     image_weights: Annotated[Path | None, typer.Option(help="Weights of the image encoder: .pth, .safetensors or .npz.")] = None,
     text_weights: Annotated[Path | None, typer.Option(help="Folder of the text encoder, as Hugging Face lays it out.")] = None,
+    preset: PresetOption = None,
+    feature: FeatureOption = None,
     prepare: PrepareOption = None,
+    image_size: ImageSizeOption = None,
+    views: Annotated[int | None, typer.Option(min=0, help="Random crops and flips stored beside the centre view.")] = None,
+    views_seed: Annotated[int, typer.Option(min=0, help="Seed of the views.")] = 0,
+    precision: PrecisionOption = None,
     layout: LayoutOption = None,
     on_error: OnErrorOption = "stop",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per batch; changes the speed, not the features.")] = 16,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Views per batch. Default: the fastest, found by measuring.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures. Default: one per core, at most 8.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the networks: minutes first, faster then.")] = False,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Encode the I-th of N parts, to share the work among N machines.")] = "1/1",
 ) -> None:
     """Stage 1: encode every picture and prompt of DATA that is not stored yet."""
     from extract.encoders import find_image_encoder, find_text_encoder
     from extract.layouts import read_source
+    from extract.pictures import Views
     from extract.run import ExtractionOptions, default_workers
     from extract.weights import search_folders
 
-    number, parts = _part(shard)
-    folders = search_folders(read_source(data, layout).path.parent)
-    image = find_image_encoder(image_encoder, image_weights, prepare, folders)
-    text = find_text_encoder(text_encoder, text_weights, folders)
     options = ExtractionOptions(
-        batch_size=batch_size, workers=default_workers() if workers is None else workers, device=device, part=(number, parts)
+        workers=default_workers() if workers is None else workers,
+        batch_size=batch_size,
+        device=device,
+        compiled=compiled,
+        part=_part(shard),
     )
-    _extract(_console(), data, features, image, text, layout, on_error, options)
+    folders = search_folders(read_source(data, layout).path.parent)
+    names: list[str | None] = list(dict.fromkeys(image_encoder)) if image_encoder else [None]
+    if image_weights and len(names) > 1:
+        raise typer.BadParameter("one file of weights for several encoders: run one command for each", param_hint="--image-weights")
+    seeded = None if views is None else Views(views, views_seed if views else 0)
+    choices = [_choice(preset, name, prepare, image_size, feature, precision, seeded) for name in names]
+    images = [find_image_encoder(choice, image_weights, folders) for choice in choices]
+    text = find_text_encoder(text_encoder, text_weights, folders, choices[0].precision)
+    _extract(_console(), data, features, [*images, text], layout, on_error, options)
 
 
 @store_app.command("ls")
@@ -162,9 +205,13 @@ def fit_head(
     method: MethodOption = "nr",
     benchmark: BenchmarkOption = None,
     target: Annotated[list[str] | None, typer.Option(help="Score column; may be repeated. Default: all.", show_default=False)] = None,
-    image_encoder: ImageEncoderOption = DEFAULT_IMAGE_ENCODER,
+    image_encoder: ImageEncoderOption = None,
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    preset: PresetOption = None,
+    feature: FeatureOption = None,
     prepare: PrepareOption = None,
+    image_size: ImageSizeOption = None,
+    precision: PrecisionOption = None,
     split: Annotated[
         SplitRule, typer.Option(help="By prompt (none in both parts), by row, one generator left out, or as published (i % 4 == 3).")
     ] = "prompt",
@@ -199,8 +246,9 @@ def fit_head(
         models=models,
     )
     require_possible(options.method, options.benchmark)
+    choice = _choice(preset, image_encoder, prepare, image_size, feature, precision)
     console = _console()
-    stored = _stored(console, data, features, image_encoder, text_encoder, prepare, layout, on_error)
+    stored = _stored(console, data, features, choice, text_encoder, layout, on_error)
     _show(console, _fit(console, *stored, options, out))
 
 
@@ -237,9 +285,13 @@ def fused_features(
     features: FeaturesOption = FEATURES,
     method: MethodOption = "nr",
     benchmark: BenchmarkOption = None,
-    image_encoder: ImageEncoderOption = DEFAULT_IMAGE_ENCODER,
+    image_encoder: ImageEncoderOption = None,
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    preset: PresetOption = None,
+    feature: FeatureOption = None,
     prepare: PrepareOption = None,
+    image_size: ImageSizeOption = None,
+    precision: PrecisionOption = None,
     layout: LayoutOption = None,
     on_error: OnErrorOption = "stop",
 ) -> None:
@@ -250,8 +302,9 @@ def fused_features(
     part = benchmark or default_benchmark(method)
     require_possible(method, part)
     require_suffix(output)
+    choice = _choice(preset, image_encoder, prepare, image_size, feature, precision)
     console = _console()
-    report, images, texts = _stored(console, data, features, image_encoder, text_encoder, prepare, layout, on_error)
+    report, images, texts = _stored(console, data, features, choice, text_encoder, layout, on_error)
     rows = load_features(report.manifest.select(part), images, texts)
     fused = fuse(rows, method)
     save_matrix(output, rows, fused)
@@ -264,17 +317,18 @@ def demo(
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of each fit.")] = 3,
 ) -> None:
     """Write a synthetic sample data set, extract its features, and fit NR, FR and PR heads."""
-    from extract.encoders import find_image_encoder, find_text_encoder
+    from extract.encoders import ImageChoice, find_image_encoder, find_text_encoder
     from extract.sample import write_sample
 
     console = _console()
     data, features = write_sample(folder), folder / "features"
     console.print(f"Sample data: {data}. It is synthetic, scenes drawn by this program with scores from a formula: good for a look only.")
-    _extract(console, data, features, find_image_encoder(DEFAULT_IMAGE_ENCODER), find_text_encoder(DEFAULT_TEXT_ENCODER))
+    choice = ImageChoice()
+    _extract(console, data, features, [find_image_encoder(choice), find_text_encoder(DEFAULT_TEXT_ENCODER)])
 
     from heads.fit import FitOptions
 
-    stored = _stored(console, data, features, DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER)
+    stored = _stored(console, data, features, choice, DEFAULT_TEXT_ENCODER)
     cells: list[tuple[Method, Benchmark]] = [("nr", "I2I"), ("fr", "I2I"), ("nr", "AIGIQA4K"), ("pr", "AIGIQA4K")]
     for method, benchmark in cells:
         options = FitOptions(method, benchmark, repeats=repeats, models="first")
@@ -286,26 +340,58 @@ def _extract(
     console: "Console",
     data: Path,
     features: Path,
-    image: "ImageEncoder",
-    text: "TextEncoder",
+    encoders: "Sequence[ImageEncoder | TextEncoder]",
     layout: LayoutName | None = None,
     on_error: OnError = "stop",
     options: "ExtractionOptions | None" = None,
 ) -> None:
     from extract.progress import ConsoleListener, describe
-    from extract.records import DatasetRecord
+    from extract.records import DatasetRecord, write_extraction
     from extract.run import ExtractionOptions, default_workers
     from extract.run import extract as run_extraction
 
-    for encoder in (image, text):
+    for encoder in encoders:
         console.print(f"{encoder.signature.stream} encoder {encoder.preset.name}: weights from {encoder.weights.source}")
-    report = _load(console, data, features, image.signature.folder_name, layout, on_error)
+    report = _load(console, data, features, encoders[0].signature.folder_name, layout, on_error)
     options = options or ExtractionOptions(default_workers())
     with ConsoleListener(console) as listener:
-        summaries = run_extraction(report.manifest, [image, text], features, options, listener)
+        summaries = run_extraction(report.manifest, encoders, features, options, listener)
     DatasetRecord.of(report.manifest).write(features)
+    write_extraction(features, data, sys.argv, options, summaries)
     for summary in summaries:
         console.print(describe(summary), soft_wrap=True)
+
+
+def _choice(
+    preset: PresetName | None,
+    encoder: str | None,
+    prepare: PreparationName | None,
+    image_size: str | None,
+    feature: FeatureName | None,
+    precision: Precision | None,
+    views: "Views | None" = None,
+) -> "ImageChoice":
+    """What is asked of an image encoder: a preset, and what was given beside it."""
+    from extract.encoders import PRESETS, ImageChoice
+
+    given: dict[str, Any] = {
+        "encoder": encoder,
+        "prepare": prepare,
+        "image_size": _image_size(image_size),
+        "feature": feature,
+        "precision": precision,
+        "views": views,
+    }
+    base = PRESETS[preset] if preset else ImageChoice()
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def _image_size(text: str | None) -> ImageSize | None:
+    if text is None or text == "full":
+        return cast(Literal["full"] | None, text)
+    if not (text.isdecimal() and 32 <= int(text) <= 2048):
+        raise typer.BadParameter(f"{text!r} is neither a number of pixels from 32 to 2048 nor 'full'", param_hint="--image-size")
+    return int(text)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -319,16 +405,15 @@ def _stored(
     console: "Console",
     data: Path,
     features: Path,
-    image_encoder: str,
+    choice: "ImageChoice",
     text_encoder: str,
-    prepare: PreparationName | None = None,
     layout: LayoutName | None = None,
     on_error: OnError = "stop",
 ) -> "tuple[Report, FeatureStore, FeatureStore]":
     """The checked data set and the two stores of its features."""
     from extract.stored import find_stores
 
-    images, texts = find_stores(features, image_encoder, text_encoder, prepare)
+    images, texts = find_stores(features, choice, text_encoder)
     return _load(console, data, features, images.path.name, layout, on_error), images, texts
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 
 from cache.errors import TierError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DIGEST_LENGTH = 12
 
 
@@ -56,9 +56,14 @@ class Signature:
         return self.preparation.split(":", 1)[0]
 
     @property
+    def feature_name(self) -> str:
+        """The first word of the feature point, its name."""
+        return self.feature.split(":", 1)[0]
+
+    @property
     def folder_name(self) -> str:
         """A name that a person can read, made unique by the digest."""
-        readable = "-".join((self.encoder, self.preparation_name, self.feature, self.precision))
+        readable = "-".join((self.encoder, self.preparation_name, self.feature_name, self.precision))
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', readable)}-{self.digest}"
 
     def differences(self, wanted: Mapping[str, object]) -> dict[str, tuple[object, object]]:

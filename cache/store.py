@@ -4,7 +4,7 @@ import errno
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,12 @@ import numpy as np
 from cache.atomic import publish_text
 from cache.errors import TierError
 from cache.keys import KEY_BYTES, sortable
-from cache.shard import SUFFIX, Shard, write_shard
+from cache.shard import SUFFIX, Shard, VanishedShardError, write_shard
 from cache.signature import Signature, SignatureError
 
 SIGNATURE_FILE = "signature.json"
 SHARD_ROWS = 4096
+SHARD_BYTES = 2**25
 SHARD_SECONDS = 60.0
 
 
@@ -37,27 +38,51 @@ class Index:
 
     @classmethod
     def of(cls, shards: Sequence[Shard]) -> "Index":
-        """Sort the keys of all shards; of keys that several shards hold, the first shard's comes first."""
+        """Sort the keys of all shards; of equal keys the row with the smaller check comes first, whichever shard it is in.
+
+        So what is read does not depend on how the rows lie in shards, and stays the same when they are compacted.
+        """
         counts = [len(shard.keys) for shard in shards]
-        keys = np.concatenate([shard.keys for shard in shards]) if shards else np.empty((0, KEY_BYTES), np.uint8)
-        flat = sortable(keys)
-        order = np.argsort(flat, kind="stable")
+        keys = sortable(np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *(shard.keys for shard in shards)]))
+        checks = np.concatenate([np.empty(0, np.uint64), *(shard.row_checks for shard in shards)])
+        order = np.lexsort((checks, keys))
         shard = np.repeat(np.arange(len(shards)), counts)
-        row = np.concatenate([np.arange(count) for count in counts]) if shards else np.empty(0, int)
-        return cls(flat[order], shard[order], row[order])
+        row = np.arange(len(keys)) - np.repeat(np.cumsum(counts, dtype=int) - counts, counts)
+        return cls(keys[order], shard[order], row[order])
 
     def find(self, keys: np.ndarray) -> np.ndarray:
         """Position (M,) of each key (M, 32) in this index, -1 where it is not here."""
         wanted = sortable(keys)
         if not len(self.keys):
             return np.full(len(wanted), -1)
-        position = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        # Numbers are found faster than texts, and in order faster still. Keys of the same beginning are looked up as a whole.
+        beginning = _beginnings(wanted)
+        order = np.argsort(beginning)
+        position = np.empty(len(wanted), int)
+        position[order] = np.minimum(np.searchsorted(self._beginnings, beginning[order]), len(self.keys) - 1)
+        twins = np.flatnonzero((self.keys[position] != wanted) & (self._beginnings[position] == beginning))
+        position[twins] = np.minimum(np.searchsorted(self.keys, wanted[twins]), len(self.keys) - 1)
         return np.where(self.keys[position] == wanted, position, -1)
+
+    @cached_property
+    def _beginnings(self) -> np.ndarray:
+        return _beginnings(self.keys)
+
+    def distinct(self) -> np.ndarray:
+        """Position (K,) of the first of each key."""
+        return np.flatnonzero(np.concatenate([[True], self.keys[1:] != self.keys[:-1]])[: len(self.keys)])
+
+
+def _beginnings(keys: np.ndarray) -> np.ndarray:
+    """The first 8 bytes of keys (N,) as numbers of the same order."""
+    return keys.view(">u8").reshape(-1, KEY_BYTES // 8)[:, 0].astype(np.uint64)
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """The published shards of one signature, as they were when the store was opened.
+    """The published shards of one signature, as they were when the store was first looked at.
+
+    Where a compaction takes a shard away in the meantime, the store looks at its folder anew and goes on.
 
     Attributes:
         path: Folder of the store.
@@ -109,15 +134,24 @@ class FeatureStore:
             ShardError: One is damaged.
             SignatureError: One was copied here from another store.
         """
-        shards = tuple(Shard.open(path) for path in self.files())
+        shards = self._open_shards()
         for shard in shards:
             self.require_own(shard)
             _require_alike(shard, shards[0])
         return shards
 
+    def _open_shards(self) -> tuple[Shard, ...]:
+        while True:
+            with suppress(VanishedShardError):
+                return tuple(Shard.open(path) for path in self.files())
+
     def files(self) -> list[Path]:
         """The files of the published shards, sound or not, in the order of their names."""
-        return sorted(self.path.glob(f"*{SUFFIX}"))
+        # While a compaction goes on, one look may miss its new shard and some of the old ones as well; two equal looks do not.
+        files, before = sorted(self.path.glob(f"*{SUFFIX}")), None
+        while files != before:
+            files, before = sorted(self.path.glob(f"*{SUFFIX}")), files
+        return files
 
     @cached_property
     def index(self) -> Index:
@@ -127,7 +161,7 @@ class FeatureStore:
     @property
     def keys(self) -> np.ndarray:
         """The distinct keys of the store, (N, 32) uint8 in order."""
-        return np.unique(self.index.keys).view(np.uint8).reshape(-1, KEY_BYTES)
+        return self.index.keys[self.index.distinct()].view(np.uint8).reshape(-1, KEY_BYTES)
 
     def hexadecimal_keys(self) -> frozenset[str]:
         """The distinct keys, each as 64 hexadecimal digits."""
@@ -142,25 +176,65 @@ class FeatureStore:
         return int(self.holds(keys).sum()), len(keys)
 
     def read(self, keys: np.ndarray) -> np.ndarray:
-        """Features of keys (M, 32) in their order, (M, D) or (M, V, D).
+        """Features of keys (M, 32) in their order, (M, D) or (M, V, D); only these rows are read, and checked.
 
         Raises:
             StoreError: Some keys are not stored.
-            ShardError: A shard that is needed is damaged.
+            ShardError: A row that is needed is damaged.
         """
-        position = self.index.find(keys)
-        if (position < 0).any():
+        while True:
+            try:
+                return self.gather(self._positions(keys))
+            except VanishedShardError:
+                self._look_again()
+
+    def gather(self, positions: np.ndarray) -> np.ndarray:
+        """Features at positions (M,) of the index, as `read`, but a VanishedShardError is the caller's to handle."""
+        shard, row = self.index.shard[positions], self.index.row[positions]
+        out = np.empty((len(positions), *self.shards[0].shape), self.shards[0].dtype)
+        order = np.argsort(shard, kind="stable")
+        numbers, starts = np.unique(shard[order], return_index=True)
+        for number, places in zip(numbers, np.split(order, starts)[1:], strict=True):
+            self.shards[number].copy_rows(row[places], out, places)
+        return out
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Keys (B, 32) and features (B, ...) of every shard in turn, in bounded memory; for reading all there is.
+
+        A key that several shards hold comes several times.
+
+        Raises:
+            ShardError: A row of the next block is damaged.
+        """
+        done: list[Shard] = []
+        while True:
+            earlier = Index.of(done)  # empty unless the folder was looked at anew
+            try:
+                for shard in self.shards:
+                    for keys, features in shard.blocks():
+                        new = earlier.find(keys) < 0
+                        if new.all():
+                            yield keys, features
+                        elif new.any():
+                            yield keys[new], features[new]
+                    done.append(shard)
+                return
+            except VanishedShardError:
+                self._look_again()
+
+    def _positions(self, keys: np.ndarray) -> np.ndarray:
+        positions = self.index.find(keys)
+        if (positions < 0).any():
             raise StoreError(
-                f"{int((position < 0).sum())} of {len(keys)} inputs are not in {self.path}: run `tier extract` on this data first"
+                f"{int((positions < 0).sum())} of {len(keys)} inputs are not in {self.path}: run `tier extract` on this data first"
             )
         if not self.shards:
             raise StoreError(f"{self.path} is empty: run `tier extract` first")
-        shard, row = self.index.shard[position], self.index.row[position]
-        out = np.empty((len(keys), *self.shards[0].shape), self.shards[0].dtype)
-        for number in np.unique(shard):
-            rows = np.flatnonzero(shard == number)
-            out[rows] = self.shards[number].read()[row[rows]]
-        return out
+        return positions
+
+    def _look_again(self) -> None:
+        for name in ("shards", "index"):
+            vars(self).pop(name, None)  # what cached_property keeps
 
     def writer(self, shard_rows: int = SHARD_ROWS) -> "ShardWriter":
         """A context in which rows are added; leaving it, even by an error, publishes the rows in hand."""
@@ -190,7 +264,7 @@ def _require_alike(shard: Shard, first: Shard) -> None:
 class ShardWriter:
     """Collects encoded rows and publishes a shard whenever enough are in hand, or the last one is a minute old.
 
-    So a killed run loses a minute of work at most, however slow the encoder.
+    So a killed run loses a minute of work at most, however slow the encoder, and memory does not grow, however wide the rows.
     """
 
     def __init__(self, store: FeatureStore, shard_rows: int) -> None:
@@ -206,12 +280,13 @@ class ShardWriter:
         self._keys.append(keys)
         self._features.append(features.astype(self._store.signature.dtype, copy=False))
         self.rows += len(keys)
-        if sum(map(len, self._keys)) >= self._shard_rows or time.monotonic() - self._published >= SHARD_SECONDS:
+        rows, size = sum(map(len, self._keys)), sum(features.nbytes for features in self._features)
+        if rows >= self._shard_rows or size >= SHARD_BYTES or time.monotonic() - self._published >= SHARD_SECONDS:
             self.publish()
 
     def publish(self) -> None:
         """Publish the rows in hand as one shard."""
-        if not self._keys:
+        if not any(map(len, self._keys)):
             return
         keys, features = np.concatenate(self._keys), np.concatenate(self._features)
         self._keys, self._features, self._published = [], [], time.monotonic()
@@ -241,20 +316,35 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def stores(root: Path) -> Iterator[FeatureStore]:
-    """All stores under `root`, in the order of their names."""
-    for path in sorted(root.glob(f"*/{SIGNATURE_FILE}")):
-        yield FeatureStore.open(path.parent)
+    """The stores under `root` that can be opened, in the order of their names."""
+    return (store for store in _opened(root).values() if isinstance(store, FeatureStore))
+
+
+def broken_stores(root: Path) -> dict[Path, str]:
+    """The folders under `root` whose signature.json does not make them a store, and why."""
+    return {path: str(error) for path, error in _opened(root).items() if isinstance(error, TierError)}
 
 
 def require_stores(root: Path) -> list[FeatureStore]:
-    """All stores under `root`.
+    """The stores under `root` that can be opened.
 
     Raises:
         StoreError: There is none.
     """
-    here = list(stores(root)) if root.is_dir() else []
+    here = list(stores(root))
     if not here:
+        problems = "".join(f"\n{why}" for why in broken_stores(root).values())
         raise StoreError(
-            f"there are no feature stores in {root}: run `tier extract DATA --features {root}` first, or give another --features"
+            f"there are no feature stores in {root}: run `tier extract DATA --features {root}` first, or give another --features{problems}"
         )
     return here
+
+
+def _opened(root: Path) -> dict[Path, FeatureStore | TierError]:
+    found: dict[Path, FeatureStore | TierError] = {}
+    for file in sorted(root.glob(f"*/{SIGNATURE_FILE}")):
+        try:
+            found[file.parent] = FeatureStore.open(file.parent)
+        except TierError as error:
+            found[file.parent] = error
+    return found

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.shard import Shard, ShardError
+from cache.shard import Shard, ShardError, VanishedShardError
 from cache.signature import SignatureError
 from cache.store import FeatureStore, writing
 
@@ -29,22 +29,30 @@ class Verification:
 
 
 def verify(store: FeatureStore) -> Verification:
-    """Read every shard and compare it with its checksum, its store's signature and the other shards, one in memory at a time.
+    """Read every shard and compare it with its checksums, its store's signature and the other shards, one block in memory at a time.
+
+    A shard that a compaction takes away in the meantime is left out, and the one it makes is read.
 
     Raises:
         UnreadableShardError: The system refuses to read a shard, which says nothing of its content.
     """
     sound: dict[Path, tuple[int, tuple[int, ...]]] = {}
     damaged: dict[Path, str] = {}
-    for path in store.files():
-        try:
-            shard = Shard.open(path)
-            store.require_own(shard)
-            shard.read()
-        except (ShardError, SignatureError) as error:
-            damaged[path] = str(error).splitlines()[0]
-        else:
-            sound[path] = len(shard.keys), shard.shape
+    seen: set[Path] = set()
+    while unseen := [path for path in store.files() if path not in seen]:
+        for path in unseen:
+            seen.add(path)
+            try:
+                shard = Shard.open(path)
+                store.require_own(shard)
+                for _ in shard.blocks():
+                    pass
+            except VanishedShardError:
+                continue
+            except (ShardError, SignatureError) as error:
+                damaged[path] = str(error).splitlines()[0]
+            else:
+                sound[path] = len(shard.keys), shard.shape
     rows_of_shape: Counter[tuple[int, ...]] = Counter()
     for rows, shape in sound.values():
         rows_of_shape[shape] += rows

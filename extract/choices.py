@@ -6,6 +6,10 @@ LayoutName = Literal["pku", "agiqa3k", "table"]
 OnError = Literal["stop", "skip"]
 PreparationName = Literal["reference", "native"]
 Benchmark = Literal["I2I", "T2I", "AIGIQA4K"]
+FeatureName = Literal["pooled", "multilevel"]
+Precision = Literal["fp32", "bf16", "fp16"]
+ImageSize = int | Literal["full"]
+PresetName = Literal["best"]
 
 DEFAULT_IMAGE_ENCODER = "efficientnet-lite0"
 DEFAULT_TEXT_ENCODER = "minilm"

@@ -1,8 +1,12 @@
-"""Read, encode, write: batches of prepared inputs go through a network, and their features into a store."""
+"""Read, encode, write: chunks of prepared inputs go through networks, and their features into stores."""
 
 import signal
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +17,14 @@ from torch.utils.data import DataLoader, Dataset
 from cache.errors import TierError
 from cache.keys import bytes_key, key_array
 from cache.store import FeatureStore
-from extract.encoders import ImageEncoder, TextEncoder, library_versions
-from extract.networks import TextNetwork, TokenBatch
-from extract.pictures import PictureError, Preparation, decode, read_bytes
-from extract.run import ExtractionOptions, Listener, Timing
+from extract.encoders import ImageEncoder, library_versions
+from extract.networks import ImageNetwork, TextNetwork, TokenBatch
+from extract.pictures import PictureError, Preparation, RandomViews, Views, decode, read_bytes
+from extract.run import Encoding, ExtractionOptions, Listener, Timing, Work
+
+PICTURES_PER_CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}
+FIRST_BATCH = {"cpu": 4, "cuda": 32, "mps": 8}
+WORTHWHILE = 1.05  # a doubled batch that is not at least this much faster only costs memory
 
 
 class ExtractionError(TierError):
@@ -24,93 +32,261 @@ class ExtractionError(TierError):
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device `name`; "auto" is CUDA where there is one, else the CPU.
+    """The torch device `name`; "auto" is CUDA where there is one, else Apple's GPU, else the CPU.
 
     Raises:
         ExtractionError: There is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
+        if device.type in PICTURES_PER_CHUNK:
+            return device
+        why = f"nothing is encoded on {device.type!r}"
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0]
-        raise ExtractionError(f"the device {name!r} cannot be used ({why}): choose auto, cpu, cuda or cuda:N") from None
+    raise ExtractionError(f"the device {name!r} cannot be used ({why}): choose auto, cpu, cuda, cuda:N or mps") from None
 
 
-def encode_pictures(
-    encoder: ImageEncoder, pictures: pd.Series, root: Path, options: ExtractionOptions, timing: Timing, listener: Listener
-) -> None:
-    """Encode pictures into their store under `root`, which is made once the network is loaded and nothing else can be wrong.
+def encode(works: Sequence[Work], root: Path, options: ExtractionOptions, listener: Listener) -> list[Encoding]:
+    """Encode what is missing into stores under `root`, which are made once the networks are loaded and nothing else can be wrong.
 
     Args:
-        encoder: Loaded here.
-        pictures: Paths, indexed by key in hexadecimal.
+        works: Encoders of pictures with the same inputs, or one encoder of texts.
         root: Folder of stores.
         options: Batch size, device, workers.
-        timing: Filled as the work goes on.
         listener: Told of the progress.
 
+    Returns:
+        For each encoder how it went; they share one timing.
+
     Raises:
-        ExtractionError: The device is not there, or a picture changed since it was checked.
+        ExtractionError: The device is not there or has too little memory, or a picture changed since it was checked.
     """
-    network = encoder.load().to(choose_device(options.device))
-    store = FeatureStore.create(root, encoder.signature, library_versions())
-    listener.started("image", len(pictures))
-    _encode(_picture_batches(pictures, encoder.preparation, options), network, store, options.shard_rows, timing, listener)
+    device = choose_device(options.device)
+    networks = [_network(work, options, device) for work in works]
+    stores = [FeatureStore.create(root, work.encoder.signature, library_versions()) for work in works]
+    if isinstance(works[0].encoder, ImageEncoder):
+        sources = [(work.encoder.preparation, work.encoder.views) for work in works if isinstance(work.encoder, ImageEncoder)]
+        chunks: Iterable[Chunk] = _picture_chunks(works, sources, options, device)
+        distinct = list(dict.fromkeys(sources))
+        steps: list[_PictureStep | _TextStep] = [
+            _PictureStep(network, distinct.index(source), 1 + source[1].count, BatchSize(options.batch_size, device.type), device)
+            for network, source in zip(networks, sources, strict=True)
+        ]
+    else:
+        chunks = _text_chunks(works[0], networks[0], options)
+        steps = [_TextStep(networks[0], options.text_batch_size, device)]
+    timing = Timing()
+    any_missing = np.logical_or.reduce([work.missing for work in works])
+    listener.started(works[0].encoder.signature.stream, int(any_missing.sum()))
+    _run(works, steps, stores, chunks, options.shard_rows, timing, listener)
+    return [Encoding(step.batch_size, timing) for step in steps]
 
 
-def encode_texts(
-    encoder: TextEncoder, texts: pd.Series, root: Path, options: ExtractionOptions, timing: Timing, listener: Listener
+def _network(work: Work, options: ExtractionOptions, device: torch.device) -> Any:
+    network = work.encoder.load().frozen(work.encoder.precision).to(device)
+    if options.compiled:
+        network.compile()
+    return network
+
+
+def _run(
+    works: Sequence[Work],
+    steps: Sequence["_PictureStep | _TextStep"],
+    stores: Sequence[FeatureStore],
+    chunks: Iterable["Chunk"],
+    shard_rows: int,
+    timing: Timing,
+    listener: Listener,
 ) -> None:
-    """Encode texts, indexed by key in hexadecimal. The other arguments are those of `encode_pictures`."""
-    network = encoder.load().to(choose_device(options.device))
-    store = FeatureStore.create(root, encoder.signature, library_versions())
-    listener.started("text", len(texts))
-    _encode(_text_batches(texts, network, options), network, store, options.shard_rows, timing, listener)
-
-
-Batch = tuple[np.ndarray, Tensor | TokenBatch]
-
-
-def _encode(batches: Iterable[Batch], network: nn.Module, store: FeatureStore, shard_rows: int, timing: Timing, listener: Listener) -> None:
-    """Run every batch through the network and publish the features; the rows in hand are published even when it is interrupted."""
-    device = next(network.parameters()).device
-    source = iter(batches)
-    with store.writer(shard_rows) as writer, torch.inference_mode():
+    """Run every chunk through the networks and publish the features; the rows in hand are published even when it is interrupted."""
+    keys = key_array(map(bytes.fromhex, works[0].inputs.index))
+    source = iter(chunks)
+    with ExitStack() as stack, torch.inference_mode():
+        writers = [stack.enter_context(store.writer(shard_rows)) for store in stores]
         while True:
             with timing.measure("read"):
-                batch = next(source, None)
-            if batch is None:
+                chunk = next(source, None)
+            if chunk is None:
                 break
-            keys, prepared = batch
-            with timing.measure("encode"):
-                features = network(prepared.to(device)).float().cpu().numpy()
-            with timing.measure("write"):
-                writer.add(keys, features)
-            listener.advanced(len(keys), timing)
+            for work, step, writer in zip(works, steps, writers, strict=True):
+                wanted = work.missing[chunk.numbers]
+                if wanted.any():
+                    with timing.measure("encode"):
+                        features = step.features(chunk, wanted)
+                    with timing.measure("write"):
+                        writer.add(keys[chunk.numbers[wanted]], features)
+            listener.advanced(len(chunk.numbers), timing)
         with timing.measure("write"):
-            writer.publish()
+            for writer in writers:
+                writer.publish()
 
 
-Prepared = tuple[Tensor, Tensor]
+@dataclass(frozen=True)
+class Samples:
+    """Prepared views of one shape.
+
+    Attributes:
+        row: (n,) number within the chunk of the picture of each view.
+        view: (n,) number of the view, 0 being the centre.
+        pictures: (n, 3, H, W) uint8.
+    """
+
+    row: np.ndarray
+    view: np.ndarray
+    pictures: Tensor
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Inputs that are read together.
+
+    Attributes:
+        numbers: (C,) their numbers among all distinct inputs.
+        samples: Of pictures: for each source, a preparation with its views, the prepared views by shape.
+        tokens: Of texts: their token numbers.
+    """
+
+    numbers: np.ndarray
+    samples: tuple[tuple[Samples, ...], ...] = ()
+    tokens: TokenBatch | None = None
+
+    def pin_memory(self) -> "Chunk":
+        """The same in pinned memory, from which a GPU copies while other work goes on; torch's DataLoader calls this."""
+        samples = tuple(tuple(Samples(one.row, one.view, one.pictures.pin_memory()) for one in source) for source in self.samples)
+        return Chunk(self.numbers, samples)
+
+
+class BatchSize:
+    """How many views go through a network at once: as given, or the fastest, found by doubling while the work goes on."""
+
+    def __init__(self, given: int | None, device: str) -> None:
+        self.current = given or FIRST_BATCH[device]
+        self._settled = given is not None
+        self._most = PICTURES_PER_CHUNK[device]
+        self._rate = 0.0
+        self._warm = False
+
+    def measured(self, pixels: int, seconds: float) -> None:
+        """Learn that chunks are encoded at this speed. The first chunk of every size is not counted, in which libraries set up."""
+        if self._settled:
+            return
+        if not self._warm:
+            self._warm = True
+            return
+        rate, before = pixels / seconds, self._rate
+        if rate < WORTHWHILE * before:
+            self.current //= 2
+            self._settled = True
+        elif self.current >= self._most:
+            self._settled = True
+        else:
+            self.current, self._rate, self._warm = self.current * 2, rate, False
+
+    def halve(self) -> None:
+        """Go on with half as many, for good: the memory was too small.
+
+        Raises:
+            ExtractionError: There is nothing left to halve.
+        """
+        if self.current == 1:
+            raise ExtractionError("the device has too little memory for a single picture: use --device cpu, or a smaller --image-size")
+        self.current, self._settled = self.current // 2, True
+
+
+class _PictureStep:
+    """Encodes the pictures of a chunk with one network."""
+
+    def __init__(self, network: ImageNetwork, source: int, views: int, size: BatchSize, device: torch.device) -> None:
+        self._network, self._source, self._views, self._size, self._device = network, source, views, size, device
+
+    @property
+    def batch_size(self) -> int:
+        return self._size.current
+
+    def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
+        """Features (n, D) of the n wanted pictures of a chunk, (n, V, D) where there are V > 1 views."""
+        place = np.cumsum(wanted) - 1
+        out: np.ndarray | None = None
+        start, pixels = time.perf_counter(), 0
+        for one in chunk.samples[self._source]:
+            keep = wanted[one.row]
+            pictures = one.pictures if keep.all() else one.pictures[torch.from_numpy(keep)]
+            if not len(pictures):
+                continue
+            encoded = self._encode(pictures).cpu().numpy()
+            out = np.empty((int(wanted.sum()), self._views, encoded.shape[1]), encoded.dtype) if out is None else out
+            out[place[one.row[keep]], one.view[keep]] = encoded
+            pixels += pictures[:, 0].numel()
+        assert out is not None
+        self._size.measured(pixels, time.perf_counter() - start)
+        return out[:, 0] if self._views == 1 else out
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        """Features (n, D) of prepared pictures (n, 3, H, W), batch by batch."""
+        done: list[Tensor] = []
+        start = 0
+        while start < len(pictures):
+            batch = pictures[start : start + self._size.current]
+            try:
+                done.append(_through(self._network, batch.to(self._device, non_blocking=True)))
+            except torch.OutOfMemoryError:
+                self._size.halve()
+                torch.cuda.empty_cache()
+            else:
+                start += len(batch)
+        return torch.cat(done)
+
+
+class _TextStep:
+    """Encodes the texts of a chunk, all of them missing."""
+
+    def __init__(self, network: TextNetwork, batch_size: int, device: torch.device) -> None:
+        self._network, self._device = network, device
+        self.batch_size = batch_size
+
+    def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
+        """Features (n, D) of the texts."""
+        assert chunk.tokens is not None
+        assert wanted.all()
+        return _through(self._network, chunk.tokens.to(self._device)).cpu().numpy()
+
+
+def _through(network: nn.Module, batch: Tensor | TokenBatch) -> Tensor:
+    try:
+        return network(batch)
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        why = str(error).strip().splitlines()[0]
+        raise ExtractionError(f"--compile does not work here ({why}): it needs a C++ compiler; leave it out") from error
+
+
+Source = tuple[Preparation, Views]
+Prepared = tuple[int, list[list[Tensor]]]
 
 
 class PictureDataset(Dataset[Prepared | ExtractionError]):
-    """Reads, checks, decodes and prepares pictures: item i is (key (32,) uint8, prepared (3, H, W) uint8).
+    """Reads, checks and decodes pictures, once each, and prepares them for every source that misses them.
 
+    Item i is (its number, for each source the views (3, H, W) uint8, none where the picture is not missed there).
     A picture that fails is an item too, the error itself: torch would wrap an exception of a worker in its traceback.
     """
 
-    def __init__(self, pictures: pd.Series, preparation: Preparation) -> None:
+    def __init__(self, pictures: pd.Series, missing: np.ndarray, sources: Sequence[Source]) -> None:
         self._keys = [bytes.fromhex(key) for key in pictures.index]
         self._paths = list(pictures)
-        self._transform = preparation.transform()
+        self._missing = missing  # (S, N) bool
+        self._numbers = np.flatnonzero(missing.any(axis=0))
+        self._prepare = [_preparing(*source) for source in sources]
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._numbers)
 
-    def __getitem__(self, number: int) -> Prepared | ExtractionError:
+    def __getitem__(self, position: int) -> Prepared | ExtractionError:
+        number = int(self._numbers[position])
         path, key = self._paths[number], self._keys[number]
         try:
             data = read_bytes(Path(path))
@@ -118,34 +294,61 @@ class PictureDataset(Dataset[Prepared | ExtractionError]):
             if bytes_key(data) != key:
                 raise PictureError("changed while the extraction ran")
             picture = decode(data)
+            views = [prepare(picture, key) if self._missing[source, number] else [] for source, prepare in enumerate(self._prepare)]
         except PictureError as error:
             return ExtractionError(f"{path}: {error}; what was encoded before is kept, run the same command again")
-        return torch.frombuffer(bytearray(key), dtype=torch.uint8), self._transform(picture)
+        return number, views
 
 
-def _picture_batches(pictures: pd.Series, preparation: Preparation, options: ExtractionOptions) -> Iterator[Batch]:
+def _preparing(preparation: Preparation, views: Views) -> Callable[..., list[Tensor]]:
+    """A function from an RGB picture and its key to its views, the centre first."""
+    centre, others = preparation.transform(), RandomViews(preparation, views)
+    return lambda picture, key: [centre(picture), *others(picture, key)]
+
+
+def _picture_chunks(works: Sequence[Work], sources: Sequence[Source], options: ExtractionOptions, device: torch.device) -> Iterator[Chunk]:
+    distinct = list(dict.fromkeys(sources))
+    missing = [
+        np.logical_or.reduce([work.missing for work, its in zip(works, sources, strict=True) if its == source]) for source in distinct
+    ]
+    dataset = PictureDataset(works[0].inputs, np.array(missing), distinct)
+    together = options.batch_size or PICTURES_PER_CHUNK[device.type]
     loader = DataLoader(
-        PictureDataset(pictures, preparation),
-        batch_size=options.batch_size,
-        num_workers=min(options.workers, -(-len(pictures) // options.batch_size)),
+        dataset,
+        batch_size=together,
+        num_workers=min(options.workers, -(-len(dataset) // together)),
+        pin_memory=device.type == "cuda",
         worker_init_fn=_leave_interrupts_to_the_parent,
         collate_fn=_collate,
     )
-    for batch in loader:
-        if isinstance(batch, ExtractionError):
-            raise batch
-        keys, prepared = batch
-        yield keys.numpy(), prepared
+    for chunk in loader:
+        if isinstance(chunk, ExtractionError):
+            raise chunk
+        yield chunk
 
 
-def _collate(items: list[Prepared | ExtractionError]) -> Prepared | ExtractionError:
+def _collate(items: list[Prepared | ExtractionError]) -> Chunk | ExtractionError:
     good: list[Prepared] = []
     for item in items:
         if isinstance(item, ExtractionError):
             return item
         good.append(item)
-    keys, pictures = zip(*good, strict=True)
-    return torch.stack(keys), torch.stack(pictures)
+    samples = tuple(_by_shape([views[source] for _, views in good]) for source in range(len(good[0][1])))
+    return Chunk(np.array([number for number, _ in good]), samples)
+
+
+def _by_shape(pictures: list[list[Tensor]]) -> tuple[Samples, ...]:
+    """Views of pictures, stacked with others of the same shape."""
+    places: dict[torch.Size, list[tuple[int, int]]] = {}
+    for row, views in enumerate(pictures):
+        for view, tensor in enumerate(views):
+            places.setdefault(tensor.shape, []).append((row, view))
+    return tuple(_stacked(pictures, at) for at in places.values())
+
+
+def _stacked(pictures: list[list[Tensor]], places: list[tuple[int, int]]) -> Samples:
+    rows, views = zip(*places, strict=True)
+    return Samples(np.array(rows), np.array(views), torch.stack([pictures[row][view] for row, view in places]))
 
 
 def _leave_interrupts_to_the_parent(_: int) -> None:
@@ -153,9 +356,10 @@ def _leave_interrupts_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _text_batches(texts: pd.Series, network: TextNetwork, options: ExtractionOptions) -> Iterator[Batch]:
+def _text_chunks(work: Work, network: TextNetwork, options: ExtractionOptions) -> Iterator[Chunk]:
     # Sorted by length, so that short texts are not padded to a long one.
-    order = np.argsort(network.token_counts(texts.tolist()), kind="stable")
-    for start in range(0, len(order), options.text_batch_size):
-        part = texts.iloc[order[start : start + options.text_batch_size]]
-        yield key_array(map(bytes.fromhex, part.index)), network.tokenize(part.tolist())
+    numbers = np.flatnonzero(work.missing)
+    numbers = numbers[np.argsort(network.token_counts(work.inputs.iloc[numbers].tolist()), kind="stable")]
+    for start in range(0, len(numbers), options.text_batch_size):
+        part = numbers[start : start + options.text_batch_size]
+        yield Chunk(part, tokens=network.tokenize(work.inputs.iloc[part].tolist()))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.signature import Signature
-from extract.choices import PreparationName
-from extract.pictures import Preparation
-from extract.presets import ImagePreset, TextPreset, image_preset, text_preset
+from extract.choices import DEFAULT_IMAGE_ENCODER, FeatureName, ImageSize, Precision, PreparationName, PresetName
+from extract.pictures import CENTRE_ONLY, Preparation, Views
+from extract.presets import EncoderError, ImagePreset, TextPreset, image_preset, text_preset
 from extract.weights import (
     IMAGE_SUFFIXES,
     TEXT_FILES,
@@ -29,17 +29,30 @@ MAX_TOKENS = 512
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """An image encoder with its weights found, not yet loaded."""
+    """An image encoder with its weights found, not yet loaded.
+
+    Attributes:
+        preset: What it is.
+        weights: Its weights.
+        preparation: How pictures are prepared.
+        feature: What is read from it.
+        precision: Arithmetic of the network; features are stored in float32 all the same.
+        views: Views of each picture.
+    """
 
     preset: ImagePreset
     weights: Weights
     preparation: Preparation
+    feature: FeatureName = "pooled"
+    precision: Precision = "fp32"
+    views: Views = CENTRE_ONLY
 
     @property
     def signature(self) -> Signature:
         """What makes the features of this encoder what they are."""
-        preset = self.preset
-        return Signature("image", preset.name, preset.architecture, self.weights.sha256, str(self.preparation), preset.feature)
+        preset, point = self.preset, self.preset.feature_point(self.feature)
+        prepared, views = str(self.preparation), str(self.views)
+        return Signature("image", preset.name, preset.architecture, self.weights.sha256, prepared, point, self.precision, views)
 
     def load(self) -> "ImageNetwork":
         """Build the network and load its weights, in evaluation mode.
@@ -58,13 +71,16 @@ class TextEncoder:
 
     preset: TextPreset
     weights: Weights
+    precision: Precision = "fp32"
     max_tokens: int = MAX_TOKENS
 
     @property
     def signature(self) -> Signature:
         """What makes the features of this encoder what they are."""
         preparation = f"reference: its own tokenizer, truncated at {self.max_tokens} tokens"
-        return Signature("text", self.preset.name, "transformers AutoModel", self.weights.sha256, preparation, "masked-mean")
+        return Signature(
+            "text", self.preset.name, "transformers AutoModel", self.weights.sha256, preparation, "masked-mean", self.precision
+        )
 
     def load(self) -> "TextNetwork":
         """Build tokenizer and network and load the weights, in evaluation mode.
@@ -77,29 +93,59 @@ class TextEncoder:
         return TextNetwork.of(self)
 
 
-def find_image_encoder(
-    name: str, weights: Path | None = None, prepare: PreparationName | None = None, folders: Sequence[Path] = ()
-) -> ImageEncoder:
+@dataclass(frozen=True)
+class ImageChoice:
+    """What a user asks of an image encoder; None leaves it to the encoder, or, where stores are looked for, to what there is.
+
+    Attributes:
+        encoder: A preset, or `timm:NAME`.
+        prepare: "reference" or "native".
+        image_size: Pixels of the shorter side of the whole picture, or "full".
+        feature: What is read from the network.
+        precision: Arithmetic of the network.
+        views: Views of each picture.
+    """
+
+    encoder: str = DEFAULT_IMAGE_ENCODER
+    prepare: PreparationName | None = None
+    image_size: ImageSize | None = None
+    feature: FeatureName | None = None
+    precision: Precision | None = None
+    views: Views | None = None
+
+
+# What was measured to serve best; README tells the figures.
+PRESETS: dict[PresetName, ImageChoice] = {"best": ImageChoice(image_size=512, feature="multilevel")}
+
+
+def find_image_encoder(choice: ImageChoice, weights: Path | None = None, folders: Sequence[Path] = ()) -> ImageEncoder:
     """Find an image encoder and its weights.
 
     Args:
-        name: A preset, or `timm:NAME`.
+        choice: What is asked for.
         weights: A file given by the user, which is then the only place looked at.
-        prepare: "reference", "native", or None for the preset's own.
         folders: Folders that may hold `pretrained/`.
 
     Raises:
-        EncoderError: No such encoder.
+        EncoderError: No such encoder, or it cannot be used so.
         WeightsError: No weights; the message says which file, where it can be had and where to put it.
     """
-    preset = image_preset(name)
-    return ImageEncoder(preset, _image_weights(preset, weights, folders), preset.preparation(prepare))
+    preset = image_preset(choice.encoder)
+    preparation = preset.preparation(choice.prepare, choice.image_size)
+    preset.feature_point(choice.feature or "pooled")
+    views = choice.views or CENTRE_ONLY
+    if views.count and preparation.crop not in ("center", "no"):
+        raise EncoderError(f"{preset.name} prepares pictures by {preparation.crop!r}, which has no random crops: leave --views out")
+    found = _image_weights(preset, weights, folders)
+    return ImageEncoder(preset, found, preparation, choice.feature or "pooled", choice.precision or "fp32", views)
 
 
-def find_text_encoder(name: str, weights: Path | None = None, folders: Sequence[Path] = ()) -> TextEncoder:
-    """Find a text encoder and its folder; the arguments and errors are those of `find_image_encoder`."""
+def find_text_encoder(
+    name: str, weights: Path | None = None, folders: Sequence[Path] = (), precision: Precision | None = None
+) -> TextEncoder:
+    """Find a text encoder and its folder; the other arguments and errors are those of `find_image_encoder`."""
     preset = text_preset(name)
-    return TextEncoder(preset, _text_weights(preset, weights, folders))
+    return TextEncoder(preset, _text_weights(preset, weights, folders), precision or "fp32")
 
 
 def library_versions() -> dict[str, str]:

@@ -1,17 +1,21 @@
 """The networks behind the encoders, as torch modules: the same ones encode for the store and, unfrozen, train end to end."""
 
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import timm
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import AutoModel, AutoTokenizer
 
+from extract.choices import Precision
+from extract.levels import Levels
 from extract.pictures import Preparation
 from extract.presets import timm_config
 from extract.weights import WeightsError, load_into
@@ -19,19 +23,29 @@ from extract.weights import WeightsError, load_into
 if TYPE_CHECKING:
     from extract.encoders import ImageEncoder, TextEncoder
 
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 
 class ImageNetwork(nn.Module):
-    """Prepared pictures (B, 3, H, W) uint8 -> features (B, D)."""
+    """Prepared pictures (B, 3, H, W) uint8 -> features (B, D) float32.
+
+    Args:
+        backbone: A timm network without its classifier.
+        preparation: Whose mean and standard deviation are applied.
+        levels: The parts of multilevel features; None for the pooled output.
+    """
 
     mean: Tensor
     std: Tensor
+    backbone: Any
 
-    def __init__(self, backbone: nn.Module, preparation: Preparation) -> None:
+    def __init__(self, backbone: nn.Module, preparation: Preparation, levels: Levels | None = None) -> None:
         super().__init__()
         self.backbone = backbone
+        self.levels = levels
         self.register_buffer("mean", torch.tensor(preparation.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(preparation.std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -46,13 +60,77 @@ class ImageNetwork(nn.Module):
         if preset.feature == "class-token-before-norm":
             # timm's vision transformers apply `norm` to all tokens and then take the class token; without it, that token is raw.
             backbone.norm = nn.Identity()
+        levels = preset.require_levels() if encoder.feature == "multilevel" else None
         # Convolutions run faster with the channels innermost; the numbers stay the same up to rounding.
-        return cls(backbone.to(memory_format=torch.channels_last), encoder.preparation).eval()
+        return cls(backbone.to(memory_format=torch.channels_last), encoder.preparation, levels).eval()
+
+    def frozen(self, precision: Precision) -> Self:
+        """This network made ready for encoding only: batch normalisation folded into convolutions, weights cast once to `precision`."""
+        fold_batch_norms(self.backbone)
+        self.backbone.to(DTYPES[precision])
+        return self.requires_grad_(False)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Features of prepared pictures: normalised here, so that only bytes travel to the device."""
-        normalised = (pictures.float() - self.mean) / self.std
-        return self.backbone(normalised.contiguous(memory_format=torch.channels_last))
+        normalised = ((pictures.float() - self.mean) / self.std).to(next(self.backbone.parameters()).dtype)
+        inputs = normalised.contiguous(memory_format=torch.channels_last)
+        if self.levels is None:
+            return self.backbone(inputs).float()
+        if "class" in self.levels.statistics:
+            return self._token_statistics(inputs, self.levels)
+        return self._map_statistics(inputs, self.levels)
+
+    def _map_statistics(self, inputs: Tensor, levels: Levels) -> Tensor:
+        """Mean and standard deviation over positions of every stage, and of the map before the classifier where it is a level."""
+        last, maps = self.backbone.forward_intermediates(inputs, output_fmt="NCHW")
+        maps = [*maps, last] if levels.names[-1] == "head" else maps
+        parts = [torch.var_mean(values.float(), dim=(2, 3), correction=0) for values in maps]
+        return torch.cat([part for variance, mean in parts for part in (mean, variance.sqrt())], dim=1)
+
+    def _token_statistics(self, inputs: Tensor, levels: Levels) -> Tensor:
+        """Class token, mean and standard deviation of the patch tokens of some blocks."""
+        blocks = [int(name.removeprefix("block")) - 1 for name in levels.names]
+        tokens = self.backbone.forward_intermediates(
+            inputs, indices=blocks, output_fmt="NLC", return_prefix_tokens=True, intermediates_only=True
+        )
+        parts = []
+        for patches, prefix in tokens:
+            variance, mean = torch.var_mean(patches.float(), dim=1, correction=0)
+            parts += [prefix[:, 0].float(), mean, variance.sqrt()]
+        return torch.cat(parts, dim=1)
+
+
+class _Convolutions(fx.Tracer):
+    """Follows a network down to its convolutions and batch normalisations."""
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        """Whether a module is one step."""
+        return isinstance(module, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(module, qualified_name)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Fold every batch normalisation that directly follows a convolution into it, in place; for evaluation only.
+
+    W' = W g / sqrt(v + e) and b' = (b - m) g / sqrt(v + e) + c, for weights W, b, running mean m and variance v, scale g and shift c
+    (Jacob et al., CVPR 2018, 3.2). A network whose course depends on its input cannot be followed and stays as it is.
+    """
+    try:
+        nodes = list(_Convolutions().trace(network).nodes)
+    except Exception:  # whatever a network's own code raises when it is given a symbol
+        return
+    modules = dict(network.named_modules())
+    calls = Counter(str(node.target) for node in nodes)
+    for node in nodes:
+        before = node.args[0] if node.args else None
+        if not isinstance(before, fx.Node) or len(before.users) != 1 or {node.op, before.op} != {"call_module"}:
+            continue
+        if calls[str(node.target)] > 1 or calls[str(before.target)] > 1:
+            continue  # shared with another place of the network, where other weights would be wanted
+        convolution, normalisation = modules[str(before.target)], modules[str(node.target)]
+        if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+            network.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, normalisation))
+            # timm's normalisations may hold the activation that follows them.
+            network.set_submodule(str(node.target), getattr(normalisation, "act", nn.Identity()))
 
 
 @dataclass(frozen=True)
@@ -68,7 +146,7 @@ class TokenBatch:
 
 
 class TextNetwork(nn.Module):
-    """Texts -> features (B, D): the last hidden state averaged over the attention mask."""
+    """Texts -> features (B, D) float32: the last hidden state averaged over the attention mask."""
 
     def __init__(self, backbone: nn.Module, tokenizer: Any, max_tokens: int) -> None:
         super().__init__()
@@ -102,6 +180,11 @@ class TextNetwork(nn.Module):
         positions = getattr(backbone.config, "max_position_embeddings", encoder.max_tokens)
         return cls(backbone, tokenizer, min(encoder.max_tokens, positions)).eval()
 
+    def frozen(self, precision: Precision) -> Self:
+        """This network made ready for encoding only: its weights are cast once to `precision`."""
+        self.backbone.to(DTYPES[precision])
+        return self.requires_grad_(False)
+
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text before truncation, with the special ones."""
         return [len(ids) for ids in self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
@@ -113,7 +196,7 @@ class TextNetwork(nn.Module):
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Features of tokenized texts."""
-        hidden = self.backbone(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+        hidden = self.backbone(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state.float()
         mask = batch.mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * mask).sum(1) / mask.sum(1)
 

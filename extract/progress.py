@@ -63,11 +63,11 @@ def shares(timing: Timing) -> str:
 def describe(summary: StreamSummary) -> str:
     """One line on what an encoder did."""
     if not summary.encoded:
-        return f"{summary.stream}: all {summary.inputs:,} distinct inputs are in {summary.store}"
+        return f"{summary.stream} {summary.encoder}: all {summary.inputs:,} distinct inputs are in {summary.store}"
     seconds = summary.timing.total
     return (
-        f"{summary.stream}: encoded {summary.encoded:,} of {summary.inputs:,} distinct inputs in {seconds:.1f} s "
-        f"({summary.encoded / seconds:.1f}/s; {shares(summary.timing)}) into {summary.store}"
+        f"{summary.stream} {summary.encoder}: encoded {summary.encoded:,} of {summary.inputs:,} distinct inputs in {seconds:.1f} s "
+        f"({summary.encoded / seconds:.1f}/s in batches of {summary.batch_size}; {shares(summary.timing)}) into {summary.store}"
     )
 
 

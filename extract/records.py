@@ -1,21 +1,25 @@
-"""Which data sets were extracted into a folder of stores: one small file of keys each, so that stores can be told complete."""
+"""What was extracted into a folder of stores: the keys of each data set, so that stores can be told complete, and `extract.json`."""
 
 import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from cache.atomic import publish
+from cache.atomic import publish, publish_text
 from cache.keys import key_array
 from cache.store import StoreError, writing
+from extract.encoders import library_versions
 from extract.manifest import Manifest
+from extract.run import ExtractionOptions, StreamSummary
 
 FOLDER = "datasets"
+EXTRACTION_FILE = "extract.json"
 
 
 @dataclass(frozen=True)
@@ -63,3 +67,40 @@ def records(root: Path) -> Iterator[DatasetRecord]:
                 yield DatasetRecord(**about, keys={stream: file[stream] for stream in ("image", "text")})
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise StoreError(f"{path} is damaged ({error}): delete it, the next `tier extract` writes it again") from error
+
+
+def write_extraction(
+    root: Path, data: Path, command: Sequence[str], options: ExtractionOptions, summaries: Sequence[StreamSummary]
+) -> None:
+    """Write `extract.json` under `root`: how the last extraction into these stores went.
+
+    Args:
+        root: Folder of stores.
+        data: The data set, as given.
+        command: The command line.
+        options: Batch sizes, device, workers.
+        summaries: What each encoder did.
+    """
+    encoders = [
+        {
+            "stream": one.stream,
+            "encoder": one.encoder,
+            "store": one.store.name,
+            "inputs": one.inputs,
+            "encoded": one.encoded,
+            "batch_size": one.batch_size,
+            "inputs_per_second": one.encoded / one.timing.total if one.encoded else None,
+            "seconds": asdict(one.timing),
+        }
+        for one in summaries
+    ]
+    about = {
+        "data": str(data),
+        "command": list(command),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": library_versions(),
+        "options": asdict(options),
+        "encoders": encoders,
+    }
+    with writing(root):
+        publish_text(root / EXTRACTION_FILE, json.dumps(about, indent=2) + "\n")

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 
 from cache.keys import key_array
 from cache.store import SHARD_ROWS, FeatureStore
@@ -21,21 +22,23 @@ from extract.manifest import Manifest
 
 @dataclass(frozen=True)
 class ExtractionOptions:
-    """What changes the speed of an extraction and none of its numbers.
+    """What changes the speed of an extraction and none of its numbers, but for rounding.
 
     Attributes:
         workers: Processes that read and decode pictures; 0 does it in this one.
-        batch_size: Pictures per batch.
+        batch_size: Views of pictures per batch; None finds the fastest by measuring.
         text_batch_size: Texts per batch.
         device: "auto", or a torch device such as "cpu" or "cuda:1".
+        compiled: Whether torch.compile makes the networks faster first.
         shard_rows: Rows per published shard.
         part: (i, n): encode the i-th of n parts of the inputs, from 1. Which part an input belongs to follows from its key alone.
     """
 
     workers: int
-    batch_size: int = 16
+    batch_size: int | None = None
     text_batch_size: int = 64
     device: str = "auto"
+    compiled: bool = False
     shard_rows: int = SHARD_ROWS
     part: tuple[int, int] = (1, 1)
 
@@ -68,11 +71,19 @@ class Timing:
             setattr(self, part, getattr(self, part) + perf_counter() - start)
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How the encoding of one encoder went: its batch size in the end, and where the time went."""
+
+    batch_size: int
+    timing: Timing
+
+
 class Listener(Protocol):
     """Told how far an extraction has come."""
 
     def started(self, stream: str, total: int) -> None:
-        """`total` inputs of the stream are about to be encoded; the network is loaded."""
+        """`total` distinct inputs of the stream are about to be encoded; the networks are loaded."""
 
     def advanced(self, count: int, timing: Timing) -> None:
         """`count` more inputs are encoded."""
@@ -84,17 +95,48 @@ class StreamSummary:
 
     Attributes:
         stream: "image" or "text".
+        encoder: Its name.
         store: Folder of the store.
         inputs: Distinct inputs of the data set, or of the part of it that was asked for.
         encoded: How many of them were encoded now; the others were there.
-        timing: Where the time went, without loading the network.
+        batch_size: Views or texts per batch in the end, None where nothing was encoded.
+        timing: Where the time went, without loading the network. Encoders that worked together share the reading.
     """
 
     stream: str
+    encoder: str
     store: Path
     inputs: int
     encoded: int
+    batch_size: int | None = None
     timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One encoder with the inputs that its store does not hold yet.
+
+    Attributes:
+        encoder: The encoder.
+        inputs: All distinct inputs, paths or texts, indexed by key in hexadecimal.
+        missing: (N,) bool: which of them are to be encoded.
+    """
+
+    encoder: ImageEncoder | TextEncoder
+    inputs: pd.Series
+    missing: np.ndarray
+
+    @classmethod
+    def of(cls, manifest: Manifest, encoder: ImageEncoder | TextEncoder, root: Path, part: tuple[int, int]) -> "Work":
+        """What an encoder has to do on its part of a data set."""
+        inputs = manifest.pictures() if isinstance(encoder, ImageEncoder) else manifest.prompts()
+        number, parts = part
+        inputs = inputs[np.array([int(key[:8], 16) % parts == number - 1 for key in inputs.index], dtype=bool)]
+        missing = np.ones(len(inputs), dtype=bool)
+        path = root / encoder.signature.folder_name
+        if path.exists():
+            missing = ~FeatureStore.open(path).holds(key_array(map(bytes.fromhex, inputs.index)))
+        return cls(encoder, inputs, missing)
 
 
 def extract(
@@ -106,9 +148,11 @@ def extract(
 ) -> list[StreamSummary]:
     """Encode what the stores under `root` do not hold yet: pictures and image prompts, and text prompts.
 
+    Each picture is read and decoded once for all image encoders.
+
     Args:
         manifest: The data set.
-        encoders: Each fills its own store.
+        encoders: Each fills its own store; two of the same signature are one.
         root: Folder of stores.
         options: Batch sizes, device, workers.
         listener: Told of the progress.
@@ -118,23 +162,27 @@ def extract(
         WeightsError: The weights do not fit the network.
         StoreError: A store cannot be written.
     """
-    return [_extract_stream(manifest, encoder, root, options, listener) for encoder in encoders]
+    distinct = {encoder.signature: encoder for encoder in encoders}.values()
+    works = [Work.of(manifest, encoder, root, options.part) for encoder in distinct]
+    pictures = [work for work in works if isinstance(work.encoder, ImageEncoder)]
+    texts = [[work] for work in works if isinstance(work.encoder, TextEncoder)]
+    return [summary for together in (pictures, *texts) for summary in _encode(together, root, options, listener)]
 
 
-def _extract_stream(
-    manifest: Manifest, encoder: ImageEncoder | TextEncoder, root: Path, options: ExtractionOptions, listener: Listener
-) -> StreamSummary:
-    inputs = manifest.pictures() if isinstance(encoder, ImageEncoder) else manifest.prompts()
-    number, parts = options.part
-    inputs = inputs[np.array([int(key[:8], 16) % parts == number - 1 for key in inputs.index], dtype=bool)]
-    path = root / encoder.signature.folder_name
-    todo = inputs
-    if path.exists():
-        todo = inputs[~FeatureStore.open(path).holds(key_array(map(bytes.fromhex, inputs.index)))]
-    summary = StreamSummary(encoder.signature.stream, path, len(inputs), len(todo))
-    if len(todo):
-        from extract.encode import encode_pictures, encode_texts
+def _encode(works: Sequence[Work], root: Path, options: ExtractionOptions, listener: Listener) -> list[StreamSummary]:
+    needed = [work for work in works if work.missing.any()]
+    reports: list[Encoding] = []
+    if needed:
+        from extract.encode import encode
 
-        encode = encode_pictures if isinstance(encoder, ImageEncoder) else encode_texts
-        encode(encoder, todo, root, options, summary.timing, listener)  # type: ignore[arg-type]
-    return summary
+        reports = encode(needed, root, options, listener)
+    done = {work.encoder.signature: report for work, report in zip(needed, reports, strict=True)}
+    return [_summary(work, root, done.get(work.encoder.signature)) for work in works]
+
+
+def _summary(work: Work, root: Path, report: "Encoding | None") -> StreamSummary:
+    signature = work.encoder.signature
+    path, encoded = root / signature.folder_name, int(work.missing.sum())
+    if report is None:
+        return StreamSummary(signature.stream, signature.encoder, path, len(work.inputs), encoded)
+    return StreamSummary(signature.stream, signature.encoder, path, len(work.inputs), encoded, report.batch_size, report.timing)

@@ -1,21 +1,23 @@
-"""From the names of encoders to the stores that hold their features; no network is built and no weights are needed."""
+"""From what a user asks for to the stores that hold it; no network is built and no weights are needed."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cache.signature import Signature
 from cache.store import FeatureStore, StoreError, stores
-from extract.choices import PreparationName
+from extract.encoders import ImageChoice
 from extract.presets import image_preset, text_preset
 
+Difference = tuple[str, str, str]
 
-def find_stores(
-    root: Path, image_encoder: str, text_encoder: str, prepare: PreparationName | None = None
-) -> tuple[FeatureStore, FeatureStore]:
+
+def find_stores(root: Path, image: ImageChoice, text_encoder: str) -> tuple[FeatureStore, FeatureStore]:
     """The image store and the text store of two encoders.
 
     Args:
         root: Folder of stores.
-        image_encoder, text_encoder: Names as for extraction, or the folder name of a store.
-        prepare: Preparation of the pictures; None takes what there is.
+        image: What the image features must be; its encoder may also be the folder name of a store.
+        text_encoder: A name as for extraction, or the folder name of a store.
 
     Raises:
         EncoderError: No such encoder.
@@ -23,43 +25,78 @@ def find_stores(
     """
     here = list(stores(root)) if root.is_dir() else []
     names = {store.path.name for store in here}
-    if image_encoder not in names:
-        image_preset(image_encoder)
+    if image.encoder not in names:
+        image_preset(image.encoder)
     if text_encoder not in names:
         text_preset(text_encoder)
-    return _one(root, here, "image", image_encoder, prepare), _one(root, here, "text", text_encoder, None)
+    images = _one(root, here, "image", lambda store: list(_image_differences(store, image)), _options(image))
+    texts = _one(root, here, "text", lambda store: list(_encoder_difference(store, text_encoder)), f"--text-encoder {text_encoder}")
+    return images, texts
 
 
-def _one(root: Path, here: list[FeatureStore], stream: str, encoder: str, prepare: PreparationName | None) -> FeatureStore:
+def _one(
+    root: Path, here: list[FeatureStore], stream: str, differences: Callable[[FeatureStore], list[Difference]], options: str
+) -> FeatureStore:
     among = [store for store in here if store.signature.stream == stream]
-    fitting = [store for store in among if _fits(store, encoder, prepare)]
+    fitting = [store for store in among if not differences(store)]
     if len(fitting) == 1:
         return fitting[0]
-    asked = f"{stream} encoder {encoder!r}" + (f" and preparation {prepare!r}" if prepare else "")
     if not fitting:
-        listed = "\n".join(f"  {store.path.name}{_difference(store, encoder, prepare)}" for store in among) or "  none"
-        options = f"--{stream}-encoder {encoder}" + (f" --prepare {prepare}" if prepare else "")
+        lines = [f"  {store.path.name} ({'; '.join(map(_told, differences(store)))})" for store in among]
         raise StoreError(
-            f"{root} has no features of the {asked}. Its {stream} stores are:\n{listed}\n"
+            f"{root} has no {stream} features of {options}. Its {stream} stores are:\n" + "\n".join(lines or ["  none"]) + "\n"
             f"Run `tier extract DATA --features {root} {options}` first."
         )
     listed = "\n".join(f"  {store.path.name}: {_distinction(store, fitting)}" for store in fitting)
-    raise StoreError(f"{len(fitting)} stores in {root} are of the {asked}:\n{listed}\nName one of these folders as --{stream}-encoder.")
+    raise StoreError(f"{len(fitting)} stores in {root} are of {options}:\n{listed}\nName one of these folders as --{stream}-encoder.")
 
 
-def _fits(store: FeatureStore, encoder: str, prepare: PreparationName | None) -> bool:
+def _told(difference: Difference) -> str:
+    field, here, asked = difference
+    return f"{field} is {here!r}, asked for {asked!r}"
+
+
+def _image_differences(store: FeatureStore, image: ImageChoice) -> Iterator[Difference]:
+    yield from _encoder_difference(store, image.encoder)
+    asked = {
+        "preparation": image.prepare,
+        "image size": image.image_size,
+        "feature": image.feature,
+        "precision": image.precision,
+        "views": image.views,
+    }
+    here = _image_facts(store.signature)
+    yield from ((field, here[field], str(value)) for field, value in asked.items() if value is not None and str(value) != here[field])
+
+
+def _image_facts(signature: Signature) -> dict[str, str]:
+    prepared, _, size = signature.preparation_name.partition(" at ")
+    feature = "multilevel" if signature.feature_name == "multilevel" else "pooled"
+    return {
+        "preparation": prepared,
+        "image size": size or "the encoder's",
+        "feature": feature,
+        "precision": signature.precision,
+        "views": signature.views,
+    }
+
+
+def _encoder_difference(store: FeatureStore, encoder: str) -> Iterator[Difference]:
     if encoder not in (store.path.name, store.signature.encoder):
-        return False
-    return prepare is None or store.signature.preparation_name == prepare
+        yield "encoder", store.signature.encoder, encoder
 
 
-def _difference(store: FeatureStore, encoder: str, prepare: PreparationName | None) -> str:
-    signature, lines = store.signature, []
-    if encoder not in (store.path.name, signature.encoder):
-        lines.append(f"encoder is {signature.encoder!r}, asked for {encoder!r}")
-    if prepare is not None and signature.preparation_name != prepare:
-        lines.append(f"preparation is {signature.preparation_name!r}, asked for {prepare!r}")
-    return f" ({'; '.join(lines)})"
+def _options(image: ImageChoice) -> str:
+    """The options of `tier extract` that ask for this."""
+    given = {
+        "image-encoder": image.encoder,
+        "prepare": image.prepare,
+        "image-size": image.image_size,
+        "feature": image.feature,
+        "precision": image.precision,
+        "views": image.views.count if image.views else None,
+    }
+    return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
 
 
 def _distinction(store: FeatureStore, others: list[FeatureStore]) -> str:

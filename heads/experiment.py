@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from heads.choices import HeadName
-from heads.estimator import Head
+from heads.estimator import Head, Predictor
 from heads.features import FeatureSet
 from heads.floors import FLOORS
 from heads.metrics import CORRELATIONS, METRICS, evaluate, rmse, why_nan
@@ -82,7 +82,7 @@ def run_trials(
 
     Args:
         features: The rows.
-        fused: Their fused vectors (N, d).
+        fused: Their fused vectors (N, d), or (N, V, d): training sees every view, a prediction is the mean over them.
         targets: Names of targets.
         splits: One for each repeat.
         estimator: Name of the head.
@@ -102,10 +102,11 @@ def _run_trial(features: FeatureSet, fused: np.ndarray, scores: np.ndarray, targ
     start = perf_counter()
     course: list[np.ndarray] = []
     test, truth = fused[split.test], scores[split.test]
-    validation = (fused[split.validation], scores[split.validation]) if len(split.validation) else None
-    head.fit(fused[split.train], scores[split.train], validation, lambda _, predict: course.append(predict(test)))
+    validation = each_view(fused[split.validation], scores[split.validation]) if len(split.validation) else None
+    train = each_view(fused[split.train], scores[split.train])
+    head.fit(*train, validation, lambda _, predict: course.append(over_views(predict, test)))
     seconds = perf_counter() - start
-    predictions = {"last": course[-1]} | ({"best_validation": head.predict(test)} if validation else {})
+    predictions = {"last": course[-1]} | ({"best_validation": over_views(head.predict, test)} if validation else {})
     seen = np.concatenate([split.train, split.validation])
     predictions |= {name: floor(features, scores, seen, split.test) for name, floor in FLOORS.items()}
     figures = {name: evaluate(truth, values) for name, values in predictions.items()} | {"best_test": _best_test(truth, course)}
@@ -114,6 +115,17 @@ def _run_trial(features: FeatureSet, fused: np.ndarray, scores: np.ndarray, targ
         figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
         reasons["best_validation"] = "no validation part"
     return Trial(target, repeat, split.seed, head, truth, predictions, figures, reasons, seconds)
+
+
+def each_view(fused: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (N, V, d) as N V rows of their own, each with its picture's score; rows (N, d) as they are."""
+    return fused.reshape(-1, fused.shape[-1]), np.repeat(scores, fused[0, ..., 0].size)
+
+
+def over_views(predict: Predictor, fused: np.ndarray) -> np.ndarray:
+    """Predictions (N,) of rows (N, d), or the mean over the views of rows (N, V, d)."""
+    predicted = predict(fused.reshape(-1, fused.shape[-1]))
+    return predicted.reshape(len(fused), -1).mean(axis=1)
 
 
 def _best_test(truth: np.ndarray, course: Sequence[np.ndarray]) -> Figures:

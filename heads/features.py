@@ -24,8 +24,8 @@ class FeatureSet:
 
     Attributes:
         text: (N, Dt) features of the text prompts.
-        image: (N, Di) features of the pictures.
-        image_prompt: (N, Di) features of the image prompts, zero where there is none.
+        image: (N, Di) features of the pictures, (N, V, Di) where V views of each are stored, the centre first.
+        image_prompt: features of the image prompts, of the same shape, zero where there is none.
         has_image_prompt: (N,) bool.
         targets: (N, T) mean opinion scores, float64.
         target_names: Names of the T targets.
@@ -76,7 +76,7 @@ def load_features(manifest: Manifest, images: FeatureStore, texts: FeatureStore)
 
 
 def fuse(features: FeatureSet, method: Method) -> np.ndarray:
-    """The fused vectors X (N, d) of a TIER method, the text first.
+    """The fused vectors X (N, d) of a TIER method, the text first; (N, V, d) where V views of each picture are stored.
 
     nr: [text, image]. fr: [text, image, image prompt], for rows that all have an image prompt.
     pr: [text, mean of image and image prompt where there is one, else image].
@@ -85,14 +85,21 @@ def fuse(features: FeatureSet, method: Method) -> np.ndarray:
         FusionError: `fr` with rows that have no image prompt.
     """
     if method == "nr":
-        return np.hstack([features.text, features.image])
+        return _side_by_side(features.text, features.image)
     if method == "fr":
         _require_image_prompts(features)
-        return np.hstack([features.text, features.image, features.image_prompt])
+        return _side_by_side(features.text, features.image, features.image_prompt)
     if method == "pr":
         mean = (features.image + features.image_prompt) / 2
-        return np.hstack([features.text, np.where(features.has_image_prompt[:, None], mean, features.image)])
+        guided = features.has_image_prompt.reshape(-1, *[1] * (mean.ndim - 1))
+        return _side_by_side(features.text, np.where(guided, mean, features.image))
     raise FusionError(f"there is no method {method!r}: choose {', '.join(get_args(Method))}")
+
+
+def _side_by_side(text: np.ndarray, *pictures: np.ndarray) -> np.ndarray:
+    views = pictures[0].shape[1:-1]
+    texts = np.broadcast_to(text.reshape(len(text), *[1] * len(views), -1), (len(text), *views, text.shape[-1]))
+    return np.concatenate([texts, *pictures], axis=-1)
 
 
 def require_possible(method: Method, benchmark: Benchmark) -> None:

@@ -36,7 +36,7 @@ def save_matrix(path: Path, features: FeatureSet, fused: np.ndarray) -> None:
         path: `.npz`: arrays `X` (N, d), `name`, `group`, `generator` and one per target, none of them pickled;
             `.parquet`: the same as columns, X as `x0` to `x<d-1>`.
         features: The rows.
-        fused: Their fused vectors.
+        fused: Their fused vectors, (N, V, d) with views only in `.npz`.
 
     Raises:
         MatrixError: Another suffix, or a score column with a name that the file uses itself.
@@ -46,6 +46,8 @@ def save_matrix(path: Path, features: FeatureSet, fused: np.ndarray) -> None:
     taken = [name for name in features.target_names if re.fullmatch(OWN_NAMES[path.suffix], name)]
     if taken:
         raise MatrixError(f"{path.suffix} files use the names {', '.join(taken)} themselves: rename these score columns")
+    if path.suffix == ".parquet" and fused.ndim > 2:
+        raise MatrixError(f"{path}: a table has no room for the {fused.shape[1]} views of each picture: give a .npz file")
     columns = {name: getattr(features, name).astype(str) for name in ("name", "group", "generator")}
     columns |= dict(zip(features.target_names, features.targets.T, strict=True))
     with writing(path):

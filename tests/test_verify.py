@@ -68,11 +68,11 @@ def test_one_damaged_shard_is_found_set_aside_and_only_its_rows_are_missing(stor
 
 def test_only_one_shard_is_held_at_a_time(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    for name in ("open", "read"):
+    for name in ("open", "blocks"):
         original = getattr(Shard, name)
         monkeypatch.setattr(Shard, name, lambda *args, name=name, original=original: (events.append(name), original(*args))[1])
     verify(store)
-    assert events == ["open", "read"] * 4
+    assert events == ["open", "blocks"] * 4
 
 
 @pytest.mark.parametrize("shape", [(2, 7), (2, 3)])
