@@ -173,7 +173,9 @@ def store_ls(features: FeaturesOption = FEATURES) -> None:
     """Show every feature store: rows, size, type, age, and the data sets that it holds completely."""
     from extract.progress import store_table
 
-    _console().print(store_table(features))
+    console = _console()
+    console.print(store_table(features))
+    _show_broken(console, features)
 
 
 @store_app.command("verify")
@@ -194,8 +196,67 @@ def store_verify(
         for path in set_aside(found) if repair else ():
             console.print(f"set aside as {path}; run `tier extract` again", style="yellow", soft_wrap=True)
         damaged += len(found.damaged)
+    broken = _show_broken(console, features)
     if damaged and not repair:
         raise StoreError(f"{damaged} damaged shards: `tier store verify --features {features} --repair` sets them aside")
+    if broken:
+        raise StoreError(f"{broken} stores cannot be opened: restore or delete these folders")
+
+
+@store_app.command("compact")
+def store_compact(features: FeaturesOption = FEATURES) -> None:
+    """Make one shard of the many of every store, without doubles. Others may read and extract meanwhile."""
+    from cache.compact import compact
+    from cache.store import require_stores
+
+    console = _console()
+    for store in require_stores(features):
+        done = compact(store)
+        console.print(
+            f"{store.path.name}: {done.shards:,} shards became {min(done.shards, 1)}, {done.rows:,} rows, {done.doubles:,} doubles removed",
+            soft_wrap=True,
+        )
+    _show_broken(console, features)
+
+
+@store_app.command("gc")
+def store_gc(
+    features: FeaturesOption = FEATURES,
+    runs: Annotated[list[Path] | None, typer.Option(help="Folders of runs whose stores are kept.", show_default="runs")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it. Without this, only show it.")] = False,
+) -> None:
+    """Show what nobody needs: stores that no data set still there and no run uses, and shards that were set aside."""
+    from cache.store import require_stores
+    from extract.garbage import find_garbage, remove
+    from heads.results import used_stores
+
+    require_stores(features)
+    console = _console()
+    used = frozenset[str]().union(*(used_stores(folder) for folder in runs or [Path("runs")]))
+    garbage = find_garbage(features, used)
+    for one in garbage:
+        if delete:
+            remove(one)
+        console.print(f"{'removed' if delete else 'unused'} {one.path} ({one.megabytes:,.1f} MB): {one.why}", soft_wrap=True)
+    total = f"{sum(one.megabytes for one in garbage):,.1f} MB in {len(garbage)} places"
+    console.print(f"{total} {'removed' if delete else 'can be removed: repeat with --delete'}." if garbage else "Everything is in use.")
+
+
+@store_app.command("export")
+def store_export(
+    store: Annotated[str, typer.Argument(help="Folder of one store, or its name in --features.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .npz or .parquet.")],
+    features: FeaturesOption = FEATURES,
+) -> None:
+    """Write the features of one store with their keys and names, for other programs."""
+    from cache.export import export
+    from cache.store import FeatureStore
+    from extract.records import input_names
+
+    folder = Path(store) if Path(store).is_dir() else features / store
+    opened = FeatureStore.open(folder)
+    rows = export(opened, output, input_names(folder.parent, opened.signature.stream))
+    _console().print(f"{output}: {rows:,} rows of {folder.name}", soft_wrap=True)
 
 
 @app.command("fit-head")
@@ -357,9 +418,20 @@ def _extract(
     with ConsoleListener(console) as listener:
         summaries = run_extraction(report.manifest, encoders, features, options, listener)
     DatasetRecord.of(report.manifest).write(features)
-    write_extraction(features, data, sys.argv, options, summaries)
+    if any(summary.encoded for summary in summaries):
+        write_extraction(features, data, sys.argv, options, summaries)
     for summary in summaries:
         console.print(describe(summary), soft_wrap=True)
+
+
+def _show_broken(console: "Console", features: Path) -> int:
+    """Tell of the stores that cannot be opened, and how many they are."""
+    from cache.store import broken_stores
+
+    broken = broken_stores(features)
+    for why in broken.values():
+        console.print(why, style="red", soft_wrap=True)
+    return len(broken)
 
 
 def _choice(

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +25,7 @@ from extract.run import Encoding, ExtractionOptions, Listener, Timing, Work
 
 PICTURES_PER_CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}
 FIRST_BATCH = {"cpu": 4, "cuda": 32, "mps": 8}
+TOO_SMALL = ("Kernel size can't be greater than actual input size", "Output size is too small")  # in torch's words
 WORTHWHILE = 1.05  # a doubled batch that is not at least this much faster only costs memory
 
 
@@ -230,14 +232,20 @@ class _PictureStep:
         start = 0
         while start < len(pictures):
             batch = pictures[start : start + self._size.current]
-            try:
-                done.append(_through(self._network, batch.to(self._device, non_blocking=True)))
-            except torch.OutOfMemoryError:
+            if (encoded := self._try(batch)) is not None:
+                done.append(encoded)
+                start += len(batch)
+            else:
                 self._size.halve()
                 torch.cuda.empty_cache()
-            else:
-                start += len(batch)
         return torch.cat(done)
+
+    def _try(self, batch: Tensor) -> Tensor | None:
+        """Features of a batch; None where the memory is too small. Outside, the error no longer holds the maps that filled it."""
+        try:
+            return _through(self._network, batch.to(self._device, non_blocking=True))
+        except torch.OutOfMemoryError:
+            return None
 
 
 class _TextStep:
@@ -258,6 +266,10 @@ def _through(network: nn.Module, batch: Tensor | TokenBatch) -> Tensor:
     try:
         return network(batch)
     except Exception as error:
+        if isinstance(batch, Tensor) and any(words in str(error) for words in TOO_SMALL):
+            height, width = batch.shape[2:]
+            what = f"a view of {width} x {height} pixels is too small for this encoder"
+            raise ExtractionError(f"{what}: use a larger --image-size") from error
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
         why = str(error).strip().splitlines()[0]
@@ -280,7 +292,7 @@ class PictureDataset(Dataset[Prepared | ExtractionError]):
         self._paths = list(pictures)
         self._missing = missing  # (S, N) bool
         self._numbers = np.flatnonzero(missing.any(axis=0))
-        self._prepare = [_preparing(*source) for source in sources]
+        self._prepare = [_Preparing(*source) for source in sources]
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -300,10 +312,14 @@ class PictureDataset(Dataset[Prepared | ExtractionError]):
         return number, views
 
 
-def _preparing(preparation: Preparation, views: Views) -> Callable[..., list[Tensor]]:
-    """A function from an RGB picture and its key to its views, the centre first."""
-    centre, others = preparation.transform(), RandomViews(preparation, views)
-    return lambda picture, key: [centre(picture), *others(picture, key)]
+class _Preparing:
+    """From an RGB picture and its key to its views, the centre first. A class, as it travels to worker processes."""
+
+    def __init__(self, preparation: Preparation, views: Views) -> None:
+        self._centre, self._others = preparation.transform(), RandomViews(preparation, views)
+
+    def __call__(self, picture: Image.Image, key: bytes) -> list[Tensor]:
+        return [self._centre(picture), *self._others(picture, key)]
 
 
 def _picture_chunks(works: Sequence[Work], sources: Sequence[Source], options: ExtractionOptions, device: torch.device) -> Iterator[Chunk]:

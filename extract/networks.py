@@ -10,6 +10,8 @@ import timm
 import torch
 import transformers
 from safetensors import SafetensorError
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import AutoModel, AutoTokenizer
@@ -118,7 +120,8 @@ def fold_batch_norms(network: nn.Module) -> None:
         nodes = list(_Convolutions().trace(network).nodes)
     except Exception:  # whatever a network's own code raises when it is given a symbol
         return
-    modules = dict(network.named_modules())
+    # One module may be reached by several names; fx uses the first.
+    modules = dict(network.named_modules(remove_duplicate=False))
     calls = Counter(str(node.target) for node in nodes)
     for node in nodes:
         before = node.args[0] if node.args else None
@@ -127,10 +130,16 @@ def fold_batch_norms(network: nn.Module) -> None:
         if calls[str(node.target)] > 1 or calls[str(before.target)] > 1:
             continue  # shared with another place of the network, where other weights would be wanted
         convolution, normalisation = modules[str(before.target)], modules[str(node.target)]
-        if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
-            network.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, normalisation))
+        # Other subclasses may compute something else, such as convolutions that standardise their weights.
+        if type(convolution) in (nn.Conv2d, Conv2dSame) and type(normalisation) in (nn.BatchNorm2d, BatchNormAct2d):
+            if normalisation.running_mean is None:
+                continue  # it takes mean and variance from the batch
             # timm's normalisations may hold the activation that follows them.
-            network.set_submodule(str(node.target), getattr(normalisation, "act", nn.Identity()))
+            activation = getattr(normalisation, "act", nn.Identity())
+            folded = {convolution: fuse_conv_bn_eval(convolution, normalisation), normalisation: activation}
+            for name, module in modules.items():
+                if module in folded:
+                    network.set_submodule(name, folded[module])
 
 
 @dataclass(frozen=True)

@@ -144,13 +144,14 @@ class _Whole:
         self._resize, self._filter = preparation.resize, FILTERS[preparation.interpolation]
 
     def __call__(self, picture: Image.Image) -> "torch.Tensor":
-        resized = _with_shorter_side(picture, self._resize, self._filter) if self._resize else picture
-        width, height = resized.size
-        if min(width, height) < MIN_SIDE or width * height > MAX_WHOLE_PIXELS:
-            raise PictureError(
-                f"{width} x {height} is not within {MIN_SIDE} pixels a side and {MAX_WHOLE_PIXELS:,} in all: give --image-size N"
-            )
-        return _tensor(resized)
+        # Judged before it is resized: a long strip would become gigabytes.
+        width, height = _size_at(picture, self._resize) if self._resize else picture.size
+        if min(width, height) < MIN_SIDE:
+            raise PictureError(f"{width} x {height} has a side of less than {MIN_SIDE} pixels: give --image-size N")
+        if width * height > MAX_WHOLE_PIXELS:
+            smaller = "a smaller --image-size" if self._resize else "--image-size N"
+            raise PictureError(f"{width} x {height} is more than {MAX_WHOLE_PIXELS:,} pixels in all: give {smaller}")
+        return _tensor(_with_shorter_side(picture, self._resize, self._filter) if self._resize else picture)
 
 
 class RandomViews:
@@ -196,9 +197,15 @@ class Views:
 CENTRE_ONLY = Views()
 
 
-def _with_shorter_side(picture: Image.Image, length: int, resample: Image.Resampling) -> Image.Image:
+def _size_at(picture: Image.Image, length: int) -> tuple[int, int]:
+    """Width and height with the shorter side at `length`."""
     width, height = (side * length // min(picture.size) for side in picture.size)
-    return picture if picture.size == (width, height) else picture.resize((width, height), resample)
+    return width, height
+
+
+def _with_shorter_side(picture: Image.Image, length: int, resample: Image.Resampling) -> Image.Image:
+    size = _size_at(picture, length)
+    return picture if picture.size == size else picture.resize(size, resample)
 
 
 def _tensor(picture: Image.Image) -> "torch.Tensor":

@@ -1,8 +1,10 @@
 """The encoders known by name. Adding one is adding an entry here."""
 
 import difflib
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import TierError
@@ -218,6 +220,7 @@ def _timm_preset(name: str, architecture: str) -> ImagePreset:
     )
 
 
+@cache  # a signature asks for it, and is asked for often
 def timm_levels(architecture: str) -> Levels:
     """The levels of any timm model: its stages, and the map before its classifier where that is another; or blocks of a transformer.
 
@@ -232,7 +235,9 @@ def timm_levels(architecture: str) -> Levels:
     if not hasattr(model, "forward_intermediates") or not hasattr(model, "feature_info"):
         raise EncoderError(f"timm gives no intermediate features of {architecture!r}: use --feature pooled")
     channels = [stage["num_chs"] for stage in getattr(model.feature_info, "info", model.feature_info)]
-    if getattr(model, "num_prefix_tokens", 0):
+    # Some transformers have other tokens before the patches' (registers), and some keep the class token to themselves.
+    given = inspect.signature(model.forward_intermediates).parameters
+    if isinstance(getattr(model, "cls_token", None), torch.nn.Parameter) and "return_prefix_tokens" in given:
         blocks = [len(channels) * quarter // 4 for quarter in (1, 2, 3, 4)]
         return Levels(tuple(f"block{number}" for number in blocks), tuple(channels[number - 1] for number in blocks), TOKEN_STATISTICS)
     names = tuple(f"stage{number}" for number in range(1, len(channels) + 1))

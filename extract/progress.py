@@ -1,6 +1,7 @@
 """What stage 1 shows on a terminal: progress while it works, a line when it is done, and what the stores hold."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -74,26 +75,33 @@ def describe(summary: StreamSummary) -> str:
 def store_table(root: Path) -> Table:
     """A table of all stores under `root`; StoreError where there is none."""
     here = require_stores(root)
-    known = list(records(root))
-    table = Table("store", "stream", "rows", "shape", "type", "size", "age", "complete for")
+    known = records(root)
+    table = Table("store", "stream", "rows", "shape", "type", "shards", "size", "age", "complete for")
     for store in here:
         table.add_row(*_row(store, known))
     return table
 
 
 def _row(store: FeatureStore, known: list[DatasetRecord]) -> tuple[str, ...]:
-    files = [shard.path.stat() for shard in store.shards]
-    newest = max((file.st_mtime for file in files), default=store.path.stat().st_mtime)
     shape = " x ".join(map(str, store.shards[0].shape)) if store.shards else "-"
     coverage = []
     for record in known:
         held, total = store.coverage(record.keys[store.signature.stream])
         coverage.append(record.name if held == total else f"{record.name} ({held:,} of {total:,})")
-    size = sum(file.st_size for file in files) / 1e6
+    size, newest = _size_and_newest(store)
     return (
-        store.path.name, store.signature.stream, f"{len(store.keys):,}", shape, store.signature.dtype,
-        f"{size:,.1f} MB", _age(time.time() - newest), ", ".join(coverage) or "-",
+        store.path.name, store.signature.stream, f"{len(store.keys):,}", shape, store.signature.dtype, f"{len(store.shards):,}",
+        f"{size / 1e6:,.1f} MB", _age(time.time() - newest), ", ".join(coverage) or "-",
     )  # fmt: skip
+
+
+def _size_and_newest(store: FeatureStore) -> tuple[int, float]:
+    """Bytes of the shards, and when the newest was written."""
+    files = []
+    for path in store.files():
+        with suppress(FileNotFoundError):  # a compaction may take one away in the meantime
+            files.append(path.stat())
+    return sum(file.st_size for file in files), max((file.st_mtime for file in files), default=store.path.stat().st_mtime)
 
 
 def _age(seconds: float) -> str:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,42 +32,63 @@ class DatasetRecord:
         data: Its folder when it was extracted.
         rows: Number of its rows.
         keys: For each stream, "image" and "text", the distinct keys (N, 32).
+        names: For each stream what a person calls these inputs: the path of a picture below the data folder, the text itself.
     """
 
     name: str
     data: str
     rows: int
     keys: dict[str, np.ndarray]
+    names: dict[str, list[str]]
 
     @classmethod
     def of(cls, manifest: Manifest) -> "DatasetRecord":
         """The record of a manifest."""
-        keys = {"image": manifest.pictures().index, "text": manifest.prompts().index}
+        pictures, prompts = manifest.pictures(), manifest.prompts()
+        keys = {"image": pictures.index, "text": prompts.index}
         arrays = {stream: key_array(map(bytes.fromhex, index)) for stream, index in keys.items()}
-        return cls(manifest.name, str(manifest.data.resolve()), len(manifest), arrays)
+        names = {"image": [os.path.relpath(path, manifest.data) for path in pictures], "text": prompts.tolist()}
+        return cls(manifest.name, str(manifest.data.resolve()), len(manifest), arrays, names)
 
     def write(self, root: Path) -> None:
         """Write or renew the record under `root`; a data set is known by its name and folder."""
         place = hashlib.sha256(f"{self.name}\n{self.data}".encode()).hexdigest()[:8]
         path = root / FOLDER / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', self.name)}-{place}.npz"
-        about = json.dumps({"name": self.name, "data": self.data, "rows": self.rows})
+        about = json.dumps({"name": self.name, "data": self.data, "rows": self.rows, "names": self.names})
         with writing(path.parent):
-            publish(path, lambda temporary: np.savez(temporary, allow_pickle=False, about=np.array(about), **self.keys))
+            publish(path, lambda temporary: np.savez_compressed(temporary, allow_pickle=False, about=np.array(about), **self.keys))
 
 
-def records(root: Path) -> Iterator[DatasetRecord]:
+def records(root: Path) -> list[DatasetRecord]:
     """All records under `root`, in the order of their names.
 
     Raises:
         StoreError: One is damaged.
     """
-    for path in sorted((root / FOLDER).glob("[!.]*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                about = json.loads(str(file["about"]))
-                yield DatasetRecord(**about, keys={stream: file[stream] for stream in ("image", "text")})
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise StoreError(f"{path} is damaged ({error}): delete it, the next `tier extract` writes it again") from error
+    return list(record_files(root).values())
+
+
+def record_files(root: Path) -> dict[Path, DatasetRecord]:
+    """All records under `root` by their files; the error is that of `records`."""
+    return {path: _read(path) for path in sorted((root / FOLDER).glob("[!.]*.npz"))}
+
+
+def _read(path: Path) -> DatasetRecord:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+            return DatasetRecord(**about, keys={stream: file[stream] for stream in ("image", "text")})
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path} is damaged ({error}): delete it, the next `tier extract` writes it again") from error
+
+
+def input_names(root: Path, stream: str) -> dict[bytes, str]:
+    """What the inputs of a stream are called in the recorded data sets, by key.
+
+    Raises:
+        StoreError: A record is damaged.
+    """
+    return {bytes(key): name for record in records(root) for key, name in zip(record.keys[stream], record.names[stream], strict=True)}
 
 
 def write_extraction(

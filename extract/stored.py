@@ -23,7 +23,7 @@ def find_stores(root: Path, image: ImageChoice, text_encoder: str) -> tuple[Feat
         EncoderError: No such encoder.
         StoreError: No store or several stores fit; the message shows what there is, and the way out.
     """
-    here = list(stores(root)) if root.is_dir() else []
+    here = list(stores(root))
     names = {store.path.name for store in here}
     if image.encoder not in names:
         image_preset(image.encoder)

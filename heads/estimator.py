@@ -1,7 +1,7 @@
 """What the protocol asks of a head: a scikit-learn regressor whose fitted state is a few named tensors."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -13,6 +13,8 @@ Weights = dict[str, np.ndarray]
 class Head(Protocol):
     """A head that can take part in runs; `fit` is told of validation rows and tells of every epoch."""
 
+    averages_views: ClassVar[bool]
+    """Whether it learns from the mean of a picture's views; else from every view as a row of its own."""
     weights_: Weights
 
     def fit(

@@ -82,7 +82,7 @@ def run_trials(
 
     Args:
         features: The rows.
-        fused: Their fused vectors (N, d), or (N, V, d): training sees every view, a prediction is the mean over them.
+        fused: Their fused vectors (N, d), or (N, V, d): training sees every view or their mean, a prediction is of all.
         targets: Names of targets.
         splits: One for each repeat.
         estimator: Name of the head.
@@ -100,6 +100,8 @@ def run_trials(
 
 def _run_trial(features: FeatureSet, fused: np.ndarray, scores: np.ndarray, target: str, repeat: int, split: Split, head: Head) -> Trial:
     start = perf_counter()
+    if head.averages_views and fused.ndim == 3:
+        fused = fused.mean(axis=1)
     course: list[np.ndarray] = []
     test, truth = fused[split.test], scores[split.test]
     validation = each_view(fused[split.validation], scores[split.validation]) if len(split.validation) else None

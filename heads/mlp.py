@@ -1,7 +1,7 @@
 """The published head, Linear(d, d // 2) - ReLU - Linear(d // 2, 1), as a scikit-learn estimator trained in torch."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -81,6 +81,8 @@ class MLPHead(RegressorMixin, BaseEstimator):
         training_loss_: Mean squared error of each epoch's training steps, in squared score units.
         validation_loss_: The same on the validation rows after each epoch; empty without them.
     """
+
+    averages_views: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from cache.atomic import publish
 from cache.errors import TierError
+from cache.signature import Signature, SignatureError
 from cache.store import writing
 from heads.choices import HeadName, KeptModels, SplitRule
 from heads.estimator import Head
@@ -70,6 +71,24 @@ class RunConfig:
         """Readable beginning, then 10 hexadecimal digits of the SHA-256 of all fields."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.method}-{self.benchmark}-{self.split}-{digest}"
+
+
+def used_stores(out: Path) -> frozenset[str]:
+    """Signature digests of the stores that the runs in a folder were fitted on.
+
+    Raises:
+        ResultError: A run cannot be read, so that it is not known what it uses.
+    """
+    used = set()
+    for path in out.glob("*/config.json"):
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            used |= {Signature.from_dict(config[stream]).digest for stream in ("image", "text")}
+        except SignatureError:
+            continue  # of a format before this one, which has no stores any more
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ResultError(f"{path} cannot be read ({error}): mend or remove this run first") from error
+    return frozenset(used)
 
 
 def code_digest() -> str:

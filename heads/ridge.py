@@ -1,7 +1,7 @@
 """Ridge regression on fused features: the whole path of penalties from one decomposition."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -16,9 +16,11 @@ PATH = tuple(np.logspace(-3, 3, 37).tolist())
 class RidgeHead(RegressorMixin, BaseEstimator):
     """A linear head with an L2 penalty, chosen on validation rows or, without them, by the leave-one-out error.
 
-    With the standardised inputs X = U S V' (N, d) and centred scores y, the weights at penalty p are
-    V diag(s / (s^2 + p d)) U'y (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 3.4.1): one decomposition
-    serves every penalty. Its leave-one-out residuals are r_i / (1 - h_i), with h the diagonal of the hat matrix (Allen, 1974).
+    With the standardised inputs X (N, d), centred scores y, and the eigenvalues e and eigenvectors of the smaller of the two Gram
+    matrices, X'X = V diag(e) V' or XX' = U diag(e) U', the weights at penalty p are V diag(1 / (e + p d)) V'X'y, or
+    X'U diag(1 / (e + p d)) U'y (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 3.4.1 and 18.3.5): one
+    decomposition serves every penalty. The hat matrix is Z diag(1 / (e + p d)) Z' with Z = XV, or U diag(sqrt e), and the leave-one-out
+    residuals are r_i / (1 - h_i), h being its diagonal (Allen, 1974).
 
     Args:
         penalties: Penalties to choose from, all above 0, in units of the number of columns d, so that they mean the same for any encoder.
@@ -28,6 +30,10 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         penalty_: The chosen penalty.
         error_: Mean squared error of each penalty by which it was chosen, in squared score units.
     """
+
+    # The mean of a linear head's predictions over views is its prediction of their mean; leaving out one view alone would leave its
+    # picture in.
+    averages_views: ClassVar[bool] = True
 
     def __init__(self, penalties: tuple[float, ...] = PATH) -> None:
         self.penalties = penalties
@@ -52,14 +58,12 @@ class RidgeHead(RegressorMixin, BaseEstimator):
             raise ValueError(f"penalties must be above 0, got {self.penalties!r}")
         scaling = Standardization.of(X, y)
         inputs, scores = scaling.inputs(X), y - scaling.score_mean
-        left, singular, right = np.linalg.svd(inputs, full_matrices=False)
-        penalties = np.asarray(self.penalties) * X.shape[1]
-        projected = left.T @ scores
-        # (P, rank): what each penalty leaves of each component.
-        shrinkage = singular / (singular**2 + penalties[:, None])
-        weights = (shrinkage * projected) @ right
+        eigenvalues, projected, to_weights = _decompose(inputs)
+        # (P, rank): the fitted scores are projected @ (shrinkage * (projected' @ scores)) at each penalty.
+        shrinkage = 1 / (eigenvalues + np.asarray(self.penalties)[:, None] * X.shape[1])
+        weights = to_weights(shrinkage, scores)
         if validation is None:
-            self.error_ = _leave_one_out(left, shrinkage * singular, scores, projected)
+            self.error_ = _leave_one_out(projected, shrinkage, scores)
         else:
             held = scaling.inputs(validation[0])
             self.error_ = np.mean((held @ weights.T + scaling.score_mean - validation[1][:, None]) ** 2, axis=0)
@@ -95,8 +99,19 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         return head
 
 
-def _leave_one_out(left: np.ndarray, shrunk: np.ndarray, scores: np.ndarray, projected: np.ndarray) -> np.ndarray:
-    """Mean squared leave-one-out residual (P,) of shrinkages (P, rank) of the hat matrix, the mean being fitted too."""
-    residuals = scores - (shrunk * projected) @ left.T
-    leverage = shrunk @ (left**2).T + 1 / len(scores)
+def _decompose(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    """Of inputs (N, d): eigenvalues (r,), Z (N, r), and a function from shrinkages (P, r) and scores (N,) to weights (P, d)."""
+    rows, columns = inputs.shape
+    eigenvalues, vectors = np.linalg.eigh(inputs @ inputs.T if rows < columns else inputs.T @ inputs)
+    eigenvalues = np.maximum(eigenvalues, 0)
+    if rows < columns:
+        return eigenvalues, vectors * np.sqrt(eigenvalues), lambda shrinkage, y: ((shrinkage * (vectors.T @ y)) @ vectors.T) @ inputs
+    projected = inputs @ vectors
+    return eigenvalues, projected, lambda shrinkage, y: (shrinkage * (projected.T @ y)) @ vectors.T
+
+
+def _leave_one_out(projected: np.ndarray, shrinkage: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Mean squared leave-one-out residual (P,) of Z (N, r) and shrinkages (P, r), the mean being fitted too."""
+    residuals = scores - (shrinkage * (projected.T @ scores)) @ projected.T
+    leverage = shrinkage @ (projected**2).T + 1 / len(scores)
     return np.mean((residuals / np.maximum(1 - leverage, 1e-12)) ** 2, axis=1)
