@@ -89,7 +89,12 @@ def write_state(architecture: str, path: Path, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        torch.save(timm.create_model(architecture).state_dict(), path)
+        state = timm.create_model(architecture).state_dict()
+        for name, tensor in state.items():  # of these, a new network has zeros and ones only, which would hide how they are used
+            if tensor.ndim == 1 and tensor.is_floating_point():
+                positive = name.endswith(("weight", "running_var", "gamma"))
+                tensor.copy_(0.5 + torch.rand(tensor.shape) if positive else 0.1 * torch.randn(tensor.shape))
+        torch.save(state, path)
     return path
 
 

@@ -10,11 +10,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import BatchNormAct2d, Conv2dSame, StdConv2d
+from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
-from extract.encoders import TextEncoder, find_image_encoder, find_text_encoder, library_versions
-from extract.networks import TextNetwork
-from extract.presets import text_preset
+from extract.encoders import ImageChoice, TextEncoder, find_image_encoder, find_text_encoder, library_versions
+from extract.networks import TextNetwork, fold_batch_norms
+from extract.pictures import Views
+from extract.presets import IMAGE_PRESETS, EncoderError, image_preset, text_preset
 from extract.weights import WeightsError, file_weights
 from tests.data_builders import make_picture, tiny_encoder, write_state
 
@@ -168,15 +171,15 @@ def test_prepare_chooses_the_preparation(tmp_path: Path) -> None:
     file = tmp_path / "w.pth"
     file.write_bytes(b"x")
     for prepare, expected in ((None, "reference"), ("reference", "reference"), ("native", "native")):
-        assert find_image_encoder("resnet18", file, prepare).signature.preparation_name == expected
-    assert find_image_encoder("efficientnet-lite0").signature.preparation_name == "native"
+        assert find_image_encoder(ImageChoice("resnet18", prepare), file).signature.preparation_name == expected
+    assert find_image_encoder(ImageChoice("efficientnet-lite0")).signature.preparation_name == "native"
 
 
 def test_the_default_encoders_work_without_a_hub_and_tell_similar_from_different() -> None:
     network = find_text_encoder("minilm").load()
     fox, vixen, ships = torch.nn.functional.normalize(encode(network, ["a red fox", "the fox is red", "two sailing ships at sea"]))
     assert fox @ vixen > 0.7 > 0.4 > fox @ ships
-    image = find_image_encoder("efficientnet-lite0")
+    image = find_image_encoder(ImageChoice("efficientnet-lite0"))
     features = image.load()(pictures(image, 2)).detach().numpy()
     assert features.shape == (2, 1280)
     assert np.isfinite(features).all() and not np.allclose(features[0], features[1], rtol=0.1)
@@ -185,3 +188,197 @@ def test_the_default_encoders_work_without_a_hub_and_tell_similar_from_different
 def test_versions_that_can_change_a_digit_are_recorded() -> None:
     assert library_versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert text_preset("minilm").package is not None
+
+
+def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
+    """The network with every batch normalisation given numbers of its own, in evaluation mode."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_var, module.weight):
+                if tensor is not None:
+                    tensor.data.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+            for tensor in (module.running_mean, module.bias):
+                if tensor is not None:
+                    tensor.data.copy_(torch.randn(tensor.shape, generator=generator))
+    return network.eval()
+
+
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def assert_folds(network: nn.Module, left: int, side: int = 32) -> None:
+    """Folding changes no number and leaves so many batch normalisations."""
+    network = randomised(network)
+    batch = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = network(batch)
+        fold_batch_norms(network)
+        found = network(batch)
+    assert norms(network) == left
+    assert torch.isfinite(expected).all() and expected.std() > 0
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+# How many batch normalisations follow something else than a convolution.
+LEFT = {"test_resnet": 0, "test_efficientnet": 0, "test_byobnet": 0, "resnetv2_18": 9, "test_vit": 0, "test_convnext": 0, "test_nfnet": 0}
+UNNORMALISED = ("test_vit", "test_convnext", "test_nfnet")
+
+
+@pytest.mark.parametrize("architecture", LEFT)
+@pytest.mark.parametrize("feature", ["pooled", "multilevel"])
+def test_a_frozen_network_gives_the_same_features(tmp_path: Path, architecture: str, feature: str) -> None:
+    encoder = replace(tiny_encoder(tmp_path, architecture), feature=feature)
+    batch = pictures(encoder, 2)
+    network = encoder.load()
+    before = norms(network)
+    with torch.inference_mode():
+        expected = network(batch)
+        found = network.frozen("fp32")(batch)
+    assert norms(network) == LEFT[architecture] and (before > LEFT[architecture]) == (architecture not in UNNORMALISED)
+    assert torch.isfinite(expected).all() and not torch.equal(expected[0], expected[1])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+class Twice(nn.Module):
+    """The convolution's output goes to two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return self.norm(y) + y
+
+
+class SharedConvolution(Twice):
+    """One convolution with two normalisations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x)) + self.other(self.conv(x.flip(3)))
+
+
+class SharedNorm(Twice):
+    """Two convolutions with one normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x)) + self.norm(self.other(x))
+
+
+class TwoNames(Twice):
+    """The convolution and the normalisation are known by two names each, and called by the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(self.conv, self.norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+class Untraceable(nn.Module):
+    """Its course depends on what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x) if x.sum() > 1e9 else self.body(x.flip(2))
+
+
+@pytest.mark.parametrize(
+    ("network", "left"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 0),
+        (nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), BatchNormAct2d(4), nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)), 0),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)), 0),
+        (nn.Sequential(Conv2dSame(3, 4, 3, stride=2), BatchNormAct2d(4, act_layer=nn.SiLU)), 0),
+        (nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)), 1),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), 1),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.BatchNorm2d(4)), 1),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)), 1),
+        (nn.Sequential(StdConv2d(3, 4, 3), nn.BatchNorm2d(4)), 1),
+        (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)), 1),
+        (Twice(), 1),
+        (SharedConvolution(), 2),
+        (SharedNorm(), 1),
+        (TwoNames(), 0),
+        (Untraceable(), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_only_what_directly_follows_a_plain_convolution_is_folded_into_it(network: nn.Module, left: int) -> None:
+    assert_folds(network, left)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_vit"])
+def test_half_precision_casts_the_weights_once_and_stays_close(tmp_path: Path, architecture: str, precision: str) -> None:
+    encoder = tiny_encoder(tmp_path, architecture)
+    batch = pictures(encoder, 4)
+    half = replace(encoder, precision=precision).load().frozen(precision)
+    assert {parameter.dtype for parameter in half.backbone.parameters()} == {{"bf16": torch.bfloat16, "fp16": torch.float16}[precision]}
+    with torch.inference_mode():
+        found, expected = half(batch), encoder.load()(batch)
+    assert found.dtype == torch.float32 and not torch.equal(found, expected)
+    assert torch.nn.functional.cosine_similarity(found, expected).min() >= 0.999
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_texts_in_half_precision_stay_close(bert: TextEncoder, bert_network: TextNetwork, precision: str) -> None:
+    half = bert.load().frozen(precision)
+    assert next(half.backbone.parameters()).dtype != torch.float32
+    found, expected = encode(half, TEXTS), encode(bert_network, TEXTS)
+    assert found.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(found, expected).min() >= 0.999
+
+
+def test_precisions_have_stores_of_their_own(tmp_path: Path, bert: TextEncoder) -> None:
+    for encoder in (tiny_encoder(tmp_path), bert):
+        signatures = [replace(encoder, precision=precision).signature for precision in ("fp32", "bf16", "fp16")]
+        assert len({one.digest for one in signatures}) == len({one.folder_name for one in signatures}) == 3
+        assert [one.precision for one in signatures] == ["fp32", "bf16", "fp16"] and {one.dtype for one in signatures} == {"float32"}
+        assert all(f"-{one.precision}-" in one.folder_name for one in signatures)
+
+
+def test_what_is_asked_of_an_image_encoder_is_in_its_signature(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"x")
+    choice = ImageChoice("resnet18", "native", 384, "multilevel", "bf16", Views(3, 7))
+    signature = find_image_encoder(choice, tmp_path / "w.pth").signature
+    assert (signature.preparation_name, signature.feature_name, signature.precision) == ("native at 384", "multilevel", "bf16")
+    assert "shorter side 384 bilinear, no crop" in signature.preparation
+    assert signature.views == "centre + 3 random crops and flips, seed 7"
+    asked = [{}, {"image_size": 512}, {"image_size": "full"}, {"prepare": "reference"}, {"feature": "pooled"}, {"precision": None}]
+    asked += [{"views": Views(4, 7)}, {"views": Views(3, 8)}, {"views": None}]
+    digests = {find_image_encoder(replace(choice, **given), tmp_path / "w.pth").signature.digest for given in asked}
+    assert len(digests) == len(asked)
+
+
+@pytest.mark.parametrize("name", ["vit", "timm:test_vit", "timm:swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("size", [384, "full"])
+def test_an_encoder_of_one_size_refuses_whole_pictures(tmp_path: Path, name: str, size: int | str) -> None:
+    (tmp_path / "w.pth").write_bytes(b"x")
+    with pytest.raises(EncoderError, match=r"takes pictures of \d+ x \d+ only: leave --image-size out"):
+        find_image_encoder(ImageChoice(name, image_size=size), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("crop", ["squash", "border"])
+def test_a_preparation_without_crops_has_no_random_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop: str) -> None:
+    (tmp_path / "w.pth").write_bytes(b"x")
+    preset = image_preset("resnet18")
+    monkeypatch.setitem(IMAGE_PRESETS, "resnet18", replace(preset, native=replace(preset.native, crop=crop)))
+    with pytest.raises(EncoderError, match=f"'{crop}', which has no random crops: leave --views out"):
+        find_image_encoder(ImageChoice("resnet18", "native", views=Views(2)), tmp_path / "w.pth")
+    assert find_image_encoder(ImageChoice("resnet18", "native", views=Views(0)), tmp_path / "w.pth").views == Views()

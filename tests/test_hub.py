@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from extract.encoders import find_image_encoder
+from extract.encoders import ImageChoice, find_image_encoder
 from extract.weights import WeightsError
 
 
@@ -19,7 +19,7 @@ def test_weights_that_are_nowhere_else_come_from_the_hub(tmp_path: Path, monkeyp
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    found = find_image_encoder("resnet18", folders=[tmp_path / "empty"])
+    found = find_image_encoder(ImageChoice("resnet18"), folders=[tmp_path / "empty"])
     assert asked == [("timm/resnet18.tv_in1k", ("model.safetensors",))]
     assert found.weights.source == "hub timm/resnet18.tv_in1k" and found.signature.weights == found.weights.sha256
 
@@ -31,4 +31,4 @@ def test_a_hub_that_does_not_answer_is_told_as_missing_weights(tmp_path: Path, m
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     with pytest.raises(WeightsError, match=r"put resnet18.pth into .*empty/pretrained"):
-        find_image_encoder("resnet18", folders=[tmp_path / "empty"])
+        find_image_encoder(ImageChoice("resnet18"), folders=[tmp_path / "empty"])

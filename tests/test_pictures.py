@@ -28,7 +28,9 @@ def encoded(kind: str, size: tuple[int, int] = (200, 150), mode: str = "RGB") ->
 
 def prepared(preparation, picture: Image.Image) -> torch.Tensor:
     """What the encoder's first layer sees."""
-    network = ImageNetwork(nn.Identity(), preparation)
+    backbone = nn.Identity()
+    backbone.register_parameter("dtype", nn.Parameter(torch.zeros(1)))
+    network = ImageNetwork(backbone, preparation)
     return network(preparation.transform()(picture)[None])[0]
 
 
@@ -103,3 +105,47 @@ def test_a_strip_that_would_be_scaled_up_to_gigabytes_is_refused() -> None:
             with pytest.raises(PictureError, match="one side is more than 100 times the other"):
                 look(encoded("PNG", size))
     assert decode(encoded("PNG", (100, 1))).size == (100, 1)
+
+
+@pytest.mark.parametrize("size", [(300, 260), (260, 411), (64, 97), (40, 32)])
+@pytest.mark.parametrize("side", [32, 96, 300])
+@pytest.mark.parametrize(("name", "resample"), [("reference", Image.Resampling.BILINEAR), ("native", Image.Resampling.BICUBIC)])
+def test_a_whole_picture_has_the_asked_shorter_side_and_is_not_cropped(name, resample, side: int, size: tuple[int, int]) -> None:
+    preset, picture = image_preset("inceptionv4"), make_picture(3, size)
+    width, height = (int(side * length / min(size)) for length in size)
+    found = preset.preparation(name, side).transform()(picture)
+    assert min(found.shape[1:]) == side and found.dtype == torch.uint8
+    assert abs(width / height - size[0] / size[1]) <= size[0] / size[1] / side * 2
+    assert np.array_equal(found.permute(1, 2, 0).numpy(), np.asarray(picture.resize((width, height), resample)))
+
+
+@pytest.mark.parametrize("size", [(300, 260), (33, 47)])
+def test_a_full_picture_is_given_as_it_is(size: tuple[int, int]) -> None:
+    preparation, picture = image_preset("resnet18").preparation(image_size="full"), make_picture(4, size)
+    assert np.array_equal(preparation.transform()(picture).permute(1, 2, 0).numpy(), np.asarray(picture))
+    assert str(preparation).startswith("reference at full: own size, no crop, mean (0.485")
+
+
+def test_a_picture_too_small_or_too_large_to_be_taken_whole_is_refused_with_the_option_that_helps() -> None:
+    preset = image_preset("resnet18")
+    for size, given, remedy in (
+        ((31, 400), "full", "--image-size N"),
+        ((2049, 2048), "full", "--image-size N"),
+        ((100, 5000), 1024, "a smaller --image-size"),
+    ):
+        with pytest.raises(PictureError, match=f"pixels.*: give {remedy}$"):
+            preset.preparation(image_size=given).transform()(Image.new("RGB", size))
+    assert preset.preparation(image_size="full").transform()(Image.new("RGB", (2048, 2048))).shape == (3, 2048, 2048)
+    assert preset.preparation(image_size=32).transform()(Image.new("RGB", (31, 400))).shape == (3, 412, 32)
+
+
+def test_a_long_strip_is_refused_before_it_is_scaled_to_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image.Image, "resize", lambda *_: pytest.fail("the strip was scaled"))
+    with pytest.raises(PictureError, match="204800 x 2048 is more than"):
+        image_preset("resnet18").preparation(image_size=2048).transform()(Image.new("RGB", (2000, 20)))
+
+
+def test_whole_preparations_tell_their_sizes_apart() -> None:
+    preset = image_preset("resnet18")
+    told = {str(preset.preparation(name, size)) for name in ("reference", "native") for size in (None, 224, 256, 512, "full")}
+    assert len(told) == 10

@@ -1,7 +1,10 @@
 """Stage 1 encodes every distinct input once, under the key of the very bytes it encoded, and loses nothing when it is stopped."""
 
+import pickle
 import shutil
+import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,11 @@ import torch
 from cache.keys import key_array
 from cache.store import FeatureStore, StoreError
 from extract.check import check
-from extract.encode import ExtractionError, choose_device
+from extract.encode import BatchSize, ExtractionError, PictureDataset, choose_device
 from extract.encoders import ImageEncoder, TextEncoder, find_text_encoder
 from extract.manifest import Manifest
 from extract.networks import ImageNetwork, TextNetwork
-from extract.pictures import decode
+from extract.pictures import Preparation, Views, decode, reference
 from extract.run import ExtractionOptions, StreamSummary, Timing, extract
 from tests.data_builders import save_picture, save_table, tiny_encoder, write_pku
 from tests.golden_formula import write_tiny_bert
@@ -207,3 +210,268 @@ def test_a_device_that_is_not_there_is_told_and_leaves_no_store(tmp_path: Path, 
         run(tmp_path / "data", [image], tmp_path / "f", ExtractionOptions(0, device=name))
     assert not (tmp_path / "f").exists()
     assert choose_device("cpu").type == "cpu"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The bytes of every picture that is decoded, in turn."""
+    seen: list[bytes] = []
+
+    def count(data: bytes):
+        seen.append(data)
+        return decode(data)
+
+    monkeypatch.setattr("extract.encode.decode", count)
+    return seen
+
+
+def test_each_picture_is_decoded_once_for_all_encoders_and_their_features_stay_the_same(tmp_path: Path, image, decoded) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    other = replace(tiny_encoder(tmp_path / "w", "test_efficientnet"), feature="multilevel", views=Views(2))
+    larger = replace(image, preparation=reference(96, 100))
+    encoders = [image, other, larger]
+    summaries = extract(manifest, encoders, tmp_path / "together", OPTIONS, Silent())
+    assert sorted(decoded) == sorted(Path(path).read_bytes() for path in manifest.pictures())
+    assert [one.encoded for one in summaries] == [10, 10, 10]
+    for encoder in encoders:
+        extract(manifest, [encoder], tmp_path / "alone", OPTIONS, Silent())
+        assert np.array_equal(stored(tmp_path / "together", encoder, manifest), stored(tmp_path / "alone", encoder, manifest))
+
+
+def test_of_several_encoders_each_encodes_only_what_it_misses(tmp_path: Path, image, decoded, rows) -> None:
+    write_pku(tmp_path / "data", rows=6)
+    run(tmp_path / "data", [image], tmp_path / "f")
+    write_pku(tmp_path / "data", rows=12)
+    manifest, other = check(tmp_path / "data").manifest, tiny_encoder(tmp_path / "w", seed=1)
+    before = FeatureStore.open(tmp_path / "f" / image.signature.folder_name).hexadecimal_keys()
+    new = [key for key in manifest.pictures().index if key not in before]
+    assert 0 < len(new) < len(manifest.pictures())
+    decoded.clear()
+    rows.update(image=0)
+    listener = Silent()
+    summaries = extract(manifest, [image, other], tmp_path / "f", OPTIONS, listener)
+    assert [one.encoded for one in summaries] == [len(new), len(manifest.pictures())]
+    assert len(decoded) == len(manifest.pictures()) == listener.total["image"] == listener.done
+    assert rows["image"] == len(new) + len(manifest.pictures())
+    extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
+    extract(manifest, [other], tmp_path / "whole", OPTIONS, Silent())
+    for encoder in (image, other):
+        found, expected = (stored(tmp_path / root, encoder, manifest) for root in ("f", "whole"))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_encoders_of_one_preparation_share_it(tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pku(tmp_path / "data")
+    prepared: list[int] = []
+    transform = Preparation.transform
+
+    def counting(self: Preparation):
+        prepare = transform(self)
+        return lambda picture: prepared.append(self.size) or prepare(picture)
+
+    monkeypatch.setattr(Preparation, "transform", counting)
+    other, larger = tiny_encoder(tmp_path / "w", seed=1), replace(image, preparation=reference(96, 100))
+    run(tmp_path / "data", [image, other, larger], tmp_path / "f")
+    assert (prepared.count(64), prepared.count(96)) == (10, 10)
+
+
+def test_an_encoder_named_twice_is_one(tmp_path: Path, image, rows) -> None:
+    write_pku(tmp_path / "data")
+    assert [one.encoded for one in run(tmp_path / "data", [image, replace(image)], tmp_path / "f")] == [10]
+    assert rows["image"] == 10
+
+
+def test_an_interrupt_between_two_encoders_loses_and_doubles_nothing(tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pku(tmp_path / "data")
+    manifest, other = check(tmp_path / "data").manifest, tiny_encoder(tmp_path / "w", seed=1)
+    forward, batches = ImageNetwork.forward, []
+
+    def interrupted(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
+        batches.append(len(pictures))
+        if len(batches) == 4:  # the second chunk of the second encoder
+            raise KeyboardInterrupt
+        return forward(self, pictures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageNetwork, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            extract(manifest, [image, other], tmp_path / "f", OPTIONS, Silent())
+    assert [one.encoded for one in extract(manifest, [image, other], tmp_path / "f", OPTIONS, Silent())] == [10 - 6, 10 - 3]
+    for encoder in (image, other):
+        store = FeatureStore.open(tmp_path / "f" / encoder.signature.folder_name)
+        assert sum(len(shard.keys) for shard in store.shards) == len(store.keys) == 10
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_whole_pictures_of_many_shapes_are_encoded_as_one_by_one(tmp_path: Path, image, workers: int) -> None:
+    write_pku(tmp_path / "data", rows=8)  # of eight widths
+    manifest = check(tmp_path / "data").manifest
+    whole = replace(image, preparation=image.preparation.whole(48))
+    extract(manifest, [whole], tmp_path / "f", ExtractionOptions(workers, 4, device="cpu"), Silent())
+    network, transform = whole.load(), whole.preparation.transform()
+    pictures = [transform(decode(Path(path).read_bytes())) for path in manifest.pictures()]
+    assert len({picture.shape for picture in pictures}) > 4
+    with torch.inference_mode():
+        expected = np.array([network(picture[None])[0].numpy() for picture in pictures])
+    np.testing.assert_allclose(stored(tmp_path / "f", whole, manifest), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_picture_too_small_to_be_taken_whole_names_file_and_option(tmp_path: Path, image) -> None:
+    write_pku(tmp_path / "data")  # 30 pixels high
+    with pytest.raises(ExtractionError, match=r"\.png: .* x 30 has a side of less than 32 pixels: give --image-size N"):
+        run(tmp_path / "data", [replace(image, preparation=image.preparation.whole("full"))], tmp_path / "f")
+
+
+def test_a_picture_too_small_for_its_encoder_is_told_so(tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pku(tmp_path / "data")
+    narrow = torch.nn.Conv2d(3, 4, 33)
+    monkeypatch.setattr(ImageNetwork, "forward", lambda _self, pictures: narrow(pictures.float()).mean((2, 3)))
+    with pytest.raises(ExtractionError, match="a view of .* x 32 pixels is too small for this encoder: use a larger --image-size"):
+        run(tmp_path / "data", [replace(image, preparation=image.preparation.whole(32))], tmp_path / "f")
+
+
+def test_reading_can_be_sent_to_processes_that_are_started_afresh(tmp_path: Path, image) -> None:
+    """As on macOS and Windows, and on Linux from Python 3.14 on."""
+    write_pku(tmp_path / "data")
+    inputs = check(tmp_path / "data").manifest.pictures()
+    sources = [(image.preparation, Views(2)), (image.preparation.whole(48), Views())]
+    dataset = PictureDataset(inputs, np.ones((2, len(inputs)), bool), sources)
+    number, views = pickle.loads(pickle.dumps(dataset))[3]
+    assert number == 3 and [len(one) for one in views] == [3, 1]
+    assert all(torch.equal(a, b) for one, two in zip(views, dataset[3][1], strict=True) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_vit"])
+def test_a_batch_of_1_and_of_32_give_the_same_features(tmp_path: Path, architecture: str) -> None:
+    write_pku(tmp_path / "data", rows=32, image_to_image=0)
+    manifest, encoder = check(tmp_path / "data").manifest, tiny_encoder(tmp_path, architecture)
+    for size in (1, 32):
+        extract(manifest, [encoder], tmp_path / str(size), ExtractionOptions(0, size, device="cpu"), Silent())
+    one, many = (stored(tmp_path / size, encoder, manifest) for size in ("1", "32"))
+    assert np.linalg.norm(many - one, axis=1).max() < 1e-4 * np.linalg.norm(one, axis=1).min()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_stored_as_float32_and_stays_close(tmp_path: Path, image, text, precision: str) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    extract(manifest, [image, text], tmp_path / "f", OPTIONS, Silent())
+    for encoder in (image, text):
+        half = replace(encoder, precision=precision)
+        extract(manifest, [half], tmp_path / "f", OPTIONS, Silent())
+        found, expected = (stored(tmp_path / "f", one, manifest) for one in (half, encoder))
+        assert found.dtype == np.float32 and not np.array_equal(found, expected)
+        cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+        assert cosine.min() >= 0.999
+
+
+def settle(rates: dict[int, float]) -> list[int]:
+    """The batch sizes that are tried when a batch of B pictures goes at `rates[B]`."""
+    size, tried = BatchSize(None, "cpu"), []
+    for _ in range(30):
+        tried.append(size.current)
+        size.measured(1000, 1000 / rates[size.current])
+    return [one for one, before in zip(tried, [None, *tried], strict=False) if one != before]
+
+
+@pytest.mark.parametrize(
+    ("rates", "course"),
+    [
+        ({4: 10, 8: 18, 16: 30, 32: 50}, [4, 8, 16, 32]),
+        ({4: 10, 8: 18, 16: 30, 32: 31}, [4, 8, 16, 32, 16]),
+        ({4: 10, 8: 10}, [4, 8, 4]),
+        ({4: 10, 8: 12, 16: 5}, [4, 8, 16, 8]),
+    ],
+)
+def test_the_batch_doubles_while_that_pays_and_then_stays(rates: dict[int, float], course: list[int]) -> None:
+    assert settle(rates) == course
+
+
+def test_the_first_chunk_of_a_size_is_not_measured() -> None:
+    size = BatchSize(None, "cpu")
+    size.measured(1000, 100)  # slow, as everything is set up
+    size.measured(1000, 1)
+    assert size.current == 8
+    size.measured(1000, 100)
+    assert size.current == 8
+    size.measured(1000, 0.5)
+    assert size.current == 16
+
+
+def test_a_given_batch_size_is_kept(tmp_path: Path, image) -> None:
+    size = BatchSize(5, "cpu")
+    for seconds in (3.0, 2.0, 1.0, 9.0):
+        size.measured(1000, seconds)
+    assert size.current == 5
+    write_pku(tmp_path / "data")
+    assert run(tmp_path / "data", [image], tmp_path / "f")[0].batch_size == 3
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """Networks run out of memory above `most` pictures; the sizes of the batches that they are given."""
+    forward, given = ImageNetwork.forward, []
+
+    def limited(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
+        given.append(len(pictures))
+        if len(pictures) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, pictures)
+
+    monkeypatch.setattr(ImageNetwork, "forward", limited)
+    return given
+
+
+@pytest.mark.parametrize(("batch_size", "failed", "settled"), [(None, [4], 2), (7, [7, 3], 1)])
+def test_too_little_memory_halves_the_batch_and_goes_on(
+    tmp_path: Path, image, batch_size, failed: list[int], settled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pku(tmp_path / "data", rows=20)
+    manifest = check(tmp_path / "data").manifest
+    extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
+    given = limit_memory(monkeypatch, 2)
+    (summary,) = extract(manifest, [image], tmp_path / "f", ExtractionOptions(0, batch_size, device="cpu"), Silent())
+    assert summary.batch_size == settled
+    assert [size for size in given if size > 2] == failed  # it does not try again
+    found, expected = (stored(tmp_path / root, image, manifest) for root in ("f", "whole"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_too_little_memory_for_a_single_picture_is_an_error_with_a_way_out(tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pku(tmp_path / "data")
+    limit_memory(monkeypatch, 0)
+    with pytest.raises(ExtractionError, match="too little memory for a single picture: use --device cpu, or a smaller --image-size"):
+        run(tmp_path / "data", [image], tmp_path / "f")
+
+
+def test_memory_that_ran_out_is_free_again_before_the_smaller_batch(tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error itself holds the maps of the batch that failed, so it must be gone by then."""
+    write_pku(tmp_path / "data")
+    forward, held = ImageNetwork.forward, []
+
+    class Maps:
+        """Stands for what fills the memory."""
+
+    def failing_once(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
+        if not held:
+            maps = Maps()
+            held.append(weakref.ref(maps))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, pictures)
+
+    freed: list[bool] = []
+    monkeypatch.setattr(ImageNetwork, "forward", failing_once)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(held[0]() is None))
+    run(tmp_path / "data", [image], tmp_path / "f")
+    assert freed == [True]
+
+
+def test_the_parts_of_an_extraction_share_the_inputs_out(tmp_path: Path, image, text, rows) -> None:
+    write_pku(tmp_path / "data", rows=16)
+    manifest = check(tmp_path / "data").manifest
+    encoded = [
+        [one.encoded for one in extract(manifest, [image, text], tmp_path / "f", replace(OPTIONS, part=(part, 3)), Silent())]
+        for part in (1, 2, 3)
+    ]
+    assert np.sum(encoded, axis=0).tolist() == [len(manifest.pictures()), len(manifest.prompts())] == [rows["image"], rows["text"]]
+    assert [one.encoded for one in extract(manifest, [image, text], tmp_path / "f", OPTIONS, Silent())] == [0, 0]

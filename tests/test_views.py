@@ -1,0 +1,205 @@
+"""Random views are what the seed, the picture and the number of the view make them, and heads train and average over them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from cache.keys import key_array
+from cache.store import FeatureStore
+from extract.check import check
+from extract.encoders import ImageEncoder, find_text_encoder
+from extract.manifest import Manifest
+from extract.pictures import RandomViews, Views, reference
+from extract.run import ExtractionOptions, extract
+from heads.experiment import each_view, over_views
+from heads.features import FeatureSet, FusionError, fuse, load_features
+from tests.data_builders import make_picture, tiny_encoder, write_pku
+from tests.test_run import Silent
+
+OPTIONS = ExtractionOptions(workers=0, batch_size=8, device="cpu")
+
+
+def coordinates(width: int, height: int) -> Image.Image:
+    """A picture whose every pixel tells where it is."""
+    down, across = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([across, down, np.zeros_like(across)], axis=2).astype(np.uint8))
+
+
+def places(count: int, keys: int, size: tuple[int, int], resize: int | None, crop: int | None) -> set[tuple[int, int, bool]]:
+    """Left, top and whether it is flipped, of every view of a picture under many keys."""
+    preparation = reference(crop, resize) if crop and resize else reference(1, 1).whole("full")
+    make, picture, found = RandomViews(preparation, Views(count, 5)), coordinates(*size), set()
+    for key in range(keys):
+        for view in make(picture, key.to_bytes(32, "big")):
+            across, down, _ = view.numpy().astype(int)
+            flipped = across[0, 0] > across[0, -1]
+            left = across.min()
+            expected = np.arange(left, left + across.shape[1])
+            assert (across == (expected[::-1] if flipped else expected)).all()  # a piece of the picture, nothing else
+            assert (down == np.arange(down[0, 0], down[0, 0] + down.shape[0])[:, None]).all()
+            found.add((int(left), int(down[0, 0]), bool(flipped)))
+    return found
+
+
+def test_crops_cover_every_place_in_the_picture_and_half_are_flipped() -> None:
+    found = places(count=4, keys=300, size=(60, 40), resize=40, crop=32)
+    assert {left for left, _, _ in found} == set(range(60 - 32 + 1))
+    assert {top for _, top, _ in found} == set(range(40 - 32 + 1))
+    assert 0.4 < np.mean([flipped for _, _, flipped in found]) < 0.6
+
+
+def test_views_of_whole_pictures_are_seven_eighths_of_them() -> None:
+    found = places(count=4, keys=100, size=(80, 40), resize=None, crop=None)
+    assert {left for left, _, _ in found} == set(range(80 - 70 + 1))
+    assert {top for _, top, _ in found} == set(range(40 - 35 + 1))
+
+
+def test_a_view_follows_from_seed_key_and_number_alone() -> None:
+    picture, preparation = make_picture(0, (90, 60)), reference(32, 40)
+
+    def views(count: int, seed: int, key: int) -> list[bytes]:
+        made = RandomViews(preparation, Views(count, seed))(picture, bytes([key]) * 32)
+        return [view.numpy().tobytes() for view in made]
+
+    assert views(5, 1, 1) == views(5, 1, 1)
+    assert views(3, 1, 1) == views(5, 1, 1)[:3]
+    assert len({*views(5, 1, 1), *views(5, 2, 1), *views(5, 1, 2)}) == 15
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    folder = tmp_path_factory.mktemp("views")
+    write_pku(folder)
+    return check(folder).manifest
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> ImageEncoder:
+    return tiny_encoder(tmp_path_factory.mktemp("w"))
+
+
+def features(manifest: Manifest, encoder: ImageEncoder, root: Path, options: ExtractionOptions = OPTIONS) -> np.ndarray:
+    """Extract, and read every picture in the manifest's order."""
+    extract(manifest, [encoder], root, options, Silent())
+    return FeatureStore.open(root / encoder.signature.folder_name).read(key_array(map(bytes.fromhex, manifest.pictures().index)))
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_store_holds_the_centre_and_the_views_of_every_picture(tmp_path: Path, data: Manifest, encoder: ImageEncoder) -> None:
+    seen = replace(encoder, views=Views(3, 7))
+    stored = features(data, seen, tmp_path)
+    single = features(data, encoder, tmp_path)
+    assert single.ndim == 2 and stored.shape == (len(data.pictures()), 4, single.shape[1])
+    close(stored[:, 0], single)
+    network, make = seen.load(), RandomViews(encoder.preparation, seen.views)
+    for row, (key, path) in enumerate(data.pictures().items()):
+        views = make(Image.open(path).convert("RGB"), bytes.fromhex(key))
+        with torch.inference_mode():
+            close(stored[row, 1:], network(torch.stack(views)).numpy())
+    assert np.abs(stored[:, 1:] - stored[:, :1]).max(axis=(1, 2)).min() > 1e-3 * np.abs(stored).max()
+
+
+def test_views_are_the_same_whatever_the_order_the_batches_and_the_processes(tmp_path: Path, data: Manifest, encoder: ImageEncoder) -> None:
+    seen = replace(encoder, views=Views(2, 7))
+    expected = features(data, seen, tmp_path / "a")
+    backwards = replace(data, table=data.table.iloc[::-1].reset_index(drop=True))
+    order = [list(data.pictures().index).index(key) for key in backwards.pictures().index]
+    assert order != sorted(order)
+    close(features(backwards, seen, tmp_path / "b", ExtractionOptions(2, batch_size=3, device="cpu")), expected[order])
+    close(features(data, replace(seen, views=Views(3, 7)), tmp_path / "c", ExtractionOptions(0, 1, device="cpu"))[:, :3], expected)
+    other = features(data, replace(seen, views=Views(2, 8)), tmp_path / "d")
+    close(other[:, 0], expected[:, 0])
+    assert np.abs(other[:, 1:] - expected[:, 1:]).max() > 1e-2 * np.abs(expected).max()
+
+
+def test_views_of_whole_pictures_of_many_shapes_are_stored(tmp_path: Path, data: Manifest, encoder: ImageEncoder) -> None:
+    whole = replace(encoder, preparation=encoder.preparation.whole(48))
+    stored = features(data, replace(whole, views=Views(2)), tmp_path)
+    assert stored.shape[1] == 3
+    close(stored[:, 0], features(data, whole, tmp_path))
+
+
+def test_count_and_seed_are_in_the_signature(encoder: ImageEncoder) -> None:
+    views = (Views(), Views(1), Views(2), Views(2, 1))
+    assert len({replace(encoder, views=one).signature.digest for one in views}) == len(views)
+    assert replace(encoder, views=Views(2, 1)).signature.views == "centre + 2 random crops and flips, seed 1"
+    assert encoder.signature.views == "centre"
+
+
+def some_features(views: int, guided: bool = False) -> FeatureSet:
+    random = np.random.default_rng(views)
+    has = np.ones(6, bool) if guided else np.array([True, False, True, False, False, True])
+    image, prompt = random.normal(size=(2, 6, views, 4))
+    prompt[~has] = 0
+    texts = np.array([f"n{row}" for row in range(6)])
+    return FeatureSet(
+        random.normal(size=(6, 3)), image, prompt, has, random.normal(size=(6, 1)), ("mos",), texts, texts, texts, np.arange(6)
+    )
+
+
+@pytest.mark.parametrize(("method", "width"), [("nr", 7), ("fr", 11), ("pr", 7)])
+def test_fusing_views_is_fusing_each_view(method, width: int) -> None:
+    rows = some_features(3, guided=method == "fr")
+    fused = fuse(rows, method)
+    assert fused.shape == (6, 3, width)
+    for view in range(3):
+        single = replace(rows, image=rows.image[:, view], image_prompt=rows.image_prompt[:, view])
+        assert np.array_equal(fused[:, view], fuse(single, method))
+    assert (fused[:, :, :3] == rows.text[:, None]).all()
+
+
+def test_partial_reference_takes_the_mean_where_there_is_an_image_prompt_and_the_picture_alone_elsewhere() -> None:
+    rows = some_features(2)
+    for row, fused in enumerate(fuse(rows, "pr")):
+        expected = (rows.image[row] + rows.image_prompt[row]) / 2 if rows.has_image_prompt[row] else rows.image[row]
+        assert np.array_equal(fused[:, 3:], expected)
+    with pytest.raises(FusionError, match="needs an image prompt in every row"):
+        fuse(rows, "fr")
+
+
+def test_training_sees_every_view_with_its_pictures_score_and_a_prediction_is_the_mean_over_views() -> None:
+    fused, scores = np.random.default_rng(0).normal(size=(5, 3, 4)), np.arange(5.0)
+    rows, truth = each_view(fused, scores)
+    assert rows.shape == (15, 4)
+    assert [(row.tolist(), score) for row, score in zip(rows, truth, strict=True)] == [
+        (fused[picture, view].tolist(), float(picture)) for picture in range(5) for view in range(3)
+    ]
+    weights = np.array([1.0, -2.0, 3.0, 0.5])
+    np.testing.assert_allclose(over_views(lambda X: np.tanh(X @ weights), fused), np.tanh(fused @ weights).mean(axis=1))
+
+
+def test_without_views_rows_go_to_the_head_as_they_are() -> None:
+    fused, scores = np.random.default_rng(0).normal(size=(5, 4)), np.arange(5.0)
+    rows, truth = each_view(fused, scores)
+    assert np.array_equal(rows, fused) and np.array_equal(truth, scores)
+    assert np.array_equal(over_views(lambda X: X[:, 0], fused), fused[:, 0])
+
+
+def test_a_head_reads_the_views_of_picture_and_image_prompt_row_by_row(tmp_path: Path, data: Manifest, encoder, bert_folder: Path) -> None:
+    seen, text = replace(encoder, views=Views(2)), find_text_encoder("bert-base-uncased", bert_folder)
+    extract(data, [seen, text], tmp_path, OPTIONS, Silent())
+    stores = [FeatureStore.open(tmp_path / one.signature.folder_name) for one in (seen, text)]
+    rows = load_features(data, *stores)
+    at = {key: number for number, key in enumerate(data.pictures().index)}
+    everything = stores[0].read(key_array(map(bytes.fromhex, data.pictures().index)))
+    assert rows.image.shape == rows.image_prompt.shape == (8, 3, everything.shape[2])
+    table: pd.DataFrame = data.table
+    assert np.array_equal(rows.image, everything[[at[key] for key in table["image_key"]]])
+    guided = rows.has_image_prompt
+    assert np.array_equal(rows.image_prompt[guided], everything[[at[key] for key in table.loc[guided, "image_prompt_key"]]])
+    assert not rows.image_prompt[~guided].any()
+
+
+def test_a_mirrored_view_is_pillows_mirror() -> None:
+    picture = make_picture(1, (40, 40))
+    found = {view.numpy().tobytes() for key in range(20) for view in RandomViews(reference(40, 40), Views(1))(picture, bytes([key]) * 32)}
+    expected = {np.asarray(one).transpose(2, 0, 1).tobytes() for one in (picture, ImageOps.mirror(picture))}
+    assert found == expected
