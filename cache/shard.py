@@ -70,7 +70,8 @@ def write_shard(folder: Path, signature_digest: str, keys: np.ndarray, features:
     if not np.isfinite(features).all():
         bad = int((~np.isfinite(features.reshape(len(features), -1)).all(axis=1)).sum())
         raise ShardError(
-            f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: check the weights"
+            f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: check the weights, "
+            "and use bf16 where the precision is fp16"
         )
     return write_blocks(folder, signature_digest, keys, row_checks(features), features.shape[1:], features.dtype, [features])
 

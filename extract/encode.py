@@ -26,6 +26,9 @@ from extract.run import Encoding, ExtractionOptions, Listener, Timing, Work
 PICTURES_PER_CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}
 FIRST_BATCH = {"cpu": 4, "cuda": 32, "mps": 8}
 TOO_SMALL = ("Kernel size can't be greater than actual input size", "Output size is too small")  # in torch's words
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "MPS backend out of memory")  # of the CPU and of Apple's GPU
+CHUNK_BYTES = 2**26  # of prepared pictures that are read together; some of these wait for every worker
+USUAL_SIDE = 1024  # of pictures read at their own size, as far as memory is planned
 WORTHWHILE = 1.05  # a doubled batch that is not at least this much faster only costs memory
 
 
@@ -88,6 +91,7 @@ def encode(works: Sequence[Work], root: Path, options: ExtractionOptions, listen
 
 
 def _network(work: Work, options: ExtractionOptions, device: torch.device) -> Any:
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: the device is not in the signature
     network = work.encoder.load().frozen(work.encoder.precision).to(device)
     if options.compiled:
         network.compile()
@@ -244,8 +248,10 @@ class _PictureStep:
         """Features of a batch; None where the memory is too small. Outside, the error no longer holds the maps that filled it."""
         try:
             return _through(self._network, batch.to(self._device, non_blocking=True))
-        except torch.OutOfMemoryError:
-            return None
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+                return None
+            raise
 
 
 class _TextStep:
@@ -328,7 +334,7 @@ def _picture_chunks(works: Sequence[Work], sources: Sequence[Source], options: E
         np.logical_or.reduce([work.missing for work, its in zip(works, sources, strict=True) if its == source]) for source in distinct
     ]
     dataset = PictureDataset(works[0].inputs, np.array(missing), distinct)
-    together = options.batch_size or PICTURES_PER_CHUNK[device.type]
+    together = options.batch_size or min(PICTURES_PER_CHUNK[device.type], max(CHUNK_BYTES // sum(map(_picture_bytes, distinct)), 1))
     loader = DataLoader(
         dataset,
         batch_size=together,
@@ -341,6 +347,12 @@ def _picture_chunks(works: Sequence[Work], sources: Sequence[Source], options: E
         if isinstance(chunk, ExtractionError):
             raise chunk
         yield chunk
+
+
+def _picture_bytes(source: Source) -> int:
+    """Of one prepared picture with its views, roughly."""
+    preparation, views = source
+    return 3 * (preparation.size or preparation.resize or USUAL_SIDE) ** 2 * (1 + views.count)
 
 
 def _collate(items: list[Prepared | ExtractionError]) -> Chunk | ExtractionError:

@@ -95,6 +95,7 @@ def _options(image: ImageChoice) -> str:
         "feature": image.feature,
         "precision": image.precision,
         "views": image.views.count if image.views else None,
+        "views-seed": image.views.seed or None if image.views else None,
     }
     return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
 

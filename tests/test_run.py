@@ -408,28 +408,32 @@ def test_a_given_batch_size_is_kept(tmp_path: Path, image) -> None:
     assert run(tmp_path / "data", [image], tmp_path / "f")[0].batch_size == 3
 
 
-def limit_memory(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+OUT_OF_MEMORY = (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception = OUT_OF_MEMORY[0]) -> list[int]:
     """Networks run out of memory above `most` pictures; the sizes of the batches that they are given."""
     forward, given = ImageNetwork.forward, []
 
     def limited(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
         given.append(len(pictures))
         if len(pictures) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return forward(self, pictures)
 
     monkeypatch.setattr(ImageNetwork, "forward", limited)
     return given
 
 
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
 @pytest.mark.parametrize(("batch_size", "failed", "settled"), [(None, [4], 2), (7, [7, 3], 1)])
 def test_too_little_memory_halves_the_batch_and_goes_on(
-    tmp_path: Path, image, batch_size, failed: list[int], settled: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image, batch_size, failed: list[int], settled: int, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pku(tmp_path / "data", rows=20)
     manifest = check(tmp_path / "data").manifest
     extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
-    given = limit_memory(monkeypatch, 2)
+    given = limit_memory(monkeypatch, 2, error)
     (summary,) = extract(manifest, [image], tmp_path / "f", ExtractionOptions(0, batch_size, device="cpu"), Silent())
     assert summary.batch_size == settled
     assert [size for size in given if size > 2] == failed  # it does not try again
