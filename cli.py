@@ -491,10 +491,10 @@ def _stored(
 
 def _load(console: "Console", data: Path, features: Path, store: str, layout: LayoutName | None, on_error: OnError) -> "Report":
     """Check DATA, decoding only the pictures that the store does not hold, and say which rows are left out."""
-    from cache.store import FeatureStore
+    from cache.store import SIGNATURE_FILE, FeatureStore
     from extract.check import load_manifest
 
-    known = FeatureStore.open(features / store).hexadecimal_keys() if (features / store).exists() else frozenset()
+    known = FeatureStore.open(features / store).hexadecimal_keys() if (features / store / SIGNATURE_FILE).exists() else frozenset()
     with _counting(console, "check pictures") as count:
         report = load_manifest(data, layout, on_error, known, count)
     if report.problems:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -224,8 +224,9 @@ def _undecodable(pictures: dict[str, str], progress: Progress | None) -> dict[st
     if not pictures:
         return {}
     found: dict[str, str] = {}
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(_inspect, pictures.values(), pictures.keys(), chunksize=16)
+    # Threads, although processes are half as fast again: a kill of this process would leave them waiting for ever.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(_inspect, pictures.values(), pictures.keys())
         for done, (key, what) in enumerate(zip(pictures, results, strict=True), start=1):
             if what:
                 found[key] = what

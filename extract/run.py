@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cache.keys import key_array
-from cache.store import SHARD_ROWS, FeatureStore
+from cache.store import SHARD_ROWS, SIGNATURE_FILE, FeatureStore
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.manifest import Manifest
 
@@ -134,7 +134,7 @@ class Work:
         inputs = inputs[np.array([int(key[:8], 16) % parts == number - 1 for key in inputs.index], dtype=bool)]
         missing = np.ones(len(inputs), dtype=bool)
         path = root / encoder.signature.folder_name
-        if path.exists():
+        if (path / SIGNATURE_FILE).exists():  # a folder without it was being made when its maker was killed
             missing = ~FeatureStore.open(path).holds(key_array(map(bytes.fromhex, inputs.index)))
         return cls(encoder, inputs, missing)
 
