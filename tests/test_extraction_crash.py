@@ -347,7 +347,7 @@ def test_killed_at_a_hundred_random_moments(tier: Extractor, data: Path, undistu
         phases += killer.phases
         extractions += 1
     report("one writer", phases, extractions, whole, start)
-    assert min(phases[name] for name in PHASES) > 0
+    assert min(phases[name] for name in ("load", "read", "encode", "publish")) > 0  # making a store takes too short to be hit for certain
 
 
 @pytest.mark.parametrize("parts", [("1/1", "1/1"), ("1/2", "2/2")], ids=["the same", "a half each"])
