@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint install clean
+.PHONY: demo test slow browser lint install clean
 
 demo: $(VENV)/installed
 	$(BIN)/tier demo
@@ -13,6 +13,9 @@ test: $(VENV)/installed-dev
 
 slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow
+
+browser: $(VENV)/installed-dev
+	$(BIN)/pytest -m browser
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -339,6 +339,24 @@ def compare(
     )
 
 
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, such as runs/*.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write: .html.")] = Path("report.html"),
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Data set that holds the pictures; may be repeated.", show_default="what the runs recorded"),
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Thumbnails in the page at most: the largest errors, then the first repeats.")] = 400,
+) -> None:
+    """Write one page with the tables, plots and pictures of runs, which opens anywhere without a network."""
+    from heads.report import write_report
+
+    page = write_report(runs, output, data or (), pictures)
+    size = f"{page.size / 1e6:.1f} MB, {page.pictures:,} of {page.test_pictures:,} test pictures"
+    _console().print(f"{page.path}: {size}", soft_wrap=True)
+
+
 @app.command("features")
 def fused_features(
     data: DataArgument,

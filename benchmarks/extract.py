@@ -18,6 +18,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ def random_weights(name: str, folder: Path) -> tuple[Path, Path]:
 
 def first_rows(manifest: Manifest, rows: int) -> Manifest:
     """The data set cut to its first rows."""
-    return Manifest(manifest.name, manifest.data, manifest.table.head(rows), manifest.targets)
+    return replace(manifest, table=manifest.table.head(rows))
 
 
 def main() -> None:

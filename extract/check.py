@@ -97,7 +97,7 @@ def check(data: Path, layout: LayoutName | None = None, known: Collection[str] =
     good = frame[~frame["line"].isin(problems.lines)].reset_index(drop=True)
     good["group"] = prompt_groups(good["prompt"], good["image_prompt_key"])
     table = good[[*COLUMNS, *source.targets]]
-    manifest = Manifest(source.name, source.path.parent, table, source.targets)
+    manifest = Manifest(source.name, source.path, table, source.targets)
     return Report(manifest, tuple(sorted(problems.found, key=lambda problem: problem.line)), source)
 
 

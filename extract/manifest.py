@@ -1,7 +1,7 @@
 """The manifest: the checked rows of a data set in canonical columns, each input known by the key of its content."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ class Manifest:
 
     Attributes:
         name: Name of the data set, for people.
-        data: Folder of its table.
+        source: File of its table.
         table: One line per row, with the columns
             row            number of the row in the source table, from 0
             name           name of the picture in the table, unique
@@ -42,12 +42,17 @@ class Manifest:
     """
 
     name: str
-    data: Path
+    source: Path
     table: pd.DataFrame
     targets: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def data(self) -> Path:
+        """Folder of its table."""
+        return self.source.parent
 
     def select(self, benchmark: Benchmark) -> "Manifest":
         """The rows of one benchmark: "I2I", "T2I", or "AIGIQA4K" for all, with `position` counted within it.
@@ -62,7 +67,7 @@ class Manifest:
         if table.empty:
             kind = "with" if benchmark == "I2I" else "without"
             raise DataError(f"{self.name} has no rows {kind} an image prompt, so there is no {benchmark} part: use another --benchmark")
-        return Manifest(self.name, self.data, table, self.targets)
+        return replace(self, table=table)
 
     def keys(self, column: str) -> np.ndarray:
         """Keys (N, 32) uint8 of "image", "prompt" or "image_prompt"; rows without an image prompt are left out."""

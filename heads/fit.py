@@ -97,7 +97,7 @@ def fit_head(
     trials = run_trials(features, fused, targets, splits, config.estimator, config.head, finished)
     results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
     try:
-        write_run(out, config, _environment(command), results, features, trials, splits)
+        write_run(out, config, _environment(manifest, command), results, features, trials, splits)
     except StoreError:
         if not folder.exists():
             raise
@@ -143,10 +143,11 @@ def _splits(features: FeatureSet, config: RunConfig) -> list[Split]:
     return make_splits(features, config.split, config.repeats, config.seed, with_validation)
 
 
-def _environment(command: Sequence[str]) -> dict[str, Any]:
+def _environment(manifest: Manifest, command: Sequence[str]) -> dict[str, Any]:
     libraries = ("tier4k", "torch", "numpy", "scikit-learn", "scipy", "pandas")
     return {
         "command": list(command),
+        "data": str(manifest.source.resolve()),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in libraries},

@@ -1,6 +1,7 @@
 """The published head, Linear(d, d // 2) - ReLU - Linear(d // 2, 1), as a scikit-learn estimator trained in torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -8,11 +9,10 @@ import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
-from torch import Tensor, nn
 
 from heads.choices import RecipeName
-from heads.estimator import EpochListener, Weights
-from heads.standardization import Standardization
+from heads.estimator import EpochListener
+from heads.stacked import HeadNetwork, Recipe, StackedMLP, Task
 
 PUBLISHED_RECIPE: dict[str, Any] = {
     "learning_rate": 1e-4,
@@ -25,7 +25,8 @@ PUBLISHED_RECIPE: dict[str, Any] = {
     "validation_fraction": 0.0,
 }
 RECIPES: dict[RecipeName, dict[str, Any]] = {"cached": {}, "published": PUBLISHED_RECIPE}
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+WEIGHT_NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+RECIPE_OPTIONS = [option.name for option in fields(Recipe) if option.name != "seed"]
 
 
 def recipe_options(recipe: RecipeName, image_architecture: str) -> dict[str, Any]:
@@ -39,20 +40,6 @@ def recipe_options(recipe: RecipeName, image_architecture: str) -> dict[str, Any
     if recipe == "published" and image_architecture.startswith("vit_large"):
         options["learning_rate"] = 1e-5
     return options
-
-
-class HeadNetwork(nn.Module):
-    """Fused vectors (N, d) -> scores (N,)."""
-
-    def __init__(self, inputs: int, hidden: int | None = None) -> None:
-        super().__init__()
-        hidden = hidden or max(inputs // 2, 1)
-        self.fc1 = nn.Linear(inputs, hidden)
-        self.fc2 = nn.Linear(hidden, 1)
-
-    def forward(self, fused: Tensor) -> Tensor:
-        """Scores of fused vectors."""
-        return self.fc2(torch.relu(self.fc1(fused))).squeeze(-1)
 
 
 class MLPHead(RegressorMixin, BaseEstimator):
@@ -132,15 +119,13 @@ class MLPHead(RegressorMixin, BaseEstimator):
             on_epoch: Called after each epoch with its number, from 1, and a function that predicts with the current weights.
         """
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
-        y = np.asarray(y, dtype=np.float64)
-        random = check_random_state(self.random_state)
+        rows = np.arange(len(X))
         if validation is None:
-            X, y, validation = self._cut_validation(X, y, random)
-        scaling = Standardization.of(X, y) if self.standardize else Standardization.none(X.shape[1])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random.randint(2**31 - 1))
-            network = HeadNetwork(X.shape[1], self.hidden)
-            self._train(network, scaling, X, y, validation, on_epoch)
+            task = Task(np.asarray(y, np.float64), rows, on_epoch=on_epoch)
+        else:
+            scores, held = np.concatenate([y, validation[1]]), np.arange(len(validation[0])) + len(X)
+            X, task = np.concatenate([X, validation[0]]), Task(scores, rows, held, on_epoch)
+        fit_stack([self], X, [task])
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -161,107 +146,49 @@ class MLPHead(RegressorMixin, BaseEstimator):
         head = cls(**options)
         head.weights_ = {name: check_array(weights[name], ensure_2d=False, allow_nd=True, dtype=np.float32) for name in WEIGHT_NAMES}
         hidden, inputs = head.weights_["fc1.weight"].shape
-        expected = {"fc1.weight": (hidden, inputs), "fc1.bias": (hidden,), "fc2.weight": (1, hidden), "fc2.bias": (1,)}
+        with torch.device("meta"):
+            expected = {name: tuple(tensor.shape) for name, tensor in HeadNetwork(inputs, hidden).state_dict().items()}
         found = {name: values.shape for name, values in head.weights_.items()}
         if found != expected:
             raise ValueError(f"not the weights of one head: expected {expected}, found {found}")
         head.n_features_in_ = inputs
         return head
 
-    def _cut_validation(
-        self, X: np.ndarray, y: np.ndarray, random: np.random.RandomState
-    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
-        count = int(self.validation_fraction * len(X))
-        if not count:
-            return X, y, None
-        order = random.permutation(len(X))
-        held, kept = order[:count], order[count:]
-        return X[kept], y[kept], (X[held], y[held])
+    def _recipe(self, random: np.random.RandomState) -> Recipe:
+        options = {name: getattr(self, name) for name in RECIPE_OPTIONS}
+        return Recipe(**options, seed=random.randint(2**31 - 1))
 
-    def _train(
-        self,
-        network: HeadNetwork,
-        scaling: Standardization,
-        X: np.ndarray,
-        y: np.ndarray,
-        validation: tuple[np.ndarray, np.ndarray] | None,
-        on_epoch: EpochListener | None,
-    ) -> None:
-        inputs, scores = _tensor(scaling.inputs(X)), _tensor(scaling.scores(y))
-        watched = (_tensor(scaling.inputs(validation[0])), _tensor(scaling.scores(validation[1]))) if validation else None
-        optimizer = self._optimizer(network)
-        schedule = self._schedule(optimizer, steps=-(-len(inputs) // self.batch_size))
-        unit = scaling.score_scale**2
-        self.training_loss_, self.validation_loss_ = [], []
-        self.best_epoch_, best = 0, network.state_dict()
-
-        def predict(fused: np.ndarray) -> np.ndarray:
-            with torch.inference_mode():
-                return scaling.unscale(network(_tensor(scaling.inputs(fused))).numpy())
-
-        for epoch in range(1, self.max_epochs + 1):
-            self.training_loss_.append(unit * self._epoch(network, optimizer, schedule, inputs, scores))
-            if watched:
-                with torch.inference_mode():
-                    self.validation_loss_.append(unit * float(nn.functional.mse_loss(network(watched[0]), watched[1])))
-            if on_epoch:
-                on_epoch(epoch, predict)
-            if not watched or self.validation_loss_[-1] <= min(self.validation_loss_):
-                self.best_epoch_ = epoch
-                best = {name: tensor.clone() for name, tensor in network.state_dict().items()} if watched else network.state_dict()
-            elif epoch - self.best_epoch_ >= self.patience:
-                break
-        network.load_state_dict(best)
-        self.weights_ = _fold(network, scaling)
-
-    def _epoch(
-        self,
-        network: HeadNetwork,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        inputs: Tensor,
-        scores: Tensor,
-    ) -> float:
-        """One pass in random order; the mean loss over its rows."""
-        total = 0.0
-        for rows in torch.randperm(len(inputs)).split(self.batch_size):
-            loss = nn.functional.mse_loss(network(inputs[rows]), scores[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach()) * len(rows)
-        return total / len(inputs)
-
-    def _optimizer(self, network: HeadNetwork) -> torch.optim.Optimizer:
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"there is no optimizer {self.optimizer!r}: choose {', '.join(OPTIMIZERS)}")
-        # Fused: the plain implementation moves each of Adam's tensors through memory several times a step.
-        return OPTIMIZERS[self.optimizer](network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
-
-    def _schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-        if self.schedule == "cosine":
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps * self.max_epochs)
-        if self.schedule == "constant":
-            return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-        raise ValueError(f"there is no schedule {self.schedule!r}: choose cosine or constant")
+    def _cut_validation(self, task: Task, random: np.random.RandomState) -> Task:
+        """The task with validation rows, taken out of its training rows where it has none of its own."""
+        count = int(self.validation_fraction * len(task.train))
+        if task.validation is not None or not count:
+            return task
+        order = random.permutation(len(task.train))
+        return replace(task, train=task.train[order[count:]], validation=task.train[order[:count]])
 
 
-def _fold(network: HeadNetwork, scaling: Standardization) -> Weights:
-    """Weights of the published shape that take raw inputs and give raw scores."""
-    raw = {name: tensor.detach().numpy().astype(np.float64) for name, tensor in network.state_dict().items()}
-    first = raw["fc1.weight"] / scaling.scale
-    folded = {
-        "fc1.weight": first,
-        "fc1.bias": raw["fc1.bias"] - first @ scaling.mean,
-        "fc2.weight": raw["fc2.weight"] * scaling.score_scale,
-        "fc2.bias": raw["fc2.bias"] * scaling.score_scale + scaling.score_mean,
-    }
-    return {name: values.astype(np.float32) for name, values in folded.items()}
+def fit_stack(
+    heads: Sequence[MLPHead],
+    X: np.ndarray,
+    tasks: Sequence[Task],
+    device: str = "cpu",
+    finished: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Fit several heads on rows of one matrix of fused vectors X (N, d), each as if it were fitted alone (see `StackedMLP`).
 
-
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32))
-
-
-WEIGHT_NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+    Args:
+        heads: Unfitted heads, of any options.
+        X: Fused vectors, finite.
+        tasks: For each head the target's scores of X's rows, its training and its validation rows.
+        device: Where to train, as torch names it.
+        finished: Called with the number of each head, from 0, when it is trained.
+    """
+    recipes, cut = [], []
+    for head, task in zip(heads, tasks, strict=True):
+        random = check_random_state(head.random_state)
+        cut.append(head._cut_validation(task, random))
+        recipes.append(head._recipe(random))
+    for head, fitted in zip(heads, StackedMLP(recipes, device).fit(X, cut, finished), strict=True):
+        head.n_features_in_ = X.shape[1]
+        head.weights_, head.best_epoch_ = fitted.weights, fitted.best_epoch
+        head.training_loss_, head.validation_loss_ = fitted.training_loss, fitted.validation_loss

@@ -26,6 +26,7 @@ from heads.registry import restore_head
 from heads.splits import Split
 
 RESULT_FORMAT = 1
+SHOWING = ("choices", "compare", "matrix", "report", "sweep", "table", "tidy")  # modules after whose change a run is still the same
 
 
 class ResultError(TierError):
@@ -92,8 +93,8 @@ def used_stores(out: Path) -> frozenset[str]:
 
 
 def code_digest() -> str:
-    """SHA-256 (hexadecimal) of the source of heads/, the only place where figures are computed from features."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    """SHA-256 (hexadecimal) of the source of heads/, where figures are computed from features, without the modules that only show them."""
+    sources = [path for path in sorted(Path(__file__).parent.glob("*.py")) if not path.stem.startswith(SHOWING)]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
 
 

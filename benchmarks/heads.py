@@ -1,0 +1,222 @@
+"""Measure StackedMLP against a loop of single heads in plain torch and against scikit-learn.
+
+    python benchmarks/heads.py [--heads 16] [--epochs 1] [--epochs128 4] [--repetitions 3] [--threads 2] [--cpu-seconds] [--device cuda]
+
+Made-up features (2,400 x 1,792); heads differ in target, seed, learning rate and penalty. All train the published shape for the same
+epochs in the same order of batches, without validation rows. The loop: one `HeadNetwork` after the other, autograd, `torch.optim.Adam`
+as it is by default. Ours and theirs alternate; the shortest time of each counts, as other work on the machine only ever adds to it.
+The last line is one JSON object:
+
+ratio_batch8, ratio_batch128  seconds of the loop over seconds of StackedMLP
+ratio_sklearn, ratio_sklearn_batch8  seconds of MLPRegressor, on float32 and for a head, over those of StackedMLP, at batch 128 and 8
+max_difference                greatest difference of any prediction by the two ways, in score units (scores lie between 0 and 5)
+bandwidth_fraction_batch8     bytes that a step cannot but move (9 x the parameters: weights read forwards; gradients written; weights,
+                              gradients and two moments read and all but the gradients written by the update), a second, over the
+                              bandwidth of a copy between two arrays that together are as large as a head's state
+bandwidth_fraction_memory     the same over the bandwidth of a copy of 256 MiB; above 1 where the cache holds a head's state
+matrix_fraction_batch128      multiplications and additions of a step's two products, a second, over those of 2048 x 2048 matrices
+"""
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPRegressor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, where this file hides the package `heads`
+from heads.mlp import MLPHead, fit_stack
+from heads.stacked import HeadNetwork, Task
+from heads.standardization import Standardization
+
+ROWS, WIDTH, HIDDEN = 2400, 1792, 896
+PARAMETERS = HIDDEN * (WIDTH + 2) + 1
+LEARNING_RATES = {8: (1e-4, 3e-5), 128: (3e-4, 1e-4)}
+PENALTIES = (1e-5, 1e-3)
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The shortest seconds of each way, and the greatest difference of their predictions."""
+
+    ours: float
+    loop: float
+    sklearn: float
+    difference: float
+
+
+def data(heads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, d) float32 with columns of unlike mean and scale, and a score in [0, 5] for each head (K, N)."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(ROWS, WIDTH)) * random.uniform(0.2, 2, WIDTH) + random.normal(size=WIDTH)
+    scores = X @ random.normal(size=(WIDTH, heads)) / np.sqrt(WIDTH) + random.normal(size=(ROWS, heads))
+    return X.astype(np.float32), np.clip(2.5 + 0.7 * scores.T, 0, 5)
+
+
+def make_heads(count: int, batch: int, epochs: int) -> list[MLPHead]:
+    """Heads of every learning rate and penalty, each with a seed of its own."""
+    rates = LEARNING_RATES[batch]
+    options: dict[str, Any] = {
+        "optimizer": "adam",
+        "schedule": "constant",
+        "validation_fraction": 0.0,
+        "batch_size": batch,
+        "max_epochs": epochs,
+    }
+    return [
+        MLPHead(learning_rate=rates[number % 2], weight_decay=PENALTIES[number // 2 % 2], random_state=number, **options)
+        for number in range(count)
+    ]
+
+
+def loop(heads: list[MLPHead], X: np.ndarray, scores: np.ndarray, device: str, clock: Clock) -> tuple[float, np.ndarray]:
+    """Seconds of plain torch, and its predictions (K, N); standardising and predicting are not timed."""
+    seconds, predictions = 0.0, []
+    for head, truth in zip(heads, scores, strict=True):
+        scaling = Standardization.of(X, truth)
+        # Standardised in float32 as ours does, so that both see the same bits.
+        inputs = torch.tensor((X - scaling.mean.astype(np.float32)) / scaling.scale.astype(np.float32), device=device)
+        targets = torch.tensor(scaling.scores(truth), dtype=torch.float32, device=device)
+        start = clock()
+        network = single(head, inputs, targets)
+        seconds += clock() - start
+        with torch.inference_mode():
+            predictions.append(scaling.unscale(network(inputs).cpu().numpy()))
+    return seconds, np.stack(predictions)
+
+
+def single(head: MLPHead, inputs: torch.Tensor, targets: torch.Tensor) -> HeadNetwork:
+    """One head, trained as one writes it."""
+    assert isinstance(head.random_state, int)
+    torch.manual_seed(np.random.RandomState(head.random_state).randint(2**31 - 1))
+    network = HeadNetwork(inputs.shape[1]).to(inputs.device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=head.learning_rate, weight_decay=head.weight_decay)
+    for _ in range(head.max_epochs):
+        for rows in torch.randperm(len(inputs)).split(head.batch_size):
+            loss = torch.nn.functional.mse_loss(network(inputs[rows]), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    if inputs.is_cuda:
+        torch.cuda.synchronize()
+    return network
+
+
+def stack(heads: list[MLPHead], X: np.ndarray, scores: np.ndarray, device: str, clock: Clock) -> tuple[float, np.ndarray]:
+    """Seconds of `fit_stack`, all included, and the heads' predictions (K, N)."""
+    start = clock()
+    fit_stack(heads, X, [Task(truth, np.arange(len(X))) for truth in scores], device)
+    seconds = clock() - start
+    return seconds, np.stack([head.predict(X) for head in heads])
+
+
+def scikit_learn(head: MLPHead, X: np.ndarray, truth: np.ndarray, clock: Clock) -> float:
+    """Seconds of one MLPRegressor of the same shape."""
+    scaling = Standardization.of(X, truth)
+    inputs, targets = scaling.inputs(X).astype(np.float32), scaling.scores(truth).astype(np.float32)
+    model = MLPRegressor(
+        hidden_layer_sizes=(HIDDEN,),
+        alpha=head.weight_decay,
+        batch_size=head.batch_size,
+        learning_rate_init=head.learning_rate,
+        max_iter=head.max_epochs,
+        tol=0,
+        n_iter_no_change=head.max_epochs + 1,
+        random_state=0,
+    )
+    start = clock()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(inputs, targets)
+    return clock() - start
+
+
+def measure(count: int, batch: int, epochs: int, repetitions: int, device: str, clock: Clock) -> Timing:
+    """All ways at one batch size, in turn."""
+    X, scores = data(count)
+    heads = make_heads(count, batch, epochs)
+    ours, theirs, sklearn, difference = [], [], [], 0.0
+    for _ in range(repetitions):
+        seconds, found = stack(heads, X, scores, device, clock)
+        ours.append(seconds)
+        seconds, expected = loop(heads, X, scores, device, clock)
+        theirs.append(seconds)
+        sklearn.append(count * scikit_learn(heads[0], X, scores[0], clock))
+        difference = max(difference, float(np.abs(found - expected).max()))
+        print(
+            f"batch {batch}, {count} heads, {epochs} epochs: stacked {ours[-1]:.2f} s, loop {theirs[-1]:.2f} s, "
+            f"scikit-learn {sklearn[-1]:.2f} s (one head, times {count}), difference {difference:.1e}",
+            flush=True,
+        )
+    return Timing(min(ours), min(theirs), min(sklearn), difference)
+
+
+def fastest(work: Callable[[], object], device: str, clock: Clock, repetitions: int = 30) -> float:
+    """Shortest seconds of a piece of work."""
+    seconds = []
+    for _ in range(repetitions):
+        start = clock()
+        work()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        seconds.append(clock() - start)
+    return min(seconds)
+
+
+def bandwidth(size: int, device: str, clock: Clock) -> float:
+    """Bytes read and written a second in a copy between two arrays of `size` bytes together."""
+    source, target = torch.ones(2, size // 8, device=device)
+    return size / fastest(lambda: target.copy_(source), device, clock)
+
+
+def product_rate(device: str, clock: Clock) -> float:
+    """Multiplications and additions a second of a product of square matrices."""
+    left, right = torch.randn(2, 2048, 2048, device=device)
+    return 2 * 2048**3 / fastest(lambda: left @ right, device, clock)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heads", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=1, help="at batch 8")
+    parser.add_argument("--epochs128", type=int, default=4, help="at batch 128")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu-seconds", action="store_true", help="count this process's CPU time (with --threads 1, on a busy machine)")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    where = arguments.device, time.process_time if arguments.cpu_seconds else time.perf_counter
+    state = 4 * 4 * PARAMETERS
+    cached, memory = bandwidth(state, *where), bandwidth(2**29, *where)
+    large = measure(arguments.heads, 128, arguments.epochs128, arguments.repetitions, *where)
+    products = product_rate(*where)
+    small = measure(arguments.heads, 8, arguments.epochs, arguments.repetitions, *where)
+    cached, memory = max(cached, bandwidth(state, *where)), max(memory, bandwidth(2**29, *where))
+    print(f"copy of a head's state {cached / 1e9:.1f} GB/s, of memory {memory / 1e9:.1f} GB/s, product {products / 1e9:.0f} GFLOP/s")
+    moved = arguments.heads * arguments.epochs * -(-ROWS // 8) * 9 * 4 * PARAMETERS / small.ours
+    multiplied = arguments.heads * arguments.epochs128 * ROWS * 4 * HIDDEN * WIDTH / large.ours
+    figures = {
+        "ratio_batch8": small.loop / small.ours,
+        "ratio_batch128": large.loop / large.ours,
+        "ratio_sklearn": large.sklearn / large.ours,
+        "ratio_sklearn_batch8": small.sklearn / small.ours,
+        "max_difference": max(small.difference, large.difference),
+        "bandwidth_fraction_batch8": moved / cached,
+        "bandwidth_fraction_memory": moved / memory,
+        "matrix_fraction_batch128": multiplied / products,
+    }
+    print(json.dumps({name: float(f"{value:.3g}") for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,394 @@
+"""The training loop of TIER's head: any number of heads of one shape, side by side.
+
+A step is three products with the weights (K, h, d) or of their shape, the gradients written by hand into buffers that are there
+already, and one fused update. With few rows to a step its time is that of moving weights, gradients and Adam's two moments through
+memory: where these of several heads do not fit the cache together, it is faster to train one head after the other.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+
+from heads.estimator import EpochListener, Weights
+from heads.standardization import Standardization
+
+# Bytes that weights, gradients and moments of the heads trained side by side may take; what is more is trained in turn. On a GPU this
+# bounds the memory. On the CPU it is what a core's own cache holds: there only small heads gain, whose time is not in the products, and
+# the products of large ones, shared out among threads, are rounded otherwise when there are several.
+STATE_BYTES = {"cpu": 4 * 2**20, "cuda": 8 * 2**30}
+BLOCK_ROWS = 4096  # rows predicted at once
+OPTIMIZERS: dict[str, Callable[..., None]] = {"adam": adam, "adamw": adamw}
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+    "constant": lambda done: 1.0,  # noqa: ARG005
+}
+ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False, "foreach": False, "fused": True}
+TENSORS = 4  # of a head's size: weights, gradients, two moments
+ALIGNMENT = 16  # floats; each head's parameters begin at a multiple of 64 bytes
+
+
+class HeadNetwork(nn.Module):
+    """Fused vectors (N, d) -> scores (N,)."""
+
+    def __init__(self, inputs: int, hidden: int | None = None) -> None:
+        super().__init__()
+        hidden = _hidden(inputs, hidden)
+        self.fc1 = nn.Linear(inputs, hidden)
+        self.fc2 = nn.Linear(hidden, 1)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Scores of fused vectors."""
+        return self.fc2(torch.relu(self.fc1(fused))).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one head is trained; the words are those of `MLPHead`."""
+
+    hidden: int | None
+    learning_rate: float
+    weight_decay: float
+    optimizer: str
+    schedule: str
+    batch_size: int
+    max_epochs: int
+    patience: int
+    standardize: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        for what, word, known in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
+            if word not in known:
+                raise ValueError(f"there is no {what} {word!r}: choose {' or '.join(known)}")
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What heads must have in common to be trained side by side."""
+        return self.hidden or 0, self.optimizer, self.schedule, self.batch_size, self.max_epochs
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one head learns from the shared fused vectors X (N, d).
+
+    Attributes:
+        scores: (N,) the target's score of every row of X; only those of its own rows are looked at.
+        train: (n,) numbers of its training rows.
+        validation: (v,) numbers of the rows that early stopping watches; None leaves their choice to the head.
+        on_epoch: Called after each epoch of this head with its number, from 1, and a function that predicts with the current weights.
+    """
+
+    scores: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray | None = None
+    on_epoch: EpochListener | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained head: weights that act on raw fused vectors and what `MLPHead` tells of its training."""
+
+    weights: Weights
+    best_epoch: int
+    training_loss: list[float]
+    validation_loss: list[float]
+
+
+class StackedMLP:
+    """K heads on one matrix of fused vectors; each becomes what it becomes alone, up to rounding.
+
+    Heads may differ in everything. Those that share hidden width, optimizer, schedule, batch size, epochs and number of training rows
+    are trained side by side, as many as `STATE_BYTES` allows. Initial weights, batch order and the moment of stopping are each
+    head's own; a head that has stopped leaves, and the others go on without it.
+
+    Args:
+        recipes: How to train each of the K heads.
+        device: Where, as torch names it.
+        state_bytes: Replaces `STATE_BYTES`.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], device: str = "cpu", state_bytes: int | None = None) -> None:
+        self.recipes = recipes
+        self.device = torch.device(device)
+        self.state_bytes = STATE_BYTES[self.device.type] if state_bytes is None else state_bytes
+
+    def fit(self, X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None] = lambda _: None) -> list[Fitted]:
+        """Train all heads.
+
+        Args:
+            X: Fused vectors (N, d); held once as float32, and standardised batch by batch for each head.
+            tasks: The K tasks.
+            finished: Called with the number of each head, from 0, when it is trained.
+        """
+        parts = zip(self.recipes, tasks, _scalings(X, self.recipes, tasks), strict=True)
+        members = [_Member(number, *part) for number, part in enumerate(parts)]
+        inputs = torch.tensor(X, dtype=torch.float32, device=self.device)
+        for group in self._passes(members, X.shape[1]):
+            _Pass(inputs, group).run(finished)
+        return [member.fitted() for member in members]
+
+    def _passes(self, members: list["_Member"], width: int) -> Iterator[list["_Member"]]:
+        """Heads to be trained side by side; those with one learning rate and penalty stand together, to be updated in one call."""
+        ordered = sorted(members, key=lambda member: (member.shared, member.rates))
+        for (hidden, *_), group in groupby(ordered, key=lambda member: member.shared):
+            size = TENSORS * 4 * _layout(width, _hidden(width, hidden))[-1]
+            together, count = list(group), max(1, self.state_bytes // size)
+            yield from (together[start : start + count] for start in range(0, len(together), count))
+
+
+class _Member:
+    """One head of a stack: what it is given, where its random numbers stand, and what is known of its training so far."""
+
+    def __init__(self, number: int, recipe: Recipe, task: Task, scaling: Standardization) -> None:
+        self.number, self.recipe, self.task, self.scaling = number, recipe, task, scaling
+        self.shared = (*recipe.shared, len(task.train))
+        self.rates = recipe.learning_rate, recipe.weight_decay
+        self.random = torch.Generator()
+        self.training_loss: list[float] = []
+        self.validation_loss: list[float] = []
+        self.best_epoch, self.best_loss = 0, math.inf
+        self.best: Tensor | None = None
+        self.weights: Weights = {}
+
+    @property
+    def watched(self) -> np.ndarray | None:
+        """Numbers of the validation rows, if there are any."""
+        rows = self.task.validation
+        return rows if rows is not None and len(rows) else None
+
+    def initial(self, width: int) -> Tensor:
+        """Initial parameters (P,); the batch order goes on with the same stream of random numbers."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.recipe.seed)
+            network = HeadNetwork(width, self.recipe.hidden)
+            self.random.set_state(torch.get_rng_state())
+        flat = torch.zeros(_layout(width, network.fc1.out_features)[-1])
+        parts = [tensor.detach().flatten() for tensor in network.state_dict().values()]
+        flat[: sum(map(len, parts))] = torch.cat(parts)
+        return flat
+
+    def order(self) -> Tensor:
+        """The next epoch's order of the training rows (n,)."""
+        return torch.randperm(len(self.task.train), generator=self.random)
+
+    def judge(self, parameters: Tensor) -> bool:
+        """Note the epoch that ended with these parameters (P,); whether training goes on."""
+        epoch = len(self.training_loss)
+        if self.watched is None:
+            self.best_epoch = epoch
+        elif self.validation_loss[-1] <= self.best_loss:  # never where it is NaN
+            self.best_epoch, self.best_loss, self.best = epoch, self.validation_loss[-1], parameters.clone()
+        return epoch - self.best_epoch < self.recipe.patience or self.watched is None
+
+    def finish(self, parameters: Tensor, width: int) -> None:
+        """Keep the best epoch's weights; the last parameters (P,) where no epoch is known to be better than another."""
+        kept = parameters if self.best is None else self.best
+        self.weights = _fold(_Layers.of(kept[None], width, self.recipe.hidden), self.scaling)
+        self.best = None
+
+    def fitted(self) -> Fitted:
+        """The result."""
+        return Fitted(self.weights, self.best_epoch, self.training_loss, self.validation_loss)
+
+
+class _Pass:
+    """K heads of one shape and one number of training rows n, trained side by side on inputs (N, d)."""
+
+    def __init__(self, inputs: Tensor, members: list[_Member]) -> None:
+        self.inputs, self.members = inputs, members
+        self.recipe, self.width = members[0].recipe, inputs.shape[1]
+        self.steps = -(-len(members[0].task.train) // self.recipe.batch_size)
+        self.step_number = torch.zeros((), device=inputs.device)
+        self.done = 0
+        self.train = self._stack([torch.as_tensor(member.task.train, dtype=torch.int64) for member in members])
+        scores = [member.scaling.scores(member.task.scores[member.task.train]) for member in members]
+        self.scores = self._stack([torch.from_numpy(values.astype(np.float32)) for values in scores])
+        self.mean = self._stack([torch.from_numpy(member.scaling.mean.astype(np.float32)) for member in members])[:, None]
+        self.scale = self._stack([torch.from_numpy(member.scaling.scale.astype(np.float32)) for member in members])[:, None]
+        parameters = self._stack([member.initial(self.width) for member in members])
+        # (4, K, P): parameters, their gradients, and the two moments.
+        self._hold([parameters, *(torch.zeros_like(parameters) for _ in range(TENSORS - 1))])
+
+    @torch.no_grad()
+    def run(self, finished: Callable[[int], None]) -> None:
+        """Train until every head has stopped."""
+        for epoch in range(1, self.recipe.max_epochs + 1):
+            self._note_losses(self._epoch())
+            for place, member in enumerate(self.members):
+                if member.task.on_epoch:
+                    member.task.on_epoch(epoch, self._predictor(place))
+            going_on = [member.judge(self.state[0][place]) for place, member in enumerate(self.members)]
+            if epoch == self.recipe.max_epochs:
+                going_on = [False] * len(self.members)
+            self._part(going_on, finished)
+            if not self.members:
+                break
+
+    def _stack(self, tensors: list[Tensor]) -> Tensor:
+        return torch.stack(tensors).to(self.inputs.device)
+
+    def _hold(self, state: list[Tensor]) -> None:
+        """Take parameters, gradients and moments, each (K, P), and look at them as layers."""
+        self.state = state
+        self.layers, self.slopes = (_Layers.of(flat, self.width, self.recipe.hidden) for flat in state[:2])
+        # Rows [start, end) of the state that share learning rate and penalty.
+        starts = [place for place, member in enumerate(self.members) if place == 0 or member.rates != self.members[place - 1].rates]
+        self.blocks = list(zip(starts, [*starts[1:], len(self.members)], strict=True))
+
+    def _part(self, going_on: list[bool], finished: Callable[[int], None]) -> None:
+        """Let heads go that have stopped."""
+        if all(going_on):
+            return
+        for place, member in enumerate(self.members):
+            if not going_on[place]:
+                member.finish(self.state[0][place], self.width)
+                finished(member.number)
+        left = [place for place, goes_on in enumerate(going_on) if goes_on]
+        self.members = [self.members[place] for place in left]
+        if not left:
+            return
+        self.train, self.scores, self.mean, self.scale = (each[left] for each in (self.train, self.scores, self.mean, self.scale))
+        self._hold([flat[left] for flat in self.state])
+
+    def _epoch(self) -> Tensor:
+        """One pass, each head in its own random order; the mean squared error (K,) over the steps' rows, in standardised scores."""
+        order = self._stack([member.order() for member in self.members])
+        rows, scores = self.train.gather(1, order), self.scores.gather(1, order)
+        total = torch.zeros(len(self.members), dtype=torch.float64, device=rows.device)
+        for start in range(0, rows.shape[1], self.recipe.batch_size):
+            here = slice(start, start + self.recipe.batch_size)
+            total += self._step(self._standardized(rows[:, here]), scores[:, here])
+        return total / rows.shape[1]
+
+    def _step(self, inputs: Tensor, scores: Tensor) -> Tensor:
+        """Update with inputs (K, B, d) and scores (K, B); the squared errors before it, summed (K,)."""
+        layers, slopes = self.layers, self.slopes
+        hidden = layers.hidden(inputs)
+        error = layers.scores(hidden) - scores
+        by_score = (error * (2 / scores.shape[1])).unsqueeze(2)
+        by_hidden = torch.ops.aten.threshold_backward(by_score * layers.second, hidden, 0)
+        torch.bmm(by_score.mT, hidden, out=slopes.second)
+        torch.sum(by_score, 1, keepdim=True, out=slopes.second_bias)
+        torch.bmm(by_hidden.mT, inputs, out=slopes.first)
+        torch.sum(by_hidden, 1, keepdim=True, out=slopes.first_bias)
+        self._update()
+        return error.square().sum(1)
+
+    def _update(self) -> None:
+        factor = SCHEDULES[self.recipe.schedule](self.done / (self.steps * self.recipe.max_epochs))
+        for start, end in self.blocks:
+            self.step_number.fill_(self.done)  # which the update counts up
+            rate, decay = self.members[start].rates
+            parameters, slopes, *moments = ([flat[start:end]] for flat in self.state)
+            OPTIMIZERS[self.recipe.optimizer](
+                parameters, slopes, *moments, [], [self.step_number], lr=rate * factor, weight_decay=decay, **ADAM
+            )
+        self.done += 1
+
+    def _standardized(self, rows: Tensor) -> Tensor:
+        """Inputs (K, B, d) of row numbers (K, B)."""
+        gathered = self.inputs.index_select(0, rows.flatten()).view(*rows.shape, self.width)
+        return gathered.sub_(self.mean).div_(self.scale)
+
+    def _note_losses(self, training: Tensor) -> None:
+        for place, (member, loss) in enumerate(zip(self.members, training.tolist(), strict=True)):
+            unit = member.scaling.score_scale**2
+            member.training_loss.append(unit * loss)
+            if member.watched is not None:
+                truth = member.scaling.scores(member.task.scores[member.watched])
+                predicted = self._predicted(place, torch.as_tensor(member.watched, dtype=torch.int64))
+                member.validation_loss.append(unit * float(np.mean((predicted - truth) ** 2)))
+
+    def _predicted(self, place: int, rows: Tensor, inputs: Tensor | None = None) -> np.ndarray:
+        """Standardised scores (M,) float64 by one head of row numbers (M,) of `inputs`, or of its own inputs."""
+        layers = _Layers.of(self.state[0][place : place + 1], self.width, self.recipe.hidden)
+        source, parts = self.inputs if inputs is None else inputs, []
+        for part in rows.split(BLOCK_ROWS):
+            block = source[part.to(source.device)].to(self.inputs.device).sub_(self.mean[place]).div_(self.scale[place])
+            parts.append(layers.scores(layers.hidden(block[None]))[0])
+        return torch.cat(parts).double().cpu().numpy()
+
+    def _predictor(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
+        scaling = self.members[place].scaling
+
+        def predict(fused: np.ndarray) -> np.ndarray:
+            inputs = torch.from_numpy(np.ascontiguousarray(fused, np.float32))
+            return scaling.unscale(self._predicted(place, torch.arange(len(inputs)), inputs))
+
+        return predict
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """Views of flat parameters (K, P): `first` (K, h, d), `first_bias` (K, 1, h), `second` (K, 1, h), `second_bias` (K, 1, 1)."""
+
+    first: Tensor
+    first_bias: Tensor
+    second: Tensor
+    second_bias: Tensor
+
+    @classmethod
+    def of(cls, flat: Tensor, width: int, hidden: int | None) -> "_Layers":
+        size = _hidden(width, hidden)
+        ends = _layout(width, size)
+        first, bias, second, last, _ = flat.tensor_split(ends[:-1], dim=1)
+        return cls(first.unflatten(1, (size, width)), bias.unsqueeze(1), second.unsqueeze(1), last.unsqueeze(1))
+
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """Hidden units (K, B, h) of inputs (K, B, d).
+
+        With few rows weights times rows would be faster than rows times weights, but is rounded otherwise than `nn.Linear`, and a hidden
+        unit that one of them finds just above 0 and the other just below takes training elsewhere.
+        """
+        return torch.baddbmm(self.first_bias, inputs, self.first.mT).relu_()
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Scores (K, B) of hidden units (K, B, h)."""
+        return torch.baddbmm(self.second_bias, hidden, self.second.mT).squeeze(2)
+
+
+def _hidden(width: int, hidden: int | None) -> int:
+    return hidden or max(width // 2, 1)
+
+
+def _layout(width: int, hidden: int) -> tuple[int, ...]:
+    """Where each of the four parameters ends in a head's flat vector, and its length P."""
+    ends = np.cumsum([hidden * width, hidden, hidden, 1]).tolist()
+    return (*ends, -(-ends[-1] // ALIGNMENT) * ALIGNMENT)
+
+
+def _scalings(X: np.ndarray, recipes: Sequence[Recipe], tasks: Sequence[Task]) -> list[Standardization]:
+    """Of each head, of its own training rows; the inputs' part is computed once for heads that share rows."""
+    known: dict[bytes, Standardization] = {}
+    out = []
+    for recipe, task in zip(recipes, tasks, strict=True):
+        if not recipe.standardize:
+            out.append(Standardization.none(X.shape[1]))
+            continue
+        scores, rows = task.scores[task.train], task.train.tobytes()
+        if rows not in known:
+            known[rows] = Standardization.of(X[task.train], scores)
+        out.append(replace(known[rows], score_mean=float(scores.mean()), score_scale=float(scores.std()) or 1.0))
+    return out
+
+
+def _fold(layers: _Layers, scaling: Standardization) -> Weights:
+    """Weights of the published shape that take raw inputs and give raw scores, of one head's layers."""
+    parts = (layers.first, layers.first_bias, layers.second, layers.second_bias)
+    first, bias, second, last = (part[0].double().cpu().numpy() for part in parts)
+    first = first / scaling.scale
+    folded = {
+        "fc1.weight": first,
+        "fc1.bias": bias[0] - first @ scaling.mean,
+        "fc2.weight": second * scaling.score_scale,
+        "fc2.bias": last[0] * scaling.score_scale + scaling.score_mean,
+    }
+    return {name: values.astype(np.float32) for name, values in folded.items()}

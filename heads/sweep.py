@@ -1,0 +1,177 @@
+"""Many runs at once: the cells of a grid, fitted one after the other, those that are there already left alone."""
+
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+from cache.errors import TierError
+from cache.store import FeatureStore
+from extract.choices import Benchmark, FeatureName, ImageSize, Precision, PreparationName
+from extract.encoders import ImageChoice
+from extract.manifest import Manifest
+from extract.stored import find_stores
+from heads.choices import HeadName, Method, RecipeName, SplitRule
+from heads.features import FusionError, require_possible
+from heads.fit import FitOptions, Run, fit_head
+
+# The five lines of TIER-4K's run.sh, each for MOS_q, MOS_a and MOS_c: the table of its paper.
+PAPER: tuple[tuple[Method, Benchmark], ...] = (("fr", "I2I"), ("nr", "I2I"), ("nr", "T2I"), ("nr", "AIGIQA4K"), ("pr", "AIGIQA4K"))
+WORDS: dict[str, tuple[str, ...]] = {
+    "method": get_args(Method),
+    "benchmark": get_args(Benchmark),
+    "split": get_args(SplitRule),
+    "head": get_args(HeadName),
+    "recipe": get_args(RecipeName),
+    "prepare": get_args(PreparationName),
+    "feature": get_args(FeatureName),
+    "precision": get_args(Precision),
+}
+FIT_NAMES = {"method", "benchmark", "split", "recipe", "repeats", "seed"}
+IMAGE_NAMES = {"prepare", "image_size", "feature", "precision"}
+HEAD_NAMES = {"learning_rate", "weight_decay", "train_batch_size", "epochs", "hidden"}
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "target": str, "image_encoder": str, "text_encoder": str, "repeats": int, "seed": int, "image_size": (int, str),
+    "learning_rate": (int, float), "weight_decay": (int, float), "train_batch_size": int, "epochs": int, "hidden": int,
+}  # fmt: skip
+OPTION_OF = {"train_batch_size": "batch_size", "epochs": "max_epochs"}
+
+
+class SweepError(TierError):
+    """A grid that cannot be swept."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep."""
+
+    image: ImageChoice
+    text_encoder: str
+    options: FitOptions
+
+
+def paper_cells(manifest: Manifest, base: Cell) -> list[Cell]:
+    """The 15 runs of the paper's table: its five lines for each target, or those of them that the data set has rows for.
+
+    Args:
+        manifest: The data set.
+        base: What all cells have in common.
+    """
+    there = {"AIGIQA4K", *manifest.table["benchmark"]}
+    lines = [(method, benchmark) for method, benchmark in PAPER if benchmark in there]
+    # Without image prompts PR is NR, and T2I is all there is.
+    lines = lines if "I2I" in there else [("nr", "AIGIQA4K")]
+    return [
+        replace(base, options=replace(base.options, method=method, benchmark=benchmark, targets=(target,)))
+        for (method, benchmark), target in product(lines, manifest.targets)
+    ]
+
+
+def grid_cells(grid: Mapping[str, Any], manifest: Manifest, base: Cell) -> tuple[list[Cell], int]:
+    """Every combination of a grid's values, and how many were left out because FR needs image prompts in all rows.
+
+    Args:
+        grid: For each option of `fit-head`, in its words with underscores, a value or a list of values. "all" targets are taken one by one.
+        manifest: The data set.
+        base: What the grid does not name.
+
+    Raises:
+        SweepError: An option or a value that does not exist.
+    """
+    values = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
+    for name, some in values.items():
+        _require_known(name, some)
+    targets = values.pop("target", ["all"])
+    values["target"] = list(dict.fromkeys(one for target in targets for one in (manifest.targets if target == "all" else [target])))
+    cells, impossible = [], 0
+    for chosen in product(*values.values()):
+        cell = _cell(dict(zip(values, chosen, strict=True)), base)
+        try:
+            require_possible(cell.options.method, cell.options.benchmark)
+        except FusionError:
+            impossible += 1
+        else:
+            cells.append(cell)
+    return cells, impossible
+
+
+def read_grid(path: Path) -> dict[str, Any]:
+    """A grid from a TOML file.
+
+    Raises:
+        SweepError: It cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SweepError(f"{path} cannot be read as a grid ({error}): give a TOML file such as\n{EXAMPLE}") from error
+
+
+EXAMPLE = 'method = ["nr", "fr"]\nbenchmark = "I2I"\nhead = ["mlp", "ridge"]\nrepeats = 10'
+
+
+def sweep(
+    manifest: Manifest,
+    features: Path,
+    cells: Sequence[Cell],
+    out: Path,
+    command: Sequence[str] = (),
+    finished: Callable[[int, int], None] = lambda *_: None,
+) -> Iterator[Run]:
+    """Fit every cell that is not on disk yet, and yield each run when it is there.
+
+    Every store is looked for before the first fit, so that a missing one does not end a sweep in the middle.
+
+    Args:
+        manifest: The data set.
+        features: Folder of stores.
+        cells: What to fit.
+        out: Folder of runs.
+        command: Command line, recorded.
+        finished: Called with (heads fitted in this run, heads in it).
+
+    Raises:
+        StoreError: Features of a cell are not there.
+        TierError: The options of a cell do not fit each other or the data.
+    """
+    stores: dict[tuple[ImageChoice, str], tuple[FeatureStore, FeatureStore]] = {}
+    for cell in cells:
+        if (cell.image, cell.text_encoder) not in stores:
+            stores[cell.image, cell.text_encoder] = find_stores(features, cell.image, cell.text_encoder)
+    for cell in cells:
+        yield fit_head(manifest, *stores[cell.image, cell.text_encoder], cell.options, out, command, finished)
+
+
+def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
+    image = {name: chosen[name] for name in IMAGE_NAMES & set(chosen)}
+    if "image_encoder" in chosen:
+        image["encoder"] = chosen["image_encoder"]
+    fit = {name: chosen[name] for name in FIT_NAMES & set(chosen)}
+    fit["targets"] = (chosen["target"],)
+    fit["estimator"] = chosen.get("head", base.options.estimator)
+    if fit.get("method") == "fr" and "benchmark" not in chosen:
+        fit["benchmark"] = "I2I"
+    given = {OPTION_OF.get(name, name): chosen[name] for name in HEAD_NAMES & set(chosen)}
+    fit["head"] = base.options.head | given
+    return Cell(replace(base.image, **image), chosen.get("text_encoder", base.text_encoder), replace(base.options, **fit))
+
+
+def _require_known(name: str, values: Sequence[Any]) -> None:
+    if name not in WORDS and name not in KINDS:
+        raise SweepError(f"a grid has no option {name!r}: choose among {', '.join(sorted({*WORDS, *KINDS}))}")
+    if not values:
+        raise SweepError(f"{name} has no value: give one, or a list of them")
+    for value in values:
+        if name in WORDS and value not in WORDS[name]:
+            raise SweepError(f"{name} is {value!r}: choose among {', '.join(WORDS[name])}")
+        if name in KINDS and (isinstance(value, bool) or not isinstance(value, KINDS[name])):
+            raise SweepError(f"{name} is {value!r}, which is not of the right kind: {_kind(KINDS[name])} is wanted")
+        if name == "image_size" and isinstance(value, str) and value not in get_args(get_args(ImageSize)[1]):
+            raise SweepError(f"image_size is {value!r}: give a number of pixels, or 'full'")
+
+
+def _kind(kinds: type | tuple[type, ...]) -> str:
+    names = {int: "a whole number", float: "a number", str: "a text"}
+    return " or ".join(names[kind] for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))

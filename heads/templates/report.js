@@ -1,0 +1,277 @@
+"use strict";
+// Draws what the program computed; no figure is computed here.
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const data = JSON.parse($("data").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const narrow = matchMedia("(max-width: 44rem)");
+  const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "x"];
+
+  // ---- the table: sort, filter, floors
+
+  const table = $("ablation");
+
+  function cellValue(row, column) {
+    const cell = row.cells[column];
+    if (!("value" in cell.dataset)) return cell.textContent.trim();
+    return cell.dataset.value === "" ? NaN : Number(cell.dataset.value);
+  }
+
+  function compareCells(a, b, sign) {
+    if (typeof a === "string") return sign * a.localeCompare(b, undefined, { numeric: true });
+    if (isNaN(a) || isNaN(b)) return isNaN(a) - isNaN(b); // what does not exist stands last, whichever way
+    return sign * (a - b);
+  }
+
+  function sortBy(header) {
+    const first = header.dataset.first || "ascending";
+    const other = first === "ascending" ? "descending" : "ascending";
+    const direction = header.getAttribute("aria-sort") === first ? other : first;
+    for (const one of header.parentNode.cells) one.setAttribute("aria-sort", one === header ? direction : "none");
+    const sign = direction === "ascending" ? 1 : -1;
+    for (const body of table.tBodies) {
+      const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
+      rows.sort((a, b) => compareCells(cellValue(a, header.cellIndex), cellValue(b, header.cellIndex), sign));
+      body.append(...rows);
+    }
+  }
+
+  function filterRows() {
+    const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0, all = 0;
+    for (const body of table.tBodies) {
+      const heading = body.querySelector(".group");
+      const rows = [...body.rows].filter((row) => row !== heading);
+      let here = 0;
+      for (const row of rows) {
+        const text = `${row.textContent} ${heading ? heading.textContent : ""}`.toLowerCase();
+        row.hidden = !words.every((word) => text.includes(word));
+        const counts = $("floors").checked || !row.classList.contains("floor");
+        all += counts;
+        here += counts && !row.hidden;
+      }
+      if (heading) heading.hidden = !here;
+      shown += here;
+    }
+    $("count").textContent = shown === all ? `${all} lines` : `${shown} of ${all} lines`;
+  }
+
+  for (const button of table.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button.parentNode));
+  $("filter").addEventListener("input", filterRows);
+  $("floors").addEventListener("change", () => {
+    table.classList.toggle("no-floors", !$("floors").checked);
+    filterRows();
+    drawForests();
+  });
+
+  // ---- plots
+
+  const safe = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;"); // Plotly reads some HTML in labels
+  const CONFIG = { displayModeBar: false, responsive: true, displaylogo: false, showTips: false };
+
+  function colours() {
+    const style = getComputedStyle(document.documentElement);
+    const get = (name) => style.getPropertyValue(name).trim();
+    return { paper: get("--paper"), ink: get("--ink"), quiet: get("--quiet"), line: get("--line"), accent: get("--accent"), series: get("--series").split(/\s+/) };
+  }
+
+  function layout(colour, more) {
+    const axis = { gridcolor: colour.line, linecolor: colour.quiet, zeroline: false, automargin: true, title: { font: { size: 13 } } };
+    const base = {
+      paper_bgcolor: colour.paper, plot_bgcolor: colour.paper, font: { color: colour.ink, family: getComputedStyle(document.body).fontFamily, size: 12 },
+      margin: { l: 12, r: 12, t: 12, b: 40 }, hovermode: "closest", dragmode: false, ...more,
+    };
+    return { ...base, xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, ...more.yaxis } };
+  }
+
+  let Plots = null;
+
+  async function loadPlotly() {
+    const packed = Uint8Array.from(atob($("plotly").textContent), (letter) => letter.charCodeAt(0));
+    const script = document.createElement("script");
+    script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(script);
+    $("plotly").remove();
+    return window.Plotly;
+  }
+
+  function interval(lines, colour, figure, floor) {
+    const at = lines.map((line, place) => ({ ...line, y: -place })).filter((line) => line.floor === floor && line.figures[figure][0] !== null);
+    const values = at.map((line) => line.figures[figure]);
+    const tone = floor ? colour.quiet : colour.accent;
+    return {
+      type: "scatter", mode: "markers", x: values.map((v) => v[0]), y: at.map((line) => line.y),
+      marker: { size: 9, color: floor ? colour.paper : tone, line: { color: tone, width: 2 }, symbol: floor ? "diamond" : "circle" },
+      error_x: {
+        type: "data", symmetric: false, array: values.map((v) => (v[2] === null ? 0 : v[2] - v[0])), arrayminus: values.map((v) => (v[1] === null ? 0 : v[0] - v[1])),
+        color: tone, thickness: floor ? 1.2 : 2, width: 0,
+      },
+      customdata: values.map((v) => v.map((n) => (n === null ? "NaN" : n.toFixed(3)))), hovertemplate: "%{customdata[0]} [%{customdata[1]}, %{customdata[2]}]<extra></extra>",
+    };
+  }
+
+  // A title in lines of at most `limit` letters, broken between its parts.
+  function inLines(title, limit) {
+    return title.split(" · ").reduce((lines, part) => {
+      const longer = lines.length ? `${lines.at(-1)} · ${part}` : part;
+      return lines.length && longer.length > limit ? [...lines, part] : [...lines.slice(0, -1), longer];
+    }, []);
+  }
+
+  function drawForests() {
+    if (!Plots) return;
+    const colour = colours(), figure = $("metric").value, floors = $("floors").checked;
+    data.forests.forEach((forest, number) => {
+      const lines = forest.lines.filter((line) => floors || !line.floor);
+      const box = $(`forest-${number}`);
+      const titles = lines.map((line) => inLines(line.title, Math.floor(box.clientWidth / 6.5)));
+      const names = lines.map((line, place) => ({
+        x: 0, xref: "paper", xanchor: "left", y: -place, yanchor: "bottom", yshift: 7, showarrow: false, align: "left",
+        text: titles[place].map(safe).join("<br>"), font: { size: 12, color: line.floor ? colour.quiet : colour.ink },
+      }));
+      const height = lines.length * (30 + 16 * Math.max(1, ...titles.map((title) => title.length))) + 64;
+      Plots.react(box, [interval(lines, colour, figure, false), interval(lines, colour, figure, true)], layout(colour, {
+        height, showlegend: false, annotations: names,
+        xaxis: { title: { text: data.labels[figure] }, fixedrange: true },
+        yaxis: { range: [0.4 - lines.length, 0.9], showticklabels: false, showgrid: false, fixedrange: true },
+      }), CONFIG);
+    });
+  }
+
+  function makeForests() {
+    const several = new Set(data.forests.map((forest) => forest.data)).size > 1;
+    $("forests").replaceChildren(...data.forests.map((forest, number) => {
+      const place = document.createElement("div"), title = document.createElement("h3"), box = document.createElement("div");
+      place.className = box.className = "plot";
+      title.textContent = several ? `${forest.target}, ${forest.data}` : forest.target;
+      box.id = `forest-${number}`;
+      box.setAttribute("role", "img");
+      box.setAttribute("aria-label", `Intervals of ${title.textContent}; the table above holds the same figures`);
+      place.append(title, box);
+      return place;
+    }));
+  }
+
+  // ---- a closer look
+
+  let points = [], chosen = -1;
+
+  const trial = () => data.trials[$("run").value][$("target").value][Number($("repeat").value)];
+
+  function fill(select, entries) {
+    const before = select.value;
+    select.replaceChildren(...entries.map(([value, text]) => new Option(text, value)));
+    if (entries.some(([value]) => String(value) === before)) select.value = before;
+  }
+
+  function chooseRun() {
+    const targets = data.trials[$("run").value];
+    fill($("target"), Object.keys(targets).map((name) => [name, name]));
+    fill($("repeat"), targets[$("target").value].map((one, number) => [number, one.repeat]));
+    showDetail();
+  }
+
+  function showDetail() {
+    for (const detail of document.querySelectorAll(".detail")) {
+      detail.hidden = detail.dataset.run !== $("run").value || detail.dataset.target !== $("target").value;
+      if (!detail.hidden) for (const picture of detail.querySelectorAll("img[data-picture]")) picture.src = source(picture.dataset.picture);
+    }
+    drawPoints();
+  }
+
+  const source = (number) => (number in data.thumbnails ? `data:image/jpeg;base64,${data.thumbnails[number]}` : "");
+
+  function pointsOf(one) {
+    const pictures = data.shared[one.pictures], truth = data.shared[one.truth];
+    const all = pictures.map((picture, row) => ({ picture, truth: truth[row], prediction: one.prediction[row], generator: data.generators[picture] }));
+    return all.sort((a, b) => a.prediction - b.prediction);
+  }
+
+  function drawPoints(keep = -1) {
+    const one = trial();
+    points = pointsOf(one);
+    const figures = Object.entries(data.labels).map(([name, label]) => `${label} ${one.figures[name] === null ? "NaN" : one.figures[name].toFixed(3)}`);
+    $("figures").textContent = `Repeat ${one.repeat}, ${points.length} test pictures: ${figures.join(", ")}.` + (one.without ? ` ${one.without} without a prediction are not shown.` : "");
+    if (!Plots) return show(keep);
+    const colour = colours();
+    const generators = [...new Set(data.generators)].sort().filter((name) => points.some((point) => point.generator === name));
+    const traces = generators.map((name, number) => {
+      const rows = points.map((_, row) => row).filter((row) => points[row].generator === name);
+      return {
+        type: "scatter", mode: "markers", name: safe(name), customdata: rows, x: rows.map((row) => points[row].prediction), y: rows.map((row) => points[row].truth),
+        hoverinfo: "none", marker: { size: 7, opacity: 0.75, color: colour.series[number % colour.series.length], symbol: SYMBOLS[number % SYMBOLS.length] },
+      };
+    });
+    const curve = { type: "scatter", mode: "lines", name: "logistic", x: one.curve[0], y: one.curve[1], hoverinfo: "skip", line: { color: colour.ink, width: 2, shape: "spline", smoothing: 0.8 } };
+    const mark = { type: "scatter", mode: "markers", x: [], y: [], hoverinfo: "skip", showlegend: false, marker: { size: 15, color: "rgba(0,0,0,0)", line: { color: colour.ink, width: 2.5 } } };
+    Plots.react($("points"), [...traces, curve, mark], layout(colour, {
+      dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false, uirevision: `${$("run").value} ${$("target").value}`,
+      xaxis: { title: { text: "predicted score" } }, yaxis: { title: { text: "true score" } },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 12, r: 12, t: 12, b: 44 },
+    }), CONFIG);
+    if (!$("points").dataset.listens) listenToPoints();
+    show(keep);
+  }
+
+  function listenToPoints() {
+    $("points").dataset.listens = "yes";
+    const pick = (event) => event.points.length && event.points[0].customdata !== undefined && show(event.points[0].customdata);
+    $("points").on("plotly_hover", pick);
+    $("points").on("plotly_click", pick);
+  }
+
+  function facts(pairs) {
+    return pairs.flatMap(([name, value]) => {
+      const term = document.createElement("dt"), text = document.createElement("dd");
+      term.textContent = name;
+      value.split("_").forEach((part, number) => text.append(...(number ? ["_", document.createElement("wbr"), part] : [part]))); // may break there
+      return [term, text];
+    });
+  }
+
+  function show(row) {
+    chosen = row;
+    const point = points[row], picture = $("card-picture");
+    const address = point ? source(point.picture) : "";
+    picture.hidden = !address;
+    $("card-none").hidden = Boolean(address);
+    if (address) picture.src = address;
+    if (!point) $("card-none").textContent = "Hover, tap, or use the arrow keys on the plot to see a picture.";
+    else $("card-none").textContent = "This picture is not in the page.";
+    $("card-text").replaceChildren(...(point ? facts([
+      ["name", data.names[point.picture]], ["generator", point.generator], ["true", point.truth.toFixed(3)], ["predicted", point.prediction.toFixed(3)],
+    ]) : []));
+    if ($("points").data) Plots.restyle($("points"), { x: [point ? [point.prediction] : []], y: [point ? [point.truth] : []] }, [$("points").data.length - 1]);
+  }
+
+  const STEPS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 };
+
+  $("points").addEventListener("keydown", (event) => {
+    const last = points.length - 1;
+    let row = null;
+    if (event.key in STEPS) row = chosen < 0 ? (STEPS[event.key] > 0 ? 0 : last) : Math.min(last, Math.max(0, chosen + STEPS[event.key]));
+    if (event.key === "Home") row = 0;
+    if (event.key === "End") row = last;
+    if (row === null || last < 0) return;
+    event.preventDefault();
+    show(row);
+  });
+
+  $("run").addEventListener("change", chooseRun);
+  $("target").addEventListener("change", chooseRun);
+  $("repeat").addEventListener("change", () => drawPoints());
+  $("metric").addEventListener("change", drawForests);
+
+  const redraw = () => { drawForests(); drawPoints(chosen); };
+  dark.addEventListener("change", redraw);
+  narrow.addEventListener("change", redraw);
+
+  filterRows();
+  chooseRun();
+  loadPlotly().then((library) => {
+    Plots = library;
+    makeForests();
+    redraw();
+    document.documentElement.dataset.ready = "yes";
+  }, () => { document.documentElement.dataset.ready = "no"; });
+})();

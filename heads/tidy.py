@@ -1,0 +1,146 @@
+"""Figures of many runs as one table, for other programs (tidy: one figure a line) and for a paper (LaTeX)."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cache.atomic import publish, publish_text
+from cache.errors import TierError
+from cache.store import writing
+from heads.experiment import Summary
+from heads.floors import FLOORS
+from heads.metrics import METRICS
+from heads.results import ResultError, Results
+
+SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
+PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
+ABOUT = ("data", "method", "benchmark", "split", "image_encoder", "preparation", "feature", "text_encoder", "head")
+
+
+class TableError(TierError):
+    """A table that cannot be written."""
+
+
+def require_table_suffix(path: Path) -> None:
+    """Refuse a file whose format is not known, before any work.
+
+    Raises:
+        TableError: The name does not end in one of `SUFFIXES`.
+    """
+    if path.suffix not in SUFFIXES:
+        raise TableError(f"{path} has the suffix {path.suffix!r}: give a file that ends in {', '.join(SUFFIXES)}")
+
+
+def tidy(runs: Sequence[Path]) -> pd.DataFrame:
+    """One line for each run, target, selection or floor, and metric.
+
+    Args:
+        runs: Folders of runs.
+
+    Returns:
+        Columns `run`, those of `ABOUT`, `options` (the head's, JSON), `leaks` (test prompts were seen in training), `target`,
+        `figures_of` (a selection or a floor), `is_result` (the selection that the run is judged by), `metric`, `mean`, `sd`, `median`,
+        `low`, `high` (95 % interval) and `repeats`.
+
+    Raises:
+        ResultError: A run cannot be read.
+    """
+    return pd.DataFrame([line for run in runs for line in _lines(run)])
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a tidy table: as it is (.csv, .parquet, .xlsx), or as the LaTeX table of a paper (.tex).
+
+    Raises:
+        TableError: Another suffix.
+        StoreError: The file cannot be written.
+    """
+    require_table_suffix(path)
+    writers = {".csv": frame.to_csv, ".parquet": frame.to_parquet, ".xlsx": frame.to_excel}
+    with writing(path):
+        if path.suffix == ".tex":
+            publish_text(path, latex(frame))
+        else:
+            publish(path, lambda temporary: writers[path.suffix](temporary, index=False))
+
+
+def latex(frame: pd.DataFrame) -> str:
+    """SRCC and PLCC of every run's result, one line for each configuration, the best of each column and benchmark in bold.
+
+    A line holds the targets side by side, each figure with its 95 % interval; it needs the package booktabs.
+    """
+    shown = frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)]
+    columns = [(target, metric) for target in shown["target"].unique() for metric in PAPER_METRICS]
+    varying = [name for name in (*ABOUT, "options") if name in ("method", "benchmark") or len(shown[name].unique()) > 1]
+    best = shown.groupby(["data", "benchmark", "split", "target", "metric"])["mean"].transform("max")
+    cells = shown.assign(cell=[_cell(row, row["mean"] == top) for (_, row), top in zip(shown.iterrows(), best, strict=True)])
+    lines = []
+    for about, group in cells.groupby(varying, sort=False):
+        figures = group.set_index(["target", "metric"])["cell"]
+        figures = figures[~figures.index.duplicated()]
+        lines.append(" & ".join([*map(_escaped, about), *(figures.get(column, "--") for column in columns)]) + r" \\")
+    targets = [rf"\multicolumn{{{len(PAPER_METRICS)}}}{{c}}{{{_escaped(target)}}}" for target in shown["target"].unique()]
+    head = [" & ".join([*[""] * len(varying), *targets]) + r" \\"]
+    head.append(" & ".join([*map(_escaped, varying), *(PAPER_METRICS[metric] for _, metric in columns)]) + r" \\")
+    align = "l" * len(varying) + "c" * len(columns)
+    return "\n".join([rf"\begin{{tabular}}{{{align}}}", r"\toprule", *head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _lines(run: Path) -> list[dict[str, Any]]:
+    results, config = Results.read(run), _config(run)
+    about = {
+        "run": run.name,
+        "data": results.data,
+        "method": results.method,
+        "benchmark": results.benchmark,
+        "split": results.split,
+        "image_encoder": config["image"]["encoder"],
+        "preparation": config["image"]["preparation"].split(":")[0],
+        "feature": config["image"]["feature"].split(":")[0],
+        "text_encoder": config["text"]["encoder"],
+        "head": results.estimator,
+        "options": json.dumps(config["head"]),
+        "leaks": any(results.seen_prompts),
+    }
+    return [
+        about | {"target": target, "figures_of": name, "is_result": name == results.headline, "metric": metric} | _figures(metrics[metric])
+        for target, names in results.summaries.items()
+        for name, metrics in names.items()
+        if name != "best_validation" or results.headline == name
+        if name not in FLOORS or about["leaks"] or name == next(iter(FLOORS))
+        for metric in METRICS
+    ]
+
+
+def _config(run: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        if {"image", "text", "head"} <= set(config):
+            return config
+        raise ValueError("it is not a run's")
+    except (OSError, ValueError, TypeError) as error:
+        raise ResultError(f"{run / 'config.json'} cannot be read ({error}): give the folder of a run, such as runs/ID") from error
+
+
+def _figures(summary: Summary) -> dict[str, float | int]:
+    low, high = summary.interval
+    figures = {"mean": summary.mean, "sd": summary.sd, "median": summary.median, "low": low, "high": high}
+    return figures | {"repeats": len(summary.values)}
+
+
+def _cell(row: pd.Series, best: bool) -> str:
+    figure = _short(row["mean"])
+    figure = rf"\textbf{{{figure}}}" if best else figure
+    return figure if row["low"] != row["low"] else rf"{figure} {{\scriptsize [{_short(row['low'])}, {_short(row['high'])}]}}"
+
+
+def _short(value: float) -> str:
+    return "--" if value != value else re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
+
+
+def _escaped(text: object) -> str:
+    return re.sub(r"([&%$#_{}])", r"\\\1", str(text).replace("\\", r"\textbackslash "))

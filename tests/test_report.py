@@ -1,0 +1,416 @@
+"""The report shows what the runs hold, asks no network for anything, and is not broken by any name of a file."""
+
+import base64
+import gzip
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import cli
+from cache.signature import Signature
+from cache.store import StoreError
+from extract.check import load_manifest
+from extract.layouts import DataError
+from extract.manifest import Manifest
+from heads.choices import HeadName, Method, SplitRule
+from heads.compare import compare
+from heads.experiment import run_trials, summarize
+from heads.features import FeatureSet, fuse
+from heads.metrics import logistic_mapping, srcc
+from heads.registry import resolve_options
+from heads.report import write_report
+from heads.report_data import ReportError, ablation, comparable, read_runs
+from heads.report_detail import by_generator, curve, largest_errors
+from heads.results import ResultError, Results, RunConfig, write_run
+from heads.splits import make_splits
+from tests.data_builders import write_table
+
+ROWS, REPEATS = 48, 2
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;{{7*7}}.png"
+HOSTILE_GENERATOR = "<a href='https://example.org'>G</a></script>"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A data set and three runs on it: two heads on one split, and one split that leaks."""
+
+    data: Path
+    ridge: Path
+    mlp: Path
+    leaking: Path
+
+    @property
+    def runs(self) -> list[Path]:
+        return [self.ridge, self.mlp, self.leaking]
+
+
+def make_sample(folder: Path) -> Sample:
+    """Write a sample; one picture and one generator have hostile names."""
+    names = [f"{('MJ', 'SD', 'DALLE')[row % 3]}_{row // 4:03d}_{row:02d}.png" for row in range(ROWS)]
+    names[7] = HOSTILE  # a test row of the published split
+    scores = np.random.default_rng(0).uniform(1, 5, ROWS).round(3)
+    frame = pd.DataFrame({"image": names, "prompt": [f"secret prompt {row // 4}" for row in range(ROWS)], "quality": scores})
+    frame["generator"] = [(HOSTILE_GENERATOR, "SD", "DALLE")[row % 3] for row in range(ROWS)]
+    frame["align"] = np.roll(scores, 1)
+    (folder / "set" / Path(HOSTILE).parent).mkdir(parents=True)
+    data = write_table(folder / "set" / "toy.csv", frame)
+    manifest = load_manifest(data).manifest
+    out = folder / "runs"
+    return Sample(
+        data,
+        fit_run(out, manifest, "ridge", "prompt"),
+        fit_run(out, manifest, "mlp", "prompt", {"max_epochs": 3, "hidden": 3}),
+        fit_run(out, manifest, "ridge", "published"),
+    )
+
+
+def fit_run(
+    out: Path, manifest: Manifest, head: HeadName, split: SplitRule, options: dict[str, Any] | None = None, method: Method = "nr"
+) -> Path:
+    """Fit and write a run on random features that know a little of the scores."""
+    table, targets = manifest.table, manifest.targets
+    scores = table[list(targets)].to_numpy(float)
+    random = np.random.default_rng(7)
+    image = scores @ random.normal(size=(len(targets), 6)) + random.normal(0, 2, (len(table), 6))
+    features = FeatureSet(
+        text=random.normal(size=(len(table), 2)),
+        image=image,
+        image_prompt=np.zeros_like(image),
+        has_image_prompt=np.zeros(len(table), bool),
+        targets=scores,
+        target_names=targets,
+        **{column: table[column].to_numpy() for column in ("name", "group", "generator", "position")},
+    )
+    resolved = resolve_options(head, "cached", "resnet18", options or {})
+    splits = make_splits(features, split, REPEATS, 0, resolved.get("validation_fraction", 0) > 0)
+    trials = run_trials(features, fuse(features, method), targets, splits, head, resolved)
+    signatures = [Signature(stream, f"{stream}net", "net", "0" * 64, "native: as it is", "pooled") for stream in ("image", "text")]
+    config = RunConfig(
+        data=manifest.name, data_digest=manifest.digest, method=method, benchmark="AIGIQA4K", targets=targets, image=asdict(signatures[0]),
+        text=asdict(signatures[1]), split=split, repeats=REPEATS, seed=0, recipe="cached", estimator=head, head=resolved, models="none",
+        code="0",
+    )  # fmt: skip
+    environment = {"command": ["/home/somebody/bin/tier", "fit-head", "my data <b>"], "python": "3.11.7", "versions": {"numpy": "2.4.6"}}
+    results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
+    return write_run(out, config, environment, results, features, trials, splits)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def page(sample: Sample) -> str:
+    output = sample.data.parent.parent / "report.html"
+    write_report(sample.runs, output, [sample.data])
+    return output.read_text(encoding="utf-8")
+
+
+def page_data(page: str) -> Any:
+    """What the page's script reads."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1], parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+class Elements(HTMLParser):
+    """Collects elements with their attributes, and what stands in the lines of the ablation table."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+
+def table_lines(page: str) -> list[tuple[str, str, str]]:
+    """(attributes, text, row) of every line of the ablation table."""
+    body = page.split('id="ablation"')[1].split("</table>")[0]
+    rows = re.findall(r"<tr([^>]*)>(.*?)</tr>", body, re.DOTALL)
+    return [(attributes, unescape(re.sub(r"<[^>]+>", " ", row)), row) for attributes, row in rows if "data-target" in attributes]
+
+
+def test_every_figure_of_the_table_is_that_of_results_json(sample: Sample, page: str) -> None:
+    lines = {(m[1], m[2]): row for a, _, row in table_lines(page) if (m := re.search(r'data-run="(\w)" data-target="(\w+)"', a))}
+    for letter, run in zip("ABC", sample.runs, strict=True):
+        results = Results.read(run)
+        for target, summaries in results.summaries.items():
+            values = [float(value) if value else float("nan") for value in re.findall(r'data-value="([^"]*)"', lines[letter, target])]
+            expected = [summaries[results.headline][metric] for metric in ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")]
+            np.testing.assert_array_equal(values, [one.mean for one in expected])
+            for one in expected:
+                shown = [f"{value:.3f}" for value in (one.mean, one.sd, *one.interval) if value == value]
+                assert all(value in lines[letter, target] for value in shown or ["NaN"])
+
+
+def test_floors_stand_once_for_each_split_and_leaking_splits_are_marked(sample: Sample, page: str) -> None:
+    floors = [text for attributes, text, _ in table_lines(page) if 'class="floor"' in attributes]
+    assert len(floors) == 2 * (1 + 3)  # of two targets: one where nothing leaks, as all are equal there, and all three where it does
+    leaks = ["leaks" in text for attributes, text, _ in table_lines(page) if 'data-run="C"' in attributes]
+    sound = ["leaks" in text for attributes, text, _ in table_lines(page) if re.search(r'data-run="[AB]"', attributes)]
+    assert leaks == [True, True] and sound == [False] * 4
+    assert "Some splits leak: C tested" in page and "this split leaks, compare with the floors" in page
+
+
+def test_the_best_is_marked_among_runs_of_one_split_alone(sample: Sample) -> None:
+    lines = [line for line in ablation(read_runs(sample.runs)) if line.run]
+    for target in ("quality", "align"):
+        first, second, alone = (line for line in lines if line.target == target)
+        better = first if first.figures["srcc"].mean > second.figures["srcc"].mean else second
+        assert [line for line in (first, second) if "srcc" in line.best] == [better]
+        smaller = first if first.figures["rmse"].mean < second.figures["rmse"].mean else second
+        assert [line for line in (first, second) if "rmse" in line.best] == [smaller]
+        assert not alone.best
+
+
+def test_points_are_those_of_the_predictions_and_the_curve_is_the_fitted_one(sample: Sample, page: str) -> None:
+    data = page_data(page)
+    for letter, run in zip("ABC", sample.runs, strict=True):
+        table = pd.read_csv(run / "predictions.csv")
+        for (target, repeat), rows in table.groupby(["target", "repeat"]):
+            trial = data["trials"][letter][target][repeat]
+            shown = pd.DataFrame({"truth": data["shared"][trial["truth"]], "prediction": trial["prediction"]})
+            shown.index = [data["names"][number] for number in data["shared"][trial["pictures"]]]
+            expected = rows.set_index("name")[["truth", "prediction"]].loc[shown.index]
+            np.testing.assert_allclose(shown, expected, rtol=1e-4)
+            assert trial["figures"]["srcc"] == pytest.approx(srcc(rows["truth"].to_numpy(), rows["prediction"].to_numpy()), nan_ok=True)
+            mapped = logistic_mapping(rows["truth"].to_numpy(), rows["prediction"].to_numpy())
+            assert set(trial["curve"][1]) <= {float(f"{value:.5g}") for value in mapped}
+
+
+def test_the_intervals_of_the_plot_are_those_of_results_json(sample: Sample, page: str) -> None:
+    forests = {forest["target"]: forest for forest in page_data(page)["forests"]}
+    for letter, run in zip("ABC", sample.runs, strict=True):
+        results = Results.read(run)
+        for target, summaries in results.summaries.items():
+            (line,) = (line for line in forests[target]["lines"] if line["title"].startswith(f"{letter} "))
+            one = summaries[results.headline]["plcc"]
+            assert line["figures"]["plcc"] == [one.mean, *one.interval]
+
+
+def test_the_page_needs_no_network(page: str) -> None:
+    assert "https://" not in page.replace("https://example.org", "") and "http://" not in page
+    for tag, attributes in Elements(page).elements:
+        for name in ("src", "href", "srcset", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, value)
+        assert tag not in ("iframe", "object", "embed", "base", "form")
+    assert not re.search(r"@import|url\(", page.split("</style>")[0])
+    assert "default-src 'none'" in page
+
+
+def test_plotly_is_inside_packed(page: str) -> None:
+    from plotly.offline import get_plotlyjs
+
+    packed = re.search(r'id="plotly">([A-Za-z0-9+/=]+)</script>', page)
+    assert packed and gzip.decompress(base64.b64decode(packed[1])).decode() == get_plotlyjs()
+    assert len(packed[1]) < 2.5e6
+
+
+def test_names_of_files_and_generators_are_text(page: str) -> None:
+    elements = Elements(page).elements
+    assert sum(tag == "script" for tag, _ in elements) == 3
+    assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in elements)
+    assert not any((attributes.get("href") or "").startswith("https") for _, attributes in elements)
+    data = page_data(page)
+    assert HOSTILE in data["names"] and HOSTILE_GENERATOR in data["generators"]
+    assert "{{7*7}}.png" in unescape(page).replace("<wbr>", "") and "my data &lt;b&gt;" in page
+
+
+def test_prompts_and_the_place_of_the_program_are_not_in_the_page(page: str) -> None:
+    assert "secret prompt" not in page and "/home/somebody" not in page
+    assert "tier fit-head &#39;my data &lt;b&gt;&#39;" in page
+
+
+def test_how_to_reproduce_holds_versions_signatures_and_identities(sample: Sample, page: str) -> None:
+    text = unescape(page)
+    for run in sample.runs:
+        config = json.loads((run / "config.json").read_text())
+        assert run.name in text and config["data_digest"] in text and Signature.from_dict(config["image"]).folder_name in text
+    assert "Python 3.11.7" in text and "numpy 2.4.6" in text and "0" * 64 in text
+
+
+def test_all_pictures_are_in_the_page_as_small_jpegs(sample: Sample, page: str) -> None:
+    data = page_data(page)
+    assert set(data["thumbnails"]) == {str(number) for number in range(len(data["names"]))}
+    for jpeg in data["thumbnails"].values():
+        raw = base64.b64decode(jpeg)
+        assert raw.startswith(b"\xff\xd8") and len(raw) < 20_000
+    assert "All 48 test pictures" in page or f"All {len(data['names'])} test pictures" in page
+
+
+def test_fewer_pictures_are_those_with_the_largest_errors(sample: Sample, tmp_path: Path) -> None:
+    written = write_report([sample.ridge], tmp_path / "r.html", [sample.data], pictures=3)
+    page = (tmp_path / "r.html").read_text()
+    data = page_data(page)
+    worst = largest_errors(read_runs([sample.ridge])[0].predictions.query("target == 'quality'"), 3)
+    assert {data["names"][int(number)] for number in data["thumbnails"]} == {one.name for one in worst}
+    assert written.pictures == 3 and written.size == len(page.encode())
+    assert f"3 of {len(data['names'])} test pictures are in this page" in page
+    write_report([sample.ridge], tmp_path / "r.html", [sample.data], pictures=0)
+    assert "written without pictures" in (tmp_path / "r.html").read_text()
+
+
+def test_without_the_data_set_the_page_says_so(sample: Sample, tmp_path: Path) -> None:
+    assert write_report([sample.ridge], tmp_path / "r.html").pictures == 0
+    assert "There are no pictures of toy: the runs do not say where it lies" in (tmp_path / "r.html").read_text()
+
+
+def recorded(run: Path, folder: Path, **environment: object) -> Path:
+    """A copy of a run whose environment says more."""
+    shutil.copytree(run, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["environment"] |= environment
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_the_data_set_that_a_run_recorded_is_used_unless_it_has_gone(sample: Sample, tmp_path: Path) -> None:
+    there, gone = (recorded(sample.ridge, tmp_path / str(place.name), data=str(place)) for place in (sample.data, tmp_path / "gone.csv"))
+    assert write_report([there], tmp_path / "r.html").pictures > 0
+    assert write_report([gone], tmp_path / "r.html").pictures == 0
+
+
+def test_a_changed_data_set_is_told_of_and_a_foreign_one_refused(sample: Sample, tmp_path: Path) -> None:
+    shutil.copytree(sample.data.parent, tmp_path / "set")
+    changed = tmp_path / "set" / "toy.csv"
+    frame = pd.read_csv(changed)
+    frame.assign(quality=frame["quality"] + 1).to_csv(changed, index=False)
+    assert write_report([sample.ridge], tmp_path / "r.html", [changed]).pictures > 0
+    assert "toy has changed since run A was fitted" in (tmp_path / "r.html").read_text()
+    other = write_table(tmp_path / "other.csv")
+    with pytest.raises(ReportError, match=r"other\.csv is the data set of none of the runs \(toy\)"):
+        write_report([sample.ridge], tmp_path / "r.html", [other])
+    with pytest.raises(DataError, match="does not exist"):
+        write_report([sample.ridge], tmp_path / "r.html", [tmp_path / "nowhere"])
+
+
+def test_a_picture_that_has_gone_bad_is_told_of(sample: Sample, tmp_path: Path) -> None:
+    shutil.copytree(sample.data.parent, tmp_path / "set")
+    (tmp_path / "set" / "MJ_000_00.png").write_bytes(b"no picture")
+    runs = [sample.leaking, sample.ridge, sample.mlp]
+    written = write_report(runs, tmp_path / "r.html", [tmp_path / "set" / "toy.csv"])
+    tested = any("MJ_000_00.png" in set(run.predictions["name"]) for run in read_runs(runs))
+    assert written.pictures == written.test_pictures - tested
+    assert ("1 pictures cannot be shown" in (tmp_path / "r.html").read_text()) == tested
+
+
+def test_runs_of_two_data_sets_are_grouped_and_never_rivals(sample: Sample, tmp_path: Path) -> None:
+    other = write_table(tmp_path / "other" / "second.csv", pd.DataFrame({
+        "image": [f"SD_{row:02d}.png" for row in range(24)], "prompt": [f"p {row // 2}" for row in range(24)],
+        "generator": ["SD", "MJ"] * 12, "quality": np.linspace(1, 4, 24),
+    }))  # fmt: skip
+    second = fit_run(tmp_path / "runs", load_manifest(other).manifest, "ridge", "prompt")
+    write_report([sample.ridge, second, sample.mlp], tmp_path / "r.html", [sample.data, other])
+    page = (tmp_path / "r.html").read_text()
+    assert re.findall(r'scope="rowgroup"><span>(\w+)</span>', page) == ["toy", "second"] and page.count("<tbody>") >= 2
+    lines = ablation(read_runs([sample.ridge, second, sample.mlp]))
+    assert [line.run for line in lines if line.run and line.target == "quality"] == ["A", "C", "B"]
+    assert {group for line in lines if line.run == "B" for group in line.best} == set()
+
+
+def test_runs_that_differ_in_one_thing_are_compared_by_our_own_test(sample: Sample, page: str) -> None:
+    ((factor, group),) = comparable(read_runs(sample.runs))
+    assert factor == "head" and [run.folder for run in group] == [sample.ridge, sample.mlp]
+    text = unescape(page)
+    for one in compare([sample.ridge, sample.mlp]):
+        assert f"{one.difference:+.3f}".replace("-", "−") in text and f"{one.p_holm:.3f}" in text
+    assert "One difference at a time" in text
+
+
+def test_the_breakdown_by_generator_counts_and_ranks_within_each() -> None:
+    rows = pd.DataFrame({
+        "name": list("abcdabcd"), "generator": list("xxxyxxxy"), "repeat": [0] * 4 + [1] * 4, "truth": [1.0, 2, 3, 4] * 2,
+        "prediction": [1.5, 2.5, 3.5, 3.0, 3.5, 2.5, 1.5, 5.0],
+    })  # fmt: skip
+    x, y = by_generator(rows)
+    assert (x.generator, x.rows, x.pictures) == ("x", 6, 3) and (y.generator, y.rows, y.pictures) == ("y", 2, 1)
+    assert x.srcc == pytest.approx(0) and x.sd == pytest.approx(2**0.5)  # 1 in one repeat, -1 in the other
+    assert x.error == pytest.approx(0.5) and x.absolute_error == pytest.approx((0.5 * 3 + 2.5 + 0.5 + 1.5) / 6)
+    assert np.isnan(y.srcc) and y.error == pytest.approx(0) and y.absolute_error == pytest.approx(1)
+    first = largest_errors(rows)[0]
+    assert (first.name, first.prediction, first.repeats) == ("a", 2.5, 2)
+
+
+def test_a_curve_that_does_not_exist_is_left_out() -> None:
+    assert not len(curve(np.arange(9.0), np.ones(9)).score)
+    rising = curve(np.arange(90.0), np.arange(90.0) + np.random.default_rng(0).normal(size=90))
+    assert 20 < len(rising.score) <= 60 and (np.diff(rising.prediction) > 0).all() and (np.diff(rising.score) >= 0).all()
+
+
+def test_predictions_that_do_not_exist_are_counted_not_drawn(sample: Sample, tmp_path: Path) -> None:
+    run = recorded(sample.ridge, tmp_path / "run")
+    frame = pd.read_csv(run / "predictions.csv", dtype={"group": str})
+    frame.loc[0, "prediction"] = np.nan
+    frame.to_csv(run / "predictions.csv", index=False)
+    write_report([run], tmp_path / "r.html")
+    trial = page_data((tmp_path / "r.html").read_text())["trials"]["A"][frame["target"][0]][0]
+    assert trial["without"] == 1 and trial["curve"] == [[], []]
+
+
+def test_what_is_no_run_is_refused_with_what_to_give(sample: Sample, tmp_path: Path) -> None:
+    def refused(match: str, *runs: Path) -> None:
+        with pytest.raises((ReportError, ResultError), match=match):
+            write_report(runs, tmp_path / "r.html")
+        assert not (tmp_path / "r.html").exists()
+
+    refused("one run or more: tier report runs/")
+    refused("is no folder", tmp_path / "nowhere")
+    refused("is no run .*such as runs/ID", tmp_path)
+    refused(r"it holds runs, give these: .*runs/\*", sample.ridge.parent)
+    for name, match in (
+        ("predictions.csv", "has no predictions.csv, which a report needs: delete"),
+        ("config.json", r"config\.json cannot be read .*: delete"),
+    ):
+        (recorded(sample.ridge, tmp_path / name) / name).unlink()
+        refused(match, tmp_path / name)
+    for number, (name, text) in enumerate([("config.json", "[]"), ("config.json", "{}"), ("results.json", "{"), ("predictions.csv", "a")]):
+        (recorded(sample.ridge, tmp_path / str(number)) / name).write_text(text)
+        refused(f"{name} cannot be read", tmp_path / str(number))
+    run = recorded(sample.ridge, tmp_path / "one target")
+    pd.read_csv(run / "predictions.csv").query("target == 'align'").to_csv(run / "predictions.csv", index=False)
+    refused("has no line of quality", run)
+
+
+def test_an_output_that_is_no_page_or_cannot_be_written_is_refused(sample: Sample, tmp_path: Path) -> None:
+    (tmp_path / "folder.html").mkdir()
+    for name in ("r.pdf", "report", "folder.html"):
+        with pytest.raises(ReportError, match=r"ends in \.html"):
+            write_report([sample.ridge], tmp_path / name)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot write to"):
+        write_report([sample.ridge], tmp_path / "file" / "r.html")
+
+
+def test_a_run_given_twice_stands_once(sample: Sample) -> None:
+    assert [run.letter for run in read_runs([sample.ridge, sample.ridge.parent / "." / sample.ridge.name, sample.mlp])] == ["A", "B"]
+
+
+def test_the_command_says_what_it_wrote(sample: Sample, tmp_path: Path) -> None:
+    output = tmp_path / "r.html"
+    result = CliRunner().invoke(cli.app, ["report", *map(str, sample.runs), "-o", str(output), "--data", str(sample.data)])
+    assert result.exit_code == 0 and f"{output}: " in result.output and "MB" in result.output and output.exists()
+    result = CliRunner().invoke(cli.app, ["report", str(tmp_path / "nowhere"), "-o", str(output)])
+    assert result.exit_code == 2 and "nowhere is no folder" in result.output and "Traceback" not in result.output
+
+
+def test_thumbnails_keep_the_shape_of_the_picture(sample: Sample, page: str) -> None:
+    from io import BytesIO
+
+    data = page_data(page)
+    with Image.open(BytesIO(base64.b64decode(next(iter(data["thumbnails"].values()))))) as picture:
+        assert max(picture.size) <= 128 and picture.width / picture.height == pytest.approx(40 / 30, abs=0.05)

@@ -1,0 +1,129 @@
+"""A sweep is its cells: every combination once, nothing twice, and what is there is left alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cache.store import StoreError
+from extract.check import check
+from extract.encoders import ImageChoice
+from extract.manifest import Manifest
+from heads.fit import FitOptions
+from heads.sweep import Cell, SweepError, grid_cells, paper_cells, read_grid, sweep
+from heads.tidy import TableError, latex, tidy, write_table
+from tests.data_builders import write_agiqa, write_pku
+
+BASE = Cell(ImageChoice("resnet18"), "bert-base-uncased", FitOptions(repeats=1, estimator="ridge", split="random", models="none"))
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    write_pku(tmp_path / "pku", rows=12, image_to_image=6)
+    return check(tmp_path / "pku").manifest
+
+
+def test_the_paper_has_fifteen_runs(manifest: Manifest) -> None:
+    cells = [(cell.options.method, cell.options.benchmark, *cell.options.targets) for cell in paper_cells(manifest, BASE)]
+    lines = {("fr", "I2I"), ("nr", "I2I"), ("nr", "T2I"), ("nr", "AIGIQA4K"), ("pr", "AIGIQA4K")}
+    assert len(cells) == len(set(cells)) == 15
+    assert set(cells) == {(*line, target) for line in lines for target in ("MOS_q", "MOS_a", "MOS_c")}
+
+
+def test_a_data_set_without_image_prompts_has_one_line_for_each_target(tmp_path: Path) -> None:
+    write_agiqa(tmp_path)
+    cells = paper_cells(check(tmp_path).manifest, BASE)
+    assert [(cell.options.method, cell.options.benchmark) for cell in cells] == [("nr", "AIGIQA4K")] * 2
+
+
+def test_a_grid_is_the_product_of_its_values_without_what_cannot_be(manifest: Manifest) -> None:
+    grid = {"method": ["nr", "fr"], "benchmark": ["I2I", "T2I"], "head": ["mlp", "ridge"], "target": "all", "feature": "multilevel"}
+    cells, impossible = grid_cells(grid, manifest, BASE)
+    assert (len(cells), impossible) == ((4 - 1) * 2 * 3, 2 * 3)
+    assert all(cell.image == ImageChoice("resnet18", feature="multilevel") and cell.options.split == "random" for cell in cells)
+    assert len({(c.options.method, c.options.benchmark, c.options.estimator, c.options.targets) for c in cells}) == len(cells)
+
+
+def test_options_of_heads_go_by_the_names_of_the_command_line(manifest: Manifest) -> None:
+    cells, _ = grid_cells({"head": "mlp", "learning_rate": [1e-3, 1e-4], "epochs": 5, "train_batch_size": 8}, manifest, BASE)
+    options = [cell.options.head for cell in cells if cell.options.targets == ("MOS_q",)]
+    assert options == [{"learning_rate": rate, "max_epochs": 5, "batch_size": 8} for rate in (1e-3, 1e-4)]
+
+
+@pytest.mark.parametrize(
+    ("grid", "told"),
+    [
+        ({"metod": "nr"}, "a grid has no option 'metod': choose among"),
+        ({"method": ["nr", "xr"]}, "method is 'xr': choose among nr, fr, pr"),
+        ({"repeats": "ten"}, "repeats is 'ten'.*a whole number is wanted"),
+        ({"repeats": True}, "repeats is True"),
+        ({"head": []}, "head has no value"),
+        ({"image_size": "big"}, "give a number of pixels, or 'full'"),
+    ],
+)
+def test_a_wrong_grid_is_told_with_the_way_out(manifest: Manifest, grid: dict, told: str) -> None:
+    with pytest.raises(SweepError, match=told):
+        grid_cells(grid, manifest, BASE)
+
+
+def test_a_grid_file_is_toml(tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text('method = ["nr", "fr"]\nrepeats = 3\n')
+    assert read_grid(tmp_path / "grid.toml") == {"method": ["nr", "fr"], "repeats": 3}
+    (tmp_path / "bad.toml").write_text("method = nr")
+    for name in ("bad.toml", "missing.toml"):
+        with pytest.raises(SweepError, match=f"(?s){name} cannot be read as a grid.*such as\nmethod"):
+            read_grid(tmp_path / name)
+
+
+def test_a_sweep_that_ended_in_the_middle_goes_on_to_the_same_table(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    cells = paper_cells(manifest, BASE)
+    half = sweep(manifest, Path("features"), cells, Path("runs"))
+    first = [next(half) for _ in range(4)]
+    assert not any(run.found for run in first)
+    runs = list(sweep(manifest, Path("features"), cells, Path("runs")))
+    assert [run.found for run in runs] == [True] * 4 + [False] * 11
+    whole = list(sweep(manifest, Path("features"), cells, Path("others")))
+    pd.testing.assert_frame_equal(tidy([run.folder for run in runs]), tidy([run.folder for run in whole]))
+
+
+def test_a_missing_store_is_told_before_the_first_fit(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    cells, _ = grid_cells({"image_encoder": ["resnet18", "resnet50"]}, manifest, BASE)
+    with pytest.raises(StoreError, match="tier extract DATA.*resnet50"):
+        list(sweep(manifest, Path("features"), cells, Path("runs")))
+    assert not Path("runs").exists()
+
+
+def test_the_table_holds_the_figures_of_the_runs_in_every_format(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    runs = list(sweep(manifest, Path("features"), paper_cells(manifest, BASE), Path("runs")))
+    frame = tidy([run.folder for run in runs])
+    results = frame[frame["is_result"] & (frame["metric"] == "srcc")]
+    assert len(results) == 15
+    for run, value in zip(runs, results["mean"], strict=True):
+        (target,) = run.results.summaries
+        np.testing.assert_equal(run.results.summaries[target]["last"]["srcc"].mean, value)
+    for suffix, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet), (".xlsx", pd.read_excel)):
+        write_table(frame, Path(f"table{suffix}"))
+        np.testing.assert_allclose(read(f"table{suffix}")["mean"], frame["mean"], rtol=1e-12)
+    write_table(frame, Path("table.tex"))
+    text = Path("table.tex").read_text()
+    assert text.count(r"\\") == 2 + 5 and r"\multicolumn{2}{c}{MOS\_q}" in text and text == latex(frame)
+    with pytest.raises(TableError, match=r"suffix '.doc'.*\.csv"):
+        write_table(frame, Path("table.doc"))
+
+
+def test_the_best_figure_of_each_benchmark_is_bold_and_no_other() -> None:
+    about = {"run": "r", "data": "d", "split": "prompt", "image_encoder": "e", "preparation": "p", "feature": "f", "text_encoder": "t"}
+    about |= {"options": "{}", "leaks": False, "target": "MOS", "figures_of": "last", "is_result": True, "benchmark": "I2I", "repeats": 1}
+    means = {("nr", "mlp"): 0.5, ("nr", "ridge"): 0.75, ("fr", "mlp"): -0.25, ("fr", "ridge"): 10.5}
+    frame = pd.DataFrame(
+        about | {"method": method, "head": head, "metric": metric, "mean": mean, "sd": 0.1, "median": mean, "low": mean, "high": np.nan}
+        for (method, head), mean in means.items()
+        for metric in ("srcc", "plcc")
+    )
+    text = latex(frame)
+    assert text.count(r"\textbf{10.500}") == text.count(r"\textbf") == 2
+    assert ".500 {" in text and "-.250" in text and "0.750" not in text
