@@ -10,12 +10,9 @@ The last line is one JSON object: rows per second, their ratio to the plain pass
 reached while pictures are encoded, and the smallest cosine between features of each half precision and of fp32.
 """
 
-import sys
-
-sys.path.pop(0)  # this folder, in which the file `extract.py` would be taken for the package `extract`
-
 import argparse
 import json
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -31,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, where this file hides the package `extract`
 from cache.store import FeatureStore
 from extract.check import load_manifest
 from extract.choices import Precision

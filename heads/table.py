@@ -21,7 +21,7 @@ LABELS = {
 
 def results_table(results: Results) -> Table:
     """Mean ± sd over the repeats and the 95 % interval of SRCC and PLCC, for each target, selection and floor."""
-    leaks, floors = any(results.seen_prompts), _floors(results)
+    leaks, floors = any(results.seen_prompts), shown_floors(results)
     split = f"split {results.split}{' (leaks)' if leaks else ''}"
     title = f"TIER-{results.method.upper()} on {results.benchmark} of {results.data}, {results.estimator} head, {split}"
     table = Table(title=title, title_justify="left")
@@ -62,7 +62,7 @@ def notes(results: Results) -> Iterator[Text]:
     missing: dict[tuple[str, bool], list[str]] = {}
     for target, reasons in results.reasons.items():
         for name, reason in reasons.items():
-            if name not in (*_selections(results), *_floors(results)):
+            if name not in (*_selections(results), *shown_floors(results)):
                 continue
             missing.setdefault((reason, name in FLOORS), []).append(f"{target} {LABELS[name]}")
     for (reason, of_floors), cells in missing.items():
@@ -80,14 +80,14 @@ def leakage(results: Results) -> Text:
     return Text(f"{line}: this split leaks, compare with the floors", style="yellow") if seen else Text(line, style="green")
 
 
+def shown_floors(results: Results) -> tuple[str, ...]:
+    """Floors that say something: where no test prompt is in training, all are the generator's mean."""
+    return tuple(FLOORS) if any(results.seen_prompts) else tuple(FLOORS)[:1]
+
+
 def _selections(results: Results) -> tuple[str, ...]:
     # Without a validation part there is no best validation epoch, and the result is the last one.
     return tuple(name for name in SELECTIONS if name != "best_validation" or results.headline == name)
-
-
-def _floors(results: Results) -> tuple[str, ...]:
-    # Where no test prompt is in training, all floors are the generator's mean.
-    return tuple(FLOORS) if any(results.seen_prompts) else tuple(FLOORS)[:1]
 
 
 def _cell(summary: Summary, with_interval: bool) -> str:

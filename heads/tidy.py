@@ -15,6 +15,7 @@ from heads.experiment import Summary
 from heads.floors import FLOORS
 from heads.metrics import METRICS
 from heads.results import ResultError, Results
+from heads.table import shown_floors
 
 SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
 PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
@@ -111,7 +112,7 @@ def _lines(run: Path) -> list[dict[str, Any]]:
         for target, names in results.summaries.items()
         for name, metrics in names.items()
         if name != "best_validation" or results.headline == name
-        if name not in FLOORS or about["leaks"] or name == next(iter(FLOORS))
+        if name not in FLOORS or name in shown_floors(results)
         for metric in METRICS
     ]
 
