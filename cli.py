@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -24,7 +24,7 @@ from extract.choices import (
     PreparationName,
     PresetName,
 )
-from heads.choices import ComparedMetric, HeadName, KeptModels, Method, RecipeName, SplitRule
+from heads.choices import ComparedMetric, HeadName, KeptModels, Method, RecipeName, SplitRule, SweepName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,6 +92,19 @@ MethodOption = Annotated[Method, typer.Option("--method", help="No-reference, fu
 BenchmarkOption = Annotated[
     Benchmark | None, typer.Option("--benchmark", help="Rows with an image prompt, without, or all. Default: I2I for fr, else all.")
 ]
+SplitOption = Annotated[
+    SplitRule, typer.Option("--split", help="By prompt (none in both parts), by row, one generator left out, or as published (i % 4 == 3).")
+]
+RepeatsOption = Annotated[
+    int | None, typer.Option("--repeats", min=1, help="Repeats, each with its own seed. Default: 10, or one per generator.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the first repeat.")]
+HeadOption = Annotated[HeadName, typer.Option("--head", help="TIER's two layers (mlp), or ridge regression (good where rows are few).")]
+RecipeOption = Annotated[
+    RecipeName, typer.Option("--recipe", help="Suited to stored features (cached), or TIER-4K's settings (published).")
+]
+ModelsOption = Annotated[KeptModels, typer.Option("--models", help="Fitted heads to keep: of all repeats, of the first, or none.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of runs.")]
 FEATURES = Path("features")
 
 
@@ -273,21 +286,19 @@ def fit_head(
     prepare: PrepareOption = None,
     image_size: ImageSizeOption = None,
     precision: PrecisionOption = None,
-    split: Annotated[
-        SplitRule, typer.Option(help="By prompt (none in both parts), by row, one generator left out, or as published (i % 4 == 3).")
-    ] = "prompt",
-    repeats: Annotated[int | None, typer.Option(min=1, help="Repeats, each with its own seed. Default: 10, or one per generator.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first repeat.")] = 0,
-    head: Annotated[HeadName, typer.Option(help="TIER's two layers (mlp), or ridge regression (good where rows are few).")] = "mlp",
-    recipe: Annotated[RecipeName, typer.Option(help="Suited to stored features (cached), or TIER-4K's settings (published).")] = "cached",
+    split: SplitOption = "prompt",
+    repeats: RepeatsOption = None,
+    seed: SeedOption = 0,
+    head: HeadOption = "mlp",
+    recipe: RecipeOption = "cached",
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     train_batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    models: Annotated[KeptModels, typer.Option(help="Fitted heads to keep: of all repeats, of the first, or none.")] = "all",
+    models: ModelsOption = "all",
     layout: LayoutOption = None,
     on_error: OnErrorOption = "stop",
-    out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    out: OutOption = Path("runs"),
 ) -> None:
     """Stage 2: fit and evaluate TIER's head on stored features."""
     from heads.features import default_benchmark, require_possible
@@ -311,6 +322,74 @@ def fit_head(
     console = _console()
     stored = _stored(console, data, features, choice, text_encoder, layout, on_error)
     _show(console, _fit(console, *stored, options, out))
+
+
+@app.command()
+def sweep(
+    data: DataArgument,
+    features: FeaturesOption = FEATURES,
+    preset: Annotated[SweepName | None, typer.Option("--preset", help="The 15 runs of the paper's table.")] = None,
+    grid: Annotated[Path | None, typer.Option("--grid", help="TOML file: values, or lists of them, of fit-head's options.")] = None,
+    image_encoder: ImageEncoderOption = None,
+    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    feature: FeatureOption = None,
+    prepare: PrepareOption = None,
+    image_size: ImageSizeOption = None,
+    precision: PrecisionOption = None,
+    split: SplitOption = "prompt",
+    repeats: RepeatsOption = None,
+    seed: SeedOption = 0,
+    head: HeadOption = "mlp",
+    recipe: RecipeOption = "cached",
+    models: ModelsOption = "none",
+    layout: LayoutOption = None,
+    on_error: OnErrorOption = "stop",
+    out: OutOption = Path("runs"),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .xlsx or .tex.")] = None,
+) -> None:
+    """Fit many heads: the paper's table, or every combination of a grid. Runs that are there already are not fitted again."""
+    from heads.fit import FitOptions
+    from heads.sweep import Cell, grid_cells, paper_cells, read_grid, run_sweep
+    from heads.table import sweep_table
+    from heads.tidy import require_table_suffix, tidy, write_table
+
+    if (preset is None) == (grid is None):
+        raise typer.BadParameter("give either --preset paper or --grid FILE", param_hint="--preset / --grid")
+    if output:
+        require_table_suffix(output)
+    options = FitOptions(split=split, repeats=repeats, seed=seed, recipe=recipe, estimator=head, models=models)
+    base = Cell(_choice(None, image_encoder, prepare, image_size, feature, precision), text_encoder, options)
+    console, wanted = _console(), read_grid(grid) if grid else {}
+    report = _load(console, data, features, layout, on_error)
+    cells, impossible = grid_cells(wanted, report.manifest, base) if grid else (paper_cells(report.manifest, base), 0)
+    if impossible:
+        console.print(f"{impossible} combinations left out: full reference (fr) needs an image prompt in every row", style="yellow")
+    runs = []
+    with _counting(console, "sweep") as count:
+        for run in run_sweep(report.manifest, features, cells, out, sys.argv):
+            runs.append(run)
+            count(len(runs), len(cells))
+    console.print(sweep_table([run.results for run in runs]))
+    there = sum(run.found for run in runs)
+    seconds = sum(run.results.seconds for run in runs if not run.found)
+    console.print(f"{len(runs)} runs in {out}, {there} of them there already; the others were fitted in {seconds:.1f} s", soft_wrap=True)
+    if output:
+        write_table(tidy([run.folder for run in runs]), output)
+        console.print(f"{output}: every figure, one a line" if output.suffix != ".tex" else f"{output}: SRCC and PLCC", soft_wrap=True)
+
+
+@app.command()
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, such as runs/*.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .csv, .parquet, .xlsx, or .tex for a paper.")],
+) -> None:
+    """Write the figures of runs as one table."""
+    from heads.tidy import require_table_suffix, tidy, write_table
+
+    require_table_suffix(output)
+    frame = tidy(runs)
+    write_table(frame, output)
+    _console().print(f"{output}: {len(runs)} runs", soft_wrap=True)
 
 
 @app.command()
@@ -406,13 +485,18 @@ def demo(
     _extract(console, data, features, [find_image_encoder(choice), find_text_encoder(DEFAULT_TEXT_ENCODER)])
 
     from heads.fit import FitOptions
+    from heads.report import write_report
 
     stored = _stored(console, data, features, choice, DEFAULT_TEXT_ENCODER)
     cells: list[tuple[Method, Benchmark]] = [("nr", "I2I"), ("fr", "I2I"), ("nr", "AIGIQA4K"), ("pr", "AIGIQA4K")]
+    runs = []
     for method, benchmark in cells:
         options = FitOptions(method, benchmark, repeats=repeats, models="first")
-        _show(console, _fit(console, *stored, options, folder / "runs"))
-    console.print(f"\nGo on with, for example:\n  tier fit-head {data} --features {features} --method fr --target MOS_a --split published")
+        runs.append(_fit(console, *stored, options, folder / "runs"))
+        _show(console, runs[-1])
+    page = write_report([run.folder for run in runs], folder / "report.html", [data])
+    console.print(f"\nLook at {page.path} in a browser.")
+    console.print(f"Go on with, for example:\n  tier fit-head {data} --features {features} --method fr --target MOS_a --split published")
 
 
 def _extract(
@@ -431,7 +515,7 @@ def _extract(
 
     for encoder in encoders:
         console.print(f"{encoder.signature.stream} encoder {encoder.preset.name}: weights from {encoder.weights.source}")
-    report = _load(console, data, features, encoders[0].signature.folder_name, layout, on_error)
+    report = _load(console, data, features, layout, on_error)
     options = options or ExtractionOptions(default_workers())
     with ConsoleListener(console) as listener:
         summaries = run_extraction(report.manifest, encoders, features, options, listener)
@@ -504,17 +588,22 @@ def _stored(
     from extract.stored import find_stores
 
     images, texts = find_stores(features, choice, text_encoder)
-    return _load(console, data, features, images.path.name, layout, on_error), images, texts
+    return _load(console, data, features, layout, on_error, images), images, texts
 
 
-def _load(console: "Console", data: Path, features: Path, store: str, layout: LayoutName | None, on_error: OnError) -> "Report":
-    """Check DATA, decoding only the pictures that the store does not hold, and say which rows are left out."""
-    from cache.store import SIGNATURE_FILE, FeatureStore
+def _load(
+    console: "Console", data: Path, features: Path, layout: LayoutName | None, on_error: OnError, known: "FeatureStore | None" = None
+) -> "Report":
+    """Check DATA, decoding only the pictures that no store, or not the known one, holds, and say which rows are left out."""
+    from cache.store import stores
     from extract.check import load_manifest
 
-    known = FeatureStore.open(features / store).hexadecimal_keys() if (features / store / SIGNATURE_FILE).exists() else frozenset()
+    keys: frozenset[str] = frozenset()
+    for store in [known] if known else stores(features):
+        with suppress(TierError):  # the pictures of a damaged store are decoded again
+            keys |= store.hexadecimal_keys()
     with _counting(console, "check pictures") as count:
-        report = load_manifest(data, layout, on_error, known, count)
+        report = load_manifest(data, layout, on_error, keys, count)
     if report.problems:
         listing = features / "skipped.csv"
         report.write_problems(listing)

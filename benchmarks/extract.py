@@ -169,8 +169,8 @@ def main() -> None:
             )
             for precision in ("fp32", *arguments.precisions)
         }
-        result["plain_rows_per_s"] = plain_rate(manifest, arguments.plain_rows + PLAIN_BATCH, encoders["fp32"][0], weights, bert)
-        print(f"plain: {result['plain_rows_per_s']:.2f} rows/s")
+        plain = [plain_rate(manifest, arguments.plain_rows + PLAIN_BATCH, encoders["fp32"][0], weights, bert)]
+        print(f"plain: {plain[0]:.2f} rows/s")
         flops = operations(encoders["fp32"][0])
         stores: dict[str, list[Path]] = {}
         for precision, (image, text) in encoders.items():
@@ -179,13 +179,17 @@ def main() -> None:
             rate = len(manifest) / sum(summary.timing.total for summary in summaries)
             pictures = summaries[0]
             result[f"rows_per_s_{precision}"] = rate
-            result[f"ratio_{precision}"] = rate / float(result["plain_rows_per_s"])
-            result[f"peak_fraction_{precision}"] = flops * pictures.encoded / pictures.timing.encode / peak(precision)
+            # Other work on the machine comes and goes: the plain pass and the peak are taken beside each of ours.
+            plain.append(plain_rate(manifest, arguments.plain_rows + PLAIN_BATCH, encoders["fp32"][0], weights, bert))
+            beside, fastest = sum(plain[-2:]) / 2, peak(precision)
+            result[f"ratio_{precision}"] = rate / beside
+            result[f"peak_fraction_{precision}"] = flops * pictures.encoded / pictures.timing.encode / fastest
             print(
-                f"ours {precision}: {rate:.2f} rows/s, {rate / float(result['plain_rows_per_s']):.1f} times the plain pass; pictures "
+                f"ours {precision}: {rate:.2f} rows/s, {rate / beside:.1f} times the {beside:.2f} of the plain pass; pictures "
                 f"{pictures.encoded / pictures.timing.encode:.1f}/s in batches of {pictures.batch_size}, "
-                f"{result[f'peak_fraction_{precision}']:.2f} of the {peak(precision) / 1e9:.0f} GFLOP/s of a matrix product"
+                f"{result[f'peak_fraction_{precision}']:.2f} of the {fastest / 1e9:.0f} GFLOP/s of a matrix product"
             )
+        result["plain_rows_per_s"] = sum(plain) / len(plain)
         for precision in arguments.precisions:
             pairs = zip(stores["fp32"], stores[precision], strict=True)
             result[f"cosine_{precision}"], result[f"cosine_text_{precision}"] = (smallest_cosine(one, two) for one, two in pairs)

@@ -6,12 +6,12 @@ somebody who changes a shard on purpose would renew any checksum as well.
 """
 
 import errno
+import mmap
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
-from itertools import pairwise, repeat
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from cache.keys import KEY_BYTES
 SUFFIX = ".h5"
 BLOCK_BYTES = 2**22  # of one sequential read
 SCATTERED_BYTES = 2**19  # of rows from here and there in hand at once; what fits the processor's cache is fastest
-SCATTERED_ROWS = 1024  # the most buffers that the system fills in one call (IOV_MAX)
 
 
 class ShardError(TierError):
@@ -211,19 +210,29 @@ class Shard:
 
     def copy_rows(self, numbers: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
         """As `rows`, but into out[places], both (M,), without a second copy of the features in memory."""
+        if not len(numbers):
+            return
         order = np.argsort(numbers, kind="stable")
         numbers, places = numbers[order], places[order]
-        at_once = min(max(SCATTERED_BYTES // self.row_bytes, 1), SCATTERED_ROWS)
-        first = np.diff(numbers, prepend=-1) != 1  # of a run of neighbouring rows
-        first[::at_once] = True
-        # A memory map would be simpler, but reading one whose file was cut short or whose disk fails kills the process.
-        buffer = np.empty((min(at_once, len(numbers) + 1), *self.shape), self.dtype)
+        at_once = max(SCATTERED_BYTES // self.row_bytes, 1)
+        buffer = np.empty((min(at_once, len(numbers)), *self.shape), self.dtype)
         buffers = _byte_rows(buffer)
         with self._file() as file:
+            rows = self._mapped(file)
             for start in range(0, len(numbers), at_once):
-                part = slice(start, start + at_once)
-                self._read(file, numbers[part], first[part], buffers)
-                out[places[part]] = buffer[: len(numbers[part])]
+                part = numbers[start : start + at_once]
+                np.take(rows, part, axis=0, out=buffer[: len(part)], mode="clip")  # "raise" would copy once more
+                self._require(np.array_equal(_checks(buffers[: len(part)]), self.row_checks[part]), DIFFERENT)
+                out[places[start : start + at_once]] = buffer[: len(part)]
+
+    def _mapped(self, file: int) -> np.ndarray:
+        """All features (N, ...) as a map of the file, for reading rows from here and there at the speed of memory."""
+        # Touching a map beyond the end of its file would kill the process. A published shard never shrinks; a damaged one is told here.
+        self._require(os.fstat(file).st_size >= self.offset + len(self.keys) * self.row_bytes, "it ends too early")
+        start = self.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        size = self.offset - start + len(self.keys) * self.row_bytes
+        mapped = mmap.mmap(file, size, access=mmap.ACCESS_READ, offset=start)
+        return np.frombuffer(mapped, self.dtype, len(self.keys) * prod(self.shape), self.offset - start).reshape(-1, *self.shape)
 
     def blocks(self, rows_per_block: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Keys (B, 32) and features (B, ...) of all rows in order, checked, in blocks of 4 MiB where no number of rows is given.
@@ -241,18 +250,6 @@ class Shard:
                 self._require(os.preadv(file, (whole,), self.offset + start * self.row_bytes) == len(whole), "it ends too early")
                 self._require(np.array_equal(row_checks(features), self.row_checks[start : start + size]), DIFFERENT)
                 yield keys, features
-
-    def _read(self, file: int, numbers: np.ndarray, first: np.ndarray, buffers: list[memoryview]) -> None:
-        """Read and check rows `numbers` (M,), sorted, into the first M buffers; `first` (M,) bool is where runs of them begin."""
-        offsets = self.offset + numbers * self.row_bytes
-        targets: Iterable[Sequence[memoryview]] = zip(buffers, strict=False)
-        if 2 * np.count_nonzero(first) < len(first):  # where most rows are neighbours, they are read together
-            offsets = offsets[first]
-            targets = [buffers[start:stop] for start, stop in pairwise([*np.flatnonzero(first).tolist(), len(first)])]
-        # The loops over rows run inside map, at a third of the time of a for statement.
-        size = sum(map(os.preadv, repeat(file), targets, offsets.tolist()))
-        self._require(size == len(numbers) * self.row_bytes, "it ends too early")
-        self._require(np.array_equal(_checks(buffers[: len(numbers)]), self.row_checks[numbers]), DIFFERENT)
 
     def _require(self, sound: bool, why: str) -> None:
         if not sound:

@@ -1,7 +1,8 @@
 """The protocol: split, fit, select, evaluate, with the metadata floors beside it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from time import perf_counter
 from typing import Any
 
@@ -12,8 +13,9 @@ from heads.estimator import Head, Predictor
 from heads.features import FeatureSet
 from heads.floors import FLOORS
 from heads.metrics import CORRELATIONS, METRICS, evaluate, rmse, why_nan
-from heads.registry import make_head
+from heads.registry import HEADS, fit_heads, make_head
 from heads.splits import Split
+from heads.stacked import Task
 from heads.statistics import TestRows, bootstrap_intervals
 
 SELECTIONS = ("last", "best_validation", "best_test")
@@ -33,7 +35,7 @@ class Trial:
         predictions: Scores of the test rows (M,) by selection and by floor; `best_test` has none, as it mixes epochs.
         figures: Metrics by selection and by floor.
         reasons: Why figures are NaN, where they are.
-        seconds: Time that fitting took.
+        seconds: Time that fitting took; heads that were fitted together have equal shares.
     """
 
     target: str
@@ -89,39 +91,69 @@ def run_trials(
         head_options: Its options.
         finished: Called with (heads fitted, heads in all).
     """
-    trials = []
-    for target in targets:
-        scores = features.targets[:, features.target_names.index(target)]
-        for repeat, split in enumerate(splits):
-            trials.append(_run_trial(features, fused, scores, target, repeat, split, make_head(estimator, head_options, split.seed)))
-            finished(len(trials), len(targets) * len(splits))
-    return trials
-
-
-def _run_trial(features: FeatureSet, fused: np.ndarray, scores: np.ndarray, target: str, repeat: int, split: Split, head: Head) -> Trial:
-    start = perf_counter()
-    if head.averages_views and fused.ndim == 3:
+    heads = HEADS[estimator]
+    if heads.averages_views and fused.ndim == 3:
         fused = fused.mean(axis=1)
-    course: list[np.ndarray] = []
-    test, truth = fused[split.test], scores[split.test]
-    validation = each_view(fused[split.validation], scores[split.validation]) if len(split.validation) else None
-    train = each_view(fused[split.train], scores[split.train])
-    head.fit(*train, validation, lambda _, predict: course.append(over_views(predict, test)))
-    seconds = perf_counter() - start
-    predictions = {"last": course[-1]} | ({"best_validation": over_views(head.predict, test)} if validation else {})
-    seen = np.concatenate([split.train, split.validation])
-    predictions |= {name: floor(features, scores, seen, split.test) for name, floor in FLOORS.items()}
-    figures = {name: evaluate(truth, values) for name, values in predictions.items()} | {"best_test": _best_test(truth, course)}
-    reasons = {name: reason for name, values in predictions.items() if (reason := why_nan(truth, values))}
-    if not validation:
-        figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
-        reasons["best_validation"] = "no validation part"
-    return Trial(target, repeat, split.seed, head, truth, predictions, figures, reasons, seconds)
+    jobs = [
+        _Job(
+            target, repeat, split, features.targets[:, features.target_names.index(target)], make_head(estimator, head_options, split.seed)
+        )
+        for target in targets
+        for repeat, split in enumerate(splits)
+    ]
+    done = count(1)
+    start = perf_counter()
+    fit_heads(
+        estimator,
+        [job.head for job in jobs],
+        fused.reshape(-1, fused.shape[-1]),
+        [job.task(fused) for job in jobs],
+        lambda _: finished(next(done), len(jobs)),
+    )
+    seconds = (perf_counter() - start) / len(jobs)
+    return [job.evaluated(features, fused, seconds) for job in jobs]
 
 
-def each_view(fused: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (N, V, d) as N V rows of their own, each with its picture's score; rows (N, d) as they are."""
-    return fused.reshape(-1, fused.shape[-1]), np.repeat(scores, fused[0, ..., 0].size)
+@dataclass(frozen=True)
+class _Job:
+    """One head to be fitted, and what it predicted for the test rows at every epoch."""
+
+    target: str
+    repeat: int
+    split: Split
+    scores: np.ndarray
+    head: Head
+    course: list[np.ndarray] = field(default_factory=list)
+
+    def task(self, fused: np.ndarray) -> Task:
+        """What the head learns from fused vectors (N, d), or from N V views (N, V, d) as rows of their own."""
+        views, test = fused[0, ..., 0].size, fused[self.split.test]
+
+        def rows(numbers: np.ndarray) -> np.ndarray:
+            return (numbers[:, None] * views + np.arange(views)).ravel()
+
+        return Task(
+            np.repeat(self.scores, views),
+            rows(self.split.train),
+            rows(self.split.validation) if len(self.split.validation) else None,
+            lambda _, predict: self.course.append(over_views(predict, test)),
+        )
+
+    def evaluated(self, features: FeatureSet, fused: np.ndarray, seconds: float) -> Trial:
+        """The trial of the fitted head."""
+        split, truth = self.split, self.scores[self.split.test]
+        judged = len(split.validation) > 0
+        predictions = {"last": self.course[-1]}
+        if judged:
+            predictions["best_validation"] = over_views(self.head.predict, fused[split.test])
+        seen = np.concatenate([split.train, split.validation])
+        predictions |= {name: floor(features, self.scores, seen, split.test) for name, floor in FLOORS.items()}
+        figures = {name: evaluate(truth, values) for name, values in predictions.items()} | {"best_test": _best_test(truth, self.course)}
+        reasons = {name: reason for name, values in predictions.items() if (reason := why_nan(truth, values))}
+        if not judged:
+            figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
+            reasons["best_validation"] = "no validation part"
+        return Trial(self.target, self.repeat, split.seed, self.head, truth, predictions, figures, reasons, seconds)
 
 
 def over_views(predict: Predictor, fused: np.ndarray) -> np.ndarray:

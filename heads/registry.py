@@ -1,6 +1,6 @@
 """The heads that runs can use, by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,9 @@ import numpy as np
 from cache.errors import TierError
 from heads.choices import HeadName, RecipeName
 from heads.estimator import Head
-from heads.mlp import MLPHead, recipe_options
-from heads.ridge import RidgeHead
+from heads.mlp import MLPHead, fit_stack, recipe_options
+from heads.ridge import RidgeHead, fit_ridges
+from heads.stacked import Task
 
 HEADS: dict[HeadName, type[Head]] = {"mlp": MLPHead, "ridge": RidgeHead}
 
@@ -42,6 +43,22 @@ def resolve_options(name: HeadName, recipe: RecipeName, image_architecture: str,
 def make_head(name: HeadName, options: dict[str, Any], seed: int) -> Head:
     """A head to be fitted; the seed goes to heads that draw random numbers."""
     return HEADS[name](**_seeded(name, options, seed))
+
+
+def fit_heads(name: HeadName, heads: Sequence[Head], X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None]) -> None:
+    """Fit several heads of one kind on rows of one matrix of fused vectors X (N, d), sharing what they have in common.
+
+    Args:
+        name: A name of `HEADS`.
+        heads: Unfitted heads of that kind.
+        X: Fused vectors.
+        tasks: What each head learns.
+        finished: Called with the number of each head, from 0, when it is fitted.
+    """
+    if name == "mlp":
+        fit_stack([head for head in heads if isinstance(head, MLPHead)], X, tasks, finished=finished)
+    else:
+        fit_ridges([head for head in heads if isinstance(head, RidgeHead)], X, tasks, finished)
 
 
 def restore_head(name: HeadName, weights: Mapping[str, np.ndarray], options: dict[str, Any], seed: int) -> Head:

@@ -1,6 +1,7 @@
 """Ridge regression on fused features: the whole path of penalties from one decomposition."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -8,6 +9,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from heads.estimator import EpochListener
+from heads.stacked import Task
 from heads.standardization import Standardization
 
 PATH = tuple(np.logspace(-3, 3, 37).tolist())
@@ -54,26 +56,30 @@ class RidgeHead(RegressorMixin, BaseEstimator):
             on_epoch: Called once, with 1 and a function that predicts: all of a ridge's training is one epoch.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        if not self.penalties or min(self.penalties) <= 0:
-            raise ValueError(f"penalties must be above 0, got {self.penalties!r}")
-        scaling = Standardization.of(X, y)
-        inputs, scores = scaling.inputs(X), y - scaling.score_mean
-        eigenvalues, projected, to_weights = _decompose(inputs)
-        # (P, rank): the fitted scores are projected @ (shrinkage * (projected' @ scores)) at each penalty.
-        shrinkage = 1 / (eigenvalues + np.asarray(self.penalties)[:, None] * X.shape[1])
-        weights = to_weights(shrinkage, scores)
-        if validation is None:
-            self.error_ = _leave_one_out(projected, shrinkage, scores)
-        else:
-            held = scaling.inputs(validation[0])
-            self.error_ = np.mean((held @ weights.T + scaling.score_mean - validation[1][:, None]) ** 2, axis=0)
-        best = int(np.argmin(self.error_))
-        self.penalty_ = self.penalties[best]
-        weight = weights[best] / scaling.scale
-        self.weights_ = {"linear.weight": weight[None], "linear.bias": np.array([scaling.score_mean - weight @ scaling.mean])}
+        self._learn(_Decomposition.of(X), y, validation)
         if on_epoch:
             on_epoch(1, self.predict)
         return self
+
+    def _learn(self, rows: "_Decomposition", y: np.ndarray, validation: tuple[np.ndarray, np.ndarray] | None) -> None:
+        """Become the ridge of decomposed training rows and their scores y (N,)."""
+        if not self.penalties or min(self.penalties) <= 0:
+            raise ValueError(f"penalties must be above 0, got {self.penalties!r}")
+        mean, scale = rows.scaling.mean, rows.scaling.scale
+        scores = y - y.mean()
+        # (P, rank): the fitted scores are projected @ (shrinkage * (projected' @ scores)) at each penalty.
+        shrinkage = 1 / (rows.eigenvalues + np.asarray(self.penalties)[:, None] * len(mean))
+        weights = rows.weights(shrinkage, scores)
+        if validation is None:
+            self.error_ = _leave_one_out(rows.projected, shrinkage, scores)
+        else:
+            held = rows.scaling.inputs(validation[0])
+            self.error_ = np.mean((held @ weights.T + y.mean() - validation[1][:, None]) ** 2, axis=0)
+        best = int(np.argmin(self.error_))
+        self.penalty_ = self.penalties[best]
+        weight = weights[best] / scale
+        self.weights_ = {"linear.weight": weight[None], "linear.bias": np.array([y.mean() - weight @ mean])}
+        self.n_features_in_ = len(mean)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Scores (N,) float64 of fused vectors X (N, d)."""
@@ -99,15 +105,57 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         return head
 
 
-def _decompose(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-    """Of inputs (N, d): eigenvalues (r,), Z (N, r), and a function from shrinkages (P, r) and scores (N,) to weights (P, d)."""
-    rows, columns = inputs.shape
-    eigenvalues, vectors = np.linalg.eigh(inputs @ inputs.T if rows < columns else inputs.T @ inputs)
-    eigenvalues = np.maximum(eigenvalues, 0)
-    if rows < columns:
-        return eigenvalues, vectors * np.sqrt(eigenvalues), lambda shrinkage, y: ((shrinkage * (vectors.T @ y)) @ vectors.T) @ inputs
-    projected = inputs @ vectors
-    return eigenvalues, projected, lambda shrinkage, y: (shrinkage * (projected.T @ y)) @ vectors.T
+def fit_ridges(heads: Sequence[RidgeHead], X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None] = lambda _: None) -> None:
+    """Fit several heads on rows of one matrix of fused vectors X (N, d); those with the same training rows share one decomposition.
+
+    Args:
+        heads: Unfitted heads.
+        X: Fused vectors, finite.
+        tasks: For each head the target's scores of X's rows, its training and its validation rows.
+        finished: Called with the number of each head, from 0, when it is fitted.
+    """
+    rows_of = [task.train.tobytes() for task in tasks]
+    for number, rows in enumerate(rows_of):
+        if rows in rows_of[:number]:
+            continue
+        decomposition = _Decomposition.of(X[tasks[number].train].astype(np.float64))
+        for other in (other for other, same in enumerate(rows_of) if same == rows):
+            head, task = heads[other], tasks[other]
+            held = None if task.validation is None else (X[task.validation].astype(np.float64), task.scores[task.validation])
+            head._learn(decomposition, task.scores[task.train], held)
+            if task.on_epoch:
+                task.on_epoch(1, head.predict)
+            finished(other)
+
+
+@dataclass(frozen=True)
+class _Decomposition:
+    """Standardised training rows (N, d) by the eigenvectors of the smaller of their Gram matrices.
+
+    Attributes:
+        scaling: How the rows were standardised.
+        eigenvalues: (r,).
+        projected: Z (N, r).
+        weights: A function from shrinkages (P, r) and centred scores (N,) to weights (P, d).
+    """
+
+    scaling: Standardization
+    eigenvalues: np.ndarray
+    projected: np.ndarray
+    weights: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> "_Decomposition":
+        scaling = Standardization.of(X, np.zeros(len(X)))
+        inputs = scaling.inputs(X)
+        dual = len(inputs) < inputs.shape[1]
+        eigenvalues, vectors = np.linalg.eigh(inputs @ inputs.T if dual else inputs.T @ inputs)
+        eigenvalues = np.maximum(eigenvalues, 0)
+        if dual:
+            projected = vectors * np.sqrt(eigenvalues)
+            return cls(scaling, eigenvalues, projected, lambda shrinkage, y: ((shrinkage * (vectors.T @ y)) @ vectors.T) @ inputs)
+        projected = inputs @ vectors
+        return cls(scaling, eigenvalues, projected, lambda shrinkage, y: (shrinkage * (projected.T @ y)) @ vectors.T)
 
 
 def _leave_one_out(projected: np.ndarray, shrinkage: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -112,7 +112,7 @@ def read_grid(path: Path) -> dict[str, Any]:
 EXAMPLE = 'method = ["nr", "fr"]\nbenchmark = "I2I"\nhead = ["mlp", "ridge"]\nrepeats = 10'
 
 
-def sweep(
+def run_sweep(
     manifest: Manifest,
     features: Path,
     cells: Sequence[Cell],

@@ -37,6 +37,31 @@ def results_table(results: Results) -> Table:
     return table
 
 
+def sweep_table(runs: Sequence[Results]) -> Table:
+    """One line for each run and target: SRCC and PLCC of its result beside the floor's; the best of each benchmark is bold."""
+    table = Table("method", "benchmark", "head", "target")
+    for column in ("SRCC", "PLCC", "floor SRCC", "floor PLCC"):
+        table.add_column(column, justify="right")
+    lines = [(run, target) for run in runs for target in run.summaries]
+    best: dict[tuple[str, ...], float] = {}
+    for run, target in lines:
+        place, value = (run.data, run.benchmark, run.split, target), _result(run, target, "srcc").mean
+        best[place] = max(best.get(place, value), value)
+    for run, target in lines:
+        floor = run.summaries[target][shown_floors(run)[-1]]
+        cells = [_cell(_result(run, target, metric), with_interval=True) for metric in ("srcc", "plcc")]
+        cells += [_cell(floor[metric], with_interval=False) for metric in ("srcc", "plcc")]
+        is_best = _result(run, target, "srcc").mean == best[run.data, run.benchmark, run.split, target]
+        leaks = " (leaks)" if any(run.seen_prompts) else ""
+        about = (f"TIER-{run.method.upper()}", f"{run.benchmark}{leaks}", run.estimator, target)
+        table.add_row(*about, *cells, style="bold" if is_best else "")
+    return table
+
+
+def _result(run: Results, target: str, metric: str) -> Summary:
+    return run.summaries[target][run.headline][metric]
+
+
 def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) -> Table:
     """One line for each target and pair of runs.
 

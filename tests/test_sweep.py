@@ -11,7 +11,7 @@ from extract.check import check
 from extract.encoders import ImageChoice
 from extract.manifest import Manifest
 from heads.fit import FitOptions
-from heads.sweep import Cell, SweepError, grid_cells, paper_cells, read_grid, sweep
+from heads.sweep import Cell, SweepError, grid_cells, paper_cells, read_grid, run_sweep
 from heads.tidy import TableError, latex, tidy, write_table
 from tests.data_builders import write_agiqa, write_pku
 
@@ -79,12 +79,12 @@ def test_a_grid_file_is_toml(tmp_path: Path) -> None:
 def test_a_sweep_that_ended_in_the_middle_goes_on_to_the_same_table(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     cells = paper_cells(manifest, BASE)
-    half = sweep(manifest, Path("features"), cells, Path("runs"))
+    half = run_sweep(manifest, Path("features"), cells, Path("runs"))
     first = [next(half) for _ in range(4)]
     assert not any(run.found for run in first)
-    runs = list(sweep(manifest, Path("features"), cells, Path("runs")))
+    runs = list(run_sweep(manifest, Path("features"), cells, Path("runs")))
     assert [run.found for run in runs] == [True] * 4 + [False] * 11
-    whole = list(sweep(manifest, Path("features"), cells, Path("others")))
+    whole = list(run_sweep(manifest, Path("features"), cells, Path("others")))
     pd.testing.assert_frame_equal(tidy([run.folder for run in runs]), tidy([run.folder for run in whole]))
 
 
@@ -92,13 +92,13 @@ def test_a_missing_store_is_told_before_the_first_fit(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     cells, _ = grid_cells({"image_encoder": ["resnet18", "resnet50"]}, manifest, BASE)
     with pytest.raises(StoreError, match="tier extract DATA.*resnet50"):
-        list(sweep(manifest, Path("features"), cells, Path("runs")))
+        list(run_sweep(manifest, Path("features"), cells, Path("runs")))
     assert not Path("runs").exists()
 
 
 def test_the_table_holds_the_figures_of_the_runs_in_every_format(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
-    runs = list(sweep(manifest, Path("features"), paper_cells(manifest, BASE), Path("runs")))
+    runs = list(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE), Path("runs")))
     frame = tidy([run.folder for run in runs])
     results = frame[frame["is_result"] & (frame["metric"] == "srcc")]
     assert len(results) == 15

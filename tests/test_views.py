@@ -16,8 +16,13 @@ from extract.encoders import ImageEncoder, find_text_encoder
 from extract.manifest import Manifest
 from extract.pictures import RandomViews, Views, reference
 from extract.run import ExtractionOptions, extract
-from heads.experiment import each_view, over_views
+from heads.choices import HeadName
+from heads.estimator import Head
+from heads.experiment import over_views, run_trials
 from heads.features import FeatureSet, FusionError, fuse, load_features
+from heads.registry import fit_heads, resolve_options
+from heads.splits import Split
+from heads.stacked import Task
 from tests.data_builders import make_picture, tiny_encoder, write_pku
 from tests.test_run import Silent
 
@@ -165,21 +170,44 @@ def test_partial_reference_takes_the_mean_where_there_is_an_image_prompt_and_the
         fuse(rows, "fr")
 
 
-def test_training_sees_every_view_with_its_pictures_score_and_a_prediction_is_the_mean_over_views() -> None:
-    fused, scores = np.random.default_rng(0).normal(size=(5, 3, 4)), np.arange(5.0)
-    rows, truth = each_view(fused, scores)
-    assert rows.shape == (15, 4)
-    assert [(row.tolist(), score) for row, score in zip(rows, truth, strict=True)] == [
-        (fused[picture, view].tolist(), float(picture)) for picture in range(5) for view in range(3)
-    ]
-    weights = np.array([1.0, -2.0, 3.0, 0.5])
-    np.testing.assert_allclose(over_views(lambda X: np.tanh(X @ weights), fused), np.tanh(fused @ weights).mean(axis=1))
+def one_trial(fused: np.ndarray, head: HeadName) -> tuple[list[tuple[np.ndarray, Task]], tuple[np.ndarray, Head]]:
+    """What the head of one repeat was given to learn, and what the repeat predicted for its test rows."""
+    rows = some_features(0)
+    given: list[tuple[np.ndarray, Task]] = []
+    split = Split(np.array([0, 2]), np.array([], int), np.array([1, 3]), seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def spy(name, heads, X, tasks, finished) -> None:
+            given.extend((X, task) for task in tasks)
+            fit_heads(name, heads, X, tasks, finished)
+
+        patch.setattr("heads.experiment.fit_heads", spy)
+        options = resolve_options(head, "cached", "resnet18", {} if head == "ridge" else {"max_epochs": 1})
+        (trial,) = run_trials(rows, fused, rows.target_names[:1], [split], head, options)
+    return given, (trial.predictions["last"], trial.head)
 
 
-def test_without_views_rows_go_to_the_head_as_they_are() -> None:
-    fused, scores = np.random.default_rng(0).normal(size=(5, 4)), np.arange(5.0)
-    rows, truth = each_view(fused, scores)
-    assert np.array_equal(rows, fused) and np.array_equal(truth, scores)
+def test_the_two_layers_learn_from_every_view_and_a_prediction_is_the_mean_over_views() -> None:
+    rows = some_features(0)
+    fused = np.random.default_rng(0).normal(size=(len(rows), 3, 4))
+    ((X, task),), (predictions, head) = one_trial(fused, "mlp")
+    assert np.array_equal(X[task.train], np.concatenate([fused[0], fused[2]]))
+    scores = rows.targets[:, 0]
+    assert task.scores[task.train].tolist() == [scores[0]] * 3 + [scores[2]] * 3
+    expected = [head.predict(fused[row]).mean() for row in (1, 3)]
+    np.testing.assert_allclose(predictions, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_ridge_learns_from_the_mean_of_a_pictures_views() -> None:
+    rows = some_features(0)
+    fused = np.random.default_rng(0).normal(size=(len(rows), 3, 4))
+    ((X, task),), (predictions, _) = one_trial(fused, "ridge")
+    assert np.array_equal(X[task.train], fused.mean(axis=1)[[0, 2]])
+    np.testing.assert_array_equal(one_trial(fused.mean(axis=1), "ridge")[1][0], predictions)
+
+
+def test_without_views_predictions_are_those_of_the_rows() -> None:
+    fused = np.random.default_rng(0).normal(size=(5, 4))
     assert np.array_equal(over_views(lambda X: X[:, 0], fused), fused[:, 0])
 
 
