@@ -174,6 +174,8 @@ def extract(
     names: list[str | None] = list(dict.fromkeys(image_encoder)) if image_encoder else [None]
     if image_weights and len(names) > 1:
         raise typer.BadParameter("one file of weights for several encoders: run one command for each", param_hint="--image-weights")
+    if views_seed and not views:
+        raise typer.BadParameter("there are no views to be seeded: give --views as well", param_hint="--views-seed")
     seeded = None if views is None else Views(views, views_seed if views else 0)
     choices = [_choice(preset, name, prepare, image_size, feature, precision, seeded) for name in names]
     images = [find_image_encoder(choice, image_weights, folders) for choice in choices]
@@ -244,8 +246,13 @@ def store_gc(
     from heads.results import used_stores
 
     require_stores(features)
-    console = _console()
-    used = frozenset[str]().union(*(used_stores(folder) for folder in runs or [Path("runs")]))
+    for folder in runs or []:
+        if not folder.is_dir():
+            raise typer.BadParameter(f"there is no folder {folder}: the stores of its runs would be called unused", param_hint="--runs")
+    console, folders = _console(), runs or [Path("runs")]
+    used = frozenset[str]().union(*(used_stores(folder) for folder in folders))
+    listed = ", ".join(map(str, folders))
+    console.print(f"Runs looked at: {sum(len(list(folder.glob('*/config.json'))) for folder in folders):,} in {listed}", soft_wrap=True)
     garbage = find_garbage(features, used)
     for one in garbage:
         if delete:
@@ -328,7 +335,10 @@ def fit_head(
 def sweep(
     data: DataArgument,
     features: FeaturesOption = FEATURES,
-    preset: Annotated[SweepName | None, typer.Option("--preset", help="The 15 runs of the paper's table.")] = None,
+    preset: Annotated[
+        SweepName | None,
+        typer.Option("--preset", help="The paper's table: FR and NR on I2I, NR on T2I, NR and PR on all rows, for every target."),
+    ] = None,
     grid: Annotated[Path | None, typer.Option("--grid", help="TOML file: values, or lists of them, of fit-head's options.")] = None,
     image_encoder: ImageEncoderOption = None,
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
@@ -517,9 +527,11 @@ def _extract(
         console.print(f"{encoder.signature.stream} encoder {encoder.preset.name}: weights from {encoder.weights.source}")
     report = _load(console, data, features, layout, on_error)
     options = options or ExtractionOptions(default_workers())
-    with ConsoleListener(console) as listener:
+    record = DatasetRecord.of(report.manifest)
+    # Written before the first picture is encoded too, so that `store gc` knows what a store is for that is still being filled.
+    with ConsoleListener(console, begun=lambda: record.write(features)) as listener:
         summaries = run_extraction(report.manifest, encoders, features, options, listener)
-    DatasetRecord.of(report.manifest).write(features)
+    record.write(features)
     if any(summary.encoded for summary in summaries):
         write_extraction(features, data, sys.argv, options, summaries)
     for summary in summaries:

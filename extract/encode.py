@@ -312,9 +312,12 @@ class PictureDataset(Dataset[Prepared | ExtractionError]):
             if bytes_key(data) != key:
                 raise PictureError("changed while the extraction ran")
             picture = decode(data)
-            views = [prepare(picture, key) if self._missing[source, number] else [] for source, prepare in enumerate(self._prepare)]
         except PictureError as error:
             return ExtractionError(f"{path}: {error}; what was encoded before is kept, run the same command again")
+        try:
+            views = [prepare(picture, key) if self._missing[source, number] else [] for source, prepare in enumerate(self._prepare)]
+        except PictureError as error:
+            return ExtractionError(f"{path}: {error}; what was encoded before is kept")
         return number, views
 
 

@@ -63,7 +63,9 @@ class ImagePreset:
         if image_size is None:
             return chosen
         if self.fixed_size:
-            raise EncoderError(f"{self.name} takes pictures of {chosen.size} x {chosen.size} only: leave --image-size out")
+            raise EncoderError(
+                f"{self.name} takes pictures of {chosen.size} x {chosen.size} only: leave out --image-size, and --preset, which gives one"
+            )
         return chosen.whole(image_size)
 
     def feature_point(self, name: FeatureName) -> str:
@@ -240,6 +242,10 @@ def timm_levels(architecture: str) -> Levels:
     if isinstance(getattr(model, "cls_token", None), torch.nn.Parameter) and "return_prefix_tokens" in given:
         blocks = [len(channels) * quarter // 4 for quarter in (1, 2, 3, 4)]
         return Levels(tuple(f"block{number}" for number in blocks), tuple(channels[number - 1] for number in blocks), TOKEN_STATISTICS)
+    with torch.no_grad():
+        maps = model.forward_intermediates(torch.zeros(1, *model.pretrained_cfg["input_size"], device="meta"), intermediates_only=True)
+    if not all(isinstance(one, torch.Tensor) for one in maps):
+        raise EncoderError(f"{architecture!r} has several maps at each stage: use --feature pooled")
     names = tuple(f"stage{number}" for number in range(1, len(channels) + 1))
     if model.num_features == channels[-1]:
         return Levels(names, tuple(channels))

@@ -1,6 +1,7 @@
 """What stage 1 shows on a terminal: progress while it works, a line when it is done, and what the stores hold."""
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -34,10 +35,15 @@ def progress_bar(console: Console) -> Progress:
 
 
 class ConsoleListener:
-    """Shows an extraction on a console."""
+    """Shows an extraction on a console.
 
-    def __init__(self, console: Console) -> None:
-        self._progress = progress_bar(console)
+    Args:
+        console: Where.
+        begun: Called when stores were made and encoding is about to begin.
+    """
+
+    def __init__(self, console: Console, begun: Callable[[], None]) -> None:
+        self._progress, self._begun = progress_bar(console), begun
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -48,6 +54,7 @@ class ConsoleListener:
 
     def started(self, stream: str, total: int) -> None:
         """Begin a line for a stream."""
+        self._begun()
         self._task = self._progress.add_task(f"encode {stream}s", total=total, note="")
 
     def advanced(self, count: int, timing: Timing) -> None:

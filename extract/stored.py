@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cache.signature import Signature
 from cache.store import FeatureStore, StoreError, stores
+from extract.choices import Precision
 from extract.encoders import ImageChoice
 from extract.presets import image_preset, text_preset
 
@@ -30,8 +31,11 @@ def find_stores(root: Path, image: ImageChoice, text_encoder: str) -> tuple[Feat
     if text_encoder not in names:
         text_preset(text_encoder)
     images = _one(root, here, "image", lambda store: list(_image_differences(store, image)), _options(image))
-    texts = _one(root, here, "text", lambda store: list(_encoder_difference(store, text_encoder)), f"--text-encoder {text_encoder}")
-    return images, texts
+    of_text = [store for store in here if store.signature.stream == "text" and not list(_encoder_difference(store, text_encoder))]
+    # Both encoders of one extraction have one precision: where texts are there in several, the pictures' is meant.
+    precision = image.precision or (images.signature.precision if len(of_text) > 1 and text_encoder not in names else None)
+    options = f"--text-encoder {text_encoder}" + (f" --precision {precision}" if precision else "")
+    return images, _one(root, here, "text", lambda store: list(_text_differences(store, text_encoder, precision)), options)
 
 
 def _one(
@@ -79,6 +83,12 @@ def _image_facts(signature: Signature) -> dict[str, str]:
         "precision": signature.precision,
         "views": signature.views,
     }
+
+
+def _text_differences(store: FeatureStore, encoder: str, precision: Precision | str | None) -> Iterator[Difference]:
+    yield from _encoder_difference(store, encoder)
+    if precision is not None and store.signature.precision != precision and encoder != store.path.name:
+        yield "precision", store.signature.precision, precision
 
 
 def _encoder_difference(store: FeatureStore, encoder: str) -> Iterator[Difference]:

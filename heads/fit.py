@@ -83,10 +83,8 @@ def fit_head(
     Raises:
         TierError: The options do not fit each other or the data; nothing has been written then.
     """
-    require_possible(options.method, options.benchmark)
-    selected = manifest.select(options.benchmark)
-    targets = _targets(selected, options.targets)
-    config = _config(selected, images, texts, options, targets)
+    config = configure(manifest, images, texts, options)
+    selected, targets = manifest.select(options.benchmark), config.targets
     folder = out / config.id
     if folder.exists():
         return Run(folder, Results.read(folder), found=True)
@@ -116,6 +114,17 @@ def _targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, ...]:
             nearest = f" (nearest: {close[0]})" if close else ""
             raise FitError(f"{manifest.name} has no target {name!r}{nearest}: choose among {', '.join(manifest.targets)}, or all")
     return tuple(dict.fromkeys(wanted))
+
+
+def configure(manifest: Manifest, images: FeatureStore, texts: FeatureStore, options: FitOptions) -> RunConfig:
+    """The configuration of a run, everything resolved; the arguments are those of `fit_head`.
+
+    Raises:
+        TierError: The options do not fit each other or the data.
+    """
+    require_possible(options.method, options.benchmark)
+    selected = manifest.select(options.benchmark)
+    return _config(selected, images, texts, options, _targets(selected, options.targets))
 
 
 def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, options: FitOptions, targets: tuple[str, ...]) -> RunConfig:

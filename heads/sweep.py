@@ -1,5 +1,6 @@
 """Many runs at once: the cells of a grid, fitted one after the other, those that are there already left alone."""
 
+import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from extract.manifest import Manifest
 from extract.stored import find_stores
 from heads.choices import HeadName, Method, RecipeName, SplitRule
 from heads.features import FusionError, require_possible
-from heads.fit import FitOptions, Run, fit_head
+from heads.fit import FitOptions, Run, configure, fit_head
 
 # The five lines of TIER-4K's run.sh, each for MOS_q, MOS_a and MOS_c: the table of its paper.
 PAPER: tuple[tuple[Method, Benchmark], ...] = (("fr", "I2I"), ("nr", "I2I"), ("nr", "T2I"), ("nr", "AIGIQA4K"), ("pr", "AIGIQA4K"))
@@ -36,6 +37,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "target": str, "image_encoder": str, "text_encoder": str, "repeats": int, "seed": int, "image_size": (int, str),
     "learning_rate": (int, float), "weight_decay": (int, float), "train_batch_size": int, "epochs": int, "hidden": int,
 }  # fmt: skip
+LEAST = {"seed": 0, "repeats": 1, "train_batch_size": 1, "epochs": 1, "hidden": 1, "learning_rate": 0, "weight_decay": 0, "image_size": 32}
 OPTION_OF = {"train_batch_size": "batch_size", "epochs": "max_epochs"}
 
 
@@ -122,7 +124,7 @@ def run_sweep(
 ) -> Iterator[Run]:
     """Fit every cell that is not on disk yet, and yield each run when it is there.
 
-    Every store is looked for before the first fit, so that a missing one does not end a sweep in the middle.
+    Every store is looked for and every cell's options are resolved before the first fit, so that nothing wrong ends a sweep in the middle.
 
     Args:
         manifest: The data set.
@@ -140,6 +142,7 @@ def run_sweep(
     for cell in cells:
         if (cell.image, cell.text_encoder) not in stores:
             stores[cell.image, cell.text_encoder] = find_stores(features, cell.image, cell.text_encoder)
+        configure(manifest, *stores[cell.image, cell.text_encoder], cell.options)
     for cell in cells:
         yield fit_head(manifest, *stores[cell.image, cell.text_encoder], cell.options, out, command, finished)
 
@@ -168,6 +171,8 @@ def _require_known(name: str, values: Sequence[Any]) -> None:
             raise SweepError(f"{name} is {value!r}: choose among {', '.join(WORDS[name])}")
         if name in KINDS and (isinstance(value, bool) or not isinstance(value, KINDS[name])):
             raise SweepError(f"{name} is {value!r}, which is not of the right kind: {_kind(KINDS[name])} is wanted")
+        if name in LEAST and not isinstance(value, str) and not LEAST[name] <= value < math.inf:
+            raise SweepError(f"{name} is {value!r}: {LEAST[name]} is the least")
         if name == "image_size" and isinstance(value, str) and value not in get_args(get_args(ImageSize)[1]):
             raise SweepError(f"image_size is {value!r}: give a number of pixels, or 'full'")
 

@@ -19,7 +19,10 @@ from heads.table import shown_floors
 
 SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
 PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
-ABOUT = ("data", "method", "benchmark", "split", "image_encoder", "preparation", "feature", "text_encoder", "head")
+ABOUT = (
+    "data", "method", "benchmark", "split", "image_encoder", "preparation", "feature", "precision", "views", "text_encoder", "head",
+    "recipe", "seed",
+)  # fmt: skip
 
 
 class TableError(TierError):
@@ -76,13 +79,14 @@ def latex(frame: pd.DataFrame) -> str:
     """
     shown = frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)]
     columns = [(target, metric) for target in shown["target"].unique() for metric in PAPER_METRICS]
-    varying = [name for name in (*ABOUT, "options") if name in ("method", "benchmark") or len(shown[name].unique()) > 1]
+    varying = [name for name in (*ABOUT, "options", "repeats") if name in ("method", "benchmark") or len(shown[name].unique()) > 1]
+    if shown.duplicated([*varying, "target", "metric"]).any():
+        varying.append("run")  # so that no run is lost, whatever else they differ in
     best = shown.groupby(["data", "benchmark", "split", "target", "metric"])["mean"].transform("max")
     cells = shown.assign(cell=[_cell(row, row["mean"] == top) for (_, row), top in zip(shown.iterrows(), best, strict=True)])
     lines = []
     for about, group in cells.groupby(varying, sort=False):
         figures = group.set_index(["target", "metric"])["cell"]
-        figures = figures[~figures.index.duplicated()]
         lines.append(" & ".join([*map(_escaped, about), *(figures.get(column, "--") for column in columns)]) + r" \\")
     targets = [rf"\multicolumn{{{len(PAPER_METRICS)}}}{{c}}{{{_escaped(target)}}}" for target in shown["target"].unique()]
     head = [" & ".join([*[""] * len(varying), *targets]) + r" \\"]
@@ -102,8 +106,12 @@ def _lines(run: Path) -> list[dict[str, Any]]:
         "image_encoder": config["image"]["encoder"],
         "preparation": config["image"]["preparation"].split(":")[0],
         "feature": config["image"]["feature"].split(":")[0],
+        "precision": config["image"]["precision"],
+        "views": config["image"]["views"],
         "text_encoder": config["text"]["encoder"],
         "head": results.estimator,
+        "recipe": config["recipe"],
+        "seed": config["seed"],
         "options": json.dumps(config["head"]),
         "leaks": any(results.seen_prompts),
     }
@@ -120,7 +128,7 @@ def _lines(run: Path) -> list[dict[str, Any]]:
 def _config(run: Path) -> dict[str, Any]:
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        if {"image", "text", "head"} <= set(config):
+        if {"image", "text", "head", "recipe", "seed"} <= set(config):
             return config
         raise ValueError("it is not a run's")
     except (OSError, ValueError, TypeError) as error:

@@ -65,6 +65,7 @@ def test_every_choice_has_its_own_store_and_an_ambiguous_one_is_not_guessed(proj
     [
         (["--image-size", "31"], "neither a number of pixels from 32 to 2048 nor 'full'"),
         (["--image-size", "huge"], "'huge' is neither"),
+        (["--views-seed", "5"], "give --views as well"),
         (["--views", "-1"], "greater than or equal to 0"),
         (["--feature", "tokens"], "'multilevel'"),
         (["--precision", "int8"], "'bf16'"),
@@ -80,7 +81,7 @@ def test_a_wrong_option_is_told_with_the_way_out_and_writes_nothing(project: Pat
 
 def test_an_encoder_of_one_size_refuses_whole_pictures(project: Path) -> None:
     code, output = tier("extract", "Dataset", "-F", "fresh", "--image-encoder", "vit", "--image-size", "384", *TEXT)
-    assert code == 2 and "vit takes pictures of 224 x 224 only: leave --image-size out" in output
+    assert code == 2 and "vit takes pictures of 224 x 224 only: leave out --image-size" in output
 
 
 def test_compaction_leaves_one_shard_and_the_same_features(project: Path) -> None:
@@ -119,6 +120,8 @@ def test_gc_shows_first_and_removes_only_when_told(project: Path) -> None:
     code, output = tier("store", "gc", "--delete")
     assert code == 0 and "removed" in output and {name for name in stores() if "bf16" in name} == set()
     assert len(stores()) == 2
+    code, output = tier("store", "gc", "--runs", "nowhere", "--delete")
+    assert code == 2 and "there is no folder nowhere" in output and len(stores()) == 2
     Path("runs", next(Path("runs").iterdir()).name, "config.json").write_text("{}")
     code, output = tier("store", "gc", "--delete")
     assert code == 2 and "config.json cannot be read" in output and len(stores()) == 2

@@ -370,7 +370,7 @@ def test_what_is_asked_of_an_image_encoder_is_in_its_signature(tmp_path: Path) -
 @pytest.mark.parametrize("size", [384, "full"])
 def test_an_encoder_of_one_size_refuses_whole_pictures(tmp_path: Path, name: str, size: int | str) -> None:
     (tmp_path / "w.pth").write_bytes(b"x")
-    with pytest.raises(EncoderError, match=r"takes pictures of \d+ x \d+ only: leave --image-size out"):
+    with pytest.raises(EncoderError, match=r"takes pictures of \d+ x \d+ only: leave out --image-size"):
         find_image_encoder(ImageChoice(name, image_size=size), tmp_path / "w.pth")
 
 

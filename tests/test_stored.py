@@ -1,5 +1,6 @@
 """From the names of encoders to their stores: exactly one fits, or the error lists what there is and the way out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,7 @@ def variants(root: Path) -> Path:
     seen = str(Views(2, 7))
     for one in (whole("512", multilevel), whole("512"), whole("512", precision="bf16"), whole("full"), whole("512", views=seen)):
         FeatureStore.create(root, one, {})
+    FeatureStore.create(root, replace(signature("minilm", "reference: 512 tokens", stream="text"), precision="bf16"), {})
     return root
 
 
@@ -109,3 +111,19 @@ def test_what_differs_from_what_was_asked_is_told_for_every_store_there_is(varia
     ):
         assert part in message
     assert message.count("views is") == 6
+
+
+def test_texts_go_with_the_precision_of_the_pictures(tmp_path: Path) -> None:
+    for precision in ("fp32", "bf16"):
+        FeatureStore.create(tmp_path, replace(signature("resnet18"), precision=precision), {})
+        FeatureStore.create(tmp_path, replace(signature("minilm", "reference: 512 tokens", stream="text"), precision=precision), {})
+    for precision in ("fp32", "bf16"):
+        found = find_stores(tmp_path, ImageChoice("resnet18", precision=precision), "minilm")
+        assert [store.signature.precision for store in found] == [precision] * 2
+        assert find_stores(tmp_path, ImageChoice(found[0].path.name), "minilm") == found
+
+
+def test_texts_of_another_precision_are_not_taken_instead(root: Path) -> None:
+    FeatureStore.create(root, replace(signature("resnet18"), precision="bf16"), {})
+    with pytest.raises(StoreError, match="precision is 'fp32', asked for 'bf16'"):
+        find_stores(root, ImageChoice("resnet18", precision="bf16"), "minilm")

@@ -1,18 +1,20 @@
 """A sweep is its cells: every combination once, nothing twice, and what is there is left alone."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from cache.errors import TierError
 from cache.store import StoreError
 from extract.check import check
 from extract.encoders import ImageChoice
 from extract.manifest import Manifest
 from heads.fit import FitOptions
 from heads.sweep import Cell, SweepError, grid_cells, paper_cells, read_grid, run_sweep
-from heads.tidy import TableError, latex, tidy, write_table
+from heads.tidy import ABOUT, TableError, latex, tidy, write_table
 from tests.data_builders import write_agiqa, write_pku
 
 BASE = Cell(ImageChoice("resnet18"), "bert-base-uncased", FitOptions(repeats=1, estimator="ridge", split="random", models="none"))
@@ -59,6 +61,9 @@ def test_options_of_heads_go_by_the_names_of_the_command_line(manifest: Manifest
         ({"repeats": "ten"}, "repeats is 'ten'.*a whole number is wanted"),
         ({"repeats": True}, "repeats is True"),
         ({"head": []}, "head has no value"),
+        ({"seed": -1}, "seed is -1: 0 is the least"),
+        ({"repeats": 0}, "repeats is 0: 1 is the least"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf"),
         ({"image_size": "big"}, "give a number of pixels, or 'full'"),
     ],
 )
@@ -96,6 +101,15 @@ def test_a_missing_store_is_told_before_the_first_fit(project: Path) -> None:
     assert not Path("runs").exists()
 
 
+def test_options_that_one_cell_cannot_have_are_told_before_the_first_fit(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    for grid, told in (({"head": ["mlp", "ridge"], "epochs": 1}, "ridge head has no options"), ({"target": ["MOS_q", "MOS_x"]}, "MOS_x")):
+        cells, _ = grid_cells(grid, manifest, BASE)
+        with pytest.raises(TierError, match=told):
+            list(run_sweep(manifest, Path("features"), cells, Path("runs")))
+    assert not Path("runs").exists()
+
+
 def test_the_table_holds_the_figures_of_the_runs_in_every_format(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     runs = list(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE), Path("runs")))
@@ -116,14 +130,26 @@ def test_the_table_holds_the_figures_of_the_runs_in_every_format(project: Path) 
 
 
 def test_the_best_figure_of_each_benchmark_is_bold_and_no_other() -> None:
-    about = {"run": "r", "data": "d", "split": "prompt", "image_encoder": "e", "preparation": "p", "feature": "f", "text_encoder": "t"}
-    about |= {"options": "{}", "leaks": False, "target": "MOS", "figures_of": "last", "is_result": True, "benchmark": "I2I", "repeats": 1}
     means = {("nr", "mlp"): 0.5, ("nr", "ridge"): 0.75, ("fr", "mlp"): -0.25, ("fr", "ridge"): 10.5}
-    frame = pd.DataFrame(
-        about | {"method": method, "head": head, "metric": metric, "mean": mean, "sd": 0.1, "median": mean, "low": mean, "high": np.nan}
-        for (method, head), mean in means.items()
-        for metric in ("srcc", "plcc")
-    )
-    text = latex(frame)
+    text = latex(made_up({"method": method, "head": head, "mean": mean} for (method, head), mean in means.items()))
     assert text.count(r"\textbf{10.500}") == text.count(r"\textbf") == 2
     assert ".500 {" in text and "-.250" in text and "0.750" not in text
+
+
+def made_up(runs: Iterable[dict]) -> pd.DataFrame:
+    """A tidy table of SRCC and PLCC of runs that are alike but for what is given."""
+    alike = dict.fromkeys((*ABOUT, "run", "options", "target"), "x") | {
+        "benchmark": "I2I",
+        "repeats": 1,
+        "is_result": True,
+        "low": 0.5,
+        "high": 1,
+    }
+    return pd.DataFrame(alike | run | {"metric": metric} for run in runs for metric in ("srcc", "plcc"))
+
+
+def test_no_run_is_lost_in_the_table_of_a_paper() -> None:
+    text = latex(made_up([{"precision": "fp32", "mean": 0.7}, {"precision": "bf16", "mean": 0.8}]))
+    assert "fp32" in text and ".700" in text and r"bf16 & \textbf{.800}" in text
+    text = latex(made_up([{"run": "first", "mean": 0.7}, {"run": "second", "mean": 0.8}]))
+    assert "first" in text and "second" in text
