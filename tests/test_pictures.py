@@ -130,7 +130,7 @@ def test_a_picture_too_small_or_too_large_to_be_taken_whole_is_refused_with_the_
     preset = image_preset("resnet18")
     for size, given, remedy in (
         ((31, 400), "full", "--image-size N"),
-        ((2049, 2048), "full", "--image-size N"),
+        ((2049, 4096), "full", "--image-size N"),
         ((100, 5000), 1024, "a smaller --image-size"),
     ):
         with pytest.raises(PictureError, match=f"pixels.*: give {remedy}$"):
