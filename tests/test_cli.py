@@ -314,6 +314,8 @@ def test_a_folder_of_runs_that_cannot_be_written_is_told_before_any_fit(project:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_extract_keeps_what_it_encoded(project: Path, sent: signal.Signals) -> None:
     code = (
+        # A shell's background job, as this suite may be one, ignores Ctrl-C; what is tested is a command in the foreground.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import cli, os, sys, cache.store, extract.run; add = cache.store.ShardWriter.add\n"
         f"def once(self, keys, features): add(self, keys, features); os.kill(os.getpid(), {int(sent)})\n"
         "cache.store.ShardWriter.add = once; sys.argv[0] = 'tier'; cli.main()"
