@@ -1,6 +1,5 @@
 """The runs of a report: read, told apart, and set out as lines of an ablation table."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 
 from cache.errors import TierError
 from heads.experiment import Summary
-from heads.results import Results, read_predictions
+from heads.results import Results, read_config, read_predictions
 from heads.table import LABELS, SHOWN_METRICS, shown_floors
 
 LOWER_IS_BETTER = frozenset(("rmse", "rmse_logistic"))
@@ -116,7 +115,7 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
         raise ReportError("a report needs one run or more: tier report runs/*")
     for folder in distinct:
         _require_run(folder)
-    configs = [_read_config(folder) for folder in distinct]
+    configs = [read_config(folder) for folder in distinct]
     names = _names(configs)
     labels, shorts = _labels(names, ("data", *PARTS)), _labels(names, PARTS)
     letters = [_letter(number) for number in range(len(distinct))]
@@ -184,21 +183,6 @@ def _require_predictions(run: ReportRun) -> None:
             f"{run.folder / 'predictions.csv'} has no line of {', '.join(missing)}, which results.json tells of: delete {run.folder} and "
             "run the command again that made it"
         )
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        wanted: dict[str, type] = dict.fromkeys(("data", "data_digest", "method", "benchmark", "split", "estimator"), str)
-        wanted |= {"head": dict, "image": dict, "text": dict, "repeats": int, "seed": int}
-        wrong = [name for name, kind in wanted.items() if not isinstance(config[name], kind)]
-        wrong += [stream for stream in ("image", "text") if not isinstance(config[stream].get("encoder"), str)]
-        if wrong or not isinstance(config.setdefault("environment", {}), dict):
-            raise ValueError(f"{', '.join(wrong) or 'environment'} is of another type")
-        return config
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ReportError(f"{path} cannot be read ({error!r}): delete {folder} and run the command again that made it") from error
 
 
 def _names(configs: Sequence[dict[str, Any]]) -> list[RunName]:

@@ -5,6 +5,7 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,13 +83,9 @@ def used_stores(out: Path) -> frozenset[str]:
     """
     used = set()
     for path in out.glob("*/config.json"):
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_config(path.parent)
+        with suppress(SignatureError):  # of a format before this one, which has no stores any more
             used |= {Signature.from_dict(config[stream]).digest for stream in ("image", "text")}
-        except SignatureError:
-            continue  # of a format before this one, which has no stores any more
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ResultError(f"{path} cannot be read ({error}): mend or remove this run first") from error
     return frozenset(used)
 
 
@@ -227,6 +224,26 @@ def write_run(
     with writing(out):
         publish(folder, fill)
     return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run's config.json: the fields of `RunConfig`, and `environment`.
+
+    Raises:
+        ResultError: It is missing, damaged, or not a run's.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        wanted: dict[str, type] = dict.fromkeys(("data", "data_digest", "method", "benchmark", "split", "recipe", "estimator"), str)
+        wanted |= {"head": dict, "image": dict, "text": dict, "repeats": int, "seed": int}
+        wrong = [name for name, kind in wanted.items() if not isinstance(config[name], kind)]
+        wrong += [stream for stream in ("image", "text") if not isinstance(config[stream].get("encoder"), str)]
+        if wrong or not isinstance(config.setdefault("environment", {}), dict):
+            raise ValueError(f"{', '.join(wrong) or 'environment'} is of another type")
+        return config
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ResultError(f"{path} cannot be read ({error!r}): delete {folder} and run the command again that made it") from error
 
 
 def read_predictions(run: Path) -> pd.DataFrame:

@@ -146,6 +146,7 @@ class _Decomposition:
 
     @classmethod
     def of(cls, X: np.ndarray) -> "_Decomposition":
+        """Standardise and decompose rows X (N, d)."""
         scaling = Standardization.of(X, np.zeros(len(X)))
         inputs = scaling.inputs(X)
         dual = len(inputs) < inputs.shape[1]

@@ -2,7 +2,7 @@
 
 import math
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -15,7 +15,7 @@ from extract.encoders import ImageChoice
 from extract.manifest import Manifest
 from extract.stored import find_stores
 from heads.choices import HeadName, Method, RecipeName, SplitRule
-from heads.features import FusionError, require_possible
+from heads.features import FusionError, default_benchmark, require_possible
 from heads.fit import FitOptions, Run, configure, fit_head
 
 # The five lines of TIER-4K's run.sh, each for MOS_q, MOS_a and MOS_c: the table of its paper.
@@ -120,7 +120,6 @@ def run_sweep(
     cells: Sequence[Cell],
     out: Path,
     command: Sequence[str] = (),
-    finished: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[Run]:
     """Fit every cell that is not on disk yet, and yield each run when it is there.
 
@@ -132,7 +131,6 @@ def run_sweep(
         cells: What to fit.
         out: Folder of runs.
         command: Command line, recorded.
-        finished: Called with (heads fitted in this run, heads in it).
 
     Raises:
         StoreError: Features of a cell are not there.
@@ -144,7 +142,7 @@ def run_sweep(
             stores[cell.image, cell.text_encoder] = find_stores(features, cell.image, cell.text_encoder)
         configure(manifest, *stores[cell.image, cell.text_encoder], cell.options)
     for cell in cells:
-        yield fit_head(manifest, *stores[cell.image, cell.text_encoder], cell.options, out, command, finished)
+        yield fit_head(manifest, *stores[cell.image, cell.text_encoder], cell.options, out, command)
 
 
 def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
@@ -154,8 +152,8 @@ def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
     fit = {name: chosen[name] for name in FIT_NAMES & set(chosen)}
     fit["targets"] = (chosen["target"],)
     fit["estimator"] = chosen.get("head", base.options.estimator)
-    if fit.get("method") == "fr" and "benchmark" not in chosen:
-        fit["benchmark"] = "I2I"
+    if "benchmark" not in chosen:
+        fit["benchmark"] = default_benchmark(fit.get("method", base.options.method))
     given = {OPTION_OF.get(name, name): chosen[name] for name in HEAD_NAMES & set(chosen)}
     fit["head"] = base.options.head | given
     return Cell(replace(base.image, **image), chosen.get("text_encoder", base.text_encoder), replace(base.options, **fit))

@@ -14,7 +14,7 @@ from cache.store import writing
 from heads.experiment import Summary
 from heads.floors import FLOORS
 from heads.metrics import METRICS
-from heads.results import ResultError, Results
+from heads.results import Results, read_config
 from heads.table import shown_floors
 
 SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
@@ -96,7 +96,7 @@ def latex(frame: pd.DataFrame) -> str:
 
 
 def _lines(run: Path) -> list[dict[str, Any]]:
-    results, config = Results.read(run), _config(run)
+    results, config = Results.read(run), read_config(run)
     about = {
         "run": run.name,
         "data": results.data,
@@ -123,16 +123,6 @@ def _lines(run: Path) -> list[dict[str, Any]]:
         if name not in FLOORS or name in shown_floors(results)
         for metric in METRICS
     ]
-
-
-def _config(run: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        if {"image", "text", "head", "recipe", "seed"} <= set(config):
-            return config
-        raise ValueError("it is not a run's")
-    except (OSError, ValueError, TypeError) as error:
-        raise ResultError(f"{run / 'config.json'} cannot be read ({error}): give the folder of a run, such as runs/ID") from error
 
 
 def _figures(summary: Summary) -> dict[str, float | int]:
