@@ -465,11 +465,11 @@ def fused_features(
 ) -> None:
     """Write the fused matrix X (N, d) with names, groups, generators and scores, for models of your own."""
     from heads.features import default_benchmark, fuse, load_features, require_possible
-    from heads.matrix import require_suffix, save_matrix
+    from heads.matrix import require_matrix_suffix, save_matrix
 
     part = benchmark or default_benchmark(method)
     require_possible(method, part)
-    require_suffix(output)
+    require_matrix_suffix(output)
     choice = _choice(preset, image_encoder, prepare, image_size, feature, precision)
     console = _console()
     report, images, texts = _stored(console, data, features, choice, text_encoder, layout, on_error)

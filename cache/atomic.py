@@ -8,9 +8,11 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from cache.errors import TierError
 
 TEMPORARY_PREFIX = ".tier4k-tmp-"  # nobody else's folders have this name: the dead ones are removed
 
@@ -41,6 +43,16 @@ def publish(path: Path, write: Callable[[Path], object]) -> None:
 def publish_text(path: Path, text: str) -> None:
     """Publish `text` in UTF-8."""
     publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def require_suffix(path: Path, suffixes: Sequence[str], error: type[TierError]) -> None:
+    """Refuse a file whose format is not known, before any work is done for it.
+
+    Raises:
+        TierError: An `error`, where the name does not end in one of `suffixes`.
+    """
+    if path.suffix not in suffixes:
+        raise error(f"{path} has the suffix {path.suffix!r}: give a file that ends in {' or '.join(suffixes)}")
 
 
 def remove_dead(folder: Path) -> None:

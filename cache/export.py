@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.atomic import publish
+from cache.atomic import publish, require_suffix
 from cache.errors import TierError
 from cache.store import FeatureStore, writing
 
@@ -33,16 +33,14 @@ def export(store: FeatureStore, path: Path, names: Mapping[bytes, str]) -> int:
         ExportError: Another suffix, an empty store, or a store of several views as `.parquet`.
         StoreError: The file cannot be written.
     """
-    write = {".npz": _write_npz, ".parquet": _write_parquet}.get(path.suffix)
-    if write is None:
-        raise ExportError(f"{path} has the suffix {path.suffix!r}: give a file that ends in .npz or .parquet")
+    require_suffix(path, tuple(WRITERS), ExportError)
     if not store.shards:
         raise ExportError(f"{store.path} is empty: run `tier extract` first")
     if path.suffix == ".parquet" and len(store.shards[0].shape) > 1:
         raise ExportError(f"{store.path} holds {store.shards[0].shape[0]} views of each picture, a table has no room for them: give .npz")
     keys = store.keys
     with writing(path):
-        publish(path, lambda temporary: write(temporary, store, keys, [names.get(bytes(key), "") for key in keys]))
+        publish(path, lambda temporary: WRITERS[path.suffix](temporary, store, keys, [names.get(bytes(key), "") for key in keys]))
     return len(keys)
 
 
@@ -77,3 +75,6 @@ def _write_parquet(path: Path, store: FeatureStore, keys: np.ndarray, names: lis
             part = slice(number * ROWS_AT_ONCE, number * ROWS_AT_ONCE + len(block))
             hexadecimal = [bytes(key).hex() for key in keys[part]]
             writer.write_table(pa.table([hexadecimal, names[part], *np.ascontiguousarray(block.T)], schema=schema))
+
+
+WRITERS = {".npz": _write_npz, ".parquet": _write_parquet}

@@ -6,27 +6,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cache.atomic import publish
+from cache.atomic import publish, require_suffix
 from cache.errors import TierError
 from cache.store import writing
 from heads.features import FeatureSet
 
 OWN_NAMES = {".npz": "X|name|group|generator|file|allow_pickle", ".parquet": r"x\d+|name|group|generator"}
-SUFFIXES = tuple(OWN_NAMES)
 
 
 class MatrixError(TierError):
     """A file that the matrix cannot be written to."""
 
 
-def require_suffix(path: Path) -> None:
+def require_matrix_suffix(path: Path) -> None:
     """Refuse a file whose format is not known.
 
     Raises:
-        MatrixError: The name does not end in one of `SUFFIXES`.
+        MatrixError: The name does not end in one of `OWN_NAMES`.
     """
-    if path.suffix not in SUFFIXES:
-        raise MatrixError(f"{path} has the suffix {path.suffix!r}: give a file that ends in {' or '.join(SUFFIXES)}")
+    require_suffix(path, tuple(OWN_NAMES), MatrixError)
 
 
 def save_matrix(path: Path, features: FeatureSet, fused: np.ndarray) -> None:
@@ -42,7 +40,7 @@ def save_matrix(path: Path, features: FeatureSet, fused: np.ndarray) -> None:
         MatrixError: Another suffix, or a score column with a name that the file uses itself.
         StoreError: The file cannot be written.
     """
-    require_suffix(path)
+    require_matrix_suffix(path)
     taken = [name for name in features.target_names if re.fullmatch(OWN_NAMES[path.suffix], name)]
     if taken:
         raise MatrixError(f"{path.suffix} files use the names {', '.join(taken)} themselves: rename these score columns")

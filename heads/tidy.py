@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cache.atomic import publish, publish_text
+from cache.atomic import publish, publish_text, require_suffix
 from cache.errors import TierError
 from cache.store import writing
 from heads.experiment import Summary
@@ -35,8 +35,7 @@ def require_table_suffix(path: Path) -> None:
     Raises:
         TableError: The name does not end in one of `SUFFIXES`.
     """
-    if path.suffix not in SUFFIXES:
-        raise TableError(f"{path} has the suffix {path.suffix!r}: give a file that ends in {', '.join(SUFFIXES)}")
+    require_suffix(path, SUFFIXES, TableError)
 
 
 def tidy(runs: Sequence[Path]) -> pd.DataFrame:
