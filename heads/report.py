@@ -247,8 +247,8 @@ def _reproduce(run: ReportRun) -> dict[str, Any]:
         "python": environment.get("python", ""),
         "finished": environment.get("finished", ""),
         "versions": versions if isinstance(versions, dict) else {},
-        "signatures": {stream: run.config[stream] for stream in ("image", "text")},
-        "stores": {stream: _store_name(run.config[stream]) for stream in ("image", "text")},
+        "signatures": run.config["signatures"],
+        "stores": {stream: _store_name(signature) for stream, signature in run.config["signatures"].items()},
         "head": {name: json.dumps(value) for name, value in run.config["head"].items()},
     }
 

@@ -196,9 +196,9 @@ def _names(configs: Sequence[dict[str, Any]]) -> list[RunName]:
             benchmark=config["benchmark"],
             split=f"{config['split']} × {config['repeats']}" + (f", seed {config['seed']}" if config["seed"] else ""),
             method=config["method"].upper(),
-            encoder=config["image"]["encoder"],
-            text=config["text"]["encoder"],
-            feature=_feature(config["image"]),
+            encoder=config["signatures"]["image"]["encoder"],
+            text=config["signatures"]["text"]["encoder"],
+            feature=_feature(config["signatures"]["image"]),
             head=_head(config, varying.get(config["estimator"], ())),
         )
         for config in configs

@@ -26,7 +26,7 @@ from heads.features import FeatureSet
 from heads.registry import restore_head
 from heads.splits import Split
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 SHOWING = ("choices", "compare", "matrix", "report", "sweep", "table", "tidy")  # modules after whose change a run is still the same
 
 
@@ -42,7 +42,7 @@ class RunConfig:
         data: Name of the data set.
         data_digest: `Manifest.digest` of the rows.
         method, benchmark, targets: What was fitted.
-        image, text: Signatures of the features, field by field.
+        signatures: Of every store that it reads, field by field: "image" and "text" of a head.
         split, repeats, seed: The protocol.
         recipe: Name of the recipe.
         estimator: Name of the head.
@@ -56,8 +56,7 @@ class RunConfig:
     method: str
     benchmark: str
     targets: tuple[str, ...]
-    image: dict[str, Any]
-    text: dict[str, Any]
+    signatures: dict[str, dict[str, Any]]
     split: SplitRule
     repeats: int
     seed: int
@@ -85,7 +84,7 @@ def used_stores(out: Path) -> frozenset[str]:
     for path in out.glob("*/config.json"):
         config = read_config(path.parent)
         with suppress(SignatureError):  # of a format before this one, which has no stores any more
-            used |= {Signature.from_dict(config[stream]).digest for stream in ("image", "text")}
+            used |= {Signature.from_dict(signature).digest for signature in config["signatures"].values()}
     return frozenset(used)
 
 
@@ -236,9 +235,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         wanted: dict[str, type] = dict.fromkeys(("data", "data_digest", "method", "benchmark", "split", "recipe", "estimator"), str)
-        wanted |= {"head": dict, "image": dict, "text": dict, "repeats": int, "seed": int}
+        wanted |= {"head": dict, "signatures": dict, "repeats": int, "seed": int}
         wrong = [name for name, kind in wanted.items() if not isinstance(config[name], kind)]
-        wrong += [stream for stream in ("image", "text") if not isinstance(config[stream].get("encoder"), str)]
+        wrong += [stream for stream in ("image", "text") if not isinstance(config["signatures"][stream].get("encoder"), str)]
         if wrong or not isinstance(config.setdefault("environment", {}), dict):
             raise ValueError(f"{', '.join(wrong) or 'environment'} is of another type")
         return config
@@ -291,8 +290,7 @@ def _write_models(path: Path, config: RunConfig, trials: Sequence[Trial]) -> Non
         "options": config.head,
         "heads": heads,
         "method": config.method,
-        "image": config.image,
-        "text": config.text,
+        "signatures": config.signatures,
     }
     _write_json(path / "model.json", record)
 

@@ -95,10 +95,11 @@ def fit_run(
     resolved = resolve_options(head, "cached", "resnet18", options or {})
     splits = make_splits(features, split, REPEATS, 0, resolved.get("validation_fraction", 0) > 0)
     trials = run_trials(features, fuse(features, method), targets, splits, head, resolved)
-    signatures = [Signature(stream, f"{stream}net", "net", "0" * 64, "native: as it is", "pooled") for stream in ("image", "text")]
+    made = {stream: Signature(stream, f"{stream}net", "net", "0" * 64, "native: as it is", "pooled") for stream in ("image", "text")}
+    signatures = {stream: asdict(signature) for stream, signature in made.items()}
     config = RunConfig(
-        data=manifest.name, data_digest=manifest.digest, method=method, benchmark="AIGIQA4K", targets=targets, image=asdict(signatures[0]),
-        text=asdict(signatures[1]), split=split, repeats=REPEATS, seed=0, recipe="cached", estimator=head, head=resolved, models="none",
+        data=manifest.name, data_digest=manifest.digest, method=method, benchmark="AIGIQA4K", targets=targets, signatures=signatures,
+        split=split, repeats=REPEATS, seed=0, recipe="cached", estimator=head, head=resolved, models="none",
         code="0",
     )  # fmt: skip
     environment = {"command": ["/home/somebody/bin/tier", "fit-head", "my data <b>"], "python": "3.11.7", "versions": {"numpy": "2.4.6"}}
@@ -240,7 +241,7 @@ def test_how_to_reproduce_holds_versions_signatures_and_identities(sample: Sampl
     text = unescape(page)
     for run in sample.runs:
         config = json.loads((run / "config.json").read_text())
-        assert run.name in text and config["data_digest"] in text and Signature.from_dict(config["image"]).folder_name in text
+        assert run.name in text and config["data_digest"] in text and Signature.from_dict(config["signatures"]["image"]).folder_name in text
     assert "Python 3.11.7" in text and "numpy 2.4.6" in text and "0" * 64 in text
 
 

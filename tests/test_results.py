@@ -51,10 +51,10 @@ def fit(**head: Any) -> Fitted:
     features = replace(feature_set(), targets=np.random.default_rng(1).uniform(0, 5, (80, 2)), target_names=TARGETS)
     splits = make_splits(features, "prompt", REPEATS, seed=4, with_validation=options["validation_fraction"] > 0)
     trials = run_trials(features, fuse(features, "nr"), TARGETS, splits, "mlp", options)
-    names = {"data": "toy", "data_digest": "0", "method": "nr", "benchmark": "AIGIQA4K", "recipe": "cached", "code": "0"}
-    encoders = {"image": {"encoder": "a"}, "text": {"encoder": "b"}}
+    names = {"data": "toy", "data_digest": "0", "method": "nr", "benchmark": "AIGIQA4K", "recipe": "cached", "code": "0", "split": "prompt"}
+    signatures = {stream: {"encoder": stream} for stream in ("image", "text")}
     config = RunConfig(
-        **names, **encoders, targets=TARGETS, split="prompt", repeats=REPEATS, seed=4, estimator="mlp", head=options, models="all"
+        **names, signatures=signatures, targets=TARGETS, repeats=REPEATS, seed=4, estimator="mlp", head=options, models="all"
     )
     return Fitted(config, features, trials, splits)
 
@@ -113,13 +113,13 @@ def test_the_recorded_configuration_gives_the_run_its_name(run: Path) -> None:
     [
         lambda _: "",
         lambda text: text[: len(text) // 2],
-        lambda text: text.replace('"format": 1', '"format": 2'),
-        lambda text: text.replace('"format": 1,', ""),
+        lambda text: text.replace('"format": 2', '"format": 3'),
+        lambda text: text.replace('"format": 2,', ""),
         lambda text: text.replace('"sd"', '"spread"'),
         lambda text: text.replace('"rows"', '"lines"'),
         lambda _: "[]",
         lambda _: "null",
-        lambda _: '{"format": 1, "summaries": []}',
+        lambda _: '{"format": 2, "summaries": []}',
     ],
     ids=["empty", "truncated", "other format", "no format", "no sd", "unknown field", "a list", "null", "no summaries"],
 )
