@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from cache.errors import TierError
 from extract.choices import ImageSize
@@ -131,6 +131,10 @@ class Preparation:
             normalize=False,
         )
 
+    def resized(self, picture: Image.Image) -> Image.Image:
+        """The picture before the crop."""
+        return _with_shorter_side(picture, self.resize, FILTERS[self.interpolation]) if self.resize else picture
+
     def require_resize(self) -> int:
         """`resize` of a preparation that crops, which always has one."""
         assert self.resize is not None
@@ -162,25 +166,21 @@ class RandomViews:
 
     def __init__(self, preparation: Preparation, views: "Views") -> None:
         self._preparation, self._views = preparation, views
-        self._filter = FILTERS[preparation.interpolation]
 
     def __call__(self, picture: Image.Image, key: bytes) -> "list[torch.Tensor]":
         """The `views.count` views of an RGB picture with this key."""
-        resize = self._preparation.resize
-        resized = _with_shorter_side(picture, resize, self._filter) if resize else picture
-        width, height = self._crop(resized)
-        views = []
-        for number in range(self._views.count):
-            random = np.random.default_rng([self._views.seed, number, *key])
-            left, top = (int(random.integers(room + 1)) for room in (resized.width - width, resized.height - height))
-            view = resized.crop((left, top, left + width, top + height))
-            views.append(_tensor(ImageOps.mirror(view) if random.random() < 0.5 else view))
-        return views
+        pixels = np.asarray(self._preparation.resized(picture))
+        randoms = (np.random.default_rng([self._views.seed, number, *key]) for number in range(self._views.count))
+        return [random_view(pixels, self._preparation, random) for random in randoms]
 
-    def _crop(self, picture: Image.Image) -> tuple[int, int]:
-        if self._preparation.size is not None:
-            return self._preparation.size, self._preparation.size
-        return round(picture.width * WHOLE_VIEW), round(picture.height * WHOLE_VIEW)
+
+def random_view(pixels: np.ndarray, preparation: Preparation, random: np.random.Generator) -> "torch.Tensor":
+    """A random crop of a resized picture (H, W, 3) uint8, mirrored in every other case, as (3, h, w) uint8."""
+    size, (above, across) = preparation.size, pixels.shape[:2]
+    width, height = (size, size) if size is not None else (round(across * WHOLE_VIEW), round(above * WHOLE_VIEW))
+    left, top = (int(random.integers(room + 1)) for room in (across - width, above - height))
+    view = pixels[top : top + height, left : left + width]
+    return _tensor(view[:, ::-1] if random.random() < 0.5 else view)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _with_shorter_side(picture: Image.Image, length: int, resample: Image.Resamp
     return picture if picture.size == size else picture.resize(size, resample)
 
 
-def _tensor(picture: Image.Image) -> "torch.Tensor":
+def _tensor(picture: Image.Image | np.ndarray) -> "torch.Tensor":
     import torch
 
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()

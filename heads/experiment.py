@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,30 @@ from heads.splits import Split
 from heads.stacked import Task
 from heads.statistics import TestRows, bootstrap_intervals
 
+if TYPE_CHECKING:
+    from heads.finetuned import TrainedEncoders
+
 SELECTIONS = ("last", "best_validation", "best_test")
 Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What fitting on one target of one repeat came to, in whatever way it was fitted.
+
+    Attributes:
+        head: The fitted head.
+        course: Predictions of the test rows (M,) after each epoch.
+        chosen: Predictions of the test rows (M,) at the best validation epoch; None without a validation part.
+        seconds: Time that fitting took; heads that were fitted together have equal shares.
+        encoders: The encoders that were trained with the head, where they were and are to be kept.
+    """
+
+    head: Head
+    course: Sequence[np.ndarray]
+    chosen: np.ndarray | None
+    seconds: float
+    encoders: "TrainedEncoders | None" = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +57,7 @@ class Trial:
         predictions: Scores of the test rows (M,) by selection and by floor; `best_test` has none, as it mixes epochs.
         figures: Metrics by selection and by floor.
         reasons: Why figures are NaN, where they are.
-        seconds: Time that fitting took; heads that were fitted together have equal shares.
+        seconds, encoders: As in the outcome.
     """
 
     target: str
@@ -47,6 +69,24 @@ class Trial:
     figures: dict[str, Figures]
     reasons: dict[str, str]
     seconds: float
+    encoders: "TrainedEncoders | None" = None
+
+    @classmethod
+    def of(cls, features: FeatureSet, target: str, repeat: int, split: Split, outcome: Outcome) -> "Trial":
+        """Judge an outcome by the test rows of its split, beside the metadata floors."""
+        scores = features.scores(target)
+        truth, predictions = scores[split.test], {"last": outcome.course[-1]}
+        if outcome.chosen is not None:
+            predictions["best_validation"] = outcome.chosen
+        seen = np.concatenate([split.train, split.validation])
+        predictions |= {name: floor(features, scores, seen, split.test) for name, floor in FLOORS.items()}
+        figures = {name: evaluate(truth, values) for name, values in predictions.items()} | {"best_test": _best_test(truth, outcome.course)}
+        reasons = {name: reason for name, values in predictions.items() if (reason := why_nan(truth, values))}
+        if outcome.chosen is None:
+            figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
+            reasons["best_validation"] = "no validation part"
+        kept = (outcome.seconds, outcome.encoders)
+        return cls(target, repeat, split.seed, outcome.head, truth, predictions, figures, reasons, *kept)
 
 
 @dataclass(frozen=True)
@@ -95,9 +135,7 @@ def run_trials(
     if heads.averages_views and fused.ndim == 3:
         fused = fused.mean(axis=1)
     jobs = [
-        _Job(
-            target, repeat, split, features.targets[:, features.target_names.index(target)], make_head(estimator, head_options, split.seed)
-        )
+        _Job(target, repeat, split, features.scores(target), make_head(estimator, head_options, split.seed))
         for target in targets
         for repeat, split in enumerate(splits)
     ]
@@ -111,7 +149,7 @@ def run_trials(
         lambda _: finished(next(done), len(jobs)),
     )
     seconds = (perf_counter() - start) / len(jobs)
-    return [job.evaluated(features, fused, seconds) for job in jobs]
+    return [Trial.of(features, job.target, job.repeat, job.split, job.outcome(fused, seconds)) for job in jobs]
 
 
 @dataclass(frozen=True)
@@ -139,21 +177,11 @@ class _Job:
             lambda _, predict: self.course.append(over_views(predict, test)),
         )
 
-    def evaluated(self, features: FeatureSet, fused: np.ndarray, seconds: float) -> Trial:
-        """The trial of the fitted head."""
-        split, truth = self.split, self.scores[self.split.test]
-        judged = len(split.validation) > 0
-        predictions = {"last": self.course[-1]}
-        if judged:
-            predictions["best_validation"] = over_views(self.head.predict, fused[split.test])
-        seen = np.concatenate([split.train, split.validation])
-        predictions |= {name: floor(features, self.scores, seen, split.test) for name, floor in FLOORS.items()}
-        figures = {name: evaluate(truth, values) for name, values in predictions.items()} | {"best_test": _best_test(truth, self.course)}
-        reasons = {name: reason for name, values in predictions.items() if (reason := why_nan(truth, values))}
-        if not judged:
-            figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
-            reasons["best_validation"] = "no validation part"
-        return Trial(self.target, self.repeat, split.seed, self.head, truth, predictions, figures, reasons, seconds)
+    def outcome(self, fused: np.ndarray, seconds: float) -> Outcome:
+        """What the fitted head predicted."""
+        judged = len(self.split.validation) > 0
+        chosen = over_views(self.head.predict, fused[self.split.test]) if judged else None
+        return Outcome(self.head, self.course, chosen, seconds)
 
 
 def over_views(predict: Predictor, fused: np.ndarray) -> np.ndarray:

@@ -49,6 +49,10 @@ class FeatureSet:
     def __len__(self) -> int:
         return len(self.text)
 
+    def scores(self, target: str) -> np.ndarray:
+        """(N,) mean opinion scores of one target."""
+        return self.targets[:, self.target_names.index(target)]
+
 
 def load_features(manifest: Manifest, images: FeatureStore, texts: FeatureStore) -> FeatureSet:
     """Read the features of every row of a manifest, row by row aligned with it.

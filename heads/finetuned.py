@@ -1,0 +1,176 @@
+"""The encoders of a finetuned run: how its folder keeps them, and how they are found again.
+
+runs/<id>/encoders/<target>/<repeat>/
+    encoders.json       what they are, and the pictures that they have seen
+    image.safetensors   (another suffix where the image encoder was not trained and is the file it came from)
+    text/               as Hugging Face lays it out
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache.atomic import publish_text
+from cache.errors import TierError
+from cache.store import FeatureStore, writing
+from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
+from extract.weights import TEXT_FILES, TEXT_WEIGHT_FILES
+
+if TYPE_CHECKING:
+    import torch
+
+ENCODERS = "encoders"  # in a run's folder
+RECORD = "encoders.json"
+SEEN = "finetuned"  # in a folder of stores: which pictures the encoders of a store have seen
+IMAGES, TEXTS = "images.backbone.", "texts.backbone."  # names of trained tensors begin so
+
+
+class FinetunedError(TierError):
+    """Encoders that a run does not have, or that may not be used so."""
+
+
+@dataclass(frozen=True)
+class TrainedEncoders:
+    """The encoders that one head of a run was trained with, before they stand in the run's folder.
+
+    Attributes:
+        image, text: What training started from.
+        weights: .safetensors file with the trained tensors; an encoder that was not trained has none there.
+        seen: Keys (hexadecimal) of the pictures that trained them or chose among their epochs.
+    """
+
+    image: ImageEncoder
+    text: TextEncoder
+    weights: Path
+    seen: Sequence[str]
+
+    def write(self, folder: Path) -> None:
+        """Write them as files that every command can load as weights."""
+        from safetensors.torch import load_file
+
+        folder.mkdir(parents=True)
+        tensors = load_file(self.weights)
+        images, texts = _below(tensors, IMAGES), _below(tensors, TEXTS)
+        image_file = _write_image(self.image, images, folder)
+        _write_text(self.text, texts, folder / "text")
+        prepared = self.image.preparation
+        image = {
+            "encoder": self.image.preset.name,
+            "prepare": prepared.name,
+            "image_size": None if prepared.size is not None else prepared.resize or "full",
+            "feature": self.image.feature,
+            "weights": image_file,
+            "trained": bool(images),
+        }
+        text = {"encoder": self.text.preset.name, "trained": bool(texts)}
+        (folder / RECORD).write_text(json.dumps({"image": image, "text": text, "seen": list(self.seen)}, indent=1), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class FinetunedEncoders:
+    """The encoders of one head of a run, ready for extraction.
+
+    Attributes:
+        image, text: Weights in the run's folder; the name of one that was trained tells the run too.
+        seen: Keys (hexadecimal) of the pictures that trained them or chose among their epochs.
+    """
+
+    image: ImageEncoder
+    text: TextEncoder
+    seen: tuple[str, ...]
+
+    def record(self, features: Path) -> None:
+        """Note beside the stores under `features` which pictures these encoders have seen, for `require_unseen`."""
+        with writing(features):
+            for encoder in (self.image, self.text):
+                if encoder.preset.name.count("@"):
+                    publish_text(features / SEEN / f"{encoder.signature.weights}.json", json.dumps(self.seen))
+
+
+def finetuned_encoders(run: Path, target: str | None = None, repeat: int | None = None) -> FinetunedEncoders:
+    """The encoders that a run finetuned.
+
+    Args:
+        run: Its folder.
+        target: Whose encoders; None where there are those of one target only.
+        repeat: Of which repeat; None is the first that was kept.
+
+    Raises:
+        FinetunedError: The run keeps no such encoders.
+        WeightsError: A file is missing.
+    """
+    kept = sorted((path.parent.parent.name, int(path.parent.name)) for path in run.glob(f"{ENCODERS}/*/*/{RECORD}"))
+    fitting = [one for one in kept if target in (None, one[0]) and repeat in (None, one[1])]
+    if not kept:
+        raise FinetunedError(f"{run} keeps no finetuned encoders: give a run of `tier fit-head --finetune … --models first|all`")
+    if not fitting or len({name for name, _ in fitting}) > 1:
+        there = ", ".join(f"--target {name} --repeat {number}" for name, number in kept)
+        raise FinetunedError(f"{run} has encoders of {there}: choose one of them")
+    name, number = fitting[0]
+    folder = run / ENCODERS / name / str(number)
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        about = record["image"]
+        choice = ImageChoice(about["encoder"], about["prepare"], about["image_size"], about["feature"])
+        image = find_image_encoder(choice, folder / about["weights"])
+        text = find_text_encoder(record["text"]["encoder"], folder / "text")
+        trained, seen = (about["trained"], record["text"]["trained"]), tuple(record["seen"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FinetunedError(f"{folder / RECORD} cannot be read ({error!r}): delete {run} and finetune again") from error
+    of = f"@{run.resolve().name}-{name}-{number}"
+    if trained[0]:
+        image = replace(image, preset=replace(image.preset, name=image.preset.name + of))
+    if trained[1]:
+        text = replace(text, preset=replace(text.preset, name=text.preset.name + of))
+    return FinetunedEncoders(image, text, seen)
+
+
+def seen_in_finetuning(*stores: FeatureStore) -> frozenset[str]:
+    """Keys (hexadecimal) of the pictures that the encoders of these stores have seen in finetuning.
+
+    Raises:
+        FinetunedError: A record is damaged.
+    """
+    seen: set[str] = set()
+    for store in stores:
+        path = store.path.parent / SEEN / f"{store.signature.weights}.json"
+        try:
+            seen |= set(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else set()
+        except (OSError, ValueError, TypeError) as error:
+            raise FinetunedError(f"{path} cannot be read ({error}): run `tier extract --finetuned` again") from error
+    return frozenset(seen)
+
+
+def _below(tensors: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":
+    return {name.removeprefix(prefix): tensor.contiguous() for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _write_image(encoder: ImageEncoder, tensors: "dict[str, torch.Tensor]", folder: Path) -> str:
+    import torch
+    from safetensors.torch import save_file
+
+    if not tensors:
+        name = f"image{encoder.weights.path.suffix}"
+        shutil.copyfile(encoder.weights.path, folder / name)
+        return name
+    if encoder.preset.feature == "class-token-before-norm":
+        # The network is used without its last norm, but its files have one: this one changes nothing.
+        width = tensors["cls_token"].shape[-1]
+        tensors |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
+    save_file(tensors, folder / "image.safetensors")
+    return "image.safetensors"
+
+
+def _write_text(encoder: TextEncoder, tensors: "dict[str, torch.Tensor]", folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    for name in TEXT_FILES:
+        source = encoder.weights.path / name
+        if source.is_file() and not (tensors and name in TEXT_WEIGHT_FILES):
+            shutil.copyfile(source, folder / name)
+    if tensors:
+        save_file(tensors, folder / TEXT_WEIGHT_FILES[0], metadata={"format": "pt"})
