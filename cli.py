@@ -632,11 +632,11 @@ def _fit(console: "Console", report: "Report", images: "FeatureStore", texts: "F
 
 
 def _show(console: "Console", run: "Run") -> None:
-    from heads.table import leakage, notes, results_table
+    from heads.table import interval_lines, leakage, notes, results_table
 
     console.print()
     console.print(results_table(run.results))
-    for line in (*notes(run.results), leakage(run.results)):
+    for line in (*notes(run.results), *interval_lines(run.results), leakage(run.results)):
         console.print(line)
     how = "it was there already; delete the folder to fit again" if run.found else f"fitted in {run.results.seconds:.1f} s"
     console.print(f"{run.folder} ({how})", soft_wrap=True)

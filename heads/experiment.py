@@ -35,6 +35,7 @@ class Outcome:
         chosen: Predictions of the test rows (M,) at the best validation epoch; None without a validation part.
         seconds: Time that fitting took; heads that were fitted together have equal shares.
         encoders: The encoders that were trained with the head, where they were and are to be kept.
+        held_out: Rows besides the test rows that the head was not trained on, as it predicts them: intervals rest on them.
     """
 
     head: Head
@@ -42,6 +43,7 @@ class Outcome:
     chosen: np.ndarray | None
     seconds: float
     encoders: "TrainedEncoders | None" = None
+    held_out: TestRows | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Trial:
         predictions: Scores of the test rows (M,) by selection and by floor; `best_test` has none, as it mixes epochs.
         figures: Metrics by selection and by floor.
         reasons: Why figures are NaN, where they are.
-        seconds, encoders: As in the outcome.
+        seconds, encoders, held_out: As in the outcome.
     """
 
     target: str
@@ -70,6 +72,7 @@ class Trial:
     reasons: dict[str, str]
     seconds: float
     encoders: "TrainedEncoders | None" = None
+    held_out: TestRows | None = None
 
     @classmethod
     def of(cls, features: FeatureSet, target: str, repeat: int, split: Split, outcome: Outcome) -> "Trial":
@@ -85,7 +88,7 @@ class Trial:
         if outcome.chosen is None:
             figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
             reasons["best_validation"] = "no validation part"
-        kept = (outcome.seconds, outcome.encoders)
+        kept = (outcome.seconds, outcome.encoders, outcome.held_out)
         return cls(target, repeat, split.seed, outcome.head, truth, predictions, figures, reasons, *kept)
 
 
@@ -145,11 +148,11 @@ def run_trials(
         estimator,
         [job.head for job in jobs],
         fused.reshape(-1, fused.shape[-1]),
-        [job.task(fused) for job in jobs],
+        [job.task(features, fused) for job in jobs],
         lambda _: finished(next(done), len(jobs)),
     )
     seconds = (perf_counter() - start) / len(jobs)
-    return [Trial.of(features, job.target, job.repeat, job.split, job.outcome(fused, seconds)) for job in jobs]
+    return [Trial.of(features, job.target, job.repeat, job.split, job.outcome(features, fused, seconds)) for job in jobs]
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class _Job:
     head: Head
     course: list[np.ndarray] = field(default_factory=list)
 
-    def task(self, fused: np.ndarray) -> Task:
+    def task(self, features: FeatureSet, fused: np.ndarray) -> Task:
         """What the head learns from fused vectors (N, d), or from N V views (N, V, d) as rows of their own."""
         views, test = fused[0, ..., 0].size, fused[self.split.test]
 
@@ -175,13 +178,23 @@ class _Job:
             rows(self.split.train),
             rows(self.split.validation) if len(self.split.validation) else None,
             lambda _, predict: self.course.append(over_views(predict, test)),
+            np.repeat(features.group, views),
         )
 
-    def outcome(self, fused: np.ndarray, seconds: float) -> Outcome:
+    def outcome(self, features: FeatureSet, fused: np.ndarray, seconds: float) -> Outcome:
         """What the fitted head predicted."""
         judged = len(self.split.validation) > 0
         chosen = over_views(self.head.predict, fused[self.split.test]) if judged else None
-        return Outcome(self.head, self.course, chosen, seconds)
+        return Outcome(self.head, self.course, chosen, seconds, held_out=self._held_out(features, fused))
+
+    def _held_out(self, features: FeatureSet, fused: np.ndarray) -> TestRows | None:
+        """The validation rows, or what the head itself knows of its training rows without those of their prompts."""
+        rows, predicted = self.split.validation, None
+        if len(rows):
+            predicted = over_views(self.head.predict, fused[rows])
+        elif hasattr(self.head, "held_out_"):
+            rows, predicted = self.split.train, self.head.held_out_
+        return None if predicted is None else TestRows(features.group[rows], self.scores[rows], predicted)
 
 
 def over_views(predict: Predictor, fused: np.ndarray) -> np.ndarray:

@@ -20,11 +20,13 @@ from cache.errors import TierError
 from cache.signature import Signature, SignatureError
 from cache.store import writing
 from heads.choices import HeadName, KeptModels, SplitRule
+from heads.conformal import Interval
 from heads.estimator import Head
 from heads.experiment import Summary, Trial, headline
 from heads.features import FeatureSet
 from heads.registry import restore_head
 from heads.splits import Split
+from heads.statistics import TestRows
 
 RESULT_FORMAT = 2
 SHOWING = ("choices", "compare", "matrix", "report", "sweep", "table", "tidy")  # modules after whose change a run is still the same
@@ -108,6 +110,7 @@ class Results:
             prompts stand in training or validation too.
         summaries: {target: {selection or floor: {metric: Summary}}}.
         reasons: {target: {selection or floor: why its correlations are NaN}}.
+        intervals: {target: the conformal interval of a prediction}, without targets whose heads had no rows held out of training.
         seconds: Time that fitting took.
     """
 
@@ -124,6 +127,7 @@ class Results:
     seen_prompts: tuple[int, ...]
     summaries: dict[str, dict[str, dict[str, Summary]]]
     reasons: dict[str, dict[str, str]]
+    intervals: dict[str, Interval]
     seconds: float
 
     @classmethod
@@ -154,6 +158,7 @@ class Results:
             seen_prompts=seen,
             summaries=summaries,
             reasons=reasons,
+            intervals=_intervals(features, trials, splits),
             seconds=sum(trial.seconds for trial in trials),
         )
 
@@ -174,7 +179,8 @@ class Results:
             }
             for name in ("test_rows", "test_prompts", "seen_prompts"):
                 values[name] = tuple(values[name])
-            return cls(**values, summaries=summaries)
+            intervals = {target: Interval.from_dict(interval) for target, interval in values.pop("intervals").items()}
+            return cls(**values, summaries=summaries, intervals=intervals)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ResultError(f"{folder / 'results.json'} cannot be read ({error}): delete {folder} and run the command again") from error
 
@@ -293,6 +299,18 @@ def _write_models(path: Path, config: RunConfig, trials: Sequence[Trial]) -> Non
         "signatures": config.signatures,
     }
     _write_json(path / "model.json", record)
+
+
+def _intervals(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]) -> dict[str, Interval]:
+    found = {}
+    for target in dict.fromkeys(trial.target for trial in trials):
+        its = [trial for trial in trials if trial.target == target]
+        held_out = [trial.held_out for trial in its if trial.held_out]
+        if len(held_out) == len(its):
+            chosen = headline(its[0].predictions)
+            test = [TestRows(features.group[splits[trial.repeat].test], trial.truth, trial.predictions[chosen]) for trial in its]
+            found[target] = Interval.of(held_out, test)
+    return found
 
 
 def _splits_by_name(features: FeatureSet, splits: Sequence[Split]) -> list[dict[str, Any]]:

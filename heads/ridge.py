@@ -31,6 +31,8 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         weights_: `linear.weight` (1, d) and `linear.bias` (1,), float64, which act on raw fused vectors.
         penalty_: The chosen penalty.
         error_: Mean squared error of each penalty by which it was chosen, in squared score units.
+        held_out_: (N,) scores of the training rows, each as predicted by the ridge of the chosen penalty fitted without the rows of its
+            group; only where `fit` was told of groups.
     """
 
     # The mean of a linear head's predictions over views is its prediction of their mean; leaving out one view alone would leave its
@@ -46,6 +48,7 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         y: np.ndarray,
         validation: tuple[np.ndarray, np.ndarray] | None = None,
         on_epoch: EpochListener | None = None,
+        groups: np.ndarray | None = None,
     ) -> Self:
         """Fit on fused vectors X (N, d) and scores y (N,).
 
@@ -54,14 +57,17 @@ class RidgeHead(RegressorMixin, BaseEstimator):
             y: Mean opinion scores.
             validation: Fused vectors and scores that choose the penalty; None chooses by leaving each row of X out in turn.
             on_epoch: Called once, with 1 and a function that predicts: all of a ridge's training is one epoch.
+            groups: Prompt of each row of X (N,); asks for `held_out_`.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        self._learn(_Decomposition.of(X), y, validation)
+        self._learn(_Decomposition.of(X), y, validation, groups)
         if on_epoch:
             on_epoch(1, self.predict)
         return self
 
-    def _learn(self, rows: "_Decomposition", y: np.ndarray, validation: tuple[np.ndarray, np.ndarray] | None) -> None:
+    def _learn(
+        self, rows: "_Decomposition", y: np.ndarray, validation: tuple[np.ndarray, np.ndarray] | None, groups: np.ndarray | None
+    ) -> None:
         """Become the ridge of decomposed training rows and their scores y (N,)."""
         if not self.penalties or min(self.penalties) <= 0:
             raise ValueError(f"penalties must be above 0, got {self.penalties!r}")
@@ -77,6 +83,8 @@ class RidgeHead(RegressorMixin, BaseEstimator):
             self.error_ = np.mean((held @ weights.T + y.mean() - validation[1][:, None]) ** 2, axis=0)
         best = int(np.argmin(self.error_))
         self.penalty_ = self.penalties[best]
+        if groups is not None:
+            self.held_out_ = y - _leave_groups_out(rows.projected, shrinkage[best], scores, groups)
         weight = weights[best] / scale
         self.weights_ = {"linear.weight": weight[None], "linear.bias": np.array([y.mean() - weight @ mean])}
         self.n_features_in_ = len(mean)
@@ -122,7 +130,7 @@ def fit_ridges(heads: Sequence[RidgeHead], X: np.ndarray, tasks: Sequence[Task],
         for other in (other for other, same in enumerate(rows_of) if same == rows):
             head, task = heads[other], tasks[other]
             held = None if task.validation is None else (X[task.validation].astype(np.float64), task.scores[task.validation])
-            head._learn(decomposition, task.scores[task.train], held)
+            head._learn(decomposition, task.scores[task.train], held, None if task.group is None else task.group[task.train])
             if task.on_epoch:
                 task.on_epoch(1, head.predict)
             finished(other)
@@ -164,3 +172,17 @@ def _leave_one_out(projected: np.ndarray, shrinkage: np.ndarray, scores: np.ndar
     residuals = scores - (shrinkage * (projected.T @ scores)) @ projected.T
     leverage = shrinkage @ (projected**2).T + 1 / len(scores)
     return np.mean((residuals / np.maximum(1 - leverage, 1e-12)) ** 2, axis=1)
+
+
+def _leave_groups_out(projected: np.ndarray, shrinkage: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Residuals (N,) of each row, fitted without the rows of its group: (I - H_gg)^-1 r_g with the hat matrix H and the residuals r.
+
+    Rows Z (N, r), one shrinkage (r,), centred scores and groups (N,). The block form of the leave-one-out residual (Cook & Weisberg,
+    Residuals and Influence in Regression, 1982, 3.6); the inputs stay standardised by all rows.
+    """
+    residuals = scores - projected @ (shrinkage * (projected.T @ scores))
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        hat = (projected[rows] * shrinkage) @ projected[rows].T + 1 / len(scores)
+        residuals[rows] = np.linalg.solve(np.eye(len(rows)) - hat, residuals[rows])
+    return residuals

@@ -84,12 +84,14 @@ class Task:
         train: (n,) numbers of its training rows.
         validation: (v,) numbers of the rows that early stopping watches; None leaves their choice to the head.
         on_epoch: Called after each epoch of this head with its number, from 1, and a function that predicts with the current weights.
+        group: (N,) prompt of every row of X, for heads that tell what they would predict without a prompt's rows.
     """
 
     scores: np.ndarray
     train: np.ndarray
     validation: np.ndarray | None = None
     on_epoch: EpochListener | None = None
+    group: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

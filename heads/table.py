@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
@@ -95,6 +96,18 @@ def notes(results: Results) -> Iterator[Text]:
     repeats = len(results.test_rows)
     judged = LABELS[results.headline]
     yield Text(f"mean ± sd of {repeats} repeats [95 % interval: bootstrap over test prompts]; the result is the {judged}", style="dim")
+
+
+def interval_lines(results: Results) -> Iterator[Text]:
+    """For each target, how wide the conformal interval of a prediction is, and how many test rows it covers."""
+    for target, interval in results.intervals.items():
+        width, covered = np.mean(interval.half_width), np.mean(interval.coverage)
+        promise = f"{target}: a score lies within ± {width:.3g} of its prediction, promised for {interval.level:.0%}"
+        if np.isinf(width):
+            promise = f"{target}: {min(interval.prompts)} prompts are too few for an interval that holds {interval.level:.0%}"
+        yield Text(f"{promise}, {covered:.1%} of the test rows do" if np.isfinite(width) else promise, style="dim")
+    if without := [target for target in results.summaries if target not in results.intervals]:
+        yield Text(f"no interval for {', '.join(without)}: this training keeps no validation rows", style="dim")
 
 
 def leakage(results: Results) -> Text:
