@@ -99,7 +99,7 @@ RepeatsOption = Annotated[
     int | None, typer.Option("--repeats", min=1, help="Repeats, each with its own seed. Default: 10, or one per generator.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the first repeat.")]
-HeadOption = Annotated[HeadName, typer.Option("--head", help="TIER's two layers (mlp), or ridge regression (good where rows are few).")]
+HeadOption = Annotated[HeadName, typer.Option("--head", help="TIER's two layers (mlp), or another regression on the fused vector.")]
 RecipeOption = Annotated[
     RecipeName, typer.Option("--recipe", help="Suited to stored features (cached), or TIER-4K's settings (published).")
 ]
@@ -302,6 +302,9 @@ def fit_head(
     weight_decay: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
     train_batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    set_option: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other option of the head, such as --set hidden=256.")
+    ] = None,
     models: ModelsOption = "all",
     layout: LayoutOption = None,
     on_error: OnErrorOption = "stop",
@@ -311,7 +314,8 @@ def fit_head(
     from heads.features import default_benchmark, require_possible
     from heads.fit import FitOptions
 
-    overrides = {"learning_rate": learning_rate, "weight_decay": weight_decay, "batch_size": train_batch_size, "max_epochs": epochs}
+    named = {"learning_rate": learning_rate, "weight_decay": weight_decay, "batch_size": train_batch_size, "max_epochs": epochs}
+    named = {name: value for name, value in named.items() if value is not None}
     options = FitOptions(
         method=method,
         benchmark=benchmark or default_benchmark(method),
@@ -321,7 +325,7 @@ def fit_head(
         seed=seed,
         recipe=recipe,
         estimator=head,
-        head={name: value for name, value in overrides.items() if value is not None},
+        head=_head_options(set_option or (), named),
         models=models,
     )
     require_possible(options.method, options.benchmark)
@@ -578,6 +582,22 @@ def _image_size(text: str | None) -> ImageSize | None:
     if not (text.isdecimal() and 32 <= int(text) <= 2048):
         raise typer.BadParameter(f"{text!r} is neither a number of pixels from 32 to 2048 nor 'full'", param_hint="--image-size")
     return int(text)
+
+
+def _head_options(texts: "Sequence[str]", named: dict[str, Any]) -> dict[str, Any]:
+    """NAME=VALUE of each text; the head says which names and values there are."""
+    from heads.options import OPTION_OF
+
+    found = dict(named)
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as hidden=256", param_hint="--set")
+        option = OPTION_OF.get(name, name)
+        if option in found:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--set")
+        found[option] = value
+    return found
 
 
 def _part(text: str) -> tuple[int, int]:

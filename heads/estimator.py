@@ -1,13 +1,44 @@
 """What the protocol asks of a head: a scikit-learn regressor whose fitted state is a few named tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from heads.options import Limits
+
 Predictor = Callable[[np.ndarray], np.ndarray]
 EpochListener = Callable[[int, Predictor], None]
 Weights = dict[str, np.ndarray]
+Held = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one head learns from the shared fused vectors X (N, d).
+
+    Attributes:
+        scores: (N,) the target's score of every row of X; only those of its own rows are looked at.
+        train: (n,) numbers of its training rows.
+        validation: (v,) numbers of the rows that early stopping watches; None leaves their choice to the head.
+        on_epoch: Called after each epoch of this head with its number, from 1, and a function that predicts with the current weights.
+        group: (N,) prompt of every row of X, for heads that tell what they would predict without a prompt's rows.
+    """
+
+    scores: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray | None = None
+    on_epoch: EpochListener | None = None
+    group: np.ndarray | None = None
+
+    def held(self, X: np.ndarray) -> Held | None:
+        """Fused vectors and scores of the validation rows, if there are any."""
+        return None if self.validation is None else (X[self.validation], self.scores[self.validation])
+
+    def groups(self) -> np.ndarray | None:
+        """Prompts (n,) of the training rows, where they are known."""
+        return None if self.group is None else self.group[self.train]
 
 
 class Head(Protocol):
@@ -15,19 +46,22 @@ class Head(Protocol):
 
     averages_views: ClassVar[bool]
     """Whether it learns from the mean of a picture's views; else from every view as a row of its own."""
+    limits: ClassVar[Limits]
+    """The values that its options take."""
     weights_: Weights
 
-    def fit(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        validation: tuple[np.ndarray, np.ndarray] | None = None,
-        on_epoch: EpochListener | None = None,
-    ) -> Self:
+    def fit(self, X: np.ndarray, y: np.ndarray, validation: Held | None = None, on_epoch: EpochListener | None = None) -> Self:
         """Fit on fused vectors X (N, d) and scores y (N,)."""
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Scores (N,) of fused vectors X (N, d)."""
+
+    @classmethod
+    def fit_many(cls, heads: Sequence[Any], X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None] = ...) -> None:
+        """Fit several heads of this class on rows of one matrix X (N, d), sharing what they have in common.
+
+        `finished` is called with the number of each head, from 0, when it is fitted.
+        """
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
@@ -35,3 +69,34 @@ class Head(Protocol):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Every option."""
+
+
+def with_same_rows(tasks: Sequence[Task]) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Training rows, each with the numbers of the tasks that learn from them."""
+    numbers: dict[bytes, list[int]] = {}
+    for number, task in enumerate(tasks):
+        numbers.setdefault(task.train.tobytes(), []).append(number)
+    yield from ((tasks[same[0]].train, same) for same in numbers.values())
+
+
+def checked_tensors(weights: Mapping[str, np.ndarray], shapes: Mapping[str, str], what: str) -> dict[str, np.ndarray]:
+    """The tensors of a fitted head, finite and of shapes that fit each other.
+
+    Args:
+        weights: Tensors by name.
+        shapes: For each name its axes, a letter each, such as "nd"; "1" has length one, any other letter one length wherever it stands.
+        what: What they belong to, for the message.
+
+    Raises:
+        ValueError: A tensor is missing, is not finite, or does not fit.
+    """
+    lengths: dict[str, int] = {"1": 1}
+    found = {name: np.asarray(weights[name]).shape if name in weights else None for name in shapes}
+    for name, axes in shapes.items():
+        shape = found[name]
+        fits = (
+            shape is not None and len(shape) == len(axes) and all(lengths.setdefault(a, n) == n for a, n in zip(axes, shape, strict=True))
+        )
+        if not fits or not np.isfinite(weights[name]).all():
+            raise ValueError(f"not the weights of one {what}: expected finite tensors {dict(shapes)}, found {found}")
+    return {name: np.asarray(weights[name]) for name in shapes}

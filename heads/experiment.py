@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heads.choices import HeadName
-from heads.estimator import Head, Predictor
+from heads.estimator import Head, Predictor, Task
 from heads.features import FeatureSet
 from heads.floors import FLOORS
 from heads.metrics import CORRELATIONS, METRICS, evaluate, rmse, why_nan
 from heads.registry import HEADS, fit_heads, make_head
 from heads.splits import Split
-from heads.stacked import Task
 from heads.statistics import TestRows, bootstrap_intervals
 
 if TYPE_CHECKING:
@@ -134,8 +133,7 @@ def run_trials(
         head_options: Its options.
         finished: Called with (heads fitted, heads in all).
     """
-    heads = HEADS[estimator]
-    if heads.averages_views and fused.ndim == 3:
+    if HEADS[estimator].estimator.averages_views and fused.ndim == 3:
         fused = fused.mean(axis=1)
     jobs = [
         _Job(target, repeat, split, features.scores(target), make_head(estimator, head_options, split.seed))

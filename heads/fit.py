@@ -36,7 +36,7 @@ class FitOptions:
         split, repeats, seed: The protocol; repeat r has the seed `seed + r`. None repeats: `default_repeats`.
         recipe: "cached" or "published".
         estimator: Name of the head.
-        head: Options of the head that differ from the recipe's.
+        head: Options of the head that differ from the recipe's; values may be texts.
         models: Which fitted heads to keep: of all repeats, of the first, none.
     """
 

@@ -11,8 +11,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from heads.choices import RecipeName
-from heads.estimator import EpochListener
-from heads.stacked import HeadNetwork, Recipe, StackedMLP, Task
+from heads.estimator import EpochListener, Held, Task
+from heads.options import Limits, Range, require_within
+from heads.stacked import OPTIMIZERS, SCHEDULES, HeadNetwork, Recipe, StackedMLP
 
 PUBLISHED_RECIPE: dict[str, Any] = {
     "learning_rate": 1e-4,
@@ -70,6 +71,17 @@ class MLPHead(RegressorMixin, BaseEstimator):
     """
 
     averages_views: ClassVar[bool] = False
+    limits: ClassVar[Limits] = {
+        "hidden": Range(1),
+        "learning_rate": Range(0),
+        "weight_decay": Range(0),
+        "optimizer": tuple(OPTIMIZERS),
+        "schedule": tuple(SCHEDULES),
+        "batch_size": Range(1),
+        "max_epochs": Range(1),
+        "patience": Range(1),
+        "validation_fraction": Range(0, 0.9),
+    }
 
     def __init__(
         self,
@@ -107,7 +119,7 @@ class MLPHead(RegressorMixin, BaseEstimator):
         self,
         X: np.ndarray,
         y: np.ndarray,
-        validation: tuple[np.ndarray, np.ndarray] | None = None,
+        validation: Held | None = None,
         on_epoch: EpochListener | None = None,
     ) -> Self:
         """Train on fused vectors X (N, d) and scores y (N,).
@@ -154,6 +166,13 @@ class MLPHead(RegressorMixin, BaseEstimator):
         head.n_features_in_ = inputs
         return head
 
+    @classmethod
+    def fit_many(
+        cls, heads: Sequence["MLPHead"], X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Fit several heads on rows of one matrix X (N, d), side by side where they are of one shape."""
+        fit_stack(heads, X, tasks, finished=finished)
+
     def _recipe(self, random: np.random.RandomState) -> Recipe:
         options = {name: getattr(self, name) for name in RECIPE_OPTIONS}
         return Recipe(**options, seed=random.randint(2**31 - 1))
@@ -185,6 +204,7 @@ def fit_stack(
     """
     recipes, cut = [], []
     for head, task in zip(heads, tasks, strict=True):
+        require_within(head.get_params(), head.limits)
         random = check_random_state(head.random_state)
         cut.append(head._cut_validation(task, random))
         recipes.append(head._recipe(random))

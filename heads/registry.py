@@ -1,48 +1,77 @@
 """The heads that runs can use, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cache.errors import TierError
 from heads.choices import HeadName, RecipeName
-from heads.estimator import Head
-from heads.mlp import MLPHead, fit_stack, recipe_options
-from heads.ridge import RidgeHead, fit_ridges
-from heads.stacked import Task
-
-HEADS: dict[HeadName, type[Head]] = {"mlp": MLPHead, "ridge": RidgeHead}
-
-
-class HeadError(TierError):
-    """Options that a head does not have."""
+from heads.estimator import Head, Task
+from heads.kernels import KernelRidgeHead, SVRHead
+from heads.mlp import MLPHead, recipe_options
+from heads.options import HeadError, option_kinds, require_within, typed, word
+from heads.ridge import RidgeHead
 
 
-def resolve_options(name: HeadName, recipe: RecipeName, image_architecture: str, changed: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class HeadKind:
+    """A head by its name: an estimator, and what the name says of its options."""
+
+    estimator: type[Head]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, options: Mapping[str, Any] = {}) -> Head:
+        """An unfitted head."""
+        return self.estimator(**{**options, **self.fixed})
+
+
+HEADS: dict[HeadName, HeadKind] = {
+    "mlp": HeadKind(MLPHead),
+    "ridge": HeadKind(RidgeHead),
+    "kernel-ridge": HeadKind(KernelRidgeHead),
+    "svr": HeadKind(SVRHead),
+}
+
+
+def head_options(name: HeadName) -> dict[str, Any]:
+    """The options that a user may give to a head, with their types."""
+    kind = HEADS[name]
+    return {option: type_ for option, type_ in option_kinds(kind.estimator).items() if option not in kind.fixed}
+
+
+def has_epochs(name: str) -> bool:
+    """Whether a head is trained in epochs, so that one of them can be selected."""
+    return name in HEADS and "max_epochs" in head_options(name)
+
+
+def resolve_options(name: HeadName, recipe: RecipeName, image_architecture: str, changed: Mapping[str, Any]) -> dict[str, Any]:
     """Every option of a head but its seed, which each repeat has for itself.
 
     Args:
         name: A name of `HEADS`.
         recipe: Where the options start from; only the MLP has more than one.
         image_architecture: timm's name of the image encoder, which the published recipe depends on.
-        changed: Options that differ from the recipe's.
+        changed: Options that differ from the recipe's; values may be texts.
 
     Raises:
-        HeadError: The head has no such option or recipe.
+        HeadError: The head has no such option or recipe, or the option does not take the value.
     """
-    known = set(HEADS[name]().get_params())
-    if unknown := sorted(set(changed) - known):
-        raise HeadError(f"the {name} head has no options {', '.join(unknown)}: leave them out, or use --head mlp")
-    if name != "mlp" and recipe != "cached":
+    kind, known = HEADS[name], head_options(name)
+    if unknown := sorted(set(changed) - set(known)):
+        raise HeadError(f"the {name} head has no option {', '.join(map(word, unknown))}: it has {', '.join(map(word, known))}")
+    if kind.estimator is not MLPHead and recipe != "cached":
         raise HeadError(f"--recipe {recipe} describes the training of the mlp head: use --head mlp, or leave it out")
-    start = recipe_options(recipe, image_architecture) if name == "mlp" else {}
-    return {option: value for option, value in HEADS[name](**start | changed).get_params().items() if option != "random_state"}
+    start = recipe_options(recipe, image_architecture) if kind.estimator is MLPHead else {}
+    given = {option: typed(option, value, known[option]) for option, value in changed.items()}
+    options = {option: value for option, value in kind.make(start | given).get_params().items() if option != "random_state"}
+    require_within(options, kind.estimator.limits)
+    return options
 
 
-def make_head(name: HeadName, options: dict[str, Any], seed: int) -> Head:
+def make_head(name: HeadName, options: Mapping[str, Any], seed: int) -> Head:
     """A head to be fitted; the seed goes to heads that draw random numbers."""
-    return HEADS[name](**_seeded(name, options, seed))
+    return HEADS[name].make(_seeded(name, options, seed))
 
 
 def fit_heads(name: HeadName, heads: Sequence[Head], X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None]) -> None:
@@ -55,16 +84,13 @@ def fit_heads(name: HeadName, heads: Sequence[Head], X: np.ndarray, tasks: Seque
         tasks: What each head learns.
         finished: Called with the number of each head, from 0, when it is fitted.
     """
-    if name == "mlp":
-        fit_stack([head for head in heads if isinstance(head, MLPHead)], X, tasks, finished=finished)
-    else:
-        fit_ridges([head for head in heads if isinstance(head, RidgeHead)], X, tasks, finished)
+    HEADS[name].estimator.fit_many(heads, X, tasks, finished)
 
 
-def restore_head(name: HeadName, weights: Mapping[str, np.ndarray], options: dict[str, Any], seed: int) -> Head:
+def restore_head(name: HeadName, weights: Mapping[str, np.ndarray], options: Mapping[str, Any], seed: int) -> Head:
     """The head that `make_head` made and that was fitted to these weights."""
-    return HEADS[name].from_weights(weights, **_seeded(name, options, seed))
+    return HEADS[name].estimator.from_weights(weights, **_seeded(name, options, seed))
 
 
-def _seeded(name: HeadName, options: dict[str, Any], seed: int) -> dict[str, Any]:
-    return options | ({"random_state": seed} if "random_state" in HEADS[name]().get_params() else {})
+def _seeded(name: HeadName, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    return {**options, **({"random_state": seed} if "random_state" in HEADS[name].make().get_params() else {})}

@@ -26,7 +26,7 @@ from heads.experiment import Summary
 from heads.report_data import FACTORS, LOWER_IS_BETTER, Line, ReportError, ReportRun, ablation, by_data, line_title, read_runs
 from heads.report_detail import FactorComparison, by_generator, curve, factor_comparisons, largest_errors, target_rows
 from heads.report_pictures import DEFAULT_PICTURES, SIDE, Key, Thumbnails, find_pictures, make_thumbnails
-from heads.table import LABELS, SHOWN_METRICS, SIGNIFICANT, leakage, notes
+from heads.table import LABELS, SHOWN_METRICS, SIGNIFICANT, label, leakage, notes
 
 TEMPLATES = Path(__file__).parent / "templates"
 DIGITS = 5  # of a point in a plot; the tables are rounded from the full numbers
@@ -88,6 +88,7 @@ def render(runs: Sequence[ReportRun], data: Sequence[Path], pictures: int) -> tu
             targets=list(dict.fromkeys(line.target for line in lines)),
             metrics=SHOWN_METRICS,
             labels=LABELS,
+            label=label,
             factors=FACTORS,
             significant=SIGNIFICANT,
             details=_details(runs, errors),

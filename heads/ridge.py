@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from heads.estimator import EpochListener
-from heads.stacked import Task
+from heads.estimator import EpochListener, Held, Task, checked_tensors, with_same_rows
+from heads.options import Limits, Range, require_within
 from heads.standardization import Standardization
 
 PATH = tuple(np.logspace(-3, 3, 37).tolist())
@@ -38,6 +38,7 @@ class RidgeHead(RegressorMixin, BaseEstimator):
     # The mean of a linear head's predictions over views is its prediction of their mean; leaving out one view alone would leave its
     # picture in.
     averages_views: ClassVar[bool] = True
+    limits: ClassVar[Limits] = {"penalties": Range(0, without_least=True)}
 
     def __init__(self, penalties: tuple[float, ...] = PATH) -> None:
         self.penalties = penalties
@@ -46,7 +47,7 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         self,
         X: np.ndarray,
         y: np.ndarray,
-        validation: tuple[np.ndarray, np.ndarray] | None = None,
+        validation: Held | None = None,
         on_epoch: EpochListener | None = None,
         groups: np.ndarray | None = None,
     ) -> Self:
@@ -65,12 +66,9 @@ class RidgeHead(RegressorMixin, BaseEstimator):
             on_epoch(1, self.predict)
         return self
 
-    def _learn(
-        self, rows: "_Decomposition", y: np.ndarray, validation: tuple[np.ndarray, np.ndarray] | None, groups: np.ndarray | None
-    ) -> None:
+    def _learn(self, rows: "_Decomposition", y: np.ndarray, validation: Held | None, groups: np.ndarray | None) -> None:
         """Become the ridge of decomposed training rows and their scores y (N,)."""
-        if not self.penalties or min(self.penalties) <= 0:
-            raise ValueError(f"penalties must be above 0, got {self.penalties!r}")
+        require_within(self.get_params(), self.limits)
         mean, scale = rows.scaling.mean, rows.scaling.scale
         scores = y - y.mean()
         # (P, rank): the fitted scores are projected @ (shrinkage * (projected' @ scores)) at each penalty.
@@ -103,37 +101,23 @@ class RidgeHead(RegressorMixin, BaseEstimator):
             ValueError: A tensor is missing or the shapes do not fit each other.
         """
         head = cls(**options)
-        names = ("linear.weight", "linear.bias")
-        head.weights_ = {name: check_array(weights[name], ensure_2d=False, dtype=np.float64) for name in names}
-        shapes = tuple(values.shape for values in head.weights_.values())
-        inputs = shapes[0][-1]
-        if shapes != ((1, inputs), (1,)):
-            raise ValueError(f"not the weights of one ridge head: expected (1, d) and (1,), found {shapes}")
-        head.n_features_in_ = inputs
+        head.weights_ = checked_tensors(weights, {"linear.weight": "1d", "linear.bias": "1"}, "ridge head")
+        head.n_features_in_ = head.weights_["linear.weight"].shape[1]
         return head
 
-
-def fit_ridges(heads: Sequence[RidgeHead], X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None] = lambda _: None) -> None:
-    """Fit several heads on rows of one matrix of fused vectors X (N, d); those with the same training rows share one decomposition.
-
-    Args:
-        heads: Unfitted heads.
-        X: Fused vectors, finite.
-        tasks: For each head the target's scores of X's rows, its training and its validation rows.
-        finished: Called with the number of each head, from 0, when it is fitted.
-    """
-    rows_of = [task.train.tobytes() for task in tasks]
-    for number, rows in enumerate(rows_of):
-        if rows in rows_of[:number]:
-            continue
-        decomposition = _Decomposition.of(X[tasks[number].train].astype(np.float64))
-        for other in (other for other, same in enumerate(rows_of) if same == rows):
-            head, task = heads[other], tasks[other]
-            held = None if task.validation is None else (X[task.validation].astype(np.float64), task.scores[task.validation])
-            head._learn(decomposition, task.scores[task.train], held, None if task.group is None else task.group[task.train])
-            if task.on_epoch:
-                task.on_epoch(1, head.predict)
-            finished(other)
+    @classmethod
+    def fit_many(
+        cls, heads: Sequence["RidgeHead"], X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Fit several heads on rows of one matrix of fused vectors X (N, d); those with the same training rows share one decomposition."""
+        for train, numbers in with_same_rows(tasks):
+            decomposition = _Decomposition.of(X[train].astype(np.float64))
+            for number in numbers:
+                head, task = heads[number], tasks[number]
+                head._learn(decomposition, task.scores[train], task.held(X), task.groups())
+                if task.on_epoch:
+                    task.on_epoch(1, head.predict)
+                finished(number)
 
 
 @dataclass(frozen=True)

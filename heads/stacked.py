@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
-from heads.estimator import EpochListener, Weights
+from heads.estimator import Task, Weights
 from heads.standardization import Standardization
 
 # Bytes that weights, gradients and moments of the heads trained side by side may take; what is more is trained in turn. On a GPU this
@@ -64,34 +64,10 @@ class Recipe:
     standardize: bool
     seed: int
 
-    def __post_init__(self) -> None:
-        for what, word, known in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
-            if word not in known:
-                raise ValueError(f"there is no {what} {word!r}: choose {' or '.join(known)}")
-
     @property
     def shared(self) -> tuple[Any, ...]:
         """What heads must have in common to be trained side by side."""
         return self.hidden or 0, self.optimizer, self.schedule, self.batch_size, self.max_epochs
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one head learns from the shared fused vectors X (N, d).
-
-    Attributes:
-        scores: (N,) the target's score of every row of X; only those of its own rows are looked at.
-        train: (n,) numbers of its training rows.
-        validation: (v,) numbers of the rows that early stopping watches; None leaves their choice to the head.
-        on_epoch: Called after each epoch of this head with its number, from 1, and a function that predicts with the current weights.
-        group: (N,) prompt of every row of X, for heads that tell what they would predict without a prompt's rows.
-    """
-
-    scores: np.ndarray
-    train: np.ndarray
-    validation: np.ndarray | None = None
-    on_epoch: EpochListener | None = None
-    group: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

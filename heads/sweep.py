@@ -17,6 +17,8 @@ from extract.stored import find_stores
 from heads.choices import HeadName, Method, RecipeName, SplitRule
 from heads.features import FusionError, default_benchmark, require_possible
 from heads.fit import FitOptions, Run, configure, fit_head
+from heads.options import OPTION_OF, word
+from heads.registry import head_options
 
 # The five lines of TIER-4K's run.sh, each for MOS_q, MOS_a and MOS_c: the table of its paper.
 PAPER: tuple[tuple[Method, Benchmark], ...] = (("fr", "I2I"), ("nr", "I2I"), ("nr", "T2I"), ("nr", "AIGIQA4K"), ("pr", "AIGIQA4K"))
@@ -32,13 +34,11 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 FIT_NAMES = {"method", "benchmark", "split", "recipe", "repeats", "seed"}
 IMAGE_NAMES = {"prepare", "image_size", "feature", "precision"}
-HEAD_NAMES = {"learning_rate", "weight_decay", "train_batch_size", "epochs", "hidden"}
 KINDS: dict[str, type | tuple[type, ...]] = {
     "target": str, "image_encoder": str, "text_encoder": str, "repeats": int, "seed": int, "image_size": (int, str),
-    "learning_rate": (int, float), "weight_decay": (int, float), "train_batch_size": int, "epochs": int, "hidden": int,
 }  # fmt: skip
-LEAST = {"seed": 0, "repeats": 1, "train_batch_size": 1, "epochs": 1, "hidden": 1, "learning_rate": 0, "weight_decay": 0, "image_size": 32}
-OPTION_OF = {"train_batch_size": "batch_size", "epochs": "max_epochs"}
+LEAST = {"seed": 0, "repeats": 1, "image_size": 32}
+HEAD_WORDS = {word(option) for name in get_args(HeadName) for option in head_options(name)}
 
 
 class SweepError(TierError):
@@ -154,14 +154,15 @@ def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
     fit["estimator"] = chosen.get("head", base.options.estimator)
     if "benchmark" not in chosen:
         fit["benchmark"] = default_benchmark(fit.get("method", base.options.method))
-    given = {OPTION_OF.get(name, name): chosen[name] for name in HEAD_NAMES & set(chosen)}
+    given = {OPTION_OF.get(name, name): chosen[name] for name in HEAD_WORDS & set(chosen)}
     fit["head"] = base.options.head | given
     return Cell(replace(base.image, **image), chosen.get("text_encoder", base.text_encoder), replace(base.options, **fit))
 
 
 def _require_known(name: str, values: Sequence[Any]) -> None:
-    if name not in WORDS and name not in KINDS:
-        raise SweepError(f"a grid has no option {name!r}: choose among {', '.join(sorted({*WORDS, *KINDS}))}")
+    known = {*WORDS, *KINDS, *HEAD_WORDS}
+    if name not in known:
+        raise SweepError(f"a grid has no option {name!r}: choose among {', '.join(sorted(known))}")
     if not values:
         raise SweepError(f"{name} has no value: give one, or a list of them")
     for value in values:

@@ -9,6 +9,7 @@ from rich.text import Text
 from heads.compare import Comparison
 from heads.experiment import SELECTIONS, Summary
 from heads.floors import FLOORS
+from heads.registry import has_epochs
 from heads.results import Results
 
 SIGNIFICANT = 0.05
@@ -31,10 +32,10 @@ def results_table(results: Results) -> Table:
     for metric in SHOWN_METRICS:
         table.add_column(LABELS[metric], justify="right")
     for target, summaries in results.summaries.items():
-        for name in (*_selections(results), *floors):
+        for name in (*selections(results), *floors):
             style = "bold" if name == results.headline else "dim" if name in FLOORS or name == "best_test" else ""
             cells = [_cell(summaries[name][metric], metric in ("srcc", "plcc")) for metric in SHOWN_METRICS]
-            table.add_row(target, LABELS[name], *cells, style=style, end_section=name == floors[-1])
+            table.add_row(target, label(results, name), *cells, style=style, end_section=name == floors[-1])
     return table
 
 
@@ -88,13 +89,13 @@ def notes(results: Results) -> Iterator[Text]:
     missing: dict[tuple[str, bool], list[str]] = {}
     for target, reasons in results.reasons.items():
         for name, reason in reasons.items():
-            if name not in (*_selections(results), *shown_floors(results)):
+            if name not in (*selections(results), *shown_floors(results)):
                 continue
-            missing.setdefault((reason, name in FLOORS), []).append(f"{target} {LABELS[name]}")
+            missing.setdefault((reason, name in FLOORS), []).append(f"{target} {label(results, name)}")
     for (reason, of_floors), cells in missing.items():
         yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if of_floors else "yellow")
     repeats = len(results.test_rows)
-    judged = LABELS[results.headline]
+    judged = label(results, results.headline)
     yield Text(f"mean ± sd of {repeats} repeats [95 % interval: bootstrap over test prompts]; the result is the {judged}", style="dim")
 
 
@@ -123,8 +124,16 @@ def shown_floors(results: Results) -> tuple[str, ...]:
     return tuple(FLOORS) if any(results.seen_prompts) else tuple(FLOORS)[:1]
 
 
-def _selections(results: Results) -> tuple[str, ...]:
-    # Without a validation part there is no best validation epoch, and the result is the last one.
+def label(results: Results, name: str) -> str:
+    """What a reader calls a selection or a floor."""
+    return LABELS[name] if name in FLOORS or has_epochs(results.estimator) else "fit"
+
+
+def selections(results: Results) -> tuple[str, ...]:
+    """The selections that say something of a run."""
+    # Without a validation part there is no best validation epoch, and the result is the last one; without epochs there is one fit.
+    if not has_epochs(results.estimator):
+        return (results.headline,)
     return tuple(name for name in SELECTIONS if name != "best_validation" or results.headline == name)
 
 

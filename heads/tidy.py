@@ -12,10 +12,9 @@ from cache.atomic import publish, publish_text, require_suffix
 from cache.errors import TierError
 from cache.store import writing
 from heads.experiment import Summary
-from heads.floors import FLOORS
 from heads.metrics import METRICS
 from heads.results import Results, read_config
-from heads.table import shown_floors
+from heads.table import selections, shown_floors
 
 SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
 PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
@@ -118,8 +117,7 @@ def _lines(run: Path) -> list[dict[str, Any]]:
         about | {"target": target, "figures_of": name, "is_result": name == results.headline, "metric": metric} | _figures(metrics[metric])
         for target, names in results.summaries.items()
         for name, metrics in names.items()
-        if name != "best_validation" or results.headline == name
-        if name not in FLOORS or name in shown_floors(results)
+        if name in (*selections(results), *shown_floors(results))
         for metric in METRICS
     ]
 

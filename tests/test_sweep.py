@@ -63,7 +63,6 @@ def test_options_of_heads_go_by_the_names_of_the_command_line(manifest: Manifest
         ({"head": []}, "head has no value"),
         ({"seed": -1}, "seed is -1: 0 is the least"),
         ({"repeats": 0}, "repeats is 0: 1 is the least"),
-        ({"learning_rate": float("inf")}, "learning_rate is inf"),
         ({"image_size": "big"}, "give a number of pixels, or 'full'"),
     ],
 )
@@ -103,7 +102,13 @@ def test_a_missing_store_is_told_before_the_first_fit(project: Path) -> None:
 
 def test_options_that_one_cell_cannot_have_are_told_before_the_first_fit(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
-    for grid, told in (({"head": ["mlp", "ridge"], "epochs": 1}, "ridge head has no options"), ({"target": ["MOS_q", "MOS_x"]}, "MOS_x")):
+    wrong = [
+        ({"head": ["mlp", "ridge"], "epochs": 1}, "ridge head has no option epochs: it has penalties"),
+        ({"target": ["MOS_q", "MOS_x"]}, "MOS_x"),
+        ({"head": "mlp", "learning_rate": [1e-3, float("inf")]}, "learning_rate is inf: a number from 0 is wanted"),
+        ({"head": "svr", "C": "much"}, "C is 'much': a number is wanted"),
+    ]
+    for grid, told in wrong:
         cells, _ = grid_cells(grid, manifest, BASE)
         with pytest.raises(TierError, match=told):
             list(run_sweep(manifest, Path("features"), cells, Path("runs")))
