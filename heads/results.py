@@ -8,28 +8,36 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from cache.atomic import publish
 from cache.errors import TierError
 from cache.signature import Signature, SignatureError
 from cache.store import writing
-from heads.choices import HeadName, KeptModels, SplitRule
+from heads.choices import HeadName, KeptModels, Method, SplitRule
 from heads.conformal import Interval
-from heads.estimator import Head
 from heads.experiment import Summary, Trial, headline
 from heads.features import FeatureSet
-from heads.registry import restore_head
+from heads.model import Model
 from heads.splits import Split
 from heads.statistics import TestRows
 
 RESULT_FORMAT = 2
-SHOWING = ("choices", "compare", "matrix", "report", "sweep", "table", "tidy")  # modules after whose change a run is still the same
+# Modules after whose change a run is still the same.
+SHOWING = (
+    "choices",
+    "compare",
+    "export",
+    "matrix",
+    "predict",
+    "report",
+    "scoring",
+    "sweep",
+    "table",
+    "tidy",
+)  # modules after whose change a run is still the same
 
 
 class ResultError(TierError):
@@ -224,7 +232,7 @@ def write_run(
         _write_json(path / "results.json", {"format": RESULT_FORMAT, **asdict(results)})
         _write_json(path / "splits.json", _splits_by_name(features, splits))
         _predictions(features, trials, splits, results.headline).to_csv(path / "predictions.csv", index=False)
-        _write_models(path, config, trials)
+        _write_models(path, config, results, trials)
 
     with writing(out):
         publish(folder, fill)
@@ -265,40 +273,22 @@ def read_predictions(run: Path) -> pd.DataFrame:
         raise ResultError(f"{run / 'predictions.csv'} cannot be read ({error}): give the folder of a run, such as runs/ID") from error
 
 
-def load_heads(run: Path) -> dict[tuple[str, int], Head]:
-    """The fitted heads of a run as {(target, repeat): head}; nothing but tensors and JSON is read.
-
-    Raises:
-        ResultError: The run kept no models or they are damaged.
-    """
-    try:
-        record = json.loads((run / "model.json").read_text(encoding="utf-8"))
-        tensors = load_file(run / "model.safetensors")
-        heads = {}
-        for entry in record["heads"]:
-            prefix = f"{entry['target']}/{entry['repeat']}/"
-            weights = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
-            heads[entry["target"], entry["repeat"]] = restore_head(record["estimator"], weights, record["options"], entry["seed"])
-        return heads
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise ResultError(f"{run} has no readable models ({error}): fit it again with --models all") from error
-
-
-def _write_models(path: Path, config: RunConfig, trials: Sequence[Trial]) -> None:
-    kept = [trial for trial in trials if config.models == "all" or (config.models == "first" and trial.repeat == 0)]
+def _write_models(path: Path, config: RunConfig, results: Results, trials: Sequence[Trial]) -> None:
+    kept = {(t.target, t.repeat): t for t in trials if config.models == "all" or (config.models == "first" and t.repeat == 0)}
     if not kept:
         return
-    tensors = {f"{trial.target}/{trial.repeat}/{name}": values for trial in kept for name, values in trial.head.weights_.items()}
-    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, path / "model.safetensors")
-    heads = [{"target": trial.target, "repeat": trial.repeat, "seed": trial.seed} for trial in kept]
-    record = {
-        "estimator": config.estimator,
-        "options": config.head,
-        "heads": heads,
-        "method": config.method,
-        "signatures": config.signatures,
-    }
-    _write_json(path / "model.json", record)
+    widths = {(target, repeat): results.intervals[target].half_width[repeat] for target, repeat in kept if target in results.intervals}
+    model = Model(
+        path,
+        cast(Method, config.method),
+        config.estimator,
+        config.head,
+        {stream: Signature.from_dict(values) for stream, values in config.signatures.items()},
+        {place: trial.head for place, trial in kept.items()},
+        {place: trial.seed for place, trial in kept.items()},
+        widths,
+    )
+    model.write()
 
 
 def _intervals(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]) -> dict[str, Interval]:

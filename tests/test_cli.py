@@ -100,13 +100,13 @@ def test_a_run_has_the_promised_files_and_a_rerun_finds_it(project: Path) -> Non
 
 @pytest.mark.parametrize("head", ["mlp", "ridge"])
 def test_saved_heads_predict_what_the_run_says(project: Path, head: str) -> None:
-    from heads.results import load_heads
+    from heads.model import read_model
 
     assert tier("fit-head", "Dataset", "--head", head, "--split", "random", "--repeats", "1", *ENCODERS)[0] == 0
     assert tier("features", "Dataset", "-o", "X.npz", *ENCODERS)[0] == 0
     (run,) = Path("runs").iterdir()
     matrix, table = arrays("X.npz"), pd.read_csv(run / "predictions.csv")
-    for (target, repeat), head in load_heads(run).items():
+    for (target, repeat), head in read_model(run).heads.items():
         mine = table[(table["target"] == target) & (table["repeat"] == repeat)].set_index("name")["prediction"]
         found = pd.Series(head.predict(matrix["X"]), index=matrix["name"])[mine.index]
         np.testing.assert_allclose(found, mine, atol=1e-5)

@@ -18,7 +18,8 @@ from extract.manifest import Manifest
 from heads.features import FusionError
 from heads.fit import FitError, FitOptions, Run, fit_head
 from heads.mlp import MLPHead
-from heads.results import ResultError, load_heads
+from heads.model import read_model
+from heads.results import ResultError
 from heads.splits import SplitError
 
 ROWS, WITH_IMAGE_PROMPT = 40, 24
@@ -196,7 +197,7 @@ def test_each_method_is_fitted_on_the_rows_of_its_benchmark(fit: Fit, method: st
     run = fit(method=method, benchmark=benchmark)
     rows = {"T2I": ROWS - WITH_IMAGE_PROMPT, "I2I": WITH_IMAGE_PROMPT, "AIGIQA4K": ROWS}
     assert run.results.rows == rows[benchmark]
-    assert {head.n_features_in_ for head in load_heads(run.folder).values()} == {width}
+    assert {head.n_features_in_ for head in read_model(run.folder).heads.values()} == {width}
 
 
 def test_every_prediction_stands_beside_the_score_of_its_picture(fit: Fit) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from cache.signature import Signature
 from cache.store import StoreError
 from heads.choices import KeptModels
 from heads.experiment import Trial, run_trials, summarize
 from heads.features import FeatureSet, fuse
 from heads.mlp import MLPHead
-from heads.results import ResultError, Results, RunConfig, load_heads, write_run
+from heads.model import ModelError, read_model
+from heads.results import ResultError, Results, RunConfig, write_run
 from heads.splits import Split, make_splits
 from tests.test_heads import feature_set
 
@@ -52,7 +54,7 @@ def fit(**head: Any) -> Fitted:
     splits = make_splits(features, "prompt", REPEATS, seed=4, with_validation=options["validation_fraction"] > 0)
     trials = run_trials(features, fuse(features, "nr"), TARGETS, splits, "mlp", options)
     names = {"data": "toy", "data_digest": "0", "method": "nr", "benchmark": "AIGIQA4K", "recipe": "cached", "code": "0", "split": "prompt"}
-    signatures = {stream: {"encoder": stream} for stream in ("image", "text")}
+    signatures = {stream: asdict(Signature(stream, stream, stream, "0" * 64, "native: as it is", "pooled")) for stream in ("image", "text")}
     config = RunConfig(
         **names, signatures=signatures, targets=TARGETS, repeats=REPEATS, seed=4, estimator="mlp", head=options, models="all"
     )
@@ -136,7 +138,7 @@ def test_missing_results_are_refused_with_the_folder_to_delete(run: Path) -> Non
         Results.read(run)
 
 
-@pytest.mark.parametrize("place", ["pandas.DataFrame.to_csv", "heads.results.save_file", "cache.atomic.os.replace"])
+@pytest.mark.parametrize("place", ["pandas.DataFrame.to_csv", "heads.model.save_file", "cache.atomic.os.replace"])
 @pytest.mark.parametrize(("error", "seen"), [(OSError(28, "No space left"), StoreError), (KeyboardInterrupt(), KeyboardInterrupt)])
 def test_a_write_that_fails_half_way_leaves_nothing(
     fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: BaseException, seen: type[BaseException]
@@ -161,18 +163,18 @@ def test_a_run_is_never_overwritten(fitted: Fitted, run: Path) -> None:
 
 @pytest.mark.parametrize(("models", "repeats"), [("all", (0, 1)), ("first", (0,))])
 def test_the_heads_that_were_asked_for_are_kept(fitted: Fitted, tmp_path: Path, models: KeptModels, repeats: tuple[int, ...]) -> None:
-    assert set(load_heads(fitted.write(tmp_path, models))) == {(target, repeat) for target in TARGETS for repeat in repeats}
+    assert set(read_model(fitted.write(tmp_path, models)).heads) == {(target, repeat) for target in TARGETS for repeat in repeats}
 
 
 def test_no_heads_are_kept_where_none_were_asked_for(fitted: Fitted, tmp_path: Path) -> None:
     run = fitted.write(tmp_path, "none")
     assert {file.name for file in run.iterdir()} == {"config.json", "results.json", "splits.json", "predictions.csv"}
-    with pytest.raises(ResultError, match="--models all"):
-        load_heads(run)
+    with pytest.raises(ModelError, match="--models all"):
+        read_model(run)
 
 
 def test_a_loaded_head_is_the_fitted_one(fitted: Fitted, run: Path) -> None:
-    heads, X = load_heads(run), np.random.default_rng(0).normal(size=(20, 10))
+    heads, X = read_model(run).heads, np.random.default_rng(0).normal(size=(20, 10))
     for trial in fitted.trials:
         loaded = heads[trial.target, trial.repeat]
         np.testing.assert_array_equal(loaded.predict(X), trial.head.predict(X))
@@ -182,8 +184,8 @@ def test_a_loaded_head_is_the_fitted_one(fitted: Fitted, run: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"heads": [{"target": "x", "repeat": 0, "seed": 0}], "options": {}}'])
 def test_a_damaged_record_of_the_heads_is_refused(run: Path, text: str) -> None:
     (run / "model.json").write_text(text)
-    with pytest.raises(ResultError, match=f"{run} has no readable models"):
-        load_heads(run)
+    with pytest.raises(ModelError, match=f"{run} has no readable models"):
+        read_model(run)
 
 
 def test_there_is_one_prediction_for_every_test_picture_repeat_and_target(fitted: Fitted, run: Path) -> None:
@@ -199,7 +201,7 @@ def test_there_is_one_prediction_for_every_test_picture_repeat_and_target(fitted
 
 
 def test_predictions_stand_beside_the_row_they_belong_to(fitted: Fitted, run: Path) -> None:
-    features, heads = fitted.features, load_heads(run)
+    features, heads = fitted.features, read_model(run).heads
     row = {name: number for number, name in enumerate(features.name)}
     for line in pd.read_csv(run / "predictions.csv").itertuples():
         number = row[line.name]
