@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+TEXTS_AT_ONCE = 1024  # that are tokenized together
+
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -196,7 +198,9 @@ class TextNetwork(nn.Module):
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text before truncation, with the special ones."""
-        return [len(ids) for ids in self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
+        # In parts: besides its numbers, the tokenizer keeps kilobytes of each text until the call ends.
+        parts = (list(texts[start : start + TEXTS_AT_ONCE]) for start in range(0, len(texts), TEXTS_AT_ONCE))
+        return [len(ids) for part in parts for ids in self.tokenizer(part, truncation=False, verbose=False)["input_ids"]]
 
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
         """Token numbers of texts, truncated at `max_tokens` and padded to the longest."""
