@@ -19,6 +19,11 @@ def text_key(text: str) -> bytes:
     return bytes_key(text.encode("utf-8"))
 
 
+def pair_key(first: bytes, second: bytes) -> bytes:
+    """Key of a pair: SHA-256 of both keys, one after the other."""
+    return bytes_key(first + second)
+
+
 def file_key(path: Path) -> bytes:
     """SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:

@@ -10,6 +10,7 @@ FeatureName = Literal["pooled", "multilevel"]
 Precision = Literal["fp32", "bf16", "fp16"]
 ImageSize = int | Literal["full"]
 PresetName = Literal["best"]
+ScorerName = Literal["clipscore", "blipscore", "imagereward", "pickscore"]
 
 DEFAULT_IMAGE_ENCODER = "efficientnet-lite0"
 DEFAULT_TEXT_ENCODER = "minilm"

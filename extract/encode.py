@@ -2,11 +2,11 @@
 
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from cache.errors import TierError
-from cache.keys import bytes_key, key_array
+from cache.keys import bytes_key
 from cache.store import FeatureStore
 from extract.encoders import ImageEncoder, library_versions
 from extract.networks import ImageNetwork, TextNetwork, TokenBatch
-from extract.pictures import PictureError, Preparation, RandomViews, Views, decode, read_bytes
+from extract.pictures import CENTRE_ONLY, PictureError, Preparation, RandomViews, Views, decode, read_bytes
 from extract.run import Encoding, ExtractionOptions, Listener, Timing, Work
+from extract.scorers import Scorer
+
+if TYPE_CHECKING:
+    from extract.pair_networks import PairNetwork
 
 PICTURES_PER_CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}
 FIRST_BATCH = {"cpu": 4, "cuda": 32, "mps": 8}
@@ -58,7 +62,7 @@ def encode(works: Sequence[Work], root: Path, options: ExtractionOptions, listen
     """Encode what is missing into stores under `root`, which are made once the networks are loaded and nothing else can be wrong.
 
     Args:
-        works: Encoders of pictures with the same inputs, or one encoder of texts.
+        works: Encoders of pictures with the same inputs, or one encoder of texts, or one scorer.
         root: Folder of stores.
         options: Batch size, device, workers.
         listener: Told of the progress.
@@ -74,12 +78,16 @@ def encode(works: Sequence[Work], root: Path, options: ExtractionOptions, listen
     stores = [FeatureStore.create(root, work.encoder.signature, library_versions()) for work in works]
     if isinstance(works[0].encoder, ImageEncoder):
         sources = [(work.encoder.preparation, work.encoder.views) for work in works if isinstance(work.encoder, ImageEncoder)]
-        chunks: Iterable[Chunk] = _picture_chunks(works, sources, options, device)
         distinct = list(dict.fromkeys(sources))
-        steps: list[_PictureStep | _TextStep] = [
+        missing = [np.logical_or.reduce([w.missing for w, its in zip(works, sources, strict=True) if its == one]) for one in distinct]
+        chunks: Iterable[Chunk] = _picture_chunks(works[0].inputs, np.array(missing), distinct, options, device)
+        steps: list[_Step] = [
             _PictureStep(network, distinct.index(source), 1 + source[1].count, BatchSize(options.batch_size, device.type), device)
             for network, source in zip(networks, sources, strict=True)
         ]
+    elif isinstance(works[0].encoder, Scorer):
+        chunks = _pair_chunks(works[0], works[0].encoder.preparation(networks[0].side), options, device)
+        steps = [_PairStep(works[0], networks[0], options.text_batch_size, BatchSize(options.batch_size, device.type), device)]
     else:
         chunks = _text_chunks(works[0], networks[0], options)
         steps = [_TextStep(networks[0], options.text_batch_size, device)]
@@ -100,7 +108,7 @@ def _network(work: Work, options: ExtractionOptions, device: torch.device) -> An
 
 def _run(
     works: Sequence[Work],
-    steps: Sequence["_PictureStep | _TextStep"],
+    steps: Sequence["_Step"],
     stores: Sequence[FeatureStore],
     chunks: Iterable["Chunk"],
     shard_rows: int,
@@ -108,7 +116,7 @@ def _run(
     listener: Listener,
 ) -> None:
     """Run every chunk through the networks and publish the features; the rows in hand are published even when it is interrupted."""
-    keys = key_array(map(bytes.fromhex, works[0].inputs.index))
+    keys = works[0].keys
     source = iter(chunks)
     with ExitStack() as stack, torch.inference_mode():
         writers = [stack.enter_context(store.writer(shard_rows)) for store in stores]
@@ -153,11 +161,13 @@ class Chunk:
         numbers: (C,) their numbers among all distinct inputs.
         samples: Of pictures: for each source, a preparation with its views, the prepared views by shape.
         tokens: Of texts: their token numbers.
+        picture: Of pairs: (C,) row of each pair's picture among the samples, rising.
     """
 
     numbers: np.ndarray
     samples: tuple[tuple[Samples, ...], ...] = ()
     tokens: TokenBatch | None = None
+    picture: np.ndarray | None = None
 
     def pin_memory(self) -> "Chunk":
         """The same in pinned memory, from which a GPU copies while other work goes on; torch's DataLoader calls this."""
@@ -201,6 +211,46 @@ class BatchSize:
             raise ExtractionError("the device has too little memory for a single picture: use --device cpu, or a smaller --image-size")
         self.current, self._settled = self.current // 2, True
 
+    def through(self, count: int, encode: Callable[[slice], Tensor]) -> Tensor:
+        """What `encode` makes of `count` pictures, batch by batch; a batch that is too large for the memory is halved.
+
+        Args:
+            count: How many pictures there are.
+            encode: From the place of a batch to what it becomes.
+        """
+        done: list[Tensor] = []
+        start = 0
+        while start < count:
+            place = slice(start, min(start + self.current, count))
+            if (encoded := _unless_out_of_memory(encode, place)) is not None:
+                done.append(encoded)
+                start = place.stop
+            else:
+                self.halve()
+                torch.cuda.empty_cache()
+        return torch.cat(done)
+
+
+def _unless_out_of_memory(encode: Callable[[slice], Tensor], place: slice) -> Tensor | None:
+    """What a batch becomes; None where the memory is too small. Outside, the error no longer holds the maps that filled it."""
+    try:
+        return encode(place)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+            return None
+        raise
+
+
+class _Step(Protocol):
+    """Makes features of chunks of inputs."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many inputs go through the network at once, by now."""
+
+    def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
+        """Features (n, ...) of the n wanted (C,) inputs of a chunk."""
+
 
 class _PictureStep:
     """Encodes the pictures of a chunk with one network."""
@@ -222,7 +272,7 @@ class _PictureStep:
             pictures = one.pictures if keep.all() else one.pictures[torch.from_numpy(keep)]
             if not len(pictures):
                 continue
-            encoded = self._encode(pictures).cpu().numpy()
+            encoded = self._encode(pictures).numpy()
             out = np.empty((int(wanted.sum()), self._views, encoded.shape[1]), encoded.dtype) if out is None else out
             out[place[one.row[keep]], one.view[keep]] = encoded
             pixels += pictures[:, 0].numel()
@@ -232,26 +282,48 @@ class _PictureStep:
 
     def _encode(self, pictures: Tensor) -> Tensor:
         """Features (n, D) of prepared pictures (n, 3, H, W), batch by batch."""
-        done: list[Tensor] = []
-        start = 0
-        while start < len(pictures):
-            batch = pictures[start : start + self._size.current]
-            if (encoded := self._try(batch)) is not None:
-                done.append(encoded)
-                start += len(batch)
-            else:
-                self._size.halve()
-                torch.cuda.empty_cache()
-        return torch.cat(done)
+        return self._size.through(len(pictures), lambda at: _through(self._network, pictures[at].to(self._device, non_blocking=True))).cpu()
 
-    def _try(self, batch: Tensor) -> Tensor | None:
-        """Features of a batch; None where the memory is too small. Outside, the error no longer holds the maps that filled it."""
-        try:
-            return _through(self._network, batch.to(self._device, non_blocking=True))
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
-                return None
-            raise
+
+class _PairStep:
+    """Scores the pairs of a chunk, all of them missing. Each picture is encoded once, and each text when it is first met."""
+
+    def __init__(self, work: Work, network: "PairNetwork", text_batch_size: int, size: BatchSize, device: torch.device) -> None:
+        self._network, self._text_batch_size, self._size, self._device = network, text_batch_size, size, device
+        self._prompt_of, prompts = pd.factorize(work.inputs["prompt"])
+        self._prompts: list[str] = prompts.tolist()
+        self._encoded: dict[int, Tensor] = {}
+
+    @property
+    def batch_size(self) -> int:
+        return self._size.current
+
+    def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
+        """Scores (n, 1) of the pairs."""
+        assert chunk.picture is not None
+        assert wanted.all()
+        (samples,) = chunk.samples[0]  # every picture has the network's shape
+        start = time.perf_counter()
+        texts, owner = self._texts(self._prompt_of[chunk.numbers]), chunk.picture
+
+        def score(place: slice) -> Tensor:
+            pictures = self._network.encode_pictures(samples.pictures[place].to(self._device, non_blocking=True))
+            pairs = range(*np.searchsorted(owner, (place.start, place.stop)))
+            parts = [pairs[at : at + self._size.current] for at in range(0, len(pairs), self._size.current)]
+            return torch.cat([self._network.score(pictures[owner[part] - place.start], texts[part]) for part in parts])
+
+        scores = self._size.through(len(samples.pictures), score).cpu().numpy()
+        self._size.measured(samples.pictures[:, 0].numel(), time.perf_counter() - start)
+        return scores[:, None]
+
+    def _texts(self, numbers: np.ndarray) -> Tensor:
+        """Texts (n, ...) of these numbers, encoded."""
+        new = [number for number in dict.fromkeys(numbers.tolist()) if number not in self._encoded]
+        for start in range(0, len(new), self._text_batch_size):
+            part = new[start : start + self._text_batch_size]
+            encoded = self._network.encode_texts([self._prompts[number] for number in part])
+            self._encoded |= dict(zip(part, encoded, strict=True))
+        return torch.stack([self._encoded[number] for number in numbers.tolist()])
 
 
 class _TextStep:
@@ -331,13 +403,12 @@ class _Preparing:
         return [self._centre(picture), *self._others(picture, key)]
 
 
-def _picture_chunks(works: Sequence[Work], sources: Sequence[Source], options: ExtractionOptions, device: torch.device) -> Iterator[Chunk]:
-    distinct = list(dict.fromkeys(sources))
-    missing = [
-        np.logical_or.reduce([work.missing for work, its in zip(works, sources, strict=True) if its == source]) for source in distinct
-    ]
-    dataset = PictureDataset(works[0].inputs, np.array(missing), distinct)
-    together = options.batch_size or min(PICTURES_PER_CHUNK[device.type], max(CHUNK_BYTES // sum(map(_picture_bytes, distinct)), 1))
+def _picture_chunks(
+    pictures: pd.Series, missing: np.ndarray, sources: Sequence[Source], options: ExtractionOptions, device: torch.device
+) -> Iterator[Chunk]:
+    """Chunks of pictures, each prepared for every source that misses it, as (S, N) `missing` says."""
+    dataset = PictureDataset(pictures, missing, sources)
+    together = options.batch_size or min(PICTURES_PER_CHUNK[device.type], max(CHUNK_BYTES // sum(map(_picture_bytes, sources)), 1))
     loader = DataLoader(
         dataset,
         batch_size=together,
@@ -394,3 +465,15 @@ def _text_chunks(work: Work, network: TextNetwork, options: ExtractionOptions) -
     for start in range(0, len(numbers), options.text_batch_size):
         part = numbers[start : start + options.text_batch_size]
         yield Chunk(part, tokens=network.tokenize(work.inputs.iloc[part].tolist()))
+
+
+def _pair_chunks(work: Work, preparation: Preparation, options: ExtractionOptions, device: torch.device) -> Iterator[Chunk]:
+    """Chunks of pictures with all the pairs that each is missing in."""
+    numbers = np.flatnonzero(work.missing)
+    owner, _ = pd.factorize(work.inputs["image_key"].iloc[numbers])
+    pictures = work.inputs.iloc[numbers].drop_duplicates("image_key").set_index("image_key")["image"]
+    numbers = numbers[np.argsort(owner, kind="stable")]
+    pairs = np.split(numbers, np.cumsum(np.bincount(owner))[:-1])
+    for chunk in _picture_chunks(pictures, np.ones((1, len(pictures)), bool), [(preparation, CENTRE_ONLY)], options, device):
+        own = [pairs[picture] for picture in chunk.numbers]
+        yield replace(chunk, numbers=np.concatenate(own), picture=np.repeat(np.arange(len(own)), list(map(len, own))))

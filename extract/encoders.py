@@ -160,7 +160,7 @@ def _image_weights(preset: ImagePreset, given: Path | None, folders: Sequence[Pa
         return file_weights(found, str(found))
     if preset.package and (path := preset.package.find()):
         return file_weights(path, f"package {preset.package.module}")
-    if hub := _from_hub(preset.hub, ("model.safetensors",)):
+    if hub := from_hub(preset.hub, ("model.safetensors",)):
         return file_weights(hub / "model.safetensors", f"hub {preset.hub}")
     wanted = preset.files[0].replace(".*", ".pth")
     raise WeightsError(
@@ -187,7 +187,7 @@ def _text_weights(preset: TextPreset, given: Path | None, folders: Sequence[Path
             return folder_weights(path, str(path))
     if preset.package and (packaged := preset.package.find()):
         return folder_weights(packaged, f"package {preset.package.module}")
-    if hub := _from_hub(preset.hub, TEXT_FILES):
+    if hub := from_hub(preset.hub, TEXT_FILES):
         return folder_weights(hub, f"hub {preset.hub}")
     raise WeightsError(
         f"no weights for the text encoder {preset.name}: put a folder {preset.folder}/ (config.json, vocab.txt or tokenizer.json, and "
@@ -196,7 +196,7 @@ def _text_weights(preset: TextPreset, given: Path | None, folders: Sequence[Path
     )
 
 
-def _from_hub(repository: str, files: Sequence[str]) -> Path | None:
+def from_hub(repository: str, files: Sequence[str]) -> Path | None:
     """A folder with the repository's files, from the local hub cache or the network; None where neither has them."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -63,7 +63,7 @@ def remove(garbage: Garbage) -> None:
 
 
 def _uses(record: DatasetRecord, store: FeatureStore) -> bool:
-    return bool(store.holds(record.keys[store.signature.stream]).any())
+    return bool(store.holds(record.keys_of(store.signature.stream)).any())
 
 
 def _garbage(path: Path, why: str) -> Garbage:

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cache.keys import key_array, text_key
+from cache.keys import key_array, pair_key, text_key
 from extract.choices import Benchmark
 from extract.layouts import DataError
 
@@ -85,6 +85,16 @@ class Manifest:
         """Each distinct text prompt, indexed by its key in hexadecimal."""
         texts = self.table.set_index("prompt_key")["prompt"]
         return texts[~texts.index.duplicated()]
+
+    def pair_keys(self) -> pd.Series:
+        """Key of each row's pair of picture and text prompt, hexadecimal (N,)."""
+        keys = zip(self.table["image_key"].map(bytes.fromhex), self.table["prompt_key"].map(bytes.fromhex), strict=True)
+        return pd.Series([pair_key(*pair).hex() for pair in keys], self.table.index)
+
+    def pairs(self) -> pd.DataFrame:
+        """Each distinct pair of a picture and its text prompt, indexed by its key in hexadecimal: image, image_key, prompt, prompt_key."""
+        pairs = self.table[["image", "image_key", "prompt", "prompt_key"]].set_index(pd.Index(self.pair_keys()))
+        return pairs[~pairs.index.duplicated()]
 
     @property
     def digest(self) -> str:

@@ -27,6 +27,8 @@ WHOLE_VIEW = 224 / 256  # sides of a random view of a picture that is not croppe
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # What Pillow raises on damaged input, besides its own errors.
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error, MemoryError)
@@ -90,7 +92,7 @@ class Preparation:
         size: Side of the square that the encoder sees, in pixels; None: the whole picture, whatever its shape.
         resize: Length of the shorter side before the crop, in pixels; None: as the picture is.
         interpolation: Filter of the resizing.
-        crop: "center", "squash" or "border", in timm's sense.
+        crop: "center", "squash" or "border", in timm's sense; "floor" is the centre with margins rounded down, as Hugging Face crops.
         mean: Mean of each channel, for values 0..1.
         std: Standard deviation of each channel, for values 0..1.
     """
@@ -120,6 +122,8 @@ class Preparation:
         """
         if self.size is None:
             return _Whole(self)
+        if self.crop == "floor":
+            return _Centre(self.size, self.require_resize(), FILTERS[self.interpolation])
         from timm.data.transforms_factory import create_transform
 
         return create_transform(
@@ -156,6 +160,21 @@ class _Whole:
             smaller = "a smaller --image-size" if self._resize else "--image-size N"
             raise PictureError(f"{width} x {height} is more than {MAX_WHOLE_PIXELS:,} pixels in all: give {smaller}")
         return _tensor(_with_shorter_side(picture, self._resize, self._filter) if self._resize else picture)
+
+
+class _Centre:
+    """The centre of a picture, as (3, size, size) uint8; where a margin is odd, the smaller part of it is above and at the left.
+
+    torchvision rounds the half instead, so that a margin of 3 pixels becomes 2 and 1.
+    """
+
+    def __init__(self, size: int, resize: int, resample: Image.Resampling) -> None:
+        self._size, self._resize, self._filter = size, resize, resample
+
+    def __call__(self, picture: Image.Image) -> "torch.Tensor":
+        resized = _with_shorter_side(picture, self._resize, self._filter)
+        left, top = ((side - self._size) // 2 for side in resized.size)
+        return _tensor(resized.crop((left, top, left + self._size, top + self._size)))
 
 
 class RandomViews:

@@ -93,6 +93,11 @@ class TextPreset:
     hub: str
     package: Package | None = None
 
+    def require_package(self) -> Package:
+        """The package of an encoder that has one."""
+        assert self.package is not None
+        return self.package
+
 
 TOKEN_STATISTICS = ("class", "mean", "sd")
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
@@ -168,7 +173,7 @@ def image_preset(name: str) -> ImagePreset:
     if name.startswith("timm:"):
         return _timm_preset(name, name.removeprefix("timm:"))
     known = ", ".join(IMAGE_PRESETS)
-    raise EncoderError(f"there is no image encoder {name!r}{_nearest(name, IMAGE_PRESETS)}. Known: {known}, timm:NAME")
+    raise EncoderError(f"there is no image encoder {name!r}{nearest(name, IMAGE_PRESETS)}. Known: {known}, timm:NAME")
 
 
 def text_preset(name: str) -> TextPreset:
@@ -182,9 +187,7 @@ def text_preset(name: str) -> TextPreset:
     if name.startswith("hf:"):
         place = name.removeprefix("hf:")
         return TextPreset(name, place, place)
-    raise EncoderError(
-        f"there is no text encoder {name!r}{_nearest(name, TEXT_PRESETS)}. Known: {', '.join(TEXT_PRESETS)}, hf:NAME_OR_PATH"
-    )
+    raise EncoderError(f"there is no text encoder {name!r}{nearest(name, TEXT_PRESETS)}. Known: {', '.join(TEXT_PRESETS)}, hf:NAME_OR_PATH")
 
 
 def timm_config(architecture: str) -> "PretrainedCfg":
@@ -197,7 +200,7 @@ def timm_config(architecture: str) -> "PretrainedCfg":
 
     config = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
     if config is None:
-        raise EncoderError(f"timm has no model {architecture!r}{_nearest(architecture, timm.list_models())}")
+        raise EncoderError(f"timm has no model {architecture!r}{nearest(architecture, timm.list_models())}")
     return config
 
 
@@ -252,6 +255,6 @@ def timm_levels(architecture: str) -> Levels:
     return Levels((*names, "head"), (*channels, model.num_features))
 
 
-def _nearest(name: str, among: Iterable[str]) -> str:
+def nearest(name: str, among: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(among), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(close)})" if close else ""

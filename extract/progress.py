@@ -93,8 +93,9 @@ def _row(store: FeatureStore, known: list[DatasetRecord]) -> tuple[str, ...]:
     shape = " x ".join(map(str, store.shards[0].shape)) if store.shards else "-"
     coverage = []
     for record in known:
-        held, total = store.coverage(record.keys[store.signature.stream])
-        coverage.append(record.name if held == total else f"{record.name} ({held:,} of {total:,})")
+        held, total = store.coverage(record.keys_of(store.signature.stream))
+        if total:
+            coverage.append(record.name if held == total else f"{record.name} ({held:,} of {total:,})")
     size, newest = _size_and_newest(store)
     return (
         store.path.name, store.signature.stream, f"{len(store.keys):,}", shape, store.signature.dtype, f"{len(store.shards):,}",

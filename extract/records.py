@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cache.atomic import publish, publish_text
-from cache.keys import key_array
+from cache.keys import KEY_BYTES, key_array
 from cache.store import StoreError, writing
 from extract.encoders import library_versions
 from extract.manifest import Manifest
@@ -31,8 +31,8 @@ class DatasetRecord:
         name: Name of the data set.
         data: Its folder when it was extracted.
         rows: Number of its rows.
-        keys: For each stream, "image" and "text", the distinct keys (N, 32).
-        names: For each stream what a person calls these inputs: the path of a picture below the data folder, the text itself.
+        keys: For each stream, "image", "text" and "score" (pairs of both), the distinct keys (N, 32).
+        names: For each stream what a person calls these inputs: the path of a picture below the data folder, the text itself, or both.
     """
 
     name: str
@@ -44,11 +44,17 @@ class DatasetRecord:
     @classmethod
     def of(cls, manifest: Manifest) -> "DatasetRecord":
         """The record of a manifest."""
-        pictures, prompts = manifest.pictures(), manifest.prompts()
-        keys = {"image": pictures.index, "text": prompts.index}
+        pictures, prompts, pairs = manifest.pictures(), manifest.prompts(), manifest.pairs()
+        keys = {"image": pictures.index, "text": prompts.index, "score": pairs.index}
         arrays = {stream: key_array(map(bytes.fromhex, index)) for stream, index in keys.items()}
-        names = {"image": [os.path.relpath(path, manifest.data) for path in pictures], "text": prompts.tolist()}
+        paths = {path: os.path.relpath(path, manifest.data) for path in (*pictures, *pairs["image"])}
+        both = [f"{paths[image]}: {prompt}" for image, prompt in zip(pairs["image"], pairs["prompt"], strict=True)]
+        names = {"image": [paths[path] for path in pictures], "text": prompts.tolist(), "score": both}
         return cls(manifest.name, str(manifest.data.resolve()), len(manifest), arrays, names)
+
+    def keys_of(self, stream: str) -> np.ndarray:
+        """The distinct keys (N, 32) of a stream; none where the record was written before there was such a stream."""
+        return self.keys.get(stream, np.empty((0, KEY_BYTES), np.uint8))
 
     def write(self, root: Path) -> None:
         """Write or renew the record under `root`; a data set is known by its name and folder."""
@@ -77,7 +83,7 @@ def _read(path: Path) -> DatasetRecord:
     try:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
-            return DatasetRecord(**about, keys={stream: file[stream] for stream in ("image", "text")})
+            return DatasetRecord(**about, keys={stream: file[stream] for stream in about["names"]})
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} is damaged ({error}): delete it, the next `tier extract` writes it again") from error
 
@@ -88,7 +94,9 @@ def input_names(root: Path, stream: str) -> dict[bytes, str]:
     Raises:
         StoreError: A record is damaged.
     """
-    return {bytes(key): name for record in records(root) for key, name in zip(record.keys[stream], record.names[stream], strict=True)}
+    return {
+        bytes(key): name for record in records(root) for key, name in zip(record.keys_of(stream), record.names.get(stream, ()), strict=True)
+    }
 
 
 def write_extraction(

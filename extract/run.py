@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 
 from cache.keys import key_array
 from cache.store import SHARD_ROWS, SIGNATURE_FILE, FeatureStore
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.manifest import Manifest
+from extract.scorers import Scorer
+
+Encoder = ImageEncoder | TextEncoder | Scorer
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class StreamSummary:
     """What one encoder did.
 
     Attributes:
-        stream: "image" or "text".
+        stream: "image", "text" or "score".
         encoder: Its name.
         store: Folder of the store.
         inputs: Distinct inputs of the data set, or of the part of it that was asked for.
@@ -118,18 +120,18 @@ class Work:
 
     Attributes:
         encoder: The encoder.
-        inputs: All distinct inputs, paths or texts, indexed by key in hexadecimal.
+        inputs: All distinct inputs, indexed by key in hexadecimal: paths, texts, or, of a scorer, lines of `Manifest.pairs`.
         missing: (N,) bool: which of them are to be encoded.
     """
 
-    encoder: ImageEncoder | TextEncoder
-    inputs: pd.Series
+    encoder: Encoder
+    inputs: Any
     missing: np.ndarray
 
     @classmethod
-    def of(cls, manifest: Manifest, encoder: ImageEncoder | TextEncoder, root: Path, part: tuple[int, int]) -> "Work":
+    def of(cls, manifest: Manifest, encoder: Encoder, root: Path, part: tuple[int, int]) -> "Work":
         """What an encoder has to do on its part of a data set."""
-        inputs = manifest.pictures() if isinstance(encoder, ImageEncoder) else manifest.prompts()
+        inputs: Any = {"image": manifest.pictures, "text": manifest.prompts, "score": manifest.pairs}[encoder.signature.stream]()
         number, parts = part
         inputs = inputs[np.array([int(key[:8], 16) % parts == number - 1 for key in inputs.index], dtype=bool)]
         missing = np.ones(len(inputs), dtype=bool)
@@ -138,17 +140,22 @@ class Work:
             missing = ~FeatureStore.open(path).holds(key_array(map(bytes.fromhex, inputs.index)))
         return cls(encoder, inputs, missing)
 
+    @property
+    def keys(self) -> np.ndarray:
+        """Keys (N, 32) of the inputs."""
+        return key_array(map(bytes.fromhex, self.inputs.index))
+
 
 def extract(
     manifest: Manifest,
-    encoders: Sequence[ImageEncoder | TextEncoder],
+    encoders: Sequence[Encoder],
     root: Path,
     options: ExtractionOptions,
     listener: Listener,
 ) -> list[StreamSummary]:
-    """Encode what the stores under `root` do not hold yet: pictures and image prompts, and text prompts.
+    """Encode what the stores under `root` do not hold yet: pictures and image prompts, text prompts, and pairs of both.
 
-    Each picture is read and decoded once for all image encoders.
+    Each picture is read and decoded once for all image encoders, and once for each scorer.
 
     Args:
         manifest: The data set.
@@ -165,8 +172,8 @@ def extract(
     distinct = {encoder.signature: encoder for encoder in encoders}.values()
     works = [Work.of(manifest, encoder, root, options.part) for encoder in distinct]
     pictures = [work for work in works if isinstance(work.encoder, ImageEncoder)]
-    texts = [[work] for work in works if isinstance(work.encoder, TextEncoder)]
-    return [summary for together in (pictures, *texts) for summary in _encode(together, root, options, listener)]
+    others = [[work] for work in works if not isinstance(work.encoder, ImageEncoder)]
+    return [summary for together in (pictures, *others) for summary in _encode(together, root, options, listener)]
 
 
 def _encode(works: Sequence[Work], root: Path, options: ExtractionOptions, listener: Listener) -> list[StreamSummary]:

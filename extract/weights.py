@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".pth", ".safetensors", ".npz", ".bin", ".pt")
 TEXT_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "vocab.json")
-# Everything in an encoder's folder that can change a number.
-TEXT_FILES = (
-    "config.json", *TEXT_WEIGHT_FILES, *TOKENIZER_FILES,
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
-)  # fmt: skip
+# Everything in a folder as Hugging Face lays it out that can change a number: of its network, of its tokenizer, of both.
+MODEL_FILES = ("config.json", *TEXT_WEIGHT_FILES)
+TOKENIZER_PARTS = (*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
+TEXT_FILES = (*MODEL_FILES, *TOKENIZER_PARTS)
 
 
 class WeightsError(TierError):
@@ -71,7 +70,7 @@ class Weights:
     """Weights that were found.
 
     Attributes:
-        path: A file (image encoders) or a folder (text encoders).
+        path: A file, or a folder as Hugging Face lays it out.
         sha256: Hash of the content, hexadecimal; for a folder of all files that can change a number.
         source: Where they came from, for people.
     """
@@ -99,8 +98,13 @@ def file_weights(path: Path, source: str) -> Weights:
     return Weights(path, digest, source)
 
 
-def folder_weights(path: Path, source: str) -> Weights:
-    """Weights of a text encoder: a folder as Hugging Face lays it out.
+def folder_weights(path: Path, source: str, files: Sequence[str] = TEXT_FILES) -> Weights:
+    """Weights in a folder as Hugging Face lays it out.
+
+    Args:
+        path: The folder.
+        source: Where it came from, for people.
+        files: `TEXT_FILES`, or one of the two sets that it is made of, where the other does not matter.
 
     Raises:
         WeightsError: A file that is needed is missing.
@@ -108,9 +112,9 @@ def folder_weights(path: Path, source: str) -> Weights:
     if not path.is_dir():
         raise WeightsError(f"{source}: there is no folder {path}")
     for needed in (("config.json",), TEXT_WEIGHT_FILES, TOKENIZER_FILES):
-        if not any((path / name).is_file() for name in needed):
+        if set(needed) <= set(files) and not any((path / name).is_file() for name in needed):
             raise WeightsError(f"{source}: the folder {path} lacks {' or '.join(needed)}")
-    present = [name for name in TEXT_FILES if (path / name).is_file()]
+    present = [name for name in files if (path / name).is_file()]
     if TEXT_WEIGHT_FILES[0] in present and TEXT_WEIGHT_FILES[1] in present:
         present.remove(TEXT_WEIGHT_FILES[1])  # the loader prefers safetensors and never opens the other
     digest = hashlib.sha256()
@@ -187,11 +191,11 @@ def load_into(model: "nn.Module", weights: Path, classifier: str, by_order: bool
         state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")}
     # Files older than PyTorch 0.4.1, as torchvision's first ones, lack these counters, which no evaluation reads.
     state = {name: here[name] for name in here if name.endswith("num_batches_tracked")} | state
-    _require_fit(here, state, weights)
+    require_fit(here, state, weights)
     model.load_state_dict(state)
 
 
-def _require_fit(here: "Mapping[str, torch.Tensor]", state: "Mapping[str, torch.Tensor]", path: Path) -> None:
+def require_fit(here: "Mapping[str, torch.Tensor]", state: "Mapping[str, torch.Tensor]", path: Path) -> None:
     missing = [name for name in here if name not in state]
     unexpected = [name for name in state if name not in here]
     shapes = [name for name in here if name in state and here[name].shape != state[name].shape]

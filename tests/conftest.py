@@ -37,7 +37,8 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are not looked for in the hub's cache of whoever runs the tests."""
-    monkeypatch.setattr("extract.encoders._from_hub", lambda *_: None)
+    for module in ("encoders", "scorers"):
+        monkeypatch.setattr(f"extract.{module}.from_hub", lambda *_: None)
 
 
 @pytest.fixture

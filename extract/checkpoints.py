@@ -1,0 +1,143 @@
+"""From a scorer's checkpoint, an original file or a folder as Hugging Face lays it out, to a configuration and tensors with our names."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BlipConfig
+
+from extract.weights import TEXT_WEIGHT_FILES, WeightsError, read_state_dict, require_fit
+
+State = dict[str, Tensor]
+
+HEAD_WIDTH = 64  # of every attention head of ViT and BERT, whatever their size
+# From the names of BLIP's published code to those of Hugging Face's modules.
+BLIP_NAMES = (
+    (r"^blip\.", ""),
+    (r"^visual_encoder\.cls_token$", "vision_model.embeddings.class_embedding"),
+    (r"^visual_encoder\.pos_embed$", "vision_model.embeddings.position_embedding"),
+    (r"^visual_encoder\.patch_embed\.proj\.", "vision_model.embeddings.patch_embedding."),
+    (r"^visual_encoder\.norm\.", "vision_model.post_layernorm."),
+    (r"^visual_encoder\.blocks\.(\d+)\.norm([12])\.", r"vision_model.encoder.layers.\1.layer_norm\2."),
+    (r"^visual_encoder\.blocks\.(\d+)\.attn\.qkv\.", r"vision_model.encoder.layers.\1.self_attn.qkv."),
+    (r"^visual_encoder\.blocks\.(\d+)\.attn\.proj\.", r"vision_model.encoder.layers.\1.self_attn.projection."),
+    (r"^visual_encoder\.blocks\.(\d+)\.mlp\.", r"vision_model.encoder.layers.\1.mlp."),
+)
+# What BLIP's pre-training keeps beside the parts that a scorer reads: its caption decoder, matching head, momentum encoders and their
+# queues. The positions are the numbers from 0 on, which Hugging Face's modules make themselves.
+LEFT_OUT = re.compile(
+    r"(visual_encoder_m|text_encoder_m|vision_proj_m|text_proj_m|text_decoder|itm_head)\."
+    r"|(image_queue|text_queue|idx_queue|queue_ptr|ptr_queue|temp)$"
+    r"|.*\bposition_ids$"
+)
+
+
+def clip_checkpoint(folder: Path) -> tuple[dict[str, Any], State]:
+    """Configuration and tensors of a CLIP folder.
+
+    Raises:
+        WeightsError: They cannot be read, or are not of a CLIP.
+    """
+    config = _config(folder, "clip")
+    return config, {name: tensor for name, tensor in _state(folder).items() if not LEFT_OUT.match(name)}
+
+
+def blip_checkpoint(path: Path, reward: bool) -> tuple[Any, dict[str, tuple[int, int]], State]:
+    """Configuration, sizes of the reward's layers and tensors of a BLIP.
+
+    Args:
+        path: An original checkpoint, whose configuration follows from the shapes of its tensors, or a folder.
+        reward: Whether ImageReward's layers are wanted beside it.
+
+    Raises:
+        WeightsError: It cannot be read, or is not of a BLIP.
+    """
+    config = _config(path, "blip") if path.is_dir() else None
+    state = {_blip_name(name): tensor for name, tensor in (_state(path) if path.is_dir() else read_state_dict(path)).items()}
+    state = {name: tensor for name, tensor in state.items() if not LEFT_OUT.match(name)}
+    if reward and "mlp.layers.0.weight" not in state:
+        raise WeightsError(f"{path} is not an ImageReward checkpoint: it lacks the tensor 'mlp.layers.0.weight'{_beginning(state)}")
+    matches = {name: re.fullmatch(r"mlp\.layers\.(\d+)\.weight", name) for name in (state if reward else ())}
+    sizes = {match[1]: (state[name].shape[1], state[name].shape[0]) for name, match in matches.items() if match}
+    return BlipConfig.from_dict(config) if config else _blip_config(state, path), sizes, state
+
+
+def load_all(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Give every parameter of a model made without memory its tensor in float32; none may be missing or left over.
+
+    Raises:
+        WeightsError: A tensor is missing, left over or of another shape.
+    """
+    require_fit(model.state_dict(), state, path)
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    for name, buffer in model.named_buffers():
+        assert name.endswith("position_ids"), name
+        owner, _, own = name.rpartition(".")
+        setattr(model.get_submodule(owner), own, torch.arange(buffer.shape[-1]).expand(1, -1))
+
+
+def _config(folder: Path, kind: str) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if config["model_type"] != kind:
+            raise ValueError(f"the model type is {config['model_type']!r}, not {kind!r}")
+        return config
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path} is not the configuration of a {kind.upper()} model ({error})") from error
+
+
+def _state(folder: Path) -> State:
+    return read_state_dict(next(folder / name for name in TEXT_WEIGHT_FILES if (folder / name).is_file()))
+
+
+def _blip_name(name: str) -> str:
+    for pattern, replacement in BLIP_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _beginning(state: State) -> str:
+    return f"; its first tensors are {', '.join(map(repr, list(state)[:3])) or 'none'}, in Hugging Face's naming"
+
+
+def _blip_config(state: State, path: Path) -> BlipConfig:
+    """What the shapes of an original checkpoint say; what they do not say is the same in all of BLIP's configurations."""
+
+    def shape(name: str) -> torch.Size:
+        if name not in state:
+            raise WeightsError(f"{path} is not a BLIP checkpoint: it lacks the tensor {name!r}{_beginning(state)}")
+        return state[name].shape
+
+    def layers(prefix: str) -> int:
+        return len({match[1] for name in state if (match := re.match(rf"{re.escape(prefix)}\.(\d+)\.", name))})
+
+    patch = shape("vision_model.embeddings.patch_embedding.weight")[-1]
+    grid = math.isqrt(shape("vision_model.embeddings.position_embedding")[1] - 1)
+    vision_width = shape("vision_model.embeddings.class_embedding")[-1]
+    words, text_width = shape("text_encoder.embeddings.word_embeddings.weight")
+    vision = {
+        "hidden_size": vision_width,
+        "intermediate_size": shape("vision_model.encoder.layers.0.mlp.fc1.weight")[0],
+        "num_hidden_layers": layers("vision_model.encoder.layers"),
+        "num_attention_heads": vision_width // HEAD_WIDTH,
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "layer_norm_eps": 1e-6,
+    }
+    text = {
+        "vocab_size": words,
+        "hidden_size": text_width,
+        "encoder_hidden_size": vision_width,
+        "intermediate_size": shape("text_encoder.encoder.layer.0.intermediate.dense.weight")[0],
+        "num_hidden_layers": layers("text_encoder.encoder.layer"),
+        "num_attention_heads": text_width // HEAD_WIDTH,
+        "max_position_embeddings": shape("text_encoder.embeddings.position_embeddings.weight")[0],
+        "layer_norm_eps": 1e-12,
+    }
+    return BlipConfig(vision_config=vision, text_config=text, image_text_hidden_size=shape("text_proj.weight")[0])
