@@ -27,14 +27,17 @@ from extract.choices import (
 from heads.choices import ComparedMetric, HeadName, KeptModels, Method, RecipeName, SplitRule, SweepName
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Console
 
     from cache.store import FeatureStore
     from extract.check import Report
     from extract.encoders import ImageChoice, ImageEncoder, TextEncoder
+    from extract.layouts import SourceTable
     from extract.pictures import Views
     from extract.run import ExtractionOptions
     from heads.fit import FitOptions, Run
+    from heads.model import Model
 
 
 class TierGroup(TyperGroup):
@@ -105,7 +108,16 @@ RecipeOption = Annotated[
 ]
 ModelsOption = Annotated[KeptModels, typer.Option("--models", help="Fitted heads to keep: of all repeats, of the first, or none.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of runs.")]
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run that kept its heads, or of an exported model.")]
+OneTargetOption = Annotated[str | None, typer.Option("--target", help="One score alone.", show_default="all")]
+RepeatOption = Annotated[int | None, typer.Option("--repeat", help="The head of one repeat alone.", show_default="the mean over all")]
+ImageWeightsOption = Annotated[Path | None, typer.Option(help="Weights of the image encoder: .pth, .safetensors or .npz.")]
+TextWeightsOption = Annotated[Path | None, typer.Option(help="Folder of the text encoder, as Hugging Face lays it out.")]
+BatchSizeOption = Annotated[int | None, typer.Option(min=1, help="Views per batch. Default: the fastest, found by measuring.")]
+WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that read pictures. Default: one per core, at most 8.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 FEATURES = Path("features")
+LISTED = 40  # scores of pictures on the terminal
 
 
 @data_app.command("check")
@@ -139,8 +151,8 @@ def extract(
         typer.Option(help=f"{ENCODERS} May be repeated: pictures are read once.", show_default=DEFAULT_IMAGE_ENCODER),
     ] = None,
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
-    image_weights: Annotated[Path | None, typer.Option(help="Weights of the image encoder: .pth, .safetensors or .npz.")] = None,
-    text_weights: Annotated[Path | None, typer.Option(help="Folder of the text encoder, as Hugging Face lays it out.")] = None,
+    image_weights: ImageWeightsOption = None,
+    text_weights: TextWeightsOption = None,
     preset: PresetOption = None,
     feature: FeatureOption = None,
     prepare: PrepareOption = None,
@@ -150,9 +162,9 @@ def extract(
     precision: PrecisionOption = None,
     layout: LayoutOption = None,
     on_error: OnErrorOption = "stop",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Views per batch. Default: the fastest, found by measuring.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures. Default: one per core, at most 8.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    batch_size: BatchSizeOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the networks: minutes first, faster then.")] = False,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Encode the I-th of N parts, to share the work among N machines.")] = "1/1",
 ) -> None:
@@ -333,6 +345,50 @@ def fit_head(
     console = _console()
     stored = _stored(console, data, features, choice, text_encoder, layout, on_error)
     _show(console, _fit(console, *stored, options, out))
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Pictures, or a table or data set, or a folder with a .txt prompt beside each picture.")
+    ],
+    prompt: Annotated[str | None, typer.Option(help="Text prompt of the pictures.")] = None,
+    image_prompt: Annotated[Path | None, typer.Option(help="Their image prompt.")] = None,
+    features: FeaturesOption = FEATURES,
+    target: OneTargetOption = None,
+    repeat: RepeatOption = None,
+    image_weights: ImageWeightsOption = None,
+    text_weights: TextWeightsOption = None,
+    on_error: OnErrorOption = "stop",
+    batch_size: BatchSizeOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write: .csv, .jsonl or .json.")] = None,
+) -> None:
+    """Score pictures with the heads of a run: the mean over its repeats, a conformal interval, and the spread over the heads."""
+    from cache.atomic import require_suffix
+    from extract.inputs import read_inputs
+    from extract.run import ExtractionOptions, default_workers
+    from heads.model import read_model, score_table
+    from heads.predict import SUFFIXES, PredictionError, write_scores
+    from heads.table import score_listing
+
+    if output:
+        require_suffix(output, SUFFIXES, PredictionError)
+    model, console = read_model(run).only(target, repeat), _console()
+    source = read_inputs(inputs, prompt, image_prompt)
+    options = ExtractionOptions(default_workers() if workers is None else workers, batch_size, device=device)
+    report = _checked(console, source, features, on_error)
+    predicted = _predicted(console, model, report, features, image_weights, text_weights, options)
+    names = report.manifest.table["name"].tolist()
+    scores = score_table(names, predicted, model.half_widths)
+    console.print(score_listing(scores, LISTED))
+    if len(names) > LISTED:
+        console.print(f"… and {len(names) - LISTED:,} more" + ("" if output else ": -o FILE.csv writes all"))
+    if output:
+        write_scores(scores, output)
+        console.print(f"{output}: {len(names):,} pictures", soft_wrap=True)
 
 
 @app.command()
@@ -623,25 +679,67 @@ def _stored(
     return _load(console, data, features, layout, on_error, images), images, texts
 
 
+def _predicted(
+    console: "Console",
+    model: "Model",
+    report: "Report",
+    features: Path,
+    image_weights: Path | None,
+    text_weights: Path | None,
+    options: "ExtractionOptions",
+) -> "dict[tuple[str, int], np.ndarray]":
+    """What the heads of a model predict for the rows of a table, encoding what is not stored."""
+    from extract.progress import ConsoleListener, describe
+    from extract.weights import search_folders
+    from heads.predict import predict as run_prediction
+    from heads.sources import sources
+
+    found = sources(model, image_weights, text_weights, search_folders(report.manifest.data))
+    with ConsoleListener(console) as listener:
+        predicted, summaries = run_prediction(found, report.manifest, features, options, listener)
+    for summary in summaries:
+        console.print(describe(summary), soft_wrap=True)
+    return predicted
+
+
+def _checked(console: "Console", source: "SourceTable", features: Path, on_error: OnError) -> "Report":
+    """Check the rows of a table, decoding only the pictures that no store holds."""
+    from extract.check import check_table, require_usable
+
+    with _counting(console, "check pictures") as count:
+        report = require_usable(check_table(source, _stored_keys(features), count), on_error)
+    _note_skipped(console, report, features)
+    return report
+
+
 def _load(
     console: "Console", data: Path, features: Path, layout: LayoutName | None, on_error: OnError, known: "FeatureStore | None" = None
 ) -> "Report":
     """Check DATA, decoding only the pictures that no store, or not the known one, holds, and say which rows are left out."""
-    from cache.store import stores
     from extract.check import load_manifest
+
+    with _counting(console, "check pictures") as count:
+        report = load_manifest(data, layout, on_error, _stored_keys(features, known), count)
+    _note_skipped(console, report, features)
+    return report
+
+
+def _stored_keys(features: Path, known: "FeatureStore | None" = None) -> frozenset[str]:
+    from cache.store import stores
 
     keys: frozenset[str] = frozenset()
     for store in [known] if known else stores(features):
         with suppress(TierError):  # the pictures of a damaged store are decoded again
             keys |= store.hexadecimal_keys()
-    with _counting(console, "check pictures") as count:
-        report = load_manifest(data, layout, on_error, keys, count)
+    return keys
+
+
+def _note_skipped(console: "Console", report: "Report", features: Path) -> None:
     if report.problems:
         listing = features / "skipped.csv"
         report.write_problems(listing)
         rows = f"{len(report.skipped_lines):,} of {len(report.source.frame):,} rows"
         console.print(f"Skipped {rows} with problems, listed in {listing}", style="yellow", soft_wrap=True)
-    return report
 
 
 def _fit(console: "Console", report: "Report", images: "FeatureStore", texts: "FeatureStore", options: "FitOptions", out: Path) -> "Run":

@@ -53,6 +53,10 @@ class Report:
         """Line numbers of the rows that are not in the manifest."""
         return frozenset(problem.line for problem in self.problems)
 
+    @property
+    def _in_file(self) -> bool:
+        return self.source.path.is_file()  # pictures that were given one by one stand in no line of any file
+
     def write_problems(self, path: Path) -> None:
         """Write the problems to a CSV file.
 
@@ -69,7 +73,7 @@ class Report:
 
     def describe_problems(self) -> str:
         """The problems as text, the first `SHOWN_PROBLEMS` in full."""
-        lines = [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
+        lines = [f"  {problem if self._in_file else f'{problem.name}: {problem.what}'}" for problem in self.problems[:SHOWN_PROBLEMS]]
         rest = len(self.problems) - SHOWN_PROBLEMS
         if rest > 0:
             lines.append(f"  … and {rest} more; `tier data check {self.source.path} --problems FILE.csv` writes all of them")
@@ -89,7 +93,11 @@ def check(data: Path, layout: LayoutName | None = None, known: Collection[str] =
     Raises:
         DataError: The table as a whole cannot be used.
     """
-    source = read_source(data, layout)
+    return check_table(read_source(data, layout), known, progress)
+
+
+def check_table(source: SourceTable, known: Collection[str] = (), progress: Progress | None = None) -> Report:
+    """Check every row and every picture of a table; the other arguments are those of `check`."""
     problems = _Problems(source)
     frame = _with_paths(source, problems)
     frame = _with_scores(frame, source, problems)
@@ -113,7 +121,11 @@ def load_manifest(
     Raises:
         DataError: A row has a problem and `on_error` is "stop", or no row is left.
     """
-    report = check(data, layout, known, progress)
+    return require_usable(check(data, layout, known, progress), on_error)
+
+
+def require_usable(report: Report, on_error: OnError) -> Report:
+    """The report, where what is left of the rows can be used; the errors are those of `load_manifest`."""
     if report.problems and on_error == "stop":
         raise report.error()
     if not len(report.manifest):

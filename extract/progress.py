@@ -42,7 +42,7 @@ class ConsoleListener:
         begun: Called when stores were made and encoding is about to begin.
     """
 
-    def __init__(self, console: Console, begun: Callable[[], None]) -> None:
+    def __init__(self, console: Console, begun: Callable[[], None] = lambda: None) -> None:
         self._progress, self._begun = progress_bar(console), begun
 
     def __enter__(self) -> Self:

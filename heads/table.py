@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
@@ -62,6 +63,23 @@ def sweep_table(runs: Sequence[Results]) -> Table:
 
 def _result(run: Results, target: str, metric: str) -> Summary:
     return run.summaries[target][run.headline][metric]
+
+
+def score_listing(scores: pd.DataFrame, most: int) -> Table:
+    """One line for each of the first pictures: every target's score with its interval and the spread over the heads."""
+    targets = list(dict.fromkeys(scores["target"]))
+    table = Table("picture")
+    for target in targets:
+        table.add_column(target, justify="right")
+    for start in range(0, min(len(scores), most * len(targets)), len(targets)):
+        its = scores.iloc[start : start + len(targets)]
+        table.add_row(str(its["name"].iloc[0]), *(_scored(score, low, high, spread) for *_, score, low, high, spread in its.to_numpy()))
+    return table
+
+
+def _scored(score: float, low: float, high: float, spread: float) -> str:
+    interval = f" [{low:.2f}, {high:.2f}]" if low == low else ""
+    return f"{score:.3f}{interval}" + (f" ± {spread:.2f}" if spread == spread else "")
 
 
 def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) -> Table:

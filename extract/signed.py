@@ -1,0 +1,67 @@
+"""From a signature back to the encoder that made it: for heads that are to see new pictures as they saw those of their training."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from cache.signature import Signature, SignatureError
+from extract.choices import ImageSize, Precision, PreparationName
+from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
+from extract.pictures import Views
+
+RUN_MARK = "@"  # in the name of an encoder that a run finetuned
+
+
+def image_choice(signature: Signature) -> ImageChoice:
+    """What a user would ask for to get these features, everything said."""
+    prepare, _, size = signature.preparation_name.partition(" at ")
+    whole: ImageSize | None = (int(size) if size.isdecimal() else "full") if size else None
+    views = re.fullmatch(r"centre \+ (\d+) random crops and flips, seed (\d+)", signature.views)
+    return ImageChoice(
+        signature.encoder.partition(RUN_MARK)[0],
+        cast(PreparationName, prepare),
+        whole,
+        "multilevel" if signature.feature_name == "multilevel" else "pooled",
+        cast(Precision, signature.precision),
+        Views(int(views[1]), int(views[2])) if views else None,
+    )
+
+
+def image_encoder_of(signature: Signature, weights: Path | None = None, folders: Sequence[Path] = ()) -> ImageEncoder:
+    """The image encoder of a signature.
+
+    Args:
+        signature: Of the features.
+        weights: A file given by the user, which is then the only place looked at.
+        folders: Folders that may hold `pretrained/`.
+
+    Raises:
+        EncoderError: This program has no such encoder.
+        WeightsError: There are no weights.
+        SignatureError: What was found gives other features, such as other weights of the same network.
+    """
+    found = find_image_encoder(image_choice(signature), weights, folders)
+    encoder = replace(found, preset=replace(found.preset, name=signature.encoder))
+    _require(signature, encoder.signature, encoder.weights.source, "--image-weights FILE")
+    return encoder
+
+
+def text_encoder_of(signature: Signature, weights: Path | None = None, folders: Sequence[Path] = ()) -> TextEncoder:
+    """The text encoder of a signature; arguments and errors are those of `image_encoder_of`, `weights` being a folder."""
+    found = find_text_encoder(signature.encoder.partition(RUN_MARK)[0], weights, folders, cast(Precision, signature.precision))
+    encoder = replace(found, preset=replace(found.preset, name=signature.encoder))
+    _require(signature, encoder.signature, encoder.weights.source, "--text-weights DIR")
+    return encoder
+
+
+def _require(wanted: Signature, found: Signature, source: str, option: str) -> None:
+    differing = found.differences(vars(wanted))
+    if differing:
+        lines = [
+            f"the {wanted.stream} encoder {wanted.encoder} that is here ({source}) is not the one that the heads were fitted on:",
+            *(f"  {name}: fitted on {ask!r}, here {has!r}" for name, (ask, has) in differing.items()),
+            f"Give theirs with {option}, or extract and fit again with this one.",
+        ]
+        raise SignatureError("\n".join(lines))

@@ -1,0 +1,106 @@
+"""`predict`: new pictures through the same stage 1 as those of training, then through the heads."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cache.atomic import publish, require_suffix
+from cache.errors import TierError
+from cache.signature import Signature
+from cache.store import SIGNATURE_FILE, FeatureStore, writing
+from extract.encoders import ImageEncoder, TextEncoder
+from extract.manifest import Manifest
+from extract.run import ExtractionOptions, Listener, StreamSummary, extract
+from heads.features import FusionError, load_features
+from heads.model import Place
+from heads.sources import Source
+
+SUFFIXES = (".csv", ".jsonl", ".json")
+
+
+class PredictionError(TierError):
+    """Predictions that cannot be made or written."""
+
+
+def require_image_prompts(manifest: Manifest, method: str) -> None:
+    """Raise FusionError before anything is encoded where full reference lacks an image prompt."""
+    without = manifest.table.loc[manifest.table["image_prompt_key"] == "", "name"]
+    if method == "fr" and len(without):
+        raise FusionError(
+            f"these heads are full reference (fr) and need an image prompt for every picture; {len(without)} of {len(manifest)} have none, "
+            f"first {without.iloc[0]}: give --image-prompt FILE, a table with the column image_prompt, or a run of --method pr or nr"
+        )
+
+
+def predict(
+    sources: Sequence[Source], manifest: Manifest, root: Path, options: ExtractionOptions, listener: Listener
+) -> tuple[dict[Place, np.ndarray], list[StreamSummary]]:
+    """What every head predicts for every row; only what the stores do not hold is encoded.
+
+    Args:
+        sources: Heads with their encoders.
+        manifest: The rows.
+        root: Folder of stores.
+        options, listener: As for extraction.
+
+    Returns:
+        Scores (N,) by target and repeat, and what was encoded.
+
+    Raises:
+        TierError: An image prompt or weights are missing, or something cannot be encoded.
+    """
+    predicted: dict[Place, np.ndarray] = {}
+    summaries: list[StreamSummary] = []
+    for source in sources:
+        require_image_prompts(manifest, source.model.method)
+        summaries += _encode(source, manifest, root, options, listener)
+        images, texts = (_store(root, source.model.signatures[stream]) for stream in ("image", "text"))
+        predicted |= source.model.predict(load_features(manifest, images, texts))
+    return predicted, summaries
+
+
+def _encode(source: Source, manifest: Manifest, root: Path, options: ExtractionOptions, listener: Listener) -> list[StreamSummary]:
+    # Weights are asked for only where something is to be encoded.
+    encoders: list[ImageEncoder | TextEncoder] = []
+    signatures = source.model.signatures
+    if not _holds(root, signatures["image"], np.concatenate([manifest.keys("image"), manifest.keys("image_prompt")])):
+        encoders.append(source.image)
+    if not _holds(root, signatures["text"], manifest.keys("prompt")):
+        encoders.append(source.text)
+    return extract(manifest, encoders, root, options, listener) if encoders else []
+
+
+def _store(root: Path, signature: Signature) -> FeatureStore:
+    return FeatureStore.open(root / signature.folder_name)
+
+
+def _holds(root: Path, signature: Signature, keys: np.ndarray) -> bool:
+    there = (root / signature.folder_name / SIGNATURE_FILE).is_file()
+    return there and bool(_store(root, signature).holds(keys).all())
+
+
+def write_scores(table: pd.DataFrame, output: Path) -> None:
+    """Write a table of scores as .csv, .jsonl (an object a line) or .json (a list of objects); NaN is empty or null.
+
+    Raises:
+        PredictionError: The name has another ending.
+        StoreError: The file cannot be written.
+    """
+    require_suffix(output, SUFFIXES, PredictionError)
+    with writing(output):
+        publish(output, lambda path: _write(table, path))
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    if path.suffix.lower() == ".csv":
+        table.to_csv(path, index=False)
+        return
+    records = table.astype(object).where(table.notna(), None).to_dict("records")
+    if path.suffix.lower() == ".json":
+        text = json.dumps(records, indent=1, ensure_ascii=False)
+    else:
+        text = "\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    path.write_text(text + "\n", encoding="utf-8")

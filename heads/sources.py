@@ -1,0 +1,90 @@
+"""Where the encoders of a model are: with it, or wherever weights are found, and then known again by their signatures."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+from extract.encoders import ImageEncoder, TextEncoder
+from extract.signed import RUN_MARK, image_encoder_of, text_encoder_of
+from extract.weights import search_folders
+from heads.finetuned import ENCODERS, RECORD, finetuned_encoders
+from heads.model import Model, Place
+from heads.results import read_config
+
+IMAGE_FILE, TEXT_FOLDER = "image.safetensors", "text"  # in the folder `ENCODERS` of an exported model
+
+
+@dataclass(frozen=True)
+class Source:
+    """Heads that act on the features of the same two encoders.
+
+    Attributes:
+        model: With these heads alone.
+        find_image, find_text: Find the encoders; they raise TierError where weights are missing or others.
+    """
+
+    model: Model
+    find_image: Callable[[], ImageEncoder]
+    find_text: Callable[[], TextEncoder]
+
+    @cached_property
+    def image(self) -> ImageEncoder:
+        """The image encoder, found and not yet loaded."""
+        return self.find_image()
+
+    @cached_property
+    def text(self) -> TextEncoder:
+        """The text encoder, found and not yet loaded."""
+        return self.find_text()
+
+
+def sources(model: Model, image_weights: Path | None = None, text_weights: Path | None = None, beside: Sequence[Path] = ()) -> list[Source]:
+    """The encoders of every head of a model.
+
+    Args:
+        model: A run's, or an exported one.
+        image_weights, text_weights: A file and a folder given by the user, which are then the only places looked at.
+        beside: Folders that may hold `pretrained/`, besides the working directory and the data set of the run.
+
+    Raises:
+        FinetunedError: A finetuned run lacks the encoders of a head.
+    """
+    if any(model.folder.glob(f"{ENCODERS}/*/*/{RECORD}")):
+        return [_finetuned(model, place) for place in model.heads]
+    image = image_weights or _kept(model, IMAGE_FILE) or _of_another_run(model, "image")
+    text = text_weights or _kept(model, TEXT_FOLDER) or _of_another_run(model, "text")
+    folders = [*search_folders(None), *beside, *_beside_training(model.folder)]
+    signatures = model.signatures
+    find_image, find_text = partial(image_encoder_of, signatures["image"], image), partial(text_encoder_of, signatures["text"], text)
+    return [Source(model, partial(find_image, folders), partial(find_text, folders))]
+
+
+def _kept(model: Model, name: str) -> Path | None:
+    """Weights in the folder of an exported model."""
+    path = model.folder / ENCODERS / name
+    return path if path.exists() else None
+
+
+def _of_another_run(model: Model, stream: str) -> Path | None:
+    """Weights that a run beside this one finetuned, where the heads were fitted on features of `tier extract --finetuned`."""
+    mark = model.signatures[stream].encoder.partition(RUN_MARK)[2]
+    for record in model.folder.resolve().parent.glob(f"*/{ENCODERS}/*/*/{RECORD}") if mark else ():
+        run, target, repeat = record.parents[3], record.parts[-3], record.parts[-2]
+        if f"{run.name}-{target}-{repeat}" == mark:
+            encoders = finetuned_encoders(run, target, int(repeat))
+            return (encoders.image if stream == "image" else encoders.text).weights.path
+    return None
+
+
+def _finetuned(model: Model, place: Place) -> Source:
+    encoders = finetuned_encoders(model.folder, *place)
+    signatures = {"image": encoders.image.signature, "text": encoders.text.signature}
+    alone = replace(model.only(*place), signatures=signatures)
+    return Source(alone, lambda: encoders.image, lambda: encoders.text)
+
+
+def _beside_training(folder: Path) -> Iterator[Path]:
+    if (folder / "results.json").is_file():
+        data = read_config(folder)["environment"].get("data")
+        yield from search_folders(Path(data).parent) if isinstance(data, str) else ()
