@@ -33,8 +33,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, where this file hides the package `heads`
+from heads.estimator import Task
 from heads.mlp import MLPHead, fit_stack
-from heads.stacked import HeadNetwork, Task
+from heads.stacked import HeadNetwork
 from heads.standardization import Standardization
 
 ROWS, WIDTH, HIDDEN = 2400, 1792, 896

@@ -163,6 +163,17 @@ class FeatureStore:
         """The distinct keys of the store, (N, 32) uint8 in order."""
         return self.index.keys[self.index.distinct()].view(np.uint8).reshape(-1, KEY_BYTES)
 
+    @property
+    def width(self) -> int:
+        """Length D of a feature.
+
+        Raises:
+            StoreError: There is none yet.
+        """
+        if not self.shards:
+            raise StoreError(f"{self.path} holds no features yet: run `tier extract`")
+        return self.shards[0].shape[-1]
+
     def hexadecimal_keys(self) -> frozenset[str]:
         """The distinct keys, each as 64 hexadecimal digits."""
         return frozenset(bytes(key).hex() for key in self.keys)

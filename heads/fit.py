@@ -140,7 +140,7 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
         seed=options.seed,
         recipe=options.recipe,
         estimator=options.estimator,
-        head=resolve_options(options.estimator, options.recipe, images.signature.architecture, options.head),
+        head=resolve_options(options.estimator, options.recipe, images.signature.architecture, options.head, lambda: texts.width),
         models=options.models,
         code=code_digest(),
     )

@@ -1,19 +1,20 @@
-"""The published head, Linear(d, d // 2) - ReLU - Linear(d // 2, 1), as a scikit-learn estimator trained in torch."""
+"""Heads that are networks, first the published one, Linear(d, d // 2) - ReLU - Linear(d // 2, 1), as one scikit-learn estimator."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from heads.choices import RecipeName
-from heads.estimator import EpochListener, Held, Task
+from heads.estimator import EpochListener, Held, Task, checked_tensors
+from heads.losses import LOSSES
+from heads.networks import ACTIVATIONS, FUSIONS, Network, tensor_axes, width_of
 from heads.options import Limits, Range, require_within
-from heads.stacked import OPTIMIZERS, SCHEDULES, HeadNetwork, Recipe, StackedMLP
+from heads.stacked import OPTIMIZERS, SCHEDULES, Recipe, StackedMLP
 
 PUBLISHED_RECIPE: dict[str, Any] = {
     "learning_rate": 1e-4,
@@ -26,7 +27,7 @@ PUBLISHED_RECIPE: dict[str, Any] = {
     "validation_fraction": 0.0,
 }
 RECIPES: dict[RecipeName, dict[str, Any]] = {"cached": {}, "published": PUBLISHED_RECIPE}
-WEIGHT_NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+WEIGHT_NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")  # of the published network
 RECIPE_OPTIONS = [option.name for option in fields(Recipe) if option.name != "seed"]
 
 
@@ -44,10 +45,17 @@ def recipe_options(recipe: RecipeName, image_architecture: str) -> dict[str, Any
 
 
 class MLPHead(RegressorMixin, BaseEstimator):
-    """TIER's regression head on fused features.
+    """TIER's regression head on fused features, and networks beyond it in which the text modulates the picture.
 
-    Whatever the training options, a fitted head is four tensors `fc1.weight` (h, d), `fc1.bias` (h,), `fc2.weight` (1, h) and
-    `fc2.bias` (1,) that act on raw fused vectors: a standardisation used in training is folded into them.
+    With x = [t, p], text first, and the activation f, the score is linear, `fc2`, in the hidden units
+    - "concatenation", as published: f(fc1 x);
+    - "gated": f(text t + 2 sigmoid(gate t) * picture p), the feature-wise gating of Arevalo et al. (ICLR workshop 2017) and Perez et al.
+      (AAAI 2018); where the gate knows nothing it is the published one;
+    - "bilinear": f(text t) * f(picture p), low-rank bilinear pooling (Kim et al., ICLR 2017).
+
+    Whatever the training options, a fitted head is the weights and biases of these layers, as `nn.Linear` has them, and they act on raw
+    fused vectors: a standardisation used in training is folded into them. The published one is `fc1.weight` (h, d), `fc1.bias` (h,),
+    `fc2.weight` (1, h) and `fc2.bias` (1,).
 
     Args:
         hidden: Width h of the hidden layer; None is d // 2, as published.
@@ -61,12 +69,17 @@ class MLPHead(RegressorMixin, BaseEstimator):
         standardize: Train on inputs and scores of mean 0 and standard deviation 1.
         validation_fraction: Share of the rows that `fit` cuts out for early stopping where no validation rows are given; with
             0, or where it is less than one row, training runs to the end and the last weights stay.
-        random_state: Seed of initial weights, validation rows and batch order.
+        activation: "relu", "gelu" or "silu".
+        dropout: Share of hidden units left out of each training step.
+        loss: "mse", "plcc", "rank" or "mixture"; see `heads.losses`.
+        fusion: "concatenation", "gated" or "bilinear".
+        text_width: Columns of X, from the first, that are the text's; only the fusions that part them need it.
+        random_state: Seed of initial weights, validation rows, batch order and dropout.
 
     Attributes:
-        weights_: The four tensors, float32, of the epoch with the best validation loss (of the last without validation rows).
+        weights_: The tensors, float32, of the epoch with the best validation loss (of the last without validation rows).
         best_epoch_: That epoch, from 1.
-        training_loss_: Mean squared error of each epoch's training steps, in squared score units.
+        training_loss_: Mean loss of each epoch's training steps; "mse" in squared score units, others of standardised scores.
         validation_loss_: The same on the validation rows after each epoch; empty without them.
     """
 
@@ -81,6 +94,11 @@ class MLPHead(RegressorMixin, BaseEstimator):
         "max_epochs": Range(1),
         "patience": Range(1),
         "validation_fraction": Range(0, 0.9),
+        "activation": tuple(ACTIVATIONS),
+        "dropout": Range(0, 0.95),
+        "loss": tuple(LOSSES),
+        "fusion": tuple(FUSIONS),
+        "text_width": Range(1),
     }
 
     def __init__(
@@ -95,6 +113,11 @@ class MLPHead(RegressorMixin, BaseEstimator):
         patience: int = 10,
         standardize: bool = True,
         validation_fraction: float = 0.15,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        loss: str = "mse",
+        fusion: str = "concatenation",
+        text_width: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden = hidden
@@ -107,6 +130,11 @@ class MLPHead(RegressorMixin, BaseEstimator):
         self.patience = patience
         self.standardize = standardize
         self.validation_fraction = validation_fraction
+        self.activation = activation
+        self.dropout = dropout
+        self.loss = loss
+        self.fusion = fusion
+        self.text_width = text_width
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Any:
@@ -144,26 +172,20 @@ class MLPHead(RegressorMixin, BaseEstimator):
         """Scores (N,) float64 of fused vectors X (N, d), computed in float64 so that batching changes nothing."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        weights = {name: values.astype(np.float64) for name, values in self.weights_.items()}
-        hidden = np.maximum(X @ weights["fc1.weight"].T + weights["fc1.bias"], 0)
-        return (hidden @ weights["fc2.weight"].T + weights["fc2.bias"])[:, 0]
+        hidden = self.weights_["fc2.weight"].shape[1]
+        return Network.of(X.shape[1], hidden, self.activation, self.fusion, self.text_width).predict(self.weights_, X)
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> "MLPHead":
-        """A fitted head from its four tensors, as saved here or taken from a published checkpoint's `fc1` and `fc2`.
+        """A fitted head from its tensors, as saved here or taken from a published checkpoint's `fc1` and `fc2`.
 
         Raises:
             ValueError: A tensor is missing or the shapes do not fit each other.
         """
         head = cls(**options)
-        head.weights_ = {name: check_array(weights[name], ensure_2d=False, allow_nd=True, dtype=np.float32) for name in WEIGHT_NAMES}
-        hidden, inputs = head.weights_["fc1.weight"].shape
-        with torch.device("meta"):
-            expected = {name: tuple(tensor.shape) for name, tensor in HeadNetwork(inputs, hidden).state_dict().items()}
-        found = {name: values.shape for name, values in head.weights_.items()}
-        if found != expected:
-            raise ValueError(f"not the weights of one head: expected {expected}, found {found}")
-        head.n_features_in_ = inputs
+        tensors = checked_tensors(weights, tensor_axes(head.fusion), f"{head.fusion} head")
+        head.weights_ = {name: values.astype(np.float32) for name, values in tensors.items()}
+        head.n_features_in_ = width_of(head.weights_, head.fusion)
         return head
 
     @classmethod

@@ -28,6 +28,8 @@ class HeadKind:
 
 HEADS: dict[HeadName, HeadKind] = {
     "mlp": HeadKind(MLPHead),
+    "gated": HeadKind(MLPHead, {"fusion": "gated"}),
+    "bilinear": HeadKind(MLPHead, {"fusion": "bilinear"}),
     "ridge": HeadKind(RidgeHead),
     "kernel-ridge": HeadKind(KernelRidgeHead),
     "svr": HeadKind(SVRHead),
@@ -45,7 +47,13 @@ def has_epochs(name: str) -> bool:
     return name in HEADS and "max_epochs" in head_options(name)
 
 
-def resolve_options(name: HeadName, recipe: RecipeName, image_architecture: str, changed: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_options(
+    name: HeadName,
+    recipe: RecipeName,
+    image_architecture: str,
+    changed: Mapping[str, Any],
+    text_width: Callable[[], int] | None = None,
+) -> dict[str, Any]:
     """Every option of a head but its seed, which each repeat has for itself.
 
     Args:
@@ -53,6 +61,7 @@ def resolve_options(name: HeadName, recipe: RecipeName, image_architecture: str,
         recipe: Where the options start from; only the MLP has more than one.
         image_architecture: timm's name of the image encoder, which the published recipe depends on.
         changed: Options that differ from the recipe's; values may be texts.
+        text_width: Tells how many columns of the fused vector, from the first, are the text's; asked where a head parts them.
 
     Raises:
         HeadError: The head has no such option or recipe, or the option does not take the value.
@@ -66,7 +75,7 @@ def resolve_options(name: HeadName, recipe: RecipeName, image_architecture: str,
     given = {option: typed(option, value, known[option]) for option, value in changed.items()}
     options = {option: value for option, value in kind.make(start | given).get_params().items() if option != "random_state"}
     require_within(options, kind.estimator.limits)
-    return options
+    return options | ({"text_width": text_width()} if "fusion" in kind.fixed and text_width else {})
 
 
 def make_head(name: HeadName, options: Mapping[str, Any], seed: int) -> Head:

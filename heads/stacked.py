@@ -1,13 +1,14 @@
-"""The training loop of TIER's head: any number of heads of one shape, side by side.
+"""The training loop of heads that are networks: any number of heads of one shape, side by side.
 
-A step is three products with the weights (K, h, d) or of their shape, the gradients written by hand into buffers that are there
-already, and one fused update. With few rows to a step its time is that of moving weights, gradients and Adam's two moments through
-memory: where these of several heads do not fit the cache together, it is faster to train one head after the other.
+A step of the published head and loss is three products with the weights (K, h, d) or of their shape, the gradients written by hand into
+buffers that are there already, and one fused update; the gradients of other networks and losses are autograd's. With few rows to a step
+its time is that of moving weights, gradients and Adam's two moments through memory: where these of several heads do not fit the cache
+together, it is faster to train one head after the other.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
 from heads.estimator import Task, Weights
+from heads.losses import FREE_LOSSES, LOSSES
+from heads.networks import Network
 from heads.standardization import Standardization
 
 # Bytes that weights, gradients and moments of the heads trained side by side may take; what is more is trained in turn. On a GPU this
@@ -32,7 +35,6 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False, "foreach": False, "fused": True}
 TENSORS = 4  # of a head's size: weights, gradients, two moments
-ALIGNMENT = 16  # floats; each head's parameters begin at a multiple of 64 bytes
 
 
 class HeadNetwork(nn.Module):
@@ -40,7 +42,7 @@ class HeadNetwork(nn.Module):
 
     def __init__(self, inputs: int, hidden: int | None = None) -> None:
         super().__init__()
-        hidden = _hidden(inputs, hidden)
+        hidden = hidden or max(inputs // 2, 1)
         self.fc1 = nn.Linear(inputs, hidden)
         self.fc2 = nn.Linear(hidden, 1)
 
@@ -63,11 +65,20 @@ class Recipe:
     patience: int
     standardize: bool
     seed: int
+    activation: str = "relu"
+    dropout: float = 0.0
+    loss: str = "mse"
+    fusion: str = "concatenation"
+    text_width: int | None = None
+
+    def network(self, inputs: int) -> Network:
+        """The network for fused vectors of so many columns."""
+        return Network.of(inputs, self.hidden, self.activation, self.fusion, self.text_width)
 
     @property
     def shared(self) -> tuple[Any, ...]:
-        """What heads must have in common to be trained side by side."""
-        return self.hidden or 0, self.optimizer, self.schedule, self.batch_size, self.max_epochs
+        """What heads must have in common to be trained side by side, beside their network."""
+        return self.optimizer, self.schedule, self.batch_size, self.max_epochs, self.dropout, self.loss
 
 
 @dataclass(frozen=True)
@@ -107,33 +118,33 @@ class StackedMLP:
             finished: Called with the number of each head, from 0, when it is trained.
         """
         parts = zip(self.recipes, tasks, _scalings(X, self.recipes, tasks), strict=True)
-        members = [_Member(number, *part) for number, part in enumerate(parts)]
+        members = [_Member(number, recipe.network(X.shape[1]), recipe, task, one) for number, (recipe, task, one) in enumerate(parts)]
         inputs = torch.tensor(X, dtype=torch.float32, device=self.device)
-        for group in self._passes(members, X.shape[1]):
+        for group in self._passes(members):
             _Pass(inputs, group).run(finished)
         return [member.fitted() for member in members]
 
-    def _passes(self, members: list["_Member"], width: int) -> Iterator[list["_Member"]]:
+    def _passes(self, members: list["_Member"]) -> Iterator[list["_Member"]]:
         """Heads to be trained side by side; those with one learning rate and penalty stand together, to be updated in one call."""
         ordered = sorted(members, key=lambda member: (member.shared, member.rates))
-        for (hidden, *_), group in groupby(ordered, key=lambda member: member.shared):
-            size = TENSORS * 4 * _layout(width, _hidden(width, hidden))[-1]
-            together, count = list(group), max(1, self.state_bytes // size)
+        for _, group in groupby(ordered, key=lambda member: member.shared):
+            together = list(group)
+            count = max(1, self.state_bytes // (TENSORS * 4 * together[0].network.size))
             yield from (together[start : start + count] for start in range(0, len(together), count))
 
 
 class _Member:
     """One head of a stack: what it is given, where its random numbers stand, and what is known of its training so far."""
 
-    def __init__(self, number: int, recipe: Recipe, task: Task, scaling: Standardization) -> None:
-        self.number, self.recipe, self.task, self.scaling = number, recipe, task, scaling
-        self.shared = (*recipe.shared, len(task.train))
+    def __init__(self, number: int, network: Network, recipe: Recipe, task: Task, scaling: Standardization) -> None:
+        self.number, self.network, self.recipe, self.task, self.scaling = number, network, recipe, task, scaling
+        self.shared = (*astuple(network), *recipe.shared, len(task.train))
         self.rates = recipe.learning_rate, recipe.weight_decay
         self.random = torch.Generator()
         self.training_loss: list[float] = []
         self.validation_loss: list[float] = []
         self.best_epoch, self.best_loss = 0, math.inf
-        self.best: Tensor | None = None
+        self.best: tuple[Tensor, Standardization] | None = None
         self.weights: Weights = {}
 
     @property
@@ -142,34 +153,40 @@ class _Member:
         rows = self.task.validation
         return rows if rows is not None and len(rows) else None
 
-    def initial(self, width: int) -> Tensor:
+    def initial(self) -> Tensor:
         """Initial parameters (P,); the batch order goes on with the same stream of random numbers."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.recipe.seed)
-            network = HeadNetwork(width, self.recipe.hidden)
+            flat = self.network.initial()
             self.random.set_state(torch.get_rng_state())
-        flat = torch.zeros(_layout(width, network.fc1.out_features)[-1])
-        parts = [tensor.detach().flatten() for tensor in network.state_dict().values()]
-        flat[: sum(map(len, parts))] = torch.cat(parts)
         return flat
 
     def order(self) -> Tensor:
         """The next epoch's order of the training rows (n,)."""
         return torch.randperm(len(self.task.train), generator=self.random)
 
-    def judge(self, parameters: Tensor) -> bool:
-        """Note the epoch that ended with these parameters (P,); whether training goes on."""
+    def mask(self, rows: int) -> Tensor:
+        """What dropout multiplies the next step's hidden units (rows, h) by."""
+        kept = 1 - self.recipe.dropout
+        return (torch.rand(rows, self.network.hidden, generator=self.random) < kept) / kept
+
+    @property
+    def loss_unit(self) -> float:
+        """What a loss of standardised scores is multiplied by: squared error has squared score units, other losses have none."""
+        return self.scaling.score_scale**2 if self.recipe.loss == "mse" else 1.0
+
+    def judge(self, parameters: Tensor, scaling: Standardization) -> bool:
+        """Note the epoch that ended with these parameters (P,) and this scaling; whether training goes on."""
         epoch = len(self.training_loss)
         if self.watched is None:
             self.best_epoch = epoch
         elif self.validation_loss[-1] <= self.best_loss:  # never where it is NaN
-            self.best_epoch, self.best_loss, self.best = epoch, self.validation_loss[-1], parameters.clone()
+            self.best_epoch, self.best_loss, self.best = epoch, self.validation_loss[-1], (parameters.clone(), scaling)
         return epoch - self.best_epoch < self.recipe.patience or self.watched is None
 
-    def finish(self, parameters: Tensor, width: int) -> None:
+    def finish(self, parameters: Tensor, scaling: Standardization) -> None:
         """Keep the best epoch's weights; the last parameters (P,) where no epoch is known to be better than another."""
-        kept = parameters if self.best is None else self.best
-        self.weights = _fold(_Layers.of(kept[None], width, self.recipe.hidden), self.scaling)
+        self.weights = self.network.folded(*(self.best or (parameters, scaling)))
         self.best = None
 
     def fitted(self) -> Fitted:
@@ -182,7 +199,9 @@ class _Pass:
 
     def __init__(self, inputs: Tensor, members: list[_Member]) -> None:
         self.inputs, self.members = inputs, members
-        self.recipe, self.width = members[0].recipe, inputs.shape[1]
+        self.recipe, self.network = members[0].recipe, members[0].network
+        by_hand = self.network.is_published and self.recipe.loss == "mse" and not self.recipe.dropout
+        self.differentiate = self._by_hand if by_hand else self._by_autograd
         self.steps = -(-len(members[0].task.train) // self.recipe.batch_size)
         self.step_number = torch.zeros((), device=inputs.device)
         self.done = 0
@@ -191,7 +210,7 @@ class _Pass:
         self.scores = self._stack([torch.from_numpy(values.astype(np.float32)) for values in scores])
         self.mean = self._stack([torch.from_numpy(member.scaling.mean.astype(np.float32)) for member in members])[:, None]
         self.scale = self._stack([torch.from_numpy(member.scaling.scale.astype(np.float32)) for member in members])[:, None]
-        parameters = self._stack([member.initial(self.width) for member in members])
+        parameters = self._stack([member.initial() for member in members])
         # (4, K, P): parameters, their gradients, and the two moments.
         self._hold([parameters, *(torch.zeros_like(parameters) for _ in range(TENSORS - 1))])
 
@@ -200,13 +219,14 @@ class _Pass:
         """Train until every head has stopped."""
         for epoch in range(1, self.recipe.max_epochs + 1):
             self._note_losses(self._epoch())
+            scalings = [self._scaling(place) for place in range(len(self.members))]
             for place, member in enumerate(self.members):
                 if member.task.on_epoch:
-                    member.task.on_epoch(epoch, self._predictor(place))
-            going_on = [member.judge(self.state[0][place]) for place, member in enumerate(self.members)]
+                    member.task.on_epoch(epoch, self._predictor(place, scalings[place]))
+            going_on = [member.judge(self.state[0][place], scalings[place]) for place, member in enumerate(self.members)]
             if epoch == self.recipe.max_epochs:
                 going_on = [False] * len(self.members)
-            self._part(going_on, finished)
+            self._part(going_on, scalings, finished)
             if not self.members:
                 break
 
@@ -216,18 +236,18 @@ class _Pass:
     def _hold(self, state: list[Tensor]) -> None:
         """Take parameters, gradients and moments, each (K, P), and look at them as layers."""
         self.state = state
-        self.layers, self.slopes = (_Layers.of(flat, self.width, self.recipe.hidden) for flat in state[:2])
+        self.layers, self.slopes = (self.network.views(flat) for flat in state[:2])
         # Rows [start, end) of the state that share learning rate and penalty.
         starts = [place for place, member in enumerate(self.members) if place == 0 or member.rates != self.members[place - 1].rates]
         self.blocks = list(zip(starts, [*starts[1:], len(self.members)], strict=True))
 
-    def _part(self, going_on: list[bool], finished: Callable[[int], None]) -> None:
+    def _part(self, going_on: list[bool], scalings: list[Standardization], finished: Callable[[int], None]) -> None:
         """Let heads go that have stopped."""
         if all(going_on):
             return
         for place, member in enumerate(self.members):
             if not going_on[place]:
-                member.finish(self.state[0][place], self.width)
+                member.finish(self.state[0][place], scalings[place])
                 finished(member.number)
         left = [place for place, goes_on in enumerate(going_on) if goes_on]
         self.members = [self.members[place] for place in left]
@@ -237,28 +257,41 @@ class _Pass:
         self._hold([flat[left] for flat in self.state])
 
     def _epoch(self) -> Tensor:
-        """One pass, each head in its own random order; the mean squared error (K,) over the steps' rows, in standardised scores."""
+        """One pass, each head in its own random order; the mean loss (K,) over the steps' rows, in standardised scores."""
         order = self._stack([member.order() for member in self.members])
         rows, scores = self.train.gather(1, order), self.scores.gather(1, order)
         total = torch.zeros(len(self.members), dtype=torch.float64, device=rows.device)
         for start in range(0, rows.shape[1], self.recipe.batch_size):
             here = slice(start, start + self.recipe.batch_size)
-            total += self._step(self._standardized(rows[:, here]), scores[:, here])
+            total += self.differentiate(self._standardized(rows[:, here]), scores[:, here])
+            self._update()
         return total / rows.shape[1]
 
-    def _step(self, inputs: Tensor, scores: Tensor) -> Tensor:
-        """Update with inputs (K, B, d) and scores (K, B); the squared errors before it, summed (K,)."""
+    def _by_hand(self, inputs: Tensor, scores: Tensor) -> Tensor:
+        """Gradients at inputs (K, B, d) and scores (K, B) of the published network and loss; the loss, times B (K,)."""
         layers, slopes = self.layers, self.slopes
-        hidden = layers.hidden(inputs)
-        error = layers.scores(hidden) - scores
+        hidden = self.network.hidden_units(layers, inputs)
+        error = self.network.scores(layers, hidden) - scores
         by_score = (error * (2 / scores.shape[1])).unsqueeze(2)
-        by_hidden = torch.ops.aten.threshold_backward(by_score * layers.second, hidden, 0)
-        torch.bmm(by_score.mT, hidden, out=slopes.second)
-        torch.sum(by_score, 1, keepdim=True, out=slopes.second_bias)
-        torch.bmm(by_hidden.mT, inputs, out=slopes.first)
-        torch.sum(by_hidden, 1, keepdim=True, out=slopes.first_bias)
-        self._update()
+        by_hidden = torch.ops.aten.threshold_backward(by_score * layers["fc2.weight"], hidden, 0)
+        torch.bmm(by_score.mT, hidden, out=slopes["fc2.weight"])
+        torch.sum(by_score, 1, keepdim=True, out=slopes["fc2.bias"])
+        torch.bmm(by_hidden.mT, inputs, out=slopes["fc1.weight"])
+        torch.sum(by_hidden, 1, keepdim=True, out=slopes["fc1.bias"])
         return error.square().sum(1)
+
+    def _by_autograd(self, inputs: Tensor, scores: Tensor) -> Tensor:
+        """The same of any network and loss."""
+        leaves = {name: layer.detach().requires_grad_() for name, layer in self.layers.items()}
+        with torch.enable_grad():
+            hidden = self.network.hidden_units(leaves, inputs)
+            if self.recipe.dropout:
+                hidden = hidden * self._stack([member.mask(scores.shape[1]) for member in self.members])
+            loss = LOSSES[self.recipe.loss](self.network.scores(leaves, hidden), scores)
+            found = torch.autograd.grad(loss.sum(), list(leaves.values()))
+        for slope, gradient in zip(self.slopes.values(), found, strict=True):
+            slope.copy_(gradient)
+        return loss.detach() * scores.shape[1]
 
     def _update(self) -> None:
         factor = SCHEDULES[self.recipe.schedule](self.done / (self.steps * self.recipe.max_epochs))
@@ -273,74 +306,42 @@ class _Pass:
 
     def _standardized(self, rows: Tensor) -> Tensor:
         """Inputs (K, B, d) of row numbers (K, B)."""
-        gathered = self.inputs.index_select(0, rows.flatten()).view(*rows.shape, self.width)
+        gathered = self.inputs.index_select(0, rows.flatten()).view(*rows.shape, -1)
         return gathered.sub_(self.mean).div_(self.scale)
 
     def _note_losses(self, training: Tensor) -> None:
         for place, (member, loss) in enumerate(zip(self.members, training.tolist(), strict=True)):
-            unit = member.scaling.score_scale**2
-            member.training_loss.append(unit * loss)
+            member.training_loss.append(member.loss_unit * loss)
             if member.watched is not None:
-                truth = member.scaling.scores(member.task.scores[member.watched])
-                predicted = self._predicted(place, torch.as_tensor(member.watched, dtype=torch.int64))
-                member.validation_loss.append(unit * float(np.mean((predicted - truth) ** 2)))
+                truth = torch.from_numpy(member.scaling.scores(member.task.scores[member.watched]))
+                predicted = torch.from_numpy(self._predicted(place, torch.as_tensor(member.watched, dtype=torch.int64)))
+                member.validation_loss.append(member.loss_unit * float(LOSSES[self.recipe.loss](predicted[None], truth[None])))
+
+    def _scaling(self, place: int) -> Standardization:
+        """How the outputs of one head become scores; where the loss leaves that open, by the least squares of the training rows."""
+        member = self.members[place]
+        if self.recipe.loss not in FREE_LOSSES:
+            return member.scaling
+        truth, predicted = member.task.scores[member.task.train], self._predicted(place, self.train[place])
+        deviation = predicted.std()
+        slope = np.mean((predicted - predicted.mean()) * (truth - truth.mean())) / deviation**2 if deviation else 0.0
+        return replace(member.scaling, score_scale=float(slope), score_mean=float(truth.mean() - slope * predicted.mean()))
 
     def _predicted(self, place: int, rows: Tensor, inputs: Tensor | None = None) -> np.ndarray:
         """Standardised scores (M,) float64 by one head of row numbers (M,) of `inputs`, or of its own inputs."""
-        layers = _Layers.of(self.state[0][place : place + 1], self.width, self.recipe.hidden)
+        layers = self.network.views(self.state[0][place : place + 1])
         source, parts = self.inputs if inputs is None else inputs, []
         for part in rows.split(BLOCK_ROWS):
             block = source[part.to(source.device)].to(self.inputs.device).sub_(self.mean[place]).div_(self.scale[place])
-            parts.append(layers.scores(layers.hidden(block[None]))[0])
+            parts.append(self.network.scores(layers, self.network.hidden_units(layers, block[None]))[0])
         return torch.cat(parts).double().cpu().numpy()
 
-    def _predictor(self, place: int) -> Callable[[np.ndarray], np.ndarray]:
-        scaling = self.members[place].scaling
-
+    def _predictor(self, place: int, scaling: Standardization) -> Callable[[np.ndarray], np.ndarray]:
         def predict(fused: np.ndarray) -> np.ndarray:
             inputs = torch.from_numpy(np.ascontiguousarray(fused, np.float32))
             return scaling.unscale(self._predicted(place, torch.arange(len(inputs)), inputs))
 
         return predict
-
-
-@dataclass(frozen=True)
-class _Layers:
-    """Views of flat parameters (K, P): `first` (K, h, d), `first_bias` (K, 1, h), `second` (K, 1, h), `second_bias` (K, 1, 1)."""
-
-    first: Tensor
-    first_bias: Tensor
-    second: Tensor
-    second_bias: Tensor
-
-    @classmethod
-    def of(cls, flat: Tensor, width: int, hidden: int | None) -> "_Layers":
-        size = _hidden(width, hidden)
-        ends = _layout(width, size)
-        first, bias, second, last, _ = flat.tensor_split(ends[:-1], dim=1)
-        return cls(first.unflatten(1, (size, width)), bias.unsqueeze(1), second.unsqueeze(1), last.unsqueeze(1))
-
-    def hidden(self, inputs: Tensor) -> Tensor:
-        """Hidden units (K, B, h) of inputs (K, B, d).
-
-        With few rows weights times rows would be faster than rows times weights, but is rounded otherwise than `nn.Linear`, and a hidden
-        unit that one of them finds just above 0 and the other just below takes training elsewhere.
-        """
-        return torch.baddbmm(self.first_bias, inputs, self.first.mT).relu_()
-
-    def scores(self, hidden: Tensor) -> Tensor:
-        """Scores (K, B) of hidden units (K, B, h)."""
-        return torch.baddbmm(self.second_bias, hidden, self.second.mT).squeeze(2)
-
-
-def _hidden(width: int, hidden: int | None) -> int:
-    return hidden or max(width // 2, 1)
-
-
-def _layout(width: int, hidden: int) -> tuple[int, ...]:
-    """Where each of the four parameters ends in a head's flat vector, and its length P."""
-    ends = np.cumsum([hidden * width, hidden, hidden, 1]).tolist()
-    return (*ends, -(-ends[-1] // ALIGNMENT) * ALIGNMENT)
 
 
 def _scalings(X: np.ndarray, recipes: Sequence[Recipe], tasks: Sequence[Task]) -> list[Standardization]:
@@ -356,17 +357,3 @@ def _scalings(X: np.ndarray, recipes: Sequence[Recipe], tasks: Sequence[Task]) -
             known[rows] = Standardization.of(X[task.train], scores)
         out.append(replace(known[rows], score_mean=float(scores.mean()), score_scale=float(scores.std()) or 1.0))
     return out
-
-
-def _fold(layers: _Layers, scaling: Standardization) -> Weights:
-    """Weights of the published shape that take raw inputs and give raw scores, of one head's layers."""
-    parts = (layers.first, layers.first_bias, layers.second, layers.second_bias)
-    first, bias, second, last = (part[0].double().cpu().numpy() for part in parts)
-    first = first / scaling.scale
-    folded = {
-        "fc1.weight": first,
-        "fc1.bias": bias[0] - first @ scaling.mean,
-        "fc2.weight": second * scaling.score_scale,
-        "fc2.bias": last[0] * scaling.score_scale + scaling.score_mean,
-    }
-    return {name: values.astype(np.float32) for name, values in folded.items()}

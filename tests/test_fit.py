@@ -17,8 +17,8 @@ from extract.layouts import DataError
 from extract.manifest import Manifest
 from heads.features import FusionError
 from heads.fit import FitError, FitOptions, Run, fit_head
-from heads.mlp import MLPHead
 from heads.model import read_model
+from heads.registry import head_options
 from heads.results import ResultError
 from heads.splits import SplitError
 
@@ -111,12 +111,15 @@ HEAD_CHANGES: dict[str, Any] = {
     "patience": 3,
     "standardize": False,
     "validation_fraction": 0.0,
+    "activation": "gelu",
+    "dropout": 0.5,
+    "loss": "plcc",
 }
 
 
 def test_no_option_is_forgotten_here() -> None:
     assert set(CHANGES) == {field.name for field in fields(FitOptions)}
-    assert {*HEAD_CHANGES, "random_state"} == set(MLPHead().get_params())
+    assert set(HEAD_CHANGES) == set(head_options("mlp"))
 
 
 @pytest.mark.parametrize("changed", CHANGES)

@@ -8,7 +8,8 @@ import torch
 from typer.testing import CliRunner
 
 import cli
-from heads.mlp import HeadNetwork, MLPHead
+from heads.mlp import MLPHead
+from heads.stacked import HeadNetwork
 from tests.golden_formula import fill
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "resnet18_tinybert.npz")

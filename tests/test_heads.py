@@ -12,8 +12,9 @@ from sklearn.utils.estimator_checks import check_estimator
 from heads import metrics, statistics
 from heads.features import FeatureSet, FusionError, fuse, require_possible
 from heads.floors import FLOORS, generator_and_prompt, generator_mean, sibling_mean
-from heads.mlp import PUBLISHED_RECIPE, HeadNetwork, MLPHead
+from heads.mlp import PUBLISHED_RECIPE, MLPHead
 from heads.splits import SplitError, make_splits
+from heads.stacked import HeadNetwork
 
 
 def feature_set(rows: int = 80, seed: int = 0) -> FeatureSet:

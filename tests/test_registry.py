@@ -15,9 +15,12 @@ from heads.registry import HEADS, HeadError, has_epochs, head_options, make_head
 from heads.splits import make_splits
 from tests.test_heads import feature_set
 
-QUICK: dict[str, dict[str, Any]] = {"mlp": {"max_epochs": 20, "hidden": 8, "learning_rate": 0.01, "batch_size": 16}}
+NETWORK = {"max_epochs": 20, "hidden": 8, "learning_rate": 0.01, "batch_size": 16}
+QUICK: dict[str, dict[str, Any]] = {"mlp": NETWORK, "gated": NETWORK, "bilinear": NETWORK}
 SEARCHED: dict[str, dict[str, list[Any]]] = {
     "mlp": {"hidden": [2, 8]},
+    "gated": {"dropout": [0.0, 0.5]},
+    "bilinear": {"activation": ["relu", "gelu"]},
     "ridge": {"penalties": [(0.1,), (10.0,)]},
     "kernel-ridge": {"length_scales": [(0.5,), (2.0,)]},
     "svr": {"C": [0.1, 10.0]},
@@ -25,7 +28,7 @@ SEARCHED: dict[str, dict[str, list[Any]]] = {
 
 
 def options(name: HeadName) -> dict[str, Any]:
-    return resolve_options(name, "cached", "resnet18", QUICK.get(name, {}))
+    return resolve_options(name, "cached", "resnet18", QUICK.get(name, {}), lambda: 4)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -107,8 +110,8 @@ def test_what_an_option_does_not_take_is_told_in_the_users_words(name: HeadName,
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_default_is_within_its_limits_and_of_its_type(name: HeadName) -> None:
-    resolved = resolve_options(name, "cached", "resnet18", {})
-    again = resolve_options(name, "cached", "resnet18", {option: resolved[option] for option in head_options(name)})
+    resolved = resolve_options(name, "cached", "resnet18", {}, lambda: 4)
+    again = resolve_options(name, "cached", "resnet18", {option: resolved[option] for option in head_options(name)}, lambda: 4)
     assert again == resolved
 
 

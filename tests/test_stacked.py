@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.utils.estimator_checks import check_estimator
+from torch import Tensor
 
+from heads.estimator import Task
 from heads.mlp import MLPHead, fit_stack
-from heads.stacked import STATE_BYTES, Fitted, HeadNetwork, Recipe, StackedMLP, Task
+from heads.stacked import STATE_BYTES, Fitted, HeadNetwork, Recipe, StackedMLP, _Member
 from heads.standardization import Standardization
 
 ROWS, WIDTH = 90, 10
@@ -33,6 +36,16 @@ MIX: list[dict[str, Any]] = [
     {"seed": 3, "standardize": False},
     {"learning_rate": 0.03, "patience": 12},
     {"learning_rate": 0.03, "weight_decay": 0.3, "patience": 1},
+]
+NETWORKS: list[dict[str, Any]] = [
+    {"activation": "gelu"},
+    {"activation": "silu", "dropout": 0.3},
+    {"loss": "plcc"},
+    {"loss": "rank"},
+    {"loss": "mixture"},
+    {"fusion": "gated", "text_width": 3},
+    {"fusion": "bilinear", "text_width": 4, "dropout": 0.5},
+    {"fusion": "bilinear", "text_width": 4, "activation": "gelu", "loss": "mixture"},
 ]
 
 
@@ -192,6 +205,123 @@ def test_training_leaves_the_random_numbers_alone(X: np.ndarray) -> None:
 def test_unknown_words_are_refused(X: np.ndarray, what: str, known: str) -> None:
     with pytest.raises(ValueError, match=f"{what} is 'x': one of {known} is wanted"):
         MLPHead(**{what: "x"}).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("changed", NETWORKS, ids=str)
+def test_other_networks_and_losses_stand_side_by_side_as_well(X: np.ndarray, changed: dict[str, Any]) -> None:
+    recipes = [recipe(**changed | other) for other in ({}, {"seed": 1}, {"learning_rate": 0.03}, {"patience": 1})]
+    given = tasks(X, len(recipes))
+    for found, one, task in zip(StackedMLP(recipes).fit(X, given), recipes, given, strict=True):
+        assert_same(found, StackedMLP([one]).fit(X, [task])[0])
+
+
+def plain(weights: dict[str, Tensor], one: Recipe, inputs: Tensor) -> Tensor:
+    """Scores by the formulas of `MLPHead`."""
+    function = {"relu": torch.relu, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}[one.activation]
+
+    def layer(name: str, rows: Tensor) -> Tensor:
+        return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    text, picture = inputs[:, : one.text_width], inputs[:, one.text_width :]
+    hidden = {
+        "concatenation": lambda: function(layer("fc1", inputs)),
+        "gated": lambda: function(layer("text", text) + 2 * torch.sigmoid(layer("gate", text)) * layer("picture", picture)),
+        "bilinear": lambda: function(layer("text", text)) * function(layer("picture", picture)),
+    }[one.fusion]()
+    return layer("fc2", hidden)[:, 0]
+
+
+def plain_loss(name: str, p: Tensor, y: Tensor) -> Tensor:
+    """The formulas of `heads.losses`, pair by pair."""
+    squared = torch.nn.functional.mse_loss(p, y)
+    pearson = 1 - torch.corrcoef(torch.stack([p, y]))[0, 1]
+    pairs = [torch.relu((y[i] - y[j]).abs() - torch.sign(y[i] - y[j]) * (p[i] - p[j])) for i in range(len(y)) for j in range(len(y))]
+    rank = torch.stack(pairs).mean()
+    return {"mse": squared, "plcc": pearson, "rank": rank, "mixture": squared + pearson + rank}[name]
+
+
+@pytest.mark.parametrize("changed", [changed for changed in NETWORKS if "dropout" not in changed], ids=str)
+def test_every_network_and_loss_is_what_plain_torch_makes_of_its_formula(X: np.ndarray, changed: dict[str, Any]) -> None:
+    (task,), one = tasks(X, 1), recipe(seed=7, max_epochs=2, optimizer="adam", schedule="constant", standardize=False, **changed)
+    task = Task(task.scores, task.train)
+    inputs, scores = torch.tensor(X), torch.tensor(task.scores, dtype=torch.float32)
+    torch.manual_seed(7)
+    shapes = one.network(WIDTH).linears()
+    layers = {name: torch.nn.Linear(*shape) for name, shape in shapes.items()}
+    weights = {f"{name}.{part}": getattr(layer, part) for name, layer in layers.items() for part in ("weight", "bias")}
+    optimizer = torch.optim.Adam(weights.values(), lr=one.learning_rate, weight_decay=one.weight_decay, foreach=False)
+    for _ in range(one.max_epochs):
+        for batch in torch.randperm(len(task.train)).split(one.batch_size):
+            rows = torch.from_numpy(task.train)[batch]
+            optimizer.zero_grad()
+            plain_loss(one.loss, plain(weights, one, inputs[rows]), scores[rows]).backward()
+            optimizer.step()
+    found = StackedMLP([one]).fit(X, [task])[0].weights
+    if one.loss in ("plcc", "rank"):  # then a straight line maps the outputs to scores
+        with torch.no_grad():
+            output = plain(weights, one, inputs[torch.from_numpy(task.train)]).double().numpy()
+        slope, intercept = np.polyfit(output, task.scores[task.train], 1)
+        for name, factor, shift in (("fc2.weight", slope, 0.0), ("fc2.bias", slope, intercept)):
+            np.testing.assert_allclose(found.pop(name), weights.pop(name).detach() * factor + shift, rtol=2e-3, atol=2e-3)
+    for name, expected in weights.items():
+        if name in found:
+            np.testing.assert_allclose(found[name], expected.detach(), atol=1e-4)
+
+
+def test_dropout_leaves_out_its_share_of_hidden_units_and_keeps_their_mean(X: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[Tensor] = []
+    mask = _Member.mask
+    monkeypatch.setattr(_Member, "mask", lambda self, rows: masks.append(mask(self, rows)) or masks[-1])
+    StackedMLP([recipe(dropout=0.25, hidden=50)]).fit(X, tasks(X, 1))
+    values = torch.cat(masks)
+    assert values.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert float((values == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("changed", NETWORKS, ids=str)
+def test_standardisation_is_folded_into_the_weights_of_every_network(X: np.ndarray, changed: dict[str, Any]) -> None:
+    """What a head predicts after its last epoch, standardised in training, is what its folded weights make of raw vectors."""
+    (task,), course = tasks(X, 1), []
+    options = {name: value for name, value in (RECIPE | changed).items() if name != "seed"}
+    head = MLPHead(**options, validation_fraction=0.0, random_state=0)
+    fit_stack([head], X, [Task(task.scores, task.train, None, lambda _, predict: course.append(predict(X)))])
+    np.testing.assert_allclose(head.predict(X), course[-1], atol=1e-3)
+    restored = MLPHead.from_weights(head.weights_, **options)
+    np.testing.assert_array_equal(restored.predict(X), head.predict(X))
+    assert np.corrcoef(head.predict(X[task.train]), task.scores[task.train])[0, 1] > 0.3
+
+
+@pytest.mark.parametrize("loss", ["plcc", "rank"])
+def test_a_loss_without_a_scale_still_predicts_on_the_scale_of_the_scores(X: np.ndarray, loss: str) -> None:
+    (task,) = tasks(X, 1)
+    scores = 50 + 10 * task.scores
+    head = MLPHead(loss=loss, hidden=6, learning_rate=0.01, validation_fraction=0.0, random_state=0)
+    fit_stack([head], X, [Task(scores, task.train)])
+    slope, intercept = np.polyfit(head.predict(X[task.train]), scores[task.train], 1)
+    assert slope == pytest.approx(1, abs=0.01) and intercept == pytest.approx(0, abs=1)
+
+
+def test_text_that_is_not_parted_from_the_picture_is_told(X: np.ndarray) -> None:
+    for width in (None, WIDTH):
+        with pytest.raises(ValueError, match=f"gated fusion needs text_width.*n_features = 10.*, not {width}"):
+            MLPHead(fusion="gated", text_width=width).fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="not the weights of one gated head"):
+        MLPHead.from_weights(MLPHead(max_epochs=1).fit(X, X[:, 0]).weights_, fusion="gated", text_width=3)
+
+
+@pytest.mark.parametrize("fusion", ["gated", "bilinear"])
+def test_text_that_changes_what_pictures_are_worth_is_learnt_by_fusions_that_part_them(fusion: str) -> None:
+    """Which column of the picture counts says the text: no sum of a function of the text and one of the picture knows that."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(600, 5))
+    y = np.where(X[:, 0] > 0, X[:, 2], X[:, 3])
+    head = MLPHead(fusion=fusion, text_width=2, hidden=16, learning_rate=0.01, batch_size=32, random_state=0).fit(X[:400], y[:400])
+    assert np.corrcoef(head.predict(X[400:]), y[400:])[0, 1] > 0.85
+
+
+def test_networks_are_scikit_learn_estimators() -> None:
+    for options in ({"fusion": "gated", "text_width": 1}, {"fusion": "bilinear", "text_width": 1}, {"loss": "mixture", "dropout": 0.5}):
+        check_estimator(MLPHead(**options, max_epochs=5), on_skip=None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -17,12 +17,11 @@ from extract.manifest import Manifest
 from extract.pictures import RandomViews, Views, reference
 from extract.run import ExtractionOptions, extract
 from heads.choices import HeadName
-from heads.estimator import Head
+from heads.estimator import Head, Task
 from heads.experiment import over_views, run_trials
 from heads.features import FeatureSet, FusionError, fuse, load_features
 from heads.registry import fit_heads, resolve_options
 from heads.splits import Split
-from heads.stacked import Task
 from tests.data_builders import make_picture, tiny_encoder, write_pku
 from tests.test_run import Silent
 
