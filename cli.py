@@ -86,6 +86,9 @@ FeatureOption = Annotated[
     FeatureName | None,
     typer.Option("--feature", help="The network's pooled output, as published, or mean and deviation of every stage (multilevel)."),
 ]
+StagesOption = Annotated[
+    str, typer.Option("--stages", metavar="LIST", help="Stages of multilevel features to use, such as 3,4 or stage5,head.")
+]
 ImageSizeOption = Annotated[
     str | None,
     typer.Option("--image-size", metavar="N|full", help="Read whole pictures, shorter side N pixels or their own size, without a crop."),
@@ -302,6 +305,7 @@ def fit_head(
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
     preset: PresetOption = None,
     feature: FeatureOption = None,
+    stages: StagesOption = "all",
     prepare: PrepareOption = None,
     image_size: ImageSizeOption = None,
     precision: PrecisionOption = None,
@@ -323,6 +327,7 @@ def fit_head(
     out: OutOption = Path("runs"),
 ) -> None:
     """Stage 2: fit and evaluate TIER's head on stored features."""
+    from extract.levels import level_words
     from heads.features import default_benchmark, require_possible
     from heads.fit import FitOptions
 
@@ -332,6 +337,7 @@ def fit_head(
         method=method,
         benchmark=benchmark or default_benchmark(method),
         targets=tuple(target or ("all",)),
+        stages=level_words(stages),
         split=split,
         repeats=repeats,
         seed=seed,
@@ -517,6 +523,7 @@ def fused_features(
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
     preset: PresetOption = None,
     feature: FeatureOption = None,
+    stages: StagesOption = "all",
     prepare: PrepareOption = None,
     image_size: ImageSizeOption = None,
     precision: PrecisionOption = None,
@@ -524,6 +531,7 @@ def fused_features(
     on_error: OnErrorOption = "stop",
 ) -> None:
     """Write the fused matrix X (N, d) with names, groups, generators and scores, for models of your own."""
+    from extract.levels import Levels, level_words
     from heads.features import default_benchmark, fuse, load_features, require_possible
     from heads.matrix import require_matrix_suffix, save_matrix
 
@@ -533,7 +541,8 @@ def fused_features(
     choice = _choice(preset, image_encoder, prepare, image_size, feature, precision)
     console = _console()
     report, images, texts = _stored(console, data, features, choice, text_encoder, layout, on_error)
-    rows = load_features(report.manifest.select(part), images, texts)
+    chosen = Levels.parse(images.signature.feature).named(level_words(stages)) if level_words(stages) else ()
+    rows = load_features(report.manifest.select(part), images, texts, chosen)
     fused = fuse(rows, method)
     save_matrix(output, rows, fused)
     console.print(f"{output}: X {fused.shape[0]} x {fused.shape[1]} {fused.dtype}, targets {', '.join(rows.target_names) or 'none'}")

@@ -1,6 +1,7 @@
 """Multilevel features: statistics of every stage of an encoder, side by side, each slice with a name."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Self
@@ -12,6 +13,11 @@ MULTILEVEL = "multilevel"
 
 class LevelsError(TierError):
     """A feature point without the levels that were asked for."""
+
+
+def level_words(text: str) -> tuple[str, ...]:
+    """Levels as a user lists them, "3,4" or "stage4,head"; none for "all"."""
+    return () if text == "all" else tuple(word.strip() for word in text.split(",") if word.strip()) or (text,)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,25 @@ class Levels:
     def width(self) -> int:
         """Length of the whole feature."""
         return sum(self.widths) * len(self.statistics)
+
+    def named(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """Names of levels that are given by name ("stage3", "head") or number ("3"), each once, from the input to the output.
+
+        Raises:
+            LevelsError: There is no such level, or none is given.
+        """
+        known = {name: name for name in self.names} | {name.removeprefix("stage").removeprefix("block"): name for name in self.names}
+        unknown = [one for one in wanted if one not in known]
+        if unknown or not wanted:
+            told = ", ".join(unknown) or "(none given)"
+            raise LevelsError(f"--stages: there is no stage {told}: choose among {', '.join(self.names)}, such as 3,4")
+        chosen = {known[one] for one in wanted}
+        return tuple(name for name in self.names if name in chosen)
+
+    def columns(self, chosen: Sequence[str]) -> list[int]:
+        """Columns of the feature that are statistics of some levels, by their names."""
+        slices = self.slices().items()
+        return [column for name, part in slices if name.rpartition(".")[0] in chosen for column in range(self.width)[part]]
 
     def slices(self) -> dict[str, slice]:
         """Where each part lies in the feature, by names such as "stage3.sd"."""

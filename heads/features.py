@@ -1,5 +1,6 @@
 """What a head sees: the stored features of a data set's rows, fused as TIER does."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -10,6 +11,7 @@ from cache.errors import TierError
 from cache.keys import key_array
 from cache.store import FeatureStore
 from extract.choices import Benchmark
+from extract.levels import Levels
 from extract.manifest import Manifest
 from heads.choices import Method
 
@@ -54,10 +56,16 @@ class FeatureSet:
         return self.targets[:, self.target_names.index(target)]
 
 
-def load_features(manifest: Manifest, images: FeatureStore, texts: FeatureStore) -> FeatureSet:
+def load_features(manifest: Manifest, images: FeatureStore, texts: FeatureStore, stages: Sequence[str] = ()) -> FeatureSet:
     """Read the features of every row of a manifest, row by row aligned with it.
 
+    Args:
+        manifest: The rows.
+        images, texts: Stores of their features.
+        stages: Names of the levels that are kept of multilevel features; none for all that is stored.
+
     Raises:
+        LevelsError: The features of the pictures have no levels.
         StoreError: Some rows are not extracted yet.
         ShardError: A shard is damaged.
     """
@@ -66,6 +74,8 @@ def load_features(manifest: Manifest, images: FeatureStore, texts: FeatureStore)
     # Both picture streams are read in one pass: a row without an image prompt reads its picture twice and is then zeroed.
     prompt_keys = table["image_prompt_key"].where(has_image_prompt, table["image_key"])
     pictures = images.read(_keys(pd.concat([table["image_key"], prompt_keys])))
+    if stages:
+        pictures = pictures[..., Levels.parse(images.signature.feature).columns(stages)]
     image, image_prompt = pictures[: len(table)], pictures[len(table) :]
     image_prompt[~has_image_prompt] = 0
     return FeatureSet(

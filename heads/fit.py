@@ -12,6 +12,7 @@ from typing import Any
 from cache.errors import TierError
 from cache.store import FeatureStore, StoreError
 from extract.choices import Benchmark
+from extract.levels import Levels
 from extract.manifest import Manifest
 from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
 from heads.experiment import run_trials, summarize
@@ -33,6 +34,7 @@ class FitOptions:
         method: "nr", "fr" or "pr".
         benchmark: Rows that take part.
         targets: Names of targets; ("all",) for every one.
+        stages: Levels of multilevel features by name or number; none for all.
         split, repeats, seed: The protocol; repeat r has the seed `seed + r`. None repeats: `default_repeats`.
         recipe: "cached" or "published".
         estimator: Name of the head.
@@ -43,6 +45,7 @@ class FitOptions:
     method: Method = "nr"
     benchmark: Benchmark = "AIGIQA4K"
     targets: tuple[str, ...] = ("all",)
+    stages: tuple[str, ...] = ()
     split: SplitRule = "prompt"
     repeats: int | None = None
     seed: int = 0
@@ -88,7 +91,7 @@ def fit_head(
     folder = out / config.id
     if folder.exists():
         return Run(folder, Results.read(folder), found=True)
-    features = load_features(selected, images, texts)
+    features = load_features(selected, images, texts, config.stages)
     splits = _splits(features, config)
     fused = fuse(features, options.method)
     require_writable(out)
@@ -135,6 +138,7 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
         benchmark=options.benchmark,
         targets=targets,
         signatures={"image": asdict(images.signature), "text": asdict(texts.signature)},
+        stages=Levels.parse(images.signature.feature).named(options.stages) if options.stages else (),
         split=options.split,
         repeats=options.repeats or default_repeats(options.split, manifest.table["generator"].nunique()),
         seed=options.seed,

@@ -38,6 +38,7 @@ class Model:
         estimator: Name of the head.
         options: Its options.
         signatures: Of the features that the heads act on, "image" and "text".
+        stages: Names of the levels of multilevel features that the heads act on; none for all.
         heads: By target and repeat.
         seeds: Of the heads.
         half_widths: Of the heads' conformal intervals, in units of the score; none for heads without rows held out of training.
@@ -48,6 +49,7 @@ class Model:
     estimator: HeadName
     options: dict[str, Any]
     signatures: dict[str, Signature]
+    stages: tuple[str, ...]
     heads: dict[Place, Head]
     seeds: dict[Place, int]
     half_widths: dict[Place, float]
@@ -93,6 +95,7 @@ class Model:
             "estimator": self.estimator,
             "options": self.options,
             "signatures": {stream: asdict(signature) for stream, signature in self.signatures.items()},
+            "stages": list(self.stages),
             "heads": heads,
         }
 
@@ -136,7 +139,9 @@ def _restored(folder: Path, record: Mapping[str, Any], tensors: Mapping[str, np.
         if entry["half_width"] is not None:
             half_widths[place] = float(entry["half_width"])
     signatures = {stream: Signature.from_dict(record["signatures"][stream]) for stream in ("image", "text")}
-    return Model(folder, record["method"], record["estimator"], record["options"], signatures, heads, seeds, half_widths)
+    return Model(
+        folder, record["method"], record["estimator"], record["options"], signatures, tuple(record["stages"]), heads, seeds, half_widths
+    )
 
 
 def _finite(model: Model, place: Place) -> float | None:

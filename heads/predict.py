@@ -58,7 +58,7 @@ def predict(
         require_image_prompts(manifest, source.model.method)
         summaries += _encode(source, manifest, root, options, listener)
         images, texts = (_store(root, source.model.signatures[stream]) for stream in ("image", "text"))
-        predicted |= source.model.predict(load_features(manifest, images, texts))
+        predicted |= source.model.predict(load_features(manifest, images, texts, source.model.stages))
     return predicted, summaries
 
 

@@ -198,18 +198,19 @@ def _names(configs: Sequence[dict[str, Any]]) -> list[RunName]:
             method=config["method"].upper(),
             encoder=config["signatures"]["image"]["encoder"],
             text=config["signatures"]["text"]["encoder"],
-            feature=_feature(config["signatures"]["image"]),
+            feature=_feature(config["signatures"]["image"], config["stages"]),
             head=_head(config, varying.get(config["estimator"], ())),
         )
         for config in configs
     ]
 
 
-def _feature(signature: dict[str, Any]) -> str:
+def _feature(signature: dict[str, Any], stages: Sequence[str]) -> str:
     """The feature point and how pictures were prepared for it, by their names, and the views where there are several."""
     point, preparation = (str(signature.get(part, "")).split(":", 1)[0] for part in ("feature", "preparation"))
     views = signature.get("views", "centre")
-    return ", ".join(part for part in (point, preparation, "" if views == "centre" else f"views {views}") if part)
+    parts = (point, " ".join(stages), preparation, "" if views == "centre" else f"views {views}")
+    return ", ".join(part for part in parts if part)
 
 
 def _varying_options(configs: Sequence[dict[str, Any]]) -> dict[str, tuple[str, ...]]:

@@ -59,6 +59,7 @@ class RunConfig:
         head: Every option of the head, resolved.
         models: Which fitted heads were kept.
         code: `code_digest` of the program that computed it, so that a run of an older program is not taken for one of this.
+        stages: Names of the levels that were kept of multilevel features; none for all.
     """
 
     data: str
@@ -75,6 +76,7 @@ class RunConfig:
     head: dict[str, Any]
     models: KeptModels
     code: str
+    stages: tuple[str, ...] = ()
     format: int = RESULT_FORMAT
 
     @property
@@ -249,7 +251,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         wanted: dict[str, type] = dict.fromkeys(("data", "data_digest", "method", "benchmark", "split", "recipe", "estimator"), str)
-        wanted |= {"head": dict, "signatures": dict, "repeats": int, "seed": int}
+        wanted |= {"head": dict, "signatures": dict, "repeats": int, "seed": int, "stages": list}
         wrong = [name for name, kind in wanted.items() if not isinstance(config[name], kind)]
         wrong += [stream for stream in ("image", "text") if not isinstance(config["signatures"][stream].get("encoder"), str)]
         if wrong or not isinstance(config.setdefault("environment", {}), dict):
@@ -284,6 +286,7 @@ def _write_models(path: Path, config: RunConfig, results: Results, trials: Seque
         config.estimator,
         config.head,
         {stream: Signature.from_dict(values) for stream, values in config.signatures.items()},
+        config.stages,
         {place: trial.head for place, trial in kept.items()},
         {place: trial.seed for place, trial in kept.items()},
         widths,

@@ -12,6 +12,7 @@ from cache.errors import TierError
 from cache.store import FeatureStore
 from extract.choices import Benchmark, FeatureName, ImageSize, Precision, PreparationName
 from extract.encoders import ImageChoice
+from extract.levels import level_words
 from extract.manifest import Manifest
 from extract.stored import find_stores
 from heads.choices import HeadName, Method, RecipeName, SplitRule
@@ -35,7 +36,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 FIT_NAMES = {"method", "benchmark", "split", "recipe", "repeats", "seed"}
 IMAGE_NAMES = {"prepare", "image_size", "feature", "precision"}
 KINDS: dict[str, type | tuple[type, ...]] = {
-    "target": str, "image_encoder": str, "text_encoder": str, "repeats": int, "seed": int, "image_size": (int, str),
+    "target": str, "stages": (int, str), "image_encoder": str, "text_encoder": str, "repeats": int, "seed": int, "image_size": (int, str),
 }  # fmt: skip
 LEAST = {"seed": 0, "repeats": 1, "image_size": 32}
 HEAD_WORDS = {word(option) for name in get_args(HeadName) for option in head_options(name)}
@@ -151,6 +152,8 @@ def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
         image["encoder"] = chosen["image_encoder"]
     fit = {name: chosen[name] for name in FIT_NAMES & set(chosen)}
     fit["targets"] = (chosen["target"],)
+    if "stages" in chosen:
+        fit["stages"] = level_words(str(chosen["stages"]))
     fit["estimator"] = chosen.get("head", base.options.estimator)
     if "benchmark" not in chosen:
         fit["benchmark"] = default_benchmark(fit.get("method", base.options.method))

@@ -19,8 +19,8 @@ from heads.table import selections, shown_floors
 SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
 PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
 ABOUT = (
-    "data", "method", "benchmark", "split", "image_encoder", "preparation", "feature", "precision", "views", "text_encoder", "head",
-    "recipe", "seed",
+    "data", "method", "benchmark", "split", "image_encoder", "preparation", "feature", "stages", "precision", "views", "text_encoder",
+    "head", "recipe", "seed",
 )  # fmt: skip
 
 
@@ -104,6 +104,7 @@ def _lines(run: Path) -> list[dict[str, Any]]:
         "image_encoder": config["signatures"]["image"]["encoder"],
         "preparation": config["signatures"]["image"]["preparation"].split(":")[0],
         "feature": config["signatures"]["image"]["feature"].split(":")[0],
+        "stages": ",".join(config["stages"]),
         "precision": config["signatures"]["image"]["precision"],
         "views": config["signatures"]["image"]["views"],
         "text_encoder": config["signatures"]["text"]["encoder"],

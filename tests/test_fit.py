@@ -14,8 +14,9 @@ from cache.keys import key_array, text_key
 from cache.signature import Signature
 from cache.store import FeatureStore, StoreError
 from extract.layouts import DataError
+from extract.levels import LevelsError
 from extract.manifest import Manifest
-from heads.features import FusionError
+from heads.features import FusionError, load_features
 from heads.fit import FitError, FitOptions, Run, fit_head
 from heads.model import read_model
 from heads.registry import head_options
@@ -118,7 +119,7 @@ HEAD_CHANGES: dict[str, Any] = {
 
 
 def test_no_option_is_forgotten_here() -> None:
-    assert set(CHANGES) == {field.name for field in fields(FitOptions)}
+    assert {*CHANGES, "stages"} == {field.name for field in fields(FitOptions)}  # stages: of multilevel features, below
     assert set(HEAD_CHANGES) == set(head_options("mlp"))
 
 
@@ -185,6 +186,22 @@ def test_a_new_folder_of_runs_gives_the_same_figures(fit: Fit, stores: tuple[Fea
     for target, names in fit().results.summaries.items():
         for name, metrics in names.items():
             assert new.results.summaries[target][name]["rmse"].mean == metrics["rmse"].mean
+
+
+def test_a_head_sees_the_columns_of_the_chosen_stages_alone(tmp_path: Path) -> None:
+    images = image_store(tmp_path, replace(IMAGE, feature="multilevel: mean of stage1 2, stage2 3"))
+    texts = text_store(tmp_path)
+    runs = [
+        fit_head(manifest(), images, texts, replace(OPTIONS, estimator="ridge", head={}, stages=stages), tmp_path / "runs")
+        for stages in ((), ("1",), ("2",), ("stage1", "stage2"))
+    ]
+    models = [read_model(run.folder) for run in runs]
+    assert [{head.n_features_in_ for head in model.heads.values()} for model in models] == [{9}, {6}, {7}, {9}]
+    assert len({run.folder for run in runs}) == 4 and models[2].stages == ("stage2",)
+    part = load_features(manifest(), images, texts, ("stage2",))
+    np.testing.assert_array_equal(part.image, load_features(manifest(), images, texts).image[:, 2:])
+    with pytest.raises(LevelsError, match="no levels: extract with --feature multilevel"):
+        fit_head(manifest(), image_store(tmp_path), texts, replace(OPTIONS, stages=("1",)), tmp_path / "runs")
 
 
 def test_a_damaged_run_is_named_and_not_replaced(stores: tuple[FeatureStore, FeatureStore], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from extract.encoders import ImageChoice, ImageEncoder, find_image_encoder
-from extract.levels import Levels, LevelsError
+from extract.levels import Levels, LevelsError, level_words
 from extract.presets import IMAGE_PRESETS, EncoderError, image_preset, timm_levels
 from tests.data_builders import make_picture, tiny_encoder
 
@@ -167,3 +167,23 @@ def test_the_last_class_token_of_the_vit_preset_is_its_pooled_feature(tmp_path: 
     with torch.inference_mode():
         found = encoder.load()(batch)[:, timm_levels("test_vit").slices()["block6.class"]]
         torch.testing.assert_close(found, pooled.load()(batch), rtol=1e-5, atol=1e-5)
+
+
+CNN = Levels.parse("multilevel: mean+sd of stage1 2, stage2 3, head 4")
+
+
+@pytest.mark.parametrize(("wanted", "names"), [("2", ("stage2",)), ("head,1", ("stage1", "head")), ("stage2, 2", ("stage2",))])
+def test_stages_are_chosen_by_name_or_number_in_the_order_of_the_feature(wanted: str, names: tuple[str, ...]) -> None:
+    assert CNN.named(level_words(wanted)) == names
+
+
+def test_the_columns_of_stages_are_all_their_statistics() -> None:
+    assert CNN.columns(("stage2",)) == [4, 5, 6, 7, 8, 9]
+    assert CNN.columns(CNN.names) == list(range(CNN.width))
+    assert Levels(("block3", "block6"), (2, 2), ("class", "mean", "sd")).named(("6",)) == ("block6",)
+
+
+@pytest.mark.parametrize("wanted", ["5", "stage9", "", ",", "1-2"])
+def test_a_stage_that_is_not_there_is_told_with_those_that_are(wanted: str) -> None:
+    with pytest.raises(LevelsError, match="choose among stage1, stage2, head"):
+        CNN.named(level_words(wanted))

@@ -53,6 +53,11 @@ def test_options_of_heads_go_by_the_names_of_the_command_line(manifest: Manifest
     assert options == [{"learning_rate": rate, "max_epochs": 5, "batch_size": 8} for rate in (1e-3, 1e-4)]
 
 
+def test_stages_of_a_grid_are_lists_in_texts(manifest: Manifest) -> None:
+    cells, _ = grid_cells({"feature": "multilevel", "stages": ["3,4", 4, "all"], "target": "MOS_q"}, manifest, BASE)
+    assert [cell.options.stages for cell in cells] == [("3", "4"), ("4",), ()]
+
+
 @pytest.mark.parametrize(
     ("grid", "told"),
     [
