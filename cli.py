@@ -397,6 +397,26 @@ def predict(
         console.print(f"{output}: {len(names):,} pictures", soft_wrap=True)
 
 
+@app.command("export")
+def export_model(
+    run: RunArgument,
+    folder: Annotated[Path, typer.Argument(help="New folder to write.")],
+    target: OneTargetOption = None,
+    repeat: RepeatOption = None,
+    image_weights: ImageWeightsOption = None,
+    text_weights: TextWeightsOption = None,
+) -> None:
+    """Write a model that travels: heads, encoders, intervals and a model card in one folder, which loads offline anywhere."""
+    from heads.export import export
+    from heads.model import read_model
+    from heads.sources import sources
+
+    model = read_model(run).only(target, repeat)
+    export(sources(model, image_weights, text_weights), folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    _console().print(f"{folder}: {len(model.heads)} heads with their encoders, {size:,.1f} MB", soft_wrap=True)
+
+
 @app.command()
 def sweep(
     data: DataArgument,

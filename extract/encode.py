@@ -82,7 +82,7 @@ def encode(works: Sequence[Work], root: Path, options: ExtractionOptions, listen
         missing = [np.logical_or.reduce([w.missing for w, its in zip(works, sources, strict=True) if its == one]) for one in distinct]
         chunks: Iterable[Chunk] = _picture_chunks(works[0].inputs, np.array(missing), distinct, options, device)
         steps: list[_Step] = [
-            _PictureStep(network, distinct.index(source), 1 + source[1].count, BatchSize(options.batch_size, device.type), device)
+            PictureStep(network, distinct.index(source), 1 + source[1].count, BatchSize(options.batch_size, device.type), device)
             for network, source in zip(networks, sources, strict=True)
         ]
     elif isinstance(works[0].encoder, Scorer):
@@ -252,7 +252,7 @@ class _Step(Protocol):
         """Features (n, ...) of the n wanted (C,) inputs of a chunk."""
 
 
-class _PictureStep:
+class PictureStep:
     """Encodes the pictures of a chunk with one network."""
 
     def __init__(self, network: ImageNetwork, source: int, views: int, size: BatchSize, device: torch.device) -> None:
@@ -370,7 +370,7 @@ class PictureDataset(Dataset[Prepared | ExtractionError]):
         self._paths = list(pictures)
         self._missing = missing  # (S, N) bool
         self._numbers = np.flatnonzero(missing.any(axis=0))
-        self._prepare = [_Preparing(*source) for source in sources]
+        self._prepare = [Preparing(*source) for source in sources]
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -393,7 +393,7 @@ class PictureDataset(Dataset[Prepared | ExtractionError]):
         return number, views
 
 
-class _Preparing:
+class Preparing:
     """From an RGB picture and its key to its views, the centre first. A class, as it travels to worker processes."""
 
     def __init__(self, preparation: Preparation, views: Views) -> None:
@@ -435,11 +435,11 @@ def _collate(items: list[Prepared | ExtractionError]) -> Chunk | ExtractionError
         if isinstance(item, ExtractionError):
             return item
         good.append(item)
-    samples = tuple(_by_shape([views[source] for _, views in good]) for source in range(len(good[0][1])))
+    samples = tuple(by_shape([views[source] for _, views in good]) for source in range(len(good[0][1])))
     return Chunk(np.array([number for number, _ in good]), samples)
 
 
-def _by_shape(pictures: list[list[Tensor]]) -> tuple[Samples, ...]:
+def by_shape(pictures: list[list[Tensor]]) -> tuple[Samples, ...]:
     """Views of pictures, stacked with others of the same shape."""
     places: dict[torch.Size, list[tuple[int, int]]] = {}
     for row, views in enumerate(pictures):

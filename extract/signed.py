@@ -10,6 +10,7 @@ from cache.signature import Signature, SignatureError
 from extract.choices import ImageSize, Precision, PreparationName
 from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
 from extract.pictures import Views
+from extract.weights import Weights
 
 RUN_MARK = "@"  # in the name of an encoder that a run finetuned
 
@@ -29,13 +30,14 @@ def image_choice(signature: Signature) -> ImageChoice:
     )
 
 
-def image_encoder_of(signature: Signature, weights: Path | None = None, folders: Sequence[Path] = ()) -> ImageEncoder:
+def image_encoder_of(signature: Signature, weights: Path | None = None, folders: Sequence[Path] = (), anew: bool = False) -> ImageEncoder:
     """The image encoder of a signature.
 
     Args:
         signature: Of the features.
         weights: A file given by the user, which is then the only place looked at.
         folders: Folders that may hold `pretrained/`.
+        anew: The same weights were written anew, into another file: its hash is not compared.
 
     Raises:
         EncoderError: This program has no such encoder.
@@ -44,23 +46,25 @@ def image_encoder_of(signature: Signature, weights: Path | None = None, folders:
     """
     found = find_image_encoder(image_choice(signature), weights, folders)
     encoder = replace(found, preset=replace(found.preset, name=signature.encoder))
-    _require(signature, encoder.signature, encoder.weights.source, "--image-weights FILE")
+    _require(signature, encoder.signature, encoder.weights, "--image-weights FILE", anew)
     return encoder
 
 
-def text_encoder_of(signature: Signature, weights: Path | None = None, folders: Sequence[Path] = ()) -> TextEncoder:
+def text_encoder_of(signature: Signature, weights: Path | None = None, folders: Sequence[Path] = (), anew: bool = False) -> TextEncoder:
     """The text encoder of a signature; arguments and errors are those of `image_encoder_of`, `weights` being a folder."""
     found = find_text_encoder(signature.encoder.partition(RUN_MARK)[0], weights, folders, cast(Precision, signature.precision))
     encoder = replace(found, preset=replace(found.preset, name=signature.encoder))
-    _require(signature, encoder.signature, encoder.weights.source, "--text-weights DIR")
+    _require(signature, encoder.signature, encoder.weights, "--text-weights DIR", anew)
     return encoder
 
 
-def _require(wanted: Signature, found: Signature, source: str, option: str) -> None:
+def _require(wanted: Signature, found: Signature, weights: Weights, option: str, anew: bool) -> None:
+    if anew:
+        wanted = replace(wanted, weights=weights.sha256)
     differing = found.differences(vars(wanted))
     if differing:
         lines = [
-            f"the {wanted.stream} encoder {wanted.encoder} that is here ({source}) is not the one that the heads were fitted on:",
+            f"the {wanted.stream} encoder {wanted.encoder} that is here ({weights.path}) is not the one that the heads were fitted on:",
             *(f"  {name}: fitted on {ask!r}, here {has!r}" for name, (ask, has) in differing.items()),
             f"Give theirs with {option}, or extract and fit again with this one.",
         ]

@@ -54,8 +54,8 @@ class TrainedEncoders:
         folder.mkdir(parents=True)
         tensors = load_file(self.weights)
         images, texts = _below(tensors, IMAGES), _below(tensors, TEXTS)
-        image_file = _write_image(self.image, images, folder)
-        _write_text(self.text, texts, folder / "text")
+        image_file = write_image(self.image, images, folder)
+        write_text(self.text, texts, folder / "text")
         prepared = self.image.preparation
         image = {
             "encoder": self.image.preset.name,
@@ -148,7 +148,8 @@ def _below(tensors: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, tor
     return {name.removeprefix(prefix): tensor.contiguous() for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _write_image(encoder: ImageEncoder, tensors: "dict[str, torch.Tensor]", folder: Path) -> str:
+def write_image(encoder: ImageEncoder, tensors: "dict[str, torch.Tensor]", folder: Path) -> str:
+    """Write the tensors of an image encoder into a folder, or its own file where there are none; the file's name."""
     import torch
     from safetensors.torch import save_file
 
@@ -164,7 +165,8 @@ def _write_image(encoder: ImageEncoder, tensors: "dict[str, torch.Tensor]", fold
     return "image.safetensors"
 
 
-def _write_text(encoder: TextEncoder, tensors: "dict[str, torch.Tensor]", folder: Path) -> None:
+def write_text(encoder: TextEncoder, tensors: "dict[str, torch.Tensor]", folder: Path) -> None:
+    """Write a text encoder's folder with these tensors, or a copy of its own where there are none."""
     from safetensors.torch import save_file
 
     folder.mkdir()

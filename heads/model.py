@@ -20,7 +20,7 @@ from heads.features import FeatureSet, fuse
 from heads.registry import restore_head
 
 MODEL_FORMAT = 1
-MODEL_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
+MODEL_FILE, EXPORTED_FILE, WEIGHTS_FILE = "model.json", "config.json", "model.safetensors"
 Place = tuple[str, int]  # target and repeat
 
 
@@ -107,20 +107,22 @@ class Model:
         (self.folder / record_file).write_text(json.dumps(self.record(), indent=1) + "\n", encoding="utf-8")
 
 
-def read_model(folder: Path, record_file: str = MODEL_FILE) -> Model:
-    """Read the heads of a run back; nothing but tensors and JSON is read.
+def read_model(folder: Path) -> Model:
+    """Read the heads of a run, or of an exported model; nothing but tensors and JSON is read.
 
     Raises:
         ModelError: The run kept no models, they are damaged, or of another version of the format.
     """
-    if not (folder / record_file).is_file():
-        what = "kept no fitted heads" if (folder / "results.json").is_file() else "is not the folder of a run"
+    is_run = (folder / "results.json").is_file()
+    path = folder / (MODEL_FILE if is_run else EXPORTED_FILE)
+    if not path.is_file():
+        what = "kept no fitted heads" if is_run else "is not the folder of a run"
         raise ModelError(f"{folder} {what}: give the folder of a run fitted with --models all or first, such as runs/ID")
     try:
-        record = json.loads((folder / record_file).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] != MODEL_FORMAT:
             raise ModelError(
-                f"{folder / record_file} is of format {record['format']!r}, this program reads {MODEL_FORMAT}: fit the run again, or use "
+                f"{path} is of format {record['format']!r}, this program reads {MODEL_FORMAT}: fit the run again, or use "
                 "the version of tier4k that wrote it"
             )
         return _restored(folder, record, load_file(folder / WEIGHTS_FILE))

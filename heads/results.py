@@ -34,6 +34,7 @@ SHOWING = (
     "predict",
     "report",
     "scoring",
+    "sources",
     "sweep",
     "table",
     "tidy",

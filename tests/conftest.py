@@ -48,3 +48,35 @@ def project(golden_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shutil.copytree(golden_project, folder)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def fitted_project(golden_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with a ridge run of every method and a run of the two layers: runs/nr, runs/fr, runs/pr, runs/mlp."""
+    import cli
+
+    folder = tmp_path_factory.mktemp("fitted") / "project"
+    shutil.copytree(golden_project, folder)
+    methods = {"nr": "I2I", "fr": "I2I", "pr": "AIGIQA4K"}
+    kinds = {method: ["--head", "ridge", "--method", method, "--benchmark", benchmark] for method, benchmark in methods.items()}
+    common = ["--split", "random", "--repeats", "2", "--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, options in (kinds | {"mlp": ["--epochs", "3"]}).items():
+            result = CliRunner().invoke(cli.app, ["fit-head", "Dataset", *common, *options, "--out", f"out/{name}"])
+            assert result.exit_code == 0, result.output
+            (run,) = Path(f"out/{name}").iterdir()
+            Path("runs").mkdir(exist_ok=True)
+            run.rename(Path("runs") / name)
+    return folder
+
+
+@pytest.fixture
+def fitted_copy(fitted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder as working directory; its runs were fitted on the data of this copy."""
+    folder = tmp_path / "project"
+    shutil.copytree(fitted_project, folder)
+    monkeypatch.chdir(folder)
+    for path in Path("runs").glob("*/config.json"):
+        path.write_text(path.read_text().replace(str(fitted_project), str(folder)))
+    return folder

@@ -12,36 +12,7 @@ from PIL import Image
 from extract.networks import ImageNetwork
 from tests.data_builders import save_picture
 from tests.golden_formula import fill
-from tests.test_cli import DATA, ENCODERS, tier
-
-METHODS = {"nr": "I2I", "fr": "I2I", "pr": "AIGIQA4K"}
-
-
-@pytest.fixture(scope="module")
-def fitted(golden_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with a ridge run of every method and a run of the two layers: runs/nr, runs/fr, runs/pr, runs/mlp."""
-    folder = tmp_path_factory.mktemp("fitted") / "project"
-    shutil.copytree(golden_project, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        kinds = [(method, ["--head", "ridge", "--method", method, "--benchmark", benchmark]) for method, benchmark in METHODS.items()]
-        for name, options in [*kinds, ("mlp", ["--epochs", "3"])]:
-            code, output = tier("fit-head", "Dataset", "--split", "random", "--repeats", "2", *ENCODERS, *options)
-            assert code == 0, output
-            (run,) = (path for path in Path("runs").iterdir() if path.name not in (*METHODS, "mlp"))
-            run.rename(Path("runs") / name)
-    return folder
-
-
-@pytest.fixture
-def here(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it as working directory."""
-    folder = tmp_path / "project"
-    shutil.copytree(fitted, folder)
-    monkeypatch.chdir(folder)
-    for path in Path("runs").glob("*/config.json"):
-        path.write_text(path.read_text().replace(str(fitted), str(folder)))
-    return folder
+from tests.test_cli import DATA, tier
 
 
 def scores(path: str | Path) -> pd.DataFrame:
@@ -53,7 +24,7 @@ def names(table: pd.DataFrame) -> list[str]:
 
 
 @pytest.mark.parametrize("run", ["nr", "fr", "pr", "mlp"])
-def test_the_test_rows_of_a_run_get_the_scores_of_its_predictions(here: Path, run: str) -> None:
+def test_the_test_rows_of_a_run_get_the_scores_of_its_predictions(fitted_copy: Path, run: str) -> None:
     annotation = pd.read_excel(DATA / "annotation.xlsx")
     if run == "fr":
         annotation[annotation["Image_prompt"].notna()].to_excel(DATA / "annotation.xlsx", index=False)
@@ -66,7 +37,7 @@ def test_the_test_rows_of_a_run_get_the_scores_of_its_predictions(here: Path, ru
         np.testing.assert_allclose(both["score"], both["prediction"], atol=1e-5)
 
 
-def test_the_score_is_the_mean_of_the_repeats_with_their_deviation_and_interval(here: Path) -> None:
+def test_the_score_is_the_mean_of_the_repeats_with_their_deviation_and_interval(fitted_copy: Path) -> None:
     for repeat in (0, 1):
         assert tier("predict", "runs/nr", "Dataset", "--repeat", str(repeat), "-o", f"{repeat}.csv")[0] == 0
     code, output = tier("predict", "runs/nr", "Dataset", "--target", "MOS_q", "-o", "both.jsonl")
@@ -82,7 +53,7 @@ def test_the_score_is_the_mean_of_the_repeats_with_their_deviation_and_interval(
     assert single[0]["spread"].isna().all()
 
 
-def test_intervals_have_the_half_width_that_the_run_measured(here: Path) -> None:
+def test_intervals_have_the_half_width_that_the_run_measured(fitted_copy: Path) -> None:
     record = json.loads(Path("runs/nr/model.json").read_text())
     for number, head in enumerate(head for head in record["heads"] if head["target"] == "MOS_q"):
         head["half_width"] = 0.5 + number
@@ -92,7 +63,7 @@ def test_intervals_have_the_half_width_that_the_run_measured(here: Path) -> None
         assert (one["score"] - one["low"], one["high"] - one["score"]) == pytest.approx((1.0, 1.0))
 
 
-def test_one_picture_is_scored_alike_in_every_form(here: Path) -> None:
+def test_one_picture_is_scored_alike_in_every_form(fitted_copy: Path) -> None:
     row = pd.read_excel(DATA / "annotation.xlsx").iloc[0]
     picture, guide, prompt = DATA / "All" / row["Generated_image"], DATA / "I2I" / "Image_prompt" / row["Image_prompt"], row["Text_prompt"]
     folder = Path("new")
@@ -118,7 +89,7 @@ def test_one_picture_is_scored_alike_in_every_form(here: Path) -> None:
     np.testing.assert_allclose(scores("sidecar.csv").query("name == 'a.png'")["score"], scores("one.csv")["score"])
 
 
-def test_a_second_head_encodes_nothing_and_needs_no_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_head_encodes_nothing_and_needs_no_weights(fitted_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_picture(Path("new.png"), 5, (300, 260))
     assert tier("predict", "runs/nr", "new.png", "--prompt", "something new")[0] == 0
     shutil.rmtree("pretrained")
@@ -128,13 +99,13 @@ def test_a_second_head_encodes_nothing_and_needs_no_weights(here: Path, monkeypa
     assert code == 0 and "encoded" not in output, output
 
 
-def test_weights_beside_the_data_of_the_run_are_found_from_anywhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_beside_the_data_of_the_run_are_found_from_anywhere(fitted_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("pretrained", "bert-base-uncased"):
         shutil.move(name, "Dataset")
-    elsewhere = here.parent / "elsewhere"
+    elsewhere = fitted_copy.parent / "elsewhere"
     save_picture(elsewhere / "new.png", 5, (300, 260))
     monkeypatch.chdir(elsewhere)
-    code, output = tier("predict", str(here / "runs" / "nr"), "new.png", "--prompt", "something")
+    code, output = tier("predict", str(fitted_copy / "runs" / "nr"), "new.png", "--prompt", "something")
     assert code == 0, output
 
 
@@ -178,7 +149,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_input_gives_a_message_and_encodes_nothing(here: Path, what: str, no_hub: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_input_gives_a_message_and_encodes_nothing(
+    fitted_copy: Path, what: str, no_hub: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments, spoil, said = WRONG[what]
     Image.fromarray(np.full((300, 260, 3), 77, np.uint8)).save("new.png")
     spoil()
