@@ -23,6 +23,7 @@ from extract.choices import (
     Precision,
     PreparationName,
     PresetName,
+    ScorerName,
 )
 from heads.choices import ComparedMetric, HeadName, KeptModels, Method, RecipeName, SplitRule, SweepName
 
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
     from cache.store import FeatureStore
     from extract.check import Report
-    from extract.encoders import ImageChoice, ImageEncoder, TextEncoder
+    from extract.encoders import ImageChoice
     from extract.layouts import SourceTable
     from extract.pictures import Views
-    from extract.run import ExtractionOptions
+    from extract.run import Encoder, ExtractionOptions
     from heads.fit import FitOptions, Run
     from heads.model import Model
 
@@ -97,6 +98,9 @@ PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="
 MethodOption = Annotated[Method, typer.Option("--method", help="No-reference, full-reference (I2I only) or partial-reference fusion.")]
 BenchmarkOption = Annotated[
     Benchmark | None, typer.Option("--benchmark", help="Rows with an image prompt, without, or all. Default: I2I for fr, else all.")
+]
+TargetOption = Annotated[
+    list[str] | None, typer.Option("--target", help="Score column; may be repeated. Default: all.", show_default=False)
 ]
 SplitOption = Annotated[
     SplitRule, typer.Option("--split", help="By prompt (none in both parts), by row, one generator left out, or as published (i % 4 == 3).")
@@ -300,7 +304,7 @@ def fit_head(
     features: FeaturesOption = FEATURES,
     method: MethodOption = "nr",
     benchmark: BenchmarkOption = None,
-    target: Annotated[list[str] | None, typer.Option(help="Score column; may be repeated. Default: all.", show_default=False)] = None,
+    target: TargetOption = None,
     image_encoder: ImageEncoderOption = None,
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
     preset: PresetOption = None,
@@ -418,6 +422,50 @@ def export_model(
 
 
 @app.command()
+def score(
+    data: DataArgument,
+    scorer: Annotated[ScorerName, typer.Option("--scorer", help="Published scorer.")],
+    features: FeaturesOption = FEATURES,
+    weights: Annotated[Path | None, typer.Option(help="Its checkpoint, or a folder as Hugging Face lays it out.")] = None,
+    precision: PrecisionOption = None,
+    benchmark: BenchmarkOption = None,
+    target: TargetOption = None,
+    split: SplitOption = "prompt",
+    repeats: RepeatsOption = None,
+    seed: SeedOption = 0,
+    layout: LayoutOption = None,
+    on_error: OnErrorOption = "stop",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures per batch. Default: the fastest, found by measuring.")] = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    out: OutOption = Path("runs"),
+) -> None:
+    """Score every row with a published zero-shot scorer, once, and judge it on all rows and on the test rows of a split."""
+    from extract.layouts import read_source
+    from extract.run import ExtractionOptions, default_workers
+    from extract.scorers import find_scorer
+    from extract.weights import search_folders
+
+    console = _console()
+    found = find_scorer(scorer, weights, search_folders(read_source(data, layout).path.parent), precision)
+    options = ExtractionOptions(default_workers() if workers is None else workers, batch_size, device=device)
+    report = _load(console, data, features, layout, on_error)
+
+    from heads.zero_shot import ScoreOptions, judge, plan_judgement
+
+    of_all = ScoreOptions(benchmark or "AIGIQA4K", tuple(target or ("all",)))
+    of_split = replace(of_all, split=split, repeats=repeats, seed=seed)
+    plans = [plan_judgement(report.manifest, found.signature, judged) for judged in (of_all, of_split)]
+    _encode(console, data, features, report, [found], options)
+
+    from cache.store import FeatureStore
+
+    store = FeatureStore.open(features / found.signature.folder_name)
+    for plan in plans:
+        _show(console, judge(plan, store, out, sys.argv))
+
+
+@app.command()
 def sweep(
     data: DataArgument,
     features: FeaturesOption = FEATURES,
@@ -498,16 +546,14 @@ def compare(
 
     from heads.compare import compare as compare_runs
     from heads.results import Results
-    from heads.table import comparison_table
+    from heads.table import comparison_table, described
 
     names = [ascii_uppercase[number] if number < len(ascii_uppercase) else str(number) for number in range(len(runs))]
     comparisons = compare_runs(runs, metric)
     console = _console()
     for name, run in zip(names, runs, strict=True):
         found = Results.read(run)
-        console.print(
-            f"{name}  TIER-{found.method.upper()}, {found.estimator} head, {found.benchmark}, split {found.split}: {run}", soft_wrap=True
-        )
+        console.print(f"{name}  {described(found)}, split {found.split}: {run}", soft_wrap=True)
     console.print(comparison_table(comparisons, names))
     console.print(
         "paired bootstrap over test prompts; bold: p (Holm) under 0.05. Chance between trainings is not in the intervals.", style="dim"
@@ -602,9 +648,20 @@ def _extract(
     console: "Console",
     data: Path,
     features: Path,
-    encoders: "Sequence[ImageEncoder | TextEncoder]",
+    encoders: "Sequence[Encoder]",
     layout: LayoutName | None = None,
     on_error: OnError = "stop",
+    options: "ExtractionOptions | None" = None,
+) -> None:
+    _encode(console, data, features, _load(console, data, features, layout, on_error), encoders, options)
+
+
+def _encode(
+    console: "Console",
+    data: Path,
+    features: Path,
+    report: "Report",
+    encoders: "Sequence[Encoder]",
     options: "ExtractionOptions | None" = None,
 ) -> None:
     from extract.progress import ConsoleListener, describe
@@ -613,8 +670,8 @@ def _extract(
     from extract.run import extract as run_extraction
 
     for encoder in encoders:
-        console.print(f"{encoder.signature.stream} encoder {encoder.preset.name}: weights from {encoder.weights.source}")
-    report = _load(console, data, features, layout, on_error)
+        kind = {"image": "image encoder", "text": "text encoder", "score": "scorer"}[encoder.signature.stream]
+        console.print(f"{kind} {encoder.preset.name}: weights from {encoder.weights.source}", soft_wrap=True)
     options = options or ExtractionOptions(default_workers())
     record = DatasetRecord.of(report.manifest)
     # Written before the first picture is encoded too, so that `store gc` knows what a store is for that is still being filled.
@@ -785,7 +842,7 @@ def _show(console: "Console", run: "Run") -> None:
     console.print(results_table(run.results))
     for line in (*notes(run.results), *interval_lines(run.results), leakage(run.results)):
         console.print(line)
-    how = "it was there already; delete the folder to fit again" if run.found else f"fitted in {run.results.seconds:.1f} s"
+    how = "it was there already; delete the folder to do it again" if run.found else f"done in {run.results.seconds:.1f} s"
     console.print(f"{run.folder} ({how})", soft_wrap=True)
 
 

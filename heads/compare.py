@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cache.errors import TierError
+from heads.experiment import ZERO_SHOT
 from heads.metrics import krcc, plcc, rmse, srcc
-from heads.results import read_predictions
+from heads.results import Results, read_predictions
 from heads.statistics import TestRows, interval, resampled_means
 
 COMPARED = {"srcc": srcc, "krcc": krcc, "plcc": plcc, "rmse": rmse}
@@ -57,11 +58,13 @@ def compare(runs: Sequence[Path], metric: str = "srcc", seed: int = 0) -> list[C
         seed: Seed of the resampling.
 
     Raises:
-        CompareError: Fewer than two runs, no common target, or other test rows or scores.
+        CompareError: Fewer than two runs, no common target, other test rows or scores, or RMSE of a zero-shot scorer.
         ResultError: A run cannot be read.
     """
     if len(runs) < 2:
         raise CompareError("a comparison needs two runs or more: tier compare RUN RUN")
+    if metric == "rmse" and (without := [run for run in runs if Results.read(run).headline == ZERO_SHOT]):
+        raise CompareError(f"{without[0]} has zero-shot scores, which are not in the units of the target: compare in srcc, krcc or plcc")
     tables = [read_predictions(run) for run in runs]
     targets = [target for target in tables[0]["target"].unique() if all(target in set(table["target"]) for table in tables)]
     if not targets:

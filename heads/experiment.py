@@ -1,7 +1,7 @@
 """The protocol: split, fit, select, evaluate, with the metadata floors beside it."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from heads.finetuned import TrainedEncoders
 
 SELECTIONS = ("last", "best_validation", "best_test")
+ZERO_SHOT = "zero_shot"  # the selection of what is not fitted at all
 Figures = dict[str, float]
 
 
@@ -53,7 +54,7 @@ class Trial:
         target: Name of the target.
         repeat: Number of the repeat, from 0.
         seed: Its seed.
-        head: The fitted head.
+        head: The fitted head; None of what is not fitted.
         truth: Scores of the test rows (M,).
         predictions: Scores of the test rows (M,) by selection and by floor; `best_test` has none, as it mixes epochs.
         figures: Metrics by selection and by floor.
@@ -64,7 +65,7 @@ class Trial:
     target: str
     repeat: int
     seed: int
-    head: Head
+    head: Head | None
     truth: np.ndarray
     predictions: dict[str, np.ndarray]
     figures: dict[str, Figures]
@@ -76,19 +77,25 @@ class Trial:
     @classmethod
     def of(cls, features: FeatureSet, target: str, repeat: int, split: Split, outcome: Outcome) -> "Trial":
         """Judge an outcome by the test rows of its split, beside the metadata floors."""
-        scores = features.scores(target)
-        truth, predictions = scores[split.test], {"last": outcome.course[-1]}
+        predictions = {"last": outcome.course[-1]}
         if outcome.chosen is not None:
             predictions["best_validation"] = outcome.chosen
-        seen = np.concatenate([split.train, split.validation])
-        predictions |= {name: floor(features, scores, seen, split.test) for name, floor in FLOORS.items()}
-        figures = {name: evaluate(truth, values) for name, values in predictions.items()} | {"best_test": _best_test(truth, outcome.course)}
-        reasons = {name: reason for name, values in predictions.items() if (reason := why_nan(truth, values))}
+        trial = cls.judged(features, target, repeat, split, predictions)
+        trial.figures["best_test"] = _best_test(trial.truth, outcome.course)
         if outcome.chosen is None:
-            figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
-            reasons["best_validation"] = "no validation part"
-        kept = (outcome.seconds, outcome.encoders, outcome.held_out)
-        return cls(target, repeat, split.seed, outcome.head, truth, predictions, figures, reasons, *kept)
+            trial.figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
+            trial.reasons["best_validation"] = "no validation part"
+        return replace(trial, head=outcome.head, seconds=outcome.seconds, encoders=outcome.encoders, held_out=outcome.held_out)
+
+    @classmethod
+    def judged(cls, features: FeatureSet, target: str, repeat: int, split: Split, predictions: Mapping[str, np.ndarray]) -> "Trial":
+        """Judge predictions of the test rows (M,) by selection, beside the metadata floors where there are rows to learn these from."""
+        scores, seen = features.scores(target), np.concatenate([split.train, split.validation])
+        truth, floors = scores[split.test], FLOORS if len(seen) else {}
+        both = {**predictions, **{name: floor(features, scores, seen, split.test) for name, floor in floors.items()}}
+        figures = {name: evaluate(truth, values) for name, values in both.items()}
+        reasons = {name: reason for name, values in both.items() if (reason := why_nan(truth, values))}
+        return cls(target, repeat, split.seed, None, truth, both, figures, reasons, seconds=0.0)
 
 
 @dataclass(frozen=True)
@@ -108,9 +115,9 @@ class Summary:
     interval: tuple[float, float]
 
 
-def headline(names: Iterable[str]) -> str:
-    """The selection that a run is judged by: best_validation where there was a validation part, else last."""
-    return "best_validation" if "best_validation" in names else "last"
+def headline(names: Container[str]) -> str:
+    """The selection that a run is judged by: best_validation where there was a validation part, else last; zero_shot where it is alone."""
+    return next(name for name in (ZERO_SHOT, "best_validation", "last") if name in names)
 
 
 def run_trials(
@@ -227,7 +234,7 @@ def summarize(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Sp
 
 def _summarize_target(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]) -> dict[str, dict[str, Summary]]:
     out = {}
-    for name in (*SELECTIONS, *FLOORS):
+    for name in (name for name in (ZERO_SHOT, *SELECTIONS, *FLOORS) if name in trials[0].figures):
         intervals = {}
         if name in trials[0].predictions:
             intervals = bootstrap_intervals(
@@ -239,5 +246,7 @@ def _summarize_target(features: FeatureSet, trials: Sequence[Trial], splits: Seq
 
 def _summary(values: Sequence[float], interval: tuple[float, float] | None) -> Summary:
     array = np.array(values)
+    if np.isnan(array).all():
+        interval = None
     sd = float(array.std(ddof=1)) if len(array) > 1 else float("nan")
     return Summary(tuple(map(float, values)), float(array.mean()), sd, float(np.median(array)), interval or (float("nan"), float("nan")))

@@ -89,6 +89,20 @@ def load_features(manifest: Manifest, images: FeatureStore, texts: FeatureStore,
     )
 
 
+def rows_alone(manifest: Manifest) -> FeatureSet:
+    """What is known of a manifest's rows without any features."""
+    table, nothing = manifest.table, np.empty((len(manifest), 0), np.float32)
+    return FeatureSet(
+        text=nothing,
+        image=nothing,
+        image_prompt=nothing,
+        has_image_prompt=(table["image_prompt_key"] != "").to_numpy(),
+        targets=table[list(manifest.targets)].to_numpy(float),
+        target_names=manifest.targets,
+        **{column: table[column].to_numpy() for column in ("name", "group", "generator", "position")},
+    )
+
+
 def fuse(features: FeatureSet, method: Method) -> np.ndarray:
     """The fused vectors X (N, d) of a TIER method, the text first; (N, V, d) where V views of each picture are stored.
 

@@ -15,7 +15,7 @@ from extract.choices import Benchmark
 from extract.levels import Levels
 from extract.manifest import Manifest
 from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
-from heads.experiment import run_trials, summarize
+from heads.experiment import Trial, run_trials, summarize
 from heads.features import FeatureSet, fuse, load_features, require_possible
 from heads.registry import resolve_options
 from heads.results import Results, RunConfig, code_digest, require_writable, write_run
@@ -92,11 +92,34 @@ def fit_head(
     if folder.exists():
         return Run(folder, Results.read(folder), found=True)
     features = load_features(selected, images, texts, config.stages)
-    splits = _splits(features, config)
+    splits = _splits(features, options.split, config)
     fused = fuse(features, options.method)
     require_writable(out)
-    trials = run_trials(features, fused, targets, splits, config.estimator, config.head, finished)
-    results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
+    trials = run_trials(features, fused, targets, splits, options.estimator, config.head, finished)
+    return publish_run(out, config, manifest, command, features, trials, splits)
+
+
+def publish_run(
+    out: Path,
+    config: RunConfig,
+    manifest: Manifest,
+    command: Sequence[str],
+    features: FeatureSet,
+    trials: Sequence[Trial],
+    splits: Sequence[Split],
+) -> Run:
+    """Summarise and write a run.
+
+    Args:
+        out: Folder of runs.
+        config: The configuration.
+        manifest: All rows of the data set.
+        command: Command line, recorded.
+        features: The rows.
+        trials: One for each target and repeat.
+        splits: One for each repeat.
+    """
+    results, folder = Results.of(config, features, trials, splits, summarize(features, trials, splits)), out / config.id
     try:
         write_run(out, config, _environment(manifest, command), results, features, trials, splits)
     except StoreError:
@@ -106,7 +129,12 @@ def fit_head(
     return Run(folder, results, found=False)
 
 
-def _targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, ...]:
+def resolve_targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The targets of a data set that are meant, ("all",) being every one.
+
+    Raises:
+        FitError: There is no such target.
+    """
     if not manifest.targets:
         raise FitError(f"{manifest.name} has no numeric score column, so there is nothing to fit")
     if wanted == ("all",):
@@ -127,7 +155,7 @@ def configure(manifest: Manifest, images: FeatureStore, texts: FeatureStore, opt
     """
     require_possible(options.method, options.benchmark)
     selected = manifest.select(options.benchmark)
-    return _config(selected, images, texts, options, _targets(selected, options.targets))
+    return _config(selected, images, texts, options, resolve_targets(selected, options.targets))
 
 
 def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, options: FitOptions, targets: tuple[str, ...]) -> RunConfig:
@@ -150,9 +178,9 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
     )
 
 
-def _splits(features: FeatureSet, config: RunConfig) -> list[Split]:
+def _splits(features: FeatureSet, rule: SplitRule, config: RunConfig) -> list[Split]:
     with_validation = config.head.get("validation_fraction", 0) > 0
-    return make_splits(features, config.split, config.repeats, config.seed, with_validation)
+    return make_splits(features, rule, config.repeats, config.seed, with_validation)
 
 
 def _environment(manifest: Manifest, command: Sequence[str]) -> dict[str, Any]:

@@ -196,13 +196,24 @@ def _names(configs: Sequence[dict[str, Any]]) -> list[RunName]:
             benchmark=config["benchmark"],
             split=f"{config['split']} × {config['repeats']}" + (f", seed {config['seed']}" if config["seed"] else ""),
             method=config["method"].upper(),
-            encoder=config["signatures"]["image"]["encoder"],
-            text=config["signatures"]["text"]["encoder"],
-            feature=_feature(config["signatures"]["image"], config["stages"]),
-            head=_head(config, varying.get(config["estimator"], ())),
+            **_inputs(config, varying.get(config["estimator"], ())),
         )
         for config in configs
     ]
+
+
+def _inputs(config: dict[str, Any], varying: Sequence[str]) -> dict[str, str]:
+    """What a run reads and what makes a score of it; a zero-shot scorer reads pictures and texts with one network, and has no head."""
+    signatures = config["signatures"]
+    if "score" in signatures:
+        return {"encoder": signatures["score"]["encoder"], "text": "", "feature": "", "head": "none"}
+    image, text = signatures["image"], signatures["text"]
+    return {
+        "encoder": image["encoder"],
+        "text": text["encoder"],
+        "feature": _feature(image, config["stages"]),
+        "head": _head(config, varying),
+    }
 
 
 def _feature(signature: dict[str, Any], stages: Sequence[str]) -> str:

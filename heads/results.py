@@ -16,7 +16,7 @@ from cache.atomic import publish
 from cache.errors import TierError
 from cache.signature import Signature, SignatureError
 from cache.store import writing
-from heads.choices import HeadName, KeptModels, Method, SplitRule
+from heads.choices import HeadName, KeptModels, Method
 from heads.conformal import Interval
 from heads.experiment import Summary, Trial, headline
 from heads.features import FeatureSet
@@ -25,6 +25,7 @@ from heads.splits import Split
 from heads.statistics import TestRows
 
 RESULT_FORMAT = 2
+ZERO_SHOT_METHOD = "zero-shot"  # of a run whose predictions are a published scorer's
 # Modules after whose change a run is still the same.
 SHOWING = (
     "choices",
@@ -53,10 +54,10 @@ class RunConfig:
         data: Name of the data set.
         data_digest: `Manifest.digest` of the rows.
         method, benchmark, targets: What was fitted.
-        signatures: Of every store that it reads, field by field: "image" and "text" of a head.
+        signatures: Of every store that it reads, field by field: "image" and "text" of a head, "score" of a zero-shot scorer.
         split, repeats, seed: The protocol.
         recipe: Name of the recipe.
-        estimator: Name of the head.
+        estimator: Name of the head, or of the scorer.
         head: Every option of the head, resolved.
         models: Which fitted heads were kept.
         code: `code_digest` of the program that computed it, so that a run of an older program is not taken for one of this.
@@ -69,11 +70,11 @@ class RunConfig:
     benchmark: str
     targets: tuple[str, ...]
     signatures: dict[str, dict[str, Any]]
-    split: SplitRule
+    split: str
     repeats: int
     seed: int
     recipe: str
-    estimator: HeadName
+    estimator: str
     head: dict[str, Any]
     models: KeptModels
     code: str
@@ -130,7 +131,7 @@ class Results:
     method: str
     benchmark: str
     split: str
-    estimator: HeadName
+    estimator: str
     rows: int
     headline: str
     test_rows: tuple[int, ...]
@@ -154,7 +155,8 @@ class Results:
         seen, prompts = zip(*(split.seen_prompts(features.group) for split in splits), strict=True)
         reasons: dict[str, dict[str, str]] = {}
         for trial in trials:
-            reasons.setdefault(trial.target, {}).update(trial.reasons)
+            told = reasons.setdefault(trial.target, {})
+            told |= {name: _with_reason(told.get(name, ""), reason) for name, reason in trial.reasons.items()}
         return cls(
             id=config.id,
             data=config.data,
@@ -254,7 +256,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         wanted: dict[str, type] = dict.fromkeys(("data", "data_digest", "method", "benchmark", "split", "recipe", "estimator"), str)
         wanted |= {"head": dict, "signatures": dict, "repeats": int, "seed": int, "stages": list}
         wrong = [name for name, kind in wanted.items() if not isinstance(config[name], kind)]
-        wrong += [stream for stream in ("image", "text") if not isinstance(config["signatures"][stream].get("encoder"), str)]
+        streams = ("score",) if config["method"] == ZERO_SHOT_METHOD else ("image", "text")
+        signatures = [config["signatures"][stream] for stream in (*streams, *config["signatures"])]
+        wrong += [f"signature {signature}" for signature in signatures if not isinstance(signature.get("encoder"), str)]
         if wrong or not isinstance(config.setdefault("environment", {}), dict):
             raise ValueError(f"{', '.join(wrong) or 'environment'} is of another type")
         return config
@@ -277,19 +281,20 @@ def read_predictions(run: Path) -> pd.DataFrame:
 
 
 def _write_models(path: Path, config: RunConfig, results: Results, trials: Sequence[Trial]) -> None:
-    kept = {(t.target, t.repeat): t for t in trials if config.models == "all" or (config.models == "first" and t.repeat == 0)}
+    chosen = [trial for trial in trials if config.models == "all" or (config.models == "first" and trial.repeat == 0)]
+    kept = {(trial.target, trial.repeat): trial.head for trial in chosen if trial.head is not None}
     if not kept:
         return
     widths = {(target, repeat): results.intervals[target].half_width[repeat] for target, repeat in kept if target in results.intervals}
     model = Model(
         path,
         cast(Method, config.method),
-        config.estimator,
+        cast(HeadName, config.estimator),
         config.head,
         {stream: Signature.from_dict(values) for stream, values in config.signatures.items()},
         config.stages,
-        {place: trial.head for place, trial in kept.items()},
-        {place: trial.seed for place, trial in kept.items()},
+        kept,
+        {(trial.target, trial.repeat): trial.seed for trial in chosen},
         widths,
     )
     model.write()
@@ -320,6 +325,11 @@ def _predictions(features: FeatureSet, trials: Sequence[Trial], splits: Sequence
         columns |= {"repeat": trial.repeat, "target": trial.target, "truth": trial.truth, "prediction": trial.predictions[selection]}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames)
+
+
+def _with_reason(told: str, reason: str) -> str:
+    """Reasons of several repeats, each once."""
+    return "; ".join(dict.fromkeys(part for part in (*told.split("; "), *reason.split("; ")) if part))
 
 
 def _write_json(path: Path, values: object) -> None:

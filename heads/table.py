@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heads.compare import Comparison
-from heads.experiment import SELECTIONS, Summary
+from heads.experiment import SELECTIONS, ZERO_SHOT, Summary
 from heads.floors import FLOORS
 from heads.registry import has_epochs
 from heads.results import Results
@@ -18,26 +18,36 @@ SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
 LABELS = {
     "srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC", "plcc_logistic": "PLCC (logistic)", "rmse": "RMSE", "rmse_logistic": "RMSE (logistic)",
     "last": "last epoch", "best_validation": "best validation", "best_test": "best test epoch (optimistic)",
+    "zero_shot": "zero-shot",
     "generator_mean": "floor: generator mean", "generator_and_prompt": "floor: generator + prompt", "sibling_mean": "floor: sibling mean",
 }  # fmt: skip
 
 
 def results_table(results: Results) -> Table:
     """Mean ± sd over the repeats and the 95 % interval of SRCC and PLCC, for each target, selection and floor."""
-    leaks, floors = any(results.seen_prompts), shown_floors(results)
-    split = f"split {results.split}{' (leaks)' if leaks else ''}"
-    title = f"TIER-{results.method.upper()} on {results.benchmark} of {results.data}, {results.estimator} head, {split}"
+    leaks, names = any(results.seen_prompts), (*selections(results), *shown_floors(results))
+    title = f"{described(results)}, split {results.split}{' (leaks)' if leaks else ''}"
     table = Table(title=title, title_justify="left")
     table.add_column("target")
     table.add_column("selection")
-    for metric in SHOWN_METRICS:
+    # A zero-shot score is in no unit of the target's.
+    metrics = [f"{metric}_logistic" if metric == "rmse" and results.headline == ZERO_SHOT else metric for metric in SHOWN_METRICS]
+    for metric in metrics:
         table.add_column(LABELS[metric], justify="right")
     for target, summaries in results.summaries.items():
-        for name in (*selections(results), *floors):
+        for name in names:
             style = "bold" if name == results.headline else "dim" if name in FLOORS or name == "best_test" else ""
-            cells = [_cell(summaries[name][metric], metric in ("srcc", "plcc")) for metric in SHOWN_METRICS]
-            table.add_row(target, label(results, name), *cells, style=style, end_section=name == floors[-1])
+            cells = [_cell(summaries[name][metric], metric in ("srcc", "plcc")) for metric in metrics]
+            table.add_row(target, label(results, name), *cells, style=style, end_section=name == names[-1])
     return table
+
+
+def described(results: Results) -> str:
+    """What a run is, and of which rows."""
+    rows = f"{results.benchmark} of {results.data}"
+    if results.headline == ZERO_SHOT:
+        return f"{results.estimator}, zero-shot, on {rows}"
+    return f"TIER-{results.method.upper()}, {results.estimator} head, on {rows}"
 
 
 def sweep_table(runs: Sequence[Results]) -> Table:
@@ -113,12 +123,15 @@ def notes(results: Results) -> Iterator[Text]:
     for (reason, of_floors), cells in missing.items():
         yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if of_floors else "yellow")
     repeats = len(results.test_rows)
-    judged = label(results, results.headline)
-    yield Text(f"mean ± sd of {repeats} repeats [95 % interval: bootstrap over test prompts]; the result is the {judged}", style="dim")
+    over = f"mean ± sd of {repeats} repeats" if repeats > 1 else "one repeat"
+    judged = "" if results.headline == ZERO_SHOT else f"; the result is the {label(results, results.headline)}"
+    yield Text(f"{over} [95 % interval: bootstrap over test prompts]{judged}", style="dim")
 
 
 def interval_lines(results: Results) -> Iterator[Text]:
     """For each target, how wide the conformal interval of a prediction is, and how many test rows it covers."""
+    if results.headline == ZERO_SHOT:
+        return
     for target, interval in results.intervals.items():
         width, covered = np.mean(interval.half_width), np.mean(interval.coverage)
         promise = f"{target}: a score lies within ± {width:.3g} of its prediction, promised for {interval.level:.0%}"
@@ -131,6 +144,8 @@ def interval_lines(results: Results) -> Iterator[Text]:
 
 def leakage(results: Results) -> Text:
     """How many test prompts were seen in training."""
+    if results.headline == ZERO_SHOT:
+        return Text("zero-shot: nothing was fitted to these scores", style="green")
     seen, prompts = sum(results.seen_prompts), sum(results.test_prompts)
     repeats = len(results.test_prompts)
     line = f"test prompts seen in training: {seen / repeats:.4g} of {prompts / repeats:.4g} in the mean of {repeats} repeats"
@@ -139,12 +154,13 @@ def leakage(results: Results) -> Text:
 
 def shown_floors(results: Results) -> tuple[str, ...]:
     """Floors that say something: where no test prompt is in training, all are the generator's mean."""
-    return tuple(FLOORS) if any(results.seen_prompts) else tuple(FLOORS)[:1]
+    names = tuple(FLOORS) if any(results.seen_prompts) else tuple(FLOORS)[:1]
+    return tuple(name for name in names if all(name in summaries for summaries in results.summaries.values()))
 
 
 def label(results: Results, name: str) -> str:
     """What a reader calls a selection or a floor."""
-    return LABELS[name] if name in FLOORS or has_epochs(results.estimator) else "fit"
+    return LABELS[name] if name in (*FLOORS, ZERO_SHOT) or has_epochs(results.estimator) else "fit"
 
 
 def selections(results: Results) -> tuple[str, ...]:

@@ -95,19 +95,21 @@ def latex(frame: pd.DataFrame) -> str:
 
 def _lines(run: Path) -> list[dict[str, Any]]:
     results, config = Results.read(run), read_config(run)
+    # One network of a zero-shot scorer reads pictures and texts.
+    image, text = (config["signatures"].get(stream) or config["signatures"]["score"] for stream in ("image", "text"))
     about = {
         "run": run.name,
         "data": results.data,
         "method": results.method,
         "benchmark": results.benchmark,
         "split": results.split,
-        "image_encoder": config["signatures"]["image"]["encoder"],
-        "preparation": config["signatures"]["image"]["preparation"].split(":")[0],
-        "feature": config["signatures"]["image"]["feature"].split(":")[0],
+        "image_encoder": image["encoder"],
+        "preparation": image["preparation"].split(":")[0],
+        "feature": image["feature"].split(":")[0],
         "stages": ",".join(config["stages"]),
-        "precision": config["signatures"]["image"]["precision"],
-        "views": config["signatures"]["image"]["views"],
-        "text_encoder": config["signatures"]["text"]["encoder"],
+        "precision": image["precision"],
+        "views": image["views"],
+        "text_encoder": text["encoder"],
         "head": results.estimator,
         "recipe": config["recipe"],
         "seed": config["seed"],

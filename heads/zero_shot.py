@@ -1,0 +1,133 @@
+"""A published scorer as a run: nothing is fitted, and its scores are judged as a head's predictions are."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cache.keys import key_array
+from cache.signature import Signature
+from cache.store import FeatureStore
+from extract.choices import Benchmark
+from extract.manifest import Manifest
+from heads.choices import SplitRule
+from heads.experiment import ZERO_SHOT, Trial
+from heads.features import FeatureSet, rows_alone
+from heads.fit import Run, publish_run, resolve_targets
+from heads.results import ZERO_SHOT_METHOD, Results, RunConfig, code_digest, require_writable
+from heads.splits import Split, default_repeats, make_splits
+
+WHOLE = "whole"
+NO_UNIT = "RMSE of a raw score does not exist, as it is not in the target's units"
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What to judge and how.
+
+    Attributes:
+        benchmark: Rows that take part.
+        targets: Names of targets; ("all",) for every one.
+        split: None: all rows at once, as published; else the test rows of every repeat, so that heads can be compared with it.
+        repeats, seed: Of the split.
+    """
+
+    benchmark: Benchmark = "AIGIQA4K"
+    targets: tuple[str, ...] = ("all",)
+    split: SplitRule | None = None
+    repeats: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A run of a scorer before there are scores, with everything that can be wrong found out.
+
+    Attributes:
+        features: What is known of the rows that take part, without scores.
+        keys: (N, 32) of their pairs of picture and prompt.
+        config: The configuration.
+        splits: One for each repeat.
+        manifest: All rows of the data set.
+    """
+
+    features: FeatureSet
+    keys: np.ndarray
+    config: RunConfig
+    splits: list[Split]
+    manifest: Manifest
+
+
+def plan_judgement(manifest: Manifest, signature: Signature, options: ScoreOptions) -> Judgement:
+    """Resolve everything.
+
+    Args:
+        manifest: All rows of the data set.
+        signature: Of the scores.
+        options: What to judge.
+
+    Raises:
+        TierError: The options do not fit each other or the data.
+    """
+    selected = manifest.select(options.benchmark)
+    config, features = _config(selected, signature, options), rows_alone(selected)
+    keys = key_array(map(bytes.fromhex, selected.pair_keys()))
+    return Judgement(features, keys, config, _splits(features, options, config.repeats), manifest)
+
+
+def judge(plan: Judgement, store: FeatureStore, out: Path, command: Sequence[str] = ()) -> Run:
+    """Judge a scorer and write the run; one of the same configuration that is on disk is read instead.
+
+    Args:
+        plan: What to judge.
+        store: The scores.
+        out: Folder of runs.
+        command: Command line, recorded.
+
+    Raises:
+        StoreError: Some rows are not scored yet, or the run cannot be written.
+        ShardError: A shard is damaged.
+    """
+    config, folder = plan.config, out / plan.config.id
+    if folder.exists():
+        return Run(folder, Results.read(folder), found=True)
+    scores = store.read(plan.keys)[:, 0].astype(float)
+    require_writable(out)
+    trials = [_trial(plan.features, scores, target, repeat, split) for target in config.targets for repeat, split in enumerate(plan.splits)]
+    return publish_run(out, config, plan.manifest, command, plan.features, trials, plan.splits)
+
+
+def _config(manifest: Manifest, signature: Signature, options: ScoreOptions) -> RunConfig:
+    generators = manifest.table["generator"].nunique()
+    return RunConfig(
+        data=manifest.name,
+        data_digest=manifest.digest,
+        method=ZERO_SHOT_METHOD,
+        benchmark=options.benchmark,
+        targets=resolve_targets(manifest, options.targets),
+        signatures={"score": asdict(signature)},
+        split=options.split or WHOLE,
+        repeats=options.repeats or default_repeats(options.split, generators) if options.split else 1,
+        seed=options.seed,
+        recipe="published",
+        estimator=signature.encoder,
+        head={},
+        models="none",
+        code=code_digest(),
+    )
+
+
+def _splits(features: FeatureSet, options: ScoreOptions, repeats: int) -> list[Split]:
+    """One split that tests all rows, or those of the rule, whose test rows are the same whether a head needs validation rows or not."""
+    nothing = np.empty(0, int)
+    if options.split is None:
+        return [Split(nothing, nothing, np.arange(len(features)), options.seed)]
+    return make_splits(features, options.split, repeats, options.seed, with_validation=False)
+
+
+def _trial(features: FeatureSet, scores: np.ndarray, target: str, repeat: int, split: Split) -> Trial:
+    trial = Trial.judged(features, target, repeat, split, {ZERO_SHOT: scores[split.test]})
+    figures = trial.figures | {ZERO_SHOT: trial.figures[ZERO_SHOT] | {"rmse": float("nan")}}
+    reasons = trial.reasons | {ZERO_SHOT: "; ".join(filter(None, (trial.reasons.get(ZERO_SHOT), NO_UNIT)))}
+    return replace(trial, figures=figures, reasons=reasons)

@@ -1,0 +1,181 @@
+"""A scorer's run stands beside heads' runs: the same rows, figures, tables and comparisons, and nothing that only a fit has."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+from typer.testing import CliRunner
+
+import cli
+from cache.keys import key_array
+from cache.signature import Signature
+from cache.store import FeatureStore
+from heads.compare import compare
+from heads.experiment import headline
+from heads.fit import FitOptions, Run, fit_head
+from heads.metrics import evaluate
+from heads.results import Results, read_config, read_predictions, used_stores
+from heads.tidy import tidy
+from heads.zero_shot import NO_UNIT, ScoreOptions, judge, plan_judgement
+from tests.data_builders import write_table
+from tests.scorer_builders import write_clip
+from tests.test_fit import ROWS, TARGETS, image_store, manifest, text_store
+
+SCORE = Signature("score", "pickscore", "transformers CLIPModel", "ef" * 32, "native: 224", "logit: of both")
+SCORES = manifest().table[TARGETS[0]].to_numpy() * 3 + 20 + np.random.default_rng(5).normal(0, 3, ROWS)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Scores that know something of the first target."""
+    opened = FeatureStore.create(tmp_path_factory.mktemp("features"), SCORE, {})
+    with opened.writer() as writer:
+        writer.add(key_array(map(bytes.fromhex, manifest().pair_keys())), SCORES[:, None])
+    return FeatureStore.open(opened.path)
+
+
+def judge_scores(store: FeatureStore, options: ScoreOptions, out: Path) -> Run:
+    return judge(plan_judgement(manifest(), store.signature, options), store, out)
+
+
+@pytest.fixture(scope="module")
+def whole(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return judge_scores(store, ScoreOptions(), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def split(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return judge_scores(store, ScoreOptions(split="prompt", repeats=3, seed=4), tmp_path_factory.mktemp("runs"))
+
+
+def test_all_rows_are_judged_at_once_as_published(whole: Run) -> None:
+    predictions = read_predictions(whole.folder)
+    assert len(predictions) == ROWS * len(TARGETS) and whole.results.test_rows == (ROWS,)
+    np.testing.assert_allclose(predictions["prediction"], np.tile(SCORES, 2), rtol=1e-6)
+    for target in TARGETS:
+        truth, found = manifest().table[target].to_numpy(), whole.results.summaries[target]["zero_shot"]
+        expected = evaluate(truth, SCORES.astype(np.float32).astype(float))
+        assert found["srcc"].mean == pytest.approx(spearmanr(truth, SCORES).statistic)
+        for metric in ("krcc", "plcc", "plcc_logistic", "rmse_logistic"):
+            assert found[metric].mean == pytest.approx(expected[metric], nan_ok=True)
+        low, high = found["srcc"].interval
+        assert low < found["srcc"].mean < high
+
+
+def test_a_raw_score_has_no_rmse_and_says_why(whole: Run) -> None:
+    found = whole.results.summaries[TARGETS[0]]["zero_shot"]
+    assert np.isnan(found["rmse"].mean) and np.isnan(found["rmse"].interval).all()
+    assert found["rmse_logistic"].mean < 2  # in the target's units, though the scores are around 27
+    assert NO_UNIT in whole.results.reasons[TARGETS[0]]["zero_shot"]
+
+
+def test_a_run_has_nothing_that_only_a_fit_has(whole: Run, split: Run) -> None:
+    assert sorted(path.name for path in whole.folder.iterdir()) == ["config.json", "predictions.csv", "results.json", "splits.json"]
+    assert set(whole.results.summaries[TARGETS[0]]) == {"zero_shot"}  # no training rows, no floors
+    assert set(split.results.summaries[TARGETS[0]]) == {"zero_shot", "generator_mean", "generator_and_prompt", "sibling_mean"}
+    assert headline(split.results.summaries[TARGETS[0]]) == split.results.headline == "zero_shot"
+    assert Results.read(split.folder) == split.results or np.isnan(split.results.summaries[TARGETS[0]]["zero_shot"]["rmse"].mean)
+    config = read_config(split.folder)
+    assert (config["method"], config["estimator"], config["head"]) == ("zero-shot", "pickscore", {})
+    assert used_stores(split.folder.parent) == {SCORE.digest}
+
+
+@pytest.mark.parametrize("rule", ["prompt", "random", "generator", "published"])
+@pytest.mark.parametrize("head", ["ridge", "mlp"])  # one needs validation rows, the other none
+def test_a_scorer_and_a_head_of_one_split_are_compared_on_the_same_test_rows(
+    rule: str, head: str, store: FeatureStore, tmp_path: Path
+) -> None:
+    protocol = {"split": rule, "repeats": 2, "seed": 3, "targets": TARGETS[:1]}
+    options = FitOptions(**protocol, estimator=head, head={"max_epochs": 1, "hidden": 2} if head == "mlp" else {}, models="none")
+    fitted = fit_head(manifest(), image_store(tmp_path), text_store(tmp_path), options, tmp_path / "runs")
+    judged = judge_scores(store, ScoreOptions(**protocol), tmp_path / "runs")
+    (difference,) = compare([judged.folder, fitted.folder])
+    assert difference.figures[0] == pytest.approx(judged.results.summaries[TARGETS[0]]["zero_shot"]["srcc"].mean)
+    for floor in set(fitted.results.summaries[TARGETS[0]]) & set(judged.results.summaries[TARGETS[0]]):
+        ours, theirs = (run.results.summaries[TARGETS[0]][floor]["srcc"].mean for run in (judged, fitted))
+        assert ours == pytest.approx(theirs, nan_ok=True)
+    table = tidy([judged.folder, fitted.folder])
+    assert set(table["head"]) == {"pickscore", head} and table[table["is_result"]]["run"].nunique() == 2
+
+
+def test_what_is_judged_makes_another_run_and_the_same_is_found_again(store: FeatureStore, tmp_path: Path) -> None:
+    base, drawn = ScoreOptions(), ScoreOptions(split="random", repeats=1)
+    changed = [replace(base, benchmark="I2I"), replace(base, targets=TARGETS[:1]), drawn, replace(drawn, repeats=2), replace(drawn, seed=1)]
+    runs = [judge_scores(store, options, tmp_path) for options in (base, *changed)]
+    assert len({run.folder for run in runs}) == 6 and not any(run.found for run in runs)
+    assert all(judge_scores(store, options, tmp_path).found for options in (base, *changed))
+
+
+# The command.
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of 20 pictures, two for each prompt, and CLIPScore's weights beside it."""
+    names = [f"{('MJ', 'SD')[row % 2]}_{row}.png" for row in range(20)]
+    frame = pd.DataFrame({"image": names, "prompt": [f"prompt {row // 2}" for row in range(20)], "generator": [name[:2] for name in names]})
+    write_table(tmp_path / "data" / "t.csv", frame.assign(mos=np.random.default_rng(0).uniform(0, 5, 20)))
+    write_clip(tmp_path / "clip-vit-large-patch14")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tier(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+COMMAND = ("score", "data/t.csv", "--scorer", "clipscore", "--workers", "0", "--device", "cpu")
+
+
+def test_one_command_scores_once_and_judges_twice(folder: Path) -> None:
+    code, output = tier(*COMMAND, "--repeats", "2")
+    assert code == 0, output
+    assert "scorer clipscore: weights from" in output and "encoded 20 of 20" in output
+    assert "clipscore, zero-shot, on AIGIQA4K of t, split whole" in output and "split prompt" in output
+    assert "RMSE (logistic)" in output and "epoch" not in output and "no interval" not in output
+    runs = sorted((folder / "runs").iterdir())
+    assert [run.name.rsplit("-", 1)[0] for run in runs] == ["zero-shot-AIGIQA4K-prompt", "zero-shot-AIGIQA4K-whole"]
+    code, output = tier(*COMMAND, "--repeats", "2")
+    assert code == 0 and "all 20 distinct inputs are in" in output and output.count("it was there already") == 2
+    shown = {"store ls": " t ", "store verify": "20 rows are sound", "store gc": "Everything is in use"}
+    for command, words in shown.items():
+        assert words in tier(*command.split())[1]
+    store = next(folder.glob("features/clipscore-*"))
+    assert tier("store", "export", store.name, "-o", "scores.npz")[0] == 0
+    with np.load("scores.npz") as file:
+        assert any(array.dtype.kind == "U" and "MJ_0.png: prompt 0" in array for array in file.values())
+    assert tier("report", *map(str, runs), "-o", "report.html")[0] == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "clipscore" in page and "ZERO-SHOT" in page
+    code, output = tier("compare", str(runs[0]), str(runs[0]), "--metric", "rmse")
+    assert code == 2 and "not in the units of the target" in output
+    assert tier("table", *map(str, runs), "-o", "t.tex")[0] == 0 and "zero-shot" in Path("t.tex").read_text()
+
+
+def test_what_is_wrong_is_said_before_anything_is_written(folder: Path) -> None:
+    shutil.copy(folder / "data" / "MJ_0.png", folder / "other.pt")
+    wrong = {
+        ("--scorer", "pickscore"): "no weights for the scorer pickscore: put a folder PickScore_v1/",
+        ("--scorer", "imagereward", "--weights", "other.pt"): "other.pt",
+        ("--scorer", "imagereward", "--weights", "nowhere.pt"): "there is no weights file nowhere.pt",
+        ("--device", "abacus"): "the device 'abacus' cannot be used",
+        ("--target", "MOS"): "has no target 'MOS': choose among mos",
+        ("--benchmark", "I2I"): "no rows with an image prompt",
+        ("--split", "generator"): "2 generators are too few",
+    }
+    for options, words in wrong.items():
+        code, output = tier(*COMMAND, *options)
+        assert code == 2 and words in output, (options, output)
+        assert not (folder / "runs").exists() and not list(folder.glob("features/*-*"))
+    assert tier(*COMMAND, "--scorer", "beautyscore")[0] == 2
+    config = folder / "clip-vit-large-patch14" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "blip"}))
+    code, output = tier(*COMMAND)
+    assert code == 2 and "not the configuration of a CLIP model" in output
