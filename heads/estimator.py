@@ -1,7 +1,7 @@
 """What the protocol asks of a head: a scikit-learn regressor whose fitted state is a few named tensors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -49,6 +49,7 @@ class Head(Protocol):
     limits: ClassVar[Limits]
     """The values that its options take."""
     weights_: Weights
+    n_features_in_: int
 
     def fit(self, X: np.ndarray, y: np.ndarray, validation: Held | None = None, on_epoch: EpochListener | None = None) -> Self:
         """Fit on fused vectors X (N, d) and scores y (N,)."""
@@ -69,6 +70,24 @@ class Head(Protocol):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Every option."""
+
+
+def task_of(X: np.ndarray, y: np.ndarray, validation: Held | None, on_epoch: EpochListener | None) -> tuple[np.ndarray, list[Task]]:
+    """What `fit` is given, as one matrix X and the only task on it."""
+    rows = np.arange(len(X))
+    if validation is None:
+        return X, [Task(np.asarray(y, np.float64), rows, on_epoch=on_epoch)]
+    scores, held = np.concatenate([y, validation[1]]), np.arange(len(validation[0])) + len(X)
+    return np.concatenate([X, validation[0]]), [Task(scores, rows, held, on_epoch)]
+
+
+def with_validation(task: Task, fraction: float, random: np.random.RandomState) -> Task:
+    """The task with validation rows, taken out of its training rows where it has none of its own."""
+    count = int(fraction * len(task.train))
+    if task.validation is not None or not count:
+        return task
+    order = random.permutation(len(task.train))
+    return replace(task, train=task.train[order[count:]], validation=task.train[order[:count]])
 
 
 def with_same_rows(tasks: Sequence[Task]) -> Iterator[tuple[np.ndarray, list[int]]]:

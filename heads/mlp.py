@@ -1,7 +1,7 @@
 """Heads that are networks, first the published one, Linear(d, d // 2) - ReLU - Linear(d // 2, 1), as one scikit-learn estimator."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from heads.choices import RecipeName
-from heads.estimator import EpochListener, Held, Task, checked_tensors
+from heads.estimator import EpochListener, Held, Task, checked_tensors, task_of, with_validation
 from heads.losses import LOSSES
 from heads.networks import ACTIVATIONS, FUSIONS, Network, tensor_axes, width_of
 from heads.options import Limits, Range, require_within
@@ -159,13 +159,7 @@ class MLPHead(RegressorMixin, BaseEstimator):
             on_epoch: Called after each epoch with its number, from 1, and a function that predicts with the current weights.
         """
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
-        rows = np.arange(len(X))
-        if validation is None:
-            task = Task(np.asarray(y, np.float64), rows, on_epoch=on_epoch)
-        else:
-            scores, held = np.concatenate([y, validation[1]]), np.arange(len(validation[0])) + len(X)
-            X, task = np.concatenate([X, validation[0]]), Task(scores, rows, held, on_epoch)
-        fit_stack([self], X, [task])
+        fit_stack([self], *task_of(X, y, validation, on_epoch))
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -199,14 +193,6 @@ class MLPHead(RegressorMixin, BaseEstimator):
         options = {name: getattr(self, name) for name in RECIPE_OPTIONS}
         return Recipe(**options, seed=random.randint(2**31 - 1))
 
-    def _cut_validation(self, task: Task, random: np.random.RandomState) -> Task:
-        """The task with validation rows, taken out of its training rows where it has none of its own."""
-        count = int(self.validation_fraction * len(task.train))
-        if task.validation is not None or not count:
-            return task
-        order = random.permutation(len(task.train))
-        return replace(task, train=task.train[order[count:]], validation=task.train[order[:count]])
-
 
 def fit_stack(
     heads: Sequence[MLPHead],
@@ -228,7 +214,7 @@ def fit_stack(
     for head, task in zip(heads, tasks, strict=True):
         require_within(head.get_params(), head.limits)
         random = check_random_state(head.random_state)
-        cut.append(head._cut_validation(task, random))
+        cut.append(with_validation(task, head.validation_fraction, random))
         recipes.append(head._recipe(random))
     for head, fitted in zip(heads, StackedMLP(recipes, device).fit(X, cut, finished), strict=True):
         head.n_features_in_ = X.shape[1]

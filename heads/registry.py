@@ -1,45 +1,23 @@
 """The heads that runs can use, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from heads.choices import HeadName, RecipeName
+from heads.ensemble import EnsembleHead
 from heads.estimator import Head, Task
-from heads.kernels import KernelRidgeHead, SVRHead
+from heads.kinds import SINGLE, HeadKind
 from heads.mlp import MLPHead, recipe_options
-from heads.options import HeadError, option_kinds, require_within, typed, word
-from heads.ridge import RidgeHead
+from heads.options import HeadError, require_within, typed, word
+
+HEADS: dict[str, HeadKind] = {**SINGLE, "ensemble": HeadKind(EnsembleHead)}
 
 
-@dataclass(frozen=True)
-class HeadKind:
-    """A head by its name: an estimator, and what the name says of its options."""
-
-    estimator: type[Head]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-
-    def make(self, options: Mapping[str, Any] = {}) -> Head:
-        """An unfitted head."""
-        return self.estimator(**{**options, **self.fixed})
-
-
-HEADS: dict[HeadName, HeadKind] = {
-    "mlp": HeadKind(MLPHead),
-    "gated": HeadKind(MLPHead, {"fusion": "gated"}),
-    "bilinear": HeadKind(MLPHead, {"fusion": "bilinear"}),
-    "ridge": HeadKind(RidgeHead),
-    "kernel-ridge": HeadKind(KernelRidgeHead),
-    "svr": HeadKind(SVRHead),
-}
-
-
-def head_options(name: HeadName) -> dict[str, Any]:
+def head_options(name: str) -> dict[str, Any]:
     """The options that a user may give to a head, with their types."""
-    kind = HEADS[name]
-    return {option: type_ for option, type_ in option_kinds(kind.estimator).items() if option not in kind.fixed}
+    return HEADS[name].options()
 
 
 def has_epochs(name: str) -> bool:
@@ -75,12 +53,13 @@ def resolve_options(
     given = {option: typed(option, value, known[option]) for option, value in changed.items()}
     options = {option: value for option, value in kind.make(start | given).get_params().items() if option != "random_state"}
     require_within(options, kind.estimator.limits)
-    return options | ({"text_width": text_width()} if "fusion" in kind.fixed and text_width else {})
+    parts_text = kind.parts_text or any(SINGLE[member].parts_text for member in options.get("members", ()))
+    return options | ({"text_width": text_width()} if parts_text and text_width else {})
 
 
 def make_head(name: HeadName, options: Mapping[str, Any], seed: int) -> Head:
     """A head to be fitted; the seed goes to heads that draw random numbers."""
-    return HEADS[name].make(_seeded(name, options, seed))
+    return HEADS[name].make(options, seed)
 
 
 def fit_heads(name: HeadName, heads: Sequence[Head], X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None]) -> None:
@@ -98,8 +77,4 @@ def fit_heads(name: HeadName, heads: Sequence[Head], X: np.ndarray, tasks: Seque
 
 def restore_head(name: HeadName, weights: Mapping[str, np.ndarray], options: Mapping[str, Any], seed: int) -> Head:
     """The head that `make_head` made and that was fitted to these weights."""
-    return HEADS[name].estimator.from_weights(weights, **_seeded(name, options, seed))
-
-
-def _seeded(name: HeadName, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    return {**options, **({"random_state": seed} if "random_state" in HEADS[name].make().get_params() else {})}
+    return HEADS[name].restore(weights, options, seed)

@@ -16,7 +16,7 @@ from heads.splits import make_splits
 from tests.test_heads import feature_set
 
 NETWORK = {"max_epochs": 20, "hidden": 8, "learning_rate": 0.01, "batch_size": 16}
-QUICK: dict[str, dict[str, Any]] = {"mlp": NETWORK, "gated": NETWORK, "bilinear": NETWORK}
+QUICK: dict[str, dict[str, Any]] = {"mlp": NETWORK, "gated": NETWORK, "bilinear": NETWORK, "ensemble": {"members": ("ridge", "svr")}}
 SEARCHED: dict[str, dict[str, list[Any]]] = {
     "mlp": {"hidden": [2, 8]},
     "gated": {"dropout": [0.0, 0.5]},
@@ -24,6 +24,7 @@ SEARCHED: dict[str, dict[str, list[Any]]] = {
     "ridge": {"penalties": [(0.1,), (10.0,)]},
     "kernel-ridge": {"length_scales": [(0.5,), (2.0,)]},
     "svr": {"C": [0.1, 10.0]},
+    "ensemble": {"combine": ["scores", "ranks"]},
 }
 
 
@@ -79,6 +80,7 @@ def test_scikit_learn_searches_and_validates_every_head_on_fused_features(name: 
         ("mlp", {"learning_rate": "1e-4", "optimizer": "adam"}, {"learning_rate": 1e-4, "optimizer": "adam"}),
         ("mlp", {"learning_rate": 1, "max_epochs": 3}, {"learning_rate": 1.0, "max_epochs": 3}),
         ("ridge", {"penalties": "0.1, 1"}, {"penalties": (0.1, 1.0)}),
+        ("ensemble", {"members": "ridge,svr"}, {"members": ("ridge", "svr")}),
         ("ridge", {"penalties": [0.5]}, {"penalties": (0.5,)}),
     ],
 )
@@ -100,6 +102,7 @@ def test_texts_become_values_of_the_options_type(name: HeadName, given: dict[str
         ("mlp", {"random_state": 3}, "has no option random_state"),
         ("ridge", {"max_epochs": 5}, "the ridge head has no option epochs: it has penalties"),
         ("ridge", {"penalties": "1,x"}, "penalties is '1,x': a list of numbers, such as a,b is wanted"),
+        ("ensemble", {"members": "ridge,rigde"}, "members is 'rigde': one of mlp, gated, bilinear, ridge, kernel-ridge, svr is wanted"),
         ("svr", {"C": "nan"}, "C is nan: a number above 0 is wanted"),
     ],
 )
