@@ -14,7 +14,7 @@ from heads.estimator import EpochListener, Head, Held, Task, Weights, task_of, w
 from heads.kinds import SINGLE
 from heads.options import Limits, Range, require_within
 
-MEMBERS = ("ridge", "kernel-ridge", "svr", "mlp")
+MEMBERS = ("ridge", "kernel-ridge", "svr")  # on real data the two layers, which take longest, added nothing to these
 COMBINATIONS = ("scores", "ranks")
 CURVES = ("reference", "levels", "quantiles")
 
@@ -27,6 +27,8 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
     scores. "ranks" averages the share of validation rows that a member ranks below the picture, linear in between and beyond, and gives
     the score that the same share of training rows has: what a member's scores look like does not matter then, only their order.
 
+    Once the weights are known, members that need no validation rows to be trained are fitted again on all rows.
+
     Args:
         members: Names of heads.
         combine: "scores" or "ranks".
@@ -36,6 +38,7 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
 
     Attributes:
         members_: The fitted members.
+        validation_prediction_: (V,) scores of the validation rows by the members that had not seen them.
         weights_: `weights` (M,), each member's tensors under "0.", "1.", …, and of "ranks" `reference` (M, V), the members' scores of the
             validation rows in order, `levels` (V,) and `quantiles` (V,) of the training scores.
     """
@@ -87,12 +90,12 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
             cut.append(with_validation(task, head.validation_fraction, random))
             seeds.append(random.randint(2**31 - 1, size=len(head.members)))
             head.members_ = [SINGLE[name].make(head._options(name), int(seed)) for name, seed in zip(head.members, seeds[-1], strict=True)]
-        quiet = [replace(task, on_epoch=None, group=None) for task in cut]
-        for name in dict.fromkeys(name for head in heads for name in head.members):
-            own = [(member, task) for head, task in zip(heads, quiet, strict=True) for member in head._named(name)]
-            SINGLE[name].estimator.fit_many([member for member, _ in own], X, [task for _, task in own])
-        for number, (head, task) in enumerate(zip(heads, cut, strict=True)):
-            head._weigh(X, task)
+        _fit_members(heads, X, [replace(task, on_epoch=None, group=None) for task in cut], watching=True)
+        _fit_members(heads, X, [replace(task, on_epoch=None, group=None, validation=None) for task in cut], watching=False)
+        owns = [head._weigh(X, task) for head, task in zip(heads, cut, strict=True)]
+        _fit_members(heads, X, [_all_rows(task) for task in cut], watching=False)
+        for number, (head, task, own) in enumerate(zip(heads, cut, owns, strict=True)):
+            head._keep(own, X.shape[1])
             if task.on_epoch:
                 task.on_epoch(1, head.predict)
             finished(number)
@@ -103,7 +106,8 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
     def _options(self, name: str) -> dict[str, Any]:
         return {"text_width": self.text_width} if SINGLE[name].parts_text else {}
 
-    def _weigh(self, X: np.ndarray, task: Task) -> None:
+    def _weigh(self, X: np.ndarray, task: Task) -> Weights:
+        """The weights and curves of members that have not seen the validation rows."""
         judged = task.validation is not None and len(task.validation) > 0
         rows = task.validation if judged and task.validation is not None else task.train
         predicted, truth = self._members_predict(X[rows]), task.scores[rows]
@@ -111,9 +115,14 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
         wanted = _piecewise(truth, np.sort(truth), own["levels"]) if own else truth
         weights = nnls(self._columns(predicted, own).T, wanted)[0] if judged else np.zeros(len(predicted))
         own["weights"] = weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
+        if judged:
+            self.validation_prediction_ = self._combined(predicted, own)
+        return own
+
+    def _keep(self, own: Weights, width: int) -> None:
         tensors = {f"{place}.{name}": values for place, member in enumerate(self.members_) for name, values in member.weights_.items()}
         self.weights_ = own | tensors
-        self.n_features_in_ = X.shape[1]
+        self.n_features_in_ = width
 
     def _members_predict(self, X: np.ndarray) -> np.ndarray:
         return np.stack([member.predict(X) for member in self.members_])
@@ -128,8 +137,11 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
         """Scores (N,) float64 of fused vectors X (N, d)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        mean = self.weights_["weights"] @ self._columns(self._members_predict(X), self.weights_)
-        return mean if self.combine == "scores" else _piecewise(mean, self.weights_["levels"], self.weights_["quantiles"])
+        return self._combined(self._members_predict(X), self.weights_)
+
+    def _combined(self, scores: np.ndarray, own: Mapping[str, np.ndarray]) -> np.ndarray:
+        mean = own["weights"] @ self._columns(scores, own)
+        return mean if self.combine == "scores" else _piecewise(mean, own["levels"], own["quantiles"])
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
@@ -146,6 +158,19 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
         head.weights_ = {name: np.asarray(values) for name, values in weights.items()}
         head.n_features_in_ = head.members_[0].n_features_in_
         return head
+
+
+def _fit_members(heads: Sequence[EnsembleHead], X: np.ndarray, tasks: Sequence[Task], watching: bool) -> None:
+    """Fit the members of all ensembles that watch validation rows while they are trained, or those that do not, name by name."""
+    for name in dict.fromkeys(name for head in heads for name in head.members):
+        if ("validation_fraction" in SINGLE[name].options()) == watching:
+            own = [(member, task) for head, task in zip(heads, tasks, strict=True) for member in head._named(name)]
+            SINGLE[name].estimator.fit_many([member for member, _ in own], X, [task for _, task in own])
+
+
+def _all_rows(task: Task) -> Task:
+    rows = task.train if task.validation is None else np.concatenate([task.train, task.validation])
+    return Task(task.scores, rows)
 
 
 def _below(weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -196,7 +196,9 @@ class _Job:
         """The validation rows, or what the head itself knows of its training rows without those of their prompts."""
         rows, predicted = self.split.validation, None
         if len(rows):
-            predicted = over_views(self.head.predict, fused[rows])
+            # An ensemble has seen them in the end, and tells what it predicted before.
+            known = getattr(self.head, "validation_prediction_", None)
+            predicted = over_views(self.head.predict, fused[rows]) if known is None else known
         elif hasattr(self.head, "held_out_"):
             rows, predicted = self.split.train, self.head.held_out_
         return None if predicted is None else TestRows(features.group[rows], self.scores[rows], predicted)

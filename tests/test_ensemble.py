@@ -24,22 +24,23 @@ def test_it_is_a_scikit_learn_estimator(combine: str) -> None:
     check_estimator(EnsembleHead(PAIR, combine), on_skip=None)
 
 
-def test_scores_are_the_weighted_mean_of_heads_that_never_saw_the_validation_rows() -> None:
+def test_scores_are_the_weighted_mean_of_heads_fitted_on_all_rows() -> None:
     (X, y), held, (test, _) = rows(120), rows(40, seed=1), rows(30, seed=2)
     head = EnsembleHead(PAIR, random_state=0).fit(X, y, held)
-    members = [RidgeHead().fit(X, y, held), SVRHead().fit(X, y)]
+    members = [kind().fit(np.vstack([X, held[0]]), np.concatenate([y, held[1]])) for kind in (RidgeHead, SVRHead)]
     weights = head.weights_["weights"]
     assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
     np.testing.assert_allclose(head.predict(test), weights @ [member.predict(test) for member in members], rtol=1e-6)
 
 
-def test_the_weights_are_the_best_of_the_validation_rows() -> None:
+def test_the_weights_are_the_best_for_validation_rows_that_the_members_have_not_seen() -> None:
     X, y = rows(150)
     held = rows(60, seed=1)
     head = EnsembleHead(PAIR, random_state=0).fit(X, y, held)
-    members = np.stack([member.predict(held[0]) for member in head.members_])
+    members = np.stack([kind().fit(X, y).predict(held[0]) for kind in (RidgeHead, SVRHead)])
     errors = [np.mean((share * members[0] + (1 - share) * members[1] - held[1]) ** 2) for share in np.linspace(0, 1, 201)]
     assert head.weights_["weights"][0] == pytest.approx(np.linspace(0, 1, 201)[int(np.argmin(errors))], abs=0.03)
+    np.testing.assert_allclose(head.validation_prediction_, head.weights_["weights"] @ members, rtol=1e-6)
 
 
 def test_a_member_that_knows_nothing_has_hardly_any_weight() -> None:
@@ -54,7 +55,7 @@ def test_ranks_do_not_depend_on_what_a_members_scores_look_like() -> None:
     """Where all members rank alike, the ensemble ranks so too, and its scores are spread as those of training."""
     (X, y), held, (test, _) = rows(200), rows(60, seed=1), rows(300, seed=2)
     head = EnsembleHead(("ridge", "ridge"), "ranks", random_state=0).fit(X, y, held)
-    single = RidgeHead().fit(X, y, held).predict(test)
+    single = RidgeHead().fit(np.vstack([X, held[0]]), np.concatenate([y, held[1]])).predict(test)
     assert spearmanr(head.predict(test), single).statistic == pytest.approx(1)
     assert np.quantile(head.predict(test), [0.1, 0.5, 0.9]) == pytest.approx(np.quantile(y, [0.1, 0.5, 0.9]), abs=0.6)
     assert len(np.unique(rankdata(head.predict(np.vstack([test.min(0) - 5, test, test.max(0) + 5]))))) == len(test) + 2
