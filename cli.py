@@ -409,6 +409,7 @@ def export_model(
     repeat: RepeatOption = None,
     image_weights: ImageWeightsOption = None,
     text_weights: TextWeightsOption = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX files too, checked with ONNX Runtime (tier4k[onnx]).")] = False,
 ) -> None:
     """Write a model that travels: heads, encoders, intervals and a model card in one folder, which loads offline anywhere."""
     from heads.export import export
@@ -416,9 +417,12 @@ def export_model(
     from heads.sources import sources
 
     model = read_model(run).only(target, repeat)
-    export(sources(model, image_weights, text_weights), folder)
+    differences = export(sources(model, image_weights, text_weights), folder, onnx)
+    console = _console()
+    for name, difference in differences.items():
+        console.print(f"{folder / 'onnx' / name}.onnx: differs from torch by {difference:.1e} at most", soft_wrap=True)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-    _console().print(f"{folder}: {len(model.heads)} heads with their encoders, {size:,.1f} MB", soft_wrap=True)
+    console.print(f"{folder}: {len(model.heads)} heads with their encoders, {size:,.1f} MB", soft_wrap=True)
 
 
 @app.command()

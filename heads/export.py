@@ -6,6 +6,7 @@ DIR/
     encoders/text/                   the text encoder with its tokenizer, as Hugging Face lays it out
     encoders/TARGET/REPEAT/          instead of these, encoders that were finetuned with each head
     README.md                        the model card
+    onnx/                            where asked for: image.onnx, text.onnx, head.onnx (see `heads.onnx`)
 """
 
 import shutil
@@ -35,8 +36,16 @@ class ExportError(TierError):
     """A model that cannot be exported there."""
 
 
-def export(sources: Sequence[Source], folder: Path) -> None:
+def export(sources: Sequence[Source], folder: Path, onnx: bool = False) -> dict[str, float]:
     """Write a model into a new folder, which is there whole or not at all.
+
+    Args:
+        sources: Heads with their encoders.
+        folder: The new folder.
+        onnx: Write ONNX files too.
+
+    Returns:
+        How far each ONNX file is from its original (see `export_onnx`).
 
     Raises:
         ExportError: The folder is there already.
@@ -44,8 +53,20 @@ def export(sources: Sequence[Source], folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder} is there already: give a new folder, or remove it first")
+    if onnx and len(sources) > 1:
+        raise ExportError(f"{len(sources)} heads have encoders of their own: choose one with --target and --repeat for --onnx")
+    differences: dict[str, float] = {}
+
+    def fill(path: Path) -> None:
+        export_into(sources, path)
+        if onnx:
+            from heads.onnx import export_onnx
+
+            differences.update(export_onnx(sources[0], path / "onnx"))
+
     with writing(folder):
-        publish(folder, lambda path: export_into(sources, path))
+        publish(folder, fill)
+    return differences
 
 
 def export_into(sources: Sequence[Source], folder: Path) -> None:

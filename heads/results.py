@@ -32,6 +32,7 @@ SHOWING = (
     "compare",
     "export",
     "matrix",
+    "onnx",
     "predict",
     "report",
     "scoring",
