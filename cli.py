@@ -313,6 +313,9 @@ def fit_head(
     prepare: PrepareOption = None,
     image_size: ImageSizeOption = None,
     precision: PrecisionOption = None,
+    score_features: Annotated[
+        list[str] | None, typer.Option(help="Scorer whose stored scores the head sees as well; may be repeated.", show_default=False)
+    ] = None,
     split: SplitOption = "prompt",
     repeats: RepeatsOption = None,
     seed: SeedOption = 0,
@@ -332,6 +335,7 @@ def fit_head(
 ) -> None:
     """Stage 2: fit and evaluate TIER's head on stored features."""
     from extract.levels import level_words
+    from extract.stored import find_score_stores
     from heads.features import default_benchmark, require_possible
     from heads.fit import FitOptions
 
@@ -353,6 +357,7 @@ def fit_head(
     require_possible(options.method, options.benchmark)
     choice = _choice(preset, image_encoder, prepare, image_size, feature, precision)
     console = _console()
+    options = replace(options, zero_shot=find_score_stores(features, score_features or ()))
     stored = _stored(console, data, features, choice, text_encoder, layout, on_error)
     _show(console, _fit(console, *stored, options, out))
 

@@ -1,6 +1,6 @@
 """From what a user asks for to the stores that hold it; no network is built and no weights are needed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cache.signature import Signature
@@ -8,6 +8,7 @@ from cache.store import FeatureStore, StoreError, stores
 from extract.choices import Precision
 from extract.encoders import ImageChoice
 from extract.presets import image_preset, text_preset
+from extract.scorers import scorer_preset
 
 Difference = tuple[str, str, str]
 
@@ -36,6 +37,31 @@ def find_stores(root: Path, image: ImageChoice, text_encoder: str) -> tuple[Feat
     precision = image.precision or (images.signature.precision if len(of_text) > 1 and text_encoder not in names else None)
     options = f"--text-encoder {text_encoder}" + (f" --precision {precision}" if precision else "")
     return images, _one(root, here, "text", lambda store: list(_text_differences(store, text_encoder, precision)), options)
+
+
+def find_score_stores(root: Path, scorers: Sequence[str]) -> tuple[FeatureStore, ...]:
+    """The stores of zero-shot scores of these scorers, each a name or the folder name of a store.
+
+    Raises:
+        EncoderError: No such scorer.
+        StoreError: No store or several stores fit; the message shows what there is, and the way out.
+    """
+    among = [store for store in stores(root) if store.signature.stream == "score"]
+    found: list[FeatureStore] = []
+    for name in dict.fromkeys(scorers):
+        fitting = [store for store in among if name in (store.path.name, store.signature.encoder)]
+        if not fitting:
+            scorer_preset(name)
+            there = ", ".join(store.path.name for store in among) or "none"
+            raise StoreError(
+                f"{root} has no scores of {name}; its stores of scores: {there}.\n"
+                f"Run `tier score DATA --scorer {name} --features {root}` first."
+            )
+        if len(fitting) > 1:
+            listed = "\n".join(f"  {store.path.name}: {_distinction(store, fitting)}" for store in fitting)
+            raise StoreError(f"{len(fitting)} stores in {root} are of {name}:\n{listed}\nName one of these folders instead.")
+        found += fitting
+    return tuple(found)
 
 
 def _one(

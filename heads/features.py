@@ -35,6 +35,7 @@ class FeatureSet:
         group: (N,) identity of the prompt.
         generator: (N,) text-to-image model.
         position: (N,) number of the row within the benchmark in the source table, which the published split counts by.
+        zero_shot: (N, S) scores of S zero-shot scorers, the last columns of fused vectors; None without.
     """
 
     text: np.ndarray
@@ -47,6 +48,7 @@ class FeatureSet:
     group: np.ndarray
     generator: np.ndarray
     position: np.ndarray
+    zero_shot: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.text)
@@ -56,13 +58,16 @@ class FeatureSet:
         return self.targets[:, self.target_names.index(target)]
 
 
-def load_features(manifest: Manifest, images: FeatureStore, texts: FeatureStore, stages: Sequence[str] = ()) -> FeatureSet:
+def load_features(
+    manifest: Manifest, images: FeatureStore, texts: FeatureStore, stages: Sequence[str] = (), zero_shot: Sequence[FeatureStore] = ()
+) -> FeatureSet:
     """Read the features of every row of a manifest, row by row aligned with it.
 
     Args:
         manifest: The rows.
         images, texts: Stores of their features.
         stages: Names of the levels that are kept of multilevel features; none for all that is stored.
+        zero_shot: Stores of zero-shot scores.
 
     Raises:
         LevelsError: The features of the pictures have no levels.
@@ -78,7 +83,9 @@ def load_features(manifest: Manifest, images: FeatureStore, texts: FeatureStore,
         pictures = pictures[..., Levels.parse(images.signature.feature).columns(stages)]
     image, image_prompt = pictures[: len(table)], pictures[len(table) :]
     image_prompt[~has_image_prompt] = 0
+    pairs = _keys(manifest.pair_keys()) if zero_shot else None
     return FeatureSet(
+        zero_shot=np.concatenate([store.read(pairs) for store in zero_shot], axis=1) if pairs is not None else None,
         text=texts.read(_keys(table["prompt_key"])),
         image=image,
         image_prompt=image_prompt,
@@ -107,27 +114,31 @@ def fuse(features: FeatureSet, method: Method) -> np.ndarray:
     """The fused vectors X (N, d) of a TIER method, the text first; (N, V, d) where V views of each picture are stored.
 
     nr: [text, image]. fr: [text, image, image prompt], for rows that all have an image prompt.
-    pr: [text, mean of image and image prompt where there is one, else image].
+    pr: [text, mean of image and image prompt where there is one, else image]. Zero-shot scores follow, where there are any.
 
     Raises:
         FusionError: `fr` with rows that have no image prompt.
     """
     if method == "nr":
-        return _side_by_side(features.text, features.image)
+        return _side_by_side(features, features.image)
     if method == "fr":
         _require_image_prompts(features)
-        return _side_by_side(features.text, features.image, features.image_prompt)
+        return _side_by_side(features, features.image, features.image_prompt)
     if method == "pr":
         mean = (features.image + features.image_prompt) / 2
         guided = features.has_image_prompt.reshape(-1, *[1] * (mean.ndim - 1))
-        return _side_by_side(features.text, np.where(guided, mean, features.image))
+        return _side_by_side(features, np.where(guided, mean, features.image))
     raise FusionError(f"there is no method {method!r}: choose {', '.join(get_args(Method))}")
 
 
-def _side_by_side(text: np.ndarray, *pictures: np.ndarray) -> np.ndarray:
+def _side_by_side(features: FeatureSet, *pictures: np.ndarray) -> np.ndarray:
     views = pictures[0].shape[1:-1]
-    texts = np.broadcast_to(text.reshape(len(text), *[1] * len(views), -1), (len(text), *views, text.shape[-1]))
-    return np.concatenate([texts, *pictures], axis=-1)
+
+    def of_every_view(rows: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(rows.reshape(len(rows), *[1] * len(views), -1), (len(rows), *views, rows.shape[-1]))
+
+    scores = [] if features.zero_shot is None else [of_every_view(features.zero_shot)]
+    return np.concatenate([of_every_view(features.text), *pictures, *scores], axis=-1)
 
 
 def require_possible(method: Method, benchmark: Benchmark) -> None:

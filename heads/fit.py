@@ -40,6 +40,7 @@ class FitOptions:
         estimator: Name of the head.
         head: Options of the head that differ from the recipe's; values may be texts.
         models: Which fitted heads to keep: of all repeats, of the first, none.
+        zero_shot: Stores of zero-shot scores, which heads see as further features.
     """
 
     method: Method = "nr"
@@ -53,6 +54,7 @@ class FitOptions:
     estimator: HeadName = "mlp"
     head: dict[str, Any] = field(default_factory=dict)
     models: KeptModels = "all"
+    zero_shot: tuple[FeatureStore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def fit_head(
     folder = out / config.id
     if folder.exists():
         return Run(folder, Results.read(folder), found=True)
-    features = load_features(selected, images, texts, config.stages)
+    features = load_features(selected, images, texts, config.stages, options.zero_shot)
     splits = _splits(features, options.split, config)
     fused = fuse(features, options.method)
     require_writable(out)
@@ -165,7 +167,11 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
         method=options.method,
         benchmark=options.benchmark,
         targets=targets,
-        signatures={"image": asdict(images.signature), "text": asdict(texts.signature)},
+        signatures={
+            "image": asdict(images.signature),
+            "text": asdict(texts.signature),
+            **{store.signature.encoder: asdict(store.signature) for store in options.zero_shot},
+        },
         stages=Levels.parse(images.signature.feature).named(options.stages) if options.stages else (),
         split=options.split,
         repeats=options.repeats or default_repeats(options.split, manifest.table["generator"].nunique()),

@@ -37,7 +37,7 @@ class Model:
         method: How the features are fused.
         estimator: Name of the head.
         options: Its options.
-        signatures: Of the features that the heads act on, "image" and "text".
+        signatures: Of the features that the heads act on, "image" and "text", and scorers by their names where they see their scores.
         stages: Names of the levels of multilevel features that the heads act on; none for all.
         heads: By target and repeat.
         seeds: Of the heads.
@@ -140,7 +140,7 @@ def _restored(folder: Path, record: Mapping[str, Any], tensors: Mapping[str, np.
         seeds[place] = entry["seed"]
         if entry["half_width"] is not None:
             half_widths[place] = float(entry["half_width"])
-    signatures = {stream: Signature.from_dict(record["signatures"][stream]) for stream in ("image", "text")}
+    signatures = {name: Signature.from_dict(record["signatures"][name]) for name in ("image", "text", *record["signatures"])}
     return Model(
         folder, record["method"], record["estimator"], record["options"], signatures, tuple(record["stages"]), heads, seeds, half_widths
     )

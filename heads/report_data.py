@@ -211,7 +211,7 @@ def _inputs(config: dict[str, Any], varying: Sequence[str]) -> dict[str, str]:
     return {
         "encoder": image["encoder"],
         "text": text["encoder"],
-        "feature": _feature(image, config["stages"]),
+        "feature": " + ".join([_feature(image, config["stages"]), *(name for name in signatures if name not in ("image", "text"))]),
         "head": _head(config, varying),
     }
 

@@ -55,7 +55,8 @@ class RunConfig:
         data: Name of the data set.
         data_digest: `Manifest.digest` of the rows.
         method, benchmark, targets: What was fitted.
-        signatures: Of every store that it reads, field by field: "image" and "text" of a head, "score" of a zero-shot scorer.
+        signatures: Of every store that it reads, field by field: "image" and "text" of a head, beside them scorers by their names
+            where it sees their scores; "score" of a zero-shot run.
         split, repeats, seed: The protocol.
         recipe: Name of the recipe.
         estimator: Name of the head, or of the scorer.

@@ -9,7 +9,7 @@ from extract.encoders import ImageEncoder, TextEncoder
 from extract.signed import RUN_MARK, image_encoder_of, text_encoder_of
 from extract.weights import search_folders
 from heads.finetuned import ENCODERS, RECORD, finetuned_encoders
-from heads.model import Model, Place
+from heads.model import Model, ModelError, Place
 from heads.results import read_config
 
 IMAGE_FILE, TEXT_FOLDER = "image.safetensors", "text"  # in the folder `ENCODERS` of an exported model
@@ -49,7 +49,13 @@ def sources(model: Model, image_weights: Path | None = None, text_weights: Path 
 
     Raises:
         FinetunedError: A finetuned run lacks the encoders of a head.
+        ModelError: Its heads see more than what these two encoders know.
     """
+    if scorers := sorted(set(model.signatures) - {"image", "text"}):
+        raise ModelError(
+            f"the heads of {model.folder} were fitted with the scores of {', '.join(scorers)} as features, which are not computed for new "
+            "pictures: fit heads without --score-features, or judge these on stored scores"
+        )
     if any(model.folder.glob(f"{ENCODERS}/*/*/{RECORD}")):
         return [_finetuned(model, place) for place in model.heads]
     image = image_weights or _kept(model, IMAGE_FILE) or _of_another_run(model, "image")

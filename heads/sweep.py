@@ -14,7 +14,7 @@ from extract.choices import Benchmark, FeatureName, ImageSize, Precision, Prepar
 from extract.encoders import ImageChoice
 from extract.levels import level_words
 from extract.manifest import Manifest
-from extract.stored import find_stores
+from extract.stored import find_score_stores, find_stores
 from heads.choices import HeadName, Method, RecipeName, SplitRule
 from heads.features import FusionError, default_benchmark, require_possible
 from heads.fit import FitOptions, Run, configure, fit_head
@@ -36,6 +36,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 FIT_NAMES = {"method", "benchmark", "split", "recipe", "repeats", "seed"}
 IMAGE_NAMES = {"prepare", "image_size", "feature", "precision"}
 KINDS: dict[str, type | tuple[type, ...]] = {
+    "score_features": str,
     "target": str, "stages": (int, str), "image_encoder": str, "text_encoder": str, "repeats": int, "seed": int, "image_size": (int, str),
 }  # fmt: skip
 LEAST = {"seed": 0, "repeats": 1, "image_size": 32}
@@ -48,11 +49,12 @@ class SweepError(TierError):
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep."""
+    """One run of a sweep; the stores of its scorers are found when the sweep begins."""
 
     image: ImageChoice
     text_encoder: str
     options: FitOptions
+    scorers: tuple[str, ...] = ()
 
 
 def paper_cells(manifest: Manifest, base: Cell) -> list[Cell]:
@@ -138,6 +140,7 @@ def run_sweep(
         TierError: The options of a cell do not fit each other or the data.
     """
     stores: dict[tuple[ImageChoice, str], tuple[FeatureStore, FeatureStore]] = {}
+    cells = [replace(cell, options=replace(cell.options, zero_shot=find_score_stores(features, cell.scorers))) for cell in cells]
     for cell in cells:
         if (cell.image, cell.text_encoder) not in stores:
             stores[cell.image, cell.text_encoder] = find_stores(features, cell.image, cell.text_encoder)
@@ -159,7 +162,8 @@ def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
         fit["benchmark"] = default_benchmark(fit.get("method", base.options.method))
     given = {OPTION_OF.get(name, name): chosen[name] for name in HEAD_WORDS & set(chosen)}
     fit["head"] = base.options.head | given
-    return Cell(replace(base.image, **image), chosen.get("text_encoder", base.text_encoder), replace(base.options, **fit))
+    scorers = tuple(filter(None, chosen.get("score_features", "").split(",")))  # "" is none of them
+    return Cell(replace(base.image, **image), chosen.get("text_encoder", base.text_encoder), replace(base.options, **fit), scorers)
 
 
 def _require_known(name: str, values: Sequence[Any]) -> None:

@@ -24,6 +24,9 @@ ABOUT = (
 )  # fmt: skip
 
 
+OWN = ("image", "text", "score")  # of a run's signatures; the others are scorers whose scores its heads see
+
+
 class TableError(TierError):
     """A table that cannot be written."""
 
@@ -105,7 +108,7 @@ def _lines(run: Path) -> list[dict[str, Any]]:
         "split": results.split,
         "image_encoder": image["encoder"],
         "preparation": image["preparation"].split(":")[0],
-        "feature": image["feature"].split(":")[0],
+        "feature": "+".join([image["feature"].split(":")[0], *(name for name in config["signatures"] if name not in OWN)]),
         "stages": ",".join(config["stages"]),
         "precision": image["precision"],
         "views": image["views"],

@@ -14,12 +14,19 @@ from typer.testing import CliRunner
 import cli
 from cache.keys import key_array
 from cache.signature import Signature
-from cache.store import FeatureStore
+from cache.store import FeatureStore, StoreError
+from extract.encoders import ImageChoice
+from extract.presets import EncoderError
+from extract.stored import find_score_stores
 from heads.compare import compare
 from heads.experiment import headline
+from heads.features import fuse, load_features
 from heads.fit import FitOptions, Run, fit_head
 from heads.metrics import evaluate
+from heads.model import ModelError, read_model
 from heads.results import Results, read_config, read_predictions, used_stores
+from heads.sources import sources
+from heads.sweep import Cell, grid_cells, run_sweep
 from heads.tidy import tidy
 from heads.zero_shot import NO_UNIT, ScoreOptions, judge, plan_judgement
 from tests.data_builders import write_table
@@ -109,6 +116,49 @@ def test_what_is_judged_makes_another_run_and_the_same_is_found_again(store: Fea
     runs = [judge_scores(store, options, tmp_path) for options in (base, *changed)]
     assert len({run.folder for run in runs}) == 6 and not any(run.found for run in runs)
     assert all(judge_scores(store, options, tmp_path).found for options in (base, *changed))
+
+
+# Scores as features of heads.
+
+
+def test_scores_are_the_last_columns_of_fused_vectors(store: FeatureStore, tmp_path: Path) -> None:
+    images, texts = image_store(tmp_path), text_store(tmp_path)
+    for method, rows in (("nr", manifest()), ("pr", manifest()), ("fr", manifest().select("I2I"))):
+        without = fuse(load_features(rows, images, texts), method)
+        fused = fuse(load_features(rows, images, texts, zero_shot=(store, store)), method)
+        np.testing.assert_array_equal(fused[:, :-2], without)
+        np.testing.assert_allclose(fused[:, -2:], np.stack([SCORES[: len(rows)]] * 2, axis=1), rtol=1e-6)
+    features = load_features(manifest(), images, texts, zero_shot=(store,))
+    views = replace(features, image=np.stack([features.image] * 3, axis=1), image_prompt=np.stack([features.image_prompt] * 3, axis=1))
+    assert (fuse(views, "pr") == fuse(features, "pr")[:, None]).all()
+
+
+def test_a_head_that_sees_scores_knows_what_they_know_and_is_another_run(store: FeatureStore, tmp_path: Path) -> None:
+    options = FitOptions(targets=TARGETS[:1], repeats=2, estimator="ridge")
+    stores = (image_store(tmp_path), text_store(tmp_path))
+    blind = fit_head(manifest(), *stores, options, tmp_path / "runs")
+    seeing = fit_head(manifest(), *stores, replace(options, zero_shot=(store,)), tmp_path / "runs")
+    assert seeing.folder != blind.folder
+    srcc = [run.results.summaries[TARGETS[0]][run.results.headline]["srcc"].mean for run in (blind, seeing)]
+    assert srcc[1] > srcc[0] + 0.2  # the other features are noise
+    assert set(read_config(seeing.folder)["signatures"]) == {"image", "text", "pickscore"}
+    assert SCORE.digest in used_stores(tmp_path / "runs")
+    assert set(tidy([blind.folder, seeing.folder])["feature"]) == {"pooled", "pooled+pickscore"}
+    with pytest.raises(ModelError, match="fitted with the scores of pickscore"):
+        sources(read_model(seeing.folder))
+
+
+def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Path) -> None:
+    image_store(tmp_path), text_store(tmp_path)
+    (tmp_path / store.path.name).symlink_to(store.path)
+    base = Cell(ImageChoice("resnet18"), text_store(tmp_path).path.name, FitOptions(repeats=1, estimator="ridge", models="none"))
+    cells, _ = grid_cells({"score_features": ["", "pickscore"], "target": TARGETS[0]}, manifest(), base)
+    runs = list(run_sweep(manifest(), tmp_path, cells, tmp_path / "runs"))
+    assert [set(read_config(run.folder)["signatures"]) - {"image", "text"} for run in runs] == [set(), {"pickscore"}]
+    with pytest.raises(StoreError, match="has no scores of clipscore; .*: pickscore-.*\n.*tier score DATA"):
+        list(run_sweep(manifest(), tmp_path, [replace(base, scorers=("clipscore",))], tmp_path / "runs"))
+    with pytest.raises(EncoderError, match="there is no scorer 'pixscore'"):
+        find_score_stores(tmp_path, ["pixscore"])
 
 
 # The command.
