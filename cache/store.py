@@ -236,8 +236,9 @@ class FeatureStore:
     def _positions(self, keys: np.ndarray) -> np.ndarray:
         positions = self.index.find(keys)
         if (positions < 0).any():
+            command = f"tier score --scorer {self.signature.encoder}" if self.signature.stream == "score" else "tier extract"
             raise StoreError(
-                f"{int((positions < 0).sum())} of {len(keys)} inputs are not in {self.path}: run `tier extract` on this data first"
+                f"{int((positions < 0).sum())} of {len(keys)} inputs are not in {self.path}: run `{command}` on this data first"
             )
         if not self.shards:
             raise StoreError(f"{self.path} is empty: run `tier extract` first")

@@ -119,7 +119,7 @@ HEAD_CHANGES: dict[str, Any] = {
 
 
 def test_no_option_is_forgotten_here() -> None:
-    assert {*CHANGES, "stages"} == {field.name for field in fields(FitOptions)}  # stages: of multilevel features, below
+    assert {*CHANGES, "stages", "zero_shot"} == {field.name for field in fields(FitOptions)}  # stages: below; zero_shot: test_zero_shot
     assert set(HEAD_CHANGES) == set(head_options("mlp"))
 
 

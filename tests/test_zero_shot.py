@@ -157,6 +157,8 @@ def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Pat
     assert [set(read_config(run.folder)["signatures"]) - {"image", "text"} for run in runs] == [set(), {"pickscore"}]
     with pytest.raises(StoreError, match="has no scores of clipscore; .*: pickscore-.*\n.*tier score DATA"):
         list(run_sweep(manifest(), tmp_path, [replace(base, scorers=("clipscore",))], tmp_path / "runs"))
+    with pytest.raises(StoreError, match="20 of 20 inputs are not in .*tier score --scorer pickscore"):
+        store.read(key_array([bytes([row] * 32) for row in range(20)]))
     with pytest.raises(EncoderError, match="there is no scorer 'pixscore'"):
         find_score_stores(tmp_path, ["pixscore"])
 
