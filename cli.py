@@ -406,6 +406,51 @@ def predict(
         console.print(f"{output}: {len(names):,} pictures", soft_wrap=True)
 
 
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: DataArgument,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="MINE=THEIRS: a score of the model and the column it is compared with.", show_default="equal names"),
+    ] = None,
+    benchmark: BenchmarkOption = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Map scores linearly, fitted on other prompts: gives an RMSE.")] = False,
+    features: FeaturesOption = FEATURES,
+    repeat: RepeatOption = None,
+    image_weights: ImageWeightsOption = None,
+    text_weights: TextWeightsOption = None,
+    layout: LayoutOption = None,
+    on_error: OnErrorOption = "stop",
+    batch_size: BatchSizeOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    out: OutOption = Path("runs"),
+) -> None:
+    """Judge the heads of a run, one by one, on all rows of another data set. SRCC and PLCC need no common scale."""
+    from extract.run import ExtractionOptions, default_workers
+    from heads.evaluate import evaluate_model, match_targets, overlap
+    from heads.features import default_benchmark, require_possible
+    from heads.model import read_model
+
+    model, console = read_model(run).only(repeat=repeat), _console()
+    part = benchmark or default_benchmark(model.method)
+    require_possible(model.method, part)
+    report = _load(console, data, features, layout, on_error)
+    pairs = match_targets(model, report.manifest, target or ())
+    selected = replace(report, manifest=report.manifest.select(part))
+    options = ExtractionOptions(default_workers() if workers is None else workers, batch_size, device=device)
+    predicted = _predicted(console, model, selected, features, image_weights, text_weights, options)
+    judged = evaluate_model(model, selected.manifest, predicted, pairs, part, calibrate, out, sys.argv)
+    _show(console, judged)
+    shared = overlap(model, selected.manifest, features)
+    if shared is None:
+        console.print(f"whether the model has seen some of these cannot be told: {features} has no record of its data", style="yellow")
+    elif shared.pictures or shared.prompts:
+        seen = f"{shared.pictures:,} pictures and {shared.prompts:,} prompts of these"
+        console.print(f"{seen} are of the data set that the model was fitted on: the figures may be too good", style="yellow")
+
+
 @app.command("export")
 def export_model(
     run: RunArgument,

@@ -30,6 +30,7 @@ ZERO_SHOT_METHOD = "zero-shot"  # of a run whose predictions are a published sco
 SHOWING = (
     "choices",
     "compare",
+    "evaluate",
     "export",
     "matrix",
     "onnx",

@@ -30,8 +30,9 @@ def results_table(results: Results) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("target")
     table.add_column("selection")
-    # A zero-shot score is in no unit of the target's.
-    metrics = [f"{metric}_logistic" if metric == "rmse" and results.headline == ZERO_SHOT else metric for metric in SHOWN_METRICS]
+    # A score that was not fitted to these rows is in no unit of the target's, unless it was calibrated.
+    has_unit = any(np.isfinite(summaries[results.headline]["rmse"].mean) for summaries in results.summaries.values())
+    metrics = [f"{metric}_logistic" if metric == "rmse" and not has_unit else metric for metric in SHOWN_METRICS]
     for metric in metrics:
         table.add_column(LABELS[metric], justify="right")
     for target, summaries in results.summaries.items():
@@ -145,7 +146,7 @@ def interval_lines(results: Results) -> Iterator[Text]:
 def leakage(results: Results) -> Text:
     """How many test prompts were seen in training."""
     if results.headline == ZERO_SHOT:
-        return Text("zero-shot: nothing was fitted to these scores", style="green")
+        return Text("nothing was fitted to these scores", style="green")
     seen, prompts = sum(results.seen_prompts), sum(results.test_prompts)
     repeats = len(results.test_prompts)
     line = f"test prompts seen in training: {seen / repeats:.4g} of {prompts / repeats:.4g} in the mean of {repeats} repeats"
