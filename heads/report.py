@@ -24,7 +24,7 @@ from cache.signature import Signature
 from cache.store import writing
 from heads.experiment import Summary
 from heads.report_data import FACTORS, LOWER_IS_BETTER, Line, ReportError, ReportRun, ablation, by_data, line_title, read_runs
-from heads.report_detail import FactorComparison, by_generator, curve, factor_comparisons, largest_errors, target_rows
+from heads.report_detail import FactorComparison, by_generator, curve, factor_comparisons, in_units, largest_errors, target_rows
 from heads.report_pictures import DEFAULT_PICTURES, SIDE, Key, Thumbnails, find_pictures, make_thumbnails
 from heads.table import LABELS, SHOWN_METRICS, SIGNIFICANT, label, leakage, notes
 
@@ -74,7 +74,7 @@ def require_html(output: Path) -> None:
 
 def render(runs: Sequence[ReportRun], data: Sequence[Path], pictures: int) -> tuple[str, Thumbnails]:
     """The page's text, and the pictures in it."""
-    errors = {run.letter: {target: largest_errors(rows) for target, rows in target_rows(run).items()} for run in runs}
+    errors = {run.letter: {target: largest_errors(in_units(run, rows)) for target, rows in target_rows(run).items()} for run in runs}
     first = [(run.name.data, one.name) for run in runs for target in errors[run.letter].values() for one in target]
     thumbnails = make_thumbnails(find_pictures(runs, data), runs, first, pictures)
     lines = ablation(runs)
@@ -147,7 +147,7 @@ def _why_no_differences(comparison: FactorComparison) -> str:
 def _details(runs: Sequence[ReportRun], errors: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the page shows of a run and target when it is chosen."""
     return [
-        {"run": run, "target": target, "generators": by_generator(rows), "errors": errors[run.letter][target]}
+        {"run": run, "target": target, "generators": by_generator(rows, in_units(run, rows)), "errors": errors[run.letter][target]}
         for run in runs
         for target, rows in target_rows(run).items()
     ]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from heads.compare import CompareError, Comparison, compare
+from heads.experiment import ZERO_SHOT
 from heads.metrics import logistic_mapping, srcc
 from heads.report_data import ReportRun, comparable
 
@@ -83,13 +84,26 @@ def curve(truth: np.ndarray, prediction: np.ndarray) -> Curve:
     return Curve(prediction[chosen], mapped[chosen])
 
 
-def by_generator(rows: pd.DataFrame) -> list[GeneratorLine]:
-    """The breakdown of one target's predictions, the generator with the most rows first."""
-    lines = []
+def in_units(run: ReportRun, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with predictions in the target's units: of a zero-shot scorer after the logistic of each repeat, NaN where none fits."""
+    if run.results.headline != ZERO_SHOT:
+        return rows
+    mapped = [pd.Series(logistic_mapping(*_scores(repeat)), repeat.index) for _, repeat in rows.groupby("repeat")]
+    return rows.assign(prediction=pd.concat(mapped))
+
+
+def by_generator(rows: pd.DataFrame, measured: pd.DataFrame) -> list[GeneratorLine]:
+    """The breakdown of one target's predictions, the generator with the most rows first.
+
+    Args:
+        rows: The predictions.
+        measured: The same in the target's units, for the errors.
+    """
+    lines, errors = [], measured["prediction"] - measured["truth"]
     for generator, part in rows.groupby("generator"):
         ranked = [srcc(*_scores(repeat)) for _, repeat in part.groupby("repeat")]
         exists = np.array([value for value in ranked if np.isfinite(value)])
-        error = part["prediction"] - part["truth"]
+        error = errors[part.index]
         lines.append(
             GeneratorLine(
                 generator=str(generator),

@@ -338,7 +338,7 @@ def test_the_breakdown_by_generator_counts_and_ranks_within_each() -> None:
         "name": list("abcdabcd"), "generator": list("xxxyxxxy"), "repeat": [0] * 4 + [1] * 4, "truth": [1.0, 2, 3, 4] * 2,
         "prediction": [1.5, 2.5, 3.5, 3.0, 3.5, 2.5, 1.5, 5.0],
     })  # fmt: skip
-    x, y = by_generator(rows)
+    x, y = by_generator(rows, rows)
     assert (x.generator, x.rows, x.pictures) == ("x", 6, 3) and (y.generator, y.rows, y.pictures) == ("y", 2, 1)
     assert x.srcc == pytest.approx(0) and x.sd == pytest.approx(2**0.5)  # 1 in one repeat, -1 in the other
     assert x.error == pytest.approx(0.5) and x.absolute_error == pytest.approx((0.5 * 3 + 2.5 + 0.5 + 1.5) / 6)

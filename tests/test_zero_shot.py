@@ -24,6 +24,8 @@ from heads.features import fuse, load_features
 from heads.fit import FitOptions, Run, fit_head
 from heads.metrics import evaluate
 from heads.model import ModelError, read_model
+from heads.report_data import read_runs
+from heads.report_detail import by_generator, in_units, target_rows
 from heads.results import Results, read_config, read_predictions, used_stores
 from heads.sources import sources
 from heads.sweep import Cell, grid_cells, run_sweep
@@ -116,6 +118,17 @@ def test_what_is_judged_makes_another_run_and_the_same_is_found_again(store: Fea
     runs = [judge_scores(store, options, tmp_path) for options in (base, *changed)]
     assert len({run.folder for run in runs}) == 6 and not any(run.found for run in runs)
     assert all(judge_scores(store, options, tmp_path).found for options in (base, *changed))
+
+
+def test_errors_of_a_scorer_are_measured_in_the_targets_units(whole: Run) -> None:
+    (run,) = read_runs([whole.folder])
+    rows = target_rows(run)[TARGETS[0]]
+    measured = in_units(run, rows)
+    assert rows["prediction"].min() > 10 > 5 > measured["prediction"].max()
+    expected = whole.results.summaries[TARGETS[0]]["zero_shot"]["rmse_logistic"].mean
+    assert np.sqrt(np.mean((measured["prediction"] - measured["truth"]) ** 2)) == pytest.approx(expected, rel=1e-6)
+    lines = by_generator(rows, measured)
+    assert sum(line.error * line.rows for line in lines) == pytest.approx((measured["prediction"] - measured["truth"]).sum())
 
 
 # Scores as features of heads.
