@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import BlipConfig
+from transformers import BlipConfig, CLIPConfig
 
 from extract.weights import TEXT_WEIGHT_FILES, WeightsError, read_state_dict, require_fit
 
@@ -37,13 +38,13 @@ LEFT_OUT = re.compile(
 )
 
 
-def clip_checkpoint(folder: Path) -> tuple[dict[str, Any], State]:
+def clip_checkpoint(folder: Path) -> tuple[Any, State]:
     """Configuration and tensors of a CLIP folder.
 
     Raises:
         WeightsError: They cannot be read, or are not of a CLIP.
     """
-    config = _config(folder, "clip")
+    config = _config(folder, CLIPConfig)
     return config, {name: tensor for name, tensor in _state(folder).items() if not LEFT_OUT.match(name)}
 
 
@@ -57,14 +58,14 @@ def blip_checkpoint(path: Path, reward: bool) -> tuple[Any, dict[str, tuple[int,
     Raises:
         WeightsError: It cannot be read, or is not of a BLIP.
     """
-    config = _config(path, "blip") if path.is_dir() else None
+    config = _config(path, BlipConfig) if path.is_dir() else None
     state = {_blip_name(name): tensor for name, tensor in (_state(path) if path.is_dir() else read_state_dict(path)).items()}
     state = {name: tensor for name, tensor in state.items() if not LEFT_OUT.match(name)}
     if reward and "mlp.layers.0.weight" not in state:
         raise WeightsError(f"{path} is not an ImageReward checkpoint: it lacks the tensor 'mlp.layers.0.weight'{_beginning(state)}")
     matches = {name: re.fullmatch(r"mlp\.layers\.(\d+)\.weight", name) for name in (state if reward else ())}
     sizes = {match[1]: (state[name].shape[1], state[name].shape[0]) for name, match in matches.items() if match}
-    return BlipConfig.from_dict(config) if config else _blip_config(state, path), sizes, state
+    return config or _blip_config(state, path), sizes, state
 
 
 def load_all(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -81,15 +82,15 @@ def load_all(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         setattr(model.get_submodule(owner), own, torch.arange(buffer.shape[-1]).expand(1, -1))
 
 
-def _config(folder: Path, kind: str) -> dict[str, Any]:
+def _config(folder: Path, kind: type[BlipConfig] | type[CLIPConfig]) -> Any:
     path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if config["model_type"] != kind:
-            raise ValueError(f"the model type is {config['model_type']!r}, not {kind!r}")
-        return config
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{path} is not the configuration of a {kind.upper()} model ({error})") from error
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if values["model_type"] != kind.model_type:
+            raise ValueError(f"the model type is {values['model_type']!r}, not {kind.model_type!r}")
+        return kind.from_dict(values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StrictDataclassError) as error:
+        raise WeightsError(f"{path} is not the configuration of a {kind.model_type.upper()} model ({error})") from error
 
 
 def _state(folder: Path) -> State:

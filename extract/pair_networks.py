@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import AutoTokenizer, BertTokenizer, BlipTextModel, BlipVisionModel, CLIPConfig, CLIPModel
+from transformers import BertTokenizer, BlipTextModel, BlipVisionModel, CLIPModel, CLIPTokenizer
 
 from extract.checkpoints import blip_checkpoint, clip_checkpoint, load_all
 from extract.choices import Precision, ScorerName
@@ -87,9 +88,9 @@ class ClipNetwork(PairNetwork):
         """Build and load from a folder as Hugging Face lays it out."""
         config, state = clip_checkpoint(scorer.weights.path)
         with torch.device("meta"):  # no random weights are drawn only to be overwritten
-            model: Any = CLIPModel(CLIPConfig.from_dict(config))
+            model: Any = CLIPModel(config)
         load_all(model, state, scorer.weights.path)
-        tokenizer = AutoTokenizer.from_pretrained(scorer.tokenizer.path, local_files_only=True)
+        tokenizer = _clip_tokenizer(scorer.tokenizer.path)
         _require_vocabulary(tokenizer, model.config.text_config.vocab_size, scorer)
         return cls(model, tokenizer, scorer.preset.scaled).eval()
 
@@ -199,8 +200,15 @@ NETWORKS: dict[ScorerName, type[PairNetwork]] = {
 }
 
 
+def _clip_tokenizer(folder: Path) -> Any:
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of a damaged file, tokenizers raises no narrower one
+        raise WeightsError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+
+
 def _require_vocabulary(tokenizer: Any, size: int, scorer: "Scorer") -> None:
-    if len(tokenizer) > size:
+    if len(tokenizer) != size:
         raise WeightsError(
             f"the tokenizer in {scorer.tokenizer.path} knows {len(tokenizer):,} tokens, the network in {scorer.weights.path} {size:,}: "
             "take both from one download"

@@ -160,7 +160,7 @@ def _weights(preset: ScorerPreset, given: Path | None, folders: Sequence[Path]) 
             return _weights_at(preset, path, str(path))
     if found := find_file(preset.files, folders):
         return file_weights(found, str(found))
-    if hub := from_hub(preset.hub, preset.files or (*MODEL_FILES, *TOKENIZER_PARTS)):
+    if hub := from_hub(preset.hub, preset.files or ("config.json", "model.safetensors", *TOKENIZER_PARTS)):
         return _weights_at(preset, hub, f"hub {preset.hub}")
     here = folders[0] if folders else Path.cwd()
     what = " or ".join([*(f"{name} into {here}/pretrained/" for name in preset.files), f"a folder {preset.folder}/ into {here}"])

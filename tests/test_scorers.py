@@ -270,6 +270,9 @@ def test_blips_vocabulary_comes_from_the_users_bert_folder_or_from_the_package(
     (tmp_path / "bert-base-uncased" / "vocab.txt").write_text("\n".join(map(str, range(40_000))))
     with pytest.raises(WeightsError, match="knows 40,00[0-9] tokens.*30,524"):
         find_scorer("blipscore", weights["blipscore"], [tmp_path]).load()
+    (tmp_path / "bert-base-uncased" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nmaison\n")
+    with pytest.raises(WeightsError, match="knows 8 tokens.*30,524"):  # of another language
+        find_scorer("blipscore", weights["blipscore"], [tmp_path]).load()
 
 
 def test_half_a_download_is_told_of(weights: dict[str, Path], tmp_path: Path) -> None:
@@ -280,6 +283,15 @@ def test_half_a_download_is_told_of(weights: dict[str, Path], tmp_path: Path) ->
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         with pytest.raises(WeightsError, match=f"{file.name}.*damaged"):
             find_scorer(name, half).load()
+    shutil.copy(weights["clipscore"] / "model.safetensors", tmp_path / "clipscore")
+    for name, message in (("tokenizer.json", "the tokenizer in .* cannot be loaded"), ("config.json", "config.json is not the config")):
+        file = tmp_path / "clipscore" / name
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        with pytest.raises(WeightsError, match=message):
+            find_scorer("clipscore", tmp_path / "clipscore").load()
+    (tmp_path / "clipscore" / "config.json").write_text(json.dumps({"model_type": "clip", "vision_config": {"hidden_size": "wide"}}))
+    with pytest.raises(WeightsError, match="not the configuration of a CLIP model"):
+        find_scorer("clipscore", tmp_path / "clipscore").load()
     (tmp_path / "clipscore" / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"lacks model.safetensors or pytorch_model.bin"):
         find_scorer("clipscore", tmp_path / "clipscore")
