@@ -25,7 +25,7 @@ from extract.choices import (
     PresetName,
     ScorerName,
 )
-from heads.choices import ComparedMetric, HeadName, KeptModels, Method, RecipeName, SplitRule, SweepName
+from heads.choices import ComparedMetric, HeadName, KeptModels, Method, RecipeName, SweepName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,11 +103,18 @@ TargetOption = Annotated[
     list[str] | None, typer.Option("--target", help="Score column; may be repeated. Default: all.", show_default=False)
 ]
 SplitOption = Annotated[
-    SplitRule, typer.Option("--split", help="By prompt (none in both parts), by row, one generator left out, or as published (i % 4 == 3).")
+    str,
+    typer.Option(
+        "--split",
+        metavar="RULE|FILE",
+        help="prompt (none in both parts), random (by row), generator (one left out), published (i % 4 == 3), or a splits.json.",
+    ),
 ]
 RepeatsOption = Annotated[
     int | None, typer.Option("--repeats", min=1, help="Repeats, each with its own seed. Default: 10, or one per generator.")
 ]
+FoldsOption = Annotated[int | None, typer.Option("--folds", min=2, help="K-fold: K repeats whose test parts share out the rows.")]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Heads fitted on each split, to tell chance in training from the split.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the first repeat.")]
 HeadOption = Annotated[HeadName, typer.Option("--head", help="TIER's two layers (mlp), or another regression on the fused vector.")]
 RecipeOption = Annotated[
@@ -318,7 +325,9 @@ def fit_head(
     ] = None,
     split: SplitOption = "prompt",
     repeats: RepeatsOption = None,
+    folds: FoldsOption = None,
     seed: SeedOption = 0,
+    seeds: SeedsOption = 1,
     head: HeadOption = "mlp",
     recipe: RecipeOption = "cached",
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
@@ -338,6 +347,7 @@ def fit_head(
     from extract.stored import find_score_stores
     from heads.features import default_benchmark, require_possible
     from heads.fit import FitOptions
+    from heads.splits import split_asked
 
     named = {"learning_rate": learning_rate, "weight_decay": weight_decay, "batch_size": train_batch_size, "max_epochs": epochs}
     named = {name: value for name, value in named.items() if value is not None}
@@ -346,9 +356,11 @@ def fit_head(
         benchmark=benchmark or default_benchmark(method),
         targets=tuple(target or ("all",)),
         stages=level_words(stages),
-        split=split,
+        split=split_asked(split),
         repeats=repeats,
+        folds=folds,
         seed=seed,
+        seeds=seeds,
         recipe=recipe,
         estimator=head,
         head=_head_options(set_option or (), named),
@@ -360,6 +372,35 @@ def fit_head(
     options = replace(options, zero_shot=find_score_stores(features, score_features or ()))
     stored = _stored(console, data, features, choice, text_encoder, layout, on_error)
     _show(console, _fit(console, *stored, options, out))
+
+
+@app.command()
+def split(
+    data: DataArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .json, for --split of fit-head and sweep.")],
+    rule: SplitOption = "prompt",
+    benchmark: Annotated[Benchmark, typer.Option("--benchmark", help="Rows with an image prompt, without, or all.")] = "AIGIQA4K",
+    repeats: RepeatsOption = None,
+    folds: FoldsOption = None,
+    seed: SeedOption = 0,
+    layout: LayoutOption = None,
+    on_error: OnErrorOption = "stop",
+) -> None:
+    """Write who is in training, validation and test, to be used again or elsewhere."""
+    from cache.atomic import require_suffix
+    from heads.features import Rows
+    from heads.fit import FitOptions, splits_of
+    from heads.splits import SplitError, split_asked, write_splits
+
+    require_suffix(output, (".json",), SplitError)
+    console = _console()
+    report = _load(console, data, FEATURES, layout, on_error)
+    rows = Rows.of(report.manifest.select(benchmark))
+    splits = splits_of(rows, FitOptions(split=split_asked(rule), repeats=repeats, folds=folds, seed=seed), with_validation=True)
+    write_splits(output, rows, splits)
+    first = splits[0]
+    sizes = f"{len(first.train)} training, {len(first.validation)} validation and {len(first.test)} test rows in the first"
+    console.print(f"{output}: {len(splits)} repeats, {sizes}", soft_wrap=True)
 
 
 @app.command()
@@ -499,6 +540,7 @@ def score(
     from extract.run import ExtractionOptions, default_workers
     from extract.scorers import find_scorer
     from extract.weights import search_folders
+    from heads.splits import split_asked
 
     console = _console()
     found = find_scorer(scorer, weights, search_folders(read_source(data, layout).path.parent), precision)
@@ -508,7 +550,7 @@ def score(
     from heads.zero_shot import ScoreOptions, judge, plan_judgement
 
     of_all = ScoreOptions(benchmark or "AIGIQA4K", tuple(target or ("all",)))
-    of_split = replace(of_all, split=split, repeats=repeats, seed=seed)
+    of_split = replace(of_all, split=split_asked(split), repeats=repeats, seed=seed)
     plans = [plan_judgement(report.manifest, found.signature, judged) for judged in (of_all, of_split)]
     _encode(console, data, features, report, [found], options)
 
@@ -536,7 +578,9 @@ def sweep(
     precision: PrecisionOption = None,
     split: SplitOption = "prompt",
     repeats: RepeatsOption = None,
+    folds: FoldsOption = None,
     seed: SeedOption = 0,
+    seeds: SeedsOption = 1,
     head: HeadOption = "mlp",
     recipe: RecipeOption = "cached",
     models: ModelsOption = "none",
@@ -547,6 +591,7 @@ def sweep(
 ) -> None:
     """Fit many heads: the paper's table, or every combination of a grid. Runs that are there already are not fitted again."""
     from heads.fit import FitOptions
+    from heads.splits import split_asked
     from heads.sweep import Cell, grid_cells, paper_cells, read_grid, run_sweep
     from heads.table import sweep_table
     from heads.tidy import require_table_suffix, tidy, write_table
@@ -555,7 +600,9 @@ def sweep(
         raise typer.BadParameter("give either --preset paper or --grid FILE", param_hint="--preset / --grid")
     if output:
         require_table_suffix(output)
-    options = FitOptions(split=split, repeats=repeats, seed=seed, recipe=recipe, estimator=head, models=models)
+    options = FitOptions(
+        split=split_asked(split), repeats=repeats, folds=folds, seed=seed, seeds=seeds, recipe=recipe, estimator=head, models=models
+    )
     base = Cell(_choice(None, image_encoder, prepare, image_size, feature, precision), text_encoder, options)
     console, wanted = _console(), read_grid(grid) if grid else {}
     report = _load(console, data, features, layout, on_error)

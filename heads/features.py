@@ -21,7 +21,35 @@ class FusionError(TierError):
 
 
 @dataclass(frozen=True)
-class FeatureSet:
+class Rows:
+    """What is known of N rows beside features and scores, in the manifest's order.
+
+    Attributes:
+        name: (N,) names of the pictures, distinct.
+        group: (N,) identity of the prompt.
+        generator: (N,) text-to-image model.
+        position: (N,) number of the row within the benchmark in the source table, which the published split counts by.
+        picture: (N,) key of the picture's content, hexadecimal.
+    """
+
+    name: np.ndarray
+    group: np.ndarray
+    generator: np.ndarray
+    position: np.ndarray
+    picture: np.ndarray
+
+    @staticmethod
+    def of(manifest: Manifest) -> "Rows":
+        """The rows of a manifest."""
+        table = manifest.table
+        return Rows(*(table[column].to_numpy() for column in ("name", "group", "generator", "position", "image_key")))
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet(Rows):
     """Features and scores of N rows, in the manifest's order.
 
     Attributes:
@@ -31,10 +59,6 @@ class FeatureSet:
         has_image_prompt: (N,) bool.
         targets: (N, T) mean opinion scores, float64.
         target_names: Names of the T targets.
-        name: (N,) names of the pictures.
-        group: (N,) identity of the prompt.
-        generator: (N,) text-to-image model.
-        position: (N,) number of the row within the benchmark in the source table, which the published split counts by.
         zero_shot: (N, S) scores of S zero-shot scorers, the last columns of fused vectors; None without.
     """
 
@@ -44,14 +68,7 @@ class FeatureSet:
     has_image_prompt: np.ndarray
     targets: np.ndarray
     target_names: tuple[str, ...]
-    name: np.ndarray
-    group: np.ndarray
-    generator: np.ndarray
-    position: np.ndarray
     zero_shot: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.text)
 
     def scores(self, target: str) -> np.ndarray:
         """(N,) mean opinion scores of one target."""
@@ -92,7 +109,7 @@ def load_features(
         has_image_prompt=has_image_prompt,
         targets=table[list(manifest.targets)].to_numpy(float),
         target_names=manifest.targets,
-        **{column: table[column].to_numpy() for column in ("name", "group", "generator", "position")},
+        **vars(Rows.of(manifest)),
     )
 
 
@@ -106,7 +123,7 @@ def rows_alone(manifest: Manifest) -> FeatureSet:
         has_image_prompt=(table["image_prompt_key"] != "").to_numpy(),
         targets=table[list(manifest.targets)].to_numpy(float),
         target_names=manifest.targets,
-        **{column: table[column].to_numpy() for column in ("name", "group", "generator", "position")},
+        **vars(Rows.of(manifest)),
     )
 
 

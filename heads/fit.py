@@ -4,10 +4,12 @@ import difflib
 import importlib.metadata
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cache.errors import TierError
 from cache.store import FeatureStore, StoreError
@@ -16,10 +18,10 @@ from extract.levels import Levels
 from extract.manifest import Manifest
 from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
 from heads.experiment import Trial, run_trials, summarize
-from heads.features import FeatureSet, fuse, load_features, require_possible
+from heads.features import FeatureSet, Rows, fuse, load_features, require_possible
 from heads.registry import resolve_options
 from heads.results import Results, RunConfig, code_digest, require_writable, write_run
-from heads.splits import Split, default_repeats, make_splits
+from heads.splits import Split, SplitError, StoredSplits, default_repeats, make_splits, with_seeds
 
 
 class FitError(TierError):
@@ -36,6 +38,8 @@ class FitOptions:
         targets: Names of targets; ("all",) for every one.
         stages: Levels of multilevel features by name or number; none for all.
         split, repeats, seed: The protocol; repeat r has the seed `seed + r`. None repeats: `default_repeats`.
+        folds: So many repeats whose test parts part the rows among them; None for parts that each repeat draws anew.
+        seeds: Heads fitted on each split, with seeds of their own.
         recipe: "cached" or "published".
         estimator: Name of the head.
         head: Options of the head that differ from the recipe's; values may be texts.
@@ -47,9 +51,11 @@ class FitOptions:
     benchmark: Benchmark = "AIGIQA4K"
     targets: tuple[str, ...] = ("all",)
     stages: tuple[str, ...] = ()
-    split: SplitRule = "prompt"
+    split: SplitRule | StoredSplits = "prompt"
     repeats: int | None = None
     seed: int = 0
+    folds: int | None = None
+    seeds: int = 1
     recipe: RecipeName = "cached"
     estimator: HeadName = "mlp"
     head: dict[str, Any] = field(default_factory=dict)
@@ -88,17 +94,58 @@ def fit_head(
     Raises:
         TierError: The options do not fit each other or the data; nothing has been written then.
     """
-    config = configure(manifest, images, texts, options)
-    selected, targets = manifest.select(options.benchmark), config.targets
-    folder = out / config.id
-    if folder.exists():
-        return Run(folder, Results.read(folder), found=True)
-    features = load_features(selected, images, texts, config.stages, options.zero_shot)
-    splits = _splits(features, options.split, config)
-    fused = fuse(features, options.method)
+    return fit_plans([plan_run(manifest, images, texts, options)], out, command, finished)[0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it is fitted, with everything that can be wrong found out.
+
+    Attributes:
+        manifest: The rows that take part.
+        images, texts: Stores of their features.
+        zero_shot: Stores of the zero-shot scores that stand beside them.
+        method, estimator: As in the options.
+        config: The configuration.
+        splits: One for each repeat.
+    """
+
+    manifest: Manifest
+    images: FeatureStore
+    texts: FeatureStore
+    zero_shot: Sequence[FeatureStore]
+    method: Method
+    estimator: HeadName
+    config: RunConfig
+    splits: list[Split]
+
+    @property
+    def alike(self) -> str:
+        """Equal for runs that differ in nothing but their targets, and so can be fitted at once."""
+        return replace(self.config, targets=()).id
+
+
+def fit_plans(
+    plans: Sequence[Plan], out: Path, command: Sequence[str] = (), finished: Callable[[int, int], None] = lambda *_: None
+) -> list[Run]:
+    """Fit, evaluate and write runs that are `alike`; those that are on disk are read instead. The arguments are those of `fit_head`."""
+    missing = [plan for plan in plans if not (out / plan.config.id).exists()]
+    fitted = _fit_missing(missing, out, command, finished) if missing else {}
+    return [fitted.get(plan.config.id) or _found(out / plan.config.id) for plan in plans]
+
+
+def _fit_missing(plans: Sequence[Plan], out: Path, command: Sequence[str], finished: Callable[[int, int], None]) -> dict[str, Run]:
+    one = plans[0]
+    features = load_features(one.manifest, one.images, one.texts, one.config.stages, one.zero_shot)
+    fused = fuse(features, one.method)
     require_writable(out)
-    trials = run_trials(features, fused, targets, splits, options.estimator, config.head, finished)
-    return publish_run(out, config, manifest, command, features, trials, splits)
+    targets = list(dict.fromkeys(target for plan in plans for target in plan.config.targets))
+    trials = run_trials(features, fused, targets, one.splits, one.estimator, one.config.head, finished)
+    of_plan = {plan.config.id: [trial for trial in trials if trial.target in plan.config.targets] for plan in plans}
+    return {
+        plan.config.id: publish_run(out, plan.config, plan.manifest, command, features, of_plan[plan.config.id], plan.splits)
+        for plan in plans
+    }
 
 
 def publish_run(
@@ -127,8 +174,12 @@ def publish_run(
     except StoreError:
         if not folder.exists():
             raise
-        return Run(folder, Results.read(folder), found=True)  # another process was faster with the same run
+        return _found(folder)  # another process was faster with the same run
     return Run(folder, results, found=False)
+
+
+def _found(folder: Path) -> Run:
+    return Run(folder, Results.read(folder), found=True)
 
 
 def resolve_targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -149,18 +200,54 @@ def resolve_targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, .
     return tuple(dict.fromkeys(wanted))
 
 
-def configure(manifest: Manifest, images: FeatureStore, texts: FeatureStore, options: FitOptions) -> RunConfig:
-    """The configuration of a run, everything resolved; the arguments are those of `fit_head`.
+def plan_run(manifest: Manifest, images: FeatureStore, texts: FeatureStore, options: FitOptions) -> Plan:
+    """A run, everything resolved; the arguments are those of `fit_head`.
 
     Raises:
         TierError: The options do not fit each other or the data.
     """
     require_possible(options.method, options.benchmark)
     selected = manifest.select(options.benchmark)
-    return _config(selected, images, texts, options, resolve_targets(selected, options.targets))
+    targets = resolve_targets(selected, options.targets)
+    head = resolve_options(options.estimator, options.recipe, images.signature.architecture, options.head, lambda: texts.width)
+    splits = splits_of(Rows.of(selected), options, head.get("validation_fraction", 0) > 0)
+    config = _config(selected, images, texts, options, targets, head, len(splits))
+    return Plan(selected, images, texts, options.zero_shot, options.method, options.estimator, config, with_seeds(splits, options.seeds))
 
 
-def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, options: FitOptions, targets: tuple[str, ...]) -> RunConfig:
+def splits_of(rows: Rows, options: FitOptions, with_validation: bool) -> list[Split]:
+    """The splits that a run's options ask for, each once.
+
+    Raises:
+        SplitError: The options do not fit each other or the rows.
+    """
+    split, repeats, folds = options.split, options.repeats, options.folds
+    if isinstance(split, StoredSplits):
+        if repeats or folds:
+            raise SplitError(f"{split.path} has {len(split.repeats)} repeats of its own: leave out --repeats and --folds")
+        return split.of(rows, options.seed, with_validation)
+    if repeats and folds:
+        raise SplitError(f"{folds} folds are {folds} repeats: leave out --repeats")
+    count = folds or repeats or default_repeats(split, len(np.unique(rows.generator)))
+    return make_splits(rows, split, count, options.seed, with_validation, folds is not None)
+
+
+def split_name(options: FitOptions) -> str:
+    """What a run calls its split: the rule, with the number of folds, or "file-" and the beginning of a digest."""
+    if isinstance(options.split, StoredSplits):
+        return options.split.name
+    return options.split + (f"-{options.folds}-fold" if options.folds else "")
+
+
+def _config(
+    manifest: Manifest,
+    images: FeatureStore,
+    texts: FeatureStore,
+    options: FitOptions,
+    targets: tuple[str, ...],
+    head: dict[str, Any],
+    repeats: int,
+) -> RunConfig:
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
@@ -173,20 +260,16 @@ def _config(manifest: Manifest, images: FeatureStore, texts: FeatureStore, optio
             **{store.signature.encoder: asdict(store.signature) for store in options.zero_shot},
         },
         stages=Levels.parse(images.signature.feature).named(options.stages) if options.stages else (),
-        split=options.split,
-        repeats=options.repeats or default_repeats(options.split, manifest.table["generator"].nunique()),
+        split=split_name(options),
+        repeats=repeats,
         seed=options.seed,
+        seeds=options.seeds,
         recipe=options.recipe,
         estimator=options.estimator,
-        head=resolve_options(options.estimator, options.recipe, images.signature.architecture, options.head, lambda: texts.width),
+        head=head,
         models=options.models,
         code=code_digest(),
     )
-
-
-def _splits(features: FeatureSet, rule: SplitRule, config: RunConfig) -> list[Split]:
-    with_validation = config.head.get("validation_fraction", 0) > 0
-    return make_splits(features, rule, config.repeats, config.seed, with_validation)
 
 
 def _environment(manifest: Manifest, command: Sequence[str]) -> dict[str, Any]:

@@ -76,8 +76,8 @@ class ReportRun:
 
     @property
     def leaks(self) -> bool:
-        """Whether a test prompt was seen in training."""
-        return any(self.results.seen_prompts)
+        """Whether anything of the test rows was seen in training."""
+        return self.results.leaks
 
 
 @dataclass(frozen=True)

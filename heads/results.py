@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 
 from cache.atomic import publish
@@ -21,7 +22,7 @@ from heads.conformal import Interval
 from heads.experiment import Summary, Trial, headline
 from heads.features import FeatureSet
 from heads.model import Model
-from heads.splits import Split
+from heads.splits import Split, siblings, split_names
 from heads.statistics import TestRows
 
 RESULT_FORMAT = 2
@@ -41,7 +42,8 @@ SHOWING = (
     "sweep",
     "table",
     "tidy",
-)  # modules after whose change a run is still the same
+)
+SEEN = ("seen_prompts", "seen_pictures", "seen_siblings")
 
 
 class ResultError(TierError):
@@ -58,7 +60,8 @@ class RunConfig:
         method, benchmark, targets: What was fitted.
         signatures: Of every store that it reads, field by field: "image" and "text" of a head, beside them scorers by their names
             where it sees their scores; "score" of a zero-shot run.
-        split, repeats, seed: The protocol.
+        split, repeats, seed: The protocol: what the split is called (see `heads.fit.split_name`), how many there are, and the first seed.
+        seeds: Heads fitted on each split.
         recipe: Name of the recipe.
         estimator: Name of the head, or of the scorer.
         head: Every option of the head, resolved.
@@ -82,6 +85,7 @@ class RunConfig:
     models: KeptModels
     code: str
     stages: tuple[str, ...] = ()
+    seeds: int = 1
     format: int = RESULT_FORMAT
 
     @property
@@ -121,8 +125,9 @@ class Results:
         method, benchmark, split, estimator: As in the configuration.
         rows: Rows of the benchmark.
         headline: The selection that the run is judged by and whose predictions are kept.
-        test_rows, test_prompts, seen_prompts: For each repeat: rows and distinct prompts of its test part, and how many of these
-            prompts stand in training or validation too.
+        test_rows, test_prompts: For each repeat: rows and distinct prompts of its test part.
+        seen_prompts, seen_pictures, seen_siblings: For each repeat: of these prompts, those that stand in training or validation too, and
+            of these rows, those whose very picture (by content) does, and those with a row of the same prompt and generator there.
         summaries: {target: {selection or floor: {metric: Summary}}}.
         reasons: {target: {selection or floor: why its correlations are NaN}}.
         intervals: {target: the conformal interval of a prediction}, without targets whose heads had no rows held out of training.
@@ -140,6 +145,8 @@ class Results:
     test_rows: tuple[int, ...]
     test_prompts: tuple[int, ...]
     seen_prompts: tuple[int, ...]
+    seen_pictures: tuple[int, ...]
+    seen_siblings: tuple[int, ...]
     summaries: dict[str, dict[str, dict[str, Summary]]]
     reasons: dict[str, dict[str, str]]
     intervals: dict[str, Interval]
@@ -155,7 +162,8 @@ class Results:
         summaries: dict[str, dict[str, dict[str, Summary]]],
     ) -> "Results":
         """Gather the results of a run."""
-        seen, prompts = zip(*(split.seen_prompts(features.group) for split in splits), strict=True)
+        seen = [split.seen(features.group) for split in splits]
+        families = siblings(features)
         reasons: dict[str, dict[str, str]] = {}
         for trial in trials:
             told = reasons.setdefault(trial.target, {})
@@ -170,13 +178,20 @@ class Results:
             rows=len(features),
             headline=headline(trials[0].predictions),
             test_rows=tuple(len(split.test) for split in splits),
-            test_prompts=prompts,
-            seen_prompts=seen,
+            test_prompts=tuple(len(np.unique(features.group[split.test])) for split in splits),
+            seen_prompts=tuple(len(np.unique(features.group[split.test][rows])) for split, rows in zip(splits, seen, strict=True)),
+            seen_pictures=tuple(int(split.seen(features.picture).sum()) for split in splits),
+            seen_siblings=tuple(int(split.seen(families).sum()) for split in splits),
             summaries=summaries,
             reasons=reasons,
             intervals=_intervals(features, trials, splits),
             seconds=sum(trial.seconds for trial in trials),
         )
+
+    @property
+    def leaks(self) -> bool:
+        """Whether anything of the test rows was seen in training."""
+        return any(any(getattr(self, name)) for name in SEEN)
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -193,7 +208,7 @@ class Results:
                 target: {name: {metric: _read_summary(summary) for metric, summary in metrics.items()} for name, metrics in names.items()}
                 for target, names in values.pop("summaries").items()
             }
-            for name in ("test_rows", "test_prompts", "seen_prompts"):
+            for name in ("test_rows", "test_prompts", *SEEN):
                 values[name] = tuple(values[name])
             intervals = {target: Interval.from_dict(interval) for target, interval in values.pop("intervals").items()}
             return cls(**values, summaries=summaries, intervals=intervals)
@@ -238,7 +253,7 @@ def write_run(
         path.mkdir()
         _write_json(path / "config.json", {**asdict(config), "environment": environment})
         _write_json(path / "results.json", {"format": RESULT_FORMAT, **asdict(results)})
-        _write_json(path / "splits.json", _splits_by_name(features, splits))
+        _write_json(path / "splits.json", split_names(features, splits))
         _predictions(features, trials, splits, results.headline).to_csv(path / "predictions.csv", index=False)
         _write_models(path, config, results, trials)
 
@@ -315,11 +330,6 @@ def _intervals(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[S
     return found
 
 
-def _splits_by_name(features: FeatureSet, splits: Sequence[Split]) -> list[dict[str, Any]]:
-    parts = ("train", "validation", "test")
-    return [{"seed": split.seed, **{part: features.name[getattr(split, part)].tolist() for part in parts}} for split in splits]
-
-
 def _predictions(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split], selection: str) -> pd.DataFrame:
     frames = []
     for trial in trials:
@@ -353,5 +363,5 @@ def _read_summary(values: dict[str, Any]) -> Summary:
         return float("nan") if value is None else value
 
     low, high = values["interval"]
-    raw = tuple(number(value) for value in values["values"])
-    return Summary(raw, number(values["mean"]), number(values["sd"]), number(values["median"]), (number(low), number(high)))
+    single = {name: number(values[name]) for name in ("mean", "sd", "median", "sd_splits", "sd_seeds")}
+    return Summary(values=tuple(number(value) for value in values["values"]), interval=(number(low), number(high)), **single)

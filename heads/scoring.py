@@ -188,4 +188,5 @@ def _features(
         group=names,
         generator=names,
         position=np.arange(len(pictures)),
+        picture=names,
     )

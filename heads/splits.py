@@ -1,19 +1,27 @@
 """Who is in training, validation and test, and what of the test rows was seen in training."""
 
-from dataclasses import dataclass
-from typing import get_args
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast, get_args
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
 
+from cache.atomic import publish_text
 from cache.errors import TierError
+from cache.store import writing
 from heads.choices import SplitRule
-from heads.features import FeatureSet
+from heads.features import Rows
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.15
 MIN_UNITS = 5
 MIN_GENERATORS = 3
+PUBLISHED_PARTS = 4
+PARTS = ("train", "validation", "test")
 
 
 class SplitError(TierError):
@@ -28,7 +36,7 @@ class Split:
         train: Rows that the head is fitted on.
         validation: Rows cut out of training by the same rule, for early stopping and selection; may be empty.
         test: Rows that are only predicted.
-        seed: Seed of this repeat, for the split and the head.
+        seed: Seed of this repeat's head, and of the split where the rule draws one for each repeat.
     """
 
     train: np.ndarray
@@ -36,11 +44,125 @@ class Split:
     test: np.ndarray
     seed: int
 
-    def seen_prompts(self, group: np.ndarray) -> tuple[int, int]:
-        """How many of the test rows' prompts stand in training or validation too, and how many there are."""
-        test = np.unique(group[self.test])
-        seen = np.isin(test, np.concatenate([group[self.train], group[self.validation]]))
-        return int(seen.sum()), len(test)
+    def seen(self, identity: np.ndarray) -> np.ndarray:
+        """Which test rows (M,) have an identity, such as a prompt, that stands in training or validation too.
+
+        Args:
+            identity: Of every row (N,).
+        """
+        return np.isin(identity[self.test], np.concatenate([identity[self.train], identity[self.validation]]))
+
+
+def siblings(rows: Rows) -> np.ndarray:
+    """Identity (N,) of each row's siblings: pictures of one prompt by one generator share it."""
+    return np.array([f"{group}\0{generator}" for group, generator in zip(rows.group, rows.generator, strict=True)], dtype=object)
+
+
+@dataclass(frozen=True)
+class StoredSplits:
+    """Splits from a file as runs write it, splits.json: for each repeat a seed and the names of the rows in each part.
+
+    Attributes:
+        path: The file, for messages.
+        repeats: {"seed": …, "train": [name, …], "validation": […], "test": […]} for each.
+    """
+
+    path: Path
+    repeats: Sequence[dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> "StoredSplits":
+        """Read a file of splits.
+
+        Raises:
+            SplitError: It cannot be read, or is no such file.
+        """
+        try:
+            repeats = json.loads(path.read_text(encoding="utf-8"))
+            if not repeats or not all(_is_repeat(one) for one in repeats):
+                raise ValueError("a list of repeats, each with seed, train, validation and test, is wanted")
+            return cls(path, repeats)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise SplitError(
+                f"{path} cannot be read as splits ({error}): give --split {', '.join(get_args(SplitRule))}, or a splits.json that a run "
+                "or `tier split` wrote"
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """ "file-" and the beginning of the SHA-256 of what it says, however the file is laid out."""
+        said = [{part: one[part] for part in ("seed", *PARTS)} for one in self.repeats]
+        return "file-" + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
+
+    def of(self, rows: Rows, seed: int, with_validation: bool) -> list[Split]:
+        """The splits of these rows; rows that the file does not name take no part.
+
+        Args:
+            rows: Their names are looked for.
+            seed: Added to the seed of every repeat.
+            with_validation: Whether the head needs validation rows. If so, a repeat without any has them cut out of its training rows by
+                prompt; if not, they are training rows.
+
+        Raises:
+            SplitError: A name that the rows do not have, or that stands twice, or a part with too few rows.
+        """
+        number_of = {name: number for number, name in enumerate(rows.name)}
+        return [self._split(number, one, number_of, rows, seed, with_validation) for number, one in enumerate(self.repeats)]
+
+    def _split(self, number: int, repeat: dict[str, Any], number_of: dict[str, int], rows: Rows, seed: int, with_validation: bool) -> Split:
+        names = [name for part in PARTS for name in repeat[part]]
+        where = f"{self.path}, repeat {number}"
+        if unknown := [name for name in names if name not in number_of]:
+            raise SplitError(
+                f"{where}: {len(unknown)} of {len(names)} names are not among the {len(rows)} rows, first {unknown[0]!r}: give the splits "
+                "of this data set and --benchmark"
+            )
+        if len(set(names)) < len(names):
+            doubled = next(name for name in names if names.count(name) > 1)
+            parts = " and ".join(part for part in PARTS if doubled in repeat[part])
+            raise SplitError(f"{where}: {doubled!r} stands twice, in {parts}: leave it in one part, once")
+        train, validation, test = (np.array(sorted(number_of[name] for name in repeat[part]), dtype=int) for part in PARTS)
+        if not with_validation:
+            train, validation = np.sort(np.concatenate([train, validation])), validation[:0]
+        elif not len(validation):
+            if len(np.unique(rows.group[train])) < 2:
+                raise SplitError(f"{where}: no validation rows, and none can be cut out of one training prompt: name them in the file")
+            train, validation = map(np.sort, _cut(train, rows, "prompt", VALIDATION_SHARE, repeat["seed"]))
+        return _with_enough(Split(train, validation, test, repeat["seed"] + seed), where)
+
+
+def _is_repeat(one: Any) -> bool:
+    named = all(isinstance(one[part], list) and all(isinstance(name, str) for name in one[part]) for part in PARTS)
+    return named and isinstance(one["seed"], int) and one["seed"] >= 0
+
+
+def split_names(rows: Rows, splits: Sequence[Split]) -> list[dict[str, Any]]:
+    """What a file of splits holds; see `StoredSplits`."""
+    return [{"seed": split.seed, **{part: rows.name[getattr(split, part)].tolist() for part in PARTS}} for split in splits]
+
+
+def write_splits(path: Path, rows: Rows, splits: Sequence[Split]) -> None:
+    """Write a file of splits.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    with writing(path):
+        publish_text(path, json.dumps(split_names(rows, splits), indent=1) + "\n")
+
+
+def split_asked(text: str) -> SplitRule | StoredSplits:
+    """A rule by its name, or the splits of a file.
+
+    Raises:
+        SplitError: There is neither.
+    """
+    return cast(SplitRule, text) if text in get_args(SplitRule) else StoredSplits.read(Path(text))
+
+
+def with_seeds(splits: Sequence[Split], seeds: int) -> list[Split]:
+    """Each split once for each of several seeds of the head, side by side."""
+    return [replace(split, seed=split.seed + number * len(splits)) for split in splits for number in range(seeds)]
 
 
 def default_repeats(rule: SplitRule, generators: int) -> int:
@@ -48,74 +170,88 @@ def default_repeats(rule: SplitRule, generators: int) -> int:
     return generators if rule == "generator" else 10
 
 
-def make_splits(features: FeatureSet, rule: SplitRule, repeats: int, seed: int, with_validation: bool = True) -> list[Split]:
+def make_splits(rows: Rows, rule: SplitRule, repeats: int, seed: int, with_validation: bool = True, folds: bool = False) -> list[Split]:
     """The splits of all repeats.
 
     Args:
-        features: The rows.
+        rows: The rows.
         rule: "prompt" keeps every prompt group on one side (80/20); "random" draws rows (80/20); "generator" leaves one generator
             out, in repeat r the r-th in the order of their names; "published" tests on every row whose position i in its
             benchmark has i % 4 == 3, in each repeat the same.
         repeats: Number of repeats; repeat r has the seed `seed + r`.
         seed: First seed.
         with_validation: Cut validation rows out of the training part by the same rule: 15 % of the prompts or rows, or one generator.
+        folds: The repeats are K folds: each prompt group, row or generator is tested in one of them and in no other. The published
+            rule, taken to K parts, tests on i % K == K - 1 - r; with K = 4, fold 0 is the published split.
 
     Raises:
         SplitError: Too few rows, prompts or generators.
     """
     if rule not in get_args(SplitRule):
         raise SplitError(f"there is no split {rule!r}: choose {', '.join(get_args(SplitRule))}")
-    _require_enough(features, rule)
-    generators = len(np.unique(features.generator))
+    _require_enough(rows, rule, repeats if folds else 0)
+    generators = len(np.unique(rows.generator))
     if rule == "generator" and repeats > generators:
         raise SplitError(
             f"{repeats} repeats of a generator split with {generators} generators would leave some out twice: give --repeats {generators}"
         )
-    return [_split(features, rule, number, seed + number, with_validation) for number in range(repeats)]
+    parts = _folds(rows, rule, repeats, seed) if folds else [_test_part(rows, rule, number, seed + number) for number in range(repeats)]
+    return [_split(rows, rule, test, seed + number, with_validation) for number, test in enumerate(parts)]
 
 
-def _require_enough(features: FeatureSet, rule: SplitRule) -> None:
-    units, what, needed = len(features), "rows", MIN_UNITS
+def _require_enough(rows: Rows, rule: SplitRule, folds: int) -> None:
+    units, what, needed = len(rows), "rows", MIN_UNITS
     if rule == "prompt":
-        units, what = len(np.unique(features.group)), "distinct prompts"
+        units, what = len(np.unique(rows.group)), "distinct prompts"
     elif rule == "generator":
-        units, what, needed = len(np.unique(features.generator)), "generators", MIN_GENERATORS
+        units, what, needed = len(np.unique(rows.generator)), "generators", MIN_GENERATORS
     if units < needed:
         raise SplitError(f"{units} {what} are too few for a {rule} split with training, validation and test: {needed} are needed")
+    if folds and not 2 <= folds <= units:
+        raise SplitError(f"{folds} folds of {units} {what}: give --folds 2 … {units}")
 
 
-def _split(features: FeatureSet, rule: SplitRule, number: int, seed: int, with_validation: bool) -> Split:
-    rows = np.arange(len(features))
+def _test_part(rows: Rows, rule: SplitRule, number: int, seed: int) -> np.ndarray:
     if rule == "published":
-        is_test = features.position % 4 == 3
-        training, test = rows[~is_test], rows[is_test]
-    elif rule == "generator":
-        training, test = _leave_out(rows, features.generator, number)
-    else:
-        training, test = _cut(rows, features.group, rule, TEST_SHARE, seed)
-    validation = rows[:0]
+        return np.flatnonzero(rows.position % PUBLISHED_PARTS == PUBLISHED_PARTS - 1)
+    if rule == "generator":
+        return _leave_out(np.arange(len(rows)), rows.generator, number)[1]
+    return _cut(np.arange(len(rows)), rows, rule, TEST_SHARE, seed)[1]
+
+
+def _folds(rows: Rows, rule: SplitRule, count: int, seed: int) -> list[np.ndarray]:
+    if rule == "published":
+        return [np.flatnonzero(rows.position % count == count - 1 - number) for number in range(count)]
+    everything, unit = np.arange(len(rows)), {"prompt": rows.group, "generator": rows.generator}.get(rule)
+    folds = (KFold if unit is None else GroupKFold)(count, shuffle=True, random_state=seed)
+    return [test for _, test in folds.split(everything, groups=unit)]
+
+
+def _split(rows: Rows, rule: SplitRule, test: np.ndarray, seed: int, with_validation: bool) -> Split:
+    training = np.setdiff1d(np.arange(len(rows)), test)
+    validation = training[:0]
     if with_validation and rule == "generator":
-        training, validation = _leave_out(training, features.generator, seed)
+        training, validation = _leave_out(training, rows.generator, seed)
     elif with_validation:
-        training, validation = _cut(training, features.group, rule, VALIDATION_SHARE, seed)
-    split = Split(np.sort(training), np.sort(validation), np.sort(test), seed)
+        training, validation = _cut(training, rows, rule, VALIDATION_SHARE, seed)
+    tested = f" ({rows.generator[test[0]]})" if rule == "generator" else ""
+    return _with_enough(Split(np.sort(training), np.sort(validation), np.sort(test), seed), f"the {rule} split of {len(rows)} rows", tested)
+
+
+def _with_enough(split: Split, where: str, tested: str = "") -> Split:
     if len(split.train) < 2 or len(split.test) < 2:
-        tested = f" ({features.generator[split.test[0]]})" if rule == "generator" else ""
-        raise SplitError(
-            f"the {rule} split of {len(features)} rows leaves {len(split.train)} to train and {len(split.test)} to test{tested}: "
-            "2 are needed of each"
-        )
+        raise SplitError(f"{where} leaves {len(split.train)} to train and {len(split.test)} to test{tested}: 2 are needed of each")
     return split
 
 
-def _leave_out(rows: np.ndarray, generator: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    names = np.unique(generator[rows])
-    left_out = generator[rows] == names[number % len(names)]
-    return rows[~left_out], rows[left_out]
+def _leave_out(numbers: np.ndarray, generator: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    names = np.unique(generator[numbers])
+    left_out = generator[numbers] == names[number % len(names)]
+    return numbers[~left_out], numbers[left_out]
 
 
-def _cut(rows: np.ndarray, group: np.ndarray, rule: SplitRule, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _cut(numbers: np.ndarray, rows: Rows, rule: SplitRule, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     splitter = GroupShuffleSplit if rule == "prompt" else ShuffleSplit
-    groups = group[rows] if rule == "prompt" else None
-    first, second = next(iter(splitter(1, test_size=share, random_state=seed).split(rows, groups=groups)))
-    return rows[first], rows[second]
+    groups = rows.group[numbers] if rule == "prompt" else None
+    first, second = next(iter(splitter(1, test_size=share, random_state=seed).split(numbers, groups=groups)))
+    return numbers[first], numbers[second]

@@ -15,31 +15,32 @@ from extract.encoders import ImageChoice
 from extract.levels import level_words
 from extract.manifest import Manifest
 from extract.stored import find_score_stores, find_stores
-from heads.choices import HeadName, Method, RecipeName, SplitRule
+from heads.choices import HeadName, Method, RecipeName
 from heads.features import FusionError, default_benchmark, require_possible
-from heads.fit import FitOptions, Run, configure, fit_head
+from heads.fit import FitOptions, Plan, Run, fit_plans, plan_run
 from heads.options import OPTION_OF, word
 from heads.registry import head_options
+from heads.splits import split_asked
 
 # The five lines of TIER-4K's run.sh, each for MOS_q, MOS_a and MOS_c: the table of its paper.
 PAPER: tuple[tuple[Method, Benchmark], ...] = (("fr", "I2I"), ("nr", "I2I"), ("nr", "T2I"), ("nr", "AIGIQA4K"), ("pr", "AIGIQA4K"))
 WORDS: dict[str, tuple[str, ...]] = {
     "method": get_args(Method),
     "benchmark": get_args(Benchmark),
-    "split": get_args(SplitRule),
     "head": get_args(HeadName),
     "recipe": get_args(RecipeName),
     "prepare": get_args(PreparationName),
     "feature": get_args(FeatureName),
     "precision": get_args(Precision),
 }
-FIT_NAMES = {"method", "benchmark", "split", "recipe", "repeats", "seed"}
+FIT_NAMES = {"method", "benchmark", "split", "recipe", "repeats", "folds", "seed", "seeds"}
 IMAGE_NAMES = {"prepare", "image_size", "feature", "precision"}
 KINDS: dict[str, type | tuple[type, ...]] = {
     "score_features": str,
-    "target": str, "stages": (int, str), "image_encoder": str, "text_encoder": str, "repeats": int, "seed": int, "image_size": (int, str),
+    "target": str, "stages": (int, str), "image_encoder": str, "text_encoder": str, "image_size": (int, str), "split": str,
+    "repeats": int, "folds": int, "seed": int, "seeds": int,
 }  # fmt: skip
-LEAST = {"seed": 0, "repeats": 1, "image_size": 32}
+LEAST = {"seed": 0, "seeds": 1, "repeats": 1, "folds": 2, "image_size": 32}
 HEAD_WORDS = {word(option) for name in get_args(HeadName) for option in head_options(name)}
 
 
@@ -144,9 +145,17 @@ def run_sweep(
     for cell in cells:
         if (cell.image, cell.text_encoder) not in stores:
             stores[cell.image, cell.text_encoder] = find_stores(features, cell.image, cell.text_encoder)
-        configure(manifest, *stores[cell.image, cell.text_encoder], cell.options)
-    for cell in cells:
-        yield fit_head(manifest, *stores[cell.image, cell.text_encoder], cell.options, out, command)
+    plans = [plan_run(manifest, *stores[cell.image, cell.text_encoder], cell.options) for cell in cells]
+    for alike in _alike(plans):
+        yield from fit_plans(alike, out, command)
+
+
+def _alike(plans: Sequence[Plan]) -> list[list[Plan]]:
+    """Plans that can be fitted at once, in the order of the first of each."""
+    groups: dict[str, list[Plan]] = {}
+    for plan in plans:
+        groups.setdefault(plan.alike, []).append(plan)
+    return list(groups.values())
 
 
 def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
@@ -154,6 +163,8 @@ def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
     if "image_encoder" in chosen:
         image["encoder"] = chosen["image_encoder"]
     fit = {name: chosen[name] for name in FIT_NAMES & set(chosen)}
+    if "split" in chosen:
+        fit["split"] = split_asked(chosen["split"])
     fit["targets"] = (chosen["target"],)
     if "stages" in chosen:
         fit["stages"] = level_words(str(chosen["stages"]))

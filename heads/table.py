@@ -11,7 +11,7 @@ from heads.compare import Comparison
 from heads.experiment import SELECTIONS, ZERO_SHOT, Summary
 from heads.floors import FLOORS
 from heads.registry import has_epochs
-from heads.results import Results
+from heads.results import SEEN, Results
 
 SIGNIFICANT = 0.05
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
@@ -25,8 +25,8 @@ LABELS = {
 
 def results_table(results: Results) -> Table:
     """Mean ± sd over the repeats and the 95 % interval of SRCC and PLCC, for each target, selection and floor."""
-    leaks, names = any(results.seen_prompts), (*selections(results), *shown_floors(results))
-    title = f"{described(results)}, split {results.split}{' (leaks)' if leaks else ''}"
+    names = (*selections(results), *shown_floors(results))
+    title = f"{described(results)}, split {results.split}{' (leaks)' if results.leaks else ''}"
     table = Table(title=title, title_justify="left")
     table.add_column("target")
     table.add_column("selection")
@@ -66,7 +66,7 @@ def sweep_table(runs: Sequence[Results]) -> Table:
         cells = [_cell(_result(run, target, metric), with_interval=True) for metric in ("srcc", "plcc")]
         cells += [_cell(floor[metric], with_interval=False) for metric in ("srcc", "plcc")]
         is_best = _result(run, target, "srcc").mean == best[run.data, run.benchmark, run.split, target]
-        leaks = " (leaks)" if any(run.seen_prompts) else ""
+        leaks = " (leaks)" if run.leaks else ""
         about = (f"TIER-{run.method.upper()}", f"{run.benchmark}{leaks}", run.estimator, target)
         table.add_row(*about, *cells, style="bold" if is_best else "")
     return table
@@ -124,6 +124,10 @@ def notes(results: Results) -> Iterator[Text]:
     for (reason, of_floors), cells in missing.items():
         yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if of_floors else "yellow")
     repeats = len(results.test_rows)
+    for target, summaries in results.summaries.items():
+        found = summaries[results.headline]["srcc"]
+        if np.isfinite(found.sd_seeds):
+            yield Text(f"{target} SRCC: sd {found.sd_splits:.3f} over splits, {found.sd_seeds:.3f} over seeds of one split", style="dim")
     over = f"mean ± sd of {repeats} repeats" if repeats > 1 else "one repeat"
     judged = "" if results.headline == ZERO_SHOT else f"; the result is the {label(results, results.headline)}"
     yield Text(f"{over} [95 % interval: bootstrap over test prompts]{judged}", style="dim")
@@ -144,13 +148,17 @@ def interval_lines(results: Results) -> Iterator[Text]:
 
 
 def leakage(results: Results) -> Text:
-    """How many test prompts were seen in training."""
+    """How many test prompts, pictures and siblings were seen in training."""
     if results.headline == ZERO_SHOT:
         return Text("nothing was fitted to these scores", style="green")
-    seen, prompts = sum(results.seen_prompts), sum(results.test_prompts)
-    repeats = len(results.test_prompts)
-    line = f"test prompts seen in training: {seen / repeats:.4g} of {prompts / repeats:.4g} in the mean of {repeats} repeats"
-    return Text(f"{line}: this split leaks, compare with the floors", style="yellow") if seen else Text(line, style="green")
+    repeats = len(results.test_rows)
+    prompts, pictures, siblings = (sum(getattr(results, name)) / repeats for name in SEEN)
+    rows = f"{sum(results.test_rows) / repeats:.4g}"
+    line = (
+        f"seen in training, mean of {repeats} repeats: {prompts:.4g} of {sum(results.test_prompts) / repeats:.4g} test prompts, the very "
+        f"picture of {pictures:.4g} of {rows} test rows, siblings (same prompt and generator) of {siblings:.4g}"
+    )
+    return Text(f"{line}: this split leaks, compare with the floors", style="yellow") if results.leaks else Text(line, style="green")
 
 
 def shown_floors(results: Results) -> tuple[str, ...]:

@@ -48,8 +48,8 @@ def tidy(runs: Sequence[Path]) -> pd.DataFrame:
 
     Returns:
         Columns `run`, those of `ABOUT`, `options` (the head's, JSON), `leaks` (test prompts were seen in training), `target`,
-        `figures_of` (a selection or a floor), `is_result` (the selection that the run is judged by), `metric`, `mean`, `sd`, `median`,
-        `low`, `high` (95 % interval) and `repeats`.
+        `figures_of` (a selection or a floor), `is_result` (the selection that the run is judged by), `metric`, `mean`, `sd`,
+        `sd_splits`, `sd_seeds`, `median`, `low`, `high` (95 % interval) and `repeats`.
 
     Raises:
         ResultError: A run cannot be read.
@@ -117,7 +117,7 @@ def _lines(run: Path) -> list[dict[str, Any]]:
         "recipe": config["recipe"],
         "seed": config["seed"],
         "options": json.dumps(config["head"]),
-        "leaks": any(results.seen_prompts),
+        "leaks": results.leaks,
     }
     return [
         about | {"target": target, "figures_of": name, "is_result": name == results.headline, "metric": metric} | _figures(metrics[metric])
@@ -130,7 +130,15 @@ def _lines(run: Path) -> list[dict[str, Any]]:
 
 def _figures(summary: Summary) -> dict[str, float | int]:
     low, high = summary.interval
-    figures = {"mean": summary.mean, "sd": summary.sd, "median": summary.median, "low": low, "high": high}
+    figures = {
+        "mean": summary.mean,
+        "sd": summary.sd,
+        "sd_splits": summary.sd_splits,
+        "sd_seeds": summary.sd_seeds,
+        "median": summary.median,
+        "low": low,
+        "high": high,
+    }
     return figures | {"repeats": len(summary.values)}
 
 

@@ -14,9 +14,9 @@ from extract.manifest import Manifest
 from heads.choices import SplitRule
 from heads.experiment import ZERO_SHOT, Trial
 from heads.features import FeatureSet, rows_alone
-from heads.fit import Run, publish_run, resolve_targets
+from heads.fit import FitOptions, Run, publish_run, resolve_targets, split_name, splits_of
 from heads.results import ZERO_SHOT_METHOD, Results, RunConfig, code_digest, require_writable
-from heads.splits import Split, default_repeats, make_splits
+from heads.splits import Split, StoredSplits
 
 WHOLE = "whole"
 NO_UNIT = "RMSE of a raw score does not exist, as it is not in the target's units"
@@ -35,7 +35,7 @@ class ScoreOptions:
 
     benchmark: Benchmark = "AIGIQA4K"
     targets: tuple[str, ...] = ("all",)
-    split: SplitRule | None = None
+    split: SplitRule | StoredSplits | None = None
     repeats: int | None = None
     seed: int = 0
 
@@ -71,9 +71,10 @@ def plan_judgement(manifest: Manifest, signature: Signature, options: ScoreOptio
         TierError: The options do not fit each other or the data.
     """
     selected = manifest.select(options.benchmark)
-    config, features = _config(selected, signature, options), rows_alone(selected)
+    features = rows_alone(selected)
+    splits, name = _splits(features, options)
     keys = key_array(map(bytes.fromhex, selected.pair_keys()))
-    return Judgement(features, keys, config, _splits(features, options, config.repeats), manifest)
+    return Judgement(features, keys, _config(selected, signature, options, name, len(splits)), splits, manifest)
 
 
 def judge(plan: Judgement, store: FeatureStore, out: Path, command: Sequence[str] = ()) -> Run:
@@ -98,8 +99,7 @@ def judge(plan: Judgement, store: FeatureStore, out: Path, command: Sequence[str
     return publish_run(out, config, plan.manifest, command, plan.features, trials, plan.splits)
 
 
-def _config(manifest: Manifest, signature: Signature, options: ScoreOptions) -> RunConfig:
-    generators = manifest.table["generator"].nunique()
+def _config(manifest: Manifest, signature: Signature, options: ScoreOptions, split: str, repeats: int) -> RunConfig:
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
@@ -107,8 +107,8 @@ def _config(manifest: Manifest, signature: Signature, options: ScoreOptions) -> 
         benchmark=options.benchmark,
         targets=resolve_targets(manifest, options.targets),
         signatures={"score": asdict(signature)},
-        split=options.split or WHOLE,
-        repeats=options.repeats or default_repeats(options.split, generators) if options.split else 1,
+        split=split,
+        repeats=repeats,
         seed=options.seed,
         recipe="published",
         estimator=signature.encoder,
@@ -118,12 +118,13 @@ def _config(manifest: Manifest, signature: Signature, options: ScoreOptions) -> 
     )
 
 
-def _splits(features: FeatureSet, options: ScoreOptions, repeats: int) -> list[Split]:
-    """One split that tests all rows, or those of the rule, whose test rows are the same whether a head needs validation rows or not."""
+def _splits(features: FeatureSet, options: ScoreOptions) -> tuple[list[Split], str]:
+    """One split that tests all rows, or those asked for, whose test rows are the same whether a head needs validation rows or not."""
     nothing = np.empty(0, int)
     if options.split is None:
-        return [Split(nothing, nothing, np.arange(len(features)), options.seed)]
-    return make_splits(features, options.split, repeats, options.seed, with_validation=False)
+        return [Split(nothing, nothing, np.arange(len(features)), options.seed)], WHOLE
+    asked = FitOptions(split=options.split, repeats=options.repeats, seed=options.seed)
+    return splits_of(features, asked, with_validation=False), split_name(asked)
 
 
 def _trial(features: FeatureSet, scores: np.ndarray, target: str, repeat: int, split: Split) -> Trial:

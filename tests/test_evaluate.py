@@ -41,7 +41,8 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     calibrated, _ = evaluated("runs/nr", "other", *both, "--calibrate")
     for target, summaries in calibrated.summaries.items():
         assert 0 < summaries[calibrated.headline]["rmse"].mean < 2 * table[target].std()
-        assert summaries[calibrated.headline]["srcc"] == results.summaries[target][results.headline]["srcc"]
+        # repr: one test part has no spread over splits, and NaN does not equal itself
+        assert repr(summaries[calibrated.headline]["srcc"]) == repr(results.summaries[target][results.headline]["srcc"])
 
 
 def test_what_the_model_was_fitted_on_is_known_again_by_content(fitted_copy: Path) -> None:

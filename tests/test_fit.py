@@ -96,6 +96,8 @@ CHANGES: dict[str, Any] = {
     "split": "random",
     "repeats": 2,
     "seed": 1,
+    "folds": 2,
+    "seeds": 2,
     "recipe": "published",
     "estimator": "ridge",
     "head": HEAD | {"hidden": 3},
@@ -125,7 +127,7 @@ def test_no_option_is_forgotten_here() -> None:
 
 @pytest.mark.parametrize("changed", CHANGES)
 def test_every_option_makes_another_run(fit: Fit, changed: str) -> None:
-    others = {"head": {}} if changed == "estimator" else {}
+    others: dict[str, Any] = {"estimator": {"head": {}}, "folds": {"repeats": None}}.get(changed, {})
     run = fit(**others, **{changed: CHANGES[changed]})
     assert run.folder != fit(**others).folder
     assert fit(**others, **{changed: CHANGES[changed]}).found

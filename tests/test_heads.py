@@ -32,6 +32,7 @@ def feature_set(rows: int = 80, seed: int = 0) -> FeatureSet:
         group=np.array([f"p{row // 4}" for row in range(rows)], dtype=object),
         generator=np.array([f"g{row % 3}" for row in range(rows)], dtype=object),
         position=np.arange(rows),
+        picture=np.array([f"{row:064x}" for row in range(rows)], dtype=object),
     )
 
 
@@ -83,12 +84,12 @@ def test_the_kept_weights_are_those_of_the_best_validation_epoch() -> None:
 def test_a_prompt_split_parts_no_prompt_and_the_published_one_tests_every_fourth_row() -> None:
     f = feature_set()
     for split in make_splits(f, "prompt", 5, seed=0):
-        assert split.seen_prompts(f.group)[0] == 0
+        assert not split.seen(f.group).any()
         assert not set(f.group[split.train]) & set(f.group[split.validation])
         assert sorted([*split.train, *split.validation, *split.test]) == list(range(80))
     published = make_splits(f, "published", 1, seed=0)[0]
     assert published.test.tolist() == list(range(3, 80, 4))
-    assert published.seen_prompts(f.group) == (20, 20)
+    assert published.seen(f.group).tolist() == [True] * 20
 
 
 def test_floors_never_look_at_test_scores_and_siblings_help_only_where_the_split_leaks() -> None:

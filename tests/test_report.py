@@ -26,7 +26,7 @@ from extract.manifest import Manifest
 from heads.choices import HeadName, Method, SplitRule
 from heads.compare import compare
 from heads.experiment import run_trials, summarize
-from heads.features import FeatureSet, fuse
+from heads.features import FeatureSet, Rows, fuse
 from heads.metrics import logistic_mapping, srcc
 from heads.registry import resolve_options
 from heads.report import write_report
@@ -90,7 +90,7 @@ def fit_run(
         has_image_prompt=np.zeros(len(table), bool),
         targets=scores,
         target_names=targets,
-        **{column: table[column].to_numpy() for column in ("name", "group", "generator", "position")},
+        **vars(Rows.of(manifest)),
     )
     resolved = resolve_options(head, "cached", "resnet18", options or {})
     splits = make_splits(features, split, REPEATS, 0, resolved.get("validation_fraction", 0) > 0)

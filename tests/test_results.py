@@ -92,7 +92,15 @@ def test_nan_is_written_as_null_with_its_reason(tmp_path: Path) -> None:
     folder = fit(validation_fraction=0.0).write(tmp_path)
     values = strict_json(folder / "results.json")
     missing = values["summaries"]["alignment"]["best_validation"]["srcc"]
-    assert missing == {"values": [None] * REPEATS, "mean": None, "sd": None, "median": None, "interval": [None, None]}
+    assert missing == {
+        "values": [None] * REPEATS,
+        "mean": None,
+        "sd": None,
+        "median": None,
+        "interval": [None, None],
+        "sd_splits": None,
+        "sd_seeds": None,
+    }
     assert values["reasons"]["alignment"]["best_validation"] == "no validation part"
     assert np.isnan(Results.read(folder).summaries["alignment"]["best_validation"]["srcc"].mean)
 

@@ -145,8 +145,9 @@ def some_features(views: int, guided: bool = False) -> FeatureSet:
     prompt[~has] = 0
     texts = np.array([f"n{row}" for row in range(6)])
     return FeatureSet(
-        random.normal(size=(6, 3)), image, prompt, has, random.normal(size=(6, 1)), ("mos",), texts, texts, texts, np.arange(6)
-    )
+        text=random.normal(size=(6, 3)), image=image, image_prompt=prompt, has_image_prompt=has, targets=random.normal(size=(6, 1)),
+        target_names=("mos",), name=texts, group=texts, generator=texts, position=np.arange(6), picture=texts,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "width"), [("nr", 7), ("fr", 11), ("pr", 7)])
