@@ -198,8 +198,10 @@ class Results:
         """Read a run's results back.
 
         Raises:
-            ResultError: They are damaged or of another format.
+            ResultError: There is no run, or its results are damaged or of another format.
         """
+        if not folder.is_dir():
+            raise ResultError(f"there is no run {folder}: give the folder of a run, such as runs/ID")
         try:
             values: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
             if values.pop("format") != RESULT_FORMAT:

@@ -47,7 +47,7 @@ def tidy(runs: Sequence[Path]) -> pd.DataFrame:
         runs: Folders of runs.
 
     Returns:
-        Columns `run`, those of `ABOUT`, `options` (the head's, JSON), `leaks` (test prompts were seen in training), `target`,
+        Columns `run`, those of `ABOUT`, `options` (the head's, JSON), `leaks` (`Results.leaks`), `target`,
         `figures_of` (a selection or a floor), `is_result` (the selection that the run is judged by), `metric`, `mean`, `sd`,
         `sd_splits`, `sd_seeds`, `median`, `low`, `high` (95 % interval) and `repeats`.
 

@@ -140,6 +140,11 @@ def test_damaged_results_are_refused_with_the_folder_to_delete(run: Path, damage
         Results.read(run)
 
 
+def test_a_run_that_is_not_there_is_not_to_be_deleted(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="there is no run .*nowhere: give the folder of a run"):
+        Results.read(tmp_path / "nowhere")
+
+
 def test_missing_results_are_refused_with_the_folder_to_delete(run: Path) -> None:
     (run / "results.json").unlink()
     with pytest.raises(ResultError, match=f"delete {run} and"):
