@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from urllib.parse import unquote
 
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.signed import RUN_MARK, image_encoder_of, text_encoder_of
@@ -76,7 +77,7 @@ def _of_another_run(model: Model, stream: str) -> Path | None:
     """Weights that a run beside this one finetuned, where the heads were fitted on features of `tier extract --finetuned`."""
     mark = model.signatures[stream].encoder.partition(RUN_MARK)[2]
     for record in model.folder.resolve().parent.glob(f"*/{ENCODERS}/*/*/{RECORD}") if mark else ():
-        run, target, repeat = record.parents[3], record.parts[-3], record.parts[-2]
+        run, target, repeat = record.parents[3], unquote(record.parts[-3]), record.parts[-2]
         if f"{run.name}-{target}-{repeat}" == mark:
             encoders = finetuned_encoders(run, target, int(repeat))
             return (encoders.image if stream == "image" else encoders.text).weights.path
