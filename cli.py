@@ -1,5 +1,6 @@
 """The command line: parses options, calls one function per command, prints. Everything heavy is imported inside the commands."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from extract.choices import (
     PresetName,
     ScorerName,
 )
-from heads.choices import ComparedMetric, HeadName, KeptModels, Method, RecipeName, SweepName
+from heads.choices import ComparedMetric, Device, HeadName, KeptModels, Method, RecipeName, SweepName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from cache.store import FeatureStore
     from extract.check import Report
-    from extract.encoders import ImageChoice
+    from extract.encoders import ImageChoice, ImageEncoder, TextEncoder
     from extract.layouts import SourceTable
     from extract.pictures import Views
     from extract.run import Encoder, ExtractionOptions
@@ -120,13 +121,15 @@ HeadOption = Annotated[HeadName, typer.Option("--head", help="TIER's two layers 
 RecipeOption = Annotated[
     RecipeName, typer.Option("--recipe", help="Suited to stored features (cached), or TIER-4K's settings (published).")
 ]
+ImageWeightsOption = Annotated[
+    Path | None, typer.Option("--image-weights", help="Weights of the image encoder: .pth, .safetensors or .npz.")
+]
+TextWeightsOption = Annotated[Path | None, typer.Option("--text-weights", help="Folder of the text encoder, as Hugging Face lays it out.")]
 ModelsOption = Annotated[KeptModels, typer.Option("--models", help="Fitted heads to keep: of all repeats, of the first, or none.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of runs.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run that kept its heads, or of an exported model.")]
 OneTargetOption = Annotated[str | None, typer.Option("--target", help="One score alone.", show_default="all")]
 RepeatOption = Annotated[int | None, typer.Option("--repeat", help="The head of one repeat alone.", show_default="the mean over all")]
-ImageWeightsOption = Annotated[Path | None, typer.Option(help="Weights of the image encoder: .pth, .safetensors or .npz.")]
-TextWeightsOption = Annotated[Path | None, typer.Option(help="Folder of the text encoder, as Hugging Face lays it out.")]
 BatchSizeOption = Annotated[int | None, typer.Option(min=1, help="Views per batch. Default: the fastest, found by measuring.")]
 WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that read pictures. Default: one per core, at most 8.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -167,6 +170,9 @@ def extract(
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
     image_weights: ImageWeightsOption = None,
     text_weights: TextWeightsOption = None,
+    finetuned: Annotated[Path | None, typer.Option(metavar="RUN", help="Use the encoders of a run of `fit-head --finetune`.")] = None,
+    target: Annotated[str | None, typer.Option(help="Score column whose encoders of that run are meant.")] = None,
+    repeat: Annotated[int | None, typer.Option(min=0, help="Which repeat's. Default: the first that was kept.")] = None,
     preset: PresetOption = None,
     feature: FeatureOption = None,
     prepare: PrepareOption = None,
@@ -196,6 +202,15 @@ def extract(
         compiled=compiled,
         part=_part(shard),
     )
+    if finetuned:
+        if any((image_encoder, image_weights, text_weights, preset, feature, prepare, image_size, views, precision)):
+            raise typer.BadParameter(
+                "the run says what its encoders are: leave the other options of encoders out", param_hint="--finetuned"
+            )
+        _extract_finetuned(_console(), data, features, finetuned, target, repeat, layout, on_error, options)
+        return
+    if target is not None or repeat is not None:
+        raise typer.BadParameter("they say which encoders of a run are meant: give --finetuned as well", param_hint="--target / --repeat")
     folders = search_folders(read_source(data, layout).path.parent)
     names: list[str | None] = list(dict.fromkeys(image_encoder)) if image_encoder else [None]
     if image_weights and len(names) > 1:
@@ -335,22 +350,38 @@ def fit_head(
     train_batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     set_option: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other option of the head, such as --set hidden=256.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other option of the head or of the training, such as --set hidden=256."),
     ] = None,
-    models: ModelsOption = "all",
+    finetune: Annotated[
+        str,
+        typer.Option(metavar="none|image|text|all|last:N", help="Train encoders too, end to end: which, or their last N stages or blocks."),
+    ] = "none",
+    image_weights: ImageWeightsOption = None,
+    text_weights: TextWeightsOption = None,
+    device: Annotated[Device, typer.Option(help="Where --finetune trains.")] = "auto",
+    models: Annotated[
+        KeptModels | None,
+        typer.Option(help="Fitted heads to keep: of all repeats, of the first, or none. Default: all; with --finetune first."),
+    ] = None,
     layout: LayoutOption = None,
     on_error: OnErrorOption = "stop",
     out: OutOption = Path("runs"),
 ) -> None:
-    """Stage 2: fit and evaluate TIER's head on stored features."""
+    """Stage 2: fit and evaluate TIER's head on stored features, or train it end to end with its encoders (--finetune)."""
     from extract.levels import level_words
     from extract.stored import find_score_stores
     from heads.features import default_benchmark, require_possible
     from heads.fit import FitOptions
+    from heads.recipes import split_options
     from heads.splits import split_asked
 
     named = {"learning_rate": learning_rate, "weight_decay": weight_decay, "batch_size": train_batch_size, "max_epochs": epochs}
     named = {name: value for name, value in named.items() if value is not None}
+    given = _head_options(set_option or (), named)
+    of_head, of_training = (given, {}) if finetune == "none" else split_options(given)
+    if finetune != "none" and precision:
+        of_training["precision"] = precision
     options = FitOptions(
         method=method,
         benchmark=benchmark or default_benchmark(method),
@@ -363,12 +394,25 @@ def fit_head(
         seeds=seeds,
         recipe=recipe,
         estimator=head,
-        head=_head_options(set_option or (), named),
-        models=models,
+        head=of_head,
+        models=models or ("all" if finetune == "none" else "first"),
+        finetune=finetune,
+        training=of_training,
     )
     require_possible(options.method, options.benchmark)
-    choice = _choice(preset, image_encoder, prepare, image_size, feature, precision)
+    choice = _choice(preset, image_encoder, prepare, image_size, feature, precision if finetune == "none" else None)
     console = _console()
+    if finetune != "none":
+        if score_features:
+            raise typer.BadParameter(
+                "zero-shot scores are for heads on stored features: leave --finetune out", param_hint="--score-features"
+            )
+        image, text = _encoders(data, layout, choice, text_encoder, image_weights, text_weights)
+        report = _load(console, data, features, layout, on_error)
+        _show(console, _finetune(console, report, image, text, options, out, device))
+        return
+    if image_weights or text_weights or device != "auto":
+        raise typer.BadParameter("weights and --device are for training end to end: give --finetune as well", param_hint="--finetune")
     options = replace(options, zero_shot=find_score_stores(features, score_features or ()))
     stored = _stored(console, data, features, choice, text_encoder, layout, on_error)
     _show(console, _fit(console, *stored, options, out))
@@ -785,6 +829,54 @@ def _encode(
         console.print(describe(summary), soft_wrap=True)
 
 
+def _extract_finetuned(
+    console: "Console",
+    data: Path,
+    features: Path,
+    run: Path,
+    target: str | None,
+    repeat: int | None,
+    layout: LayoutName | None,
+    on_error: OnError,
+    options: "ExtractionOptions",
+) -> None:
+    from heads.finetuned import finetuned_encoders
+
+    encoders = finetuned_encoders(run, target, repeat)
+    encoders.record(features)
+    _extract(console, data, features, [encoders.image, encoders.text], layout, on_error, options)
+    image, text = encoders.image.signature.folder_name, encoders.text.signature.folder_name
+    console.print(f"Use them as --image-encoder {image} --text-encoder {text}", soft_wrap=True)
+
+
+def _encoders(
+    data: Path, layout: LayoutName | None, choice: "ImageChoice", text_encoder: str, image_weights: Path | None, text_weights: Path | None
+) -> "tuple[ImageEncoder, TextEncoder]":
+    from extract.encoders import find_image_encoder, find_text_encoder
+    from extract.layouts import read_source
+    from extract.weights import search_folders
+
+    folders = search_folders(read_source(data, layout).path.parent)
+    return find_image_encoder(choice, image_weights, folders), find_text_encoder(text_encoder, text_weights, folders)
+
+
+def _finetune(
+    console: "Console", report: "Report", image: "ImageEncoder", text: "TextEncoder", options: "FitOptions", out: Path, device: Device
+) -> "Run":
+    from extract.progress import progress_bar
+    from heads.finetune import finetune
+
+    tasks: dict[str, Any] = {}
+    with progress_bar(console) as bar:
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, note="")
+            bar.update(tasks[what], completed=done)
+
+        return finetune(report.manifest, image, text, options, out, sys.argv, device, show)
+
+
 def _show_broken(console: "Console", features: Path) -> int:
     """Tell of the stores that cannot be opened, and how many they are."""
     from cache.store import broken_stores
@@ -962,7 +1054,9 @@ def _console() -> "Console":
 
     # A pipe has no width of its own; 80 columns would cut every table. Names of users' files and columns are shown as they are, not
     # read as markup.
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    # Of the processes of `accelerate launch` one speaks.
+    quiet = os.environ.get("RANK", "0") != "0"
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160, quiet=quiet)
 
 
 def _error(message: str) -> None:

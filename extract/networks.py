@@ -1,6 +1,7 @@
 """The networks behind the encoders, as torch modules: the same ones encode for the store and, unfrozen, train end to end."""
 
 import pickle
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import transformers
 from safetensors import SafetensorError
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
+from timm.models import group_parameters
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import AutoModel, AutoTokenizer
@@ -48,10 +50,12 @@ class ImageNetwork(nn.Module):
 
     def __init__(self, backbone: nn.Module, preparation: Preparation, levels: Levels | None = None) -> None:
         super().__init__()
-        self.backbone = backbone
         self.levels = levels
-        self.register_buffer("mean", torch.tensor(preparation.mean).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(preparation.std).view(1, 3, 1, 1) * 255, persistent=False)
+        # Convolutions run faster with the channels innermost; the numbers stay the same up to rounding.
+        self.memory_format = torch.channels_last
+        self.backbone = backbone.to(memory_format=self.memory_format)
+        self.register_buffer("mean", torch.tensor(preparation.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preparation.std).view(1, 3, 1, 1), persistent=False)
 
     @classmethod
     def of(cls, encoder: "ImageEncoder") -> "ImageNetwork":
@@ -65,8 +69,7 @@ class ImageNetwork(nn.Module):
             # timm's vision transformers apply `norm` to all tokens and then take the class token; without it, that token is raw.
             backbone.norm = nn.Identity()
         levels = preset.require_levels() if encoder.feature == "multilevel" else None
-        # Convolutions run faster with the channels innermost; the numbers stay the same up to rounding.
-        return cls(backbone.to(memory_format=torch.channels_last), encoder.preparation, levels).eval()
+        return cls(backbone, encoder.preparation, levels).eval()
 
     def frozen(self, precision: Precision) -> Self:
         """This network made ready for encoding only: batch normalisation folded into convolutions, weights cast once to `precision`."""
@@ -74,10 +77,22 @@ class ImageNetwork(nn.Module):
         self.backbone.to(DTYPES[precision])
         return self.requires_grad_(False)
 
+    def channels_first(self) -> Self:
+        """This network with channels outermost, as torch has them unless told otherwise, so that sums are rounded as in published code."""
+        self.memory_format = torch.contiguous_format
+        self.backbone.to(memory_format=self.memory_format)
+        return self
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters of each stage or block, from the input to the output."""
+        parameters = dict(self.backbone.named_parameters())
+        groups = group_parameters(self.backbone, self.backbone.group_matcher(coarse=True))
+        return [[parameters[name] for name in groups[number]] for number in sorted(groups)]
+
     def forward(self, pictures: Tensor) -> Tensor:
         """Features of prepared pictures: normalised here, so that only bytes travel to the device."""
-        normalised = ((pictures.float() - self.mean) / self.std).to(next(self.backbone.parameters()).dtype)
-        inputs = normalised.contiguous(memory_format=torch.channels_last)
+        normalised = ((pictures.float() / 255 - self.mean) / self.std).to(next(self.backbone.parameters()).dtype)
+        inputs = normalised.contiguous(memory_format=self.memory_format)
         if self.levels is None:
             return self.backbone(inputs).float()
         if "class" in self.levels.statistics:
@@ -89,7 +104,7 @@ class ImageNetwork(nn.Module):
         last, maps = self.backbone.forward_intermediates(inputs, output_fmt="NCHW")
         maps = [*maps, last] if levels.names[-1] == "head" else maps
         parts = [torch.var_mean(values.float(), dim=(2, 3), correction=0) for values in maps]
-        return torch.cat([part for variance, mean in parts for part in (mean, variance.sqrt())], dim=1)
+        return torch.cat([part for variance, mean in parts for part in (mean, _root(variance))], dim=1)
 
     def _token_statistics(self, inputs: Tensor, levels: Levels) -> Tensor:
         """Class token, mean and standard deviation of the patch tokens of some blocks."""
@@ -100,8 +115,14 @@ class ImageNetwork(nn.Module):
         parts = []
         for patches, prefix in tokens:
             variance, mean = torch.var_mean(patches.float(), dim=1, correction=0)
-            parts += [prefix[:, 0].float(), mean, variance.sqrt()]
+            parts += [prefix[:, 0].float(), mean, _root(variance)]
         return torch.cat(parts, dim=1)
+
+
+def _root(variance: Tensor) -> Tensor:
+    """The square root, with slope 0 instead of infinity at 0, where a channel is the same everywhere."""
+    positive = variance > 0
+    return torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0)
 
 
 class _Convolutions(fx.Tracer):
@@ -159,6 +180,8 @@ class TokenBatch:
 class TextNetwork(nn.Module):
     """Texts -> features (B, D) float32: the last hidden state averaged over the attention mask."""
 
+    backbone: Any
+
     def __init__(self, backbone: nn.Module, tokenizer: Any, max_tokens: int) -> None:
         super().__init__()
         self.backbone = backbone
@@ -195,6 +218,15 @@ class TextNetwork(nn.Module):
         """This network made ready for encoding only: its weights are cast once to `precision`."""
         self.backbone.to(DTYPES[precision])
         return self.requires_grad_(False)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters of the embeddings, then of each block. Not those of a pooler, which a masked mean does not read."""
+        groups: dict[int, list[nn.Parameter]] = {}
+        for name, parameter in self.backbone.named_parameters():
+            block = re.search(r"(?:^|\.)(?:layer|layers|block|h)\.(\d+)\.", name)
+            if not name.startswith("pooler."):
+                groups.setdefault(int(block.group(1)) + 1 if block else 0, []).append(parameter)
+        return [groups[number] for number in sorted(groups)]
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text before truncation, with the special ones."""

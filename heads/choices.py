@@ -8,4 +8,6 @@ RecipeName = Literal["cached", "published"]
 KeptModels = Literal["all", "first", "none"]
 ComparedMetric = Literal["srcc", "krcc", "plcc", "rmse"]
 HeadName = Literal["mlp", "gated", "bilinear", "ridge", "kernel-ridge", "svr", "ensemble"]
+FinetunedPart = Literal["none", "image", "text", "all"]  # beside "last:N"
+Device = Literal["auto", "cpu"]
 SweepName = Literal["paper"]

@@ -1,8 +1,8 @@
 """What a head sees: the stored features of a data set's rows, fused as TIER does."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ from extract.choices import Benchmark
 from extract.levels import Levels
 from extract.manifest import Manifest
 from heads.choices import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class FusionError(TierError):
@@ -101,15 +104,12 @@ def load_features(
     image, image_prompt = pictures[: len(table)], pictures[len(table) :]
     image_prompt[~has_image_prompt] = 0
     pairs = _keys(manifest.pair_keys()) if zero_shot else None
-    return FeatureSet(
+    return replace(
+        rows_alone(manifest),
         zero_shot=np.concatenate([store.read(pairs) for store in zero_shot], axis=1) if pairs is not None else None,
         text=texts.read(_keys(table["prompt_key"])),
         image=image,
         image_prompt=image_prompt,
-        has_image_prompt=has_image_prompt,
-        targets=table[list(manifest.targets)].to_numpy(float),
-        target_names=manifest.targets,
-        **vars(Rows.of(manifest)),
     )
 
 
@@ -136,16 +136,24 @@ def fuse(features: FeatureSet, method: Method) -> np.ndarray:
     Raises:
         FusionError: `fr` with rows that have no image prompt.
     """
-    if method == "nr":
-        return _side_by_side(features, features.image)
+    if method not in get_args(Method):
+        raise FusionError(f"there is no method {method!r}: choose {', '.join(get_args(Method))}")
     if method == "fr":
         _require_image_prompts(features)
-        return _side_by_side(features, features.image, features.image_prompt)
-    if method == "pr":
-        mean = (features.image + features.image_prompt) / 2
-        guided = features.has_image_prompt.reshape(-1, *[1] * (mean.ndim - 1))
-        return _side_by_side(features, np.where(guided, mean, features.image))
-    raise FusionError(f"there is no method {method!r}: choose {', '.join(get_args(Method))}")
+    # Where there is no image prompt the picture stands for it: the mean of both is then the picture itself.
+    guided = features.has_image_prompt.reshape(-1, *[1] * (features.image.ndim - 1))
+    image_prompt = np.where(guided, features.image_prompt, features.image)
+    return _side_by_side(features, *picture_parts(method, features.image, image_prompt))
+
+
+Pictures = TypeVar("Pictures", np.ndarray, "Tensor")
+
+
+def picture_parts(method: Method, image: Pictures, image_prompt: Pictures) -> list[Pictures]:
+    """What follows the text in fused vectors, arrays or tensors, the picture standing where there is no image prompt."""
+    if method == "nr":
+        return [image]
+    return [image, image_prompt] if method == "fr" else [(image + image_prompt) / 2]
 
 
 def _side_by_side(features: FeatureSet, *pictures: np.ndarray) -> np.ndarray:

@@ -12,12 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from cache.atomic import publish_text
 from cache.errors import TierError
 from cache.store import FeatureStore, writing
 from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
+from extract.manifest import Manifest
 from extract.weights import TEXT_FILES, TEXT_WEIGHT_FILES
+from heads.splits import Split
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +93,11 @@ class FinetunedEncoders:
                     publish_text(features / SEEN / f"{encoder.signature.weights}.json", json.dumps(self.seen))
 
 
+def encoders_folder(run: Path, target: str, repeat: int) -> Path:
+    """Where a run keeps the encoders of one head."""
+    return run / ENCODERS / quote(target, safe=" ") / str(repeat)
+
+
 def finetuned_encoders(run: Path, target: str | None = None, repeat: int | None = None) -> FinetunedEncoders:
     """The encoders that a run finetuned.
 
@@ -102,7 +110,7 @@ def finetuned_encoders(run: Path, target: str | None = None, repeat: int | None 
         FinetunedError: The run keeps no such encoders.
         WeightsError: A file is missing.
     """
-    kept = sorted((path.parent.parent.name, int(path.parent.name)) for path in run.glob(f"{ENCODERS}/*/*/{RECORD}"))
+    kept = sorted((unquote(path.parent.parent.name), int(path.parent.name)) for path in run.glob(f"{ENCODERS}/*/*/{RECORD}"))
     fitting = [one for one in kept if target in (None, one[0]) and repeat in (None, one[1])]
     if not kept:
         raise FinetunedError(f"{run} keeps no finetuned encoders: give a run of `tier fit-head --finetune … --models first|all`")
@@ -110,7 +118,7 @@ def finetuned_encoders(run: Path, target: str | None = None, repeat: int | None 
         there = ", ".join(f"--target {name} --repeat {number}" for name, number in kept)
         raise FinetunedError(f"{run} has encoders of {there}: choose one of them")
     name, number = fitting[0]
-    folder = run / ENCODERS / name / str(number)
+    folder = encoders_folder(run, name, number)
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         about = record["image"]
@@ -128,20 +136,29 @@ def finetuned_encoders(run: Path, target: str | None = None, repeat: int | None 
     return FinetunedEncoders(image, text, seen)
 
 
-def seen_in_finetuning(*stores: FeatureStore) -> frozenset[str]:
-    """Keys (hexadecimal) of the pictures that the encoders of these stores have seen in finetuning.
+def require_unseen(manifest: Manifest, splits: Sequence[Split], *stores: FeatureStore) -> None:
+    """Refuse test rows that the encoders of a store were finetuned on.
 
     Raises:
-        FinetunedError: A record is damaged.
+        FinetunedError: There are such rows, or the record of them is damaged.
     """
-    seen: set[str] = set()
-    for store in stores:
-        path = store.path.parent / SEEN / f"{store.signature.weights}.json"
-        try:
-            seen |= set(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else set()
-        except (OSError, ValueError, TypeError) as error:
-            raise FinetunedError(f"{path} cannot be read ({error}): run `tier extract --finetuned` again") from error
-    return frozenset(seen)
+    keys = frozenset[str]().union(*map(_seen, stores))
+    seen = manifest.table["image_key"].isin(keys).to_numpy()
+    for split in splits:
+        if count := int(seen[split.test].sum()):
+            raise FinetunedError(
+                f"the encoders of these features were finetuned on {count} of the {len(split.test)} test pictures of the split with seed "
+                f"{split.seed}, so that its figures would be worth nothing: give the --split and --benchmark of the run they come from, "
+                "--repeats 1, and as --seed its seed plus the number of its repeat"
+            )
+
+
+def _seen(store: FeatureStore) -> list[str]:
+    path = store.path.parent / SEEN / f"{store.signature.weights}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise FinetunedError(f"{path} cannot be read ({error}): run `tier extract --finetuned` again") from error
 
 
 def _below(tensors: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":

@@ -14,11 +14,14 @@ import numpy as np
 from cache.errors import TierError
 from cache.store import FeatureStore, StoreError
 from extract.choices import Benchmark
+from extract.encoders import ImageEncoder, TextEncoder
 from extract.levels import Levels
 from extract.manifest import Manifest
 from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
 from heads.experiment import Trial, run_trials, summarize
 from heads.features import FeatureSet, Rows, fuse, load_features, require_possible
+from heads.finetuned import require_unseen
+from heads.recipes import finetune_recipe
 from heads.registry import resolve_options
 from heads.results import Results, RunConfig, code_digest, require_writable, write_run
 from heads.splits import Split, SplitError, StoredSplits, default_repeats, make_splits, with_seeds
@@ -45,6 +48,8 @@ class FitOptions:
         head: Options of the head that differ from the recipe's; values may be texts.
         models: Which fitted heads to keep: of all repeats, of the first, none.
         zero_shot: Stores of zero-shot scores, which heads see as further features.
+        finetune: Which part of the encoders is trained with the head; "none" fits the head on stored features.
+        training: Options of that training that differ from the recipe's; values may be texts.
     """
 
     method: Method = "nr"
@@ -61,6 +66,8 @@ class FitOptions:
     head: dict[str, Any] = field(default_factory=dict)
     models: KeptModels = "all"
     zero_shot: tuple[FeatureStore, ...] = ()
+    finetune: str = "none"
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class Plan:
 
     Attributes:
         manifest: The rows that take part.
-        images, texts: Stores of their features.
+        images, texts: Stores of their features; encoders where these are to be finetuned.
         zero_shot: Stores of the zero-shot scores that stand beside them.
         method, estimator: As in the options.
         config: The configuration.
@@ -111,8 +118,8 @@ class Plan:
     """
 
     manifest: Manifest
-    images: FeatureStore
-    texts: FeatureStore
+    images: FeatureStore | ImageEncoder
+    texts: FeatureStore | TextEncoder
     zero_shot: Sequence[FeatureStore]
     method: Method
     estimator: HeadName
@@ -136,6 +143,9 @@ def fit_plans(
 
 def _fit_missing(plans: Sequence[Plan], out: Path, command: Sequence[str], finished: Callable[[int, int], None]) -> dict[str, Run]:
     one = plans[0]
+    assert isinstance(one.images, FeatureStore)
+    assert isinstance(one.texts, FeatureStore)
+    require_unseen(one.manifest, one.splits, one.images, one.texts)
     features = load_features(one.manifest, one.images, one.texts, one.config.stages, one.zero_shot)
     fused = fuse(features, one.method)
     require_writable(out)
@@ -200,18 +210,26 @@ def resolve_targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, .
     return tuple(dict.fromkeys(wanted))
 
 
-def plan_run(manifest: Manifest, images: FeatureStore, texts: FeatureStore, options: FitOptions) -> Plan:
-    """A run, everything resolved; the arguments are those of `fit_head`.
+def plan_run(manifest: Manifest, images: FeatureStore | ImageEncoder, texts: FeatureStore | TextEncoder, options: FitOptions) -> Plan:
+    """A run, everything resolved; the arguments are those of `fit_head`, or of `heads.finetune.finetune`.
 
     Raises:
         TierError: The options do not fit each other or the data.
     """
+    if (options.finetune == "none") != isinstance(images, FeatureStore):
+        raise FitError(f"finetune is {options.finetune!r}: stored features are for 'none', encoders for everything else")
     require_possible(options.method, options.benchmark)
     selected = manifest.select(options.benchmark)
     targets = resolve_targets(selected, options.targets)
-    head = resolve_options(options.estimator, options.recipe, images.signature.architecture, options.head, lambda: texts.width)
+    architecture = images.signature.architecture
+    training = _training(options, architecture) if options.finetune != "none" else {}
+    # Only heads that see text and pictures apart ask for the width, and these are not trained end to end.
+    width = (lambda: texts.width) if isinstance(texts, FeatureStore) else (lambda: 0)
+    head = resolve_options(options.estimator, options.recipe, architecture, options.head, width)
+    if training:
+        head["validation_fraction"] = training["validation_fraction"]
     splits = splits_of(Rows.of(selected), options, head.get("validation_fraction", 0) > 0)
-    config = _config(selected, images, texts, options, targets, head, len(splits))
+    config = _config(selected, images, texts, options, targets, head, training, len(splits))
     return Plan(selected, images, texts, options.zero_shot, options.method, options.estimator, config, with_seeds(splits, options.seeds))
 
 
@@ -239,13 +257,22 @@ def split_name(options: FitOptions) -> str:
     return options.split + (f"-{options.folds}-fold" if options.folds else "")
 
 
+def _training(options: FitOptions, image_architecture: str) -> dict[str, Any]:
+    if options.estimator != "mlp":
+        raise FitError(f"--finetune trains TIER's two layers with the encoders, not --head {options.estimator}: use --head mlp")
+    if options.stages:
+        raise FitError("--stages picks slices of stored features, and --finetune reads none: leave it out")
+    return asdict(finetune_recipe(options.finetune, options.recipe, image_architecture, options.training))
+
+
 def _config(
     manifest: Manifest,
-    images: FeatureStore,
-    texts: FeatureStore,
+    images: FeatureStore | ImageEncoder,
+    texts: FeatureStore | TextEncoder,
     options: FitOptions,
     targets: tuple[str, ...],
     head: dict[str, Any],
+    training: dict[str, Any],
     repeats: int,
 ) -> RunConfig:
     return RunConfig(
@@ -267,13 +294,14 @@ def _config(
         recipe=options.recipe,
         estimator=options.estimator,
         head=head,
+        finetune=training,
         models=options.models,
         code=code_digest(),
     )
 
 
 def _environment(manifest: Manifest, command: Sequence[str]) -> dict[str, Any]:
-    libraries = ("tier4k", "torch", "numpy", "scikit-learn", "scipy", "pandas")
+    libraries = ("tier4k", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "pandas")
     return {
         "command": list(command),
         "data": str(manifest.source.resolve()),

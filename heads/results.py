@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from heads.choices import HeadName, KeptModels, Method
 from heads.conformal import Interval
 from heads.experiment import Summary, Trial, headline
 from heads.features import FeatureSet
+from heads.finetuned import encoders_folder
 from heads.model import Model
 from heads.splits import Split, siblings, split_names
 from heads.statistics import TestRows
@@ -65,6 +66,7 @@ class RunConfig:
         recipe: Name of the recipe.
         estimator: Name of the head, or of the scorer.
         head: Every option of the head, resolved.
+        finetune: Every option of end-to-end training, resolved; empty where the head was fitted on stored features.
         models: Which fitted heads were kept.
         code: `code_digest` of the program that computed it, so that a run of an older program is not taken for one of this.
         stages: Names of the levels that were kept of multilevel features; none for all.
@@ -86,6 +88,7 @@ class RunConfig:
     code: str
     stages: tuple[str, ...] = ()
     seeds: int = 1
+    finetune: dict[str, Any] = field(default_factory=dict)
     format: int = RESULT_FORMAT
 
     @property
@@ -258,6 +261,9 @@ def write_run(
         _write_json(path / "splits.json", split_names(features, splits))
         _predictions(features, trials, splits, results.headline).to_csv(path / "predictions.csv", index=False)
         _write_models(path, config, results, trials)
+        for trial in trials:
+            if trial.encoders:
+                trial.encoders.write(encoders_folder(path, trial.target, trial.repeat))
 
     with writing(out):
         publish(folder, fill)

@@ -121,7 +121,8 @@ HEAD_CHANGES: dict[str, Any] = {
 
 
 def test_no_option_is_forgotten_here() -> None:
-    assert {*CHANGES, "stages", "zero_shot"} == {field.name for field in fields(FitOptions)}  # stages: below; zero_shot: test_zero_shot
+    # stages: of multilevel features, below; zero_shot: test_zero_shot.py; finetune, training: of encoders, in test_finetune.py
+    assert {*CHANGES, "stages", "zero_shot", "finetune", "training"} == {field.name for field in fields(FitOptions)}
     assert set(HEAD_CHANGES) == set(head_options("mlp"))
 
 

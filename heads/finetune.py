@@ -1,0 +1,225 @@
+"""`fit-head --finetune`: the protocol's trials with encoders that are trained together with the head."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cache.atomic import publish
+from cache.store import writing
+from extract.decoded import DecodedPictures
+from extract.encoders import ImageEncoder, TextEncoder
+from extract.manifest import Manifest
+from extract.networks import TextNetwork
+from heads.choices import Device, KeptModels, Method
+from heads.end_to_end import Batches, InputRows, TierNetwork, fused_rows, picture_features, text_features
+from heads.experiment import Outcome, Trial
+from heads.features import FeatureSet, rows_alone
+from heads.finetuned import TrainedEncoders, encoders_folder
+from heads.fit import FitOptions, Run, plan_run, publish_run
+from heads.mlp import MLPHead
+from heads.recipes import FinetuneRecipe
+from heads.results import Results, require_writable
+from heads.splits import Split
+from heads.stacked import HeadNetwork
+from heads.statistics import TestRows
+from heads.training import BEST, Training
+
+THREADS = 8  # that decode pictures, at most
+Progress = Callable[[str, int, int], None]
+
+
+def make_accelerator(device: Device) -> Accelerator:
+    """What one process, or each of several that `accelerate launch` started, trains with."""
+    return Accelerator(cpu=device == "cpu", mixed_precision="no")
+
+
+def finetune(
+    manifest: Manifest,
+    image: ImageEncoder,
+    text: TextEncoder,
+    options: FitOptions,
+    out: Path,
+    command: Sequence[str] = (),
+    device: Device = "auto",
+    progress: Progress = lambda *_: None,
+) -> Run:
+    """Train encoders and head together, evaluate and write a run, in the protocol of `fit_head`; a killed one goes on where it stood.
+
+    Args:
+        manifest: All rows of the data set.
+        image, text: Encoders that training starts from.
+        options: What to train.
+        out: Folder of runs; while training goes on it holds `.<id>.partial/`.
+        command: Command line, recorded.
+        device: Where to train.
+        progress: Called with what is being done, how much of it is, and how much there is.
+
+    Raises:
+        TierError: The options do not fit each other or the data, or training cannot go on.
+    """
+    plan = plan_run(manifest, image, text, options)
+    config, selected, splits = plan.config, plan.manifest, plan.splits
+    folder, partial = out / config.id, out / f".{config.id}.partial"
+    found, accelerator = folder.exists(), make_accelerator(device)
+    accelerator.wait_for_everyone()  # so that no process finds what another one has just written
+    if found:
+        return Run(folder, Results.read(folder), found=True)
+    features = rows_alone(selected)
+    require_writable(out)
+    recipe = FinetuneRecipe(**config.finetune)
+    training = Finetuning(selected, image, text, options.method, recipe, config.head, config.models, partial, accelerator, progress)
+    trials = training.trials(features, config.targets, splits)
+    if accelerator.is_main_process:
+        publish_run(out, config, selected, command, features, trials, splits)
+        shutil.rmtree(partial)
+    accelerator.wait_for_everyone()
+    return Run(folder, Results.read(folder), found=False)
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """The trainings of one run.
+
+    Attributes:
+        manifest: InputRows of the benchmark.
+        image, text: Encoders that training starts from.
+        method: What is fused.
+        recipe: How to train.
+        head: Options of the head: its width, and how it is fitted on the encoders' features where the recipe starts from such a fit.
+        models: Which trained encoders to keep.
+        folder: Of the checkpoints, gone on with where they are there.
+        accelerator: Of this process.
+        progress: Called with what is being done, how much of it is, and how much there is.
+    """
+
+    manifest: Manifest
+    image: ImageEncoder
+    text: TextEncoder
+    method: Method
+    recipe: FinetuneRecipe
+    head: dict[str, Any]
+    models: KeptModels
+    folder: Path
+    accelerator: Accelerator
+    progress: Progress = lambda *_: None
+
+    def trials(self, features: FeatureSet, targets: Sequence[str], splits: Sequence[Split]) -> list[Trial]:
+        """Train and judge one head with its encoders for every target and repeat.
+
+        Args:
+            features: The rows' names, groups, generators and scores.
+            targets: Names of targets.
+            splits: One for each repeat.
+
+        Raises:
+            TierError: A picture, the encoders' weights or a checkpoint is damaged, or training diverged.
+        """
+        return [
+            Trial.of(features, target, repeat, split, self._outcome(features, target, repeat, split))
+            for target in targets
+            for repeat, split in enumerate(splits)
+        ]
+
+    def _outcome(self, features: FeatureSet, target: str, repeat: int, split: Split) -> Outcome:
+        scores, folder = features.scores(target), encoders_folder(self.folder, target, repeat)
+        network, batches = self._start(scores, split)
+        training = Training(network, batches, scores, split, self.recipe, self.accelerator, folder)
+        total, what = self.recipe.max_epochs * training.steps, f"finetune {target}, repeat {repeat + 1}"
+        course = training.run(lambda done: self.progress(what, done, total))
+        head, kept = best_head(folder), self.models == "all" or (self.models == "first" and repeat == 0)
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process and not kept:
+            _forget_encoders(folder)
+        table, seen = self.manifest.table, np.concatenate([split.train, split.validation])
+        keys = table["image_key"].iloc[seen].tolist()
+        encoders = TrainedEncoders(self.image, self.text, folder / BEST, keys) if kept else None
+        held, seconds = split.validation, sum(course.seconds)
+        if not len(held):
+            return Outcome(head, course.predictions, None, seconds, encoders)
+        tests = [predicted[len(held) :] for predicted in course.predictions]
+        best = course.predictions[course.best_epoch - 1][: len(held)]
+        rows = TestRows(features.group[held], scores[held], best)
+        return Outcome(head, tests, tests[course.best_epoch - 1], seconds, encoders, rows)
+
+    def _start(self, scores: np.ndarray, split: Split) -> tuple[TierNetwork, Batches]:
+        """The network before training, and what makes its batches."""
+        recipe, device = self.recipe, self.accelerator.device
+        images = self.image.load().to(device) if recipe.trains("image") else nn.Identity()
+        texts = self.text.load().to(device) if recipe.trains("text") else nn.Identity()
+        batches = Batches(
+            self.rows,
+            self.decoded if recipe.trains("image") else self.features[0],
+            texts if isinstance(texts, TextNetwork) else self.features[1],
+            self.method,
+            recipe.augment,
+            shared=not recipe.training_mode or not _has_batch_norm(images),
+            seed=split.seed,
+        )
+        head = self._warm_head(scores, split) if recipe.warm_head else self._random_head(images, texts, batches, split.seed)
+        return TierNetwork(images, texts, head, self.method, recipe.precision == "bf16"), batches
+
+    def _random_head(self, images: nn.Module, texts: nn.Module, batches: Batches, seed: int) -> HeadNetwork:
+        width = fused_rows(images, texts, batches, np.arange(1), self.accelerator).shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return HeadNetwork(width, self.head["hidden"])
+
+    def _warm_head(self, scores: np.ndarray, split: Split) -> HeadNetwork:
+        """The head that is fitted on the features of the encoders as they are, with the options of `--finetune none`."""
+        pictures, texts = self.features
+        batches = Batches(self.rows, pictures, texts, self.method, augment=False, shared=True, seed=0)
+        fused = fused_rows(nn.Identity(), nn.Identity(), batches, np.arange(len(scores)), self.accelerator)
+        held = (fused[split.validation], scores[split.validation]) if len(split.validation) else None
+        fitted = MLPHead(**self.head, random_state=split.seed).fit(fused[split.train], scores[split.train], held)
+        hidden, width = fitted.weights_["fc1.weight"].shape
+        network = HeadNetwork(width, hidden)
+        network.load_state_dict({name: torch.from_numpy(values) for name, values in fitted.weights_.items()})
+        return network
+
+    @cached_property
+    def rows(self) -> InputRows:
+        """The rows by the numbers of their inputs."""
+        return InputRows.of(self.manifest)
+
+    @cached_property
+    def decoded(self) -> DecodedPictures:
+        """Every picture, decoded."""
+        threads = min(os.cpu_count() or 1, THREADS)
+        return DecodedPictures(
+            self.manifest.pictures(), self.image.preparation, threads, lambda done, total: self.progress("decode pictures", done, total)
+        )
+
+    @cached_property
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Features of all pictures (P, D) and prompts (T, D) by the encoders as they are."""
+        device = self.accelerator.device
+        images, texts = self.image.load().frozen("fp32").to(device), self.text.load().frozen("fp32").to(device)
+        wanted = np.unique(self.rows.image if self.method == "nr" else np.append(self.rows.image, self.rows.image_prompt))
+        pictures = picture_features(images, self.decoded, wanted[wanted >= 0], self.accelerator)
+        return pictures, text_features(texts, texts, self.rows.texts, np.arange(len(self.rows.texts)), device)
+
+
+def best_head(folder: Path) -> MLPHead:
+    """The head of the best epoch of a finished training."""
+    tensors = {name.removeprefix("head."): values for name, values in load_file(folder / BEST).items() if name.startswith("head.")}
+    return MLPHead.from_weights({name: values.numpy() for name, values in tensors.items()})
+
+
+def _forget_encoders(folder: Path) -> None:
+    head = {name: tensor for name, tensor in load_file(folder / BEST).items() if name.startswith("head.")}
+    with writing(folder):
+        publish(folder / BEST, lambda path: save_file(head, path))
+
+
+def _has_batch_norm(network: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())

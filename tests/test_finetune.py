@@ -1,0 +1,146 @@
+"""Encoders and head trained together: the published losses, the same numbers after a kill, and encoders that can be used again."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate import Accelerator
+from typer.testing import CliRunner
+
+import cli
+from extract.check import load_manifest
+from extract.decoded import DecodedPictures
+from extract.encoders import ImageChoice, find_image_encoder, find_text_encoder
+from heads.end_to_end import Batches, InputRows, TierNetwork
+from heads.finetuned import FinetunedError, finetuned_encoders
+from heads.model import read_model
+from heads.recipes import finetune_recipe
+from heads.results import read_predictions
+from heads.splits import Split
+from heads.stacked import HeadNetwork
+from heads.training import Training
+from tests.golden_formula import fill
+from tests.test_golden import GOLDEN
+
+
+@pytest.mark.parametrize(("method", "benchmark"), [("nr", "AIGIQA4K"), ("fr", "I2I")])
+def test_losses_of_the_published_training(golden_project: Path, method: Any, benchmark: Any, tmp_path: Path) -> None:
+    manifest = load_manifest(golden_project / "Dataset").manifest.select(benchmark)
+    image = find_image_encoder(ImageChoice("resnet18"), folders=[golden_project])
+    text = find_text_encoder("bert-base-uncased", folders=[golden_project])
+    images, texts = image.load(), text.load()
+    head = HeadNetwork(GOLDEN[f"{method.upper()}_features"].shape[1])
+    head.load_state_dict(fill(head.state_dict(), 72))
+    changed = {"batch_size": 12, "max_epochs": 4, "augment": False}
+    recipe = finetune_recipe("all", "published", "resnet18", changed)
+    assert recipe.learning_rate == recipe.head_learning_rate == 1e-4
+    pictures = DecodedPictures(manifest.pictures(), image.preparation, 1)
+    batches = Batches(InputRows.of(manifest), pictures, texts, method, recipe.augment, shared=False, seed=0)
+    scores, everything = manifest.table["MOS_q"].to_numpy(), np.arange(len(manifest))
+    split = Split(everything, everything[:0], everything[:2], seed=0)
+    network = TierNetwork(images, texts, head, method)
+    course = Training(network, batches, scores, split, recipe, Accelerator(cpu=True), tmp_path).run()
+    np.testing.assert_allclose(course.training_loss, GOLDEN[f"{method.upper()}_losses"], rtol=1e-3)
+
+
+ARGUMENTS = ["fit-head", "Dataset", "--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased", "--finetune", "all"]
+SMALL = ["--target", "MOS_q", "--split", "random", "--repeats", "1", "--epochs", "2", "--set", "hidden=8", "--set", "average=0.5"]
+
+
+def run(*arguments: str) -> Path:
+    """The folder of a run that is in runs/ afterwards."""
+    result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
+    assert result.exit_code == 0, result.output
+    (folder,) = {path for path in Path("runs").iterdir() if path.name in result.output}
+    return folder
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_numbers(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("--out", "runs")
+    expected = read_predictions(whole)
+    shutil.rmtree("runs")
+    steps = iter(range(100))
+    save = Training._save
+
+    def killed(self: Training) -> None:
+        save(self)
+        if next(steps) == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_save", killed)
+    assert CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL]).exit_code == 130
+    assert not list(Path("runs").glob("[!.]*"))  # no run yet
+    again = run()
+    assert next(steps) == 2  # one epoch before the kill, the other after it
+    pd.testing.assert_frame_equal(read_predictions(again), expected, check_exact=True)
+    assert again.name == whole.name
+    assert [path.name for path in Path("runs").iterdir()] == [again.name]  # no checkpoint is left
+
+
+def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
+    folder = run()
+    result = CliRunner().invoke(cli.app, ["extract", "Dataset", "--finetuned", str(folder)])
+    assert result.exit_code == 0, result.output
+    image, text = re.findall(r"--(?:image|text)-encoder (\S+)", result.output)
+    stores = ["--image-encoder", image, "--text-encoder", text]
+    result = CliRunner().invoke(cli.app, ["features", "Dataset", "-o", "X.npz", *stores])
+    assert result.exit_code == 0, result.output
+    with np.load("X.npz") as file:
+        fused, names = file["X"], file["name"]
+    head = read_model(folder).heads["MOS_q", 0]
+    expected = read_predictions(folder).set_index("name")["prediction"]
+    found = pd.Series(head.predict(fused), names)[expected.index]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    # On the split of the run a head may be fitted on them; on another one test pictures would be known to the encoders.
+    same = ["fit-head", "Dataset", *stores, "--target", "MOS_q", "--split", "random", "--repeats", "1"]
+    result = CliRunner().invoke(cli.app, same)
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(cli.app, [*same, "--seed", "1"])
+    assert result.exit_code == 2
+    assert "were finetuned on" in result.output
+    # What is stored of the encoders as they were is not meant by their names any less than before.
+    result = CliRunner().invoke(cli.app, ["features", "Dataset", "-o", "Y.npz", *ARGUMENTS[2:6]])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("part", ["image", "text", "last:1"])
+def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
+    folder = run("--finetune", part, "--epochs", "1")
+    image = find_image_encoder(ImageChoice("resnet18"), folders=[project]).load().state_dict()
+    trained = finetuned_encoders(folder)
+    changed = {name for name, tensor in trained.image.load().state_dict().items() if not torch.equal(tensor, image[name])}
+    if part == "text":
+        assert not changed
+        assert "@" not in trained.image.preset.name
+        assert "@" in trained.text.preset.name
+    else:
+        assert ("@" in trained.text.preset.name) == (part != "image")
+        stages = {name.split(".")[1] for name in changed}
+        assert stages == ({"layer4"} if part == "last:1" else {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"})
+        assert not any("running" in name for name in changed)  # frozen statistics
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--finetune", "lost:1"], "choose none, image, text, all, or last:N"),
+        (["--head", "ridge"], "use --head mlp"),
+        (["--set", "sunshine=1"], "has no option sunshine"),
+        (["--set", "layer_decay=2"], "layer_decay is 2"),
+        (["--precision", "fp16"], "one of fp32, bf16"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(project: Path, arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
+    assert result.exit_code == 2, result.output
+    assert words in result.output
+
+
+def test_a_run_without_finetuning_has_no_encoders(tmp_path: Path) -> None:
+    with pytest.raises(FinetunedError, match="keeps no finetuned encoders"):
+        finetuned_encoders(tmp_path)
