@@ -20,7 +20,7 @@ from cache.errors import TierError
 from cache.store import writing
 from extract.signed import image_encoder_of, text_encoder_of
 from extract.weights import TEXT_WEIGHT_FILES
-from heads.finetuned import ENCODERS, write_image, write_text
+from heads.finetuned import ENCODERS, encoders_folder, write_image, write_text
 from heads.model import EXPORTED_FILE, Model
 from heads.results import Results, read_config
 from heads.sources import TEXT_FOLDER, Source
@@ -77,7 +77,7 @@ def export_into(sources: Sequence[Source], folder: Path) -> None:
         model = _with_encoders(sources[0], folder)
     else:
         for target, repeat in model.heads:
-            place = Path(ENCODERS) / target / str(repeat)
+            place = encoders_folder(Path(), target, repeat)
             shutil.copytree(model.folder / place, folder / place)
     replace(model, folder=folder).write(EXPORTED_FILE)
     (folder / CARD).write_text(_card(model), encoding="utf-8")
@@ -90,7 +90,7 @@ def _whole(sources: Sequence[Source]) -> Model:
 
 
 def _was_finetuned(model: Model) -> bool:
-    return all((model.folder / ENCODERS / target / str(repeat)).is_dir() for target, repeat in model.heads)
+    return all(encoders_folder(model.folder, target, repeat).is_dir() for target, repeat in model.heads)
 
 
 def _with_encoders(source: Source, folder: Path) -> Model:
