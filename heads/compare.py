@@ -15,6 +15,7 @@ from heads.results import Results, read_predictions
 from heads.statistics import TestRows, interval, resampled_means
 
 COMPARED = {"srcc": srcc, "krcc": krcc, "plcc": plcc, "rmse": rmse}
+RESAMPLES = 10_000  # so that a p-value can be small enough for Holm's correction of a table of a hundred comparisons
 ROW = ["repeat", "name"]
 
 
@@ -72,7 +73,7 @@ def compare(runs: Sequence[Path], metric: str = "srcc", seed: int = 0) -> list[C
     comparisons: list[Comparison] = []
     for target in targets:
         rows = _test_rows(runs, [table[table["target"] == target] for table in tables])
-        resampled = [resampled_means(repeats, seed, (metric,))[metric] for repeats in rows]
+        resampled = [resampled_means(repeats, seed, (metric,), RESAMPLES)[metric] for repeats in rows]
         figures = [float(np.mean([COMPARED[metric](one.truth, one.prediction) for one in repeats])) for repeats in rows]
         comparisons += [
             _compared(target, metric, pair, (figures[pair[0]], figures[pair[1]]), resampled[pair[0]] - resampled[pair[1]])

@@ -14,6 +14,7 @@ import numpy as np
 from heads.metrics import METRICS, logistic_mapping
 
 RESAMPLES = 1000
+AT_ONCE = 1000  # resamples whose weights are in memory together
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,29 @@ def bootstrap_intervals(repeats: Sequence[TestRows], seed: int = 0, level: float
     return {name: interval(values, level) for name, values in resampled_means(repeats, seed).items()}
 
 
-def resampled_means(repeats: Sequence[TestRows], seed: int = 0, figures: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
-    """Mean over repeats (B,) of each of the figures in every resample; equal prompts and seeds give equal resamples.
+def resampled_means(
+    repeats: Sequence[TestRows], seed: int = 0, figures: Sequence[str] = METRICS, resamples: int = RESAMPLES
+) -> dict[str, np.ndarray]:
+    """Mean over repeats (B,) of each of the figures in every one of B resamples; equal prompts and seeds give equal resamples.
 
     A resample that leaves a repeat without a figure drops out of its mean; all are NaN where a repeat has no figure in any resample.
     """
     if not all(np.isfinite(rows.prediction).all() for rows in repeats):
-        return {name: np.full(RESAMPLES, np.nan) for name in figures}
+        return {name: np.full(resamples, np.nan) for name in figures}
     groups = np.unique(np.concatenate([rows.group for rows in repeats]))
-    counts = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=RESAMPLES)
+    counts = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=resamples)
     values: dict[str, list[np.ndarray]] = {name: [] for name in figures}
     for rows in repeats:
-        weights = counts[:, np.searchsorted(groups, rows.group)].astype(float)
+        drawn = counts[:, np.searchsorted(groups, rows.group)]
         for name in figures:
-            values[name].append(WEIGHTED[name](weights, rows.truth, rows.mapped if name.endswith("_logistic") else rows.prediction))
+            parts = [_figure(name, drawn[start : start + AT_ONCE], rows) for start in range(0, resamples, AT_ONCE)]
+            values[name].append(np.concatenate(parts))
     return {name: _mean_over_repeats(np.array(all_repeats)) for name, all_repeats in values.items()}
+
+
+def _figure(name: str, drawn: np.ndarray, rows: TestRows) -> np.ndarray:
+    """A figure (B,) of rows that were drawn so often (B, N)."""
+    return WEIGHTED[name](drawn.astype(float), rows.truth, rows.mapped if name.endswith("_logistic") else rows.prediction)
 
 
 def _mean_over_repeats(values: np.ndarray) -> np.ndarray:
