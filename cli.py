@@ -631,6 +631,7 @@ def sweep(
     layout: LayoutOption = None,
     on_error: OnErrorOption = "stop",
     out: OutOption = Path("runs"),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that fit at once; they share the cores.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .xlsx or .tex.")] = None,
 ) -> None:
     """Fit many heads: the paper's table, or every combination of a grid. Runs that are there already are not fitted again."""
@@ -653,11 +654,8 @@ def sweep(
     cells, impossible = grid_cells(wanted, report.manifest, base) if grid else (paper_cells(report.manifest, base), 0)
     if impossible:
         console.print(f"{impossible} combinations left out: full reference (fr) needs an image prompt in every row", style="yellow")
-    runs = []
     with _counting(console, "sweep") as count:
-        for run in run_sweep(report.manifest, features, cells, out, sys.argv):
-            runs.append(run)
-            count(len(runs), len(cells))
+        runs = list(run_sweep(report.manifest, features, cells, out, sys.argv, jobs, count))
     console.print(sweep_table([run.results for run in runs]))
     there = sum(run.found for run in runs)
     seconds = sum(run.results.seconds for run in runs if not run.found)

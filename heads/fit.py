@@ -127,6 +127,11 @@ class Plan:
     splits: list[Split]
 
     @property
+    def fits(self) -> int:
+        """How many heads it fits."""
+        return len(self.config.targets) * len(self.splits)
+
+    @property
     def alike(self) -> str:
         """Equal for runs that differ in nothing but their targets, and so can be fitted at once."""
         return replace(self.config, targets=()).id
