@@ -56,7 +56,7 @@ def test_the_vit_preset_reads_the_class_token_after_the_last_block_before_the_no
     batch = pictures(encoder)
     network = encoder.load()
     with torch.inference_mode():
-        plain((batch.float() - network.mean) / network.std)
+        plain((batch.float() / 255 - network.mean) / network.std)
         found, expected = network(batch), seen[0]
         normed, expected_normed = tiny_encoder(tmp_path, "test_vit").load()(batch), plain.norm(expected)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -72,7 +72,7 @@ def test_a_cnn_gives_the_global_average_of_its_last_map(tmp_path: Path, architec
     network = encoder.load()
     with torch.inference_mode():
         batch = pictures(encoder)
-        maps = plain.forward_features((batch.float() - network.mean) / network.std)
+        maps = plain.forward_features((batch.float() / 255 - network.mean) / network.std)
         torch.testing.assert_close(network(batch), maps.mean((2, 3)), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(torch.cat([network(one[None]) for one in batch]), network(batch), rtol=1e-4, atol=1e-5)
     assert not network.training

@@ -13,11 +13,15 @@ from accelerate import Accelerator
 from typer.testing import CliRunner
 
 import cli
+from cache.atomic import publish_text
+from cache.signature import Signature
+from cache.store import FeatureStore
 from extract.check import load_manifest
 from extract.decoded import DecodedPictures
 from extract.encoders import ImageChoice, find_image_encoder, find_text_encoder
+from extract.manifest import Manifest
 from heads.end_to_end import Batches, InputRows, TierNetwork
-from heads.finetuned import FinetunedError, finetuned_encoders
+from heads.finetuned import SEEN, FinetunedError, finetuned_encoders, require_unseen
 from heads.model import read_model
 from heads.recipes import finetune_recipe
 from heads.results import read_predictions
@@ -139,6 +143,17 @@ def test_what_cannot_be_trained_is_said(project: Path, arguments: list[str], wor
     result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
     assert result.exit_code == 2, result.output
     assert words in result.output
+
+
+def test_a_picture_under_two_prompts_is_the_splits_own_leak_and_any_other_known_one_is_refused(tmp_path: Path) -> None:
+    signature = Signature("image", "net@run-MOS_q-0", "net", "f" * 64, "none", "pooled")
+    store = FeatureStore.create(tmp_path, signature, {})
+    publish_text(tmp_path / SEEN / f"{signature.weights}.json", '["a", "b", "c"]')
+    manifest = Manifest("data", tmp_path, pd.DataFrame({"image_key": ["a", "b", "c", "a", "d"]}), ("MOS_q",))
+    train, validation = np.array([0, 1]), np.array([2])
+    require_unseen(manifest, [Split(train, validation, np.array([3, 4]), 0)], store)
+    with pytest.raises(FinetunedError, match=r"finetuned on 1 of the 2 test pictures of the split with seed 7"):
+        require_unseen(manifest, [Split(train, np.array([4]), np.array([2, 3]), 7)], store)
 
 
 def test_a_run_without_finetuning_has_no_encoders(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_model_that_sees_the_generator_alone_is_the_generator_floor(rule: Spli
     _, generator = np.unique(features.generator, return_inverse=True)
     known = np.eye(3)[generator]
     scores = known @ [[1.0], [2.0], [3.5]] + np.random.default_rng(0).normal(0, 0.3, (600, 1))
-    blind = replace(features, text=np.zeros((600, 1)), image=known, targets=scores)
+    blind = replace(features, text=np.zeros((600, 1)), image=known, image_prompt=np.zeros_like(known), targets=scores)
     for trial in trials(blind, rule):
         np.testing.assert_allclose(trial.predictions["last"], trial.predictions["generator_mean"], atol=0.02)
         assert trial.figures["last"]["srcc"] == pytest.approx(trial.figures["generator_mean"]["srcc"], abs=1e-6)
