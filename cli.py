@@ -567,7 +567,7 @@ def score(
     features: FeaturesOption = FEATURES,
     weights: Annotated[Path | None, typer.Option(help="Its checkpoint, or a folder as Hugging Face lays it out.")] = None,
     precision: PrecisionOption = None,
-    benchmark: BenchmarkOption = None,
+    benchmark: Annotated[Benchmark, typer.Option("--benchmark", help="Rows with an image prompt, without, or all.")] = "AIGIQA4K",
     target: TargetOption = None,
     split: SplitOption = "prompt",
     repeats: RepeatsOption = None,
@@ -593,7 +593,7 @@ def score(
 
     from heads.zero_shot import ScoreOptions, judge, plan_judgement
 
-    of_all = ScoreOptions(benchmark or "AIGIQA4K", tuple(target or ("all",)))
+    of_all = ScoreOptions(benchmark, tuple(target or ("all",)))
     of_split = replace(of_all, split=split_asked(split), repeats=repeats, seed=seed)
     plans = [plan_judgement(report.manifest, found.signature, judged) for judged in (of_all, of_split)]
     _encode(console, data, features, report, [found], options)

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from extract.weights import TEXT_WEIGHT_FILES, WeightsError, read_state_dict, re
 State = dict[str, Tensor]
 
 HEAD_WIDTH = 64  # of every attention head of ViT and BERT, whatever their size
+# Of ViT and BERT, by their width. A file without its last layers would else pass for a shorter network.
+PUBLISHED_DEPTHS = {768: 12, 1024: 24}
+REWARD_LAYERS = ("0", "2", "4", "6", "7")  # the numbers left out are dropout in training
 # From the names of BLIP's published code to those of Hugging Face's modules.
 BLIP_NAMES = (
     (r"^blip\.", ""),
@@ -45,7 +49,7 @@ def clip_checkpoint(folder: Path) -> tuple[Any, State]:
         WeightsError: They cannot be read, or are not of a CLIP.
     """
     config = _config(folder, CLIPConfig)
-    return config, {name: tensor for name, tensor in _state(folder).items() if not LEFT_OUT.match(name)}
+    return config, {name: tensor for name, tensor in _state(folder).items() if not name.endswith(".position_ids")}
 
 
 def blip_checkpoint(path: Path, reward: bool) -> tuple[Any, dict[str, tuple[int, int]], State]:
@@ -58,14 +62,10 @@ def blip_checkpoint(path: Path, reward: bool) -> tuple[Any, dict[str, tuple[int,
     Raises:
         WeightsError: It cannot be read, or is not of a BLIP.
     """
-    config = _config(path, BlipConfig) if path.is_dir() else None
-    state = {_blip_name(name): tensor for name, tensor in (_state(path) if path.is_dir() else read_state_dict(path)).items()}
-    state = {name: tensor for name, tensor in state.items() if not LEFT_OUT.match(name)}
-    if reward and "mlp.layers.0.weight" not in state:
-        raise WeightsError(f"{path} is not an ImageReward checkpoint: it lacks the tensor 'mlp.layers.0.weight'{_beginning(state)}")
-    matches = {name: re.fullmatch(r"mlp\.layers\.(\d+)\.weight", name) for name in (state if reward else ())}
-    sizes = {match[1]: (state[name].shape[1], state[name].shape[0]) for name, match in matches.items() if match}
-    return config or _blip_config(state, path), sizes, state
+    config: Any = _config(path, BlipConfig) if path.is_dir() else None
+    state = _renamed(_state(path) if path.is_dir() else read_state_dict(path), path)
+    config = config or _blip_config(state, path)
+    return config, _reward_sizes(state, config.text_config.hidden_size, path) if reward else {}, state
 
 
 def load_all(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -103,6 +103,29 @@ def _blip_name(name: str) -> str:
     return name
 
 
+def _renamed(published: State, path: Path) -> State:
+    """A BLIP's tensors in Hugging Face's names, without those that no scorer reads."""
+    state: State = {}
+    for name, tensor in published.items():
+        renamed = _blip_name(name)
+        if renamed in state:
+            raise WeightsError(f"{path} has several tensors for {renamed!r}, one of them {name!r}: take the file as published")
+        state[renamed] = tensor
+    return {name: tensor for name, tensor in state.items() if not LEFT_OUT.match(name)}
+
+
+def _reward_sizes(state: State, text_width: int, path: Path) -> dict[str, tuple[int, int]]:
+    """Sizes of ImageReward's layers, {number: (inputs, outputs)}, each of which reads the one before and the last of which is a number."""
+    outputs = [_shape(state, f"mlp.layers.{number}.weight", path, "an ImageReward")[0] for number in REWARD_LAYERS[:-1]]
+    return dict(zip(REWARD_LAYERS, pairwise((text_width, *outputs, 1)), strict=True))
+
+
+def _shape(state: State, name: str, path: Path, what: str) -> torch.Size:
+    if name not in state:
+        raise WeightsError(f"{path} is not {what} checkpoint: it lacks the tensor {name!r}{_beginning(state)}")
+    return state[name].shape
+
+
 def _beginning(state: State) -> str:
     return f"; its first tensors are {', '.join(map(repr, list(state)[:3])) or 'none'}, in Hugging Face's naming"
 
@@ -111,12 +134,11 @@ def _blip_config(state: State, path: Path) -> BlipConfig:
     """What the shapes of an original checkpoint say; what they do not say is the same in all of BLIP's configurations."""
 
     def shape(name: str) -> torch.Size:
-        if name not in state:
-            raise WeightsError(f"{path} is not a BLIP checkpoint: it lacks the tensor {name!r}{_beginning(state)}")
-        return state[name].shape
+        return _shape(state, name, path, "a BLIP")
 
-    def layers(prefix: str) -> int:
-        return len({match[1] for name in state if (match := re.match(rf"{re.escape(prefix)}\.(\d+)\.", name))})
+    def layers(prefix: str, width: int) -> int:
+        there = {match[1] for name in state if (match := re.match(rf"{re.escape(prefix)}\.(\d+)\.", name))}
+        return PUBLISHED_DEPTHS.get(width, len(there))
 
     patch = shape("vision_model.embeddings.patch_embedding.weight")[-1]
     grid = math.isqrt(shape("vision_model.embeddings.position_embedding")[1] - 1)
@@ -125,7 +147,7 @@ def _blip_config(state: State, path: Path) -> BlipConfig:
     vision = {
         "hidden_size": vision_width,
         "intermediate_size": shape("vision_model.encoder.layers.0.mlp.fc1.weight")[0],
-        "num_hidden_layers": layers("vision_model.encoder.layers"),
+        "num_hidden_layers": layers("vision_model.encoder.layers", vision_width),
         "num_attention_heads": vision_width // HEAD_WIDTH,
         "image_size": grid * patch,
         "patch_size": patch,
@@ -136,7 +158,7 @@ def _blip_config(state: State, path: Path) -> BlipConfig:
         "hidden_size": text_width,
         "encoder_hidden_size": vision_width,
         "intermediate_size": shape("text_encoder.encoder.layer.0.intermediate.dense.weight")[0],
-        "num_hidden_layers": layers("text_encoder.encoder.layer"),
+        "num_hidden_layers": layers("text_encoder.encoder.layer", text_width),
         "num_attention_heads": text_width // HEAD_WIDTH,
         "max_position_embeddings": shape("text_encoder.embeddings.position_embeddings.weight")[0],
         "layer_norm_eps": 1e-12,

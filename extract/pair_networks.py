@@ -1,5 +1,6 @@
 """The networks behind the zero-shot scorers: Hugging Face's CLIP and BLIP, each read as the published scorer reads it."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from extract.scorers import Scorer
 
 CLIP_TOKENS = 77
+CLIP_TOKENS_UNMERGED = 2 * 256 + 2  # of its vocabulary: every byte, inside a word and at its end, and two marks
 BLIP_TOKENS = 35
 BLIP_TOKENS_OF_ITS_OWN = ("[DEC]", "[ENC]")  # after the vocabulary of bert-base-uncased, numbers 30522 and 30523
 REWARD_MEAN, REWARD_STD = 0.16717362830052426, 1.0333394966054072  # of ImageReward's training rewards, in its published code
@@ -125,7 +127,7 @@ class Blip(nn.Module):
         self.text_encoder = BlipTextModel(config.text_config, add_pooling_layer=False)
         self.vision_proj = nn.Linear(config.vision_config.hidden_size, config.image_text_hidden_size)
         self.text_proj = nn.Linear(config.text_config.hidden_size, config.image_text_hidden_size)
-        # No activations in between, as published; the numbers left out are dropout in training.
+        # No activations in between, as published.
         layers = nn.Sequential()
         for number, (inputs, outputs) in reward_sizes.items():
             layers.add_module(number, nn.Linear(inputs, outputs))
@@ -202,9 +204,16 @@ NETWORKS: dict[ScorerName, type[PairNetwork]] = {
 
 def _clip_tokenizer(folder: Path) -> Any:
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # of a damaged file, tokenizers raises no narrower one
         raise WeightsError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+    merges = len(json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"])
+    if merges < len(tokenizer) - CLIP_TOKENS_UNMERGED:  # merges.txt is lines of text: a part of it loads, and makes other tokens
+        raise WeightsError(
+            f"the tokenizer in {folder} has {merges:,} merges for {len(tokenizer):,} tokens: merges.txt is damaged or half downloaded; "
+            "download it again"
+        )
+    return tokenizer
 
 
 def _require_vocabulary(tokenizer: Any, size: int, scorer: "Scorer") -> None:

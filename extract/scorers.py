@@ -1,7 +1,7 @@
 """Zero-shot scorers: frozen descriptions with a signature, which load into networks when there is something to score."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -28,7 +28,7 @@ class ScorerPreset:
         files: Names of original checkpoints looked for in `pretrained/`.
         hub: Hugging Face repository with the same weights; "" where there is none.
         download: Where the weights can be had, for the message when they are missing.
-        tokenizer: Name of the folder that brings the tokenizer where the weights come without one, looked for beside `pretrained/`.
+        tokenizer: Name of the folder that brings the tokenizer where the weights come without one, looked for as `folder` is.
         tokenizer_hub: Hugging Face repository of that.
         vocabulary: Whether the tokenizer is BERT's, of which the file vocab.txt is all there is to know.
         tokens: How many tokens of a text are read.
@@ -155,11 +155,11 @@ def scorer_preset(name: str) -> ScorerPreset:
 def _weights(preset: ScorerPreset, given: Path | None, folders: Sequence[Path]) -> Weights:
     if given is not None:
         return _weights_at(preset, given, "--weights")
-    for path in (place / preset.folder for folder in folders for place in (folder, folder / "pretrained")):
-        if path.is_dir():
-            return _weights_at(preset, path, str(path))
+    # The file first: a folder ImageReward/ may be a copy of its code.
     if found := find_file(preset.files, folders):
         return file_weights(found, str(found))
+    if folder := next(filter(Path.is_dir, _places(preset.folder, folders)), None):
+        return _weights_at(preset, folder, str(folder))
     if hub := from_hub(preset.hub, preset.files or ("config.json", "model.safetensors", *TOKENIZER_PARTS)):
         return _weights_at(preset, hub, f"hub {preset.hub}")
     here = folders[0] if folders else Path.cwd()
@@ -170,18 +170,27 @@ def _weights(preset: ScorerPreset, given: Path | None, folders: Sequence[Path]) 
     )
 
 
+def _places(name: str, folders: Sequence[Path]) -> Iterator[Path]:
+    """Where a folder of this name may stand."""
+    return (place / name for folder in folders for place in (folder, folder / "pretrained"))
+
+
 def _weights_at(preset: ScorerPreset, path: Path, source: str) -> Weights:
     """Weights of an original file, of a folder that holds one, or of a folder of Hugging Face's layout."""
     if path.is_dir():
-        inside = [path / name for name in preset.files if (path / name).is_file()]
-        return file_weights(inside[0], source) if inside else folder_weights(path, source, MODEL_FILES)
+        if inside := [path / name for name in preset.files if (path / name).is_file()]:
+            return file_weights(inside[0], source)
+        if preset.files and not (path / "config.json").is_file():
+            what = f"neither {' nor '.join(preset.files)} nor config.json and weights as Hugging Face lays them out"
+            raise WeightsError(f"{source}: the folder {path} holds {what}.\nThey can be had from: {preset.download}")
+        return folder_weights(path, source, MODEL_FILES)
     if path.is_file() and not preset.files:
         raise WeightsError(f"{source}: {path} is a file; {preset.name} is read from a folder as {preset.download} has it")
     return file_weights(path, source)
 
 
 def _tokenizer(preset: ScorerPreset, weights: Path, folders: Sequence[Path]) -> Weights:
-    places = [weights, *(folder / preset.tokenizer for folder in folders)]
+    places = [weights, *_places(preset.tokenizer, folders)]
     wanted = ("vocab.txt",) if preset.vocabulary else TOKENIZER_FILES
     found = next((place for place in places if any((place / name).is_file() for name in wanted)), None)
     source = str(found)

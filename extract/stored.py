@@ -44,10 +44,10 @@ def find_score_stores(root: Path, scorers: Sequence[str]) -> tuple[FeatureStore,
 
     Raises:
         EncoderError: No such scorer.
-        StoreError: No store or several stores fit; the message shows what there is, and the way out.
+        StoreError: No store or several stores fit, or two are of one scorer; the message shows what there is, and the way out.
     """
     among = [store for store in stores(root) if store.signature.stream == "score"]
-    found: list[FeatureStore] = []
+    found: dict[str, FeatureStore] = {}
     for name in dict.fromkeys(scorers):
         fitting = [store for store in among if name in (store.path.name, store.signature.encoder)]
         if not fitting:
@@ -60,8 +60,11 @@ def find_score_stores(root: Path, scorers: Sequence[str]) -> tuple[FeatureStore,
         if len(fitting) > 1:
             listed = "\n".join(f"  {store.path.name}: {_distinction(store, fitting)}" for store in fitting)
             raise StoreError(f"{len(fitting)} stores in {root} are of {name}:\n{listed}\nName one of these folders instead.")
-        found += fitting
-    return tuple(found)
+        (store,) = fitting
+        other = found.setdefault(store.signature.encoder, store)  # a run names its scores by their scorers
+        if other.path != store.path:
+            raise StoreError(f"{other.path.name} and {store.path.name} are both of {store.signature.encoder}: name one of them")
+    return tuple(found.values())
 
 
 def _one(

@@ -205,7 +205,7 @@ def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
         fit["benchmark"] = default_benchmark(fit.get("method", base.options.method))
     given = {OPTION_OF.get(name, name): chosen[name] for name in HEAD_WORDS & set(chosen)}
     fit["head"] = base.options.head | given
-    scorers = tuple(filter(None, chosen.get("score_features", "").split(",")))  # "" is none of them
+    scorers = tuple(filter(None, map(str.strip, chosen.get("score_features", "").split(","))))  # "" is none of them
     return Cell(replace(base.image, **image), chosen.get("text_encoder", base.text_encoder), replace(base.options, **fit), scorers)
 
 

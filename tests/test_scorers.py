@@ -27,6 +27,7 @@ from extract.scorers import SCORERS, Scorer, find_scorer
 from extract.weights import WeightsError
 from tests.data_builders import save_picture, save_table
 from tests.scorer_builders import SIDE, WIDTH, write_blip_folder, write_clip, write_image_reward, write_model_large
+from tests.test_golden_scorers import published_shapes
 from tests.test_run import Silent
 
 pytestmark = pytest.mark.usefixtures("no_hub")
@@ -257,6 +258,19 @@ def test_a_folder_of_pickscore_without_a_tokenizer_takes_the_published_one_from_
     beside = tmp_path / "CLIP-ViT-H-14-laion2B-s32B-b79K"
     shutil.copytree(weights["clipscore"], beside, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
     assert find_scorer("pickscore", bare, [tmp_path]).tokenizer.path == beside
+    below = tmp_path / "pretrained" / beside.name
+    below.parent.mkdir()
+    beside.rename(below)
+    assert find_scorer("pickscore", bare, [tmp_path]).tokenizer.path == below
+
+
+def test_a_folder_of_imagerewards_code_hides_no_weights(weights: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "ImageReward").mkdir()
+    with pytest.raises(WeightsError, match="holds neither ImageReward.pt nor config.json.*\n.*huggingface.co/THUDM/ImageReward"):
+        find_scorer("imagereward", folders=[tmp_path])
+    (tmp_path / "pretrained").mkdir()
+    file = shutil.copy(weights["imagereward"], tmp_path / "pretrained")
+    assert find_scorer("imagereward", folders=[tmp_path]).weights.path == Path(file)
 
 
 def test_blips_vocabulary_comes_from_the_users_bert_folder_or_from_the_package(
@@ -332,6 +346,45 @@ def test_every_tensor_is_accounted_for(change: str, weights: dict[str, Path], tm
         save_file(state, file) if path.is_dir() else torch.save(content, file)
         with pytest.raises(WeightsError, match={"missing": first, "left over": "surprise", "another shape": rf"{first}.*\(3, 3\)"}[change]):
             find_scorer(name, folder).load()
+
+
+@pytest.mark.parametrize("part", ["visual_encoder.blocks.23.", "text_encoder.encoder.layer.11.", "mlp.layers.4.", "mlp.layers.7."])
+def test_a_published_checkpoint_without_its_last_layers_is_no_shorter_network(part: str, tmp_path: Path) -> None:
+    state = {name: torch.zeros(()).expand(shape) for name, shape in published_shapes(reward=True).items() if part not in name}
+    torch.save(state, tmp_path / "ImageReward.pt")
+    with pytest.raises(WeightsError, match=rf"tensors are missing|lacks the tensor '{part}weight'"):
+        find_scorer("imagereward", tmp_path / "ImageReward.pt").load()
+
+
+def test_what_blip_leaves_out_is_of_no_clip(weights: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(weights["clipscore"], tmp_path / "clip")
+    state = load_file(weights["clipscore"] / "model.safetensors")
+    old = {f"{part}_model.embeddings.position_ids": torch.arange(77)[None] for part in ("text", "vision")}
+    save_file(state | old, folder / "model.safetensors")
+    find_scorer("clipscore", folder).load()
+    save_file(state | {"itm_head.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match="1 are not of this network, first 'itm_head.weight'"):
+        find_scorer("clipscore", folder).load()
+
+
+def test_two_tensors_of_one_name_are_told_of(weights: dict[str, Path], tmp_path: Path) -> None:
+    state = torch.load(weights["imagereward"], weights_only=True)
+    torch.save(state | {"text_proj.bias": torch.zeros(24)}, tmp_path / "ImageReward.pt")
+    with pytest.raises(WeightsError, match="several tensors for 'text_proj.bias'"):
+        find_scorer("imagereward", tmp_path / "ImageReward.pt").load()
+
+
+def test_half_of_a_tokenizers_merges_is_told_of(weights: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(weights["clipscore"], tmp_path / "clip")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(vocabulary | {"th": len(vocabulary), "the</w>": len(vocabulary) + 1}))
+    (folder / "merges.txt").write_text("#version: 0.2\nt h\nth e</w>\n")
+    with pytest.raises(WeightsError, match="knows 516 tokens"):  # sound in itself
+        find_scorer("clipscore", folder).load()
+    (folder / "merges.txt").write_text("#version: 0.2\nt h\n")
+    with pytest.raises(WeightsError, match="1 merges for 516 tokens: merges.txt is damaged or half downloaded"):
+        find_scorer("clipscore", folder).load()
 
 
 def test_what_pre_training_keeps_besides_is_left_out_by_name(weights: dict[str, Path], manifest: Manifest, tmp_path: Path) -> None:

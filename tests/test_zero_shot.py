@@ -165,7 +165,7 @@ def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Pat
     image_store(tmp_path), text_store(tmp_path)
     (tmp_path / store.path.name).symlink_to(store.path)
     base = Cell(ImageChoice("resnet18"), text_store(tmp_path).path.name, FitOptions(repeats=1, estimator="ridge", models="none"))
-    cells, _ = grid_cells({"score_features": ["", "pickscore"], "target": TARGETS[0]}, manifest(), base)
+    cells, _ = grid_cells({"score_features": ["", " pickscore , "], "target": TARGETS[0]}, manifest(), base)
     runs = list(run_sweep(manifest(), tmp_path, cells, tmp_path / "runs"))
     assert [set(read_config(run.folder)["signatures"]) - {"image", "text"} for run in runs] == [set(), {"pickscore"}]
     with pytest.raises(StoreError, match="has no scores of clipscore; .*: pickscore-.*\n.*tier score DATA"):
@@ -174,6 +174,15 @@ def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Pat
         store.read(key_array([bytes([row] * 32) for row in range(20)]))
     with pytest.raises(EncoderError, match="there is no scorer 'pixscore'"):
         find_score_stores(tmp_path, ["pixscore"])
+
+
+def test_two_stores_of_one_scorer_are_not_one_runs_features(tmp_path: Path) -> None:
+    kept = [FeatureStore.create(tmp_path, replace(SCORE, precision=precision), {}).path.name for precision in ("fp32", "bf16")]
+    assert [store.path.name for store in find_score_stores(tmp_path, [kept[0], kept[0]])] == [kept[0]]
+    with pytest.raises(StoreError, match=f"{kept[0]} and {kept[1]} are both of pickscore: name one of them"):
+        find_score_stores(tmp_path, kept)
+    shutil.rmtree(tmp_path / kept[1])
+    assert len(find_score_stores(tmp_path, ["pickscore", kept[0]])) == 1  # the same one, in two ways
 
 
 # The command.
