@@ -61,7 +61,8 @@ def test_pairing_finds_what_two_separate_intervals_cannot(write: Write) -> None:
     assert found.p < 0.01 and found.interval[1] - found.interval[0] < 0.15
 
 
-def test_equally_good_runs_are_rarely_called_different(write: Write) -> None:
+def test_equally_good_runs_are_rarely_called_different(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heads.compare.RESAMPLES", 1000)
     names = iter(range(1000))
     p = [compare([write(str(next(names)), 1.0, seed), write(str(next(names)), 1.0, seed + 500)])[0].p for seed in range(40)]
     assert np.mean(np.array(p) < 0.05) < 0.15 and np.mean(p) > 0.3

@@ -32,7 +32,7 @@ from tests.golden_formula import fill
 from tests.test_golden import GOLDEN
 
 
-@pytest.mark.parametrize(("method", "benchmark"), [("nr", "AIGIQA4K"), ("fr", "I2I")])
+@pytest.mark.parametrize(("method", "benchmark"), [("nr", "AIGIQA4K"), pytest.param("fr", "I2I", marks=pytest.mark.slow)])
 def test_losses_of_the_published_training(golden_project: Path, method: Any, benchmark: Any, tmp_path: Path) -> None:
     manifest = load_manifest(golden_project / "Dataset").manifest.select(benchmark)
     image = find_image_encoder(ImageChoice("resnet18"), folders=[golden_project])
@@ -64,6 +64,7 @@ def run(*arguments: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_with_the_same_numbers(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run("--out", "runs")
     expected = read_predictions(whole)

@@ -98,7 +98,7 @@ print(repr(metric.score(sys.argv[1], "a thing", sys.argv[1])))
 """
 
 
-@pytest.mark.parametrize("run", ["nr", "fr", "pr"])
+@pytest.mark.parametrize("run", ["nr", "fr", pytest.param("pr", marks=pytest.mark.slow)])
 def test_an_exported_model_scores_alike_where_nothing_else_is(fitted_copy: Path, tmp_path: Path, run: str) -> None:
     picture = rows()["image"][0]
     new = [picture, "--prompt", "a thing", "--image-prompt", picture, "-o"]

@@ -319,6 +319,7 @@ def test_text_that_changes_what_pictures_are_worth_is_learnt_by_fusions_that_par
     assert np.corrcoef(head.predict(X[400:]), y[400:])[0, 1] > 0.85
 
 
+@pytest.mark.slow
 def test_networks_are_scikit_learn_estimators() -> None:
     for options in ({"fusion": "gated", "text_width": 1}, {"fusion": "bilinear", "text_width": 1}, {"loss": "mixture", "dropout": 0.5}):
         check_estimator(MLPHead(**options, max_epochs=5), on_skip=None)
