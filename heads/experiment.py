@@ -36,6 +36,8 @@ class Outcome:
         seconds: Time that fitting took; heads that were fitted together have equal shares.
         encoders: The encoders that were trained with the head, where they were and are to be kept.
         held_out: Rows besides the test rows that the head was not trained on, as it predicts them: intervals rest on them.
+        training_loss, validation_loss: Of each epoch, in the unit of the head's loss; without entries where there are no epochs, or no
+            validation rows.
     """
 
     head: Head
@@ -44,6 +46,30 @@ class Outcome:
     seconds: float
     encoders: "TrainedEncoders | None" = None
     held_out: TestRows | None = None
+    training_loss: Sequence[float] = ()
+    validation_loss: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a training went, one entry for each epoch.
+
+    Attributes:
+        training_loss: Mean loss of the epoch's steps.
+        validation_loss: Loss of the validation rows after the epoch; NaN without them.
+        test_srcc: SRCC of the test rows after the epoch, which nothing but `best_test` chooses by.
+    """
+
+    training_loss: Sequence[float]
+    validation_loss: Sequence[float]
+    test_srcc: Sequence[float]
+
+    @classmethod
+    def of(cls, outcome: Outcome, test_srcc: Sequence[float]) -> "Curve | None":
+        """The curve of an outcome; None where it had no epochs."""
+        if not outcome.training_loss:
+            return None
+        return cls(outcome.training_loss, outcome.validation_loss or [float("nan")] * len(test_srcc), test_srcc)
 
 
 @dataclass(frozen=True)
@@ -60,6 +86,7 @@ class Trial:
         figures: Metrics by selection and by floor.
         reasons: Why figures are NaN, where they are.
         seconds, encoders, held_out: As in the outcome.
+        curve: How training went, where it had epochs.
     """
 
     target: str
@@ -73,6 +100,7 @@ class Trial:
     seconds: float
     encoders: "TrainedEncoders | None" = None
     held_out: TestRows | None = None
+    curve: Curve | None = None
 
     @classmethod
     def of(cls, features: FeatureSet, target: str, repeat: int, split: Split, outcome: Outcome) -> "Trial":
@@ -81,11 +109,13 @@ class Trial:
         if outcome.chosen is not None:
             predictions["best_validation"] = outcome.chosen
         trial = cls.judged(features, target, repeat, split, predictions)
-        trial.figures["best_test"] = _best_test(trial.truth, outcome.course)
+        correlations = {name: [metric(trial.truth, values) for values in outcome.course] for name, metric in CORRELATIONS.items()}
+        trial.figures["best_test"] = _best_test(trial.truth, outcome.course, correlations)
         if outcome.chosen is None:
             trial.figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
             trial.reasons["best_validation"] = "no validation part"
-        return replace(trial, head=outcome.head, seconds=outcome.seconds, encoders=outcome.encoders, held_out=outcome.held_out)
+        curve = Curve.of(outcome, correlations["srcc"])
+        return replace(trial, head=outcome.head, seconds=outcome.seconds, encoders=outcome.encoders, held_out=outcome.held_out, curve=curve)
 
     @classmethod
     def judged(cls, features: FeatureSet, target: str, repeat: int, split: Split, predictions: Mapping[str, np.ndarray]) -> "Trial":
@@ -195,7 +225,9 @@ class _Job:
         """What the fitted head predicted."""
         judged = len(self.split.validation) > 0
         chosen = over_views(self.head.predict, fused[self.split.test]) if judged else None
-        return Outcome(self.head, self.course, chosen, seconds, held_out=self._held_out(features, fused))
+        # Heads without epochs have no losses to tell of.
+        training, validation = (getattr(self.head, name, ()) for name in ("training_loss_", "validation_loss_"))
+        return Outcome(self.head, self.course, chosen, seconds, None, self._held_out(features, fused), training, validation)
 
     def _held_out(self, features: FeatureSet, fused: np.ndarray) -> TestRows | None:
         """The validation rows, or what the head itself knows of its training rows without those of their prompts."""
@@ -215,12 +247,11 @@ def over_views(predict: Predictor, fused: np.ndarray) -> np.ndarray:
     return predicted.reshape(len(fused), -1).mean(axis=1)
 
 
-def _best_test(truth: np.ndarray, course: Sequence[np.ndarray]) -> Figures:
+def _best_test(truth: np.ndarray, course: Sequence[np.ndarray], correlations: Mapping[str, list[float]]) -> Figures:
     """The published selection: each metric at the test epoch that is best for it. Optimistic, as it looks at the test rows.
 
     The figures after the logistic are those of the epoch with the best raw PLCC.
     """
-    correlations = {name: [metric(truth, values) for values in course] for name, metric in CORRELATIONS.items()}
     figures = {name: max(values, key=_nan_lowest) for name, values in correlations.items()}
     figures["rmse"] = min(rmse(truth, values) for values in course)
     mapped = evaluate(truth, max(zip(correlations["plcc"], course, strict=True), key=lambda pair: _nan_lowest(pair[0]))[1])

@@ -145,11 +145,12 @@ class Finetuning:
         encoders = TrainedEncoders(self.image, self.text, folder / BEST, keys) if kept else None
         held, seconds = split.validation, sum(course.seconds)
         if not len(held):
-            return Outcome(head, course.predictions, None, seconds, encoders)
+            return Outcome(head, course.predictions, None, seconds, encoders, training_loss=course.training_loss)
         tests = [predicted[len(held) :] for predicted in course.predictions]
         best = course.predictions[course.best_epoch - 1][: len(held)]
         rows = TestRows(features.group[held], scores[held], best)
-        return Outcome(head, tests, tests[course.best_epoch - 1], seconds, encoders, rows)
+        chosen = tests[course.best_epoch - 1]
+        return Outcome(head, tests, chosen, seconds, encoders, rows, course.training_loss, course.validation_loss)
 
     def _start(self, scores: np.ndarray, split: Split) -> tuple[TierNetwork, Batches]:
         """The network before training, and what makes its batches."""

@@ -24,7 +24,17 @@ from cache.signature import Signature
 from cache.store import writing
 from heads.experiment import Summary
 from heads.report_data import FACTORS, LOWER_IS_BETTER, Line, ReportError, ReportRun, ablation, by_data, line_title, read_runs
-from heads.report_detail import FactorComparison, by_generator, curve, factor_comparisons, in_units, largest_errors, target_rows
+from heads.report_detail import (
+    CURVE_LABELS,
+    FactorComparison,
+    by_generator,
+    curve,
+    factor_comparisons,
+    in_units,
+    largest_errors,
+    target_rows,
+    training_curves,
+)
 from heads.report_pictures import DEFAULT_PICTURES, SIDE, Key, Thumbnails, find_pictures, make_thumbnails
 from heads.table import LABELS, SHOWN_METRICS, SIGNIFICANT, label, leakage, notes
 
@@ -177,6 +187,7 @@ def _page_data(runs: Sequence[ReportRun], lines: Sequence[Line], index: Mapping[
         "trials": trials,
         "shared": [json.loads(text) for text in shared],
         "forests": _forests(runs, lines),
+        "curves": {run.letter: {target: _curves(run, target) for target in run.results.summaries} for run in runs},
         "labels": {metric: LABELS[metric] for metric in SHOWN_METRICS},
     }
 
@@ -202,6 +213,14 @@ def _trial(
         "curve": [_rounded(fitted.prediction), _rounded(fitted.score)],
         "figures": {metric: _number(_of_repeat(summaries[metric], repeat)) for metric in SHOWN_METRICS},
     }
+
+
+def _curves(run: ReportRun, target: str) -> list[dict[str, Any]]:
+    """Lines of the plot of a target's trainings; none where these have no epochs."""
+    return [
+        {"name": name, "label": CURVE_LABELS[name], "epochs": frame.index.tolist()} | {part: _rounded(frame[part]) for part in frame}
+        for name, frame in training_curves(run, target).items()
+    ]
 
 
 def _once(values: Sequence[float], shared: dict[str, int]) -> int:

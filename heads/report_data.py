@@ -10,7 +10,7 @@ import pandas as pd
 
 from cache.errors import TierError
 from heads.experiment import Summary
-from heads.results import Results, read_config, read_predictions
+from heads.results import Results, read_config, read_curves, read_predictions
 from heads.table import LABELS, SHOWN_METRICS, shown_floors
 
 LOWER_IS_BETTER = frozenset(("rmse", "rmse_logistic"))
@@ -60,6 +60,7 @@ class ReportRun:
         config: Its config.json.
         results: Its results.json.
         predictions: Its predictions.csv.
+        curves: Its curves.csv; no line where its heads have no epochs.
         name: What a reader knows it by.
         label: The letter and what sets it apart from the other runs of the report.
         short: The same without the data set.
@@ -70,6 +71,7 @@ class ReportRun:
     config: Mapping[str, Any]
     results: Results
     predictions: pd.DataFrame
+    curves: pd.DataFrame
     name: RunName
     label: str
     short: str
@@ -120,7 +122,17 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     labels, shorts = _labels(names, ("data", *PARTS)), _labels(names, PARTS)
     letters = [_letter(number) for number in range(len(distinct))]
     runs = [
-        ReportRun(letter, folder, config, Results.read(folder), read_predictions(folder), name, f"{letter}  {label}", f"{letter}  {short}")
+        ReportRun(
+            letter,
+            folder,
+            config,
+            Results.read(folder),
+            read_predictions(folder),
+            read_curves(folder),
+            name,
+            label=f"{letter}  {label}",
+            short=f"{letter}  {short}",
+        )
         for letter, folder, config, name, label, short in zip(letters, distinct, configs, names, labels, shorts, strict=True)
     ]
     for run in runs:

@@ -13,6 +13,7 @@ from heads.report_data import ReportRun, comparable
 
 CURVE_POINTS = 60
 LARGEST = 12
+CURVE_LABELS = {"training_loss": "training loss", "validation_loss": "validation loss", "test_srcc": "SRCC of the test rows"}
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,16 @@ def largest_errors(rows: pd.DataFrame, count: int = LARGEST) -> list[LargeError]
         LargeError(str(line.Index), line.generator, float(line.truth), float(line.prediction), int(line.repeats))
         for line in worst.itertuples()
     ]
+
+
+def training_curves(run: ReportRun, target: str) -> dict[str, pd.DataFrame]:
+    """Of every loss and the test SRCC that a target's trainings tell of: mean, low and high over the repeats, by epoch.
+
+    Repeats end when they stop early: an epoch tells of those that reached it.
+    """
+    by_epoch = run.curves[run.curves["target"] == target].groupby("epoch")
+    found = {name: by_epoch[name].agg(mean="mean", low="min", high="max").dropna() for name in CURVE_LABELS}
+    return {name: frame for name, frame in found.items() if len(frame)}
 
 
 def factor_comparisons(runs: Sequence[ReportRun]) -> list[FactorComparison]:

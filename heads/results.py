@@ -44,6 +44,8 @@ SHOWING = (
     "table",
     "tidy",
 )
+CURVES = "curves.csv"
+CURVE_TYPES = {"target": str, "repeat": int, "epoch": int, "training_loss": float, "validation_loss": float, "test_srcc": float}
 SEEN = ("seen_prompts", "seen_pictures", "seen_siblings")
 
 
@@ -260,6 +262,7 @@ def write_run(
         _write_json(path / "results.json", {"format": RESULT_FORMAT, **asdict(results)})
         _write_json(path / "splits.json", split_names(features, splits))
         _predictions(features, trials, splits, results.headline).to_csv(path / "predictions.csv", index=False)
+        _write_curves(path / CURVES, trials)
         _write_models(path, config, results, trials)
         for trial in trials:
             if trial.encoders:
@@ -304,6 +307,32 @@ def read_predictions(run: Path) -> pd.DataFrame:
         return frame[list(types)]
     except (OSError, ValueError, KeyError) as error:
         raise ResultError(f"{run / 'predictions.csv'} cannot be read ({error}): give the folder of a run, such as runs/ID") from error
+
+
+def read_curves(run: Path) -> pd.DataFrame:
+    """How a run's heads were trained: target, repeat, epoch (from 1), training_loss, validation_loss, test_srcc; no line without epochs.
+
+    Raises:
+        ResultError: They are damaged.
+    """
+    path = run / CURVES
+    if not path.exists():
+        return pd.DataFrame(columns=list(CURVE_TYPES))
+    try:
+        missing = {name: [""] for name, kind in CURVE_TYPES.items() if kind is float}
+        return pd.read_csv(path, dtype=CURVE_TYPES, keep_default_na=False, na_values=missing)[list(CURVE_TYPES)]
+    except (OSError, ValueError, KeyError) as error:
+        raise ResultError(f"{path} cannot be read ({error}): delete {run} and run the command again") from error
+
+
+def _write_curves(path: Path, trials: Sequence[Trial]) -> None:
+    frames = [
+        pd.DataFrame(asdict(trial.curve)).assign(target=trial.target, repeat=trial.repeat, epoch=range(1, len(trial.curve.test_srcc) + 1))
+        for trial in trials
+        if trial.curve
+    ]
+    if frames:
+        pd.concat(frames)[list(CURVE_TYPES)].to_csv(path, index=False)
 
 
 def _write_models(path: Path, config: RunConfig, results: Results, trials: Sequence[Trial]) -> None:

@@ -415,3 +415,15 @@ def test_thumbnails_keep_the_shape_of_the_picture(sample: Sample, page: str) -> 
     data = page_data(page)
     with Image.open(BytesIO(base64.b64decode(next(iter(data["thumbnails"].values()))))) as picture:
         assert max(picture.size) <= 128 and picture.width / picture.height == pytest.approx(40 / 30, abs=0.05)
+
+
+def test_training_curves_are_the_mean_and_range_over_the_repeats_that_got_so_far(sample: Sample, page: str) -> None:
+    drawn = page_data(page)["curves"]
+    assert drawn["A"] == {"quality": [], "align": []}  # ridge has no epochs
+    table = pd.read_csv(sample.mlp / "curves.csv")
+    for line in drawn["B"]["quality"]:
+        by_epoch = table[table["target"] == "quality"].groupby("epoch")[line["name"]]
+        assert line["epochs"] == [1, 2, 3]
+        np.testing.assert_allclose(line["mean"], by_epoch.mean(), rtol=1e-4)
+        np.testing.assert_allclose([line["low"], line["high"]], [by_epoch.min(), by_epoch.max()], rtol=1e-4)
+    assert [line["name"] for line in drawn["B"]["quality"]] == ["training_loss", "validation_loss", "test_srcc"]

@@ -19,7 +19,7 @@ from heads.experiment import Trial, run_trials, summarize
 from heads.features import FeatureSet, fuse
 from heads.mlp import MLPHead
 from heads.model import ModelError, read_model
-from heads.results import ResultError, Results, RunConfig, write_run
+from heads.results import ResultError, Results, RunConfig, read_curves, write_run
 from heads.splits import Split, make_splits
 from tests.test_heads import feature_set
 
@@ -181,7 +181,7 @@ def test_the_heads_that_were_asked_for_are_kept(fitted: Fitted, tmp_path: Path, 
 
 def test_no_heads_are_kept_where_none_were_asked_for(fitted: Fitted, tmp_path: Path) -> None:
     run = fitted.write(tmp_path, "none")
-    assert {file.name for file in run.iterdir()} == {"config.json", "results.json", "splits.json", "predictions.csv"}
+    assert {file.name for file in run.iterdir()} == {"config.json", "results.json", "splits.json", "predictions.csv", "curves.csv"}
     with pytest.raises(ModelError, match="--models all"):
         read_model(run)
 
@@ -249,3 +249,26 @@ def test_results_count_rows_and_prompts(run: Path) -> None:
     assert results.test_rows == tuple(len(split["test"]) for split in splits)
     assert results.test_prompts == tuple(len(split["test"]) // 4 for split in splits)  # four rows share a prompt
     assert results.seen_prompts == (0, 0)
+
+
+def test_training_curves_are_the_heads_own_and_hold_the_best_test_epoch(fitted: Fitted, run: Path) -> None:
+    curves, results = read_curves(run), Results.read(run)
+    for trial in fitted.trials:
+        its = curves[(curves["target"] == trial.target) & (curves["repeat"] == trial.repeat)]
+        assert its["epoch"].tolist() == [1, 2, 3]
+        assert isinstance(trial.head, MLPHead)
+        np.testing.assert_allclose(its["training_loss"], trial.head.training_loss_)
+        np.testing.assert_allclose(its["validation_loss"], trial.head.validation_loss_)
+        figures = {name: asdict(results.summaries[trial.target][name]["srcc"])["values"][trial.repeat] for name in ("last", "best_test")}
+        assert figures == pytest.approx({"last": its["test_srcc"].iloc[-1], "best_test": its["test_srcc"].max()})
+
+
+def test_without_validation_rows_the_curve_has_no_validation_loss(tmp_path: Path) -> None:
+    curves = read_curves(fit(validation_fraction=0.0).write(tmp_path))
+    assert curves["validation_loss"].isna().all() and np.isfinite(curves["training_loss"]).all()
+
+
+def test_damaged_curves_are_refused_with_the_folder_to_delete(run: Path) -> None:
+    (run / "curves.csv").write_text("target,repeat\nquality,zero\n")
+    with pytest.raises(ResultError, match=f"delete {run}"):
+        read_curves(run)

@@ -177,6 +177,7 @@
       if (!detail.hidden) for (const picture of detail.querySelectorAll("img[data-picture]")) picture.src = source(picture.dataset.picture);
     }
     drawPoints();
+    drawCurves();
   }
 
   const source = (number) => (number in data.thumbnails ? `data:image/jpeg;base64,${data.thumbnails[number]}` : "");
@@ -211,6 +212,38 @@
     }), CONFIG);
     if (!$("points").dataset.listens) listenToPoints();
     show(keep);
+  }
+
+  // One line with the band from the lowest to the highest repeat around it.
+  function withBand(line, tone, axis) {
+    const shared = { type: "scatter", mode: "lines", x: line.epochs, yaxis: axis, legendgroup: line.name };
+    const edge = { ...shared, line: { width: 0, color: tone }, hoverinfo: "skip", showlegend: false };
+    const mode = line.epochs.length > 1 ? "lines" : "markers";
+    return [
+      { ...edge, y: line.low }, { ...edge, y: line.high, fill: "tonexty", fillcolor: `${tone}2e` },
+      { ...shared, mode, y: line.mean, name: line.label, line: { color: tone, width: 2 }, marker: { color: tone, size: 8 }, hovertemplate: `epoch %{x}: %{y:.4~g}<extra></extra>` },
+    ];
+  }
+
+  function drawCurves() {
+    const lines = data.curves[$("run").value][$("target").value];
+    $("training").hidden = !lines.length;
+    if (!lines.length) return;
+    const repeats = data.trials[$("run").value][$("target").value].length;
+    const range = repeats > 1 ? ` Lines are means over ${repeats} repeats, bands reach from the lowest to the highest; a repeat that stopped early is missing from later epochs.` : "";
+    $("trained").textContent = `Loss and SRCC of the test rows after every epoch of ${$("target").value}.${range} No epoch is chosen by test rows, except for the figures that are marked as optimistic.`;
+    if (!Plots) return;
+    const colour = colours();
+    const losses = lines.filter((line) => line.name !== "test_srcc");
+    const log = losses.every((line) => line.low.every((value) => value > 0));
+    const traces = lines.flatMap((line, number) => withBand(line, colour.series[number], line.name === "test_srcc" ? "y" : "y2"));
+    const plotted = layout(colour, {
+      height: 440, hovermode: "x", showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+      xaxis: { title: { text: "epoch" }, fixedrange: true, anchor: "y", rangemode: "tozero" },
+      yaxis: { title: { text: "SRCC" }, domain: [0, 0.44], fixedrange: true },
+    });
+    plotted.yaxis2 = { ...plotted.yaxis, title: { text: log ? "loss (log scale)" : "loss", font: { size: 13 } }, domain: [0.56, 1], type: log ? "log" : "linear" };
+    Plots.react($("curves"), traces, plotted, CONFIG);
   }
 
   function listenToPoints() {
@@ -262,7 +295,7 @@
   $("repeat").addEventListener("change", () => drawPoints());
   $("metric").addEventListener("change", drawForests);
 
-  const redraw = () => { drawForests(); drawPoints(chosen); };
+  const redraw = () => { drawForests(); drawPoints(chosen); drawCurves(); };
   dark.addEventListener("change", redraw);
   narrow.addEventListener("change", redraw);
 
