@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cache.errors import TierError
-from heads.experiment import ZERO_SHOT
+from heads.experiment import UNFITTED
 from heads.metrics import krcc, plcc, rmse, srcc
 from heads.results import Results, read_predictions
 from heads.statistics import TestRows, interval, resampled_means
@@ -59,13 +59,15 @@ def compare(runs: Sequence[Path], metric: str = "srcc", seed: int = 0) -> list[C
         seed: Seed of the resampling.
 
     Raises:
-        CompareError: Fewer than two runs, no common target, other test rows or scores, or RMSE of a zero-shot scorer.
+        CompareError: Fewer than two runs, no common target, other test rows or scores, or RMSE of scores that were not fitted to these.
         ResultError: A run cannot be read.
     """
     if len(runs) < 2:
         raise CompareError("a comparison needs two runs or more: tier compare RUN RUN")
-    if metric == "rmse" and (without := [run for run in runs if Results.read(run).headline == ZERO_SHOT]):
-        raise CompareError(f"{without[0]} has zero-shot scores, which are not in the units of the target: compare in srcc, krcc or plcc")
+    if metric == "rmse" and (without := [run for run in runs if Results.read(run).headline in UNFITTED]):
+        raise CompareError(
+            f"{without[0]} was not fitted to these scores: its own are not in the units of the target, compare in srcc, krcc or plcc"
+        )
     tables = [read_predictions(run) for run in runs]
     targets = [target for target in tables[0]["target"].unique() if all(target in set(table["target"]) for table in tables)]
     if not targets:

@@ -13,14 +13,13 @@ from cache.keys import file_key
 from extract.choices import Benchmark
 from extract.manifest import Manifest
 from extract.records import records
-from heads.experiment import ZERO_SHOT, Trial
+from heads.experiment import ELSEWHERE, Trial
 from heads.features import FeatureSet, rows_alone
 from heads.fit import Run, publish_run
 from heads.metrics import rmse
 from heads.model import WEIGHTS_FILE, Model, Place
 from heads.results import Results, RunConfig, code_digest, read_config, require_writable
 from heads.splits import Split
-from heads.zero_shot import WHOLE
 
 FOLDS = 5
 NO_SCALE = "RMSE needs a common scale: give --calibrate"
@@ -71,6 +70,8 @@ def match_targets(model: Model, manifest: Manifest, given: Sequence[str]) -> dic
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
                 raise EvaluationError(f"there is no {name!r}{f' (nearest: {close[0]})' if close else ''}: {there}")
+        if left in pairs or (right or left) in pairs.values():
+            raise EvaluationError(f"--target {text}: a score or column is given twice; compare these in a command of their own")
         pairs[left] = right or left
     return pairs
 
@@ -124,14 +125,14 @@ def evaluate_model(
         benchmark=benchmark,
         targets=tuple(pairs.values()),
         signatures={stream: asdict(signature) for stream, signature in model.signatures.items()},
-        split=WHOLE,
+        split=ELSEWHERE,  # all rows, of data that are not those of the fit
         repeats=len(repeats),
         seed=0,
         recipe="fitted elsewhere",
         estimator=f"{model.estimator} of {model.folder.resolve().name}",
-        head={"calibrated": calibrated, "pairs": dict(pairs), "weights": file_key(model.folder / WEIGHTS_FILE).hex()},
+        head={"calibrated": calibrated, "pairs": dict(pairs), "repeats": repeats, "weights": file_key(model.folder / WEIGHTS_FILE).hex()},
         models="none",
-        code=code_digest(),
+        code=code_digest(Path(__file__)),
         stages=model.stages,
     )
     folder = out / config.id
@@ -149,10 +150,10 @@ def evaluate_model(
 
 
 def _trial(features: FeatureSet, scores: np.ndarray, target: str, repeat: int, split: Split, calibrated: bool) -> Trial:
-    trial = Trial.judged(features, target, repeat, split, {ZERO_SHOT: scores})
+    trial = Trial.judged(features, target, repeat, split, {ELSEWHERE: scores})
     error = rmse(trial.truth, calibrate(features.group, trial.truth, scores)) if calibrated else float("nan")
-    reasons = {} if calibrated else {ZERO_SHOT: "; ".join(filter(None, (trial.reasons.get(ZERO_SHOT), NO_SCALE)))}
-    figures = trial.figures | {ZERO_SHOT: trial.figures[ZERO_SHOT] | {"rmse": error}}
+    reasons = {} if calibrated else {ELSEWHERE: "; ".join(filter(None, (trial.reasons.get(ELSEWHERE), NO_SCALE)))}
+    figures = trial.figures | {ELSEWHERE: trial.figures[ELSEWHERE] | {"rmse": error}}
     return replace(trial, figures=figures, reasons=trial.reasons | reasons)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SELECTIONS = ("last", "best_validation", "best_test")
 ZERO_SHOT = "zero_shot"  # the selection of what is not fitted at all
+ELSEWHERE = "elsewhere"  # that of heads that another run fitted
+UNFITTED = (ZERO_SHOT, ELSEWHERE)  # nothing was fitted to these rows
 Figures = dict[str, float]
 
 
@@ -151,8 +153,8 @@ class Summary:
 
 
 def headline(names: Container[str]) -> str:
-    """The selection that a run is judged by: best_validation where there was a validation part, else last; zero_shot where it is alone."""
-    return next(name for name in (ZERO_SHOT, "best_validation", "last") if name in names)
+    """The selection that a run is judged by: best_validation where there was a validation part, else last; what was not fitted is alone."""
+    return next(name for name in (*UNFITTED, "best_validation", "last") if name in names)
 
 
 def run_trials(
@@ -272,7 +274,7 @@ def summarize(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Sp
 
 def _summarize_target(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]) -> dict[str, dict[str, Summary]]:
     out, parts = {}, [split.test.tobytes() for split in splits]
-    for name in (name for name in (ZERO_SHOT, *SELECTIONS, *FLOORS) if name in trials[0].figures):
+    for name in (name for name in (*UNFITTED, *SELECTIONS, *FLOORS) if name in trials[0].figures):
         intervals = {}
         if name in trials[0].predictions:
             intervals = bootstrap_intervals(

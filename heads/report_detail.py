@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from heads.compare import CompareError, Comparison, compare
-from heads.experiment import ZERO_SHOT
+from heads.experiment import UNFITTED
 from heads.metrics import logistic_mapping, srcc
 from heads.report_data import ReportRun, comparable
 
@@ -86,8 +86,8 @@ def curve(truth: np.ndarray, prediction: np.ndarray) -> Curve:
 
 
 def in_units(run: ReportRun, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with predictions in the target's units: of a zero-shot scorer after the logistic of each repeat, NaN where none fits."""
-    if run.results.headline != ZERO_SHOT:
+    """Rows with predictions in the target's units: of what was not fitted, after the logistic of each repeat, NaN where none fits."""
+    if run.results.headline not in UNFITTED:
         return rows
     mapped = [pd.Series(logistic_mapping(*_scores(repeat)), repeat.index) for _, repeat in rows.groupby("repeat")]
     return rows.assign(prediction=pd.concat(mapped))

@@ -114,10 +114,10 @@ def used_stores(out: Path) -> frozenset[str]:
     return frozenset(used)
 
 
-def code_digest() -> str:
-    """SHA-256 (hexadecimal) of the source of heads/, where figures are computed from features, without the modules that only show them."""
+def code_digest(*others: Path) -> str:
+    """SHA-256 (hexadecimal) of the source of heads/, where figures are computed from features, without `SHOWING` but for these others."""
     sources = [path for path in sorted(Path(__file__).parent.glob("*.py")) if not path.stem.startswith(SHOWING)]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in (*sources, *others))).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heads.compare import Comparison
-from heads.experiment import SELECTIONS, ZERO_SHOT, Summary
+from heads.experiment import ELSEWHERE, SELECTIONS, UNFITTED, ZERO_SHOT, Summary
 from heads.floors import FLOORS
 from heads.registry import has_epochs
 from heads.results import SEEN, Results
@@ -18,7 +18,7 @@ SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
 LABELS = {
     "srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC", "plcc_logistic": "PLCC (logistic)", "rmse": "RMSE", "rmse_logistic": "RMSE (logistic)",
     "last": "last epoch", "best_validation": "best validation", "best_test": "best test epoch (optimistic)",
-    "zero_shot": "zero-shot",
+    "zero_shot": "zero-shot", "elsewhere": "fitted elsewhere",
     "generator_mean": "floor: generator mean", "generator_and_prompt": "floor: generator + prompt", "sibling_mean": "floor: sibling mean",
 }  # fmt: skip
 
@@ -48,7 +48,8 @@ def described(results: Results) -> str:
     rows = f"{results.benchmark} of {results.data}"
     if results.headline == ZERO_SHOT:
         return f"{results.estimator}, zero-shot, on {rows}"
-    return f"TIER-{results.method.upper()}, {results.estimator} head, on {rows}"
+    fitted = f"{results.estimator}, fitted elsewhere" if results.headline == ELSEWHERE else f"{results.estimator} head"
+    return f"TIER-{results.method.upper()}, {fitted}, on {rows}"
 
 
 def sweep_table(runs: Sequence[Results]) -> Table:
@@ -123,19 +124,20 @@ def notes(results: Results) -> Iterator[Text]:
             missing.setdefault((reason, name in FLOORS), []).append(f"{target} {label(results, name)}")
     for (reason, of_floors), cells in missing.items():
         yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if of_floors else "yellow")
-    repeats = len(results.test_rows)
+    repeats, elsewhere = len(results.test_rows), results.headline == ELSEWHERE
     for target, summaries in results.summaries.items():
         found = summaries[results.headline]["srcc"]
-        if np.isfinite(found.sd_seeds):
+        if np.isfinite(found.sd_seeds) and not elsewhere:  # heads of another run had splits of their own
             yield Text(f"{target} SRCC: sd {found.sd_splits:.3f} over splits, {found.sd_seeds:.3f} over seeds of one split", style="dim")
-    over = f"mean ± sd of {repeats} repeats" if repeats > 1 else "one repeat"
-    judged = "" if results.headline == ZERO_SHOT else f"; the result is the {label(results, results.headline)}"
+    one, many = ("head", "heads") if elsewhere else ("repeat", "repeats")
+    over = f"mean ± sd of {repeats} {many}" if repeats > 1 else f"one {one}"
+    judged = "" if results.headline in UNFITTED else f"; the result is the {label(results, results.headline)}"
     yield Text(f"{over} [95 % interval: bootstrap over test prompts]{judged}", style="dim")
 
 
 def interval_lines(results: Results) -> Iterator[Text]:
     """For each target, how wide the conformal interval of a prediction is, and how many test rows it covers."""
-    if results.headline == ZERO_SHOT:
+    if results.headline in UNFITTED:
         return
     for target, interval in results.intervals.items():
         width, covered = np.mean(interval.half_width), np.mean(interval.coverage)
@@ -151,6 +153,8 @@ def leakage(results: Results) -> Text:
     """How many test prompts, pictures and siblings were seen in training."""
     if results.headline == ZERO_SHOT:
         return Text("nothing was fitted to these scores", style="green")
+    if results.headline == ELSEWHERE:
+        return Text("the heads were fitted in another run: what they saw of these rows there is not counted here", style="dim")
     repeats = len(results.test_rows)
     prompts, pictures, siblings = (sum(getattr(results, name)) / repeats for name in SEEN)
     rows = f"{sum(results.test_rows) / repeats:.4g}"
@@ -169,7 +173,7 @@ def shown_floors(results: Results) -> tuple[str, ...]:
 
 def label(results: Results, name: str) -> str:
     """What a reader calls a selection or a floor."""
-    return LABELS[name] if name in (*FLOORS, ZERO_SHOT) or has_epochs(results.estimator) else "fit"
+    return LABELS[name] if name in (*FLOORS, *UNFITTED) or has_epochs(results.estimator) else "fit"
 
 
 def selections(results: Results) -> tuple[str, ...]:

@@ -28,7 +28,10 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     table = write_agiqa(Path("other"), rows=12)
     both = ["--target", "MOS_q=mos_quality", "--target", "MOS_c=mos_align"]
     results, output = evaluated("runs/nr", "other", *both)
-    assert "split whole" in output and "NaN, RMSE needs a common scale" in output
+    assert "TIER-NR, ridge of nr, fitted elsewhere, on AIGIQA4K of other, split elsewhere" in output
+    assert "mean ± sd of 2 heads" in output and "were fitted in another run" in output
+    assert not any(words in output for words in ("zero-shot", "seeds", "nothing was fitted", "the result is"))
+    assert "NaN, RMSE needs a common scale" in output
     for repeat in (0, 1):
         assert tier("predict", "runs/nr", "other", "--repeat", str(repeat), "-o", "scores.csv")[0] == 0
         by_target = dict(list(scores("scores.csv").set_index("name").groupby("target")["score"]))
@@ -43,6 +46,17 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
         assert 0 < summaries[calibrated.headline]["rmse"].mean < 2 * table[target].std()
         # repr: one test part has no spread over splits, and NaN does not equal itself
         assert repr(summaries[calibrated.headline]["srcc"]) == repr(results.summaries[target][results.headline]["srcc"])
+
+
+def test_the_heads_of_two_repeats_are_two_runs(fitted_copy: Path) -> None:
+    write_agiqa(Path("other"), rows=12)
+    for repeat in ([], ["--repeat", "0"], ["--repeat", "1"]):
+        code, output = tier("evaluate", "runs/nr", "other", "--target", "MOS_q=mos_quality", *repeat, "--out", "judged")
+        assert code == 0 and ("one head " in output) == bool(repeat) and "there already" not in output, output
+    runs = [Results.read(path) for path in Path("judged").iterdir()]
+    values = {vars(run.summaries["mos_quality"]["elsewhere"]["srcc"])["values"] for run in runs}
+    (both,) = (one for one in values if len(one) == 2)
+    assert values == {both, both[:1], both[1:]} and both[0] != both[1]
 
 
 def test_what_the_model_was_fitted_on_is_known_again_by_content(fitted_copy: Path) -> None:
@@ -81,6 +95,8 @@ WRONG = {
     "no common name": ([], "no target has the same name (the model has MOS_q, MOS_a, MOS_c; other has mos_quality, mos_align)"),
     "no such target": (["--target", "MOS_x=mos_align"], "there is no 'MOS_x'"),
     "no such column": (["--target", "MOS_q=mos_qualty"], "nearest: mos_quality"),
+    "a column twice": (["--target", "MOS_q=mos_align", "--target", "MOS_a=mos_align"], "is given twice"),
+    "a score twice": (["--target", "MOS_q=mos_align", "--target", "MOS_q=mos_quality"], "is given twice"),
     "no image prompts": (["--benchmark", "I2I", "--target", "MOS_q=mos_align"], "no rows with an image prompt"),
 }
 
