@@ -128,6 +128,9 @@ TextWeightsOption = Annotated[Path | None, typer.Option("--text-weights", help="
 ModelsOption = Annotated[KeptModels, typer.Option("--models", help="Fitted heads to keep: of all repeats, of the first, or none.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of runs.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run that kept its heads, or of an exported model.")]
+ScoringArgument = Annotated[
+    Path, typer.Argument(help="Folder of a run that kept its heads, of an exported model, or of a run of `tier score`.")
+]
 OneTargetOption = Annotated[str | None, typer.Option("--target", help="One score alone.", show_default="all")]
 RepeatOption = Annotated[int | None, typer.Option("--repeat", help="The head of one repeat alone.", show_default="the mean over all")]
 BatchSizeOption = Annotated[int | None, typer.Option(min=1, help="Views per batch. Default: the fastest, found by measuring.")]
@@ -449,7 +452,7 @@ def split(
 
 @app.command()
 def predict(
-    run: RunArgument,
+    run: ScoringArgument,
     inputs: Annotated[
         list[Path], typer.Argument(help="Pictures, or a table or data set, or a folder with a .txt prompt beside each picture.")
     ],
@@ -460,6 +463,7 @@ def predict(
     repeat: RepeatOption = None,
     image_weights: ImageWeightsOption = None,
     text_weights: TextWeightsOption = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights of the scorer of a run of `tier score`.")] = None,
     on_error: OnErrorOption = "stop",
     batch_size: BatchSizeOption = None,
     workers: WorkersOption = None,
@@ -471,18 +475,28 @@ def predict(
     from extract.inputs import read_inputs
     from extract.run import ExtractionOptions, default_workers
     from heads.model import read_model, score_table
-    from heads.predict import SUFFIXES, PredictionError, write_scores
+    from heads.predict import SUFFIXES, PredictionError, is_zero_shot, write_scores
     from heads.table import score_listing
 
     if output:
         require_suffix(output, SUFFIXES, PredictionError)
-    model, console = read_model(run).only(target, repeat), _console()
+    zero_shot, console = is_zero_shot(run), _console()
+    if zero_shot and (target is not None or repeat is not None or image_weights or text_weights):
+        raise typer.BadParameter(
+            "a scorer has no heads and no encoders of its own: leave these out", param_hint="--target / --repeat / --…-weights"
+        )
+    if weights and not zero_shot:
+        raise typer.BadParameter("this run has heads: give --image-weights or --text-weights", param_hint="--weights")
+    model = None if zero_shot else read_model(run).only(target, repeat)
     source = read_inputs(inputs, prompt, image_prompt)
     options = ExtractionOptions(default_workers() if workers is None else workers, batch_size, device=device)
     report = _checked(console, source, features, on_error)
-    predicted = _predicted(console, model, report, features, image_weights, text_weights, options)
+    if model:
+        predicted = _predicted(console, model, report, features, image_weights, text_weights, options)
+    else:
+        predicted = _predicted_zero_shot(console, run, report, features, weights, options)
     names = report.manifest.table["name"].tolist()
-    scores = score_table(names, predicted, model.half_widths)
+    scores = score_table(names, predicted, model.half_widths if model else {})
     console.print(score_listing(scores, LISTED))
     if len(names) > LISTED:
         console.print(f"… and {len(names) - LISTED:,} more" + ("" if output else ": -o FILE.csv writes all"))
@@ -974,6 +988,20 @@ def _predicted(
     found = sources(model, image_weights, text_weights, search_folders(report.manifest.data))
     with ConsoleListener(console) as listener:
         predicted, summaries = run_prediction(found, report.manifest, features, options, listener)
+    for summary in summaries:
+        console.print(describe(summary), soft_wrap=True)
+    return predicted
+
+
+def _predicted_zero_shot(
+    console: "Console", run: Path, report: "Report", features: Path, weights: Path | None, options: "ExtractionOptions"
+) -> "dict[tuple[str, int], np.ndarray]":
+    """What the scorer of a run of `tier score` gives the rows of a table, scoring what is not stored."""
+    from extract.progress import ConsoleListener, describe
+    from heads.predict import predict_zero_shot
+
+    with ConsoleListener(console) as listener:
+        predicted, summaries = predict_zero_shot(run, report.manifest, features, options, listener, weights)
     for summary in summaries:
         console.print(describe(summary), soft_wrap=True)
     return predicted

@@ -10,6 +10,7 @@ from cache.signature import Signature, SignatureError
 from extract.choices import ImageSize, Precision, PreparationName
 from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
 from extract.pictures import Views
+from extract.scorers import Scorer, find_scorer
 from extract.weights import Weights
 
 RUN_MARK = "@"  # in the name of an encoder that a run finetuned
@@ -56,6 +57,19 @@ def text_encoder_of(signature: Signature, weights: Path | None = None, folders: 
     encoder = replace(found, preset=replace(found.preset, name=signature.encoder))
     _require(signature, encoder.signature, encoder.weights, "--text-weights DIR", anew)
     return encoder
+
+
+def scorer_of(signature: Signature, weights: Path | None = None, folders: Sequence[Path] = ()) -> Scorer:
+    """The zero-shot scorer of a signature; arguments and errors are those of `image_encoder_of`."""
+    found = find_scorer(signature.encoder, weights, folders, cast(Precision, signature.precision))
+    if differing := found.signature.differences(vars(signature)):
+        lines = [
+            f"the scorer {signature.encoder} that is here ({found.weights.path}) is not the one of the run:",
+            *(f"  {name}: the run's {ask!r}, here {has!r}" for name, (ask, has) in differing.items()),
+            "Give its weights with --weights PATH, or score with this one: tier score DATA.",
+        ]
+        raise SignatureError("\n".join(lines))
+    return found
 
 
 def _require(wanted: Signature, found: Signature, weights: Weights, option: str, anew: bool) -> None:

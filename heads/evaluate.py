@@ -63,7 +63,7 @@ def match_targets(model: Model, manifest: Manifest, given: Sequence[str]) -> dic
         raise EvaluationError(
             f"no target has the same name ({there}): say what is compared, such as --target {mine[0]}={(*theirs, 'COLUMN')[0]}"
         )
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in given:
         left, _, right = text.partition("=")
         for name, known in ((left, mine), (right or left, theirs)):
@@ -77,10 +77,12 @@ def match_targets(model: Model, manifest: Manifest, given: Sequence[str]) -> dic
 
 
 def overlap(model: Model, manifest: Manifest, root: Path) -> Overlap | None:
-    """What the data set shares with that of the model's run, by content; None where the folder of stores does not know the latter."""
+    """What the data set shares with that of the model's run, by content; None where neither digest nor stores tell the latter."""
     if not (model.folder / "results.json").is_file():
         return None
     config = read_config(model.folder)
+    if config["data_digest"] == manifest.digest:
+        return Overlap(len(manifest.pictures()), len(manifest.prompts()))
     place = str(Path(str(config["environment"].get("data", ""))).parent)
     known = next((record for record in records(root) if (record.name, record.data) == (config["data"], place)), None)
     if known is None:

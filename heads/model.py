@@ -116,7 +116,11 @@ def read_model(folder: Path) -> Model:
     is_run = (folder / "results.json").is_file()
     path = folder / (MODEL_FILE if is_run else EXPORTED_FILE)
     if not path.is_file():
-        what = "kept no fitted heads" if is_run else "is not the folder of a run"
+        what = (
+            "kept no fitted heads (one of `tier score` has none: its scorer is judged by `tier score DATA`)"
+            if is_run
+            else "is not the folder of a run"
+        )
         raise ModelError(f"{folder} {what}: give the folder of a run fitted with --models all or first, such as runs/ID")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -9,14 +9,18 @@ import pandas as pd
 
 from cache.atomic import publish, require_suffix
 from cache.errors import TierError
+from cache.keys import key_array
 from cache.signature import Signature
 from cache.store import SIGNATURE_FILE, FeatureStore, writing
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.manifest import Manifest
 from extract.run import ExtractionOptions, Listener, StreamSummary, extract
+from extract.signed import scorer_of
+from extract.weights import search_folders
 from heads.features import FusionError, load_features
 from heads.model import Place
-from heads.sources import Source
+from heads.results import ZERO_SHOT_METHOD, read_config
+from heads.sources import Source, beside_training
 
 SUFFIXES = (".csv", ".jsonl", ".json")
 
@@ -62,6 +66,37 @@ def predict(
     return predicted, summaries
 
 
+def is_zero_shot(run: Path) -> bool:
+    """Whether a folder is a run of `tier score`, which has a scorer and no heads."""
+    return (run / "results.json").is_file() and read_config(run)["method"] == ZERO_SHOT_METHOD
+
+
+def predict_zero_shot(
+    run: Path, manifest: Manifest, root: Path, options: ExtractionOptions, listener: Listener, weights: Path | None = None
+) -> tuple[dict[Place, np.ndarray], list[StreamSummary]]:
+    """What the scorer of a run of `tier score` gives every row; only pairs that the store does not hold are scored.
+
+    Args:
+        run: Its folder.
+        manifest: The rows.
+        root: Folder of stores.
+        options, listener: As for extraction.
+        weights: Of the scorer, given by the user.
+
+    Returns:
+        Scores (N,), the scorer standing for target and repeat 0, and what was scored.
+
+    Raises:
+        TierError: Weights are missing or others, or something cannot be scored.
+    """
+    signature = Signature.from_dict(read_config(run)["signatures"]["score"])
+    keys, summaries = key_array(map(bytes.fromhex, manifest.pair_keys())), []
+    if not _holds(root, signature, keys):
+        scorer = scorer_of(signature, weights, [*search_folders(manifest.data), *beside_training(run)])
+        summaries = extract(manifest, [scorer], root, options, listener)
+    return {(signature.encoder, 0): _store(root, signature).read(keys)[:, 0].astype(float)}, summaries
+
+
 def _encode(source: Source, manifest: Manifest, root: Path, options: ExtractionOptions, listener: Listener) -> list[StreamSummary]:
     # Weights are asked for only where something is to be encoded.
     encoders: list[ImageEncoder | TextEncoder] = []
@@ -70,7 +105,10 @@ def _encode(source: Source, manifest: Manifest, root: Path, options: ExtractionO
         encoders.append(source.image)
     if not _holds(root, signatures["text"], manifest.keys("prompt")):
         encoders.append(source.text)
-    return extract(manifest, encoders, root, options, listener) if encoders else []
+    if not encoders:
+        return []
+    source.record(root)
+    return extract(manifest, encoders, root, options, listener)
 
 
 def _store(root: Path, signature: Signature) -> FeatureStore:

@@ -1,6 +1,6 @@
 """A metric object: a run or an exported model, loaded once, that scores pictures in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class Metric(ModelHubMixin, library_name="tier4k", tags=["image-quality-assessme
         pictures: list[Any] = list(image) if _is_several(image) else [image]  # type: ignore[arg-type]
         if not pictures:
             raise ModelError("there are no pictures to score: the list is empty")
-        prompts = _as_many(prompt, len(pictures), "prompts", isinstance(prompt, str))
+        prompts = _as_many(prompt, len(pictures), "prompts", isinstance(prompt, str) or not isinstance(prompt, Iterable))
         guides = _as_many(image_prompt, len(pictures), "image prompts", not _is_several(image_prompt))
         if wrong := [text for text in prompts if not isinstance(text, str) or not text.strip()]:
             raise ModelError(f"{wrong[0]!r} is no text prompt: a picture is scored for what it was to show")

@@ -23,11 +23,13 @@ class Source:
     Attributes:
         model: With these heads alone.
         find_image, find_text: Find the encoders; they raise TierError where weights are missing or others.
+        record: Notes in a folder of stores which pictures finetuned encoders have seen, before features of theirs are stored there.
     """
 
     model: Model
     find_image: Callable[[], ImageEncoder]
     find_text: Callable[[], TextEncoder]
+    record: Callable[[Path], None] = lambda _: None
 
     @cached_property
     def image(self) -> ImageEncoder:
@@ -61,7 +63,7 @@ def sources(model: Model, image_weights: Path | None = None, text_weights: Path 
         return [_finetuned(model, place) for place in model.heads]
     image = image_weights or _kept(model, IMAGE_FILE) or _of_another_run(model, "image")
     text = text_weights or _kept(model, TEXT_FOLDER) or _of_another_run(model, "text")
-    folders = [*search_folders(None), *beside, *_beside_training(model.folder)]
+    folders = [*search_folders(None), *beside, *beside_training(model.folder)]
     signatures = model.signatures
     find_image, find_text = partial(image_encoder_of, signatures["image"], image), partial(text_encoder_of, signatures["text"], text)
     return [Source(model, partial(find_image, folders), partial(find_text, folders))]
@@ -88,10 +90,11 @@ def _finetuned(model: Model, place: Place) -> Source:
     encoders = finetuned_encoders(model.folder, *place)
     signatures = {"image": encoders.image.signature, "text": encoders.text.signature}
     alone = replace(model.only(*place), signatures=signatures)
-    return Source(alone, lambda: encoders.image, lambda: encoders.text)
+    return Source(alone, lambda: encoders.image, lambda: encoders.text, encoders.record)
 
 
-def _beside_training(folder: Path) -> Iterator[Path]:
+def beside_training(folder: Path) -> Iterator[Path]:
+    """Folders that may hold `pretrained/` beside the data set of a run."""
     if (folder / "results.json").is_file():
         data = read_config(folder)["environment"].get("data")
         yield from search_folders(Path(data).parent) if isinstance(data, str) else ()

@@ -74,6 +74,8 @@ def test_what_the_model_was_fitted_on_is_known_again_by_content(fitted_copy: Pat
     _, output = evaluated("runs/nr", "renamed")
     assert "3 pictures and 0 prompts of these are of the data set that the model was fitted on" in output
     record.unlink()
+    _, output = evaluated("runs/nr", "Dataset", "--benchmark", "I2I")
+    assert "of the data set that the model was fitted on" in output  # the very data need no record
     _, output = evaluated("runs/nr", "renamed")
     assert "cannot be told" in output
 

@@ -16,6 +16,7 @@ import cli
 from cache.atomic import publish_text
 from cache.signature import Signature
 from cache.store import FeatureStore
+from cache.store import stores as feature_stores
 from extract.check import load_manifest
 from extract.decoded import DecodedPictures
 from extract.encoders import ImageChoice, find_image_encoder, find_text_encoder
@@ -111,6 +112,22 @@ def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
     # What is stored of the encoders as they were is not meant by their names any less than before.
     result = CliRunner().invoke(cli.app, ["features", "Dataset", "-o", "Y.npz", *ARGUMENTS[2:6]])
     assert result.exit_code == 0, result.output
+
+
+def test_new_pictures_are_scored_by_the_encoders_of_the_run_wherever_it_goes(project: Path, tmp_path: Path) -> None:
+    folder = run("--epochs", "1")
+    expected = read_predictions(folder).set_index("name")["prediction"]
+    result = CliRunner().invoke(cli.app, ["export", str(folder), str(tmp_path / "model")])
+    assert result.exit_code == 0, result.output
+    for model, features in ((folder, "features"), (tmp_path / "model", "anew")):
+        result = CliRunner().invoke(cli.app, ["predict", str(model), "Dataset", "-F", features, "-o", "scores.csv"])
+        assert result.exit_code == 0, result.output
+        found = pd.read_csv("scores.csv").set_index("name")["score"]
+        np.testing.assert_allclose(found[expected.index], expected, atol=1e-5)
+        # What is stored by the way is known to be of pictures that trained its encoders.
+        seen = {path.stem for path in Path(features, "finetuned").iterdir()}
+        assert len(seen) == 2
+        assert seen <= {store.signature.weights for store in feature_stores(Path(features))}
 
 
 @pytest.mark.parametrize("part", ["image", "text", "last:1"])

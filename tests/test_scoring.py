@@ -62,6 +62,7 @@ def test_the_form_of_a_picture_does_not_matter(fitted_copy: Path) -> None:
 WRONG = {
     "target": (lambda metric, path: metric.score(path, "x"), "choose one of MOS_q, MOS_a, MOS_c"),
     "prompt": (lambda metric, path: metric.score(path, " ", target="MOS_q"), "no text prompt"),
+    "no prompt": (lambda metric, path: metric.score(path, None, target="MOS_q"), "None is no text prompt"),
     "file": (lambda metric, _: metric.score("gone.png", "x", target="MOS_q"), "gone.png: cannot be read"),
     "type": (lambda metric, _: metric.score(5, "x", target="MOS_q"), "int is no picture"),
     "shape": (lambda metric, _: metric.score(np.zeros((3, 8, 9)), "x", target="MOS_q"), r"shape \(3, 8, 9\)"),

@@ -233,6 +233,31 @@ def test_one_command_scores_once_and_judges_twice(folder: Path) -> None:
     assert tier("table", *map(str, runs), "-o", "t.tex")[0] == 0 and "zero-shot" in Path("t.tex").read_text()
 
 
+def test_new_pictures_are_scored_by_the_scorer_of_a_run(folder: Path) -> None:
+    assert tier(*COMMAND, "--repeats", "2")[0] == 0
+    run = next(folder.glob("runs/*whole*"))
+    predict = ("predict", str(run), "--workers", "0", "--device", "cpu")
+    stated = read_predictions(run).set_index("name")["prediction"]
+    for features, encoded in (([], False), (["-F", "anew"], True)):
+        code, output = tier(*predict, "data/t.csv", *features, "-o", "scores.csv")
+        assert code == 0 and ("encoded 20 of 20" in output) == encoded, output
+        found = pd.read_csv("scores.csv").set_index("name")
+        assert set(found["target"]) == {"clipscore"} and found[["low", "high", "spread"]].isna().all(axis=None)
+        np.testing.assert_allclose(found["score"][stated.index], stated, atol=1e-5)
+    code, output = tier(*predict, "data/MJ_0.png", "--prompt", "prompt 7")
+    assert code == 0 and "encoded 1 of 1" in output, output
+    write_clip(folder / "other", seed=1)
+    wrong = {
+        ("--weights", "other"): "is not the one of the run: weights: the run's",
+        ("--repeat", "0"): "a scorer has no heads",
+    }
+    for options, words in wrong.items():
+        code, output = tier(*predict, "data/MJ_0.png", "--prompt", "unheard of", *options)
+        assert code == 2 and words in " ".join(output.split()), output
+    code, output = tier("evaluate", str(run), "data/t.csv")
+    assert code == 2 and "tier score DATA" in output
+
+
 def test_what_is_wrong_is_said_before_anything_is_written(folder: Path) -> None:
     shutil.copy(folder / "data" / "MJ_0.png", folder / "other.pt")
     wrong = {
