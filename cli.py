@@ -1080,7 +1080,7 @@ def _console() -> "Console":
 
     # A pipe has no width of its own; 80 columns would cut every table. Names of users' files and columns are shown as they are, not
     # read as markup.
-    # Of the processes of `accelerate launch` one speaks.
+    # Of several processes one speaks.
     quiet = os.environ.get("RANK", "0") != "0"
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160, quiet=quiet)
 

@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def make_accelerator(device: Device) -> Accelerator:
-    """What one process, or each of several that `accelerate launch` started, trains with."""
+    """What one process, or each of several that torchrun started, trains with."""
     return Accelerator(cpu=device == "cpu", mixed_precision="no")
 
 
