@@ -488,6 +488,8 @@ def predict(
     if weights and not zero_shot:
         raise typer.BadParameter("this run has heads: give --image-weights or --text-weights", param_hint="--weights")
     model = None if zero_shot else read_model(run).only(target, repeat)
+    if image_prompt and (model is None or model.method == "nr"):
+        console.print("this run scores without image prompts: --image-prompt changes nothing", style="yellow")
     source = read_inputs(inputs, prompt, image_prompt)
     options = ExtractionOptions(default_workers() if workers is None else workers, batch_size, device=device)
     report = _checked(console, source, features, on_error)

@@ -89,6 +89,13 @@ def test_one_picture_is_scored_alike_in_every_form(fitted_copy: Path) -> None:
     np.testing.assert_allclose(scores("sidecar.csv").query("name == 'a.png'")["score"], scores("one.csv")["score"])
 
 
+def test_an_image_prompt_that_changes_nothing_is_told(fitted_copy: Path) -> None:
+    save_picture(Path("new.png"), 5, (300, 260))
+    new = ["new.png", "--prompt", "x", "--image-prompt", "new.png"]
+    told = {run: "changes nothing" in tier("predict", f"runs/{run}", *new)[1] for run in ("nr", "fr", "pr")}
+    assert told == {"nr": True, "fr": False, "pr": False}
+
+
 def test_a_second_head_encodes_nothing_and_needs_no_weights(fitted_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_picture(Path("new.png"), 5, (300, 260))
     assert tier("predict", "runs/nr", "new.png", "--prompt", "something new")[0] == 0
