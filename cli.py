@@ -26,7 +26,7 @@ from extract.choices import (
     PresetName,
     ScorerName,
 )
-from heads.choices import ComparedMetric, Device, HeadName, KeptModels, Method, RecipeName, SweepName
+from heads.choices import ComparedMetric, Device, HeadName, KeptModels, Method, Part, RecipeName, SweepName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -684,15 +684,29 @@ def sweep(
 @app.command()
 def table(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, such as runs/*.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .csv, .parquet, .xlsx, or .tex for a paper.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write: .csv, .parquet, .xlsx, or without --by .tex for a paper.")
+    ] = None,
+    by: Annotated[Part | None, typer.Option("--by", help="Break the results down by generator, or by I2I and T2I rows, and print.")] = None,
 ) -> None:
-    """Write the figures of runs as one table."""
+    """Write the figures of runs as one table, or print what they reach within each part of their test rows."""
+    from heads.breakdown import breakdown, breakdown_table
     from heads.tidy import require_table_suffix, tidy, write_table
 
-    require_table_suffix(output)
-    frame = tidy(runs)
+    if output is None and by is None:
+        raise typer.BadParameter("say where to write the table, such as -o table.csv, or give --by", param_hint="--output")
+    if output is not None:
+        require_table_suffix(output)
+        if by and output.suffix == ".tex":
+            raise typer.BadParameter("a breakdown is written as .csv, .parquet or .xlsx", param_hint="--output")
+    console = _console()
+    frame = breakdown(runs, by) if by else tidy(runs)
+    if by:
+        console.print(breakdown_table(frame))
+    if output is None:
+        return
     write_table(frame, output)
-    _console().print(f"{output}: {len(runs)} runs", soft_wrap=True)
+    console.print(f"{output}: {len(runs)} runs", soft_wrap=True)
 
 
 @app.command()

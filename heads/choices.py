@@ -11,3 +11,4 @@ HeadName = Literal["mlp", "gated", "bilinear", "ridge", "kernel-ridge", "svr", "
 FinetunedPart = Literal["none", "image", "text", "all"]  # beside "last:N"
 Device = Literal["auto", "cpu"]
 SweepName = Literal["paper"]
+Part = Literal["generator", "benchmark"]

@@ -2,13 +2,16 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import product
 
 import numpy as np
-from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.optimize import OptimizeWarning, curve_fit, nnls
 from scipy.special import expit
 from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, spearmanr
 
 MIN_WIDTH = 1e-12
+FLAT = 1e-3  # standard deviations of the scores; a curve that rises by less says nothing
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -60,6 +63,44 @@ def logistic_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     if not fits:
         return np.full(len(prediction), np.nan)
     return min((logistic(x, *parameters) for parameters in fits), key=lambda values: rmse(truth, values))
+
+
+def logistic5(x: np.ndarray, height: float, slope: float, middle: float, line: float, level: float) -> np.ndarray:
+    """The 5-parameter logistic of Sheikh, Sabir & Bovik, IEEE Trans. Image Processing 15 (2006), equation 10.
+
+    b1 (1/2 - 1 / (1 + exp(b2 (x - b3)))) + b4 x + b5: a logistic plus a straight line.
+    """
+    return height * (expit(slope * (x - middle)) - 0.5) + line * x + level
+
+
+def logistic5_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Predictions mapped to the scores by the least-squares `logistic5` of those with b1, b2, b4 >= 0, which rise everywhere, (N,).
+
+    As `logistic_mapping`, and more optimistic yet. All NaN where the best rising curve is flat, or none fits.
+    """
+    nothing = np.full(len(prediction), np.nan)
+    if len(prediction) < 6 or not np.isfinite(prediction).all() or np.ptp(prediction) == 0 or np.ptp(truth) == 0:
+        return nothing
+    x, y = (prediction - np.mean(prediction)) / np.std(prediction), (truth - np.mean(truth)) / np.std(truth)
+    low, high = np.array([0, 0, -np.inf, 0, -np.inf]), np.full(5, np.inf)
+    fits = []
+    for start in _starts5(x, y):
+        with suppress(RuntimeError), np.errstate(over="ignore"), warnings.catch_warnings():  # RuntimeError: it did not converge
+            warnings.simplefilter("ignore", OptimizeWarning)
+            fits.append(logistic5(x, *curve_fit(logistic5, x, y, p0=start, bounds=(low, high), max_nfev=1000)[0]))
+    best = min(fits, key=lambda mapped: rmse(y, mapped), default=nothing)
+    return best * np.std(truth) + np.mean(truth) if np.ptp(best) > FLAT else nothing
+
+
+def _starts5(x: np.ndarray, y: np.ndarray) -> list[tuple[float, ...]]:
+    """The best three of a grid of slopes and middles, with the other parameters by non-negative least squares (y has mean 0)."""
+    found = []
+    for slope, middle in product((0.5, 1.0, 2.0, 5.0, 20.0, 100.0), np.linspace(x.min() - 3, x.max() + 3, 16)):
+        columns = np.stack([expit(slope * (x - middle)) - 0.5, x], axis=1)
+        centre = columns.mean(axis=0)
+        (height, line), error = nnls(columns - centre, y)
+        found.append((error, (height, slope, float(middle), line, -float(centre @ (height, line)))))
+    return [start for _, start in sorted(found)[:3]]
 
 
 def evaluate(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:

@@ -30,6 +30,7 @@ RESULT_FORMAT = 2
 ZERO_SHOT_METHOD = "zero-shot"  # of a run whose predictions are a published scorer's
 # Modules after whose change a run is still the same.
 SHOWING = (
+    "breakdown",
     "choices",
     "compare",
     "evaluate",
@@ -296,7 +297,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_predictions(run: Path) -> pd.DataFrame:
-    """A run's predictions: name, generator, group, repeat, target, truth, prediction.
+    """A run's predictions: name, generator, group, repeat, target, truth, prediction, and benchmark (I2I or T2I) unless it is older.
 
     Raises:
         ResultError: They are missing or damaged.
@@ -304,7 +305,7 @@ def read_predictions(run: Path) -> pd.DataFrame:
     types = dict.fromkeys(("name", "generator", "group", "target"), str) | {"repeat": int, "truth": float, "prediction": float}
     try:
         frame = pd.read_csv(run / "predictions.csv", dtype=types, keep_default_na=False, na_values={"prediction": [""], "truth": [""]})
-        return frame[list(types)]
+        return frame[[*types, *frame.columns.intersection(["benchmark"])]]
     except (OSError, ValueError, KeyError) as error:
         raise ResultError(f"{run / 'predictions.csv'} cannot be read ({error}): give the folder of a run, such as runs/ID") from error
 
@@ -372,6 +373,7 @@ def _predictions(features: FeatureSet, trials: Sequence[Trial], splits: Sequence
     for trial in trials:
         test = splits[trial.repeat].test
         columns = {"name": features.name[test], "generator": features.generator[test], "group": features.group[test]}
+        columns["benchmark"] = np.where(features.has_image_prompt[test], "I2I", "T2I")
         columns |= {"repeat": trial.repeat, "target": trial.target, "truth": trial.truth, "prediction": trial.predictions[selection]}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames)

@@ -86,7 +86,7 @@ def test_it_opens_without_a_word_and_without_a_request(wide: Opened, report: Pat
     page.wait_for_timeout(300)
     assert wide.said == []
     assert [url for url in wide.requests if not url.startswith(("data:", "blob:"))] == [report.as_uri()]
-    assert page.locator(".js-plotly-plot").count() == 3  # a forest of each target, and the points
+    assert page.locator(".js-plotly-plot").count() == 4  # a forest of each target, the points, and the training
 
 
 def test_the_table_sorts_by_click_and_by_keyboard(wide: Opened, report: Path) -> None:

@@ -1,0 +1,63 @@
+"""What runs reach within parts of their test rows: generators, or rows with and without an image prompt."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from heads.choices import Part
+from heads.metrics import logistic5_mapping, logistic_mapping, plcc, srcc
+from heads.results import ResultError, Results, read_predictions
+
+Figure = Callable[[np.ndarray, np.ndarray], float]
+FIGURES: dict[str, Figure] = {
+    "srcc": srcc,
+    "plcc": plcc,
+    "plcc_logistic": lambda truth, prediction: plcc(truth, logistic_mapping(truth, prediction)),
+    "plcc_logistic5": lambda truth, prediction: plcc(truth, logistic5_mapping(truth, prediction)),
+}
+TITLES = ("SRCC", "PLCC", "PLCC (logistic)", "PLCC (5-parameter)")
+
+
+def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
+    """Figures of every run's result within each part of its test rows.
+
+    Returns:
+        One line for each run, target and part: `run`, `method`, `head`, `target`, the part under the name of `by`, `pictures` (distinct),
+        `repeats` (in which the part has an SRCC), and for each of `FIGURES` the mean over the repeats that have one, and `_sd`.
+
+    Raises:
+        ResultError: A run cannot be read, or does not tell which rows have an image prompt.
+    """
+    return pd.DataFrame([line for run in runs for line in _lines(run, by)])
+
+
+def breakdown_table(frame: pd.DataFrame) -> Table:
+    """The breakdown on a terminal."""
+    about = list(frame.columns[1:6])
+    table = Table(*about)
+    for title in TITLES:
+        table.add_column(title, justify="right")
+    for line in frame.to_dict("records"):
+        table.add_row(*(str(line[name]) for name in about), *(_cell(line[name], line[f"{name}_sd"]) for name in FIGURES))
+    return table
+
+
+def _lines(run: Path, by: Part) -> list[dict[str, object]]:
+    results, rows = Results.read(run), read_predictions(run)
+    if by not in rows:
+        raise ResultError(f"{run} is of an older program and does not tell the benchmark of a row: fit it again, or use --by generator")
+    lines = []
+    for (target, part), its in rows.groupby(["target", by], sort=False):
+        repeats = [(one["truth"].to_numpy(), one["prediction"].to_numpy()) for _, one in its.groupby("repeat")]
+        figures = pd.DataFrame([{name: figure(*both) for name, figure in FIGURES.items()} for both in repeats])
+        about = {"run": run.name, "method": results.method, "head": results.estimator, "target": target, by: part}
+        about |= {"pictures": its["name"].nunique(), "repeats": int(figures["srcc"].notna().sum())}
+        lines.append(about | figures.mean().to_dict() | figures.std().add_suffix("_sd").to_dict())
+    return lines
+
+
+def _cell(mean: float, sd: float) -> str:
+    return "NaN" if mean != mean else f"{mean:.3f}" + (f" ± {sd:.3f}" if sd == sd else "")
