@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from extract.run import Encoder, ExtractionOptions
     from heads.fit import FitOptions, Run
     from heads.model import Model
+    from heads.sweep import Cell
 
 
 class TierGroup(TyperGroup):
@@ -648,6 +649,10 @@ def sweep(
     on_error: OnErrorOption = "stop",
     out: OutOption = Path("runs"),
     jobs: Annotated[int, typer.Option(min=1, help="Processes that fit at once; they share the cores.")] = 1,
+    search: Annotated[
+        int | None,
+        typer.Option(min=1, help="Try so many combinations of the grid, each chosen by Optuna from the held-out SRCC of those before."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .xlsx or .tex.")] = None,
 ) -> None:
     """Fit many heads: the paper's table, or every combination of a grid. Runs that are there already are not fitted again."""
@@ -659,6 +664,8 @@ def sweep(
 
     if (preset is None) == (grid is None):
         raise typer.BadParameter("give either --preset paper or --grid FILE", param_hint="--preset / --grid")
+    if search and (grid is None or jobs > 1):
+        raise typer.BadParameter("needs --grid FILE, and one process: each trial follows from those before", param_hint="--search")
     if output:
         require_table_suffix(output)
     options = FitOptions(
@@ -667,12 +674,15 @@ def sweep(
     base = Cell(_choice(None, image_encoder, prepare, image_size, feature, precision), text_encoder, options)
     console, wanted = _console(), read_grid(grid) if grid else {}
     report = _load(console, data, features, layout, on_error)
-    cells, impossible = grid_cells(wanted, report.manifest, base) if grid else (paper_cells(report.manifest, base), 0)
-    if impossible:
-        console.print(f"{impossible} combinations left out: full reference (fr) needs an image prompt in every row", style="yellow")
-    with _counting(console, "sweep") as count:
-        runs = list(run_sweep(report.manifest, features, cells, out, sys.argv, jobs, count))
-    console.print(sweep_table([run.results for run in runs]))
+    if search:
+        runs = _search(console, report, features, wanted, base, search, out)
+    else:
+        cells, impossible = grid_cells(wanted, report.manifest, base) if grid else (paper_cells(report.manifest, base), 0)
+        if impossible:
+            console.print(f"{impossible} combinations left out: full reference (fr) needs an image prompt in every row", style="yellow")
+        with _counting(console, "sweep") as count:
+            runs = list(run_sweep(report.manifest, features, cells, out, sys.argv, jobs, count))
+        console.print(sweep_table([run.results for run in runs]))
     there = sum(run.found for run in runs)
     seconds = sum(run.results.seconds for run in runs if not run.found)
     console.print(f"{len(runs)} runs in {out}, {there} of them there already; the others were fitted in {seconds:.1f} s", soft_wrap=True)
@@ -1061,6 +1071,23 @@ def _note_skipped(console: "Console", report: "Report", features: Path) -> None:
         report.write_problems(listing)
         rows = f"{len(report.skipped_lines):,} of {len(report.source.frame):,} rows"
         console.print(f"Skipped {rows} with problems, listed in {listing}", style="yellow", soft_wrap=True)
+
+
+def _search(
+    console: "Console", report: "Report", features: Path, grid: dict[str, Any], base: "Cell", trials: int, out: Path
+) -> "list[Run]":
+    from heads.sweep_search import search
+    from heads.table import search_table
+
+    with _counting(console, "search") as count:
+        tried = search(report.manifest, features, grid, base, trials, out, sys.argv, count)
+    console.print(search_table(tried))
+    console.print(
+        f"In the order of the held-out SRCC, by which the first was chosen among {len(tried)}. The test SRCC of the winner is only as good "
+        "as the number of trials was small, and no longer a test once anything is chosen by it.",
+        style="yellow",
+    )
+    return [run for one in tried for run in one.runs]
 
 
 def _fit(console: "Console", report: "Report", images: "FeatureStore", texts: "FeatureStore", options: "FitOptions", out: Path) -> "Run":

@@ -22,11 +22,12 @@ from heads.conformal import Interval
 from heads.experiment import Summary, Trial, headline
 from heads.features import FeatureSet
 from heads.finetuned import encoders_folder
+from heads.metrics import srcc
 from heads.model import Model
 from heads.splits import Split, siblings, split_names
 from heads.statistics import TestRows
 
-RESULT_FORMAT = 2
+RESULT_FORMAT = 3
 ZERO_SHOT_METHOD = "zero-shot"  # of a run whose predictions are a published scorer's
 # Modules after whose change a run is still the same.
 SHOWING = (
@@ -137,6 +138,7 @@ class Results:
         summaries: {target: {selection or floor: {metric: Summary}}}.
         reasons: {target: {selection or floor: why its correlations are NaN}}.
         intervals: {target: the conformal interval of a prediction}, without targets whose heads had no rows held out of training.
+        held_out_srcc: {target: for each repeat, the SRCC on those rows}, of the same targets; selection among runs may look at it.
         seconds: Time that fitting took.
     """
 
@@ -156,6 +158,7 @@ class Results:
     summaries: dict[str, dict[str, dict[str, Summary]]]
     reasons: dict[str, dict[str, str]]
     intervals: dict[str, Interval]
+    held_out_srcc: dict[str, tuple[float, ...]]
     seconds: float
 
     @classmethod
@@ -191,6 +194,9 @@ class Results:
             summaries=summaries,
             reasons=reasons,
             intervals=_intervals(features, trials, splits),
+            held_out_srcc={
+                target: tuple(srcc(rows.truth, rows.prediction) for rows in held_out) for target, (_, held_out) in _held_out(trials).items()
+            },
             seconds=sum(trial.seconds for trial in trials),
         )
 
@@ -219,7 +225,8 @@ class Results:
             for name in ("test_rows", "test_prompts", *SEEN):
                 values[name] = tuple(values[name])
             intervals = {target: Interval.from_dict(interval) for target, interval in values.pop("intervals").items()}
-            return cls(**values, summaries=summaries, intervals=intervals)
+            held_out = {target: tuple(map(_number, known)) for target, known in values.pop("held_out_srcc").items()}
+            return cls(**values, summaries=summaries, intervals=intervals, held_out_srcc=held_out)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ResultError(f"{folder / 'results.json'} cannot be read ({error}): delete {folder} and run the command again") from error
 
@@ -356,15 +363,23 @@ def _write_models(path: Path, config: RunConfig, results: Results, trials: Seque
     model.write()
 
 
-def _intervals(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]) -> dict[str, Interval]:
+def _held_out(trials: Sequence[Trial]) -> dict[str, tuple[list[Trial], list[TestRows]]]:
+    """The trials of each target, and of each trial the rows that were held out of training; without targets that had none."""
     found = {}
     for target in dict.fromkeys(trial.target for trial in trials):
         its = [trial for trial in trials if trial.target == target]
         held_out = [trial.held_out for trial in its if trial.held_out]
         if len(held_out) == len(its):
-            chosen = headline(its[0].predictions)
-            test = [TestRows(features.group[splits[trial.repeat].test], trial.truth, trial.predictions[chosen]) for trial in its]
-            found[target] = Interval.of(held_out, test)
+            found[target] = (its, held_out)
+    return found
+
+
+def _intervals(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]) -> dict[str, Interval]:
+    found = {}
+    for target, (its, held_out) in _held_out(trials).items():
+        chosen = headline(its[0].predictions)
+        test = [TestRows(features.group[splits[trial.repeat].test], trial.truth, trial.predictions[chosen]) for trial in its]
+        found[target] = Interval.of(held_out, test)
     return found
 
 
@@ -397,10 +412,11 @@ def _without_nan(values: object) -> object:
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def _read_summary(values: dict[str, Any]) -> Summary:
-    def number(value: float | None) -> float:
-        return float("nan") if value is None else value
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
+
+def _read_summary(values: dict[str, Any]) -> Summary:
     low, high = values["interval"]
-    single = {name: number(values[name]) for name in ("mean", "sd", "median", "sd_splits", "sd_seeds")}
-    return Summary(values=tuple(number(value) for value in values["values"]), interval=(number(low), number(high)), **single)
+    single = {name: _number(values[name]) for name in ("mean", "sd", "median", "sd_splits", "sd_seeds")}
+    return Summary(values=tuple(_number(value) for value in values["values"]), interval=(_number(low), _number(high)), **single)

@@ -12,6 +12,7 @@ from heads.experiment import ELSEWHERE, SELECTIONS, UNFITTED, ZERO_SHOT, Summary
 from heads.floors import FLOORS
 from heads.registry import has_epochs
 from heads.results import SEEN, Results
+from heads.sweep_search import Tried
 
 SIGNIFICANT = 0.05
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
@@ -70,6 +71,19 @@ def sweep_table(runs: Sequence[Results]) -> Table:
         leaks = " (leaks)" if run.leaks else ""
         about = (f"TIER-{run.method.upper()}", f"{run.benchmark}{leaks}", run.estimator, target)
         table.add_row(*about, *cells, style="bold" if is_best else "")
+    return table
+
+
+def search_table(tried: Sequence[Tried]) -> Table:
+    """One line for each combination that a search tried, in its order: the values, the held-out SRCC, and each target's test SRCC."""
+    table = Table(*tried[0].chosen)
+    table.add_column("held-out SRCC", justify="right")
+    for run in tried[0].runs:
+        for target in run.results.summaries:
+            table.add_column(f"{target} test SRCC", justify="right")
+    for number, one in enumerate(tried):
+        tests = [_cell(_result(run.results, target, "srcc"), with_interval=True) for run in one.runs for target in run.results.summaries]
+        table.add_row(*map(str, one.chosen.values()), f"{one.figure:.3f}", *tests, style="" if number else "bold")
     return table
 
 

@@ -123,13 +123,13 @@ def test_the_recorded_configuration_gives_the_run_its_name(run: Path) -> None:
     [
         lambda _: "",
         lambda text: text[: len(text) // 2],
-        lambda text: text.replace('"format": 2', '"format": 3'),
-        lambda text: text.replace('"format": 2,', ""),
+        lambda text: text.replace('"format": 3', '"format": 4'),
+        lambda text: text.replace('"format": 3,', ""),
         lambda text: text.replace('"sd"', '"spread"'),
         lambda text: text.replace('"rows"', '"lines"'),
         lambda _: "[]",
         lambda _: "null",
-        lambda _: '{"format": 2, "summaries": []}',
+        lambda _: '{"format": 3, "summaries": []}',
     ],
     ids=["empty", "truncated", "other format", "no format", "no sd", "unknown field", "a list", "null", "no summaries"],
 )
