@@ -657,6 +657,7 @@ def sweep(
 ) -> None:
     """Fit many heads: the paper's table, or every combination of a grid. Runs that are there already are not fitted again."""
     from heads.fit import FitOptions
+    from heads.results import read_config
     from heads.splits import split_asked
     from heads.sweep import Cell, grid_cells, paper_cells, read_grid, run_sweep
     from heads.table import sweep_table
@@ -682,7 +683,7 @@ def sweep(
             console.print(f"{impossible} combinations left out: full reference (fr) needs an image prompt in every row", style="yellow")
         with _counting(console, "sweep") as count:
             runs = list(run_sweep(report.manifest, features, cells, out, sys.argv, jobs, count))
-        console.print(sweep_table([run.results for run in runs]))
+        console.print(sweep_table([run.results for run in runs], [read_config(run.folder)["stages"] for run in runs]))
     there = sum(run.found for run in runs)
     seconds = sum(run.results.seconds for run in runs if not run.found)
     console.print(f"{len(runs)} runs in {out}, {there} of them there already; the others were fitted in {seconds:.1f} s", soft_wrap=True)

@@ -53,23 +53,30 @@ def described(results: Results) -> str:
     return f"TIER-{results.method.upper()}, {fitted}, on {rows}"
 
 
-def sweep_table(runs: Sequence[Results]) -> Table:
-    """One line for each run and target: SRCC and PLCC of its result beside the floor's; the best of each benchmark is bold."""
-    table = Table("method", "benchmark", "head", "target")
+def sweep_table(runs: Sequence[Results], stages: Sequence[Sequence[str]]) -> Table:
+    """One line for each run and target: SRCC and PLCC of its result beside the floor's; the best of each benchmark is bold.
+
+    Args:
+        runs: Results.
+        stages: For each run the levels that were kept, none for all; shown where they differ.
+    """
+    kept = [",".join(names) or "all" for names in stages]
+    staged = len(set(kept)) > 1
+    table = Table("method", "benchmark", "head", *(["stages"] if staged else []), "target")
     for column in ("SRCC", "PLCC", "floor SRCC", "floor PLCC"):
         table.add_column(column, justify="right")
-    lines = [(run, target) for run in runs for target in run.summaries]
+    lines = [(run, names, target) for run, names in zip(runs, kept, strict=True) for target in run.summaries]
     best: dict[tuple[str, ...], float] = {}
-    for run, target in lines:
+    for run, _, target in lines:
         place, value = (run.data, run.benchmark, run.split, target), _result(run, target, "srcc").mean
         best[place] = max(best.get(place, value), value)
-    for run, target in lines:
+    for run, names, target in lines:
         floor = run.summaries[target][shown_floors(run)[-1]]
         cells = [_cell(_result(run, target, metric), with_interval=True) for metric in ("srcc", "plcc")]
         cells += [_cell(floor[metric], with_interval=False) for metric in ("srcc", "plcc")]
         is_best = _result(run, target, "srcc").mean == best[run.data, run.benchmark, run.split, target]
         leaks = " (leaks)" if run.leaks else ""
-        about = (f"TIER-{run.method.upper()}", f"{run.benchmark}{leaks}", run.estimator, target)
+        about = (f"TIER-{run.method.upper()}", f"{run.benchmark}{leaks}", run.estimator, *([names] if staged else []), target)
         table.add_row(*about, *cells, style="bold" if is_best else "")
     return table
 

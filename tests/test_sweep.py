@@ -14,6 +14,7 @@ from extract.encoders import ImageChoice
 from extract.manifest import Manifest
 from heads.fit import FitOptions
 from heads.sweep import Cell, SweepError, grid_cells, paper_cells, read_grid, run_sweep
+from heads.table import sweep_table
 from heads.tidy import ABOUT, TableError, latex, tidy, write_table
 from tests.data_builders import write_agiqa, write_pku
 
@@ -163,3 +164,12 @@ def test_no_run_is_lost_in_the_table_of_a_paper() -> None:
     assert "fp32" in text and ".700" in text and r"bf16 & \textbf{.800}" in text
     text = latex(made_up([{"run": "first", "mean": 0.7}, {"run": "second", "mean": 0.8}]))
     assert "first" in text and "second" in text
+
+
+def test_the_terminal_shows_stages_where_runs_differ_in_them(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    runs = [run.results for run in run_sweep(manifest, Path("features"), paper_cells(manifest, BASE)[:2], Path("runs"))]
+    table = sweep_table(runs, [("stage3", "stage4"), ()])
+    (shown,) = [list(column.cells) for column in table.columns if column.header == "stages"]
+    assert shown == ["stage3,stage4", "all"]
+    assert [str(column.header) for column in sweep_table(runs, [(), ()]).columns][:4] == ["method", "benchmark", "head", "target"]
