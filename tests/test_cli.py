@@ -85,7 +85,7 @@ def test_a_run_has_the_promised_files_and_a_rerun_finds_it(project: Path) -> Non
     assert code == 0, output
     assert "leaks" in output and "floor: sibling mean" in output and "optimistic" in output
     (run,) = Path("runs").iterdir()
-    files = {"config.json", "results.json", "predictions.csv", "splits.json", "model.json", "model.safetensors"}
+    files = {"config.json", "results.json", "predictions.csv", "splits.json", "curves.csv", "model.json", "model.safetensors"}
     assert {file.name for file in run.iterdir()} == files
     predictions = pd.read_csv(run / "predictions.csv")
     assert list(predictions) == ["name", "generator", "group", "repeat", "target", "truth", "prediction"]
