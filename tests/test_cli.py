@@ -88,7 +88,7 @@ def test_a_run_has_the_promised_files_and_a_rerun_finds_it(project: Path) -> Non
     files = {"config.json", "results.json", "predictions.csv", "splits.json", "curves.csv", "model.json", "model.safetensors"}
     assert {file.name for file in run.iterdir()} == files
     predictions = pd.read_csv(run / "predictions.csv")
-    assert list(predictions) == ["name", "generator", "group", "repeat", "target", "truth", "prediction"]
+    assert list(predictions) == ["name", "generator", "group", "benchmark", "repeat", "target", "truth", "prediction"]
     assert len(predictions) == 2 * 3  # rows 3, 7, 11 in each repeat
     results = json.loads((run / "results.json").read_text())
     assert len(results["summaries"]["MOS_q"]["best_validation"]["srcc"]["values"]) == 2
