@@ -9,10 +9,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cache.store import StoreError
 from extract.check import check
+from heads.results import read_predictions
 from heads.sweep import Cell, grid_cells, paper_cells, run_sweep
 from heads.sweep_processes import ProcessError
 from tests.test_sweep import BASE
@@ -33,7 +35,8 @@ def test_two_processes_write_the_predictions_of_one_and_count_the_fits(project: 
     runs = list(run_sweep(manifest, Path("features"), asked, Path("runs"), jobs=2, finished=lambda *now: counted.append(now)))
     assert [run.results.id for run in runs] == [run.results.id for run in alone]
     for run, other in zip(runs, alone, strict=True):
-        assert (run.folder / "predictions.csv").read_bytes() == (other.folder / "predictions.csv").read_bytes()
+        # Fewer threads add in another order, so that the last digits may differ.
+        pd.testing.assert_frame_equal(read_predictions(run.folder), read_predictions(other.folder), rtol=0, atol=1e-5)
     done = [now for now, _ in counted]
     assert {total for _, total in counted} == {15 * 2 + 2 - 3 * 2}
     assert done == sorted(done) and done[-1] == 26
