@@ -4,11 +4,13 @@ DIR/
     config.json, model.safetensors   the heads: what stands in model.json and model.safetensors of a run
     encoders/image.safetensors       the image encoder, in timm's naming
     encoders/text/                   the text encoder with its tokenizer, as Hugging Face lays it out
+    encoders/seen.json               keys of the pictures that they were finetuned on, where they were
     encoders/TARGET/REPEAT/          instead of these, encoders that were finetuned with each head
     README.md                        the model card
     onnx/                            where asked for: image.onnx, text.onnx, head.onnx (see `heads.onnx`)
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,7 +25,7 @@ from extract.weights import TEXT_WEIGHT_FILES
 from heads.finetuned import ENCODERS, encoders_folder, write_image, write_text
 from heads.model import EXPORTED_FILE, Model
 from heads.results import Results, read_config
-from heads.sources import TEXT_FOLDER, Source
+from heads.sources import SEEN_FILE, TEXT_FOLDER, Source
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -102,6 +104,8 @@ def _with_encoders(source: Source, folder: Path) -> Model:
     # The pooler's output is not read, and where a file lacks it, it is random.
     tensors = {} if has_safetensors else _contiguous(source.text.load().backbone)
     write_text(source.text, {name: tensor for name, tensor in tensors.items() if not name.startswith("pooler.")}, inside / TEXT_FOLDER)
+    if source.seen:
+        (inside / SEEN_FILE).write_text(json.dumps(source.seen), encoding="utf-8")
     signatures = source.model.signatures
     found = {
         "image": image_encoder_of(signatures["image"], inside / image, anew=True).signature,

@@ -21,6 +21,7 @@ from cache.errors import TierError
 from cache.store import FeatureStore, writing
 from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
 from extract.manifest import Manifest
+from extract.signed import RUN_MARK
 from extract.weights import TEXT_FILES, TEXT_WEIGHT_FILES
 from heads.splits import Split
 
@@ -88,11 +89,16 @@ class FinetunedEncoders:
     seen: tuple[str, ...]
 
     def record(self, features: Path) -> None:
-        """Note beside the stores under `features` which pictures these encoders have seen, for `require_unseen`."""
-        with writing(features):
-            for encoder in (self.image, self.text):
-                if encoder.preset.name.count("@"):
-                    publish_text(features / SEEN / f"{encoder.signature.weights}.json", json.dumps(self.seen))
+        """Note beside the stores under `features` which pictures those of these encoders that were trained have seen."""
+        for encoder in (self.image, self.text):
+            if RUN_MARK in encoder.preset.name:
+                record_seen(features, encoder, self.seen)
+
+
+def record_seen(features: Path, encoder: ImageEncoder | TextEncoder, seen: Sequence[str]) -> None:
+    """Note beside the stores under `features` which pictures an encoder has seen, for `require_unseen`."""
+    with writing(features):
+        publish_text(features / SEEN / f"{encoder.signature.weights}.json", json.dumps(seen))
 
 
 def encoders_folder(run: Path, target: str, repeat: int) -> Path:
@@ -130,7 +136,7 @@ def finetuned_encoders(run: Path, target: str | None = None, repeat: int | None 
         trained, seen = (about["trained"], record["text"]["trained"]), tuple(record["seen"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FinetunedError(f"{folder / RECORD} cannot be read ({error!r}): delete {run} and finetune again") from error
-    of = f"@{run.resolve().name}-{name}-{number}"
+    of = f"{RUN_MARK}{run.resolve().name}-{name}-{number}"
     if trained[0]:
         image = replace(image, preset=replace(image.preset, name=image.preset.name + of))
     if trained[1]:
@@ -142,7 +148,7 @@ def require_unseen(manifest: Manifest, splits: Sequence[Split], *stores: Feature
     """Refuse test rows that the encoders of a store were finetuned on.
 
     Raises:
-        FinetunedError: There are such rows, or the record of them is damaged.
+        FinetunedError: There are such rows, or the record of them is missing or damaged.
     """
     keys, pictures = frozenset[str]().union(*map(_seen, stores)), manifest.table["image_key"]
     for split in splits:
@@ -158,11 +164,16 @@ def require_unseen(manifest: Manifest, splits: Sequence[Split], *stores: Feature
 
 
 def _seen(store: FeatureStore) -> list[str]:
+    if RUN_MARK not in store.signature.encoder:
+        return []
     path = store.path.parent / SEEN / f"{store.signature.weights}.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FinetunedError(f"{path} cannot be read ({error}): run `tier extract --finetuned` again") from error
+        raise FinetunedError(
+            f"{path} cannot be read ({error}), which tells the pictures that the encoder of {store.path.name} was finetuned on: "
+            "run `tier extract DATA --finetuned RUN` again"
+        ) from error
 
 
 def _below(tensors: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":

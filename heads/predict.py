@@ -18,6 +18,7 @@ from extract.run import ExtractionOptions, Listener, StreamSummary, extract
 from extract.signed import scorer_of
 from extract.weights import search_folders
 from heads.features import FusionError, load_features
+from heads.finetuned import record_seen
 from heads.model import Place
 from heads.results import ZERO_SHOT_METHOD, read_config
 from heads.sources import Source, beside_training
@@ -107,7 +108,9 @@ def _encode(source: Source, manifest: Manifest, root: Path, options: ExtractionO
         encoders.append(source.text)
     if not encoders:
         return []
-    source.record(root)
+    for encoder in encoders:
+        if encoder.signature.stream in source.seen:
+            record_seen(root, encoder, source.seen[encoder.signature.stream])
     return extract(manifest, encoders, root, options, listener)
 
 

@@ -1,7 +1,8 @@
 """Where the encoders of a model are: with it, or wherever weights are found, and then known again by their signatures."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,11 +10,11 @@ from urllib.parse import unquote
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.signed import RUN_MARK, image_encoder_of, text_encoder_of
 from extract.weights import search_folders
-from heads.finetuned import ENCODERS, RECORD, finetuned_encoders
+from heads.finetuned import ENCODERS, RECORD, FinetunedEncoders, finetuned_encoders
 from heads.model import Model, ModelError, Place
 from heads.results import read_config
 
-IMAGE_FILE, TEXT_FOLDER = "image.safetensors", "text"  # in the folder `ENCODERS` of an exported model
+IMAGE_FILE, TEXT_FOLDER, SEEN_FILE = "image.safetensors", "text", "seen.json"  # in the folder `ENCODERS` of an exported model
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,13 @@ class Source:
     Attributes:
         model: With these heads alone.
         find_image, find_text: Find the encoders; they raise TierError where weights are missing or others.
-        record: Notes in a folder of stores which pictures finetuned encoders have seen, before features of theirs are stored there.
+        seen: Keys (hexadecimal) of the pictures that the encoder of a stream was finetuned on, of streams where it was.
     """
 
     model: Model
     find_image: Callable[[], ImageEncoder]
     find_text: Callable[[], TextEncoder]
-    record: Callable[[Path], None] = lambda _: None
+    seen: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @cached_property
     def image(self) -> ImageEncoder:
@@ -61,12 +62,14 @@ def sources(model: Model, image_weights: Path | None = None, text_weights: Path 
         )
     if any(model.folder.glob(f"{ENCODERS}/*/*/{RECORD}")):
         return [_finetuned(model, place) for place in model.heads]
-    image = image_weights or _kept(model, IMAGE_FILE) or _of_another_run(model, "image")
-    text = text_weights or _kept(model, TEXT_FOLDER) or _of_another_run(model, "text")
+    origins = {stream: origin for stream in ("image", "text") if (origin := _origin(model, stream))}
+    image = image_weights or _kept(model, IMAGE_FILE) or (origins["image"].image.weights.path if "image" in origins else None)
+    text = text_weights or _kept(model, TEXT_FOLDER) or (origins["text"].text.weights.path if "text" in origins else None)
     folders = [*search_folders(None), *beside, *beside_training(model.folder)]
     signatures = model.signatures
     find_image, find_text = partial(image_encoder_of, signatures["image"], image), partial(text_encoder_of, signatures["text"], text)
-    return [Source(model, partial(find_image, folders), partial(find_text, folders))]
+    seen = {stream: origin.seen for stream, origin in origins.items()} or _kept_seen(model)
+    return [Source(model, partial(find_image, folders), partial(find_text, folders), seen)]
 
 
 def _kept(model: Model, name: str) -> Path | None:
@@ -75,14 +78,21 @@ def _kept(model: Model, name: str) -> Path | None:
     return path if path.exists() else None
 
 
-def _of_another_run(model: Model, stream: str) -> Path | None:
-    """Weights that a run beside this one finetuned, where the heads were fitted on features of `tier extract --finetuned`."""
+def _kept_seen(model: Model) -> dict[str, list[str]]:
+    path = _kept(model, SEEN_FILE)
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): export the model again") from error
+
+
+def _origin(model: Model, stream: str) -> FinetunedEncoders | None:
+    """What a run beside this one finetuned, where the heads were fitted on features of `tier extract --finetuned`."""
     mark = model.signatures[stream].encoder.partition(RUN_MARK)[2]
     for record in model.folder.resolve().parent.glob(f"*/{ENCODERS}/*/*/{RECORD}") if mark else ():
         run, target, repeat = record.parents[3], unquote(record.parts[-3]), record.parts[-2]
         if f"{run.name}-{target}-{repeat}" == mark:
-            encoders = finetuned_encoders(run, target, int(repeat))
-            return (encoders.image if stream == "image" else encoders.text).weights.path
+            return finetuned_encoders(run, target, int(repeat))
     return None
 
 
@@ -90,7 +100,8 @@ def _finetuned(model: Model, place: Place) -> Source:
     encoders = finetuned_encoders(model.folder, *place)
     signatures = {"image": encoders.image.signature, "text": encoders.text.signature}
     alone = replace(model.only(*place), signatures=signatures)
-    return Source(alone, lambda: encoders.image, lambda: encoders.text, encoders.record)
+    seen = {stream: encoders.seen for stream, signature in signatures.items() if RUN_MARK in signature.encoder}
+    return Source(alone, lambda: encoders.image, lambda: encoders.text, seen)
 
 
 def beside_training(folder: Path) -> Iterator[Path]:
