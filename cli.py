@@ -54,7 +54,7 @@ class TierGroup(TyperGroup):
             _error(str(error))
             return ctx.exit(2)
         except KeyboardInterrupt:
-            _error("interrupted. Features and runs that were finished are stored; the same command does the rest.")
+            _error("interrupted. What was finished is stored, epochs of --finetune too; the same command does the rest.")
             return ctx.exit(130)
 
 

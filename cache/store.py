@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from safetensors import SafetensorError
 
 from cache.atomic import publish_text
 from cache.errors import TierError
@@ -320,9 +321,9 @@ def writing(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write (disk full, no permission, folder gone) into a StoreError that says what to do."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the system tells it
         raise StoreError(
-            f"cannot write to {path}: {error.strerror or error}.\n"
+            f"cannot write to {path}: {getattr(error, 'strerror', None) or error}.\n"
             "What was published before is intact; mend the cause (space, permission) and run the same command again."
         ) from error
 

@@ -25,22 +25,18 @@ from heads.end_to_end import Batches, InputRows, TierNetwork, fused_rows, pictur
 from heads.experiment import Outcome, Trial
 from heads.features import FeatureSet, rows_alone
 from heads.finetuned import TrainedEncoders, encoders_folder
-from heads.fit import FitOptions, Run, plan_run, publish_run
+from heads.fit import FitOptions, Plan, Run, plan_run, publish_run
 from heads.mlp import MLPHead
-from heads.recipes import FinetuneRecipe
+from heads.processes import exchanging, make_accelerator, seen_by_all, shared_folder
+from heads.recipes import FinetuneError, FinetuneRecipe
 from heads.results import Results, require_writable
 from heads.splits import Split
 from heads.stacked import HeadNetwork
 from heads.statistics import TestRows
-from heads.training import BEST, Training
+from heads.training import BEST, DivergedError, Training, below, readable
 
 THREADS = 8  # that decode pictures, at most
 Progress = Callable[[str, int, int], None]
-
-
-def make_accelerator(device: Device) -> Accelerator:
-    """What one process, or each of several that torchrun started, trains with."""
-    return Accelerator(cpu=device == "cpu", mixed_precision="no")
 
 
 def finetune(
@@ -67,23 +63,34 @@ def finetune(
     Raises:
         TierError: The options do not fit each other or the data, or training cannot go on.
     """
-    plan = plan_run(manifest, image, text, options)
-    config, selected, splits = plan.config, plan.manifest, plan.splits
-    folder, partial = out / config.id, out / f".{config.id}.partial"
-    found, accelerator = folder.exists(), make_accelerator(device)
-    accelerator.wait_for_everyone()  # so that no process finds what another one has just written
-    if found:
-        return Run(folder, Results.read(folder), found=True)
-    features = rows_alone(selected)
-    require_writable(out)
-    recipe = FinetuneRecipe(**config.finetune)
-    training = Finetuning(selected, image, text, options.method, recipe, config.head, config.models, partial, accelerator, progress)
-    trials = training.trials(features, config.targets, splits)
-    if accelerator.is_main_process:
-        publish_run(out, config, selected, command, features, trials, splits)
-        shutil.rmtree(partial)
-    accelerator.wait_for_everyone()
-    return Run(folder, Results.read(folder), found=False)
+    plan, accelerator = plan_run(manifest, image, text, options), make_accelerator(device)
+    folder, partial = out / plan.config.id, out / f".{plan.config.id}.partial"
+    with exchanging(accelerator):
+        found = seen_by_all(accelerator, folder)
+        if not found:
+            require_writable(out)
+            with shared_folder(accelerator, partial):
+                recipe, config = FinetuneRecipe(**plan.config.finetune), plan.config
+                method, head, models = options.method, config.head, config.models
+                training = Finetuning(plan.manifest, image, text, method, recipe, head, models, partial, accelerator, progress)
+                _train_and_publish(training, plan, out, command)
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)  # also what is left of a process that was killed after it had published
+        accelerator.wait_for_everyone()
+    return Run(folder, Results.read(folder), found)
+
+
+def _train_and_publish(training: "Finetuning", plan: Plan, out: Path, command: Sequence[str]) -> None:
+    features, main = rows_alone(plan.manifest), training.accelerator.is_main_process
+    try:
+        trials = training.trials(features, plan.config.targets, plan.splits)
+    except DivergedError:
+        if main:
+            shutil.rmtree(training.folder, ignore_errors=True)  # the same command would only end there again
+        raise
+    if main:
+        publish_run(out, plan.config, plan.manifest, command, features, trials, plan.splits)
+    training.accelerator.wait_for_everyone()
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,7 @@ class Finetuning:
         training = Training(network, batches, scores, split, self.recipe, self.accelerator, folder)
         total, what = self.recipe.max_epochs * training.steps, f"finetune {target}, repeat {repeat + 1}"
         course = training.run(lambda done: self.progress(what, done, total))
+        self.accelerator.free_memory()  # it holds on to every network that it prepared
         head, kept = best_head(folder), self.models == "all" or (self.models == "first" and repeat == 0)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process and not kept:
@@ -157,13 +165,16 @@ class Finetuning:
         recipe, device = self.recipe, self.accelerator.device
         images = self.image.load().to(device) if recipe.trains("image") else nn.Identity()
         texts = self.text.load().to(device) if recipe.trains("text") else nn.Identity()
+        by_batch = recipe.training_mode and _has_batch_norm(images)
+        if by_batch:
+            _require_whole_batches(recipe, self.accelerator.num_processes)
         batches = Batches(
             self.rows,
             self.decoded if recipe.trains("image") else self.features[0],
             texts if isinstance(texts, TextNetwork) else self.features[1],
             self.method,
             recipe.augment,
-            shared=not recipe.training_mode or not _has_batch_norm(images),
+            shared=not by_batch,
             seed=split.seed,
         )
         head = self._warm_head(scores, split) if recipe.warm_head else self._random_head(images, texts, batches, split.seed)
@@ -211,15 +222,30 @@ class Finetuning:
 
 
 def best_head(folder: Path) -> MLPHead:
-    """The head of the best epoch of a finished training."""
-    tensors = {name.removeprefix("head."): values for name, values in load_file(folder / BEST).items() if name.startswith("head.")}
-    return MLPHead.from_weights({name: values.numpy() for name, values in tensors.items()})
+    """The head of the best epoch of a finished training.
+
+    Raises:
+        FinetuneError: The checkpoint is missing or damaged.
+    """
+    with readable(folder / BEST):
+        tensors = below(load_file(folder / BEST), "head.")
+        return MLPHead.from_weights({name: values.numpy() for name, values in tensors.items()})
 
 
 def _forget_encoders(folder: Path) -> None:
     head = {name: tensor for name, tensor in load_file(folder / BEST).items() if name.startswith("head.")}
     with writing(folder):
         publish(folder / BEST, lambda path: save_file(head, path))
+
+
+def _require_whole_batches(recipe: FinetuneRecipe, processes: int) -> None:
+    """Refuse what would give batch normalisation in training mode other statistics than those of every batch, once."""
+    parted = {"micro_batch": 0 < recipe.micro_batch < recipe.batch_size, "recompute": recipe.recompute, "several processes": processes > 1}
+    if wrong := [name for name, there in parted.items() if there]:
+        raise FinetuneError(
+            f"batch normalisation in training mode takes its statistics from each batch, and {' and '.join(wrong)} would give others: "
+            "leave that out, or give --set training_mode=false"
+        )
 
 
 def _has_batch_norm(network: nn.Module) -> bool:

@@ -6,8 +6,9 @@ the weights, the optimiser's moments, the moving average and what is known of th
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cache.atomic import publish
@@ -26,12 +28,17 @@ from cache.store import writing
 from extract.networks import ImageNetwork, TextNetwork
 from heads.end_to_end import Batch, Batches, TierNetwork, ahead, fused_rows
 from heads.mlp import WEIGHT_NAMES, MLPHead
+from heads.processes import told_by_all
 from heads.recipes import FinetuneError, FinetuneRecipe
 from heads.splits import Split
 from heads.stacked import SCHEDULES
 
 OPTIMIZERS: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 LAST, BEST = "last.safetensors", "best.safetensors"
+
+
+class DivergedError(FinetuneError):
+    """Training whose losses or predictions are no numbers any more."""
 
 
 @dataclass
@@ -147,8 +154,7 @@ class Training:
                 total += self._step(parts, (epoch - 1) * self.steps + number)
                 stepped((epoch - 1) * self.steps + number + 1)
         loss = float(self.accelerator.reduce(torch.tensor(total, dtype=torch.float64, device=self.accelerator.device), "sum")) / len(order)
-        if not math.isfinite(loss):
-            raise FinetuneError(f"training diverged in epoch {epoch} (loss {loss}): use a smaller --learning-rate")
+        self._require_finite("training loss", loss)
         self._judge(loss)
         self.course.seconds.append(perf_counter() - start)
         self._save()
@@ -195,12 +201,20 @@ class Training:
         network, held = self.evaluated, self.split.validation
         network.eval()
         rows = np.concatenate([held, self.split.test])
-        predicted = head_of(network).predict(fused_rows(network.images, network.texts, self.batches, rows, self.accelerator))
+        fused = fused_rows(network.images, network.texts, self.batches, rows, self.accelerator)
         set_mode(self.network, self.recipe)
+        self._require_finite("features", fused)
+        predicted = head_of(network).predict(fused)
+        self._require_finite("predictions", predicted)
         self.course.training_loss.append(loss)
         errors = predicted[: len(held)] - self.scores[held]
         self.course.validation_loss.append(float(np.mean(errors**2)) if len(held) else math.nan)
         self.course.predictions.append(predicted)
+
+    def _require_finite(self, what: str, values: float | np.ndarray) -> None:
+        if not np.isfinite(values).all():
+            told = f"its {what} {'is' if isinstance(values, float) else 'are'} not finite"
+            raise DivergedError(f"training diverged in epoch {self.course.epochs + 1}: {told}. Use a smaller --learning-rate.")
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
@@ -222,25 +236,21 @@ class Training:
 
     def _restore(self) -> None:
         self._read(self.folder / LAST)
-        known = self.accelerator.gather(torch.tensor([self.course.epochs], device=self.accelerator.device)).tolist()
-        if len(set(known)) > 1:
+        if len(set(known := told_by_all(self.accelerator, self.course.epochs))) > 1:
             raise FinetuneError(f"the processes find checkpoints of different epochs {known}: give an --out that all machines share")
 
     def _read(self, path: Path) -> None:
         if not path.exists():
             return
-        try:
+        with readable(path):
             tensors = load_file(path)
             self.course = Course.of(tensors)
             if self.ended:
                 return
-            self.network.load_state_dict(_below(tensors, "network."))
+            self.network.load_state_dict(below(tensors, "network."))
             if self.averaged:
-                self.averaged.load_state_dict(_below(tensors, "average."))
-            self._restore_optimizer(_below(tensors, "optimizer."))
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            way_out = f"delete {self.folder} and run the same command again"
-            raise FinetuneError(f"the checkpoint {path} cannot be read ({error}): {way_out}") from error
+                self.averaged.load_state_dict(below(tensors, "average."))
+            self._restore_optimizer(below(tensors, "optimizer."))
 
     def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
@@ -303,10 +313,15 @@ def set_mode(network: TierNetwork, recipe: FinetuneRecipe) -> None:
 
 
 def _recompute(encoder: ImageNetwork | TextNetwork) -> None:
-    if isinstance(encoder, ImageNetwork):
-        encoder.backbone.set_grad_checkpointing(True)
-    else:
-        encoder.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    try:
+        if isinstance(encoder, ImageNetwork):
+            encoder.backbone.set_grad_checkpointing(True)
+        else:
+            # Not the public method: it makes the embeddings ask for gradients, which `last:N` is to be spared.
+            encoder.backbone._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))
+    except (AssertionError, AttributeError, ValueError) as error:
+        name = type(encoder.backbone).__name__
+        raise FinetuneError(f"{name} cannot compute activations again: leave recompute out; micro_batch saves memory too") from error
 
 
 def head_of(network: TierNetwork) -> MLPHead:
@@ -315,5 +330,20 @@ def head_of(network: TierNetwork) -> MLPHead:
     return MLPHead.from_weights({name: weights[name] for name in WEIGHT_NAMES})
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, without that beginning."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged checkpoint or one of another training leads to into an error that says what to do.
+
+    Raises:
+        FinetuneError: It cannot be used.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        way_out = f"delete {path.parent} and run the same command again"
+        raise FinetuneError(f"the checkpoint {path} cannot be read ({error}): {way_out}") from error

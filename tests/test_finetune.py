@@ -1,6 +1,9 @@
 """Encoders and head trained together: the published losses, the same numbers after a kill, and encoders that can be used again."""
 
+import fcntl
+import os
 import re
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save
 from typer.testing import CliRunner
 
 import cli
@@ -28,7 +32,7 @@ from heads.recipes import finetune_recipe
 from heads.results import read_predictions
 from heads.splits import Split
 from heads.stacked import HeadNetwork
-from heads.training import Training
+from heads.training import BEST, LAST, Training
 from tests.golden_formula import fill
 from tests.test_golden import GOLDEN
 
@@ -65,27 +69,83 @@ def run(*arguments: str) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_with_the_same_numbers(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run("--out", "runs")
-    expected = read_predictions(whole)
-    shutil.rmtree("runs")
-    steps = iter(range(100))
+def interrupted_after_an_epoch(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Path:
+    """Ctrl-C when the first checkpoint is there; the folder of the checkpoints."""
     save = Training._save
 
-    def killed(self: Training) -> None:
+    def interrupt(self: Training) -> None:
         save(self)
-        if next(steps) == 0:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Training, "_save", killed)
-    assert CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL]).exit_code == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_save", interrupt)
+        result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
+    assert result.exit_code == 130
+    assert "the same command does the rest" in result.output
     assert not list(Path("runs").glob("[!.]*"))  # no run yet
+    (folder,) = Path("runs").glob(".*.partial")
+    return folder
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_after_its_last_epoch(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read_predictions(run("--out", "runs"))
+    shutil.rmtree("runs")
+    interrupted_after_an_epoch(monkeypatch)
+    epochs, save = [], Training._save
+    monkeypatch.setattr(Training, "_save", lambda self: (epochs.append(self.course.epochs), save(self)))
     again = run()
-    assert next(steps) == 2  # one epoch before the kill, the other after it
+    assert epochs == [2]
     pd.testing.assert_frame_equal(read_predictions(again), expected, check_exact=True)
-    assert again.name == whole.name
     assert [path.name for path in Path("runs").iterdir()] == [again.name]  # no checkpoint is left
+
+
+def refused(*arguments: str) -> str:
+    """What is said of a training that cannot be done."""
+    result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
+    assert result.exit_code == 2, result.output
+    return result.output
+
+
+@pytest.mark.slow
+def test_what_stands_in_the_way_of_a_training_is_told_and_it_goes_on_afterwards(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = interrupted_after_an_epoch(monkeypatch)
+    (last,) = folder.rglob(LAST)
+    sound = last.read_bytes()
+    for damaged in (sound[: len(sound) // 2], save({"course.seconds": torch.zeros(1)}), b""):
+        last.write_bytes(damaged)
+        assert f"delete {last.parent} and run the same command again" in refused()
+    last.write_bytes(sound)
+    picture = next(Path("Dataset").rglob("All/*.png"))
+    picture.rename("elsewhere.png")
+    assert picture.name in refused()
+    Path("elsewhere.png").rename(picture)
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as another process that trains the same
+    assert "is being trained already" in refused()
+    os.close(descriptor)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, limit[1]))  # enough for decoded pictures, too little for a checkpoint
+    try:
+        output = refused()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "cannot write to" in output and "What was published before is intact" in output
+    assert last.read_bytes() == sound
+    assert sorted(path.name for path in last.parent.iterdir()) == [BEST, LAST]
+    done = run()
+    assert [path.name for path in Path("runs").iterdir()] == [done.name]
+    # Whoever was killed between publishing and clearing up leaves checkpoints, which the next call takes away.
+    folder.mkdir()
+    last.parent.mkdir(parents=True)
+    last.write_bytes(sound)
+    assert run() == done
+    assert [path.name for path in Path("runs").iterdir()] == [done.name]
+
+
+def test_a_training_that_diverges_says_so_and_leaves_nothing(project: Path) -> None:
+    assert "use a smaller --learning-rate" in refused("--learning-rate", "1e3", "--epochs", "20", "--set", "gradient_clip=0").lower()
+    assert not list(Path("runs").iterdir())
 
 
 def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
@@ -114,20 +174,62 @@ def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_new_pictures_are_scored_by_the_encoders_of_the_run_wherever_it_goes(project: Path, tmp_path: Path) -> None:
-    folder = run("--epochs", "1")
+@pytest.mark.parametrize(
+    ("method", "benchmark"), [pytest.param("nr", "AIGIQA4K", marks=pytest.mark.slow), ("fr", "I2I"), ("pr", "AIGIQA4K")]
+)
+def test_new_pictures_are_scored_by_the_encoders_of_the_run_wherever_it_goes(
+    project: Path, tmp_path: Path, method: str, benchmark: str
+) -> None:
+    folder = run("--method", method, "--benchmark", benchmark, "--epochs", "1")
     expected = read_predictions(folder).set_index("name")["prediction"]
+    annotation = pd.read_excel("Dataset/PKU-AIGIQA-4K/annotation.xlsx").set_index("Generated_image").loc[expected.index]
+    columns = {"Text_prompt": "prompt", "Image_prompt": "image_prompt"}
+    tested = annotation.rename(columns=columns).rename_axis("image")[list(columns.values())].reset_index()
+    tested["image"] = "Dataset/PKU-AIGIQA-4K/All/" + tested["image"]
+    tested["image_prompt"] = "Dataset/PKU-AIGIQA-4K/I2I/Image_prompt/" + tested["image_prompt"]
+    tested.to_csv("tested.csv", index=False)
     result = CliRunner().invoke(cli.app, ["export", str(folder), str(tmp_path / "model")])
     assert result.exit_code == 0, result.output
     for model, features in ((folder, "features"), (tmp_path / "model", "anew")):
-        result = CliRunner().invoke(cli.app, ["predict", str(model), "Dataset", "-F", features, "-o", "scores.csv"])
+        result = CliRunner().invoke(cli.app, ["predict", str(model), "tested.csv", "-F", features, "-o", "scores.csv"])
         assert result.exit_code == 0, result.output
-        found = pd.read_csv("scores.csv").set_index("name")["score"]
-        np.testing.assert_allclose(found[expected.index], expected, atol=1e-5)
-        # What is stored by the way is known to be of pictures that trained its encoders.
-        seen = {path.stem for path in Path(features, "finetuned").iterdir()}
-        assert len(seen) == 2
-        assert seen <= {store.signature.weights for store in feature_stores(Path(features))}
+        found = pd.read_csv("scores.csv")["score"]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        assert_known(Path(features), 2)
+
+
+def assert_known(features: Path, count: int) -> None:
+    """Of so many stores it is known which pictures trained their encoders, and no others are of finetuned encoders."""
+    finetuned = [store for store in feature_stores(features) if "@" in store.signature.encoder]
+    assert len(finetuned) == count
+    assert {path.stem for path in (features / SEEN).iterdir()} == {store.signature.weights for store in finetuned}
+
+
+def test_what_finetuned_encoders_have_seen_is_known_wherever_their_features_are_stored(project: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["extract", "Dataset", "--finetuned", str(run("--epochs", "1"))])
+    assert result.exit_code == 0, result.output
+    image, text = re.findall(r"--(?:image|text)-encoder (\S+)", result.output)
+    fit = ["fit-head", "Dataset", "--target", "MOS_q", "--split", "random", "--repeats", "1", "--head", "ridge"]
+    stores = ["--image-encoder", image, "--text-encoder", text]
+    result = CliRunner().invoke(cli.app, [*fit, *stores, "--out", "runs"])
+    assert result.exit_code == 0, result.output
+    (folder,) = {path for path in Path("runs").iterdir() if path.name in result.output}
+    result = CliRunner().invoke(cli.app, ["export", str(folder), str(tmp_path / "model")])
+    assert result.exit_code == 0, result.output
+    for model, features in ((folder, Path("new")), (tmp_path / "model", Path("anew"))):
+        result = CliRunner().invoke(cli.app, ["predict", str(model), "Dataset", "-F", str(features)])
+        assert result.exit_code == 0, result.output
+        assert_known(features, 2)
+        known = {store.signature.stream: store.path.name for store in feature_stores(features)}
+        others = ["--image-encoder", known["image"], "--text-encoder", known["text"], "--seed", "1", "-F", str(features)]
+        result = CliRunner().invoke(cli.app, [*fit, *others])
+        assert result.exit_code == 2
+        assert "were finetuned on" in result.output
+    # Where it is not known any more, nothing is fitted that might be worth nothing.
+    shutil.rmtree(Path("features") / SEEN)
+    result = CliRunner().invoke(cli.app, [*fit, *stores, "--seed", "1"])
+    assert result.exit_code == 2
+    assert "run `tier extract DATA --finetuned RUN` again" in result.output
 
 
 @pytest.mark.parametrize("part", ["image", "text", "last:1"])
@@ -155,6 +257,9 @@ def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
         (["--set", "sunshine=1"], "has no option sunshine"),
         (["--set", "layer_decay=2"], "layer_decay is 2"),
         (["--precision", "fp16"], "one of fp32, bf16"),
+        (["--epochs", "0"], "greater than or equal to 1"),
+        (["--set", "training_mode=true", "--set", "micro_batch=2"], "micro_batch would give others"),
+        (["--recipe", "published", "--set", "recompute=true"], "give --set training_mode=false"),
     ],
 )
 def test_what_cannot_be_trained_is_said(project: Path, arguments: list[str], words: str) -> None:
