@@ -31,7 +31,7 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
     Raises:
         ResultError: A run cannot be read, or does not tell which rows have an image prompt.
     """
-    return pd.DataFrame([line for run in runs for line in _lines(run, by)])
+    return pd.concat([_of_run(run, by) for run in runs], ignore_index=True)
 
 
 def breakdown_table(frame: pd.DataFrame) -> Table:
@@ -45,18 +45,33 @@ def breakdown_table(frame: pd.DataFrame) -> Table:
     return table
 
 
-def _lines(run: Path, by: Part) -> list[dict[str, object]]:
-    results, rows = Results.read(run), read_predictions(run)
-    if by not in rows:
-        raise ResultError(f"{run} is of an older program and does not tell the benchmark of a row: fit it again, or use --by generator")
+def within_parts(rows: pd.DataFrame, by: Part) -> pd.DataFrame:
+    """Figures of predictions within each part of their rows.
+
+    Args:
+        rows: Predictions, as `read_predictions` reads them.
+        by: What parts them.
+
+    Returns:
+        The lines of `breakdown` without the columns that tell of the run, by target and part in the order of the predictions.
+    """
     lines = []
     for (target, part), its in rows.groupby(["target", by], sort=False):
         repeats = [(one["truth"].to_numpy(), one["prediction"].to_numpy()) for _, one in its.groupby("repeat")]
         figures = pd.DataFrame([{name: figure(*both) for name, figure in FIGURES.items()} for both in repeats])
-        about = {"run": run.name, "method": results.method, "head": results.estimator, "target": target, by: part}
-        about |= {"pictures": its["name"].nunique(), "repeats": int(figures["srcc"].notna().sum())}
+        about = {"target": target, by: part, "pictures": its["name"].nunique(), "repeats": int(figures["srcc"].notna().sum())}
         lines.append(about | figures.mean().to_dict() | figures.std().add_suffix("_sd").to_dict())
-    return lines
+    return pd.DataFrame(lines)
+
+
+def _of_run(run: Path, by: Part) -> pd.DataFrame:
+    results, rows = Results.read(run), read_predictions(run)
+    if by not in rows:
+        raise ResultError(f"{run} is of an older program and does not tell the benchmark of a row: fit it again, or use --by generator")
+    frame = within_parts(rows, by)
+    for place, (column, value) in enumerate((("run", run.name), ("method", results.method), ("head", results.estimator))):
+        frame.insert(place, column, value)
+    return frame
 
 
 def _cell(mean: float, sd: float) -> str:

@@ -2,16 +2,15 @@
 
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
-from itertools import product
 
 import numpy as np
-from scipy.optimize import OptimizeWarning, curve_fit, nnls
+from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.special import expit
 from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, spearmanr
 
 MIN_WIDTH = 1e-12
 FLAT = 1e-3  # standard deviations of the scores; a curve that rises by less says nothing
+NEAR, MOST_STEPS = 1e-4, 200  # of the search for the 5-parameter logistic, in standard deviations of the predictions
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -77,30 +76,63 @@ def logistic5_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Predictions mapped to the scores by the least-squares `logistic5` of those with b1, b2, b4 >= 0, which rise everywhere, (N,).
 
     As `logistic_mapping`, and more optimistic yet. All NaN where the best rising curve is flat, or none fits.
+
+    For a given slope and middle the other parameters follow from linear least squares, so that the search is in these two alone
+    (variable projection; Golub & Pereyra, SIAM J. Numerical Analysis 10, 1973).
     """
     nothing = np.full(len(prediction), np.nan)
     if len(prediction) < 6 or not np.isfinite(prediction).all() or np.ptp(prediction) == 0 or np.ptp(truth) == 0:
         return nothing
     x, y = (prediction - np.mean(prediction)) / np.std(prediction), (truth - np.mean(truth)) / np.std(truth)
-    low, high = np.array([0, 0, -np.inf, 0, -np.inf]), np.full(5, np.inf)
-    fits = []
-    for start in _starts5(x, y):
-        with suppress(RuntimeError), np.errstate(over="ignore"), warnings.catch_warnings():  # RuntimeError: it did not converge
-            warnings.simplefilter("ignore", OptimizeWarning)
-            fits.append(logistic5(x, *curve_fit(logistic5, x, y, p0=start, bounds=(low, high), max_nfev=1000)[0]))
-    best = min(fits, key=lambda mapped: rmse(y, mapped), default=nothing)
+
+    best = _rising(x, y, _refined(x, y, _starts5(x, y))[None])[0]
     return best * np.std(truth) + np.mean(truth) if np.ptp(best) > FLAT else nothing
 
 
-def _starts5(x: np.ndarray, y: np.ndarray) -> list[tuple[float, ...]]:
-    """The best three of a grid of slopes and middles, with the other parameters by non-negative least squares (y has mean 0)."""
-    found = []
-    for slope, middle in product((0.5, 1.0, 2.0, 5.0, 20.0, 100.0), np.linspace(x.min() - 3, x.max() + 3, 16)):
-        columns = np.stack([expit(slope * (x - middle)) - 0.5, x], axis=1)
-        centre = columns.mean(axis=0)
-        (height, line), error = nnls(columns - centre, y)
-        found.append((error, (height, slope, float(middle), line, -float(centre @ (height, line)))))
-    return [start for _, start in sorted(found)[:3]]
+def _starts5(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The best (log b2, b3) of a grid for each of its slopes, (7, 2)."""
+    slopes, middles = np.log((0.5, 1.0, 2.0, 5.0, 20.0, 100.0, 500.0)), np.linspace(x.min() - 3, x.max() + 3, 32)
+    places = np.stack(np.meshgrid(slopes, middles, indexing="ij"), axis=-1)
+    best = _errors(x, y, places.reshape(-1, 2)).reshape(len(slopes), -1).argmin(axis=1)
+    return places[np.arange(len(slopes)), best]
+
+
+def _refined(x: np.ndarray, y: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The best (log b2, b3), (2,), that a compass search reaches from any of some places (K, 2).
+
+    Every place goes to the best of its eight neighbours, or, where it is better than all, looks nearer around it.
+    """
+    compass = np.stack(np.meshgrid([0, -1, 1], [0, -1, 1]), axis=-1).reshape(9, 2)  # where it is comes first
+    step, rows = np.full(len(places), 0.5), np.arange(len(places))
+    for _ in range(MOST_STEPS):
+        around = places[:, None] + step[:, None, None] * compass
+        best = _errors(x, y, around.reshape(-1, 2)).reshape(-1, 9).argmin(axis=1)
+        places, step = around[rows, best], np.where(best == 0, step / 2, step)
+        if (step < NEAR).all():
+            break
+    return places[_errors(x, y, places).argmin()]
+
+
+def _errors(x: np.ndarray, y: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Squared errors (K,) of the best curves with these (log b2, b3), (K, 2)."""
+    return ((_rising(x, y, places) - y) ** 2).sum(1)
+
+
+def _rising(x: np.ndarray, y: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Values (K, N) of the best `logistic5` with b1, b4 >= 0 for each of K (log b2, b3), (K, 2); x and y (N,) have mean 0."""
+    curve = expit(np.exp(places[:, :1]) * (x - places[:, 1:]))
+    curve -= curve.mean(axis=1, keepdims=True)
+    # Normal equations of y = height * curve + line * x; with one of the two below zero the best has only the other.
+    aa, ab, bb, ay, by = (curve * curve).sum(1), curve @ x, x @ x, curve @ y, x @ y
+    with np.errstate(divide="ignore", invalid="ignore"):
+        determinant = aa * bb - ab * ab
+        height, line = (ay * bb - by * ab) / determinant, (by * aa - ay * ab) / determinant
+        alone = np.where(aa > 0, np.maximum(ay, 0) / aa, 0)
+    both = (determinant > 1e-12 * aa * bb) & (height >= 0) & (line >= 0)
+    curve_alone = alone * ay > max(by, 0) * by / bb  # by how much each alone lessens the squared error
+    height = np.where(both, height, np.where(curve_alone, alone, 0))
+    line = np.where(both, line, np.where(curve_alone, 0, max(by, 0) / bb))
+    return height[:, None] * curve + line[:, None] * x
 
 
 def evaluate(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:

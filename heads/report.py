@@ -7,9 +7,10 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,32 @@ from cache.atomic import publish_text
 from cache.errors import TierError
 from cache.signature import Signature
 from cache.store import writing
-from heads.experiment import Summary
-from heads.report_data import FACTORS, LOWER_IS_BETTER, Line, ReportError, ReportRun, ablation, by_data, line_title, read_runs
+from heads.breakdown import TITLES
+from heads.experiment import UNFITTED, Summary
+from heads.report_data import LOWER_IS_BETTER, Line, ReportError, ReportRun, Source, ablation, by_data, line_title, read_runs
 from heads.report_detail import (
     CURVE_LABELS,
-    FactorComparison,
-    by_generator,
+    by_part,
     curve,
     factor_comparisons,
     in_units,
     largest_errors,
+    parts_of,
     target_rows,
     training_curves,
 )
+from heads.report_names import FACTORS
 from heads.report_pictures import DEFAULT_PICTURES, SIDE, Key, Thumbnails, find_pictures, make_thumbnails
-from heads.table import LABELS, SHOWN_METRICS, SIGNIFICANT, label, leakage, notes
+from heads.table import LABELS, SHOWN_METRICS, SIGNIFICANT, interval_lines, label, leakage, notes
 
 TEMPLATES = Path(__file__).parent / "templates"
+JUDGED = {
+    "best_validation": "that of the best validation epoch",
+    "last": "that of the last epoch",
+    "fit": "that of the one fit, as the head has no epochs",
+    "zero_shot": "that of published scores, with nothing fitted",
+    "elsewhere": "that of heads which another run fitted",
+}
 DIGITS = 5  # of a point in a plot; the tables are rounded from the full numbers
 
 
@@ -95,10 +105,15 @@ def render(runs: Sequence[ReportRun], data: Sequence[Path], pictures: int) -> tu
         .render(
             runs=runs,
             groups=by_data(lines),
+            title=partial(line_title, runs={run.letter: run for run in runs}),
+            order={run.letter: number for number, run in enumerate(runs)} | {"": ""},
             targets=list(dict.fromkeys(line.target for line in lines)),
             metrics=SHOWN_METRICS,
             labels=LABELS,
-            label=label,
+            parts=TITLES,
+            judged=_judged(runs),
+            notes=_said(runs, lambda run: [note.plain for note in [*notes(run.results)][:-1]]),
+            leakage=_said(runs, lambda run: [leakage(run.results).plain]),
             factors=FACTORS,
             significant=SIGNIFICANT,
             details=_details(runs, errors),
@@ -123,13 +138,12 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"figure": _figure, "sortable": _sortable, "signed": _signed, "with_code": _with_code, "breakable": _breakable}
-    environment.globals |= {"leakage": lambda run: leakage(run.results).plain, "notes": lambda run: [n.plain for n in notes(run.results)]}
-    environment.globals |= {"lower_is_better": LOWER_IS_BETTER, "why_none": _why_no_differences}
+    environment.globals |= {"lower_is_better": LOWER_IS_BETTER, "place": _place}
     return environment
 
 
 def _figure(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "NaN"
+    return f"{value:.3f}".replace("-", "−") if math.isfinite(value) else "NaN"
 
 
 def _signed(value: float) -> str:
@@ -150,17 +164,53 @@ def _sortable(value: float) -> str:
     return repr(float(value)) if math.isfinite(value) else ""
 
 
-def _why_no_differences(comparison: FactorComparison) -> str:
-    return comparison.why_not.replace("\n", " ")
+def _place(value: float, limits: tuple[float, float]) -> str:
+    """Where a value lies between two limits, in per cent of the width of a small plot with room for its marks."""
+    low, high = limits
+    return f"{6 + 88 * (value - low) / ((high - low) or 1):.2f}%"
+
+
+def _said(runs: Sequence[ReportRun], lines: Callable[[ReportRun], Iterable[str]]) -> list[tuple[str, list[ReportRun]]]:
+    """Every line that is to be said of a run, once, with the runs of the same rows and split that it is said of."""
+    found: dict[tuple[str, tuple[str, str, str]], list[ReportRun]] = {}
+    for run in runs:
+        for line in lines(run):
+            found.setdefault((line, run.name.context), []).append(run)
+    return [(line, some) for (line, _), some in found.items()]
+
+
+def _judged(runs: Sequence[ReportRun]) -> dict[str, list[str]]:
+    """What the results of runs are, with the letters of these runs."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        name = run.results.headline
+        how = JUDGED[name if name in UNFITTED or label(run.results, name) != "fit" else "fit"]
+        found.setdefault(how, []).append(run.letter)
+    return found
 
 
 def _details(runs: Sequence[ReportRun], errors: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the page shows of a run and target when it is chosen."""
     return [
-        {"run": run, "target": target, "generators": by_generator(rows, in_units(run, rows)), "errors": errors[run.letter][target]}
+        {
+            "run": run,
+            "target": target,
+            "parts": {by: by_part(rows, in_units(run, rows), by) for by in parts_of(rows)},
+            "interval": _interval(run, target),
+            "errors": errors[run.letter][target],
+        }
         for run in runs
         for target, rows in target_rows(run).items()
     ]
+
+
+def _interval(run: ReportRun, target: str) -> str:
+    """What is promised of single predictions of a target; nothing of what was not fitted to these scores."""
+    if run.results.headline in UNFITTED:
+        return ""
+    intervals = {name: value for name, value in run.results.intervals.items() if name == target}
+    alone = replace(run.results, summaries={target: run.results.summaries[target]}, intervals=intervals)
+    return "; ".join(line.plain for line in interval_lines(alone))
 
 
 def _picture_index(runs: Sequence[ReportRun]) -> dict[Key, int]:
@@ -245,7 +295,7 @@ def _forests(runs: Sequence[ReportRun], lines: Sequence[Line]) -> list[dict[str,
             "target": target,
             "lines": [
                 {
-                    "title": line_title(line, by_letter),
+                    "title": f"{line.run}  {line_title(line, by_letter)}".strip(),
                     "floor": bool(line.floor),
                     "figures": {m: [_number(v) for v in (line.figures[m].mean, *line.figures[m].interval)] for m in SHOWN_METRICS},
                 }
@@ -258,19 +308,33 @@ def _forests(runs: Sequence[ReportRun], lines: Sequence[Line]) -> list[dict[str,
 
 def _reproduce(run: ReportRun) -> dict[str, Any]:
     """Everything needed to make a run again."""
-    environment = run.config["environment"]
-    command = environment.get("command")
-    versions = environment.get("versions")
+    config = run.config
     return {
         "run": run,
-        "command": shlex.join(["tier", *map(str, command[1:])]) if isinstance(command, list) and command else "",
-        "python": environment.get("python", ""),
-        "finished": environment.get("finished", ""),
-        "versions": versions if isinstance(versions, dict) else {},
-        "signatures": run.config["signatures"],
-        "stores": {stream: _store_name(signature) for stream, signature in run.config["signatures"].items()},
-        "head": {name: json.dumps(value) for name, value in run.config["head"].items()},
+        "made": _made(run.sources),
+        "signatures": config["signatures"],
+        "stores": {stream: _store_name(signature) for stream, signature in config["signatures"].items()},
+        "head": {name: json.dumps(value) for name, value in config["head"].items()},
+        "finetune": {name: json.dumps(value) for name, value in (config.get("finetune") or {}).items()},
+        "judged": label(run.results, run.results.headline),
     }
+
+
+def _made(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Each command that made folders of a run, with the versions it had, and these folders."""
+    found: dict[str, dict[str, Any]] = {}
+    for source in sources:
+        environment = source.config["environment"]
+        command, versions = environment.get("command"), environment.get("versions")
+        made = {
+            "command": shlex.join(["tier", *map(str, command[1:])]) if isinstance(command, list) and command else "",
+            "python": environment.get("python", ""),
+            "versions": versions if isinstance(versions, dict) else {},
+        }
+        of_command = found.setdefault(json.dumps(made, sort_keys=True), made | {"sources": []})
+        of_command["sources"].append(source)
+        of_command["finished"] = max(environment.get("finished", ""), of_command.get("finished", ""))
+    return list(found.values())
 
 
 def _store_name(signature: object) -> str:

@@ -1,23 +1,23 @@
 """The runs of a report: read, told apart, and set out as lines of an ablation table."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from cache.errors import TierError
 from heads.experiment import Summary
+from heads.report_names import FACTORS, ORDER, RunName, labels, run_names
 from heads.results import Results, read_config, read_curves, read_predictions
 from heads.table import LABELS, SHOWN_METRICS, shown_floors
 
 LOWER_IS_BETTER = frozenset(("rmse", "rmse_logistic"))
-# What two runs may differ in, and how a reader calls it. The order is that of the table's columns.
-FACTORS = {"method": "method", "encoder": "image encoder", "text": "text encoder", "feature": "feature", "head": "head"}
-
-PARTS = ("benchmark", "method", "encoder", "text", "feature", "head", "split")
+OF_TARGETS = ("targets", "environment")  # fields of a configuration in which the folders of one run of the report may differ
+Value = TypeVar("Value")
 
 
 class ReportError(TierError):
@@ -25,49 +25,32 @@ class ReportError(TierError):
 
 
 @dataclass(frozen=True)
-class RunName:
-    """What a reader knows a run by.
+class Source:
+    """A folder of runs/: its config.json and its results.json."""
 
-    Attributes:
-        data: Name of the data set, with the beginning of its digest where two data sets share a name.
-        benchmark: Rows that took part.
-        split: The split rule with the number of repeats, and the first seed where it is not 0.
-        method, encoder, text, feature, head: What was fitted, in words; see `FACTORS`.
-    """
-
-    data: str
-    benchmark: str
-    split: str
-    method: str
-    encoder: str
-    text: str
-    feature: str
-    head: str
-
-    @property
-    def context(self) -> tuple[str, str, str]:
-        """Runs are comparable where this is equal: the same rows, split in the same way."""
-        return self.data, self.benchmark, self.split
+    folder: Path
+    config: Mapping[str, Any]
+    results: Results
 
 
 @dataclass(frozen=True)
 class ReportRun:
-    """One run, read from its folder.
+    """One run, read from its folder; or several that differ in their targets alone, as those of a sweep, which a reader takes for one.
 
     Attributes:
         letter: A, B, … as in `tier compare`.
-        folder: Where it was read.
-        config: Its config.json.
-        results: Its results.json.
-        predictions: Its predictions.csv.
-        curves: Its curves.csv; no line where its heads have no epochs.
+        sources: Where it was read; no two tell of the same target.
+        config: The config.json of the first, with the targets of all.
+        results: The results.json of all together.
+        predictions: Their predictions.csv.
+        curves: Their curves.csv; no line where the heads have no epochs.
         name: What a reader knows it by.
         label: The letter and what sets it apart from the other runs of the report.
-        short: The same without the data set.
+        short: The same without the letter and the data set.
     """
 
     letter: str
-    folder: Path
+    sources: tuple[Source, ...]
     config: Mapping[str, Any]
     results: Results
     predictions: pd.DataFrame
@@ -80,6 +63,10 @@ class ReportRun:
     def leaks(self) -> bool:
         """Whether anything of the test rows was seen in training."""
         return self.results.leaks
+
+    def folder(self, target: str) -> Path:
+        """Where the results of a target lie."""
+        return next(source.folder for source in self.sources if target in source.results.summaries)
 
 
 @dataclass(frozen=True)
@@ -106,7 +93,7 @@ class Line:
 
 
 def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
-    """Read runs, each folder once, and name them.
+    """Read runs, each once, put together those that differ in their targets alone, and name them.
 
     Raises:
         ReportError: No folder is given, one is no run, or its configuration or predictions cannot be used.
@@ -117,27 +104,10 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
         raise ReportError("a report needs one run or more: tier report runs/*")
     for folder in distinct:
         _require_run(folder)
-    configs = [read_config(folder) for folder in distinct]
-    names = _names(configs)
-    labels, shorts = _labels(names, ("data", *PARTS)), _labels(names, PARTS)
-    letters = [_letter(number) for number in range(len(distinct))]
-    runs = [
-        ReportRun(
-            letter,
-            folder,
-            config,
-            Results.read(folder),
-            read_predictions(folder),
-            read_curves(folder),
-            name,
-            label=f"{letter}  {label}",
-            short=f"{letter}  {short}",
-        )
-        for letter, folder, config, name, label, short in zip(letters, distinct, configs, names, labels, shorts, strict=True)
-    ]
-    for run in runs:
-        _require_predictions(run)
-    return runs
+    groups = _groups([Source(folder, read_config(folder), Results.read(folder)) for folder in distinct])
+    names = run_names([group[0].config for group in groups], [group[0].results.id.rpartition("-")[-1] for group in groups])
+    long, short = labels(names, ("data", *ORDER)), labels(names, ORDER)
+    return [_read(_letter(number), groups[number], names[number], long[number], short[number]) for number in range(len(groups))]
 
 
 def ablation(runs: Sequence[ReportRun]) -> list[Line]:
@@ -188,77 +158,71 @@ def _require_run(folder: Path) -> None:
         raise ReportError(f"{folder} has no predictions.csv, which a report needs: delete {folder} and run the command again that made it")
 
 
-def _require_predictions(run: ReportRun) -> None:
-    missing = [target for target in run.results.summaries if not (run.predictions["target"] == target).any()]
+def _groups(sources: Sequence[Source]) -> list[list[Source]]:
+    """Sources that differ in their targets alone, in the order of the first of each; the same run in two folders counts once."""
+    alike: dict[str, list[list[Source]]] = {}
+    for source in sources:
+        key = json.dumps({name: value for name, value in source.config.items() if name not in OF_TARGETS}, sort_keys=True)
+        groups = alike.setdefault(key, [])
+        if any(source.results.id == one.results.id for group in groups for one in group):
+            continue
+        targets = set(source.results.summaries)
+        free = next((group for group in groups if not any(targets & set(one.results.summaries) for one in group)), None)
+        if free is None:
+            groups.append([source])
+        else:
+            free.append(source)
+    order = _target_order(sources)
+    return [sorted(group, key=lambda one: min(map(order.index, one.results.summaries))) for groups in alike.values() for group in groups]
+
+
+def _target_order(sources: Sequence[Source]) -> list[str]:
+    """Targets in the order of the runs that have most of them; those that no run has together by name."""
+    lists = [list(source.results.summaries) for source in sources]
+    return list(dict.fromkeys(target for targets in sorted(lists, key=lambda one: (-len(one), one[0])) for target in targets))
+
+
+def _read(letter: str, sources: Sequence[Source], name: RunName, label: str, short: str) -> ReportRun:
+    predictions = [_predictions(source) for source in sources]
+    results = _together([source.results for source in sources])
+    return ReportRun(
+        letter,
+        tuple(sources),
+        {**sources[0].config, "targets": list(results.summaries)},
+        results,
+        pd.concat(predictions, ignore_index=True),
+        pd.concat([read_curves(source.folder) for source in sources], ignore_index=True),
+        name,
+        label=f"{letter}  {label}",
+        short=short,
+    )
+
+
+def _together(parts: Sequence[Results]) -> Results:
+    """Results of different targets as those of one run."""
+    return replace(
+        parts[0],
+        summaries=_union([part.summaries for part in parts]),
+        reasons=_union([part.reasons for part in parts]),
+        intervals=_union([part.intervals for part in parts]),
+        held_out_srcc=_union([part.held_out_srcc for part in parts]),
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+def _union(parts: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
+    return {target: value for part in parts for target, value in part.items()}
+
+
+def _predictions(source: Source) -> pd.DataFrame:
+    predictions = read_predictions(source.folder)
+    missing = [target for target in source.results.summaries if not (predictions["target"] == target).any()]
     if missing:
         raise ReportError(
-            f"{run.folder / 'predictions.csv'} has no line of {', '.join(missing)}, which results.json tells of: delete {run.folder} and "
-            "run the command again that made it"
+            f"{source.folder / 'predictions.csv'} has no line of {', '.join(missing)}, which results.json tells of: delete {source.folder} "
+            "and run the command again that made it"
         )
-
-
-def _names(configs: Sequence[dict[str, Any]]) -> list[RunName]:
-    digests: dict[tuple[str, str], set[str]] = {}
-    for config in configs:
-        digests.setdefault((config["data"], config["benchmark"]), set()).add(config["data_digest"])
-    varying = _varying_options(configs)
-    return [
-        RunName(
-            data=config["data"] + (f" ({config['data_digest'][:6]})" if len(digests[config["data"], config["benchmark"]]) > 1 else ""),
-            benchmark=config["benchmark"],
-            split=f"{config['split']} × {config['repeats']}" + (f", seed {config['seed']}" if config["seed"] else ""),
-            method=config["method"].upper(),
-            **_inputs(config, varying.get(config["estimator"], ())),
-        )
-        for config in configs
-    ]
-
-
-def _inputs(config: dict[str, Any], varying: Sequence[str]) -> dict[str, str]:
-    """What a run reads and what makes a score of it; a zero-shot scorer reads pictures and texts with one network, and has no head."""
-    signatures = config["signatures"]
-    if "score" in signatures:
-        return {"encoder": signatures["score"]["encoder"], "text": "", "feature": "", "head": "none"}
-    image, text = signatures["image"], signatures["text"]
-    return {
-        "encoder": image["encoder"],
-        "text": text["encoder"],
-        "feature": " + ".join([_feature(image, config["stages"]), *(name for name in signatures if name not in ("image", "text"))]),
-        "head": _head(config, varying),
-    }
-
-
-def _feature(signature: dict[str, Any], stages: Sequence[str]) -> str:
-    """The feature point and how pictures were prepared for it, by their names, and the views where there are several."""
-    point, preparation = (str(signature.get(part, "")).split(":", 1)[0] for part in ("feature", "preparation"))
-    views = signature.get("views", "centre")
-    parts = (point, " ".join(stages), preparation, "" if views == "centre" else f"views {views}")
-    return ", ".join(part for part in parts if part)
-
-
-def _varying_options(configs: Sequence[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """Options in which heads of one kind differ, by kind."""
-    out = {}
-    for kind in {config["estimator"] for config in configs}:
-        heads = [config["head"] for config in configs if config["estimator"] == kind]
-        names = dict.fromkeys(name for head in heads for name in head)
-        out[kind] = tuple(name for name in names if any(head.get(name) != heads[0].get(name) for head in heads))
-    return out
-
-
-def _head(config: dict[str, Any], varying: Sequence[str]) -> str:
-    options = [f"{name} {_short(config['head'].get(name))}" for name in varying]
-    return f"{config['estimator']} ({', '.join(options)})" if options else config["estimator"]
-
-
-def _short(value: object) -> str:
-    return f"{len(value)} values" if isinstance(value, list) and len(value) > 3 else str(value)
-
-
-def _labels(names: Sequence[RunName], parts: Sequence[str]) -> list[str]:
-    """What sets each run apart: the method, the head, and every other part in which any two differ."""
-    shown = [part for part in parts if part in ("method", "head") or len({getattr(name, part) for name in names}) > 1]
-    return [" · ".join(getattr(name, part) for part in shown) for name in names]
+    return predictions
 
 
 def _letter(number: int) -> str:
@@ -280,6 +244,6 @@ def _best_in(run: ReportRun, target: str, runs: Sequence[ReportRun]) -> frozense
     return frozenset(best)
 
 
-def line_title(line: Line, results: Mapping[str, ReportRun]) -> str:
-    """What a plot calls a line."""
-    return results[line.run].short if line.run else f"{LABELS[line.floor]} · {line.name.benchmark} · {line.name.split}"
+def line_title(line: Line, runs: Mapping[str, ReportRun]) -> str:
+    """What sets a line apart from the others, in words; `runs` by their letters."""
+    return runs[line.run].short if line.run else f"{LABELS[line.floor]} · {line.name.benchmark} · {line.name.split}"

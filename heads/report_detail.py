@@ -1,15 +1,19 @@
-"""A closer look at one run: points and curve of every repeat, what holds within each generator, and the largest errors."""
+"""A closer look at one run: points and curve of every repeat, what holds within each part of its test rows, and the largest errors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from heads.compare import CompareError, Comparison, compare
+from heads.breakdown import FIGURES, within_parts
+from heads.choices import Part
+from heads.compare import CompareError, Comparison, compare, holm
 from heads.experiment import UNFITTED
-from heads.metrics import logistic_mapping, srcc
+from heads.metrics import logistic_mapping
 from heads.report_data import ReportRun, comparable
+from heads.report_names import ORDER, USUAL, differing
 
 CURVE_POINTS = 60
 LARGEST = 12
@@ -25,23 +29,22 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class GeneratorLine:
-    """What holds within the pictures of one generator.
+class PartLine:
+    """What holds within one part of the test rows, such as a generator.
 
     Attributes:
-        generator: Its name.
+        part: Its name.
         rows: Test rows of all repeats.
         pictures: Distinct pictures among them.
-        srcc, sd: Mean and standard deviation over the repeats of SRCC within the generator, where a repeat has one.
-        error: Mean of prediction minus truth: above zero, the generator is scored too high.
+        figures: For each of `breakdown.FIGURES`, mean and standard deviation over the repeats that have one.
+        error: Mean of prediction minus truth: above zero, the part is scored too high.
         absolute_error: Mean size of the error.
     """
 
-    generator: str
+    part: str
     rows: int
     pictures: int
-    srcc: float
-    sd: float
+    figures: Mapping[str, tuple[float, float]]
     error: float
     absolute_error: float
 
@@ -58,20 +61,41 @@ class LargeError:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two runs that differ in one factor alone, and the difference of their SRCC on one target."""
+
+    first: ReportRun
+    second: ReportRun
+    difference: Comparison
+
+
+@dataclass(frozen=True)
 class FactorComparison:
-    """Runs that differ in one factor alone.
+    """Everything that runs of the report say of one factor.
 
     Attributes:
         factor: A name of `FACTORS`.
-        runs: The runs.
-        differences: Paired differences; their numbers count `runs`.
-        why_not: Why there are no differences, "" where there are.
+        pairs: Paired differences; their p-values are corrected for all of them.
+        common: What all runs have in common but the factor, in words.
+        settings: Parts of a run's name in which one pair differs from another.
+        why_not: Why runs that differ in this factor alone were not compared.
     """
 
     factor: str
-    runs: tuple[ReportRun, ...]
-    differences: tuple[Comparison, ...]
-    why_not: str
+    pairs: tuple[Pair, ...]
+    common: str
+    settings: tuple[str, ...]
+    why_not: tuple[str, ...]
+
+    def setting(self, pair: Pair) -> str:
+        """What sets a pair apart from the others, in words."""
+        return " · ".join(value for part in self.settings if (value := getattr(pair.first.name, part)))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the greatest end of the intervals, zero among them."""
+        ends = [end for pair in self.pairs for end in (*pair.difference.interval, pair.difference.difference) if np.isfinite(end)]
+        return min(0.0, *ends), max(0.0, *ends)
 
 
 def curve(truth: np.ndarray, prediction: np.ndarray) -> Curve:
@@ -93,30 +117,34 @@ def in_units(run: ReportRun, rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(prediction=pd.concat(mapped))
 
 
-def by_generator(rows: pd.DataFrame, measured: pd.DataFrame) -> list[GeneratorLine]:
-    """The breakdown of one target's predictions, the generator with the most rows first.
+def parts_of(rows: pd.DataFrame) -> list[Part]:
+    """What a run's predictions can be broken down by: generator, and benchmark where they lie in several."""
+    several = "benchmark" in rows and len(rows["benchmark"].unique()) > 1
+    return ["generator", "benchmark"] if several else ["generator"]
+
+
+def by_part(rows: pd.DataFrame, measured: pd.DataFrame, by: Part) -> list[PartLine]:
+    """The breakdown of one target's predictions, the part with the most rows first.
 
     Args:
         rows: The predictions.
         measured: The same in the target's units, for the errors.
+        by: What parts them.
     """
-    lines, errors = [], measured["prediction"] - measured["truth"]
-    for generator, part in rows.groupby("generator"):
-        ranked = [srcc(*_scores(repeat)) for _, repeat in part.groupby("repeat")]
-        exists = np.array([value for value in ranked if np.isfinite(value)])
-        error = errors[part.index]
-        lines.append(
-            GeneratorLine(
-                generator=str(generator),
-                rows=len(part),
-                pictures=part["name"].nunique(),
-                srcc=float(exists.mean()) if len(exists) else float("nan"),
-                sd=float(exists.std(ddof=1)) if len(exists) > 1 else float("nan"),
-                error=float(error.mean()),
-                absolute_error=float(error.abs().mean()),
-            )
+    found = within_parts(rows, by).set_index(by)
+    errors, parts = measured["prediction"] - measured["truth"], rows.groupby(by).groups
+    lines = [
+        PartLine(
+            part=str(part),
+            rows=len(numbers),
+            pictures=int(found.loc[part, "pictures"]),
+            figures={name: (float(found.loc[part, name]), float(found.loc[part, f"{name}_sd"])) for name in FIGURES},
+            error=float(errors[numbers].mean()),
+            absolute_error=float(errors[numbers].abs().mean()),
         )
-    return sorted(lines, key=lambda line: (-line.rows, line.generator))
+        for part, numbers in parts.items()
+    ]
+    return sorted(lines, key=lambda line: (-line.rows, line.part))
 
 
 def largest_errors(rows: pd.DataFrame, count: int = LARGEST) -> list[LargeError]:
@@ -144,14 +172,40 @@ def training_curves(run: ReportRun, target: str) -> dict[str, pd.DataFrame]:
 
 
 def factor_comparisons(runs: Sequence[ReportRun]) -> list[FactorComparison]:
-    """Every group of runs that differ in one factor alone, compared in pairs on their test rows."""
-    out = []
+    """For every factor in which alone some runs differ, these runs compared in pairs on their test rows."""
+    groups: dict[str, list[list[ReportRun]]] = {}
     for factor, group in comparable(runs):
-        try:
-            out.append(FactorComparison(factor, tuple(group), tuple(compare([run.folder for run in group])), ""))
-        except CompareError as error:
-            out.append(FactorComparison(factor, tuple(group), (), str(error)))
-    return out
+        groups.setdefault(factor, []).append(group)
+    return [_of_factor(factor, some) for factor, some in groups.items()]
+
+
+def _of_factor(factor: str, groups: Sequence[Sequence[ReportRun]]) -> FactorComparison:
+    pairs, why_not = [], []
+    for group in groups:
+        for members, targets in _of_same_folders(group):
+            try:
+                found = compare([run.folder(targets[0]) for run in members])
+            except CompareError as error:
+                why_not.append(" ".join(str(error).split()))
+            else:
+                pairs += [Pair(members[one.first], members[one.second], one) for one in found if one.target in targets]
+    corrected = holm(np.array([pair.difference.p for pair in pairs]))
+    pairs = [replace(pair, difference=replace(pair.difference, p_holm=float(p))) for pair, p in zip(pairs, corrected, strict=True)]
+    parts = [part for part in ("data", *ORDER) if part != factor]
+    names = [group[0].name for group in groups]
+    settings = differing(names, parts)
+    common = " · ".join(value for part in parts if part not in settings and (value := getattr(names[0], part)) not in ("", USUAL.get(part)))
+    return FactorComparison(factor, tuple(pairs), common, tuple(settings), tuple(dict.fromkeys(why_not)))
+
+
+def _of_same_folders(group: Sequence[ReportRun]) -> list[tuple[list[ReportRun], list[str]]]:
+    """Runs with a target in common, and the targets whose results lie in the same folders."""
+    found: dict[tuple[Path, ...], tuple[list[ReportRun], list[str]]] = {}
+    for target in dict.fromkeys(target for run in group for target in run.results.summaries):
+        members = [run for run in group if target in run.results.summaries]
+        if len(members) > 1:
+            found.setdefault(tuple(run.folder(target) for run in members), (members, []))[1].append(target)
+    return list(found.values())
 
 
 def target_rows(run: ReportRun) -> Mapping[str, pd.DataFrame]:

@@ -5,11 +5,11 @@ import gzip
 import json
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,20 +23,22 @@ from cache.store import StoreError
 from extract.check import load_manifest
 from extract.layouts import DataError
 from extract.manifest import Manifest
-from heads.choices import HeadName, Method, SplitRule
-from heads.compare import compare
+from heads.breakdown import FIGURES, breakdown
+from heads.choices import HeadName, Part, SplitRule
+from heads.compare import compare, holm
 from heads.experiment import run_trials, summarize
 from heads.features import FeatureSet, Rows, fuse
 from heads.metrics import logistic_mapping, srcc
 from heads.registry import resolve_options
 from heads.report import write_report
 from heads.report_data import ReportError, ablation, comparable, read_runs
-from heads.report_detail import by_generator, curve, largest_errors
+from heads.report_detail import by_part, curve, factor_comparisons, largest_errors
 from heads.results import ResultError, Results, RunConfig, write_run
 from heads.splits import make_splits
 from tests.data_builders import write_table
 
 ROWS, REPEATS = 48, 2
+HEADS: tuple[HeadName, ...] = ("ridge", "svr")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;{{7*7}}.png"
 HOSTILE_GENERATOR = "<a href='https://example.org'>G</a></script>"
 
@@ -76,32 +78,39 @@ def make_sample(folder: Path) -> Sample:
 
 
 def fit_run(
-    out: Path, manifest: Manifest, head: HeadName, split: SplitRule, options: dict[str, Any] | None = None, method: Method = "nr"
+    out: Path,
+    manifest: Manifest,
+    head: HeadName,
+    split: SplitRule,
+    options: dict[str, Any] | None = None,
+    targets: tuple[str, ...] = (),
+    **more: Any,
 ) -> Path:
-    """Fit and write a run on random features that know a little of the scores."""
-    table, targets = manifest.table, manifest.targets
-    scores = table[list(targets)].to_numpy(float)
+    """Fit and write a run on random features that know a little of the scores; `more` changes its configuration."""
+    table, targets = manifest.table, targets or manifest.targets
+    scores = table[list(manifest.targets)].to_numpy(float)
     random = np.random.default_rng(7)
-    image = scores @ random.normal(size=(len(targets), 6)) + random.normal(0, 2, (len(table), 6))
+    image = scores @ random.normal(size=(len(manifest.targets), 6)) + random.normal(0, 2, (len(table), 6))
     features = FeatureSet(
         text=random.normal(size=(len(table), 2)),
         image=image,
         image_prompt=np.zeros_like(image),
-        has_image_prompt=np.zeros(len(table), bool),
+        has_image_prompt=np.arange(len(table)) // 4 % 3 == 0,
         targets=scores,
-        target_names=targets,
+        target_names=manifest.targets,
         **vars(Rows.of(manifest)),
     )
     resolved = resolve_options(head, "cached", "resnet18", options or {})
     splits = make_splits(features, split, REPEATS, 0, resolved.get("validation_fraction", 0) > 0)
-    trials = run_trials(features, fuse(features, method), targets, splits, head, resolved)
+    trials = run_trials(features, fuse(features, "nr"), targets, splits, head, resolved)
     made = {stream: Signature(stream, f"{stream}net", "net", "0" * 64, "native: as it is", "pooled") for stream in ("image", "text")}
     signatures = {stream: asdict(signature) for stream, signature in made.items()}
     config = RunConfig(
-        data=manifest.name, data_digest=manifest.digest, method=method, benchmark="AIGIQA4K", targets=targets, signatures=signatures,
+        data=manifest.name, data_digest=manifest.digest, method="nr", benchmark="AIGIQA4K", targets=targets, signatures=signatures,
         split=split, repeats=REPEATS, seed=0, recipe="cached", estimator=head, head=resolved, models="none",
         code="0",
     )  # fmt: skip
+    config = replace(config, **more)
     environment = {"command": ["/home/somebody/bin/tier", "fit-head", "my data <b>"], "python": "3.11.7", "versions": {"numpy": "2.4.6"}}
     results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
     return write_run(out, config, environment, results, features, trials, splits)
@@ -154,7 +163,7 @@ def test_every_figure_of_the_table_is_that_of_results_json(sample: Sample, page:
             expected = [summaries[results.headline][metric] for metric in ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")]
             np.testing.assert_array_equal(values, [one.mean for one in expected])
             for one in expected:
-                shown = [f"{value:.3f}" for value in (one.mean, one.sd, *one.interval) if value == value]
+                shown = [f"{value:.3f}".replace("-", "−") for value in (one.mean, one.sd, *one.interval) if value == value]
                 assert all(value in lines[letter, target] for value in shown or ["NaN"])
 
 
@@ -326,25 +335,114 @@ def test_runs_of_two_data_sets_are_grouped_and_never_rivals(sample: Sample, tmp_
 
 def test_runs_that_differ_in_one_thing_are_compared_by_our_own_test(sample: Sample, page: str) -> None:
     ((factor, group),) = comparable(read_runs(sample.runs))
-    assert factor == "head" and [run.folder for run in group] == [sample.ridge, sample.mlp]
+    assert factor == "head" and [run.folder("quality") for run in group] == [sample.ridge, sample.mlp]
     text = unescape(page)
     for one in compare([sample.ridge, sample.mlp]):
         assert f"{one.difference:+.3f}".replace("-", "−") in text and f"{one.p_holm:.3f}" in text
     assert "One difference at a time" in text
 
 
-def test_the_breakdown_by_generator_counts_and_ranks_within_each() -> None:
+def test_runs_that_differ_in_their_targets_alone_are_one_run_of_the_report(sample: Sample, tmp_path: Path) -> None:
+    manifest = load_manifest(sample.data).manifest
+    apart = [fit_run(tmp_path / "runs", manifest, head, "prompt", targets=(target,)) for target in ("quality", "align") for head in HEADS]
+    runs, together = read_runs(apart), read_runs(sample.runs[:1])[0]
+    assert [(run.letter, run.label, list(run.results.summaries)) for run in runs] == [
+        ("A", "A  NR · ridge", ["align", "quality"]), ("B", "B  NR · svr", ["align", "quality"]),
+    ]  # fmt: skip
+    for target, summaries in together.results.summaries.items():
+        assert runs[0].results.summaries[target]["last"]["srcc"].mean == pytest.approx(summaries["last"]["srcc"].mean)
+    write_report(apart, tmp_path / "r.html", [sample.data])
+    assert all(run.name in (tmp_path / "r.html").read_text() for run in apart)  # how to reproduce tells of every folder
+    (found,) = factor_comparisons(runs)
+    expected = [compare([run.folder(target) for run in runs])[0] for target in ("align", "quality")]
+    assert [pair.difference.difference for pair in found.pairs] == [one.difference for one in expected]
+    assert [pair.difference.p_holm for pair in found.pairs] == holm(np.array([one.p for one in expected])).tolist()
+    assert [run.letter for run in read_runs([*apart, *sample.runs[:1]])] == ["A", "B", "C"]  # a target twice: a run of its own
+
+
+def test_runs_that_differ_in_what_no_column_shows_are_told_apart_and_compared(sample: Sample, tmp_path: Path) -> None:
+    manifest = load_manifest(sample.data).manifest
+    runs = [fit_run(tmp_path, manifest, "ridge", "prompt", code=code) for code in ("0", "1")]
+    names = [run.name for run in read_runs(runs)]
+    assert [name.other for name in names] == [f"run {run.name.rpartition('-')[-1]}" for run in runs]
+    assert [found.factor for found in factor_comparisons(read_runs(runs))] == ["other"]
+
+
+def test_a_finetuned_run_differs_from_a_cached_one_in_its_training(sample: Sample, tmp_path: Path) -> None:
+    manifest = load_manifest(sample.data).manifest
+    tuned = fit_run(tmp_path, manifest, "mlp", "prompt", {"max_epochs": 3, "hidden": 3}, finetune={"part": "all", "learning_rate": 1e-4})
+    runs = read_runs([sample.ridge, sample.mlp, tuned])
+    assert [run.name.training for run in runs] == ["frozen encoders", "frozen encoders", "finetuned all"]
+    assert {(found.factor, pair.first.letter, pair.second.letter) for found in factor_comparisons(runs) for pair in found.pairs} == {
+        ("head", "A", "B"), ("training", "B", "C"),
+    }  # fmt: skip
+    write_report([sample.ridge, sample.mlp, tuned], tmp_path / "r.html")
+    assert "part &#34;all&#34;, learning_rate 0.0001" in (tmp_path / "r.html").read_text()
+
+
+def test_runs_that_differ_in_two_things_are_not_compared(sample: Sample, tmp_path: Path) -> None:
+    manifest = load_manifest(sample.data).manifest
+    signatures = json.loads((sample.ridge / "config.json").read_text())["signatures"]
+
+    def changed(**fields: str) -> Path:
+        return fit_run(tmp_path, manifest, "ridge", "prompt", signatures={**signatures, "image": {**signatures["image"], **fields}})
+
+    both = changed(feature="multilevel: stage1 8, head 8", preparation="native at 512: 512 pixels")
+    assert factor_comparisons(read_runs([sample.ridge, both])) == []
+    one = changed(preparation="native at 512: 512 pixels")
+    (found,) = factor_comparisons(read_runs([sample.ridge, one]))
+    assert found.factor == "preparation" and [pair.second.name.preparation for pair in found.pairs] == ["native at 512"] * 2
+
+
+def test_the_breakdown_of_errors_counts_and_ranks_within_each_part() -> None:
     rows = pd.DataFrame({
         "name": list("abcdabcd"), "generator": list("xxxyxxxy"), "repeat": [0] * 4 + [1] * 4, "truth": [1.0, 2, 3, 4] * 2,
-        "prediction": [1.5, 2.5, 3.5, 3.0, 3.5, 2.5, 1.5, 5.0],
+        "prediction": [1.5, 2.5, 3.5, 3.0, 3.5, 2.5, 1.5, 5.0], "target": "quality",
     })  # fmt: skip
-    x, y = by_generator(rows, rows)
-    assert (x.generator, x.rows, x.pictures) == ("x", 6, 3) and (y.generator, y.rows, y.pictures) == ("y", 2, 1)
-    assert x.srcc == pytest.approx(0) and x.sd == pytest.approx(2**0.5)  # 1 in one repeat, -1 in the other
+    x, y = by_part(rows, rows, "generator")
+    assert (x.part, x.rows, x.pictures) == ("x", 6, 3) and (y.part, y.rows, y.pictures) == ("y", 2, 1)
+    assert x.figures["srcc"] == pytest.approx((0, 2**0.5))  # 1 in one repeat, -1 in the other
     assert x.error == pytest.approx(0.5) and x.absolute_error == pytest.approx((0.5 * 3 + 2.5 + 0.5 + 1.5) / 6)
-    assert np.isnan(y.srcc) and y.error == pytest.approx(0) and y.absolute_error == pytest.approx(1)
+    assert np.isnan(y.figures["srcc"][0]) and y.error == pytest.approx(0) and y.absolute_error == pytest.approx(1)
     first = largest_errors(rows)[0]
     assert (first.name, first.prediction, first.repeats) == ("a", 2.5, 2)
+
+
+def breakdowns(page: str) -> dict[tuple[str, str, str], list[str]]:
+    """The texts of the table cells of every breakdown, by run, target and what parts the rows."""
+    found = {}
+    for detail in page.split('<div class="detail" ')[1:]:
+        run, target = re.findall(r'data-run="(\w+)" data-target="(\w+)"', detail)[0]
+        for part in detail.split('<div class="part" ')[1:]:
+            body = part.split("<tbody>")[1].split("</tbody>")[0]
+            cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", body, re.DOTALL)
+            found[run, target, part.split('"')[1]] = [" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in cells]
+    return found
+
+
+def test_the_breakdowns_have_the_figures_of_the_terminals_table(sample: Sample, page: str) -> None:
+    shown = breakdowns(page)
+    assert {by for _, _, by in shown} == {"generator", "benchmark"}
+    for letter, run in zip("ABC", sample.runs, strict=True):
+        for by in get_args(Part):
+            for line in breakdown([run], by).to_dict("records"):
+                cells = shown[letter, line["target"], by]
+                at = cells.index(line[by])
+                assert cells[at + 1] == str(line["pictures"])
+                told = [f"{line[name]:.3f} ± {line[f'{name}_sd']:.3f}".replace("nan", "NaN").replace(" ± NaN", "") for name in FIGURES]
+                told = [text.replace("-", "−") for text in told]
+                assert cells[at + 3 : at + 3 + len(FIGURES)] == told
+
+
+def test_only_runs_whose_rows_lie_in_several_benchmarks_are_broken_down_by_benchmark(sample: Sample, tmp_path: Path) -> None:
+    run = recorded(sample.ridge, tmp_path / "run")
+    frame = pd.read_csv(run / "predictions.csv", dtype={"group": str})
+    frame.assign(benchmark="I2I").to_csv(run / "predictions.csv", index=False)
+    write_report([run], tmp_path / "r.html")
+    frame.drop(columns="benchmark").to_csv(run / "predictions.csv", index=False)  # of an older program
+    write_report([run], tmp_path / "older.html")
+    for name in ("r.html", "older.html"):
+        assert {by for _, _, by in breakdowns((tmp_path / name).read_text())} == {"generator"}
 
 
 def test_a_curve_that_does_not_exist_is_left_out() -> None:

@@ -79,6 +79,11 @@ def column(page: Any, number: int, rows: str = "tr:not([hidden])") -> list[str]:
     return page.eval_on_selector_all(f"#ablation tbody {rows}", script)
 
 
+def letters(page: Any) -> list[str]:
+    """The runs of the lines that the ablation table shows, "" for a floor."""
+    return page.eval_on_selector_all("#ablation tbody tr:not([hidden])", "rows => rows.map(row => row.dataset.run)")
+
+
 def test_it_opens_without_a_word_and_without_a_request(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
     for key in ("run", "target", "repeat", "metric"):
@@ -98,6 +103,9 @@ def test_the_table_sorts_by_click_and_by_keyboard(wide: Opened, report: Path) ->
     header.locator("button").focus()
     page.keyboard.press("Enter")
     assert [float(value) for value in column(page, 8)] == sorted(values) and header.get_attribute("aria-sort") == "ascending"
+    page.locator("#ablation thead button", has_text="run").press("Space")
+    page.locator("#ablation thead button", has_text="run").press("Space")
+    assert letters(page) == ["C", "C", "B", "B", "A", "A", *[""] * 8]  # floors stand last, whichever way
     page.locator("#ablation thead button", has_text="target").press("Space")
     assert column(page, 1) == sorted(column(page, 1)) and header.get_attribute("aria-sort") == "none"
 
@@ -105,11 +113,11 @@ def test_the_table_sorts_by_click_and_by_keyboard(wide: Opened, report: Path) ->
 def test_the_table_filters_by_every_word(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
     page.fill("#filter", "RIDGE leaks")
-    assert column(page, 0) == ["C", "C"] and page.inner_text("#count") == "2 of 14 lines"
+    assert letters(page) == ["C", "C"] and page.inner_text("#count") == "2 of 14 lines"
     page.fill("#filter", "no such thing")
-    assert column(page, 0) == [] and page.inner_text("#count") == "0 of 14 lines"
+    assert letters(page) == [] and page.inner_text("#count") == "0 of 14 lines"
     page.fill("#filter", "")
-    assert len(column(page, 0)) == 14 and page.inner_text("#count") == "14 lines"
+    assert len(letters(page)) == 14 and page.inner_text("#count") == "14 lines"
 
 
 def test_floors_can_be_hidden_in_the_table_and_in_the_plots(wide: Opened, report: Path) -> None:
@@ -160,12 +168,25 @@ def test_a_chosen_run_and_target_show_their_own_breakdown_and_errors(wide: Opene
     page = wide.ready(report)
     page.select_option("#run", "C")
     page.select_option("#target", "align")
-    visible = page.eval_on_selector_all(".detail:not([hidden])", "all => all.map(one => [one.dataset.run, one.dataset.target])")
+    visible = page.eval_on_selector_all("div.detail:not([hidden])", "all => all.map(one => [one.dataset.run, one.dataset.target])")
     assert visible == [["C", "align"]]
     assert page.locator(".detail:visible .errors img").count() > 0
     assert page.evaluate(
         "[...document.querySelectorAll('.detail:not([hidden]) .errors img')].every(one => one.src.startsWith('data:image'))"
     )
+
+
+def test_the_breakdown_switches_between_generators_and_benchmarks_and_stays_so(wide: Opened, report: Path) -> None:
+    page = wide.ready(report)
+    shown = "all => all.map(one => [one.closest('.detail').dataset.run, one.dataset.part])"
+    page.focus("#part")
+    page.keyboard.press("ArrowDown")
+    assert page.eval_on_selector_all(".part:visible", shown) == [["A", "benchmark"]]
+    assert page.locator(".part:visible tbody th").all_inner_texts() in (["T2I", "I2I"], ["I2I", "T2I"])
+    page.select_option("#run", "B")
+    assert page.eval_on_selector_all(".part:visible", shown) == [["B", "benchmark"]]
+    page.select_option("#part", "generator")
+    assert page.eval_on_selector_all(".part:visible", shown) == [["B", "generator"]]
 
 
 def test_hostile_names_are_shown_as_they_are(wide: Opened, report: Path) -> None:
@@ -188,6 +209,15 @@ def test_the_page_never_scrolls_sideways(browser: Any, report: Path, width: int)
     page = Opened(context.new_page()).ready(report)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
+
+
+def test_on_a_phone_every_line_says_what_it_is_and_its_srcc_is_seen_without_scrolling(phone: Opened, report: Path) -> None:
+    page = phone.ready(report)
+    line = page.locator("#ablation tr[data-run=C]").first
+    assert line.locator("th").inner_text().split() == ["C", "NR", "·", "ridge", "·", "published", "×", "2", "leaks"]
+    box = line.locator("td.number").first.bounding_box()
+    assert box["x"] + box["width"] <= 390
+    assert not page.locator("#ablation thead", has_text="encoder").locator("th:nth-child(5)").is_visible()
 
 
 def test_the_dark_scheme_reaches_the_plots_and_follows_a_change(phone: Opened, report: Path) -> None:

@@ -13,6 +13,7 @@
 
   function cellValue(row, column) {
     const cell = row.cells[column];
+    if ("order" in cell.dataset) return cell.dataset.order === "" ? NaN : Number(cell.dataset.order);
     if (!("value" in cell.dataset)) return cell.textContent.trim();
     return cell.dataset.value === "" ? NaN : Number(cell.dataset.value);
   }
@@ -67,6 +68,7 @@
   // ---- plots
 
   const safe = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;"); // Plotly reads some HTML in labels
+  const shown = (value) => (value === null ? "NaN" : value.toFixed(3).replace("-", "−"));
   const CONFIG = { displayModeBar: false, responsive: true, displaylogo: false, showTips: false };
 
   function colours() {
@@ -81,7 +83,8 @@
       paper_bgcolor: colour.paper, plot_bgcolor: colour.paper, font: { color: colour.ink, family: getComputedStyle(document.body).fontFamily, size: 12 },
       margin: { l: 12, r: 12, t: 12, b: 40 }, hovermode: "closest", dragmode: false, ...more,
     };
-    return { ...base, xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, ...more.yaxis } };
+    const titled = (own) => ({ ...axis, ...own, title: { ...axis.title, ...own.title } });
+    return { ...base, xaxis: titled(more.xaxis), yaxis: titled(more.yaxis) };
   }
 
   let Plots = null;
@@ -106,7 +109,7 @@
         type: "data", symmetric: false, array: values.map((v) => (v[2] === null ? 0 : v[2] - v[0])), arrayminus: values.map((v) => (v[1] === null ? 0 : v[0] - v[1])),
         color: tone, thickness: floor ? 1.2 : 2, width: 0,
       },
-      customdata: values.map((v) => v.map((n) => (n === null ? "NaN" : n.toFixed(3)))), hovertemplate: "%{customdata[0]} [%{customdata[1]}, %{customdata[2]}]<extra></extra>",
+      customdata: values.map((v) => v.map(shown)), hovertemplate: "%{customdata[0]} [%{customdata[1]}, %{customdata[2]}]<extra></extra>",
     };
   }
 
@@ -127,7 +130,7 @@
       const titles = lines.map((line) => inLines(line.title, Math.floor(box.clientWidth / 6.5)));
       const names = lines.map((line, place) => ({
         x: 0, xref: "paper", xanchor: "left", y: -place, yanchor: "bottom", yshift: 7, showarrow: false, align: "left",
-        text: titles[place].map(safe).join("<br>"), font: { size: 12, color: line.floor ? colour.quiet : colour.ink },
+        text: titles[place].map(safe).join("<br>"), bgcolor: colour.paper, borderpad: 0, font: { size: 12, color: line.floor ? colour.quiet : colour.ink },
       }));
       const height = lines.length * (30 + 16 * Math.max(1, ...titles.map((title) => title.length))) + 64;
       Plots.react(box, [interval(lines, colour, figure, false), interval(lines, colour, figure, true)], layout(colour, {
@@ -176,8 +179,17 @@
       detail.hidden = detail.dataset.run !== $("run").value || detail.dataset.target !== $("target").value;
       if (!detail.hidden) for (const picture of detail.querySelectorAll("img[data-picture]")) picture.src = source(picture.dataset.picture);
     }
+    showParts();
     drawPoints();
     drawCurves();
+  }
+
+  // The breakdown that was asked for, or the first one where the run has no such parts.
+  function showParts() {
+    const there = [...document.querySelectorAll(".detail:not([hidden]) .part")];
+    $("part-field").hidden = there.length < 2;
+    const wanted = there.find((part) => part.dataset.part === $("part").value) || there[0];
+    for (const part of there) part.hidden = part !== wanted;
   }
 
   const source = (number) => (number in data.thumbnails ? `data:image/jpeg;base64,${data.thumbnails[number]}` : "");
@@ -191,7 +203,7 @@
   function drawPoints(keep = -1) {
     const one = trial();
     points = pointsOf(one);
-    const figures = Object.entries(data.labels).map(([name, label]) => `${label} ${one.figures[name] === null ? "NaN" : one.figures[name].toFixed(3)}`);
+    const figures = Object.entries(data.labels).map(([name, label]) => `${label} ${shown(one.figures[name])}`);
     $("figures").textContent = `Repeat ${one.repeat}, ${points.length} test pictures: ${figures.join(", ")}.` + (one.without ? ` ${one.without} without a prediction are not shown.` : "");
     if (!Plots) return show(keep);
     const colour = colours();
@@ -242,7 +254,11 @@
       xaxis: { title: { text: "epoch" }, fixedrange: true, anchor: "y", rangemode: "tozero" },
       yaxis: { title: { text: "SRCC" }, domain: [0, 0.44], fixedrange: true },
     });
-    plotted.yaxis2 = { ...plotted.yaxis, title: { text: log ? "loss (log scale)" : "loss", font: { size: 13 } }, domain: [0.56, 1], type: log ? "log" : "linear" };
+    const values = losses.flatMap((line) => [...line.low, ...line.high]), decades = log && Math.max(...values) > 20 * Math.min(...values);
+    plotted.yaxis2 = {
+      ...plotted.yaxis, title: { ...plotted.yaxis.title, text: log ? "loss (log scale)" : "loss" }, domain: [0.56, 1], type: log ? "log" : "linear",
+      ...(decades ? { dtick: 1 } : {}),
+    };
     Plots.react($("curves"), traces, plotted, CONFIG);
   }
 
@@ -272,7 +288,7 @@
     if (!point) $("card-none").textContent = "Hover, tap, or use the arrow keys on the plot to see a picture.";
     else $("card-none").textContent = "This picture is not in the page.";
     $("card-text").replaceChildren(...(point ? facts([
-      ["name", data.names[point.picture]], ["generator", point.generator], ["true", point.truth.toFixed(3)], ["predicted", point.prediction.toFixed(3)],
+      ["name", data.names[point.picture]], ["generator", point.generator], ["true", shown(point.truth)], ["predicted", shown(point.prediction)],
     ]) : []));
     if ($("points").data) Plots.restyle($("points"), { x: [point ? [point.prediction] : []], y: [point ? [point.truth] : []] }, [$("points").data.length - 1]);
   }
@@ -293,6 +309,7 @@
   $("run").addEventListener("change", chooseRun);
   $("target").addEventListener("change", chooseRun);
   $("repeat").addEventListener("change", () => drawPoints());
+  $("part").addEventListener("change", showParts);
   $("metric").addEventListener("change", drawForests);
 
   const redraw = () => { drawForests(); drawPoints(chosen); drawCurves(); };
