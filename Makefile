@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/tier demo
 
+# One process for each core, as far as memory goes: each loads torch. Whoever runs out of tests takes some of another's.
 test: $(VENV)/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow

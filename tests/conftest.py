@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not depend on a network, nor wait for one
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks gain nothing from more, and `make test` runs a process on every core
 
 
 @pytest.fixture(scope="session")
