@@ -386,11 +386,7 @@ class PictureDataset(Dataset[Prepared | ExtractionError]):
             picture = decode(data)
         except PictureError as error:
             return ExtractionError(f"{path}: {error}; what was encoded before is kept, run the same command again")
-        try:
-            views = [prepare(picture, key) if self._missing[source, number] else [] for source, prepare in enumerate(self._prepare)]
-        except PictureError as error:
-            return ExtractionError(f"{path}: {error}; what was encoded before is kept")
-        return number, views
+        return number, [prepare(picture, key) if self._missing[source, number] else [] for source, prepare in enumerate(self._prepare)]
 
 
 class Preparing:

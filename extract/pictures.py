@@ -1,6 +1,7 @@
 """Pictures: decoded from bytes, judged, and prepared for an encoder."""
 
 import io
+import math
 import struct
 import warnings
 import zlib
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_ASPECT = 100  # the shorter side is scaled up to the encoder's: a strip of one pixel's height would become gigabytes
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb: a quarter of a GiB at 3 bytes a pixel
-MIN_SIDE = 32  # encoders halve a picture five times
-MAX_WHOLE_PIXELS = 2048 * 4096  # a whole picture of more would need gigabytes for the first maps of its encoder
+MIN_SIDE = 32  # of a whole picture: encoders halve it five times
+MAX_WHOLE_PIXELS = 2048 * 4096  # of a whole picture: more would need gigabytes for the first maps of its encoder
 WHOLE_VIEW = 224 / 256  # sides of a random view of a picture that is not cropped, in the proportion of TIER-4K's crops
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -90,7 +91,9 @@ class Preparation:
     Attributes:
         name: "reference" (as TIER-4K) or "native" (as the encoder's own timm configuration says).
         size: Side of the square that the encoder sees, in pixels; None: the whole picture, whatever its shape.
-        resize: Length of the shorter side before the crop, in pixels; None: as the picture is.
+        resize: Length of the shorter side before the crop, in pixels; None: as the picture is. A whole picture that has a side of less than
+            `MIN_SIDE` pixels is enlarged to it, and one of more than `MAX_WHOLE_PIXELS` in all is reduced to that, so that every picture
+            that can be decoded can be encoded.
         interpolation: Filter of the resizing.
         crop: "center", "squash" or "border", in timm's sense; "floor" is the centre with margins rounded down, as Hugging Face crops.
         mean: Mean of each channel, for values 0..1.
@@ -116,14 +119,11 @@ class Preparation:
         return replace(self, size=None, resize=None if image_size == "full" else image_size, crop="no")
 
     def transform(self) -> "Callable[[Image.Image], torch.Tensor]":
-        """A function from an RGB picture to (3, H, W) uint8. Mean and std are applied by the encoder, on its device.
-
-        The function raises PictureError where a whole picture is too small or too large to be encoded.
-        """
+        """A function from an RGB picture to (3, H, W) uint8. Mean and std are applied by the encoder, on its device."""
         if self.size is None:
             return _Whole(self)
         if self.crop == "floor":
-            return _Centre(self.size, self.require_resize(), FILTERS[self.interpolation])
+            return _Centre(self, self.size)
         from timm.data.transforms_factory import create_transform
 
         return create_transform(
@@ -137,7 +137,12 @@ class Preparation:
 
     def resized(self, picture: Image.Image) -> Image.Image:
         """The picture before the crop."""
-        return _with_shorter_side(picture, self.resize, FILTERS[self.interpolation]) if self.resize else picture
+        shortest, longest = sorted(picture.size)
+        length = self.resize or shortest
+        if self.size is None:  # width x height is length² x longest / shortest
+            length = min(max(length, MIN_SIDE), math.isqrt(MAX_WHOLE_PIXELS * shortest // longest))
+        width, height = (side * length // shortest for side in picture.size)
+        return picture if picture.size == (width, height) else picture.resize((width, height), FILTERS[self.interpolation])
 
     def require_resize(self) -> int:
         """`resize` of a preparation that crops, which always has one."""
@@ -149,17 +154,10 @@ class _Whole:
     """A picture without a crop, as (3, H, W) uint8."""
 
     def __init__(self, preparation: Preparation) -> None:
-        self._resize, self._filter = preparation.resize, FILTERS[preparation.interpolation]
+        self._preparation = preparation
 
     def __call__(self, picture: Image.Image) -> "torch.Tensor":
-        # Judged before it is resized: a long strip would become gigabytes.
-        width, height = _size_at(picture, self._resize) if self._resize else picture.size
-        if min(width, height) < MIN_SIDE:
-            raise PictureError(f"{width} x {height} has a side of less than {MIN_SIDE} pixels: give --image-size N")
-        if width * height > MAX_WHOLE_PIXELS:
-            smaller = "a smaller --image-size" if self._resize else "--image-size N"
-            raise PictureError(f"{width} x {height} is more than {MAX_WHOLE_PIXELS:,} pixels in all: give {smaller}")
-        return _tensor(_with_shorter_side(picture, self._resize, self._filter) if self._resize else picture)
+        return _tensor(self._preparation.resized(picture))
 
 
 class _Centre:
@@ -168,11 +166,11 @@ class _Centre:
     torchvision rounds the half instead, so that a margin of 3 pixels becomes 2 and 1.
     """
 
-    def __init__(self, size: int, resize: int, resample: Image.Resampling) -> None:
-        self._size, self._resize, self._filter = size, resize, resample
+    def __init__(self, preparation: Preparation, size: int) -> None:
+        self._preparation, self._size = preparation, size
 
     def __call__(self, picture: Image.Image) -> "torch.Tensor":
-        resized = _with_shorter_side(picture, self._resize, self._filter)
+        resized = self._preparation.resized(picture)
         left, top = ((side - self._size) // 2 for side in resized.size)
         return _tensor(resized.crop((left, top, left + self._size, top + self._size)))
 
@@ -214,17 +212,6 @@ class Views:
 
 
 CENTRE_ONLY = Views()
-
-
-def _size_at(picture: Image.Image, length: int) -> tuple[int, int]:
-    """Width and height with the shorter side at `length`."""
-    width, height = (side * length // min(picture.size) for side in picture.size)
-    return width, height
-
-
-def _with_shorter_side(picture: Image.Image, length: int, resample: Image.Resampling) -> Image.Image:
-    size = _size_at(picture, length)
-    return picture if picture.size == size else picture.resize(size, resample)
 
 
 def _tensor(picture: Image.Image | np.ndarray) -> "torch.Tensor":

@@ -11,8 +11,9 @@ from timm.data import create_transform, resolve_data_config
 from torch import nn
 from torchvision import transforms
 
+from extract.choices import ImageSize
 from extract.networks import ImageNetwork
-from extract.pictures import IMAGENET_MEAN, IMAGENET_STD, MAX_PIXELS, PictureError, decode, inspect
+from extract.pictures import IMAGENET_MEAN, IMAGENET_STD, MAX_PIXELS, MAX_WHOLE_PIXELS, MIN_SIDE, PictureError, decode, inspect
 from extract.presets import IMAGE_PRESETS, image_preset, timm_config
 from tests.data_builders import make_picture
 
@@ -126,23 +127,24 @@ def test_a_full_picture_is_given_as_it_is(size: tuple[int, int]) -> None:
     assert str(preparation).startswith("reference at full: own size, no crop, mean (0.485")
 
 
-def test_a_picture_too_small_or_too_large_to_be_taken_whole_is_refused_with_the_option_that_helps() -> None:
-    preset = image_preset("resnet18")
-    for size, given, remedy in (
-        ((31, 400), "full", "--image-size N"),
-        ((2049, 4096), "full", "--image-size N"),
-        ((100, 5000), 1024, "a smaller --image-size"),
-    ):
-        with pytest.raises(PictureError, match=f"pixels.*: give {remedy}$"):
-            preset.preparation(image_size=given).transform()(Image.new("RGB", size))
-    assert preset.preparation(image_size="full").transform()(Image.new("RGB", (2048, 2048))).shape == (3, 2048, 2048)
-    assert preset.preparation(image_size=32).transform()(Image.new("RGB", (31, 400))).shape == (3, 412, 32)
-
-
-def test_a_long_strip_is_refused_before_it_is_scaled_to_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image.Image, "resize", lambda *_: pytest.fail("the strip was scaled"))
-    with pytest.raises(PictureError, match="204800 x 2048 is more than"):
-        image_preset("resnet18").preparation(image_size=2048).transform()(Image.new("RGB", (2000, 20)))
+@pytest.mark.parametrize(
+    ("size", "given", "expected"),
+    [
+        ((31, 400), 32, (32, 412)),
+        ((31, 400), "full", (32, 412)),  # no side has less than 32 pixels
+        ((1, 100), "full", (32, 3200)),
+        ((2048, 4096), "full", (2048, 4096)),
+        ((4096, 4096), "full", (2896, 2896)),  # no picture has more than 2048 x 4096 pixels
+        ((6000, 3000), "full", (4096, 2048)),
+        ((2000, 20), 2048, (28900, 289)),
+    ],
+)
+def test_a_whole_picture_keeps_its_proportions_within_what_encoders_can_take(
+    size: tuple[int, int], given: ImageSize, expected: tuple[int, int]
+) -> None:
+    found = image_preset("resnet18").preparation(image_size=given).transform()(Image.new("RGB", size))
+    assert tuple(found.shape) == (3, *reversed(expected))
+    assert min(expected) >= MIN_SIDE and expected[0] * expected[1] <= MAX_WHOLE_PIXELS
 
 
 def test_whole_preparations_tell_their_sizes_apart() -> None:

@@ -317,10 +317,11 @@ def test_whole_pictures_of_many_shapes_are_encoded_as_one_by_one(tmp_path: Path,
     np.testing.assert_allclose(stored(tmp_path / "f", whole, manifest), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_a_picture_too_small_to_be_taken_whole_names_file_and_option(tmp_path: Path, image) -> None:
+def test_small_whole_pictures_and_long_strips_are_encoded_with_the_others(tmp_path: Path, image) -> None:
     write_pku(tmp_path / "data")  # 30 pixels high
-    with pytest.raises(ExtractionError, match=r"\.png: .* x 30 has a side of less than 32 pixels: give --image-size N"):
-        run(tmp_path / "data", [replace(image, preparation=image.preparation.whole("full"))], tmp_path / "f")
+    save_picture(tmp_path / "data" / "All" / "MJ_1000_00.png", 1, (900, 9))
+    whole = replace(image, preparation=image.preparation.whole("full"), views=Views(1))
+    assert [one.encoded for one in run(tmp_path / "data", [whole], tmp_path / "f")] == [8 + 2]
 
 
 def test_a_picture_too_small_for_its_encoder_is_told_so(tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch) -> None:
