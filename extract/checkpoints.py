@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,20 @@ def blip_checkpoint(path: Path, reward: bool) -> tuple[Any, dict[str, tuple[int,
     return config, _reward_sizes(state, config.text_config.hidden_size, path) if reward else {}, state
 
 
+@contextmanager
+def without_memory(path: Path) -> Iterator[None]:
+    """Inside, a model is built without memory, as no random weights are to be drawn only to be overwritten.
+
+    Raises:
+        WeightsError: No model has the sizes that `path` asks for.
+    """
+    try:
+        with torch.device("meta"):
+            yield
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise WeightsError(f"no network has the sizes that {path} asks for ({error}): take the files as published") from error
+
+
 def load_all(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Give every parameter of a model made without memory its tensor in float32; none may be missing or left over.
 
@@ -116,14 +131,17 @@ def _renamed(published: State, path: Path) -> State:
 
 def _reward_sizes(state: State, text_width: int, path: Path) -> dict[str, tuple[int, int]]:
     """Sizes of ImageReward's layers, {number: (inputs, outputs)}, each of which reads the one before and the last of which is a number."""
-    outputs = [_shape(state, f"mlp.layers.{number}.weight", path, "an ImageReward")[0] for number in REWARD_LAYERS[:-1]]
+    outputs = [_shape(state, f"mlp.layers.{number}.weight", 2, path, "an ImageReward")[0] for number in REWARD_LAYERS[:-1]]
     return dict(zip(REWARD_LAYERS, pairwise((text_width, *outputs, 1)), strict=True))
 
 
-def _shape(state: State, name: str, path: Path, what: str) -> torch.Size:
+def _shape(state: State, name: str, dimensions: int, path: Path, what: str) -> torch.Size:
     if name not in state:
         raise WeightsError(f"{path} is not {what} checkpoint: it lacks the tensor {name!r}{_beginning(state)}")
-    return state[name].shape
+    shape = state[name].shape
+    if len(shape) != dimensions or 0 in shape:
+        raise WeightsError(f"{path} is not {what} checkpoint: the tensor {name!r} is {tuple(shape)}, where {dimensions} sizes are expected")
+    return shape
 
 
 def _beginning(state: State) -> str:
@@ -133,20 +151,20 @@ def _beginning(state: State) -> str:
 def _blip_config(state: State, path: Path) -> BlipConfig:
     """What the shapes of an original checkpoint say; what they do not say is the same in all of BLIP's configurations."""
 
-    def shape(name: str) -> torch.Size:
-        return _shape(state, name, path, "a BLIP")
+    def shape(name: str, dimensions: int) -> torch.Size:
+        return _shape(state, name, dimensions, path, "a BLIP")
 
     def layers(prefix: str, width: int) -> int:
         there = {match[1] for name in state if (match := re.match(rf"{re.escape(prefix)}\.(\d+)\.", name))}
         return PUBLISHED_DEPTHS.get(width, len(there))
 
-    patch = shape("vision_model.embeddings.patch_embedding.weight")[-1]
-    grid = math.isqrt(shape("vision_model.embeddings.position_embedding")[1] - 1)
-    vision_width = shape("vision_model.embeddings.class_embedding")[-1]
-    words, text_width = shape("text_encoder.embeddings.word_embeddings.weight")
+    patch = shape("vision_model.embeddings.patch_embedding.weight", 4)[-1]
+    grid = math.isqrt(shape("vision_model.embeddings.position_embedding", 3)[1] - 1)
+    vision_width = shape("vision_model.embeddings.class_embedding", 3)[-1]
+    words, text_width = shape("text_encoder.embeddings.word_embeddings.weight", 2)
     vision = {
         "hidden_size": vision_width,
-        "intermediate_size": shape("vision_model.encoder.layers.0.mlp.fc1.weight")[0],
+        "intermediate_size": shape("vision_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
         "num_hidden_layers": layers("vision_model.encoder.layers", vision_width),
         "num_attention_heads": vision_width // HEAD_WIDTH,
         "image_size": grid * patch,
@@ -157,10 +175,10 @@ def _blip_config(state: State, path: Path) -> BlipConfig:
         "vocab_size": words,
         "hidden_size": text_width,
         "encoder_hidden_size": vision_width,
-        "intermediate_size": shape("text_encoder.encoder.layer.0.intermediate.dense.weight")[0],
+        "intermediate_size": shape("text_encoder.encoder.layer.0.intermediate.dense.weight", 2)[0],
         "num_hidden_layers": layers("text_encoder.encoder.layer", text_width),
         "num_attention_heads": text_width // HEAD_WIDTH,
-        "max_position_embeddings": shape("text_encoder.embeddings.position_embeddings.weight")[0],
+        "max_position_embeddings": shape("text_encoder.embeddings.position_embeddings.weight", 2)[0],
         "layer_norm_eps": 1e-12,
     }
-    return BlipConfig(vision_config=vision, text_config=text, image_text_hidden_size=shape("text_proj.weight")[0])
+    return BlipConfig(vision_config=vision, text_config=text, image_text_hidden_size=shape("text_proj.weight", 2)[0])

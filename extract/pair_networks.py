@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import BertTokenizer, BlipTextModel, BlipVisionModel, CLIPModel, CLIPTokenizer
 
-from extract.checkpoints import blip_checkpoint, clip_checkpoint, load_all
+from extract.checkpoints import blip_checkpoint, clip_checkpoint, load_all, without_memory
 from extract.choices import Precision, ScorerName
 from extract.networks import DTYPES
 from extract.pictures import CLIP_MEAN, CLIP_STD
@@ -89,7 +89,7 @@ class ClipNetwork(PairNetwork):
     def of(cls, scorer: "Scorer") -> Self:
         """Build and load from a folder as Hugging Face lays it out."""
         config, state = clip_checkpoint(scorer.weights.path)
-        with torch.device("meta"):  # no random weights are drawn only to be overwritten
+        with without_memory(scorer.weights.path):
             model: Any = CLIPModel(config)
         load_all(model, state, scorer.weights.path)
         tokenizer = _clip_tokenizer(scorer.tokenizer.path)
@@ -141,7 +141,7 @@ class BlipNetwork(PairNetwork):
     def of(cls, scorer: "Scorer") -> Self:
         """Build and load from an original checkpoint, or from a folder as Hugging Face lays it out."""
         config, reward_sizes, state = blip_checkpoint(scorer.weights.path, scorer.preset.reward)
-        with torch.device("meta"):
+        with without_memory(scorer.weights.path):
             model = Blip(config, reward_sizes)
         load_all(model, state, scorer.weights.path)
         tokenizer = BertTokenizer(str(scorer.tokenizer.path), do_lower_case=True)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -353,6 +354,39 @@ def test_a_published_checkpoint_without_its_last_layers_is_no_shorter_network(pa
     state = {name: torch.zeros(()).expand(shape) for name, shape in published_shapes(reward=True).items() if part not in name}
     torch.save(state, tmp_path / "ImageReward.pt")
     with pytest.raises(WeightsError, match=rf"tensors are missing|lacks the tensor '{part}weight'"):
+        find_scorer("imagereward", tmp_path / "ImageReward.pt").load()
+
+
+SIZED_BY = (  # tensors of an original checkpoint whose shapes say how large its networks are
+    "visual_encoder.patch_embed.proj.weight",
+    "visual_encoder.pos_embed",
+    "visual_encoder.cls_token",
+    "visual_encoder.blocks.0.mlp.fc1.weight",
+    "text_encoder.embeddings.word_embeddings.weight",
+    "text_encoder.embeddings.position_embeddings.weight",
+    "text_encoder.encoder.layer.0.intermediate.dense.weight",
+    "text_proj.weight",
+    "mlp.layers.0.weight",
+)
+
+
+@pytest.mark.parametrize("spoil", [lambda tensor: tensor.flatten()[0], lambda tensor: tensor[:0], lambda tensor: tensor[None]])
+def test_a_tensor_of_another_rank_or_of_no_size_is_named(
+    spoil: Callable[[torch.Tensor], torch.Tensor], weights: dict[str, Path], tmp_path: Path
+) -> None:
+    state = torch.load(weights["imagereward"], weights_only=True)
+    for name in SIZED_BY:
+        full = name if name in state else f"blip.{name}"
+        torch.save(state | {full: spoil(state[full]).clone()}, tmp_path / "ImageReward.pt")
+        with pytest.raises(WeightsError, match=r"ImageReward checkpoint: the tensor|BLIP checkpoint: the tensor"):
+            find_scorer("imagereward", tmp_path / "ImageReward.pt").load()
+
+
+def test_sizes_that_no_network_has_are_told_of(weights: dict[str, Path], tmp_path: Path) -> None:
+    state = torch.load(weights["imagereward"], weights_only=True)
+    narrow = {"blip.visual_encoder.cls_token": torch.zeros(1, 1, 32)}  # half an attention head
+    torch.save(state | narrow, tmp_path / "ImageReward.pt")
+    with pytest.raises(WeightsError, match="no network has the sizes"):
         find_scorer("imagereward", tmp_path / "ImageReward.pt").load()
 
 
