@@ -340,8 +340,8 @@ def fit_head(
     image_size: ImageSizeOption = None,
     precision: PrecisionOption = None,
     score_features: Annotated[
-        list[str] | None, typer.Option(help="Scorer whose stored scores the head sees as well; may be repeated.", show_default=False)
-    ] = None,
+        str, typer.Option(metavar="LIST", help="Scorers whose stored scores the head sees as well, such as imagereward,pickscore.")
+    ] = "",
     split: SplitOption = "prompt",
     repeats: RepeatsOption = None,
     folds: FoldsOption = None,
@@ -374,7 +374,7 @@ def fit_head(
 ) -> None:
     """Stage 2: fit and evaluate TIER's head on stored features, or train it end to end with its encoders (--finetune)."""
     from extract.levels import level_words
-    from extract.stored import find_score_stores
+    from extract.stored import find_score_stores, scorer_words
     from heads.features import default_benchmark, require_possible
     from heads.fit import FitOptions
     from heads.recipes import split_options
@@ -417,7 +417,7 @@ def fit_head(
         return
     if image_weights or text_weights or device != "auto":
         raise typer.BadParameter("weights and --device are for training end to end: give --finetune as well", param_hint="--finetune")
-    options = replace(options, zero_shot=find_score_stores(features, score_features or ()))
+    options = replace(options, zero_shot=find_score_stores(features, scorer_words(score_features)))
     stored = _stored(console, data, features, choice, text_encoder, layout, on_error)
     _show(console, _fit(console, *stored, options, out))
 
@@ -588,6 +588,7 @@ def score(
     target: TargetOption = None,
     split: SplitOption = "prompt",
     repeats: RepeatsOption = None,
+    folds: FoldsOption = None,
     seed: SeedOption = 0,
     layout: LayoutOption = None,
     on_error: OnErrorOption = "stop",
@@ -611,7 +612,7 @@ def score(
     from heads.zero_shot import ScoreOptions, judge, plan_judgement
 
     of_all = ScoreOptions(benchmark, tuple(target or ("all",)))
-    of_split = replace(of_all, split=split_asked(split), repeats=repeats, seed=seed)
+    of_split = replace(of_all, split=split_asked(split), repeats=repeats, folds=folds, seed=seed)
     plans = [plan_judgement(report.manifest, found.signature, judged) for judged in (of_all, of_split)]
     _encode(console, data, features, report, [found], options)
 

@@ -39,6 +39,11 @@ def find_stores(root: Path, image: ImageChoice, text_encoder: str) -> tuple[Feat
     return images, _one(root, here, "text", lambda store: list(_text_differences(store, text_encoder, precision)), options)
 
 
+def scorer_words(text: str) -> tuple[str, ...]:
+    """Scorers as a user lists them, "imagereward,pickscore"; "" is none of them."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
 def find_score_stores(root: Path, scorers: Sequence[str]) -> tuple[FeatureStore, ...]:
     """The stores of zero-shot scores of these scorers, each a name or the folder name of a store.
 

@@ -14,7 +14,7 @@ from extract.choices import Benchmark, FeatureName, ImageSize, Precision, Prepar
 from extract.encoders import ImageChoice
 from extract.levels import level_words
 from extract.manifest import Manifest
-from extract.stored import find_score_stores, find_stores
+from extract.stored import find_score_stores, find_stores, scorer_words
 from heads.choices import HeadName, Method, RecipeName
 from heads.features import FusionError, default_benchmark, require_possible
 from heads.fit import FitOptions, Plan, Run, fit_plans, plan_run
@@ -205,8 +205,8 @@ def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
         fit["benchmark"] = default_benchmark(fit.get("method", base.options.method))
     given = {OPTION_OF.get(name, name): chosen[name] for name in HEAD_WORDS & set(chosen)}
     fit["head"] = base.options.head | given
-    scorers = tuple(filter(None, map(str.strip, chosen.get("score_features", "").split(","))))  # "" is none of them
-    return Cell(replace(base.image, **image), chosen.get("text_encoder", base.text_encoder), replace(base.options, **fit), scorers)
+    scorers, texts = scorer_words(chosen.get("score_features", "")), chosen.get("text_encoder", base.text_encoder)
+    return Cell(replace(base.image, **image), texts, replace(base.options, **fit), scorers)
 
 
 def _require_known(name: str, values: Sequence[Any]) -> None:

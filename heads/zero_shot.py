@@ -30,13 +30,14 @@ class ScoreOptions:
         benchmark: Rows that take part.
         targets: Names of targets; ("all",) for every one.
         split: None: all rows at once, as published; else the test rows of every repeat, so that heads can be compared with it.
-        repeats, seed: Of the split.
+        repeats, folds, seed: Of the split, as in `FitOptions`.
     """
 
     benchmark: Benchmark = "AIGIQA4K"
     targets: tuple[str, ...] = ("all",)
     split: SplitRule | StoredSplits | None = None
     repeats: int | None = None
+    folds: int | None = None
     seed: int = 0
 
 
@@ -123,7 +124,7 @@ def _splits(features: FeatureSet, options: ScoreOptions) -> tuple[list[Split], s
     nothing = np.empty(0, int)
     if options.split is None:
         return [Split(nothing, nothing, np.arange(len(features)), options.seed)], WHOLE
-    asked = FitOptions(split=options.split, repeats=options.repeats, seed=options.seed)
+    asked = FitOptions(split=options.split, repeats=options.repeats, folds=options.folds, seed=options.seed)
     return splits_of(features, asked, with_validation=False), split_name(asked)
 
 

@@ -112,6 +112,15 @@ def test_a_scorer_and_a_head_of_one_split_are_compared_on_the_same_test_rows(
     assert set(table["head"]) == {"pickscore", head} and table[table["is_result"]]["run"].nunique() == 2
 
 
+def test_folds_of_a_scorer_test_every_row_once_as_those_of_a_head_do(store: FeatureStore, tmp_path: Path) -> None:
+    options = FitOptions(targets=TARGETS[:1], folds=4, estimator="ridge", models="none")
+    fitted = fit_head(manifest(), image_store(tmp_path), text_store(tmp_path), options, tmp_path / "runs")
+    judged = judge_scores(store, ScoreOptions(targets=TARGETS[:1], split="prompt", folds=4), tmp_path / "runs")
+    assert judged.results.split == fitted.results.split == "prompt-4-fold"
+    assert sorted(read_predictions(judged.folder)["name"]) == sorted(manifest().table["name"])
+    assert len(compare([judged.folder, fitted.folder])) == 1
+
+
 def test_what_is_judged_makes_another_run_and_the_same_is_found_again(store: FeatureStore, tmp_path: Path) -> None:
     base, drawn = ScoreOptions(), ScoreOptions(split="random", repeats=1)
     changed = [replace(base, benchmark="I2I"), replace(base, targets=TARGETS[:1]), drawn, replace(drawn, repeats=2), replace(drawn, seed=1)]
@@ -185,7 +194,7 @@ def test_two_stores_of_one_scorer_are_not_one_runs_features(tmp_path: Path) -> N
     assert len(find_score_stores(tmp_path, ["pickscore", kept[0]])) == 1  # the same one, in two ways
 
 
-# The command.
+# The commands.
 
 
 @pytest.fixture
@@ -233,6 +242,12 @@ def test_one_command_scores_once_and_judges_twice(folder: Path) -> None:
     assert tier("table", *map(str, runs), "-o", "t.tex")[0] == 0 and "zero-shot" in Path("t.tex").read_text()
 
 
+def test_scorers_are_listed_with_commas(folder: Path) -> None:
+    kept = FeatureStore.create(folder / "features", SCORE, {}).path.name
+    code, output = tier("fit-head", "data/t.csv", "--score-features", "pickscore, clipscore")
+    assert code == 2 and f"has no scores of clipscore; its stores of scores: {kept}" in output, output
+
+
 def test_new_pictures_are_scored_by_the_scorer_of_a_run(folder: Path) -> None:
     assert tier(*COMMAND, "--repeats", "2")[0] == 0
     run = next(folder.glob("runs/*whole*"))
@@ -268,6 +283,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(folder: Path) -> None:
         ("--target", "MOS"): "has no target 'MOS': choose among mos",
         ("--benchmark", "I2I"): "no rows with an image prompt",
         ("--split", "generator"): "2 generators are too few",
+        ("--folds", "3", "--repeats", "2"): "leave out --repeats",
     }
     for options, words in wrong.items():
         code, output = tier(*COMMAND, *options)
