@@ -25,7 +25,7 @@ from heads.fit import FitOptions, Run, fit_head
 from heads.metrics import evaluate
 from heads.model import ModelError, read_model
 from heads.report_data import read_runs
-from heads.report_detail import by_generator, in_units, target_rows
+from heads.report_detail import by_part, in_units, target_rows
 from heads.results import Results, read_config, read_predictions, used_stores
 from heads.sources import sources
 from heads.sweep import Cell, grid_cells, run_sweep
@@ -136,7 +136,7 @@ def test_errors_of_a_scorer_are_measured_in_the_targets_units(whole: Run) -> Non
     assert rows["prediction"].min() > 10 > 5 > measured["prediction"].max()
     expected = whole.results.summaries[TARGETS[0]]["zero_shot"]["rmse_logistic"].mean
     assert np.sqrt(np.mean((measured["prediction"] - measured["truth"]) ** 2)) == pytest.approx(expected, rel=1e-6)
-    lines = by_generator(rows, measured)
+    lines = by_part(rows, measured, "generator")
     assert sum(line.error * line.rows for line in lines) == pytest.approx((measured["prediction"] - measured["truth"]).sum())
 
 
