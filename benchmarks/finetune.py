@@ -38,7 +38,8 @@ from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_
 from extract.manifest import Manifest
 from extract.pictures import IMAGENET_MEAN, IMAGENET_STD, decode, read_bytes
 from heads.features import rows_alone
-from heads.finetune import Finetuning, make_accelerator
+from heads.finetune import Finetuning
+from heads.processes import make_accelerator
 from heads.recipes import finetune_recipe
 from heads.splits import Split
 from heads.stacked import HeadNetwork

@@ -163,7 +163,7 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
 def _fit_members(heads: Sequence[EnsembleHead], X: np.ndarray, tasks: Sequence[Task], watching: bool) -> None:
     """Fit the members of all ensembles that watch validation rows while they are trained, or those that do not, name by name."""
     for name in dict.fromkeys(name for head in heads for name in head.members):
-        if ("validation_fraction" in SINGLE[name].options()) == watching:
+        if (getattr(SINGLE[name].make(), "validation_fraction", 0) > 0) == watching:
             own = [(member, task) for head, task in zip(heads, tasks, strict=True) for member in head._named(name)]
             SINGLE[name].estimator.fit_many([member for member, _ in own], X, [task for _, task in own])
 

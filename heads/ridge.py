@@ -1,14 +1,15 @@
 """Ridge regression on fused features: the whole path of penalties from one decomposition."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from heads.estimator import EpochListener, Held, Task, checked_tensors, with_same_rows
+from heads.estimator import EpochListener, Held, Task, checked_tensors, task_of, with_same_rows, with_validation
 from heads.options import Limits, Range, require_within
 from heads.standardization import Standardization
 
@@ -16,7 +17,10 @@ PATH = tuple(np.logspace(-3, 3, 37).tolist())
 
 
 class RidgeHead(RegressorMixin, BaseEstimator):
-    """A linear head with an L2 penalty, chosen on validation rows or, without them, by the leave-one-out error.
+    """A linear head with an L2 penalty, chosen by the leave-one-out error or, where there are any, on validation rows.
+
+    The leave-one-out error promises too much where the features have seen the scores of the training rows, as those of finetuned
+    encoders have: there validation rows that the encoders were not trained on must choose.
 
     With the standardised inputs X (N, d), centred scores y, and the eigenvalues e and eigenvectors of the smaller of the two Gram
     matrices, X'X = V diag(e) V' or XX' = U diag(e) U', the weights at penalty p are V diag(1 / (e + p d)) V'X'y, or
@@ -26,6 +30,9 @@ class RidgeHead(RegressorMixin, BaseEstimator):
 
     Args:
         penalties: Penalties to choose from, all above 0, in units of the number of columns d, so that they mean the same for any encoder.
+        validation_fraction: Share of the rows that `fit` cuts out to choose the penalty where no validation rows are given; they are not
+            learnt from. 0 leaves each row out in turn instead.
+        random_state: Seed of the cut.
 
     Attributes:
         weights_: `linear.weight` (1, d) and `linear.bias` (1,), float64, which act on raw fused vectors.
@@ -38,10 +45,12 @@ class RidgeHead(RegressorMixin, BaseEstimator):
     # The mean of a linear head's predictions over views is its prediction of their mean; leaving out one view alone would leave its
     # picture in.
     averages_views: ClassVar[bool] = True
-    limits: ClassVar[Limits] = {"penalties": Range(0, without_least=True)}
+    limits: ClassVar[Limits] = {"penalties": Range(0, without_least=True), "validation_fraction": Range(0, 0.9)}
 
-    def __init__(self, penalties: tuple[float, ...] = PATH) -> None:
+    def __init__(self, penalties: tuple[float, ...] = PATH, validation_fraction: float = 0.0, random_state: int | None = None) -> None:
         self.penalties = penalties
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
 
     def fit(
         self,
@@ -56,19 +65,17 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         Args:
             X: Fused vectors.
             y: Mean opinion scores.
-            validation: Fused vectors and scores that choose the penalty; None chooses by leaving each row of X out in turn.
+            validation: Fused vectors and scores that choose the penalty.
             on_epoch: Called once, with 1 and a function that predicts: all of a ridge's training is one epoch.
             groups: Prompt of each row of X (N,); asks for `held_out_`.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        self._learn(_Decomposition.of(X), y, validation, groups)
-        if on_epoch:
-            on_epoch(1, self.predict)
+        rows, (task,) = task_of(X, y, validation, on_epoch)
+        self.fit_many([self], rows, [replace(task, group=groups)])
         return self
 
     def _learn(self, rows: "_Decomposition", y: np.ndarray, validation: Held | None, groups: np.ndarray | None) -> None:
         """Become the ridge of decomposed training rows and their scores y (N,)."""
-        require_within(self.get_params(), self.limits)
         mean, scale = rows.scaling.mean, rows.scaling.scale
         scores = y - y.mean()
         # (P, rank): the fitted scores are projected @ (shrinkage * (projected' @ scores)) at each penalty.
@@ -110,10 +117,14 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         cls, heads: Sequence["RidgeHead"], X: np.ndarray, tasks: Sequence[Task], finished: Callable[[int], None] = lambda _: None
     ) -> None:
         """Fit several heads on rows of one matrix of fused vectors X (N, d); those with the same training rows share one decomposition."""
-        for train, numbers in with_same_rows(tasks):
+        for head in heads:
+            require_within(head.get_params(), head.limits)
+        pairs = zip(tasks, heads, strict=True)
+        cut = [with_validation(task, head.validation_fraction, check_random_state(head.random_state)) for task, head in pairs]
+        for train, numbers in with_same_rows(cut):
             decomposition = _Decomposition.of(X[train].astype(np.float64))
             for number in numbers:
-                head, task = heads[number], tasks[number]
+                head, task = heads[number], cut[number]
                 head._learn(decomposition, task.scores[train], task.held(X), task.groups())
                 if task.on_epoch:
                     task.on_epoch(1, head.predict)

@@ -24,6 +24,7 @@ def reference(X: np.ndarray, y: np.ndarray, penalty: float, test: np.ndarray) ->
 
 def test_it_is_a_scikit_learn_estimator() -> None:
     check_estimator(RidgeHead(), on_skip=None)
+    check_estimator(RidgeHead(validation_fraction=0.2), on_skip=None)
 
 
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
@@ -52,6 +53,30 @@ def test_with_validation_rows_these_choose_and_nothing_else_does() -> None:
     errors = [np.mean((reference(X, y, penalty, held[0]) - held[1]) ** 2) for penalty in head.penalties]
     np.testing.assert_allclose(head.error_, errors, rtol=1e-8)
     assert head.penalty_ == head.penalties[int(np.argmin(errors))]
+
+
+def test_features_that_have_seen_the_training_scores_need_a_validation_part() -> None:
+    """As those of finetuned encoders: a column that tells the scores of the rows they were trained on, and of no others."""
+    X, y = rows(300, 40)
+    seen, held, new = np.arange(150), np.arange(150, 200), np.arange(200, 300)
+    told = np.random.default_rng(3).normal(y.mean(), y.std(), len(y))
+    told[seen] = y[seen]
+    X = np.column_stack([X, told])
+    left_out = RidgeHead().fit(X[seen], y[seen])
+    chosen = RidgeHead().fit(X[seen], y[seen], (X[held], y[held]))
+    assert chosen.penalty_ > left_out.penalty_
+    error, without = (np.mean((head.predict(X[new]) - y[new]) ** 2) for head in (chosen, left_out))
+    assert error < without
+
+
+def test_a_validation_part_that_it_cuts_out_itself_is_not_learnt_from() -> None:
+    X, y = rows(80, 12)
+    head = RidgeHead((0.1, 1.0), validation_fraction=0.25, random_state=5).fit(X, y)
+    order = np.random.RandomState(5).permutation(len(y))
+    held, train = order[:20], order[20:]
+    alike = RidgeHead((0.1, 1.0)).fit(X[train], y[train], (X[held], y[held]))
+    np.testing.assert_allclose(head.error_, alike.error_, rtol=1e-10)
+    np.testing.assert_allclose(head.predict(X), alike.predict(X), rtol=1e-10)
 
 
 def test_a_head_is_its_two_tensors() -> None:
