@@ -22,8 +22,9 @@ def generator_mean(features: FeatureSet, scores: np.ndarray, train: np.ndarray, 
     Returns:
         (M,) scores.
     """
-    means = pd.Series(scores[train]).groupby(features.generator[train]).mean()
-    return pd.Series(features.generator[test]).map(means).fillna(scores[train].mean()).to_numpy()
+    generator, _ = pd.factorize(features.generator)
+    count, mean = _by_key(generator, scores[train], train)
+    return np.where(count > 0, mean, scores[train].mean())[generator[test]]
 
 
 def generator_and_prompt(features: FeatureSet, scores: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -35,16 +36,18 @@ def generator_and_prompt(features: FeatureSet, scores: np.ndarray, train: np.nda
     too little effect where each prompt has one generator). Equal to the generator's mean for prompts that training does not
     hold. Arguments as above.
     """
-    residual = pd.Series(scores[train] - generator_mean(features, scores, train, train))
-    by_prompt = residual.groupby(features.group[train])
-    mean, count = by_prompt.mean(), by_prompt.size()
-    if not 1 < len(count) < len(train):
-        return generator_mean(features, scores, train, test)
-    within = float(((residual - by_prompt.transform("mean")) ** 2).sum()) / (len(train) - len(count))
-    typical = (len(train) - float((count**2).sum()) / len(train)) / (len(count) - 1)
-    between = (float((count * mean**2).sum()) / (len(count) - 1) - within) / typical
+    floor = generator_mean(features, scores, train, np.arange(len(features)))
+    residual = scores[train] - floor[train]
+    prompt, _ = pd.factorize(features.group)
+    count, mean = _by_key(prompt, residual, train)
+    prompts = np.count_nonzero(count)
+    if not 1 < prompts < len(train):
+        return floor[test]
+    within = float(((residual - mean[prompt[train]]) ** 2).sum()) / (len(train) - prompts)
+    typical = (len(train) - float((count**2).sum()) / len(train)) / (prompts - 1)
+    between = (float((count * mean**2).sum()) / (prompts - 1) - within) / typical
     effect = mean * count / (count + within / between) if between > 0 else mean * 0
-    return generator_mean(features, scores, train, test) + pd.Series(features.group[test]).map(effect).fillna(0).to_numpy(float)
+    return floor[test] + effect[prompt[test]]
 
 
 def sibling_mean(features: FeatureSet, scores: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -52,10 +55,22 @@ def sibling_mean(features: FeatureSet, scores: np.ndarray, train: np.ndarray, te
 
     Above the generator's mean only where the split leaks: where pictures of a test prompt are in training. Arguments as above.
     """
-    pair = pd.Series(list(zip(features.group, features.generator, strict=True)))
-    means = pd.Series(scores[train]).groupby(pair[train].to_numpy()).mean()
-    found = pair[test].map(means).to_numpy(float)
-    return np.where(np.isnan(found), generator_mean(features, scores, train, test), found)
+    (prompt, _), (generator, generators) = pd.factorize(features.group), pd.factorize(features.generator)
+    pair, _ = pd.factorize(prompt * len(generators) + generator)
+    count, mean = _by_key(pair, scores[train], train)
+    return np.where(count[pair[test]] > 0, mean[pair[test]], generator_mean(features, scores, train, test))
+
+
+def _by_key(key: np.ndarray, values: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many training rows have each of K keys (K,), and the mean of their values (K,), 0 where there are none.
+
+    Args:
+        key: Key of every row (N,), from 0 to K - 1.
+        values: Of the training rows.
+        train: Their row numbers.
+    """
+    count = np.bincount(key[train], minlength=key.max() + 1)
+    return count, np.bincount(key[train], values, minlength=len(count)) / np.maximum(count, 1)
 
 
 FLOORS: dict[str, Floor] = {"generator_mean": generator_mean, "generator_and_prompt": generator_and_prompt, "sibling_mean": sibling_mean}

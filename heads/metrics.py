@@ -8,6 +8,8 @@ from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.special import expit
 from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, spearmanr
 
+from heads.remembered import remembered
+
 MIN_WIDTH = 1e-12
 FLAT = 1e-3  # standard deviations of the scores; a curve that rises by less says nothing
 NEAR, MOST_STEPS = 1e-4, 200  # of the search for the 5-parameter logistic, in standard deviations of the predictions
@@ -47,6 +49,7 @@ def logistic_jacobian(x: np.ndarray, top: float, bottom: float, middle: float, w
     return np.stack([share, 1 - share, -slope, -slope * (x - middle) / wide * np.sign(width)], axis=1)
 
 
+@remembered
 def logistic_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Predictions mapped to the scores by the least-squares 4-parameter logistic, (N,).
 
@@ -135,6 +138,7 @@ def _rising(x: np.ndarray, y: np.ndarray, places: np.ndarray) -> np.ndarray:
     return height[:, None] * curve + line[:, None] * x
 
 
+@remembered
 def evaluate(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """Every figure for one target on one set of rows: keys are `METRICS`. Truth and prediction are (N,)."""
     mapped = logistic_mapping(truth, prediction)

@@ -50,7 +50,8 @@ class Split:
         Args:
             identity: Of every row (N,).
         """
-        return np.isin(identity[self.test], np.concatenate([identity[self.train], identity[self.validation]]))
+        known = {*identity[self.train], *identity[self.validation]}
+        return np.array([one in known for one in identity[self.test]])
 
 
 def siblings(rows: Rows) -> np.ndarray:

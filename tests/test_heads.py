@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kendalltau, pearsonr, spearmanr
+from scipy.stats import spearmanr
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from heads import metrics, statistics
+from heads import metrics
 from heads.features import FeatureSet, FusionError, fuse, require_possible
 from heads.floors import FLOORS, generator_and_prompt, generator_mean, sibling_mean
 from heads.mlp import PUBLISHED_RECIPE, MLPHead
@@ -119,18 +119,6 @@ def test_the_logistic_is_recovered() -> None:
     x = np.linspace(-2, 3, 80)
     truth = metrics.logistic(x, 4.5, 0.5, 0.4, 0.6)
     np.testing.assert_allclose(metrics.logistic_mapping(truth, x), truth, atol=1e-4)
-
-
-def test_weighted_figures_equal_scipy_on_repeated_rows() -> None:
-    random = np.random.default_rng(3)
-    x, y = random.integers(0, 8, 30).astype(float), random.integers(0, 8, 30).astype(float)
-    weights = random.integers(0, 3, (6, 30)).astype(float)
-    for row, counts in enumerate(weights.astype(int)):
-        u, v = np.repeat(x, counts), np.repeat(y, counts)
-        assert statistics.weighted_srcc(weights, x, y)[row] == pytest.approx(spearmanr(u, v).statistic)
-        assert statistics.weighted_krcc(weights, x, y)[row] == pytest.approx(kendalltau(u, v).statistic)
-        assert statistics.weighted_plcc(weights, x, y)[row] == pytest.approx(pearsonr(u, v).statistic)
-        assert statistics.weighted_rmse(weights, x, y)[row] == pytest.approx(np.sqrt(np.mean((u - v) ** 2)))
 
 
 def rated(prompt_effect: float, noise: float, rows: int = 1200) -> tuple[FeatureSet, np.ndarray, np.ndarray]:

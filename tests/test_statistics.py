@@ -14,15 +14,15 @@ from heads.metrics import METRICS, evaluate
 from heads.statistics import (
     TestRows,
     bootstrap_intervals,
-    weighted_krcc,
-    weighted_plcc,
-    weighted_ranks,
-    weighted_rmse,
-    weighted_srcc,
+    resampled_krcc,
+    resampled_plcc,
+    resampled_ranks,
+    resampled_rmse,
+    resampled_srcc,
 )
 
 Figure = Callable[[np.ndarray, np.ndarray], float]
-Weighted = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def scores(count: int) -> st.SearchStrategy[np.ndarray]:
@@ -31,11 +31,12 @@ def scores(count: int) -> st.SearchStrategy[np.ndarray]:
 
 
 @st.composite
-def weighted_scores(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (3, N) that repeat at least two rows, and two scores (N,)."""
+def resamples(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Counts (3, K) of prompts that draw at least two rows, the prompt of each row (N,), and two scores (N,)."""
     count = draw(st.integers(2, 14))
-    weights = draw(arrays(int, (3, count), elements=st.integers(0, 3)).filter(lambda counts: counts.sum(1).min() >= 2))
-    return weights, draw(scores(count)), draw(scores(count))
+    prompt = draw(arrays(int, count, elements=st.integers(0, 4)))
+    drawn = arrays(int, (3, 5), elements=st.integers(0, 3)).filter(lambda counts: counts[:, prompt].sum(1).min() >= 2)
+    return draw(drawn), prompt, draw(scores(count)), draw(scores(count))
 
 
 def root_mean_square(x: np.ndarray, y: np.ndarray) -> float:
@@ -43,33 +44,33 @@ def root_mean_square(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    ("weighted", "figure"),
+    ("resampled", "figure"),
     [
-        (weighted_srcc, lambda x, y: spearmanr(x, y).statistic),
-        (weighted_krcc, lambda x, y: kendalltau(x, y).statistic),
-        (weighted_plcc, lambda x, y: pearsonr(x, y).statistic),
-        (weighted_rmse, root_mean_square),
+        (resampled_srcc, lambda x, y: spearmanr(x, y).statistic),
+        (resampled_krcc, lambda x, y: kendalltau(x, y).statistic),
+        (resampled_plcc, lambda x, y: pearsonr(x, y).statistic),
+        (resampled_rmse, root_mean_square),
     ],
     ids=["srcc", "krcc", "plcc", "rmse"],
 )
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(data=weighted_scores())
-def test_a_weight_is_as_good_as_repeating_the_row(
-    weighted: Weighted, figure: Figure, data: tuple[np.ndarray, np.ndarray, np.ndarray]
+@given(data=resamples())
+def test_drawing_a_prompt_again_is_as_good_as_repeating_its_rows(
+    resampled: Resampled, figure: Figure, data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
-    weights, x, y = data
+    counts, prompt, x, y = data
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
-        expected = [figure(np.repeat(x, counts), np.repeat(y, counts)) for counts in weights]
-    np.testing.assert_allclose(weighted(weights.astype(float), x, y), expected, atol=1e-12)
+        expected = [figure(np.repeat(x, times), np.repeat(y, times)) for times in counts[:, prompt]]
+    np.testing.assert_allclose(resampled(counts.astype(float), prompt, x, y), expected, atol=1e-12)
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(data=weighted_scores())
-def test_ranks_are_those_of_the_repeated_rows(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-    weights, x, _ = data
-    for counts, ranks in zip(weights, weighted_ranks(weights.astype(float), x), strict=True):
-        np.testing.assert_allclose(np.repeat(ranks, counts), rankdata(np.repeat(x, counts)))
+@given(data=resamples())
+def test_ranks_are_those_of_the_repeated_rows(data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> None:
+    counts, prompt, x, _ = data
+    for times, ranks in zip(counts[:, prompt], resampled_ranks(counts.astype(float), prompt, x).T, strict=True):
+        np.testing.assert_allclose(np.repeat(ranks, times), rankdata(np.repeat(x, times)))
 
 
 def clustered(random: np.random.Generator, prompts: int, rows: int, shared: float, between: float, within: float) -> TestRows:

@@ -1,0 +1,29 @@
+"""What is remembered is what would be computed again, and is told apart by everything that makes a difference."""
+
+import numpy as np
+import pytest
+
+from heads.remembered import remembered
+
+
+def test_equal_contents_are_computed_once_and_nothing_else_is_taken_for_them() -> None:
+    calls = []
+
+    @remembered
+    def total(scale: float, *arrays: np.ndarray) -> float:
+        calls.append(arrays)
+        return scale * sum(float(array.sum()) for array in arrays)
+
+    x = np.array([1.0, 2.0, 3.0, 4.0])
+    assert total(2.0, x, x[:2]) == total(2.0, x.copy(), np.array([1.0, 2.0])) == 26 and len(calls) == 1
+    for arguments in ((3.0, x, x[:2]), (2.0, x[:2], x), (2.0, x), (2.0, x.reshape(2, 2), x[:2]), (2.0, x.view(np.int64), x[:2])):
+        total(*arguments)
+    assert len(calls) == 6
+    x[0] = 5
+    assert total(2.0, x, x[:2]) == 42  # not what it was before the array was changed
+
+
+def test_an_array_that_is_remembered_cannot_be_changed() -> None:
+    doubled = remembered(lambda x: 2 * x)
+    with pytest.raises(ValueError, match="read-only"):
+        doubled(np.ones(3))[0] = 7
