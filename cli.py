@@ -726,12 +726,15 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of two runs or more with the same test rows.")],
     metric: Annotated[ComparedMetric, typer.Option(help="Figure to compare.")] = "srcc",
 ) -> None:
-    """Compare runs in pairs on their test rows: difference, 95 % interval, p-values with Holm's correction."""
+    """Compare runs in pairs on their test rows: difference, 95 % interval, p-values with Holm's correction.
+
+    Beside the paired bootstrap over prompts stands, in SRCC and PLCC, Williams' test, which takes pictures of one prompt to be independent.
+    """
     from string import ascii_uppercase
 
     from heads.compare import compare as compare_runs
     from heads.results import Results
-    from heads.table import comparison_table, described
+    from heads.table import comparison_notes, comparison_table, described
 
     names = [ascii_uppercase[number] if number < len(ascii_uppercase) else str(number) for number in range(len(runs))]
     comparisons = compare_runs(runs, metric)
@@ -740,9 +743,8 @@ def compare(
         found = Results.read(run)
         console.print(f"{name}  {described(found)}, split {found.split}: {run}", soft_wrap=True)
     console.print(comparison_table(comparisons, names))
-    console.print(
-        "paired bootstrap over test prompts; bold: p (Holm) under 0.05. Chance between trainings is not in the intervals.", style="dim"
-    )
+    for line in comparison_notes(comparisons, names):
+        console.print(line)
 
 
 @app.command()

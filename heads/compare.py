@@ -13,6 +13,7 @@ from heads.experiment import UNFITTED
 from heads.metrics import krcc, plcc, rmse, srcc
 from heads.results import Results, read_predictions
 from heads.statistics import TestRows, interval, resampled_means
+from heads.williams import WILLIAMS, Williams, williams
 
 COMPARED = {"srcc": srcc, "krcc": krcc, "plcc": plcc, "rmse": rmse}
 RESAMPLES = 10_000  # so that a p-value can be small enough for Holm's correction of a table of a hundred comparisons
@@ -35,6 +36,7 @@ class Comparison:
         interval: 95 % interval of the difference, by bootstrap over test prompts, both runs being given the same resamples.
         p: Two-sided p-value of no difference: twice the share of resamples on the other side of zero, at least 2 / (B + 1).
         p_holm: The same after Holm's correction for all comparisons of the table.
+        williams: Williams' test, for srcc and plcc; said beside p, as it takes the rows of one prompt to be independent.
     """
 
     target: str
@@ -46,6 +48,7 @@ class Comparison:
     interval: tuple[float, float]
     p: float
     p_holm: float = float("nan")
+    williams: Williams | None = None
 
 
 def compare(runs: Sequence[Path], metric: str = "srcc", seed: int = 0) -> list[Comparison]:
@@ -72,15 +75,10 @@ def compare(runs: Sequence[Path], metric: str = "srcc", seed: int = 0) -> list[C
     targets = [target for target in tables[0]["target"].unique() if all(target in set(table["target"]) for table in tables)]
     if not targets:
         raise CompareError(f"the runs have no target in common: {'; '.join(', '.join(table['target'].unique()) for table in tables)}")
-    comparisons: list[Comparison] = []
+    comparisons = []
     for target in targets:
         rows = _test_rows(runs, [table[table["target"] == target] for table in tables])
-        resampled = [resampled_means(repeats, seed, (metric,), RESAMPLES)[metric] for repeats in rows]
-        figures = [float(np.mean([COMPARED[metric](one.truth, one.prediction) for one in repeats])) for repeats in rows]
-        comparisons += [
-            _compared(target, metric, pair, (figures[pair[0]], figures[pair[1]]), resampled[pair[0]] - resampled[pair[1]])
-            for pair in combinations(range(len(runs)), 2)
-        ]
+        comparisons += _pairs(target, metric, rows, seed)
     corrected = holm(np.array([comparison.p for comparison in comparisons]))
     return [replace(comparison, p_holm=float(p)) for comparison, p in zip(comparisons, corrected, strict=True)]
 
@@ -96,11 +94,30 @@ def holm(p: np.ndarray) -> np.ndarray:
     return out
 
 
-def _compared(target: str, metric: str, pair: tuple[int, int], figures: tuple[float, float], differences: np.ndarray) -> Comparison:
+def _pairs(target: str, metric: str, rows: Sequence[Sequence[TestRows]], seed: int) -> list[Comparison]:
+    """Every pair of runs, given the test rows of every repeat of each."""
+    resampled = [resampled_means(repeats, seed, (metric,), RESAMPLES)[metric] for repeats in rows]
+    figures = [float(np.mean([COMPARED[metric](one.truth, one.prediction) for one in repeats])) for repeats in rows]
+    return [
+        Comparison(
+            target,
+            metric,
+            first,
+            second,
+            (figures[first], figures[second]),
+            figures[first] - figures[second],
+            interval(resampled[first] - resampled[second]),
+            _p(resampled[first] - resampled[second]),
+            williams=williams(metric, rows[first], rows[second]) if metric in WILLIAMS else None,
+        )
+        for first, second in combinations(range(len(rows)), 2)
+    ]
+
+
+def _p(differences: np.ndarray) -> float:
     finite = differences[np.isfinite(differences)]
     below, above = int((finite <= 0).sum()), int((finite >= 0).sum())
-    p = min(1.0, 2 * (min(below, above) + 1) / (len(finite) + 1)) if len(finite) else float("nan")
-    return Comparison(target, metric, *pair, figures, figures[0] - figures[1], interval(differences), p)
+    return min(1.0, 2 * (min(below, above) + 1) / (len(finite) + 1)) if len(finite) else float("nan")
 
 
 def _test_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> list[list[TestRows]]:

@@ -45,6 +45,7 @@ SHOWING = (
     "sweep",
     "table",
     "tidy",
+    "williams",
 )
 CURVES = "curves.csv"
 CURVE_TYPES = {"target": str, "repeat": int, "epoch": int, "training_loss": float, "validation_loss": float, "test_srcc": float}

@@ -123,16 +123,35 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
         names: A short name of each run.
     """
     metric = LABELS[comparisons[0].metric]
+    classical = [one.williams for one in comparisons if one.williams]
     table = Table("target", "runs")
-    for column in (f"{metric} of each", "difference", "95 % interval", "p", "p (Holm)"):
+    for column in (f"{metric} of each", "difference", "95 % interval", "p", "p (Holm)", *(["p (Williams)"] if classical else [])):
         table.add_column(column, justify="right")
     for one in comparisons:
         figures = " and ".join(f"{value:.3f}" for value in one.figures)
         pair = f"{names[one.first]} - {names[one.second]}"
         interval = f"[{one.interval[0]:+.3f}, {one.interval[1]:+.3f}]"
+        p = [one.p, one.p_holm, *([one.williams.p] if one.williams else [])]
         style = "bold" if one.p_holm < SIGNIFICANT else ""
-        table.add_row(one.target, pair, figures, f"{one.difference:+.3f}", interval, f"{one.p:.3f}", f"{one.p_holm:.3f}", style=style)
+        table.add_row(one.target, pair, figures, f"{one.difference:+.3f}", interval, *(f"{value:.3f}" for value in p), style=style)
     return table
+
+
+def comparison_notes(comparisons: Sequence[Comparison], names: Sequence[str]) -> Iterator[Text]:
+    """What a reader must know of the p-values; the arguments are those of `comparison_table`."""
+    yield Text("p: paired bootstrap over test prompts; bold: p (Holm) under 0.05. Chance between trainings is not in the intervals.", "dim")
+    missing: dict[str, list[str]] = {}
+    for one in comparisons:
+        if one.williams and one.williams.why_not:
+            missing.setdefault(one.williams.why_not, []).append(f"{one.target} {names[one.first]} - {names[one.second]}")
+    if any(one.williams for one in comparisons):
+        yield Text(
+            "p (Williams): the t-test of two correlations with the same scores; of several repeats, twice the median. It takes pictures of "
+            "one prompt to be independent, which they are not: the bootstrap's p is the result.",
+            "dim",
+        )
+    for why, pairs in missing.items():
+        yield Text(f"p (Williams) is NaN, {why}: {', '.join(pairs)}", "yellow")
 
 
 def notes(results: Results) -> Iterator[Text]:

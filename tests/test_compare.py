@@ -124,5 +124,8 @@ def test_the_command_shows_the_runs_and_the_table(project: Path) -> None:
     runs = sorted(map(str, Path("runs").iterdir()))
     code, output = tier("compare", *runs, "--metric", "rmse")
     assert code == 0 and all(run in output for run in runs) and "A - B" in output and "p (Holm)" in output and "MOS_a" in output
+    assert "Williams" not in output  # there is no such test of an RMSE
+    code, output = tier("compare", *runs)
+    assert code == 0 and "p (Williams)" in output and "the bootstrap's p is the result" in " ".join(output.split())
     code, output = tier("compare", runs[0], "nowhere")
     assert code == 2 and "nowhere" in output and "Traceback" not in output
