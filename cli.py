@@ -658,11 +658,9 @@ def sweep(
 ) -> None:
     """Fit many heads: the paper's table, or every combination of a grid. Runs that are there already are not fitted again."""
     from heads.fit import FitOptions
-    from heads.results import read_config
     from heads.splits import split_asked
     from heads.sweep import Cell, grid_cells, paper_cells, read_grid, run_sweep
-    from heads.table import sweep_table
-    from heads.tidy import require_table_suffix, tidy, write_table
+    from heads.tidy import require_table_suffix, sweep_table, tidy, write_table
 
     if (preset is None) == (grid is None):
         raise typer.BadParameter("give either --preset paper or --grid FILE", param_hint="--preset / --grid")
@@ -684,7 +682,7 @@ def sweep(
             console.print(f"{impossible} combinations left out: full reference (fr) needs an image prompt in every row", style="yellow")
         with _counting(console, "sweep") as count:
             runs = list(run_sweep(report.manifest, features, cells, out, sys.argv, jobs, count))
-        console.print(sweep_table([run.results for run in runs], [read_config(run.folder)["stages"] for run in runs]))
+        console.print(sweep_table(tidy([run.folder for run in runs])))
     there = sum(run.found for run in runs)
     seconds = sum(run.results.seconds for run in runs if not run.found)
     console.print(f"{len(runs)} runs in {out}, {there} of them there already; the others were fitted in {seconds:.1f} s", soft_wrap=True)
@@ -699,26 +697,23 @@ def table(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write: .csv, .parquet, .xlsx, or without --by .tex for a paper.")
     ] = None,
-    by: Annotated[Part | None, typer.Option("--by", help="Break the results down by generator, or by I2I and T2I rows, and print.")] = None,
+    by: Annotated[Part | None, typer.Option("--by", help="Break the results down by generator, or by I2I and T2I rows.")] = None,
 ) -> None:
-    """Write the figures of runs as one table, or print what they reach within each part of their test rows."""
+    """Show the figures of runs as one table, or what they reach within each part of their test rows; with -o, write them."""
     from heads.breakdown import breakdown, breakdown_table
-    from heads.tidy import require_table_suffix, tidy, write_table
+    from heads.tidy import require_table_suffix, sweep_table, tidy, write_table
 
-    if output is None and by is None:
-        raise typer.BadParameter("say where to write the table, such as -o table.csv, or give --by", param_hint="--output")
     if output is not None:
         require_table_suffix(output)
         if by and output.suffix == ".tex":
             raise typer.BadParameter("a breakdown is written as .csv, .parquet or .xlsx", param_hint="--output")
     console = _console()
     frame = breakdown(runs, by) if by else tidy(runs)
-    if by:
-        console.print(breakdown_table(frame))
+    console.print(breakdown_table(frame) if by else sweep_table(frame))
     if output is None:
         return
     write_table(frame, output)
-    console.print(f"{output}: {len(runs)} runs", soft_wrap=True)
+    console.print(f"{output}: {frame['run'].nunique()} runs", soft_wrap=True)
 
 
 @app.command()

@@ -82,6 +82,13 @@ def typed(name: str, value: Any, kind: Any) -> Any:
         raise HeadError(f"{word(name)} is {value!r}: {_kind_name(kind)} is wanted") from error
 
 
+def as_given(value: Any) -> str:
+    """The text that `typed` reads as this value."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(as_given, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
 def _converted(value: Any, kind: Any) -> Any:
     kinds = [one for one in get_args(kind) if one is not NoneType]
     if get_origin(kind) is tuple:

@@ -1,7 +1,7 @@
 """The heads that runs can use, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from heads.ensemble import EnsembleHead
 from heads.estimator import Head, Task
 from heads.kinds import SINGLE, HeadKind
 from heads.mlp import MLPHead, recipe_options
-from heads.options import HeadError, require_within, typed, word
+from heads.options import HeadError, as_given, require_within, typed, word
 
 HEADS: dict[str, HeadKind] = {**SINGLE, "ensemble": HeadKind(EnsembleHead)}
 
@@ -55,6 +55,21 @@ def resolve_options(
     require_within(options, kind.estimator.limits)
     parts_text = kind.parts_text or any(SINGLE[member].parts_text for member in options.get("members", ()))
     return options | ({"text_width": text_width()} if parts_text and text_width else {})
+
+
+def changed_options(name: str, recipe: RecipeName, image_architecture: str, options: Mapping[str, Any]) -> list[str]:
+    """The options of a head that differ from its recipe's, as `--set` takes them; none of what is no head of `HEADS`.
+
+    Args:
+        name: Name of the head.
+        recipe, image_architecture: As for `resolve_options`.
+        options: Every option of the head, as JSON has them.
+    """
+    if name not in HEADS:
+        return []
+    start = resolve_options(cast(HeadName, name), recipe, image_architecture, {})
+    texts = {option: (as_given(options[option]), as_given(start[option])) for option in head_options(name) if option in options}
+    return [f"{word(option)}={given}" for option, (given, default) in texts.items() if given != default]
 
 
 def make_head(name: HeadName, options: Mapping[str, Any], seed: int) -> Head:

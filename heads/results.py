@@ -213,8 +213,7 @@ class Results:
         Raises:
             ResultError: There is no run, or its results are damaged or of another format.
         """
-        if not folder.is_dir():
-            raise ResultError(f"there is no run {folder}: give the folder of a run, such as runs/ID")
+        _require_run(folder)
         try:
             values: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
             if values.pop("format") != RESULT_FORMAT:
@@ -230,6 +229,14 @@ class Results:
             return cls(**values, summaries=summaries, intervals=intervals, held_out_srcc=held_out)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ResultError(f"{folder / 'results.json'} cannot be read ({error}): delete {folder} and run the command again") from error
+
+
+def _require_run(folder: Path) -> None:
+    """Refuse what is no run, or nothing at all, before anyone is told to delete it."""
+    if any((folder / name).exists() for name in ("config.json", "results.json")):
+        return
+    inside = f"; it holds runs, give these: {folder}/*" if any(folder.glob("*/results.json")) else ", such as runs/ID"
+    raise ResultError(f"there is no run {folder}: give the folder of a run{inside}")
 
 
 def require_writable(out: Path) -> None:
@@ -288,6 +295,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ResultError: It is missing, damaged, or not a run's.
     """
+    _require_run(folder)
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

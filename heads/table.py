@@ -53,34 +53,6 @@ def described(results: Results) -> str:
     return f"TIER-{results.method.upper()}, {fitted}, on {rows}"
 
 
-def sweep_table(runs: Sequence[Results], stages: Sequence[Sequence[str]]) -> Table:
-    """One line for each run and target: SRCC and PLCC of its result beside the floor's; the best of each benchmark is bold.
-
-    Args:
-        runs: Results.
-        stages: For each run the levels that were kept, none for all; shown where they differ.
-    """
-    kept = [",".join(names) or "all" for names in stages]
-    staged = len(set(kept)) > 1
-    table = Table("method", "benchmark", "head", *(["stages"] if staged else []), "target")
-    for column in ("SRCC", "PLCC", "floor SRCC", "floor PLCC"):
-        table.add_column(column, justify="right")
-    lines = [(run, names, target) for run, names in zip(runs, kept, strict=True) for target in run.summaries]
-    best: dict[tuple[str, ...], float] = {}
-    for run, _, target in lines:
-        place, value = (run.data, run.benchmark, run.split, target), _result(run, target, "srcc").mean
-        best[place] = max(best.get(place, value), value)
-    for run, names, target in lines:
-        floor = run.summaries[target][shown_floors(run)[-1]]
-        cells = [_cell(_result(run, target, metric), with_interval=True) for metric in ("srcc", "plcc")]
-        cells += [_cell(floor[metric], with_interval=False) for metric in ("srcc", "plcc")]
-        is_best = _result(run, target, "srcc").mean == best[run.data, run.benchmark, run.split, target]
-        leaks = " (leaks)" if run.leaks else ""
-        about = (f"TIER-{run.method.upper()}", f"{run.benchmark}{leaks}", run.estimator, *([names] if staged else []), target)
-        table.add_row(*about, *cells, style="bold" if is_best else "")
-    return table
-
-
 def search_table(tried: Sequence[Tried]) -> Table:
     """One line for each combination that a search tried, in its order: the values, the held-out SRCC, and each target's test SRCC."""
     table = Table(*tried[0].chosen)
@@ -224,10 +196,14 @@ def selections(results: Results) -> tuple[str, ...]:
     return tuple(name for name in SELECTIONS if name != "best_validation" or results.headline == name)
 
 
-def _cell(summary: Summary, with_interval: bool) -> str:
-    if summary.mean != summary.mean:
+def figure_cell(mean: float, sd: float, low: float = float("nan"), high: float = float("nan")) -> str:
+    """A figure with its spread and interval, as far as these exist."""
+    if mean != mean:
         return "NaN"
-    spread = f" ± {summary.sd:.3f}" if summary.sd == summary.sd else ""
-    low, high = summary.interval
-    interval = f" [{low:.3f}, {high:.3f}]" if with_interval and low == low else ""
-    return f"{summary.mean:.3f}{spread}{interval}"
+    spread = f" ± {sd:.3f}" if sd == sd else ""
+    interval = f" [{low:.3f}, {high:.3f}]" if low == low else ""
+    return f"{mean:.3f}{spread}{interval}"
+
+
+def _cell(summary: Summary, with_interval: bool) -> str:
+    return figure_cell(summary.mean, summary.sd, *(summary.interval if with_interval else ()))

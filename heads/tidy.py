@@ -1,4 +1,4 @@
-"""Figures of many runs as one table, for other programs (tidy: one figure a line) and for a paper (LaTeX)."""
+"""Figures of many runs as one table: for other programs (tidy: one figure a line), for a paper (LaTeX) and for a terminal."""
 
 import json
 import re
@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.table import Table
 
 from cache.atomic import publish, publish_text, require_suffix
 from cache.errors import TierError
 from cache.store import writing
 from heads.experiment import Summary
+from heads.floors import FLOORS
 from heads.metrics import METRICS
+from heads.registry import changed_options
 from heads.results import Results, read_config
-from heads.table import selections, shown_floors
+from heads.table import figure_cell, selections, shown_floors
 
 SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
 PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
@@ -22,8 +25,7 @@ ABOUT = (
     "data", "method", "benchmark", "split", "image_encoder", "preparation", "feature", "stages", "precision", "views", "text_encoder",
     "head", "recipe", "seed",
 )  # fmt: skip
-
-
+ALWAYS = ("method", "benchmark", "head")  # shown where all runs are alike in them too
 OWN = ("image", "text", "score")  # of a run's signatures; the others are scorers whose scores its heads see
 
 
@@ -44,17 +46,18 @@ def tidy(runs: Sequence[Path]) -> pd.DataFrame:
     """One line for each run, target, selection or floor, and metric.
 
     Args:
-        runs: Folders of runs.
+        runs: Folders of runs; each is told of once.
 
     Returns:
-        Columns `run`, those of `ABOUT`, `options` (the head's, JSON), `leaks` (`Results.leaks`), `target`,
+        Columns `run`, those of `ABOUT`, `options` (the head's, JSON), `changed_options` (those that differ from the head's defaults, as
+        `--set` takes them), `leaks` (`Results.leaks`), `target`,
         `figures_of` (a selection or a floor), `is_result` (the selection that the run is judged by), `metric`, `mean`, `sd`,
         `sd_splits`, `sd_seeds`, `median`, `low`, `high` (95 % interval) and `repeats`.
 
     Raises:
         ResultError: A run cannot be read.
     """
-    return pd.DataFrame([line for run in runs for line in _lines(run)])
+    return pd.DataFrame([line for run in dict.fromkeys(runs) for line in _lines(run)])
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
@@ -78,22 +81,55 @@ def latex(frame: pd.DataFrame) -> str:
 
     A line holds the targets side by side, each figure with its 95 % interval; it needs the package booktabs.
     """
-    shown = frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)]
+    shown = _results(frame)
     columns = [(target, metric) for target in shown["target"].unique() for metric in PAPER_METRICS]
-    varying = [name for name in (*ABOUT, "options", "repeats") if name in ("method", "benchmark") or len(shown[name].unique()) > 1]
-    if shown.duplicated([*varying, "target", "metric"]).any():
-        varying.append("run")  # so that no run is lost, whatever else they differ in
-    best = shown.groupby(["data", "benchmark", "split", "target", "metric"])["mean"].transform("max")
-    cells = shown.assign(cell=[_cell(row, row["mean"] == top) for (_, row), top in zip(shown.iterrows(), best, strict=True)])
+    varying = _varying(shown)
+    cells = shown.assign(cell=[_cell(row) for _, row in shown.iterrows()])
     lines = []
     for about, group in cells.groupby(varying, sort=False):
         figures = group.set_index(["target", "metric"])["cell"]
         lines.append(" & ".join([*map(_escaped, about), *(figures.get(column, "--") for column in columns)]) + r" \\")
     targets = [rf"\multicolumn{{{len(PAPER_METRICS)}}}{{c}}{{{_escaped(target)}}}" for target in shown["target"].unique()]
     head = [" & ".join([*[""] * len(varying), *targets]) + r" \\"]
-    head.append(" & ".join([*map(_escaped, varying), *(PAPER_METRICS[metric] for _, metric in columns)]) + r" \\")
+    head.append(" & ".join([*map(_titled, varying), *(PAPER_METRICS[metric] for _, metric in columns)]) + r" \\")
     align = "l" * len(varying) + "c" * len(columns)
     return "\n".join([rf"\begin{{tabular}}{{{align}}}", r"\toprule", *head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def sweep_table(frame: pd.DataFrame) -> Table:
+    """On a terminal, SRCC and PLCC of every run's result and target beside the floor's; the best SRCC of each benchmark is bold.
+
+    Args:
+        frame: A tidy table.
+    """
+    shown = _results(frame)
+    varying = [*_varying(shown), "target"]
+    table = Table(*map(_titled, varying))
+    for column in (*PAPER_METRICS.values(), *(f"floor {metric}" for metric in PAPER_METRICS.values())):
+        table.add_column(column, justify="right")
+    of_floors = frame[frame["figures_of"].isin(FLOORS)]  # the last that is told of says the most
+    floors = {(one.run, one.target, one.metric): figure_cell(one.mean, one.sd) for one in of_floors.itertuples()}
+    for (run, target), its in shown.groupby(["run", "target"], sort=False):
+        figures = its.set_index("metric")
+        cells = [figure_cell(*figures.loc[metric, ["mean", "sd", "low", "high"]]) for metric in PAPER_METRICS]
+        cells += [floors.get((run, target, metric), "") for metric in PAPER_METRICS]  # scorers on all rows have none
+        table.add_row(*map(str, its[varying].iloc[0]), *cells, style="bold" if figures.loc["srcc", "is_best"] else "")
+    return table
+
+
+def _results(frame: pd.DataFrame) -> pd.DataFrame:
+    """What readers are shown: SRCC and PLCC of results, `is_best` where no run of the same rows is better, in words where CSV has marks."""
+    shown = frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)]
+    best = shown.groupby(["data", "benchmark", "split", "target", "metric"])["mean"].transform("max")
+    leaks = shown["leaks"].map({True: " (leaks)", False: ""})
+    return shown.assign(is_best=shown["mean"] == best, benchmark=shown["benchmark"] + leaks, stages=shown["stages"].replace("", "all"))
+
+
+def _varying(shown: pd.DataFrame) -> list[str]:
+    """The columns that tell runs apart."""
+    names = [name for name in (*ABOUT, "changed_options", "repeats") if name in ALWAYS or len(shown[name].unique()) > 1]
+    # No run is lost, whatever else they differ in.
+    return [*names, "run"] if shown.duplicated([*names, "target", "metric"]).any() else names
 
 
 def _lines(run: Path) -> list[dict[str, Any]]:
@@ -117,6 +153,7 @@ def _lines(run: Path) -> list[dict[str, Any]]:
         "recipe": config["recipe"],
         "seed": config["seed"],
         "options": json.dumps(config["head"]),
+        "changed_options": " ".join(changed_options(results.estimator, config["recipe"], image["architecture"], config["head"])),
         "leaks": results.leaks,
     }
     return [
@@ -142,9 +179,9 @@ def _figures(summary: Summary) -> dict[str, float | int]:
     return figures | {"repeats": len(summary.values)}
 
 
-def _cell(row: pd.Series, best: bool) -> str:
+def _cell(row: pd.Series) -> str:
     figure = _short(row["mean"])
-    figure = rf"\textbf{{{figure}}}" if best else figure
+    figure = rf"\textbf{{{figure}}}" if row["is_best"] else figure
     return figure if row["low"] != row["low"] else rf"{figure} {{\scriptsize [{_short(row['low'])}, {_short(row['high'])}]}}"
 
 
@@ -154,3 +191,7 @@ def _short(value: float) -> str:
 
 def _escaped(text: object) -> str:
     return re.sub(r"([&%$#_{}])", r"\\\1", str(text).replace("\\", r"\textbackslash "))
+
+
+def _titled(column: str) -> str:
+    return {"changed_options": "options"}.get(column, column).replace("_", " ")

@@ -44,7 +44,7 @@ def test_a_breakdown_is_printed_and_written(run: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["table", str(run), "--by", "generator", "-o", str(tmp_path / "by.csv")])
     assert result.exit_code == 0 and "generator" in result.output, result.output
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "by.csv"), breakdown([run], "generator"), check_dtype=False)
-    for wrong in ([], ["--by", "generator", "-o", "t.tex"], ["--by", "prompt"]):
+    for wrong in (["--by", "generator", "-o", "t.tex"], ["--by", "prompt"]):
         assert CliRunner().invoke(cli.app, ["table", str(run), *wrong]).exit_code == 2
 
 

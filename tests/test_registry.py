@@ -1,5 +1,6 @@
 """Every head takes part in everything: options in a user's words, fits in one pass, stored tensors, and no skill without a signal."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from heads.choices import HeadName
 from heads.experiment import run_trials
 from heads.features import fuse
-from heads.registry import HEADS, HeadError, has_epochs, head_options, make_head, resolve_options, restore_head
+from heads.options import OPTION_OF
+from heads.registry import HEADS, HeadError, changed_options, has_epochs, head_options, make_head, resolve_options, restore_head
 from heads.splits import make_splits
 from tests.test_heads import feature_set
 
@@ -70,6 +72,24 @@ def test_scikit_learn_searches_and_validates_every_head_on_fused_features(name: 
     search = GridSearchCV(clone(head), SEARCHED[name], cv=2).fit(X, y)
     assert search.best_params_ and np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert cross_val_score(head, X, y, cv=3).shape == (3,)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_options_that_differ_from_the_defaults_are_told_in_words_that_give_them_back(name: HeadName) -> None:
+    stored = json.loads(json.dumps(options(name)))  # as a run's configuration has them
+    changed = [text.split("=") for text in changed_options(name, "cached", "resnet18", stored)]
+    assert {OPTION_OF.get(option, option) for option, _ in changed} == set(QUICK.get(name, {}))
+    assert resolve_options(
+        name, "cached", "resnet18", {OPTION_OF.get(option, option): text for option, text in changed}, lambda: 4
+    ) == options(name)
+    assert changed_options(name, "cached", "resnet18", json.loads(json.dumps(resolve_options(name, "cached", "resnet18", {})))) == []
+
+
+def test_none_and_truth_values_are_told_as_they_are_given() -> None:
+    stored = resolve_options("mlp", "published", "vit_large_patch16_224", {"patience": 3, "standardize": True, "hidden": 8})
+    found = changed_options("mlp", "published", "vit_large_patch16_224", stored)
+    assert found == ["hidden=8", "patience=3", "standardize=true"]
+    assert changed_options("ridge of another run", "fitted elsewhere", "", {"calibrated": True}) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+import cli
 from cache.errors import TierError
 from cache.store import StoreError
 from extract.check import check
@@ -14,8 +16,7 @@ from extract.encoders import ImageChoice
 from extract.manifest import Manifest
 from heads.fit import FitOptions
 from heads.sweep import Cell, SweepError, grid_cells, paper_cells, read_grid, run_sweep
-from heads.table import sweep_table
-from heads.tidy import ABOUT, TableError, latex, tidy, write_table
+from heads.tidy import ABOUT, TableError, latex, sweep_table, tidy, write_table
 from tests.data_builders import write_agiqa, write_pku
 
 BASE = Cell(ImageChoice("resnet18"), "bert-base-uncased", FitOptions(repeats=1, estimator="ridge", split="random", models="none"))
@@ -148,28 +149,63 @@ def test_the_best_figure_of_each_benchmark_is_bold_and_no_other() -> None:
 
 
 def made_up(runs: Iterable[dict]) -> pd.DataFrame:
-    """A tidy table of SRCC and PLCC of runs that are alike but for what is given."""
-    alike = dict.fromkeys((*ABOUT, "run", "options", "target"), "x") | {
+    """A tidy table of SRCC and PLCC of runs that are alike but for what is given, and of a floor."""
+    alike = dict.fromkeys((*ABOUT, "run", "options", "changed_options", "target"), "x") | {
         "benchmark": "I2I",
         "repeats": 1,
-        "is_result": True,
+        "leaks": False,
+        "mean": 0.25,
+        "sd": 0.125,
         "low": 0.5,
         "high": 1,
     }
-    return pd.DataFrame(alike | run | {"metric": metric} for run in runs for metric in ("srcc", "plcc"))
+    parts: list[dict] = [{"figures_of": "last", "is_result": True}, {"figures_of": "generator_mean", "is_result": False, "mean": 0.625}]
+    return pd.DataFrame(alike | run | part | {"metric": metric} for run in runs for part in parts for metric in ("srcc", "plcc"))
+
+
+def lines(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """What the terminal shows, as one dictionary for each line."""
+    columns = {str(column.header): list(column.cells) for column in sweep_table(frame).columns}
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
 def test_no_run_is_lost_in_the_table_of_a_paper() -> None:
     text = latex(made_up([{"precision": "fp32", "mean": 0.7}, {"precision": "bf16", "mean": 0.8}]))
-    assert "fp32" in text and ".700" in text and r"bf16 & \textbf{.800}" in text
+    assert "fp32" in text and ".700" in text and r"bf16 & x & \textbf{.800}" in text
     text = latex(made_up([{"run": "first", "mean": 0.7}, {"run": "second", "mean": 0.8}]))
     assert "first" in text and "second" in text
 
 
-def test_the_terminal_shows_stages_where_runs_differ_in_them(project: Path) -> None:
+def test_the_terminal_shows_what_tells_runs_apart_and_nothing_more() -> None:
+    shown = lines(made_up([{"run": "a", "stages": "stage3,stage4"}, {"run": "b", "stages": "", "mean": 0.5}]))
+    assert [*shown[0]] == ["method", "benchmark", "stages", "head", "target", "SRCC", "PLCC", "floor SRCC", "floor PLCC"]
+    assert [line["stages"] for line in shown] == ["stage3,stage4", "all"]
+    assert [line["SRCC"] for line in shown] == ["0.250 ± 0.125 [0.500, 1.000]", "0.500 ± 0.125 [0.500, 1.000]"]
+    assert {line["floor PLCC"] for line in shown} == {"0.625 ± 0.125"}
+    assert [row.style for row in sweep_table(made_up([{"run": "a"}, {"run": "b", "mean": 0.5}])).rows] == ["", "bold"]
+
+
+def test_a_split_that_leaks_is_marked_in_every_table() -> None:
+    frame = made_up([{"leaks": True}])
+    assert lines(frame)[0]["benchmark"] == "I2I (leaks)" and "I2I (leaks)" in latex(frame)
+    assert "leaks" not in lines(made_up([{}]))[0]["benchmark"] + latex(made_up([{}]))
+
+
+def test_only_options_that_differ_from_the_defaults_are_shown_to_readers(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
-    runs = [run.results for run in run_sweep(manifest, Path("features"), paper_cells(manifest, BASE)[:2], Path("runs"))]
-    table = sweep_table(runs, [("stage3", "stage4"), ()])
-    (shown,) = [list(column.cells) for column in table.columns if column.header == "stages"]
-    assert shown == ["stage3,stage4", "all"]
-    assert [str(column.header) for column in sweep_table(runs, [(), ()]).columns][:4] == ["method", "benchmark", "head", "target"]
+    cells, _ = grid_cells({"target": "MOS_q", "penalties": ["0.5,2"]}, manifest, BASE)
+    with_defaults = [cell for cell in paper_cells(manifest, BASE) if cell.options.method == "pr"][:1]
+    frame = tidy([run.folder for run in run_sweep(manifest, Path("features"), [*cells, *with_defaults], Path("runs"))])
+    assert [line["options"] for line in lines(frame)] == ["penalties=0.5,2.0", ""]
+    assert "penalties=0.5,2.0 &" in latex(frame) and "0.001" not in latex(frame)
+    assert frame["options"].str.len().max() > 300  # the tidy table has all
+
+
+def test_the_command_shows_runs_and_says_what_is_no_run(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE)[:1], Path("runs")))
+    shown = CliRunner().invoke(cli.app, ["table", str(run.folder)])
+    assert shown.exit_code == 0 and "floor SRCC" in shown.output and "ridge" in shown.output
+    for wrong, way_out in (("nowhere", "such as runs/ID"), ("Dataset", "such as runs/ID"), ("runs", "runs/*")):
+        told = CliRunner().invoke(cli.app, ["table", wrong])
+        assert told.exit_code == 2 and f"there is no run {wrong}" in told.output and way_out in told.output and "delete" not in told.output
