@@ -109,3 +109,9 @@ def tiny_encoder(folder: Path, architecture: str = "test_resnet", feature: str =
     preset = replace(image_preset(f"timm:{architecture}"), feature=feature, reference=reference(side, side + 8))
     weights = file_weights(write_state(architecture, folder / f"{architecture}.pth", seed), "test")
     return ImageEncoder(preset, weights, preset.reference)
+
+
+def write_test_resnet(project: Path) -> list[str]:
+    """Random weights of a very small ResNet in a project folder with `bert-base-uncased/`; the options that name both encoders."""
+    write_state("test_resnet", project / "test_resnet.pth")
+    return ["--image-encoder", "timm:test_resnet", "--image-weights", "test_resnet.pth", "--text-encoder", "bert-base-uncased"]

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from heads.results import read_curves, read_predictions
-from tests.test_finetune import ARGUMENTS
+from tests.data_builders import write_test_resnet
 
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parent.parent
 LAUNCH = [str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-TRAIN = [*ARGUMENTS, "--device", "cpu", "--method", "pr", "--target", "MOS_q", "--split", "random", "--repeats", "1"]
-SHORT = ["--set", "hidden=8", "--set", "average=0.5", "--learning-rate", "1e-5"]  # at which rounding does not grow
+TRAIN = ["fit-head", "Dataset", "--finetune", "all", "--device", "cpu", "--method", "pr", "--target", "MOS_q", "--split", "random"]
+SHORT = ["--repeats", "1", "--set", "hidden=8", "--set", "average=0.5", "--learning-rate", "1e-5"]  # at which rounding does not grow
 
 
 def start(command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
@@ -40,8 +40,8 @@ def train(*command: str) -> Path:
 @pytest.mark.parametrize(("batch", "epochs"), [(4, 10), (1, 2)])  # of eight training rows; a batch of one leaves nothing for a process
 def test_two_processes_end_where_one_does(project: Path, batch: int, epochs: int) -> None:
     steps = ["--train-batch-size", str(batch), "--epochs", str(epochs), "--set", "patience=10", *SHORT]
-    one = train(sys.executable, "-m", "cli", *TRAIN, *steps, "--out", "one")
-    two = train(*LAUNCH, "-m", "cli", *TRAIN, *steps, "--out", "two")
+    command = ["-m", "cli", *TRAIN, *write_test_resnet(project), *steps]
+    one, two = train(sys.executable, *command, "--out", "one"), train(*LAUNCH, *command, "--out", "two")
     assert one.name == two.name
     curves = [read_curves(run) for run in (one, two)]
     assert len(curves[0]) == len(curves[1]) == epochs
@@ -51,23 +51,24 @@ def test_two_processes_end_where_one_does(project: Path, batch: int, epochs: int
     np.testing.assert_allclose(read_predictions(two)["prediction"], read_predictions(one)["prediction"], rtol=1e-3)
 
 
-def start_two(*folders: str) -> list[subprocess.Popen[str]]:
+def start_two(project: Path, *folders: str) -> list[subprocess.Popen[str]]:
     """Two processes as on two machines, where nobody but themselves ends them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    command = [sys.executable, "-m", "cli", *TRAIN, *SHORT, "--train-batch-size", "4", "--epochs", "500", "--set", "patience=500"]
+    long = ["--train-batch-size", "4", "--epochs", "5000", "--set", "patience=5000"]
+    command = [sys.executable, "-m", "cli", *TRAIN, *write_test_resnet(project), *SHORT, *long]
     return [start([*command, "--out", folder], RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank, folder in enumerate(folders)]
 
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_whose_partner_is_killed_says_so_and_ends(project: Path, killed: int) -> None:
-    processes = start_two("runs", "runs")
+    processes = start_two(project, "runs", "runs")
     try:
         wait_for(lambda: list(Path("runs").rglob("last.safetensors")), processes)
         processes[killed].send_signal(signal.SIGKILL)
-        output, _ = processes[1 - killed].communicate(timeout=60)
+        output, _ = processes[1 - killed].communicate(timeout=120)
     finally:
         for process in processes:
             process.kill()
@@ -77,8 +78,8 @@ def test_a_process_whose_partner_is_killed_says_so_and_ends(project: Path, kille
 
 
 def test_processes_with_different_folders_are_told(project: Path) -> None:
-    processes = start_two("here", "there")
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    processes = start_two(project, "here", "there")
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 2, output
         assert "give an --out that all machines share" in output
@@ -86,7 +87,7 @@ def test_processes_with_different_folders_are_told(project: Path) -> None:
 
 
 def wait_for(there: Callable[[], object], processes: Sequence[subprocess.Popen[str]]) -> None:
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 300
     while not there():
         assert time.monotonic() < ends and all(process.poll() is None for process in processes)
         time.sleep(0.05)
