@@ -165,6 +165,9 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
+    for mark, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(frame.columns) == 1 and mark in frame.columns[0]:
+            raise DataError(f"{path} has {called} between its fields: save it with commas, and numbers with decimal points")
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first fields of such rows for an index and shifts the others
         raise DataError(f"{path} has rows with more fields than its header: put fields that contain commas in double quotes")
     return frame

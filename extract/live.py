@@ -13,7 +13,7 @@ from cache.keys import bytes_key
 from extract.encode import BatchSize, Chunk, PictureStep, Preparing, by_shape, choose_device
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.networks import ImageNetwork, TextNetwork
-from extract.pictures import PictureError, decode, read_bytes
+from extract.pictures import PictureError, decode, read_bytes, require_8_bits
 
 BATCH = 32
 Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
@@ -42,6 +42,7 @@ def as_picture(value: Picture) -> Keyed:
         value = _from_array(value)
     if not isinstance(value, Image.Image):
         raise PictureError(f"{type(value).__name__} is no picture: give a path, a PIL picture, an array (H, W, 3) or a tensor (3, H, W)")
+    require_8_bits(value)
     picture = value.convert("RGB")
     return picture, bytes_key(picture.tobytes())
 

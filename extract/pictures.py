@@ -43,7 +43,7 @@ def decode(data: bytes) -> Image.Image:
     """Decode a picture to RGB, as `PIL.Image.open(...).convert("RGB")` does.
 
     Raises:
-        PictureError: The bytes are empty, no known picture format, truncated, or a decompression bomb.
+        PictureError: The bytes are empty, no known picture format, truncated, a decompression bomb, or grey of more than 8 bits.
     """
     return _load(_open(data)).convert("RGB")
 
@@ -72,7 +72,14 @@ def _open(data: bytes) -> Image.Image:
         raise PictureError(f"{picture.width} x {picture.height} is larger than {MAX_PIXELS:,} pixels (decompression bomb)")
     if max(picture.size) > MAX_ASPECT * min(picture.size):
         raise PictureError(f"{picture.width} x {picture.height}: one side is more than {MAX_ASPECT} times the other")
+    require_8_bits(picture)
     return picture
+
+
+def require_8_bits(picture: Image.Image) -> None:
+    """Raise PictureError for grey of 16 or 32 bits, which Pillow's conversion to RGB cuts off at 255: nearly all of it becomes white."""
+    if picture.mode[0] in "IF":
+        raise PictureError(f"its grey has more than 8 bits (Pillow's mode {picture.mode}) and would become white: save it with 8 bits")
 
 
 def _load(picture: Image.Image) -> Image.Image:

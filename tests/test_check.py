@@ -4,6 +4,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -12,6 +13,8 @@ from cache.keys import file_key
 from extract import check as module
 from extract.check import SHOWN_PROBLEMS, Report, check, load_manifest
 from extract.layouts import DataError
+from extract.live import as_picture
+from extract.pictures import PictureError
 from tests.data_builders import PKU_COLUMNS, make_picture, save_picture, save_table, table_rows, write_pku, write_table
 
 
@@ -208,5 +211,14 @@ def test_the_modes_and_formats_of_real_pictures_are_accepted(tmp_path: Path) -> 
     ):
         picture.convert(mode).save(tmp_path / name)
         names.append(name)
-    Image.new("I;16", (20, 20)).save(tmp_path / "h.png")
-    assert check(save_table(table_rows([*names, "h.png"]), tmp_path / "t.csv")).problems == ()
+    assert check(save_table(table_rows(names), tmp_path / "t.csv")).problems == ()
+
+
+def test_grey_of_more_than_8_bits_is_a_problem_as_it_would_become_white(tmp_path: Path) -> None:
+    Image.fromarray(np.full((20, 20), 30_000, np.uint16)).save(tmp_path / "h.png")
+    Image.fromarray(np.full((20, 20), 0.5, np.float32)).save(tmp_path / "f.tiff")
+    problems = check(save_table(table_rows(["h.png", "f.tiff"]), tmp_path / "t.csv")).problems
+    assert [problem.line for problem in problems] == [2, 3]
+    assert all("more than 8 bits" in problem.what and "save it with 8 bits" in problem.what for problem in problems)
+    with pytest.raises(PictureError, match="mode I;16"):
+        as_picture(Image.open(tmp_path / "h.png"))
