@@ -10,6 +10,8 @@ The last line is one JSON object:
 ratio_batch8, ratio_batch128  seconds of the loop over seconds of StackedMLP
 ratio_sklearn, ratio_sklearn_batch8  seconds of MLPRegressor, on float32 and for a head, over those of StackedMLP, at batch 128 and 8
 max_difference                greatest difference of any prediction by the two ways, in score units (scores lie between 0 and 5)
+loop_difference               the same of the loop and the loop with the columns of inputs and weights in another order, which is the same
+                              computation rounded otherwise: what is below it is rounding, not another result
 bandwidth_fraction_batch8     bytes that a step cannot but move (9 x the parameters: weights read forwards; gradients written; weights,
                               gradients and two moments read and all but the gradients written by the update), a second, over the
                               bandwidth of a copy between two arrays that together are as large as a head's state
@@ -47,12 +49,13 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Timing:
-    """The shortest seconds of each way, and the greatest difference of their predictions."""
+    """The shortest seconds of each way, and the greatest differences of ours from the loop and of the loop from itself, reordered."""
 
     ours: float
     loop: float
     sklearn: float
     difference: float
+    loop_difference: float
 
 
 def data(heads: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,27 +82,33 @@ def make_heads(count: int, batch: int, epochs: int) -> list[MLPHead]:
     ]
 
 
-def loop(heads: list[MLPHead], X: np.ndarray, scores: np.ndarray, device: str, clock: Clock) -> tuple[float, np.ndarray]:
-    """Seconds of plain torch, and its predictions (K, N); standardising and predicting are not timed."""
+def loop(
+    heads: list[MLPHead], X: np.ndarray, scores: np.ndarray, device: str, clock: Clock, columns: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Seconds of plain torch, and its predictions (K, N), with columns in this order; standardising and predicting are not timed."""
     seconds, predictions = 0.0, []
     for head, truth in zip(heads, scores, strict=True):
         scaling = Standardization.of(X, truth)
         # Standardised in float32 as ours does, so that both see the same bits.
-        inputs = torch.tensor((X - scaling.mean.astype(np.float32)) / scaling.scale.astype(np.float32), device=device)
+        standardized = (X - scaling.mean.astype(np.float32)) / scaling.scale.astype(np.float32)
+        inputs = torch.tensor(standardized if columns is None else standardized[:, columns], device=device)
         targets = torch.tensor(scaling.scores(truth), dtype=torch.float32, device=device)
         start = clock()
-        network = single(head, inputs, targets)
+        network = single(head, inputs, targets, columns)
         seconds += clock() - start
         with torch.inference_mode():
             predictions.append(scaling.unscale(network(inputs).cpu().numpy()))
     return seconds, np.stack(predictions)
 
 
-def single(head: MLPHead, inputs: torch.Tensor, targets: torch.Tensor) -> HeadNetwork:
-    """One head, trained as one writes it."""
+def single(head: MLPHead, inputs: torch.Tensor, targets: torch.Tensor, columns: np.ndarray | None) -> HeadNetwork:
+    """One head, trained as one writes it; its initial weights in the order of the inputs' columns."""
     assert isinstance(head.random_state, int)
     torch.manual_seed(np.random.RandomState(head.random_state).randint(2**31 - 1))
-    network = HeadNetwork(inputs.shape[1]).to(inputs.device)
+    network = HeadNetwork(inputs.shape[1])
+    if columns is not None:
+        network.fc1.weight.data = network.fc1.weight.data[:, columns].contiguous()
+    network.to(inputs.device)
     optimizer = torch.optim.Adam(network.parameters(), lr=head.learning_rate, weight_decay=head.weight_decay)
     for _ in range(head.max_epochs):
         for rows in torch.randperm(len(inputs)).split(head.batch_size):
@@ -158,7 +167,9 @@ def measure(count: int, batch: int, epochs: int, repetitions: int, device: str, 
             f"scikit-learn {sklearn[-1]:.2f} s (one head, times {count}), difference {difference:.1e}",
             flush=True,
         )
-    return Timing(min(ours), min(theirs), min(sklearn), difference)
+    columns = np.random.default_rng(1).permutation(WIDTH)
+    reordered = float(np.abs(loop(heads, X, scores, device, clock, columns)[1] - expected).max())
+    return Timing(min(ours), min(theirs), min(sklearn), difference, reordered)
 
 
 def fastest(work: Callable[[], object], device: str, clock: Clock, repetitions: int = 30) -> float:
@@ -212,6 +223,7 @@ def main() -> None:
         "ratio_sklearn": large.sklearn / large.ours,
         "ratio_sklearn_batch8": small.sklearn / small.ours,
         "max_difference": max(small.difference, large.difference),
+        "loop_difference": max(small.loop_difference, large.loop_difference),
         "bandwidth_fraction_batch8": moved / cached,
         "bandwidth_fraction_memory": moved / memory,
         "matrix_fraction_batch128": multiplied / products,

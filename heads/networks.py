@@ -7,7 +7,7 @@ comes from one, standardisation in training can be folded into the weights, what
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from math import prod
+from math import prod, sqrt
 
 import numpy as np
 import torch
@@ -126,12 +126,13 @@ class Network:
         """Length P of one head's flat vector of parameters."""
         return -(-sum(map(prod, self.shapes().values())) // ALIGNMENT) * ALIGNMENT
 
-    def initial(self) -> Tensor:
-        """Flat initial parameters (P,) as `nn.Linear` draws them from torch's random numbers."""
-        layers = [nn.Linear(*shape) for shape in self.linears().values()]
-        parts = [tensor.detach().flatten() for layer in layers for tensor in layer.state_dict().values()]
+    def initial(self, random: torch.Generator) -> Tensor:
+        """Flat initial parameters (P,) as `nn.Linear` draws them."""
         flat = torch.zeros(self.size)
-        flat[: sum(map(len, parts))] = torch.cat(parts)
+        tensors = self.views(flat[None])
+        for layer, (inputs, _) in self.linears().items():
+            nn.init.kaiming_uniform_(tensors[f"{layer}.weight"][0], a=sqrt(5), generator=random)
+            nn.init.uniform_(tensors[f"{layer}.bias"], -1 / sqrt(inputs), 1 / sqrt(inputs), generator=random)
         return flat
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
@@ -154,19 +155,23 @@ class Network:
             for layer in FUSIONS[self.fusion].layers
         }
 
-    def hidden_units(self, tensors: Tensors, inputs: Tensor) -> Tensor:
-        """Hidden units (K, B, h) of inputs (K, B, d)."""
-        return FUSIONS[self.fusion].mix(self.products(tensors, inputs), ACTIVATIONS[self.activation])
+    def hidden_units(self, products: Tensors) -> Tensor:
+        """Hidden units (K, B, h) of what the first layers made (K, B, h)."""
+        return FUSIONS[self.fusion].mix(products, ACTIVATIONS[self.activation])
 
     def scores(self, tensors: Tensors, hidden: Tensor) -> Tensor:
         """Scores (K, B) of hidden units (K, B, h)."""
         return torch.baddbmm(tensors["fc2.bias"], hidden, tensors["fc2.weight"].mT).squeeze(2)
 
+    def forward(self, tensors: Tensors, inputs: Tensor) -> Tensor:
+        """Scores (K, B) of inputs (K, B, d)."""
+        return self.scores(tensors, self.hidden_units(self.products(tensors, inputs)))
+
     def predict(self, weights: Mapping[str, np.ndarray], fused: np.ndarray) -> np.ndarray:
         """Scores (N,) float64 of fused vectors X (N, d) by one head's weights, computed in float64 so that batching changes nothing."""
         tensors = {name: torch.from_numpy(np.atleast_2d(values).astype(np.float64))[None] for name, values in weights.items()}
         with torch.inference_mode():
-            return self.scores(tensors, self.hidden_units(tensors, torch.from_numpy(fused.astype(np.float64))[None]))[0].numpy()
+            return self.forward(tensors, torch.from_numpy(fused.astype(np.float64))[None])[0].numpy()
 
     def folded(self, flat: Tensor, scaling: Standardization) -> Weights:
         """Weights float32 that take raw inputs and give raw scores, of one head's parameters (P,) that take standardised ones."""

@@ -1,9 +1,9 @@
 """The training loop of heads that are networks: any number of heads of one shape, side by side.
 
-A step of the published head and loss is three products with the weights (K, h, d) or of their shape, the gradients written by hand into
-buffers that are there already, and one fused update; the gradients of other networks and losses are autograd's. With few rows to a step
-its time is that of moving weights, gradients and Adam's two moments through memory: where these of several heads do not fit the cache
-together, it is faster to train one head after the other.
+A step is two products with each of the first layers' weights (K, h, d), the second written into buffers that are there already, and one
+fused update. What lies between, of the size of the hidden units, is written by hand for the published head and loss, and autograd's for
+others. With few rows to a step its time is that of the update, which moves weights, gradients and Adam's two moments through memory:
+where these of several heads do not fit the cache together, it is faster to train one head after the other.
 """
 
 import math
@@ -140,7 +140,7 @@ class _Member:
         self.number, self.network, self.recipe, self.task, self.scaling = number, network, recipe, task, scaling
         self.shared = (*astuple(network), *recipe.shared, len(task.train))
         self.rates = recipe.learning_rate, recipe.weight_decay
-        self.random = torch.Generator()
+        self.random = torch.Generator().manual_seed(recipe.seed)
         self.training_loss: list[float] = []
         self.validation_loss: list[float] = []
         self.best_epoch, self.best_loss = 0, math.inf
@@ -155,11 +155,7 @@ class _Member:
 
     def initial(self) -> Tensor:
         """Initial parameters (P,); the batch order goes on with the same stream of random numbers."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.recipe.seed)
-            flat = self.network.initial()
-            self.random.set_state(torch.get_rng_state())
-        return flat
+        return self.network.initial(self.random)
 
     def order(self) -> Tensor:
         """The next epoch's order of the training rows (n,)."""
@@ -263,35 +259,40 @@ class _Pass:
         total = torch.zeros(len(self.members), dtype=torch.float64, device=rows.device)
         for start in range(0, rows.shape[1], self.recipe.batch_size):
             here = slice(start, start + self.recipe.batch_size)
-            total += self.differentiate(self._standardized(rows[:, here]), scores[:, here])
-            self._update()
+            total += self._step(self._standardized(rows[:, here]), scores[:, here])
         return total / rows.shape[1]
 
-    def _by_hand(self, inputs: Tensor, scores: Tensor) -> Tensor:
-        """Gradients at inputs (K, B, d) and scores (K, B) of the published network and loss; the loss, times B (K,)."""
-        layers, slopes = self.layers, self.slopes
-        hidden = self.network.hidden_units(layers, inputs)
-        error = self.network.scores(layers, hidden) - scores
-        by_score = (error * (2 / scores.shape[1])).unsqueeze(2)
-        by_hidden = torch.ops.aten.threshold_backward(by_score * layers["fc2.weight"], hidden, 0)
-        torch.bmm(by_score.mT, hidden, out=slopes["fc2.weight"])
-        torch.sum(by_score, 1, keepdim=True, out=slopes["fc2.bias"])
-        torch.bmm(by_hidden.mT, inputs, out=slopes["fc1.weight"])
-        torch.sum(by_hidden, 1, keepdim=True, out=slopes["fc1.bias"])
-        return error.square().sum(1)
+    def _step(self, inputs: Tensor, scores: Tensor) -> Tensor:
+        """One step on inputs (K, B, d) and scores (K, B); the loss before it, times B (K,)."""
+        loss, by_products = self.differentiate(self.network.products(self.layers, inputs), scores)
+        for layer, by_product in by_products.items():
+            torch.bmm(by_product.mT, inputs[..., self.network.columns(layer)], out=self.slopes[f"{layer}.weight"])
+            torch.sum(by_product, 1, keepdim=True, out=self.slopes[f"{layer}.bias"])
+        self._update()
+        return loss * scores.shape[1]
 
-    def _by_autograd(self, inputs: Tensor, scores: Tensor) -> Tensor:
+    def _by_hand(self, products: dict[str, Tensor], scores: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The published network and loss: the loss (K,), and its slopes by what the first layers made (K, B, h); notes the last layer's."""
+        hidden = self.network.hidden_units(products)
+        error = self.network.scores(self.layers, hidden) - scores
+        by_score = (error * (2 / scores.shape[1])).unsqueeze(2)
+        torch.bmm(by_score.mT, hidden, out=self.slopes["fc2.weight"])
+        torch.sum(by_score, 1, keepdim=True, out=self.slopes["fc2.bias"])
+        return error.square().mean(1), {"fc1": torch.ops.aten.threshold_backward(by_score * self.layers["fc2.weight"], hidden, 0)}
+
+    def _by_autograd(self, products: dict[str, Tensor], scores: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The same of any network and loss."""
-        leaves = {name: layer.detach().requires_grad_() for name, layer in self.layers.items()}
+        last = {name: self.layers[name] for name in ("fc2.weight", "fc2.bias")}
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in (products | last).items()}
         with torch.enable_grad():
-            hidden = self.network.hidden_units(leaves, inputs)
+            hidden = self.network.hidden_units(leaves)
             if self.recipe.dropout:
                 hidden = hidden * self._stack([member.mask(scores.shape[1]) for member in self.members])
             loss = LOSSES[self.recipe.loss](self.network.scores(leaves, hidden), scores)
-            found = torch.autograd.grad(loss.sum(), list(leaves.values()))
-        for slope, gradient in zip(self.slopes.values(), found, strict=True):
-            slope.copy_(gradient)
-        return loss.detach() * scores.shape[1]
+            found = dict(zip(leaves, torch.autograd.grad(loss.sum(), list(leaves.values())), strict=True))
+        for name in last:
+            self.slopes[name].copy_(found.pop(name))
+        return loss.detach(), found
 
     def _update(self) -> None:
         factor = SCHEDULES[self.recipe.schedule](self.done / (self.steps * self.recipe.max_epochs))
@@ -333,7 +334,7 @@ class _Pass:
         source, parts = self.inputs if inputs is None else inputs, []
         for part in rows.split(BLOCK_ROWS):
             block = source[part.to(source.device)].to(self.inputs.device).sub_(self.mean[place]).div_(self.scale[place])
-            parts.append(self.network.scores(layers, self.network.hidden_units(layers, block[None]))[0])
+            parts.append(self.network.forward(layers, block[None])[0])
         return torch.cat(parts).double().cpu().numpy()
 
     def _predictor(self, place: int, scaling: Standardization) -> Callable[[np.ndarray], np.ndarray]:
