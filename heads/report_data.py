@@ -11,7 +11,7 @@ import pandas as pd
 
 from cache.errors import TierError
 from heads.experiment import Summary
-from heads.report_names import FACTORS, ORDER, RunName, labels, run_names
+from heads.report_names import FACTORS, RunName, differing, labels, run_names
 from heads.results import Results, read_config, read_curves, read_predictions
 from heads.table import LABELS, SHOWN_METRICS, shown_floors
 
@@ -106,8 +106,11 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
         _require_run(folder)
     groups = _groups([Source(folder, read_config(folder), Results.read(folder)) for folder in distinct])
     names = run_names([group[0].config for group in groups], [group[0].results.id.rpartition("-")[-1] for group in groups])
-    long, short = labels(names, ("data", *ORDER)), labels(names, ORDER)
-    return [_read(_letter(number), groups[number], names[number], long[number], short[number]) for number in range(len(groups))]
+    several = bool(differing(names, ["data"]))
+    return [
+        _read(_letter(number), group, name, short, several)
+        for number, (group, name, short) in enumerate(zip(groups, names, labels(names), strict=True))
+    ]
 
 
 def ablation(runs: Sequence[ReportRun]) -> list[Line]:
@@ -182,7 +185,7 @@ def _target_order(sources: Sequence[Source]) -> list[str]:
     return list(dict.fromkeys(target for targets in sorted(lists, key=lambda one: (-len(one), one[0])) for target in targets))
 
 
-def _read(letter: str, sources: Sequence[Source], name: RunName, label: str, short: str) -> ReportRun:
+def _read(letter: str, sources: Sequence[Source], name: RunName, short: str, several_data: bool) -> ReportRun:
     predictions = [_predictions(source) for source in sources]
     results = _together([source.results for source in sources])
     return ReportRun(
@@ -193,7 +196,7 @@ def _read(letter: str, sources: Sequence[Source], name: RunName, label: str, sho
         pd.concat(predictions, ignore_index=True),
         pd.concat([read_curves(source.folder) for source in sources], ignore_index=True),
         name,
-        label=f"{letter}  {label}",
+        label=f"{letter}  {name.data} · {short}" if several_data else f"{letter}  {short}",
         short=short,
     )
 

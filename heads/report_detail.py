@@ -13,7 +13,7 @@ from heads.compare import CompareError, Comparison, compare, holm
 from heads.experiment import UNFITTED
 from heads.metrics import logistic_mapping
 from heads.report_data import ReportRun, comparable
-from heads.report_names import ORDER, USUAL, differing
+from heads.report_names import ORDER, differing, told
 
 CURVE_POINTS = 60
 LARGEST = 12
@@ -89,7 +89,7 @@ class FactorComparison:
 
     def setting(self, pair: Pair) -> str:
         """What sets a pair apart from the others, in words."""
-        return " · ".join(value for part in self.settings if (value := getattr(pair.first.name, part)))
+        return told(pair.first.name, self.settings)
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -194,7 +194,7 @@ def _of_factor(factor: str, groups: Sequence[Sequence[ReportRun]]) -> FactorComp
     parts = [part for part in ("data", *ORDER) if part != factor]
     names = [group[0].name for group in groups]
     settings = differing(names, parts)
-    common = " · ".join(value for part in parts if part not in settings and (value := getattr(names[0], part)) not in ("", USUAL.get(part)))
+    common = told(names[0], [part for part in parts if part not in settings])
     return FactorComparison(factor, tuple(pairs), common, tuple(settings), tuple(dict.fromkeys(why_not)))
 
 

@@ -98,10 +98,15 @@ def run_names(configs: Sequence[Mapping[str, Any]], identities: Sequence[str]) -
     ]
 
 
-def labels(names: Sequence[RunName], parts: Sequence[str]) -> list[str]:
-    """What sets each run apart: the method, the head, and every other part in which any two differ."""
-    shown = [part for part in parts if part in ("method", "head", *differing(names, parts))]
-    return [" · ".join(value for part in shown if (value := getattr(name, part))) for name in names]
+def labels(names: Sequence[RunName]) -> list[str]:
+    """What sets each run apart from the others on its data set: the method, the head, and what is unusual where any two differ."""
+    shown = {data: differing([name for name in names if name.data == data], ORDER) for data in {name.data for name in names}}
+    return [told(name, [part for part in ORDER if part in ("method", "head", *shown[name.data])]) for name in names]
+
+
+def told(name: RunName, parts: Sequence[str]) -> str:
+    """Parts of a run's name in words, without what is usual."""
+    return " · ".join(value for part in parts if (value := getattr(name, part)) not in ("", USUAL.get(part)))
 
 
 def differing(names: Sequence[RunName], parts: Sequence[str]) -> list[str]:
@@ -144,8 +149,8 @@ def _before_colon(described: object) -> str:
 
 
 def _kind(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Runs whose options are worth comparing: a recipe, and training end to end, say much of the options in one word."""
-    return config["estimator"], config["recipe"], (config.get("finetune") or {}).get("part", "")
+    """Runs whose options are worth comparing: other data, a recipe and training end to end say in a word why these differ."""
+    return config["data"], config["estimator"], config["recipe"], (config.get("finetune") or {}).get("part", "")
 
 
 def _varying(configs: Sequence[Mapping[str, Any]], part: str) -> dict[tuple[str, ...], list[str]]:

@@ -113,9 +113,10 @@
     };
   }
 
-  // A title in lines of at most `limit` letters, broken between its parts.
+  // A title in lines of at most `limit` letters, broken between its parts, or within one that is longer.
   function inLines(title, limit) {
-    return title.split(" · ").reduce((lines, part) => {
+    const parts = title.split(" · ").flatMap((part) => part.match(new RegExp(`.{1,${limit}}`, "gu")) || []);
+    return parts.reduce((lines, part) => {
       const longer = lines.length ? `${lines.at(-1)} · ${part}` : part;
       return lines.length && longer.length > limit ? [...lines, part] : [...lines.slice(0, -1), longer];
     }, []);
@@ -127,7 +128,7 @@
     data.forests.forEach((forest, number) => {
       const lines = forest.lines.filter((line) => floors || !line.floor);
       const box = $(`forest-${number}`);
-      const titles = lines.map((line) => inLines(line.title, Math.floor(box.clientWidth / 6.5)));
+      const titles = lines.map((line) => inLines(line.title, Math.max(12, Math.floor(box.clientWidth / 7))));
       const names = lines.map((line, place) => ({
         x: 0, xref: "paper", xanchor: "left", y: -place, yanchor: "bottom", yshift: 7, showarrow: false, align: "left",
         text: titles[place].map(safe).join("<br>"), bgcolor: colour.paper, borderpad: 0, font: { size: 12, color: line.floor ? colour.quiet : colour.ink },
