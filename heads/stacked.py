@@ -2,8 +2,9 @@
 
 A step is two products with each of the first layers' weights (K, h, d), the second written into buffers that are there already, and one
 fused update. What lies between, of the size of the hidden units, is written by hand for the published head and loss, and autograd's for
-others. With few rows to a step its time is that of the update, which moves weights, gradients and Adam's two moments through memory:
-where these of several heads do not fit the cache together, it is faster to train one head after the other.
+others. Where weights, gradients and Adam's two moments of several heads do not fit the cache together, it is faster to train one head after
+the other. With few rows to a step half of its time is the update's. That is no shorter on data in a core's own cache, so walking over the
+weights in blocks of that size, whose gradients never leave it, gains nothing.
 """
 
 import math
