@@ -105,7 +105,7 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
         interval = f"[{one.interval[0]:+.3f}, {one.interval[1]:+.3f}]"
         p = [one.p, one.p_holm, *([one.williams.p] if one.williams else [])]
         style = "bold" if one.p_holm < SIGNIFICANT else ""
-        table.add_row(one.target, pair, figures, f"{one.difference:+.3f}", interval, *(f"{value:.3f}" for value in p), style=style)
+        table.add_row(one.target, pair, figures, f"{one.difference:+.3f}", interval, *map(figure_cell, p), style=style)
     return table
 
 
@@ -196,7 +196,7 @@ def selections(results: Results) -> tuple[str, ...]:
     return tuple(name for name in SELECTIONS if name != "best_validation" or results.headline == name)
 
 
-def figure_cell(mean: float, sd: float, low: float = float("nan"), high: float = float("nan")) -> str:
+def figure_cell(mean: float, sd: float = float("nan"), low: float = float("nan"), high: float = float("nan")) -> str:
     """A figure with its spread and interval, as far as these exist."""
     if mean != mean:
         return "NaN"
