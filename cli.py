@@ -883,12 +883,9 @@ def _extract_finetuned(
     encoders.record(features)
     _extract(console, data, features, [encoders.image, encoders.text], layout, on_error, options)
     image, text = encoders.image.signature.folder_name, encoders.text.signature.folder_name
+    console.print(f"Use them as --image-encoder {image} --text-encoder {text}", soft_wrap=True)
     # Their training rows' scores are in these features: an error that leaves rows out one by one would promise too much.
-    console.print(
-        f"Use them as --image-encoder {image} --text-encoder {text}, best with --head ridge --set validation_fraction=0.15: the validation "
-        "part, which the encoders were not trained on, then chooses the penalty",
-        soft_wrap=True,
-    )
+    console.print("Best with --head ridge --set validation_fraction=0.15, where rows that they were not trained on choose the penalty")
 
 
 def _encoders(

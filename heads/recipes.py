@@ -63,18 +63,18 @@ class FinetuneRecipe:
     }
 
     part: str
-    learning_rate: float = 1e-4
-    head_learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
+    head_learning_rate: float = 3e-4
     weight_decay: float = 1e-2
     optimizer: str = "adamw"
     schedule: str = "cosine"
-    warmup: float = 0.1
-    layer_decay: float = 0.8
+    warmup: float = 0.0
+    layer_decay: float = 1.0
     batch_size: int = 8
-    max_epochs: int = 8
+    max_epochs: int = 4
     patience: int = 4
     gradient_clip: float = 1.0
-    average: float = 0.99
+    average: float = 0.0
     training_mode: bool = False
     augment: bool = True
     warm_head: bool = True
@@ -107,7 +107,8 @@ PUBLISHED: dict[str, Any] = {
     "channels_last": False,
 }
 
-
+# The default learning rate of encoders is this many times the published one, which is a tenth for the large vision transformer.
+OVER_PUBLISHED = 3
 RECIPE_OPTIONS = {field.name: field.type for field in fields(FinetuneRecipe) if field.name != "part"}
 
 
@@ -135,10 +136,11 @@ def finetune_recipe(part: str, recipe: RecipeName, image_architecture: str, chan
     if unknown := sorted(set(changed) - set(RECIPE_OPTIONS)):
         known = ", ".join(map(word, RECIPE_OPTIONS))
         raise FinetuneError(f"end-to-end training has no option {', '.join(map(word, unknown))}: it has {known}")
-    start: dict[str, Any] = {}
+    published = {name: value for name, value in recipe_options("published", image_architecture).items() if name in RECIPE_OPTIONS}
+    start: dict[str, Any] = {"learning_rate": round(OVER_PUBLISHED * published["learning_rate"], 12)}
     given = {name: typed(name, value, RECIPE_OPTIONS[name]) for name, value in changed.items()}
     if recipe == "published":
-        start = {name: value for name, value in recipe_options(recipe, image_architecture).items() if name in RECIPE_OPTIONS} | PUBLISHED
+        start = published | PUBLISHED
         # TIER-4K has one learning rate for everything.
         start["head_learning_rate"] = given.get("learning_rate", start["learning_rate"])
     resolved = replace(FinetuneRecipe(part), **start | given)
