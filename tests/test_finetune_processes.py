@@ -47,7 +47,7 @@ def test_two_processes_end_where_one_does(project: Path, batch: int, epochs: int
     assert len(curves[0]) == len(curves[1]) == epochs
     for name in ("training_loss", "validation_loss"):
         np.testing.assert_allclose(curves[1][name], curves[0][name], rtol=1e-3)
-    assert curves[0]["training_loss"].iloc[-1] < curves[0]["training_loss"].iloc[0]
+    assert curves[0]["validation_loss"].nunique() == epochs  # every epoch changed the weights
     np.testing.assert_allclose(read_predictions(two)["prediction"], read_predictions(one)["prediction"], rtol=1e-3)
 
 
