@@ -46,7 +46,10 @@ def generator_and_prompt(features: FeatureSet, scores: np.ndarray, train: np.nda
     within = float(((residual - mean[prompt[train]]) ** 2).sum()) / (len(train) - prompts)
     typical = (len(train) - float((count**2).sum()) / len(train)) / (prompts - 1)
     between = (float((count * mean**2).sum()) / (prompts - 1) - within) / typical
-    effect = mean * count / (count + within / between) if between > 0 else mean * 0
+    if between <= 0:
+        return floor[test]
+    # A prompt that training does not hold has no effect, also where rows of one prompt have equal scores (within is 0).
+    effect = np.divide(mean * count, count + within / between, out=np.zeros_like(mean), where=count > 0)
     return floor[test] + effect[prompt[test]]
 
 

@@ -149,6 +149,13 @@ def test_prompts_without_an_effect_are_given_hardly_any() -> None:
     assert np.abs(found).max() < 0.2
 
 
+def test_a_prompt_that_training_does_not_hold_has_no_effect_where_every_prompt_has_one_score() -> None:
+    f = replace(feature_set(24), generator=np.full(24, "g0", dtype=object))
+    train, test = np.arange(16), np.arange(12, 24)
+    found = generator_and_prompt(f, np.repeat(np.arange(6.0), 4), train, test)
+    np.testing.assert_allclose(found, np.repeat([3.0, 1.5, 1.5], 4))  # one prompt as in training, two as the generator
+
+
 def test_the_generator_split_leaves_each_generator_out_once() -> None:
     f = feature_set()
     splits = make_splits(f, "generator", 3, seed=0)
