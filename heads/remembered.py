@@ -2,8 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,29 +18,24 @@ def remembered(function: Function) -> Function:
     last and its best: whoever asks for a figure of these need not know. Results are shared, so that nobody may change them.
     """
 
-    @lru_cache(MOST)
-    def of_contents(*arguments: Any) -> Any:
-        result = function(*(one.array if isinstance(one, _Content) else one for one in arguments))
-        if isinstance(result, np.ndarray):
-            result.setflags(write=False)
-        return result
+    known: dict[tuple[Hashable, ...], Any] = {}
 
     @wraps(function)
     def of_arguments(*arguments: np.ndarray | Hashable) -> Any:
-        return of_contents(*(_Content.of(one) if isinstance(one, np.ndarray) else one for one in arguments))
+        key = tuple(_content(one) if isinstance(one, np.ndarray) else one for one in arguments)
+        result = known.pop(key, known)  # whatever is asked for becomes the latest; the dictionary itself is no result
+        if result is known:
+            result = function(*arguments)
+            if isinstance(result, np.ndarray):
+                result.setflags(write=False)
+        known[key] = result
+        if len(known) > MOST:
+            known.pop(next(iter(known)), None)
+        return result
 
     return of_arguments  # type: ignore[return-value]
 
 
-@dataclass(frozen=True)
-class _Content:
-    """An array that equals another where type, shape and numbers do."""
-
-    kind: str
-    shape: tuple[int, ...]
-    digest: bytes
-    array: np.ndarray = field(compare=False, repr=False)
-
-    @classmethod
-    def of(cls, array: np.ndarray) -> "_Content":
-        return cls(array.dtype.str, array.shape, hashlib.blake2b(array.tobytes()).digest(), array)
+def _content(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
+    """What an array has in common with another where type, shape and numbers are equal; it does not keep the array in memory."""
+    return array.dtype.str, array.shape, hashlib.blake2b(array.tobytes()).digest()

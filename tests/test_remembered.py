@@ -1,9 +1,11 @@
 """What is remembered is what would be computed again, and is told apart by everything that makes a difference."""
 
+import weakref
+
 import numpy as np
 import pytest
 
-from heads.remembered import remembered
+from heads.remembered import MOST, remembered
 
 
 def test_equal_contents_are_computed_once_and_nothing_else_is_taken_for_them() -> None:
@@ -27,3 +29,16 @@ def test_an_array_that_is_remembered_cannot_be_changed() -> None:
     doubled = remembered(lambda x: 2 * x)
     with pytest.raises(ValueError, match="read-only"):
         doubled(np.ones(3))[0] = 7
+
+
+def test_arrays_are_not_kept_and_of_results_only_the_latest() -> None:
+    calls = []
+    first = remembered(lambda x, number: calls.append(number) or float(x[0]) + number)
+    x = np.ones(3)
+    kept = weakref.ref(x)
+    for number in (*range(MOST), 0, MOST):  # the second 0 is known, and then is younger than 1
+        first(x, number)
+    assert len(calls) == MOST + 1
+    assert [first(x, 0), first(x, 1)] == [1.0, 2.0] and calls[MOST + 1 :] == [1]
+    del x
+    assert kept() is None
