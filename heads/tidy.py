@@ -49,15 +49,18 @@ def tidy(runs: Sequence[Path]) -> pd.DataFrame:
         runs: Folders of runs; each is told of once.
 
     Returns:
-        Columns `run`, those of `ABOUT`, `options` (the head's, JSON), `changed_options` (those that differ from the head's defaults, as
-        `--set` takes them), `leaks` (`Results.leaks`), `target`,
+        Columns `run` (the name of its folder; its path where two have one name), those of `ABOUT`, `options` (the head's, JSON),
+        `changed_options` (those that differ from the head's defaults, as `--set` takes them), `leaks` (`Results.leaks`), `target`,
         `figures_of` (a selection or a floor), `is_result` (the selection that the run is judged by), `metric`, `mean`, `sd`,
         `sd_splits`, `sd_seeds`, `median`, `low`, `high` (95 % interval) and `repeats`.
 
     Raises:
         ResultError: A run cannot be read.
     """
-    return pd.DataFrame([line for run in dict.fromkeys(runs) for line in _lines(run)])
+    folders = list({run.resolve(): run for run in runs}.values())
+    names = [run.absolute().name for run in folders]
+    named = [str(run) if names.count(name) > 1 else name for run, name in zip(folders, names, strict=True)]
+    return pd.DataFrame([line for run, name in zip(folders, named, strict=True) for line in _lines(run, name)])
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
@@ -104,7 +107,9 @@ def sweep_table(frame: pd.DataFrame) -> Table:
     """
     shown = _results(frame)
     varying = [*_varying(shown), "target"]
-    table = Table(*map(_titled, varying))
+    table = Table()
+    for name in varying:
+        table.add_column(_titled(name), overflow="fold")  # an option or a run's name that is cut off tells nothing apart
     for column in (*PAPER_METRICS.values(), *(f"floor {metric}" for metric in PAPER_METRICS.values())):
         table.add_column(column, justify="right")
     of_floors = frame[frame["figures_of"].isin(FLOORS)]  # the last that is told of says the most
@@ -132,12 +137,12 @@ def _varying(shown: pd.DataFrame) -> list[str]:
     return [*names, "run"] if shown.duplicated([*names, "target", "metric"]).any() else names
 
 
-def _lines(run: Path) -> list[dict[str, Any]]:
+def _lines(run: Path, name: str) -> list[dict[str, Any]]:
     results, config = Results.read(run), read_config(run)
     # One network of a zero-shot scorer reads pictures and texts.
     image, text = (config["signatures"].get(stream) or config["signatures"]["score"] for stream in ("image", "text"))
     about = {
-        "run": run.name,
+        "run": name,
         "data": results.data,
         "method": results.method,
         "benchmark": results.benchmark,
@@ -157,10 +162,10 @@ def _lines(run: Path) -> list[dict[str, Any]]:
         "leaks": results.leaks,
     }
     return [
-        about | {"target": target, "figures_of": name, "is_result": name == results.headline, "metric": metric} | _figures(metrics[metric])
-        for target, names in results.summaries.items()
-        for name, metrics in names.items()
-        if name in (*selections(results), *shown_floors(results))
+        about | {"target": target, "figures_of": of, "is_result": of == results.headline, "metric": metric} | _figures(metrics[metric])
+        for target, summaries in results.summaries.items()
+        for of, metrics in summaries.items()
+        if of in (*selections(results), *shown_floors(results))
         for metric in METRICS
     ]
 

@@ -1,11 +1,14 @@
 """A sweep is its cells: every combination once, nothing twice, and what is there is left alone."""
 
+import io
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import cli
@@ -209,3 +212,22 @@ def test_the_command_shows_runs_and_says_what_is_no_run(project: Path) -> None:
     for wrong, way_out in (("nowhere", "such as runs/ID"), ("Dataset", "such as runs/ID"), ("runs", "runs/*")):
         told = CliRunner().invoke(cli.app, ["table", wrong])
         assert told.exit_code == 2 and f"there is no run {wrong}" in told.output and way_out in told.output and "delete" not in told.output
+
+
+def test_runs_of_one_name_in_two_folders_are_told_apart_by_their_paths(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE)[:1], Path("runs"))).folder
+    shutil.copytree(run, copy := Path("other") / run.name)
+    frame = tidy([run, copy, run])
+    assert list(frame["run"].unique()) == [str(run), str(copy)]
+    assert {tuple(column.cells) for column in sweep_table(frame).columns if column.header == "run"} == {(str(run), str(copy))}
+    assert latex(frame).count(r"\\") == 2 + 2
+    assert set(tidy([run])["run"]) == {run.name}
+
+
+def test_a_long_option_is_not_cut_off_on_a_narrow_terminal() -> None:
+    said = "validation_fraction=0.15"
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(sweep_table(made_up([{"run": "a", "changed_options": said}, {"run": "b", "changed_options": ""}])))
+    rows = [line.split("│") for line in console.export_text().splitlines() if line.startswith("│")]
+    assert said in "".join(cells[4].strip() for cells in rows)
