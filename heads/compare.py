@@ -98,20 +98,12 @@ def _pairs(target: str, metric: str, rows: Sequence[Sequence[TestRows]], seed: i
     """Every pair of runs, given the test rows of every repeat of each."""
     resampled = [resampled_means(repeats, seed, (metric,), RESAMPLES)[metric] for repeats in rows]
     figures = [float(np.mean([COMPARED[metric](one.truth, one.prediction) for one in repeats])) for repeats in rows]
-    return [
-        Comparison(
-            target,
-            metric,
-            first,
-            second,
-            (figures[first], figures[second]),
-            figures[first] - figures[second],
-            interval(resampled[first] - resampled[second]),
-            _p(resampled[first] - resampled[second]),
-            williams=williams(metric, rows[first], rows[second]) if metric in WILLIAMS else None,
-        )
-        for first, second in combinations(range(len(rows)), 2)
-    ]
+    comparisons = []
+    for first, second in combinations(range(len(rows)), 2):
+        both, differences = (figures[first], figures[second]), resampled[first] - resampled[second]
+        one = Comparison(target, metric, first, second, both, both[0] - both[1], interval(differences), _p(differences))
+        comparisons.append(replace(one, williams=williams(metric, rows[first], rows[second])) if metric in WILLIAMS else one)
+    return comparisons
 
 
 def _p(differences: np.ndarray) -> float:

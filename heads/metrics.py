@@ -87,7 +87,6 @@ def logistic5_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     if len(prediction) < 6 or not np.isfinite(prediction).all() or np.ptp(prediction) == 0 or np.ptp(truth) == 0:
         return nothing
     x, y = (prediction - np.mean(prediction)) / np.std(prediction), (truth - np.mean(truth)) / np.std(truth)
-
     best = _rising(x, y, _refined(x, y, _starts5(x, y))[None])[0]
     return best * np.std(truth) + np.mean(truth) if np.ptp(best) > FLAT else nothing
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, get_args
 
 from cache.errors import TierError
@@ -63,7 +63,7 @@ class FinetuneRecipe:
     }
 
     part: str
-    learning_rate: float = 3e-4
+    learning_rate: float
     head_learning_rate: float = 3e-4
     weight_decay: float = 1e-2
     optimizer: str = "adamw"
@@ -143,6 +143,6 @@ def finetune_recipe(part: str, recipe: RecipeName, image_architecture: str, chan
         start = published | PUBLISHED
         # TIER-4K has one learning rate for everything.
         start["head_learning_rate"] = given.get("learning_rate", start["learning_rate"])
-    resolved = replace(FinetuneRecipe(part), **start | given)
+    resolved = FinetuneRecipe(part, **start | given)
     require_within(asdict(resolved), FinetuneRecipe.limits)
     return resolved
