@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from cache.errors import TierError
+from extract.allocator import keep_freed_memory
 from extract.choices import (
     DEFAULT_IMAGE_ENCODER,
     DEFAULT_TEXT_ENCODER,
@@ -1135,6 +1136,7 @@ def _error(message: str) -> None:
 
 def main() -> None:
     """Entry point of `tier`."""
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's kill saves what is in hand, like Ctrl-C
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ The plain loop does for every row of a batch what the published code does: it en
 none) and the text prompt padded to 512 tokens, all in training mode, and updates with `torch.optim.Adam` as it is by default. Ours is
 `tier fit-head --finetune all --recipe published` with the channels innermost: batch normalisation and dropout in training mode, Adam, the
 same loss. Both read crops and flips at random, ours from pictures that it has decoded before, the plain loop with a worker process. Times
-are medians over steps after the first two; neither holds loading or decoding. The two ways alternate.
+are medians over steps after the first two; neither holds loading or decoding. The two ways alternate, each in a process of its own.
 
 The last line is one JSON object: seconds per row of each way, and their ratios.
 """
@@ -16,9 +16,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,7 +31,7 @@ from torchvision import transforms
 from transformers import AutoTokenizer, BertModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, where this file hides the packages
-from benchmarks.extract import random_weights
+from benchmarks.extract import plain_process, random_weights
 from extract.check import load_manifest
 from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
 from extract.manifest import Manifest
@@ -100,30 +99,20 @@ class PlainTier(nn.Module):
         return self.head(torch.cat([text, mean], dim=1))
 
 
-class Plain:
-    """The plain loop, a few steps at a time."""
-
-    def __init__(self, manifest: Manifest, target: str, encoder: ImageEncoder, weights: Path, bert: Path, method: str) -> None:
-        torch.manual_seed(0)
-        self.data = PlainRows(manifest, target, encoder)
-        self.network = PlainTier(encoder.preset.architecture, weights, bert, method).train()
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=LEARNING_RATE, weight_decay=PENALTY)
-
-    def seconds_per_row(self, steps: int) -> list[float]:
-        """Of each of some steps that are not warming up."""
-        ends = [time.perf_counter() for _ in self._steps(steps + WARM_UP)]
-        return _per_row(ends)
-
-    def _steps(self, count: int) -> Iterator[None]:
-        loader = DataLoader(self.data, BATCH, shuffle=True, drop_last=True, num_workers=1)
-        for number, (pictures, prompts, guided, texts, scores) in enumerate(loader):
-            if number == count:
-                return
-            loss = nn.functional.mse_loss(self.network(pictures, prompts, guided, list(texts)), scores)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            yield
+def plain(manifest: Manifest, target: str, encoder: ImageEncoder, weights: Path, bert: Path, method: str, steps: int) -> list[float]:
+    """Seconds per row of each of some steps of the plain loop that are not warming up."""
+    torch.manual_seed(0)
+    data = PlainRows(manifest, target, encoder)
+    network = PlainTier(encoder.preset.architecture, weights, bert, method).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, weight_decay=PENALTY)
+    loader, ends = DataLoader(data, BATCH, shuffle=True, drop_last=True, num_workers=1), list[float]()
+    for pictures, prompts, guided, texts, scores in islice(loader, steps + WARM_UP):
+        loss = nn.functional.mse_loss(network(pictures, prompts, guided, list(texts)), scores)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ends.append(time.perf_counter())
+    return _per_row(ends)
 
 
 def ours(
@@ -160,6 +149,7 @@ def main() -> None:
     parser.add_argument("--plain-steps", type=int, default=4, help="of the plain loop, in each round")
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
+    process = plain_process()
     whole = load_manifest(arguments.data).manifest.select("AIGIQA4K")
     # Every batch has rows with image prompts in the share of the whole data set.
     shuffled = whole.table.sample(frac=1, random_state=0).reset_index(drop=True)
@@ -171,9 +161,8 @@ def main() -> None:
         image = find_image_encoder(ImageChoice(arguments.encoder), weights)
         text = find_text_encoder("bert-base-uncased", bert)
         for number in range(arguments.rounds):
-            plain = Plain(manifest, target, image, weights, bert, arguments.method)
-            times["plain"] += plain.seconds_per_row(arguments.plain_steps)
-            del plain
+            task = (plain, manifest, target, image, weights, bert, arguments.method, arguments.plain_steps)
+            times["plain"] += process.submit(*task).result()
             for precision in WAYS[1:]:
                 run = folder / f"{precision}-{number}"
                 times[precision] += ours(manifest, target, image, text, arguments.method, precision, arguments.steps, run)
