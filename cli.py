@@ -362,6 +362,10 @@ def fit_head(
         str,
         typer.Option(metavar="none|image|text|all|last:N", help="Train encoders too, end to end: which, or their last N stages or blocks."),
     ] = "none",
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Train the heads of this run on, such as one that finetuned the encoders."),
+    ] = None,
     image_weights: ImageWeightsOption = None,
     text_weights: TextWeightsOption = None,
     device: Annotated[Device, typer.Option(help="Where --finetune trains.")] = "auto",
@@ -403,6 +407,7 @@ def fit_head(
         models=models or ("all" if finetune == "none" else "first"),
         finetune=finetune,
         training=of_training,
+        start=start,
     )
     require_possible(options.method, options.benchmark)
     choice = _choice(preset, image_encoder, prepare, image_size, feature, precision if finetune == "none" else None)
@@ -885,8 +890,8 @@ def _extract_finetuned(
     _extract(console, data, features, [encoders.image, encoders.text], layout, on_error, options)
     image, text = encoders.image.signature.folder_name, encoders.text.signature.folder_name
     console.print(f"Use them as --image-encoder {image} --text-encoder {text}", soft_wrap=True)
-    # Their training rows' scores are in these features: an error that leaves rows out one by one would promise too much.
-    console.print("Best with --head ridge --set validation_fraction=0.15, where rows that they were not trained on choose the penalty")
+    # Their training rows' scores are in these features: a head that starts anew trusts them too much.
+    console.print(f"Best on the run's split with --start {run}: its own head, trained on where validation rows gain by it", soft_wrap=True)
 
 
 def _encoders(

@@ -24,6 +24,7 @@ class Task:
         validation: (v,) numbers of the rows that early stopping watches; None leaves their choice to the head.
         on_epoch: Called after each epoch of this head with its number, from 1, and a function that predicts with the current weights.
         group: (N,) prompt of every row of X, for heads that tell what they would predict without a prompt's rows.
+        start: Weights of a fitted head of the same shape, from which training goes on; None starts anew. Only networks know it.
     """
 
     scores: np.ndarray
@@ -31,6 +32,7 @@ class Task:
     validation: np.ndarray | None = None
     on_epoch: EpochListener | None = None
     group: np.ndarray | None = None
+    start: Weights | None = None
 
     def held(self, X: np.ndarray) -> Held | None:
         """Fused vectors and scores of the validation rows, if there are any."""

@@ -4,12 +4,13 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heads.choices import HeadName
-from heads.estimator import Head, Predictor, Task
+from heads.estimator import Head, Predictor, Task, Weights
 from heads.features import FeatureSet
 from heads.floors import FLOORS
 from heads.metrics import CORRELATIONS, METRICS, evaluate, rmse, why_nan
@@ -165,6 +166,7 @@ def run_trials(
     estimator: HeadName,
     head_options: dict[str, Any],
     finished: Callable[[int, int], None] = lambda *_: None,
+    starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
 ) -> list[Trial]:
     """Fit and evaluate one head for every target and repeat.
 
@@ -176,11 +178,12 @@ def run_trials(
         estimator: Name of the head.
         head_options: Its options.
         finished: Called with (heads fitted, heads in all).
+        starts: By target and repeat the weights that training starts from, where it does not start anew.
     """
     if HEADS[estimator].estimator.averages_views and fused.ndim == 3:
         fused = fused.mean(axis=1)
     jobs = [
-        _Job(target, repeat, split, features.scores(target), make_head(estimator, head_options, split.seed))
+        _Job(target, repeat, split, features.scores(target), make_head(estimator, head_options, split.seed), starts.get((target, repeat)))
         for target in targets
         for repeat, split in enumerate(splits)
     ]
@@ -206,6 +209,7 @@ class _Job:
     split: Split
     scores: np.ndarray
     head: Head
+    start: Weights | None
     course: list[np.ndarray] = field(default_factory=list)
 
     def task(self, features: FeatureSet, fused: np.ndarray) -> Task:
@@ -221,6 +225,7 @@ class _Job:
             rows(self.split.validation) if len(self.split.validation) else None,
             lambda _, predict: self.course.append(over_views(predict, test)),
             np.repeat(features.group, views),
+            self.start,
         )
 
     def outcome(self, features: FeatureSet, fused: np.ndarray, seconds: float) -> Outcome:

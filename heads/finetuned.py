@@ -106,6 +106,11 @@ def encoders_folder(run: Path, target: str, repeat: int) -> Path:
     return run / ENCODERS / quote(target, safe=" ") / str(repeat)
 
 
+def keeps_encoders(run: Path) -> bool:
+    """Whether a run finetuned encoders and kept any."""
+    return any(run.glob(f"{ENCODERS}/*/*/{RECORD}"))
+
+
 def finetuned_encoders(run: Path, target: str | None = None, repeat: int | None = None) -> FinetunedEncoders:
     """The encoders that a run finetuned.
 

@@ -3,7 +3,7 @@
 import difflib
 import importlib.metadata
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +18,16 @@ from extract.encoders import ImageEncoder, TextEncoder
 from extract.levels import Levels
 from extract.manifest import Manifest
 from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
+from heads.estimator import Weights
 from heads.experiment import Trial, run_trials, summarize
 from heads.features import FeatureSet, Rows, fuse, load_features, require_possible
 from heads.finetuned import require_unseen
+from heads.model import Place
 from heads.recipes import finetune_recipe
 from heads.registry import resolve_options
 from heads.results import Results, RunConfig, code_digest, require_writable, write_run
 from heads.splits import Split, SplitError, StoredSplits, default_repeats, make_splits, with_seeds
+from heads.start import Start
 
 
 class FitError(TierError):
@@ -50,6 +53,7 @@ class FitOptions:
         zero_shot: Stores of zero-shot scores, which heads see as further features.
         finetune: Which part of the encoders is trained with the head; "none" fits the head on stored features.
         training: Options of that training that differ from the recipe's; values may be texts.
+        start: Run whose heads these go on from; None starts anew.
     """
 
     method: Method = "nr"
@@ -68,6 +72,7 @@ class FitOptions:
     zero_shot: tuple[FeatureStore, ...] = ()
     finetune: str = "none"
     training: dict[str, Any] = field(default_factory=dict)
+    start: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ class Plan:
         method, estimator: As in the options.
         config: The configuration.
         splits: One for each repeat.
+        starts: By target and repeat the weights that training starts from, where it does not start anew.
     """
 
     manifest: Manifest
@@ -125,6 +131,7 @@ class Plan:
     estimator: HeadName
     config: RunConfig
     splits: list[Split]
+    starts: Mapping[Place, Weights] = field(default_factory=dict)
 
     @property
     def fits(self) -> int:
@@ -155,7 +162,8 @@ def _fit_missing(plans: Sequence[Plan], out: Path, command: Sequence[str], finis
     fused = fuse(features, one.method)
     require_writable(out)
     targets = list(dict.fromkeys(target for plan in plans for target in plan.config.targets))
-    trials = run_trials(features, fused, targets, one.splits, one.estimator, one.config.head, finished)
+    starts = {place: weights for plan in plans for place, weights in plan.starts.items()}
+    trials = run_trials(features, fused, targets, one.splits, one.estimator, one.config.head, finished, starts)
     of_plan = {plan.config.id: [trial for trial in trials if trial.target in plan.config.targets] for plan in plans}
     return {
         plan.config.id: publish_run(out, plan.config, plan.manifest, command, features, of_plan[plan.config.id], plan.splits)
@@ -233,9 +241,21 @@ def plan_run(manifest: Manifest, images: FeatureStore | ImageEncoder, texts: Fea
     head = resolve_options(options.estimator, options.recipe, architecture, options.head, width)
     if training:
         head["validation_fraction"] = training["validation_fraction"]
-    splits = splits_of(Rows.of(selected), options, head.get("validation_fraction", 0) > 0)
-    config = _config(selected, images, texts, options, targets, head, training, len(splits))
-    return Plan(selected, images, texts, options.zero_shot, options.method, options.estimator, config, with_seeds(splits, options.seeds))
+    rows = Rows.of(selected)
+    splits = with_seeds(splits_of(rows, options, head.get("validation_fraction", 0) > 0), options.seeds)
+    config = _config(selected, images, texts, options, targets, head, training, len(splits) // options.seeds)
+    plan = Plan(selected, images, texts, options.zero_shot, options.method, options.estimator, config, splits)
+    return _started(plan, rows, options.start) if options.start else plan
+
+
+def _started(plan: Plan, rows: Rows, run: Path) -> Plan:
+    """The same with heads that go on from those of another run."""
+    if not (isinstance(plan.images, FeatureStore) and isinstance(plan.texts, FeatureStore)):
+        raise FitError("--start is for heads on stored features: with --finetune the head starts as the training's options say")
+    start, config = Start.read(run), plan.config
+    start.require_kind(plan.method, plan.estimator, config.stages, [store.signature.encoder for store in plan.zero_shot])
+    weights = start.weights(rows, config.targets, plan.splits, plan.images, plan.texts)
+    return replace(plan, config=replace(config, start=start.run), starts=weights)
 
 
 def splits_of(rows: Rows, options: FitOptions, with_validation: bool) -> list[Split]:

@@ -183,3 +183,24 @@ class Network:
         weights["fc2.weight"] = weights["fc2.weight"] * scaling.score_scale
         weights["fc2.bias"] = weights["fc2.bias"] * scaling.score_scale + scaling.score_mean
         return {name: weights[name].reshape(shape).astype(np.float32) for name, shape in self.shapes().items()}
+
+    def unfolded(self, weights: Mapping[str, np.ndarray], scaling: Standardization) -> Tensor:
+        """The parameters (P,) of which `folded` makes these weights.
+
+        Raises:
+            HeadError: The weights are of a network of another shape.
+        """
+        found = {name: values.shape for name, values in weights.items()}
+        if found != self.shapes():
+            raise HeadError(f"the head to start from has the tensors {found}, and {self.shapes()} are wanted: give both the same options")
+        raw = {name: values.astype(np.float64) for name, values in weights.items()}
+        for layer in FUSIONS[self.fusion].layers:
+            columns = self.columns(layer)
+            raw[f"{layer}.bias"] = raw[f"{layer}.bias"] + raw[f"{layer}.weight"] @ scaling.mean[columns]
+            raw[f"{layer}.weight"] = raw[f"{layer}.weight"] * scaling.scale[columns]
+        raw["fc2.weight"] = raw["fc2.weight"] / scaling.score_scale
+        raw["fc2.bias"] = (raw["fc2.bias"] - scaling.score_mean) / scaling.score_scale
+        flat = torch.zeros(self.size)
+        for name, view in self.views(flat[None]).items():
+            view.copy_(torch.from_numpy(raw[name].reshape(view.shape)))
+        return flat

@@ -16,10 +16,18 @@ FACTORS = {
     "precision": "precision",
     "scores": "zero-shot scores that the head sees",
     "head": "head",
+    "start": "head that this one goes on from",
     "training": "training of the encoders",
     "other": "run",
 }
-USUAL = {"stages": "all stages", "views": "centre view", "precision": "fp32", "scores": "no scores", "training": "frozen encoders"}
+USUAL = {
+    "stages": "all stages",
+    "views": "centre view",
+    "precision": "fp32",
+    "start": "no other head",
+    "scores": "no scores",
+    "training": "frozen encoders",
+}
 ORDER = ("benchmark", *FACTORS, "split")
 
 
@@ -31,7 +39,7 @@ class RunName:
         data: Name of the data set, with the beginning of its digest where two data sets share a name.
         benchmark: Rows that took part.
         split: The split rule with the number of repeats, and seeds and the first seed where they are not the usual ones.
-        method, encoder, text, feature, stages, preparation, views, precision, scores, head, training: What was fitted, in words; see
+        method, encoder, text, feature, stages, preparation, views, precision, scores, head, start, training: What was fitted, in words; see
             `FACTORS`. "" where a run has no such thing, `USUAL` where it is what most have.
         other: Identity of the run, where nothing above tells it from another one; else "".
     """
@@ -49,6 +57,7 @@ class RunName:
     precision: str = USUAL["precision"]
     scores: str = USUAL["scores"]
     head: str = "none"
+    start: str = USUAL["start"]
     training: str = USUAL["training"]
     other: str = ""
 
@@ -65,7 +74,7 @@ class RunName:
     @property
     def fitted(self) -> str:
         """The head, and whether the encoders were trained with it."""
-        return self._unusual("head", "training", "other")
+        return self._unusual("head", "start", "training", "other")
 
     def _unusual(self, *parts: str) -> str:
         said = {part: getattr(self, part) for part in parts}
@@ -139,6 +148,7 @@ def _inputs(config: Mapping[str, Any], head: Sequence[str], training: Sequence[s
         "precision": str(image.get("precision", USUAL["precision"])),
         "scores": f"scores of {' and '.join(scores)}" if scores else USUAL["scores"],
         "head": config["estimator"] + recipe + _options(config["head"], head),
+        "start": f"from {config['start']}" if config.get("start") else USUAL["start"],
         "training": f"finetuned {tuned['part']}{_options(tuned, training)}" if tuned else USUAL["training"],
     }
 

@@ -75,6 +75,7 @@ class RunConfig:
         models: Which fitted heads were kept.
         code: `code_digest` of the program that computed it, so that a run of an older program is not taken for one of this.
         stages: Names of the levels that were kept of multilevel features; none for all.
+        start: Name of the run whose heads these were started from; "" where they were not.
     """
 
     data: str
@@ -94,6 +95,7 @@ class RunConfig:
     stages: tuple[str, ...] = ()
     seeds: int = 1
     finetune: dict[str, Any] = field(default_factory=dict)
+    start: str = ""
     format: int = RESULT_FORMAT
 
     @property

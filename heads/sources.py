@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.signed import RUN_MARK, image_encoder_of, text_encoder_of
 from extract.weights import search_folders
-from heads.finetuned import ENCODERS, RECORD, FinetunedEncoders, finetuned_encoders
+from heads.finetuned import ENCODERS, RECORD, FinetunedEncoders, finetuned_encoders, keeps_encoders
 from heads.model import Model, ModelError, Place
 from heads.results import read_config
 
@@ -60,7 +60,7 @@ def sources(model: Model, image_weights: Path | None = None, text_weights: Path 
             f"the heads of {model.folder} were fitted with the scores of {', '.join(scorers)} as features, which are not computed for new "
             "pictures: fit heads without --score-features, or judge these on stored scores"
         )
-    if any(model.folder.glob(f"{ENCODERS}/*/*/{RECORD}")):
+    if keeps_encoders(model.folder):
         return [_finetuned(model, place) for place in model.heads]
     origins = {stream: origin for stream in ("image", "text") if (origin := _origin(model, stream))}
     image = image_weights or _kept(model, IMAGE_FILE) or (origins["image"].image.weights.path if "image" in origins else None)

@@ -156,7 +156,8 @@ class _Member:
 
     def initial(self) -> Tensor:
         """Initial parameters (P,); the batch order goes on with the same stream of random numbers."""
-        return self.network.initial(self.random)
+        drawn = self.network.initial(self.random)
+        return drawn if self.task.start is None else self.network.unfolded(self.task.start, self.scaling)
 
     def order(self) -> Tensor:
         """The next epoch's order of the training rows (n,)."""
@@ -171,6 +172,10 @@ class _Member:
     def loss_unit(self) -> float:
         """What a loss of standardised scores is multiplied by: squared error has squared score units, other losses have none."""
         return self.scaling.score_scale**2 if self.recipe.loss == "mse" else 1.0
+
+    def stay(self, loss: float, parameters: Tensor) -> None:
+        """Note how good the head that training starts from is: where no epoch is better, it stays as it was."""
+        self.best_loss, self.best = loss, (parameters.clone(), self.scaling)
 
     def judge(self, parameters: Tensor, scaling: Standardization) -> bool:
         """Note the epoch that ended with these parameters (P,) and this scaling; whether training goes on."""
@@ -214,6 +219,9 @@ class _Pass:
     @torch.no_grad()
     def run(self, finished: Callable[[int], None]) -> None:
         """Train until every head has stopped."""
+        for place, member in enumerate(self.members):
+            if member.task.start is not None and member.watched is not None:
+                member.stay(self._validation_loss(place), self.state[0][place])
         for epoch in range(1, self.recipe.max_epochs + 1):
             self._note_losses(self._epoch())
             scalings = [self._scaling(place) for place in range(len(self.members))]
@@ -315,9 +323,13 @@ class _Pass:
         for place, (member, loss) in enumerate(zip(self.members, training.tolist(), strict=True)):
             member.training_loss.append(member.loss_unit * loss)
             if member.watched is not None:
-                truth = torch.from_numpy(member.scaling.scores(member.task.scores[member.watched]))
-                predicted = torch.from_numpy(self._predicted(place, torch.as_tensor(member.watched, dtype=torch.int64)))
-                member.validation_loss.append(member.loss_unit * float(LOSSES[self.recipe.loss](predicted[None], truth[None])))
+                member.validation_loss.append(self._validation_loss(place))
+
+    def _validation_loss(self, place: int) -> float:
+        member = self.members[place]
+        truth = torch.from_numpy(member.scaling.scores(member.task.scores[member.watched]))
+        predicted = torch.from_numpy(self._predicted(place, torch.as_tensor(member.watched, dtype=torch.int64)))
+        return member.loss_unit * float(LOSSES[self.recipe.loss](predicted[None], truth[None]))
 
     def _scaling(self, place: int) -> Standardization:
         """How the outputs of one head become scores; where the loss leaves that open, by the least squares of the training rows."""

@@ -23,7 +23,7 @@ SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
 PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
 ABOUT = (
     "data", "method", "benchmark", "split", "image_encoder", "preparation", "feature", "stages", "precision", "views", "text_encoder",
-    "head", "recipe", "seed",
+    "head", "recipe", "start", "seed",
 )  # fmt: skip
 ALWAYS = ("method", "benchmark", "head")  # shown where all runs are alike in them too
 OWN = ("image", "text", "score")  # of a run's signatures; the others are scorers whose scores its heads see
@@ -156,6 +156,7 @@ def _lines(run: Path, name: str) -> list[dict[str, Any]]:
         "text_encoder": text["encoder"],
         "head": results.estimator,
         "recipe": config["recipe"],
+        "start": config.get("start", ""),
         "seed": config["seed"],
         "options": json.dumps(config["head"]),
         "changed_options": " ".join(changed_options(results.estimator, config["recipe"], image["architecture"], config["head"])),

@@ -162,6 +162,15 @@ def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
     expected = read_predictions(folder).set_index("name")["prediction"]
     found = pd.Series(head.predict(fused), names)[expected.index]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+    # So does a head that goes on from the run's and learns nothing, and one that learns is another run.
+    start = ["fit-head", "Dataset", *stores, "--start", str(folder), "--set", "hidden=8", *SMALL[:6], "--out", "started"]
+    for options in (["--learning-rate", "0"], []):
+        result = CliRunner().invoke(cli.app, [*start, *options])
+        assert result.exit_code == 0, result.output
+    found = [read_predictions(path).set_index("name")["prediction"][expected.index] for path in sorted(Path("started").iterdir())]
+    near = [np.allclose(one, expected, rtol=1e-4) for one in found]
+    assert True in near
+    assert len(found) == 2
     # On the split of the run a head may be fitted on them; on another one test pictures would be known to the encoders.
     same = ["fit-head", "Dataset", *stores, "--target", "MOS_q", "--split", "random", "--repeats", "1"]
     result = CliRunner().invoke(cli.app, same)

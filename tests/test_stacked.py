@@ -1,5 +1,6 @@
 """Heads trained side by side become what each becomes alone, and what plain torch makes of them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from sklearn.utils.estimator_checks import check_estimator
 from torch import Tensor
 
 from heads.estimator import Task
+from heads.losses import FREE_LOSSES
 from heads.mlp import MLPHead, fit_stack
+from heads.options import HeadError
 from heads.stacked import STATE_BYTES, Fitted, HeadNetwork, Recipe, StackedMLP, _Member
 from heads.standardization import Standardization
 
@@ -289,6 +292,40 @@ def test_standardisation_is_folded_into_the_weights_of_every_network(X: np.ndarr
     restored = MLPHead.from_weights(head.weights_, **options)
     np.testing.assert_array_equal(restored.predict(X), head.predict(X))
     assert np.corrcoef(head.predict(X[task.train]), task.scores[task.train])[0, 1] > 0.3
+
+
+@pytest.mark.parametrize("changed", [{}, *NETWORKS], ids=str)
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_head_that_is_trained_on_without_learning_stays_what_it_was(X: np.ndarray, changed: dict[str, Any], standardize: bool) -> None:
+    one, other = tasks(X, 2)
+    recipes = [recipe(**changed), recipe(**changed, learning_rate=0.0, seed=9, standardize=standardize)]
+    (fitted,) = StackedMLP(recipes[:1]).fit(X, [one])
+    # On other rows, whose mean and deviation are others.
+    (again,) = StackedMLP(recipes[1:]).fit(X, [replace(other, train=rows_of_a_split(3)[0], start=fitted.weights)])
+    before, after = (recipes[0].network(WIDTH).predict(weights, X) for weights in (fitted.weights, again.weights))
+    if changed.get("loss") in FREE_LOSSES:  # whose scale is that of the new training rows
+        assert np.corrcoef(before, after)[0, 1] == pytest.approx(1, abs=1e-6)
+    else:
+        np.testing.assert_allclose(after, before, rtol=1e-4)
+
+
+def test_training_on_never_ends_behind_its_start_on_the_validation_rows(X: np.ndarray) -> None:
+    (task,) = tasks(X, 1)
+    (fitted,) = StackedMLP([recipe()]).fit(X, [task])
+    on = replace(task, start=fitted.weights)
+    wild, careful = StackedMLP([recipe(learning_rate=10.0), recipe(learning_rate=1e-4, seed=1)]).fit(X, [on, on])
+    assert wild.best_epoch == 0
+    for name, weights in fitted.weights.items():
+        np.testing.assert_allclose(wild.weights[name], weights, atol=1e-5)
+    assert careful.training_loss[0] < 1.05 * fitted.training_loss[-1]
+    assert wild.training_loss[-1] > 10 * careful.training_loss[-1]
+
+
+def test_a_head_of_another_shape_is_no_start(X: np.ndarray) -> None:
+    (task,) = tasks(X, 1)
+    (fitted,) = StackedMLP([recipe(hidden=5)]).fit(X, [task])
+    with pytest.raises(HeadError, match="give both the same options"):
+        StackedMLP([recipe()]).fit(X, [replace(task, start=fitted.weights)])
 
 
 @pytest.mark.parametrize("loss", ["plcc", "rank"])
