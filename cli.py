@@ -444,13 +444,13 @@ def split(
     from cache.atomic import require_suffix
     from heads.features import Rows
     from heads.fit import FitOptions, splits_of
-    from heads.splits import SplitError, split_asked, write_splits
+    from heads.splits import VALIDATION_SHARE, SplitError, split_asked, write_splits
 
     require_suffix(output, (".json",), SplitError)
     console = _console()
     report = _load(console, data, FEATURES, layout, on_error)
     rows = Rows.of(report.manifest.select(benchmark))
-    splits = splits_of(rows, FitOptions(split=split_asked(rule), repeats=repeats, folds=folds, seed=seed), with_validation=True)
+    splits = splits_of(rows, FitOptions(split=split_asked(rule), repeats=repeats, folds=folds, seed=seed), VALIDATION_SHARE)
     write_splits(output, rows, splits)
     first = splits[0]
     sizes = f"{len(first.train)} training, {len(first.validation)} validation and {len(first.test)} test rows in the first"

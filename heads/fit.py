@@ -242,7 +242,7 @@ def plan_run(manifest: Manifest, images: FeatureStore | ImageEncoder, texts: Fea
     if training:
         head["validation_fraction"] = training["validation_fraction"]
     rows = Rows.of(selected)
-    splits = with_seeds(splits_of(rows, options, head.get("validation_fraction", 0) > 0), options.seeds)
+    splits = with_seeds(splits_of(rows, options, head.get("validation_fraction", 0.0)), options.seeds)
     config = _config(selected, images, texts, options, targets, head, training, len(splits) // options.seeds)
     plan = Plan(selected, images, texts, options.zero_shot, options.method, options.estimator, config, splits)
     return _started(plan, rows, options.start) if options.start else plan
@@ -258,8 +258,13 @@ def _started(plan: Plan, rows: Rows, run: Path) -> Plan:
     return replace(plan, config=replace(config, start=start.run), starts=weights)
 
 
-def splits_of(rows: Rows, options: FitOptions, with_validation: bool) -> list[Split]:
+def splits_of(rows: Rows, options: FitOptions, validation: float) -> list[Split]:
     """The splits that a run's options ask for, each once.
+
+    Args:
+        rows: The rows that take part.
+        options: Their protocol is looked at.
+        validation: Share of the training part that becomes the validation part, as for `make_splits`.
 
     Raises:
         SplitError: The options do not fit each other or the rows.
@@ -268,11 +273,11 @@ def splits_of(rows: Rows, options: FitOptions, with_validation: bool) -> list[Sp
     if isinstance(split, StoredSplits):
         if repeats or folds:
             raise SplitError(f"{split.path} has {len(split.repeats)} repeats of its own: leave out --repeats and --folds")
-        return split.of(rows, options.seed, with_validation)
+        return split.of(rows, options.seed, validation)
     if repeats and folds:
         raise SplitError(f"{folds} folds are {folds} repeats: leave out --repeats")
     count = folds or repeats or default_repeats(split, len(np.unique(rows.generator)))
-    return make_splits(rows, split, count, options.seed, with_validation, folds is not None)
+    return make_splits(rows, split, count, options.seed, validation, folds is not None)
 
 
 def split_name(options: FitOptions) -> str:

@@ -41,7 +41,8 @@ class FinetuneRecipe:
         precision: Arithmetic of the encoders in training, "fp32" or "bf16"; weights, evaluation and what is kept are fp32.
         micro_batch: Rows that go through the network at once, for small memories; 0 is all rows of a step.
         recompute: Whether activations are computed again in the backward pass instead of kept, for small memories.
-        validation_fraction: 0 leaves no rows for validation: training runs to the end and its last weights are the result.
+        validation_fraction: Share of the training prompts or rows that the split holds out to choose the epoch; with 0 training runs to the
+            end and its last weights are the result.
     """
 
     limits: ClassVar[Limits] = {

@@ -95,22 +95,22 @@ class StoredSplits:
         said = [{part: one[part] for part in ("seed", *PARTS)} for one in self.repeats]
         return "file-" + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
-    def of(self, rows: Rows, seed: int, with_validation: bool) -> list[Split]:
+    def of(self, rows: Rows, seed: int, validation: float) -> list[Split]:
         """The splits of these rows; rows that the file does not name take no part.
 
         Args:
             rows: Their names are looked for.
             seed: Added to the seed of every repeat.
-            with_validation: Whether the head needs validation rows. If so, a repeat without any has them cut out of its training rows by
-                prompt; if not, they are training rows.
+            validation: Above 0 the head needs validation rows: a repeat without any has this share of its training prompts cut out.
+                With 0 validation rows are training rows.
 
         Raises:
             SplitError: A name that the rows do not have, or that stands twice, or a part with too few rows.
         """
         number_of = {name: number for number, name in enumerate(rows.name)}
-        return [self._split(number, one, number_of, rows, seed, with_validation) for number, one in enumerate(self.repeats)]
+        return [self._split(number, one, number_of, rows, seed, validation) for number, one in enumerate(self.repeats)]
 
-    def _split(self, number: int, repeat: dict[str, Any], number_of: dict[str, int], rows: Rows, seed: int, with_validation: bool) -> Split:
+    def _split(self, number: int, repeat: dict[str, Any], number_of: dict[str, int], rows: Rows, seed: int, share: float) -> Split:
         names = [name for part in PARTS for name in repeat[part]]
         where = f"{self.path}, repeat {number}"
         if unknown := [name for name in names if name not in number_of]:
@@ -123,12 +123,12 @@ class StoredSplits:
             parts = " and ".join(part for part in PARTS if doubled in repeat[part])
             raise SplitError(f"{where}: {doubled!r} stands twice, in {parts}: leave it in one part, once")
         train, validation, test = (np.array(sorted(number_of[name] for name in repeat[part]), dtype=int) for part in PARTS)
-        if not with_validation:
+        if not share:
             train, validation = np.sort(np.concatenate([train, validation])), validation[:0]
         elif not len(validation):
             if len(np.unique(rows.group[train])) < 2:
                 raise SplitError(f"{where}: no validation rows, and none can be cut out of one training prompt: name them in the file")
-            train, validation = map(np.sort, _cut(train, rows, "prompt", VALIDATION_SHARE, repeat["seed"]))
+            train, validation = map(np.sort, _cut(train, rows, "prompt", share, repeat["seed"]))
         return _with_enough(Split(train, validation, test, repeat["seed"] + seed), where)
 
 
@@ -171,7 +171,9 @@ def default_repeats(rule: SplitRule, generators: int) -> int:
     return generators if rule == "generator" else 10
 
 
-def make_splits(rows: Rows, rule: SplitRule, repeats: int, seed: int, with_validation: bool = True, folds: bool = False) -> list[Split]:
+def make_splits(
+    rows: Rows, rule: SplitRule, repeats: int, seed: int, validation: float = VALIDATION_SHARE, folds: bool = False
+) -> list[Split]:
     """The splits of all repeats.
 
     Args:
@@ -181,7 +183,8 @@ def make_splits(rows: Rows, rule: SplitRule, repeats: int, seed: int, with_valid
             benchmark has i % 4 == 3, in each repeat the same.
         repeats: Number of repeats; repeat r has the seed `seed + r`.
         seed: First seed.
-        with_validation: Cut validation rows out of the training part by the same rule: 15 % of the prompts or rows, or one generator.
+        validation: Share of the training part's prompts or rows that is cut out of it by the same rule as its validation part; above 0
+            the generator split leaves out one generator, whatever the share. With 0 there is no validation part.
         folds: The repeats are K folds: each prompt group, row or generator is tested in one of them and in no other. The published
             rule, taken to K parts, tests on i % K == K - 1 - r; with K = 4, fold 0 is the published split.
 
@@ -197,7 +200,7 @@ def make_splits(rows: Rows, rule: SplitRule, repeats: int, seed: int, with_valid
             f"{repeats} repeats of a generator split with {generators} generators would leave some out twice: give --repeats {generators}"
         )
     parts = _folds(rows, rule, repeats, seed) if folds else [_test_part(rows, rule, number, seed + number) for number in range(repeats)]
-    return [_split(rows, rule, test, seed + number, with_validation) for number, test in enumerate(parts)]
+    return [_split(rows, rule, test, seed + number, validation) for number, test in enumerate(parts)]
 
 
 def _require_enough(rows: Rows, rule: SplitRule, folds: int) -> None:
@@ -228,13 +231,13 @@ def _folds(rows: Rows, rule: SplitRule, count: int, seed: int) -> list[np.ndarra
     return [test for _, test in folds.split(everything, groups=unit)]
 
 
-def _split(rows: Rows, rule: SplitRule, test: np.ndarray, seed: int, with_validation: bool) -> Split:
+def _split(rows: Rows, rule: SplitRule, test: np.ndarray, seed: int, share: float) -> Split:
     training = np.setdiff1d(np.arange(len(rows)), test)
     validation = training[:0]
-    if with_validation and rule == "generator":
+    if share and rule == "generator":
         training, validation = _leave_out(training, rows.generator, seed)
-    elif with_validation:
-        training, validation = _cut(training, rows, rule, VALIDATION_SHARE, seed)
+    elif share:
+        training, validation = _cut(training, rows, rule, share, seed)
     tested = f" ({rows.generator[test[0]]})" if rule == "generator" else ""
     return _with_enough(Split(np.sort(training), np.sort(validation), np.sort(test), seed), f"the {rule} split of {len(rows)} rows", tested)
 
@@ -254,5 +257,9 @@ def _leave_out(numbers: np.ndarray, generator: np.ndarray, number: int) -> tuple
 def _cut(numbers: np.ndarray, rows: Rows, rule: SplitRule, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     splitter = GroupShuffleSplit if rule == "prompt" else ShuffleSplit
     groups = rows.group[numbers] if rule == "prompt" else None
-    first, second = next(iter(splitter(1, test_size=share, random_state=seed).split(numbers, groups=groups)))
+    try:
+        first, second = next(iter(splitter(1, test_size=share, random_state=seed).split(numbers, groups=groups)))
+    except ValueError as error:
+        what = "prompts" if rule == "prompt" else "rows"
+        raise SplitError(f"nothing is left to train on when {share:g} of the {what} are cut out of {len(numbers)} rows") from error
     return numbers[first], numbers[second]

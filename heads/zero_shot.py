@@ -125,7 +125,7 @@ def _splits(features: FeatureSet, options: ScoreOptions) -> tuple[list[Split], s
     if options.split is None:
         return [Split(nothing, nothing, np.arange(len(features)), options.seed)], WHOLE
     asked = FitOptions(split=options.split, repeats=options.repeats, folds=options.folds, seed=options.seed)
-    return splits_of(features, asked, with_validation=False), split_name(asked)
+    return splits_of(features, asked, validation=0.0), split_name(asked)
 
 
 def _trial(features: FeatureSet, scores: np.ndarray, target: str, repeat: int, split: Split) -> Trial:

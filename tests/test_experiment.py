@@ -165,7 +165,7 @@ def test_one_repeat_has_no_standard_deviation() -> None:
 
 def test_without_validation_rows_the_run_is_judged_by_the_last_epoch() -> None:
     features = learnable()
-    (trial,) = fit(features, make_splits(features, "prompt", 1, seed=0, with_validation=False), validation_fraction=0.0)
+    (trial,) = fit(features, make_splits(features, "prompt", 1, seed=0, validation=0.0), validation_fraction=0.0)
     assert headline(trial.predictions) == "last"
     assert np.isnan(list(trial.figures["best_validation"].values())).all()
     assert trial.reasons["best_validation"] == "no validation part"

@@ -16,7 +16,7 @@ OPTIONS: dict[HeadName, dict[str, Any]] = {"ridge": {}, "mlp": {"hidden": 4, "ma
 
 
 def trials(features: FeatureSet, rule: SplitRule, head: HeadName = "ridge", repeats: int = 3) -> list[Trial]:
-    splits = make_splits(features, rule, repeats, 0, with_validation=head == "mlp")
+    splits = make_splits(features, rule, repeats, 0, validation=0.15 if head == "mlp" else 0.0)
     return run_trials(features, fuse(features, "nr"), ["MOS_q"], splits, head, OPTIONS[head])
 
 

@@ -51,7 +51,7 @@ def fit(**head: Any) -> Fitted:
     options = MLPHead(**{"hidden": 3, "max_epochs": 3} | head).get_params()
     del options["random_state"]
     features = replace(feature_set(), targets=np.random.default_rng(1).uniform(0, 5, (80, 2)), target_names=TARGETS)
-    splits = make_splits(features, "prompt", REPEATS, seed=4, with_validation=options["validation_fraction"] > 0)
+    splits = make_splits(features, "prompt", REPEATS, seed=4, validation=options["validation_fraction"])
     trials = run_trials(features, fuse(features, "nr"), TARGETS, splits, "mlp", options)
     names = {"data": "toy", "data_digest": "0", "method": "nr", "benchmark": "AIGIQA4K", "recipe": "cached", "code": "0", "split": "prompt"}
     signatures = {stream: asdict(Signature(stream, stream, stream, "0" * 64, "native: as it is", "pooled")) for stream in ("image", "text")}

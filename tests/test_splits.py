@@ -30,15 +30,30 @@ def change(repeat: dict[str, Any], **parts: list[str]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rule", get_args(SplitRule))
-@pytest.mark.parametrize("with_validation", [True, False])
-def test_folds_test_every_row_once_and_part_no_unit(rule: SplitRule, with_validation: bool) -> None:
-    splits = make_splits(ROWS, rule, 3, seed=5, with_validation=with_validation, folds=True)
+@pytest.mark.parametrize("validation", [0.15, 0.0])
+def test_folds_test_every_row_once_and_part_no_unit(rule: SplitRule, validation: float) -> None:
+    splits = make_splits(ROWS, rule, 3, seed=5, validation=validation, folds=True)
     assert sorted(np.concatenate([split.test for split in splits])) == list(range(80))
     for split in splits:
         assert not split.seen(UNITS[rule]).any()
         assert sorted([*split.train, *split.validation, *split.test]) == list(range(80))
-        assert (len(split.validation) > 0) == with_validation
+        assert (len(split.validation) > 0) == (validation > 0)
         assert not set(UNITS[rule][split.train]) & set(UNITS[rule][split.validation])
+
+
+@pytest.mark.parametrize("rule", ["prompt", "random", "published"])
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_the_validation_part_is_the_asked_share_of_the_training_part(rule: SplitRule, share: float) -> None:
+    (split,) = make_splits(ROWS, rule, 1, seed=0, validation=share)
+    held, kept = (len(np.unique(UNITS[rule][part])) for part in (split.validation, split.train))
+    assert held == np.ceil(share * (held + kept))
+    (stored,) = StoredSplits(Path("mine.json"), [part | {"validation": []} for part in split_names(ROWS, [split])]).of(ROWS, 0, share)
+    assert abs(len(stored.validation) / len(split.train) - share) < 0.1
+
+
+def test_a_share_that_leaves_nothing_to_train_on_is_refused() -> None:
+    with pytest.raises(SplitError, match=r"nothing is left to train on when 0.9 of the prompts"):
+        make_splits(feature_set(24), "prompt", 1, seed=0, validation=0.9)
 
 
 def test_other_seeds_give_other_folds_but_of_the_published_rule_which_begins_with_the_published_split() -> None:
@@ -62,20 +77,20 @@ def test_stored_splits_are_the_splits_that_were_stored(tmp_path: Path, rule: Spl
     splits = make_splits(ROWS, rule, 3, seed=2)
     write_splits(tmp_path / "splits.json", ROWS, splits)
     stored = StoredSplits.read(tmp_path / "splits.json")
-    assert as_lists(stored.of(ROWS, 0, with_validation=True)) == as_lists(splits)
+    assert as_lists(stored.of(ROWS, 0, validation=0.15)) == as_lists(splits)
     shuffled = np.random.default_rng(0).permutation(80)
     moved = stored.of(
         replace(ROWS, **{name: values[shuffled] for name, values in vars(ROWS).items() if isinstance(values, np.ndarray)}), 0, True
     )
     assert {*ROWS.name[shuffled][moved[0].test]} == {*ROWS.name[splits[0].test]}
-    merged = stored.of(ROWS, 7, with_validation=False)[1]
+    merged = stored.of(ROWS, 7, validation=0.0)[1]
     np.testing.assert_array_equal(merged.train, np.sort([*splits[1].train, *splits[1].validation]))
     assert (len(merged.validation), merged.seed) == (0, splits[1].seed + 7)
 
 
 def test_validation_rows_that_a_file_does_not_name_are_cut_out_of_training_by_prompt(tmp_path: Path) -> None:
-    write_splits(tmp_path / "splits.json", ROWS, make_splits(ROWS, "published", 1, seed=0, with_validation=False))
-    (split,) = StoredSplits.read(tmp_path / "splits.json").of(ROWS, 0, with_validation=True)
+    write_splits(tmp_path / "splits.json", ROWS, make_splits(ROWS, "published", 1, seed=0, validation=0.0))
+    (split,) = StoredSplits.read(tmp_path / "splits.json").of(ROWS, 0, validation=0.15)
     assert len(split.validation) and not set(ROWS.group[split.validation]) & set(ROWS.group[split.train])
     assert split.test.tolist() == list(range(3, 80, 4))
 
@@ -112,7 +127,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 def test_a_file_that_does_not_fit_is_refused_with_its_name_and_the_reason(tmp_path: Path, content: Any, told: str) -> None:
     (tmp_path / "mine.json").write_text(json.dumps(content))
     with pytest.raises(SplitError, match=f"(?s)mine.json.*{told}"):
-        StoredSplits.read(tmp_path / "mine.json").of(ROWS, 0, with_validation=True)
+        StoredSplits.read(tmp_path / "mine.json").of(ROWS, 0, validation=0.15)
 
 
 def test_leakage_counts_prompts_pictures_and_siblings() -> None:
