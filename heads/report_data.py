@@ -96,14 +96,12 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     """Read runs, each once, put together those that differ in their targets alone, and name them.
 
     Raises:
-        ReportError: No folder is given, one is no run, or its configuration or predictions cannot be used.
-        ResultError: Its results or predictions are damaged.
+        ReportError: No folder is given, or a run's predictions are not of its targets.
+        ResultError: A folder is no run, or something in it is missing or damaged.
     """
     distinct = list({folder.resolve(): folder for folder in folders}.values())
     if not distinct:
         raise ReportError("a report needs one run or more: tier report runs/*")
-    for folder in distinct:
-        _require_run(folder)
     groups = _groups([Source(folder, read_config(folder), Results.read(folder)) for folder in distinct])
     names = run_names([group[0].config for group in groups], [group[0].results.id.rpartition("-")[-1] for group in groups])
     several = bool(differing(names, ["data"]))
@@ -148,17 +146,6 @@ def by_data(lines: Iterable[Line]) -> dict[str, list[Line]]:
     for line in lines:
         out.setdefault(line.name.data, []).append(line)
     return out
-
-
-def _require_run(folder: Path) -> None:
-    if not folder.is_dir():
-        raise ReportError(f"{folder} is no folder: give the folders of runs, such as runs/ID")
-    if not (folder / "results.json").exists():
-        inside = sorted(path.parent.name for path in folder.glob("*/results.json"))
-        remedy = f"it holds runs, give these: {folder}/*" if inside else "give folders that `tier fit-head` wrote, such as runs/ID"
-        raise ReportError(f"{folder} is no run (there is no results.json in it): {remedy}")
-    if not (folder / "predictions.csv").exists():
-        raise ReportError(f"{folder} has no predictions.csv, which a report needs: delete {folder} and run the command again that made it")
 
 
 def _groups(sources: Sequence[Source]) -> list[list[Source]]:

@@ -47,6 +47,7 @@ SHOWING = (
     "tidy",
     "williams",
 )
+RUN_FILES = ("config.json", "results.json", "predictions.csv")
 CURVES = "curves.csv"
 CURVE_TYPES = {"target": str, "repeat": int, "epoch": int, "training_loss": float, "validation_loss": float, "test_srcc": float}
 SEEN = ("seen_prompts", "seen_pictures", "seen_siblings")
@@ -215,9 +216,9 @@ class Results:
         Raises:
             ResultError: There is no run, or its results are damaged or of another format.
         """
-        _require_run(folder)
+        path = _file_of(folder, "results.json")
         try:
-            values: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("format") != RESULT_FORMAT:
                 raise ValueError("another format version")
             summaries = {
@@ -230,15 +231,25 @@ class Results:
             held_out = {target: tuple(map(_number, known)) for target, known in values.pop("held_out_srcc").items()}
             return cls(**values, summaries=summaries, intervals=intervals, held_out_srcc=held_out)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ResultError(f"{folder / 'results.json'} cannot be read ({error}): delete {folder} and run the command again") from error
+            raise _damaged(path, error) from error
 
 
-def _require_run(folder: Path) -> None:
-    """Refuse what is no run, or nothing at all, before anyone is told to delete it."""
-    if any((folder / name).exists() for name in ("config.json", "results.json")):
-        return
-    inside = f"; it holds runs, give these: {folder}/*" if any(folder.glob("*/results.json")) else ", such as runs/ID"
-    raise ResultError(f"there is no run {folder}: give the folder of a run{inside}")
+def _file_of(folder: Path, name: str) -> Path:
+    """A file of a run; nobody is told to delete what is no run."""
+    if (folder / name).is_file():
+        return folder / name
+    if any((folder / other).exists() for other in RUN_FILES):
+        raise ResultError(f"{folder} has no {name}: delete {folder} and run the command again that made it")
+    remedy = ", such as runs/ID"
+    if any(folder.glob("*/results.json")):
+        remedy = f"; it holds runs, give these: {folder}/*"
+    elif folder.is_file() and (folder.parent / "results.json").exists():
+        remedy = f", {folder.parent}, not a file in it"
+    raise ResultError(f"there is no run {folder}: give the folder of a run{remedy}")
+
+
+def _damaged(path: Path, error: Exception) -> ResultError:
+    return ResultError(f"{path} cannot be read ({error!r}): delete {path.parent} and run the command again that made it")
 
 
 def require_writable(out: Path) -> None:
@@ -297,8 +308,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ResultError: It is missing, damaged, or not a run's.
     """
-    _require_run(folder)
-    path = folder / "config.json"
+    path = _file_of(folder, "config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         wanted: dict[str, type] = dict.fromkeys(("data", "data_digest", "method", "benchmark", "split", "recipe", "estimator"), str)
@@ -311,7 +321,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise ValueError(f"{', '.join(wrong) or 'environment'} is of another type")
         return config
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ResultError(f"{path} cannot be read ({error!r}): delete {folder} and run the command again that made it") from error
+        raise _damaged(path, error) from error
 
 
 def read_predictions(run: Path) -> pd.DataFrame:
@@ -321,11 +331,12 @@ def read_predictions(run: Path) -> pd.DataFrame:
         ResultError: They are missing or damaged.
     """
     types = dict.fromkeys(("name", "generator", "group", "target"), str) | {"repeat": int, "truth": float, "prediction": float}
+    path = _file_of(run, "predictions.csv")
     try:
-        frame = pd.read_csv(run / "predictions.csv", dtype=types, keep_default_na=False, na_values={"prediction": [""], "truth": [""]})
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values={"prediction": [""], "truth": [""]})
         return frame[[*types, *frame.columns.intersection(["benchmark"])]]
     except (OSError, ValueError, KeyError) as error:
-        raise ResultError(f"{run / 'predictions.csv'} cannot be read ({error}): give the folder of a run, such as runs/ID") from error
+        raise _damaged(path, error) from error
 
 
 def read_curves(run: Path) -> pd.DataFrame:
@@ -341,7 +352,7 @@ def read_curves(run: Path) -> pd.DataFrame:
         missing = {name: [""] for name, kind in CURVE_TYPES.items() if kind is float}
         return pd.read_csv(path, dtype=CURVE_TYPES, keep_default_na=False, na_values=missing)[list(CURVE_TYPES)]
     except (OSError, ValueError, KeyError) as error:
-        raise ResultError(f"{path} cannot be read ({error}): delete {run} and run the command again") from error
+        raise _damaged(path, error) from error
 
 
 def _write_curves(path: Path, trials: Sequence[Trial]) -> None:

@@ -468,15 +468,13 @@ def test_what_is_no_run_is_refused_with_what_to_give(sample: Sample, tmp_path: P
         assert not (tmp_path / "r.html").exists()
 
     refused("one run or more: tier report runs/")
-    refused("is no folder", tmp_path / "nowhere")
-    refused("is no run .*such as runs/ID", tmp_path)
+    refused("there is no run .*nowhere: give the folder of a run, such as runs/ID", tmp_path / "nowhere")
+    refused("there is no run .*such as runs/ID", tmp_path)
+    refused(f"give the folder of a run, {sample.ridge}, not a file in it", sample.ridge / "results.json")
     refused(r"it holds runs, give these: .*runs/\*", sample.ridge.parent)
-    for name, match in (
-        ("predictions.csv", "has no predictions.csv, which a report needs: delete"),
-        ("config.json", r"config\.json cannot be read .*: delete"),
-    ):
+    for name in ("predictions.csv", "config.json", "results.json"):
         (recorded(sample.ridge, tmp_path / name) / name).unlink()
-        refused(match, tmp_path / name)
+        refused(f"{name} has no {name}: delete {tmp_path / name} and run", tmp_path / name)
     for number, (name, text) in enumerate([("config.json", "[]"), ("config.json", "{}"), ("results.json", "{"), ("predictions.csv", "a")]):
         (recorded(sample.ridge, tmp_path / str(number)) / name).write_text(text)
         refused(f"{name} cannot be read", tmp_path / str(number))
@@ -504,7 +502,7 @@ def test_the_command_says_what_it_wrote(sample: Sample, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, ["report", *map(str, sample.runs), "-o", str(output), "--data", str(sample.data)])
     assert result.exit_code == 0 and f"{output}: " in result.output and "MB" in result.output and output.exists()
     result = CliRunner().invoke(cli.app, ["report", str(tmp_path / "nowhere"), "-o", str(output)])
-    assert result.exit_code == 2 and "nowhere is no folder" in result.output and "Traceback" not in result.output
+    assert result.exit_code == 2 and "there is no run" in result.output and "Traceback" not in result.output
 
 
 def test_thumbnails_keep_the_shape_of_the_picture(sample: Sample, page: str) -> None:
