@@ -761,9 +761,11 @@ def report(
     """Write one page with the tables, plots and pictures of runs, which opens anywhere without a network."""
     from heads.report import write_report
 
-    page = write_report(runs, output, data or (), pictures)
+    console = _console()
+    with _counting(console, "report") as count:
+        page = write_report(runs, output, data or (), pictures, count)
     size = f"{page.size / 1e6:.1f} MB, {page.pictures:,} of {page.test_pictures:,} test pictures"
-    _console().print(f"{page.path}: {size}", soft_wrap=True)
+    console.print(f"{page.path}: {size}", soft_wrap=True)
 
 
 @app.command("features")

@@ -11,6 +11,7 @@ import pandas as pd
 from cache.errors import TierError
 from heads.experiment import UNFITTED
 from heads.metrics import krcc, plcc, rmse, srcc
+from heads.remembered import remembered
 from heads.results import Results, read_predictions
 from heads.statistics import TestRows, interval, resampled_means
 from heads.williams import WILLIAMS, Williams, williams
@@ -83,6 +84,11 @@ def compare(runs: Sequence[Path], metric: str = "srcc", seed: int = 0) -> list[C
     return [replace(comparison, p_holm=float(p)) for comparison, p in zip(comparisons, corrected, strict=True)]
 
 
+def least_p_holm(comparisons: int) -> float:
+    """The least p-value that the resamples can tell after Holm's correction for so many comparisons."""
+    return min(1.0, 2 * comparisons / (RESAMPLES + 1))
+
+
 def holm(p: np.ndarray) -> np.ndarray:
     """P-values (K,) corrected for K tests by the step-down rule of Holm (1979); NaN stays NaN and counts for nothing."""
     out = np.full(len(p), np.nan)
@@ -96,7 +102,10 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 def _pairs(target: str, metric: str, rows: Sequence[Sequence[TestRows]], seed: int) -> list[Comparison]:
     """Every pair of runs, given the test rows of every repeat of each."""
-    resampled = [resampled_means(repeats, seed, (metric,), RESAMPLES)[metric] for repeats in rows]
+    resampled = [
+        _resampled(metric, seed, RESAMPLES, *(column for one in repeats for column in (one.group, one.truth, one.prediction)))
+        for repeats in rows
+    ]
     figures = [float(np.mean([COMPARED[metric](one.truth, one.prediction) for one in repeats])) for repeats in rows]
     comparisons = []
     for first, second in combinations(range(len(rows)), 2):
@@ -106,6 +115,13 @@ def _pairs(target: str, metric: str, rows: Sequence[Sequence[TestRows]], seed: i
     return comparisons
 
 
+@remembered
+def _resampled(metric: str, seed: int, resamples: int, *columns: np.ndarray) -> np.ndarray:
+    """Resampled figures of repeats whose groups, truths and predictions stand side by side; a run is compared with many others."""
+    repeats = [TestRows(*columns[start : start + 3]) for start in range(0, len(columns), 3)]
+    return resampled_means(repeats, seed, (metric,), resamples)[metric]
+
+
 def _p(differences: np.ndarray) -> float:
     finite = differences[np.isfinite(differences)]
     below, above = int((finite <= 0).sum()), int((finite >= 0).sum())
@@ -113,7 +129,7 @@ def _p(differences: np.ndarray) -> float:
 
 
 def _test_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> list[list[TestRows]]:
-    """The test rows of every run and repeat, in the same order in each run."""
+    """The test rows of every run and repeat, in the same order in each run, their prompts as numbers."""
     ordered = [table.sort_values(ROW, kind="stable") for table in tables]
     known = ["repeat", "name", "group", "truth"]
     for run, table in zip(runs[1:], ordered[1:], strict=True):
@@ -122,8 +138,11 @@ def _test_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> list[lis
                 f"{runs[0]} and {run} were not tested on the same rows with the same scores: compare runs with equal data, benchmark, "
                 "--split, --seed and --repeats"
             )
-    return [[_rows(part) for _, part in table.groupby("repeat")] for table in ordered]
+    prompts = np.unique(ordered[0]["group"].to_numpy(str))
+    return [[_rows(part, prompts) for _, part in table.groupby("repeat")] for table in ordered]
 
 
-def _rows(table: pd.DataFrame) -> TestRows:
-    return TestRows(table["group"].to_numpy(), table["truth"].to_numpy(float), table["prediction"].to_numpy(float))
+def _rows(table: pd.DataFrame, prompts: np.ndarray) -> TestRows:
+    return TestRows(
+        np.searchsorted(prompts, table["group"].to_numpy(str)), table["truth"].to_numpy(float), table["prediction"].to_numpy(float)
+    )

@@ -7,10 +7,11 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,20 @@ from cache.errors import TierError
 from cache.signature import Signature
 from cache.store import writing
 from heads.breakdown import TITLES
-from heads.experiment import UNFITTED, Summary
-from heads.report_data import LOWER_IS_BETTER, Line, ReportError, ReportRun, Source, ablation, by_data, line_title, read_runs
+from heads.experiment import ELSEWHERE, UNFITTED, Summary
+from heads.report_data import (
+    LOWER_IS_BETTER,
+    Line,
+    ReportError,
+    ReportRun,
+    Source,
+    ablation,
+    by_data,
+    comparable,
+    line_title,
+    read_runs,
+    spans,
+)
 from heads.report_detail import (
     CURVE_LABELS,
     by_part,
@@ -39,7 +52,7 @@ from heads.report_detail import (
 )
 from heads.report_names import FACTORS
 from heads.report_pictures import DEFAULT_PICTURES, SIDE, Key, Thumbnails, find_pictures, make_thumbnails
-from heads.table import LABELS, SHOWN_METRICS, SIGNIFICANT, interval_lines, label, leakage, notes
+from heads.table import LABELS, OF_WILLIAMS, SHOWN_METRICS, SIGNIFICANT, interval_lines, label, leakage, notes, too_many
 
 TEMPLATES = Path(__file__).parent / "templates"
 JUDGED = {
@@ -49,6 +62,7 @@ JUDGED = {
     "zero_shot": "that of published scores, with nothing fitted",
     "elsewhere": "that of heads which another run fitted",
 }
+MANY = 24  # comparisons of a table that is folded
 DIGITS = 5  # of a point in a plot; the tables are rounded from the full numbers
 
 
@@ -62,7 +76,13 @@ class Written:
     test_pictures: int
 
 
-def write_report(folders: Sequence[Path], output: Path, data: Sequence[Path] = (), pictures: int = DEFAULT_PICTURES) -> Written:
+def write_report(
+    folders: Sequence[Path],
+    output: Path,
+    data: Sequence[Path] = (),
+    pictures: int = DEFAULT_PICTURES,
+    finished: Callable[[int, int], None] = lambda *_: None,
+) -> Written:
     """Write the report of runs as one HTML file that is there whole or not at all.
 
     Args:
@@ -70,13 +90,14 @@ def write_report(folders: Sequence[Path], output: Path, data: Sequence[Path] = (
         output: File to write; its name ends in .html.
         data: Data sets that hold the pictures; empty for what the runs recorded.
         pictures: How many thumbnails the page may hold.
+        finished: Called with (parts of the page that are computed, parts in all).
 
     Raises:
         TierError: A run or a data set cannot be used, or the file cannot be written; nothing has been written then.
     """
     require_html(output)
     runs = read_runs(folders)
-    page, thumbnails = render(runs, data, pictures)
+    page, thumbnails = render(runs, data, pictures, finished)
     with writing(output):
         publish_text(output, page)
     return Written(output, len(page.encode()), len(thumbnails.jpeg), thumbnails.wanted)
@@ -92,8 +113,13 @@ def require_html(output: Path) -> None:
         raise ReportError(f"{output} is no name of a page: give a file that ends in .html, such as -o report.html")
 
 
-def render(runs: Sequence[ReportRun], data: Sequence[Path], pictures: int) -> tuple[str, Thumbnails]:
+def render(runs: Sequence[ReportRun], data: Sequence[Path], pictures: int, finished: Callable[[int, int], None]) -> tuple[str, Thumbnails]:
     """The page's text, and the pictures in it."""
+    parts, done = sum(len(run.results.summaries) for run in runs) + len(comparable(runs)), count(1)
+
+    def tick() -> None:
+        finished(next(done), parts)
+
     errors = {run.letter: {target: largest_errors(in_units(run, rows)) for target, rows in target_rows(run).items()} for run in runs}
     first = [(run.name.data, one.name) for run in runs for target in errors[run.letter].values() for one in target]
     thumbnails = make_thumbnails(find_pictures(runs, data), runs, first, pictures)
@@ -112,12 +138,18 @@ def render(runs: Sequence[ReportRun], data: Sequence[Path], pictures: int) -> tu
             labels=LABELS,
             parts=TITLES,
             judged=_judged(runs),
+            spans=partial(spans, runs=runs),
+            unfitted=UNFITTED,
+            elsewhere=ELSEWHERE,
             notes=_said(runs, lambda run: [note.plain for note in [*notes(run.results)][:-1]]),
             leakage=_said(runs, lambda run: [leakage(run.results).plain]),
             factors=FACTORS,
             significant=SIGNIFICANT,
-            details=_details(runs, errors),
-            comparisons=factor_comparisons(runs),
+            of_williams=OF_WILLIAMS,
+            too_many=too_many,
+            many=MANY,
+            details=list(_details(runs, errors, tick)),
+            comparisons=factor_comparisons(runs, tick),
             index=index,
             thumbnails=thumbnails,
             side=SIDE,
@@ -179,29 +211,28 @@ def _said(runs: Sequence[ReportRun], lines: Callable[[ReportRun], Iterable[str]]
     return [(line, some) for (line, _), some in found.items()]
 
 
-def _judged(runs: Sequence[ReportRun]) -> dict[str, list[str]]:
-    """What the results of runs are, with the letters of these runs."""
-    found: dict[str, list[str]] = {}
+def _judged(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
+    """What the results of runs are, with these runs."""
+    found: dict[str, list[ReportRun]] = {}
     for run in runs:
         name = run.results.headline
         how = JUDGED[name if name in UNFITTED or label(run.results, name) != "fit" else "fit"]
-        found.setdefault(how, []).append(run.letter)
+        found.setdefault(how, []).append(run)
     return found
 
 
-def _details(runs: Sequence[ReportRun], errors: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _details(runs: Sequence[ReportRun], errors: Mapping[str, Mapping[str, Any]], tick: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """What the page shows of a run and target when it is chosen."""
-    return [
-        {
-            "run": run,
-            "target": target,
-            "parts": {by: by_part(rows, in_units(run, rows), by) for by in parts_of(rows)},
-            "interval": _interval(run, target),
-            "errors": errors[run.letter][target],
-        }
-        for run in runs
-        for target, rows in target_rows(run).items()
-    ]
+    for run in runs:
+        for target, rows in target_rows(run).items():
+            yield {
+                "run": run,
+                "target": target,
+                "parts": {by: by_part(rows, in_units(run, rows), by) for by in parts_of(rows)},
+                "interval": _interval(run, target),
+                "errors": errors[run.letter][target],
+            }
+            tick()
 
 
 def _interval(run: ReportRun, target: str) -> str:
@@ -295,6 +326,7 @@ def _forests(runs: Sequence[ReportRun], lines: Sequence[Line]) -> list[dict[str,
             "target": target,
             "lines": [
                 {
+                    "key": line.key,
                     "title": f"{line.run}  {line_title(line, by_letter)}".strip(),
                     "floor": bool(line.floor),
                     "figures": {m: [_number(v) for v in (line.figures[m].mean, *line.figures[m].interval)] for m in SHOWN_METRICS},

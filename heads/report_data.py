@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar
@@ -91,6 +92,11 @@ class Line:
     figures: Mapping[str, Summary]
     best: frozenset[str]
 
+    @property
+    def key(self) -> str:
+        """What no other line has."""
+        return " ".join((self.run or self.floor, self.target, *self.name.context))
+
 
 def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     """Read runs, each once, put together those that differ in their targets alone, and name them.
@@ -126,6 +132,16 @@ def ablation(runs: Sequence[ReportRun]) -> list[Line]:
     }
     order = list(dict.fromkeys((line.name.data, line.target, line.name.context) for line in lines))
     return sorted([*lines, *reversed(floors.values())], key=lambda line: order.index((line.name.data, line.target, line.name.context)))
+
+
+def spans(some: Sequence[ReportRun], runs: Sequence[ReportRun]) -> str:
+    """Letters of some of the runs as a reader takes them in at a glance, such as "A–D, F"; "all runs" where they are all of several."""
+    if len(some) == len(runs) > 1:
+        return "all runs"
+    letters = [run.letter for run in runs]
+    places = enumerate(sorted(letters.index(run.letter) for run in some))
+    stretches = [[letters[place] for _, place in part] for _, part in groupby(places, lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{one[0]}–{one[-1]}" if len(one) > 2 else ", ".join(one) for one in stretches)
 
 
 def comparable(runs: Sequence[ReportRun]) -> list[tuple[str, list[ReportRun]]]:

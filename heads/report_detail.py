@@ -1,6 +1,6 @@
 """A closer look at one run: points and curve of every repeat, what holds within each part of its test rows, and the largest errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from heads.experiment import UNFITTED
 from heads.metrics import logistic_mapping
 from heads.report_data import ReportRun, comparable
 from heads.report_names import ORDER, differing, told
+from heads.table import SIGNIFICANT
 
 CURVE_POINTS = 60
 LARGEST = 12
@@ -90,6 +91,20 @@ class FactorComparison:
     def setting(self, pair: Pair) -> str:
         """What sets a pair apart from the others, in words."""
         return told(pair.first.name, self.settings)
+
+    @property
+    def significant(self) -> int:
+        """How many differences pass Holm's correction."""
+        return sum(pair.difference.p_holm < SIGNIFICANT for pair in self.pairs)
+
+    @property
+    def without_williams(self) -> Mapping[str, str]:
+        """Why Williams' test does not exist, and of which pairs."""
+        found: dict[str, list[str]] = {}
+        for pair in self.pairs:
+            if pair.difference.williams and (why := pair.difference.williams.why_not):
+                found.setdefault(why, []).append(f"{pair.difference.target} {pair.first.letter} − {pair.second.letter}")
+        return {why: ", ".join(pairs) for why, pairs in found.items()}
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -171,15 +186,20 @@ def training_curves(run: ReportRun, target: str) -> dict[str, pd.DataFrame]:
     return {name: frame for name, frame in found.items() if len(frame)}
 
 
-def factor_comparisons(runs: Sequence[ReportRun]) -> list[FactorComparison]:
-    """For every factor in which alone some runs differ, these runs compared in pairs on their test rows."""
+def factor_comparisons(runs: Sequence[ReportRun], tick: Callable[[], None] = lambda: None) -> list[FactorComparison]:
+    """For every factor in which alone some runs differ, these runs compared in pairs on their test rows.
+
+    Args:
+        runs: The runs.
+        tick: Called after each group of `comparable`.
+    """
     groups: dict[str, list[list[ReportRun]]] = {}
     for factor, group in comparable(runs):
         groups.setdefault(factor, []).append(group)
-    return [_of_factor(factor, some) for factor, some in groups.items()]
+    return [_of_factor(factor, some, tick) for factor, some in groups.items()]
 
 
-def _of_factor(factor: str, groups: Sequence[Sequence[ReportRun]]) -> FactorComparison:
+def _of_factor(factor: str, groups: Sequence[Sequence[ReportRun]], tick: Callable[[], None]) -> FactorComparison:
     pairs, why_not = [], []
     for group in groups:
         for members, targets in _of_same_folders(group):
@@ -189,6 +209,7 @@ def _of_factor(factor: str, groups: Sequence[Sequence[ReportRun]]) -> FactorComp
                 why_not.append(" ".join(str(error).split()))
             else:
                 pairs += [Pair(members[one.first], members[one.second], one) for one in found if one.target in targets]
+        tick()
     corrected = holm(np.array([pair.difference.p for pair in pairs]))
     pairs = [replace(pair, difference=replace(pair.difference, p_holm=float(p))) for pair, p in zip(pairs, corrected, strict=True)]
     parts = [part for part in ("data", *ORDER) if part != factor]

@@ -108,9 +108,9 @@ def run_names(configs: Sequence[Mapping[str, Any]], identities: Sequence[str]) -
 
 
 def labels(names: Sequence[RunName]) -> list[str]:
-    """What sets each run apart from the others on its data set: the method, the head, and what is unusual where any two differ."""
+    """What sets each run apart from the others on its data set: the method, what was trained, and what is unusual where any two differ."""
     shown = {data: differing([name for name in names if name.data == data], ORDER) for data in {name.data for name in names}}
-    return [told(name, [part for part in ORDER if part in ("method", "head", *shown[name.data])]) for name in names]
+    return [told(name, [part for part in ORDER if part in ("method", "head", "training", *shown[name.data])]) for name in names]
 
 
 def told(name: RunName, parts: Sequence[str]) -> str:

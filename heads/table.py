@@ -7,7 +7,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from heads.compare import Comparison
+from heads.compare import RESAMPLES, Comparison, least_p_holm
 from heads.experiment import ELSEWHERE, SELECTIONS, UNFITTED, ZERO_SHOT, Summary
 from heads.floors import FLOORS
 from heads.registry import has_epochs
@@ -15,6 +15,10 @@ from heads.results import SEEN, Results
 from heads.sweep_search import Tried
 
 SIGNIFICANT = 0.05
+OF_WILLIAMS = (
+    "p (Williams): the t-test of two correlations with the same scores, without Holm's correction; of several repeats, twice the median. "
+    "It takes pictures of one prompt to be independent, which they are not: the bootstrap's p is the result."
+)
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
 LABELS = {
     "srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC", "plcc_logistic": "PLCC (logistic)", "rmse": "RMSE", "rmse_logistic": "RMSE (logistic)",
@@ -112,18 +116,24 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
 def comparison_notes(comparisons: Sequence[Comparison], names: Sequence[str]) -> Iterator[Text]:
     """What a reader must know of the p-values; the arguments are those of `comparison_table`."""
     yield Text("p: paired bootstrap over test prompts; bold: p (Holm) under 0.05. Chance between trainings is not in the intervals.", "dim")
+    if told := too_many(len(comparisons)):
+        yield Text(told, "yellow")
     missing: dict[str, list[str]] = {}
     for one in comparisons:
         if one.williams and one.williams.why_not:
             missing.setdefault(one.williams.why_not, []).append(f"{one.target} {names[one.first]} - {names[one.second]}")
     if any(one.williams for one in comparisons):
-        yield Text(
-            "p (Williams): the t-test of two correlations with the same scores; of several repeats, twice the median. It takes pictures of "
-            "one prompt to be independent, which they are not: the bootstrap's p is the result.",
-            "dim",
-        )
+        yield Text(OF_WILLIAMS, "dim")
     for why, pairs in missing.items():
         yield Text(f"p (Williams) is NaN, {why}: {', '.join(pairs)}", "yellow")
+
+
+def too_many(comparisons: int) -> str:
+    """What to say of a table of comparisons of which none could be called significant; "" of another."""
+    least = least_p_holm(comparisons)
+    if least < SIGNIFICANT:
+        return ""
+    return f"{comparisons} comparisons are too many for {RESAMPLES:,} resamples: p (Holm) is {least:.3f} at least, compare fewer runs"
 
 
 def notes(results: Results) -> Iterator[Text]:
@@ -140,7 +150,9 @@ def notes(results: Results) -> Iterator[Text]:
     for target, summaries in results.summaries.items():
         found = summaries[results.headline]["srcc"]
         if np.isfinite(found.sd_seeds) and not elsewhere:  # heads of another run had splits of their own
-            yield Text(f"{target} SRCC: sd {found.sd_splits:.3f} over splits, {found.sd_seeds:.3f} over seeds of one split", style="dim")
+            # Where all repeats have one test part, as with the published split, there is nothing to tell of splits.
+            splits = f"{found.sd_splits:.3f} over splits, " if np.isfinite(found.sd_splits) else ""
+            yield Text(f"{target} SRCC: sd {splits}{found.sd_seeds:.3f} over seeds of one split", style="dim")
     one, many = ("head", "heads") if elsewhere else ("repeat", "repeats")
     over = f"mean ± sd of {repeats} {many}" if repeats > 1 else f"one {one}"
     judged = "" if results.headline in UNFITTED else f"; the result is the {label(results, results.headline)}"

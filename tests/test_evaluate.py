@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from heads.evaluate import EvaluationError, calibrate
+from heads.report import write_report
 from heads.results import Results
 from tests.data_builders import write_agiqa
 from tests.test_cli import tier
@@ -41,6 +42,10 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
                 stated = vars(figures[metric])["values"][repeat]
                 assert stated == pytest.approx(correlation(predicted, table[theirs]).statistic)
             assert np.isnan(figures["rmse"].mean)
+    write_report([*Path("judged").iterdir()], Path("report.html"))
+    page = Path("report.html").read_text()
+    assert "Errors are measured after the logistic of each repeat, as this run was not fitted to these scores" in page
+    assert 'class="quiet">the heads were fitted in another run' in page  # nothing vouches for it, so that it is not green
     calibrated, _ = evaluated("runs/nr", "other", *both, "--calibrate")
     for target, summaries in calibrated.summaries.items():
         assert 0 < summaries[calibrated.headline]["rmse"].mean < 2 * table[target].std()

@@ -31,10 +31,11 @@ from heads.features import FeatureSet, Rows, fuse
 from heads.metrics import logistic_mapping, srcc
 from heads.registry import resolve_options
 from heads.report import write_report
-from heads.report_data import ReportError, ablation, comparable, read_runs
+from heads.report_data import ReportError, ablation, comparable, read_runs, spans
 from heads.report_detail import by_part, curve, factor_comparisons, largest_errors
 from heads.results import ResultError, Results, RunConfig, write_run
 from heads.splits import make_splits
+from heads.table import OF_WILLIAMS
 from tests.data_builders import write_table
 
 ROWS, REPEATS = 48, 2
@@ -101,7 +102,7 @@ def fit_run(
         **vars(Rows.of(manifest)),
     )
     resolved = resolve_options(head, "cached", "resnet18", options or {})
-    splits = make_splits(features, split, REPEATS, 0, resolved.get("validation_fraction", 0) > 0)
+    splits = make_splits(features, split, REPEATS, 0, resolved.get("validation_fraction", 0.0))
     trials = run_trials(features, fuse(features, "nr"), targets, splits, head, resolved)
     made = {stream: Signature(stream, f"{stream}net", "net", "0" * 64, "native: as it is", "pooled") for stream in ("image", "text")}
     signatures = {stream: asdict(signature) for stream, signature in made.items()}
@@ -173,7 +174,7 @@ def test_floors_stand_once_for_each_split_and_leaking_splits_are_marked(sample: 
     leaks = ["leaks" in text for attributes, text, _ in table_lines(page) if 'data-run="C"' in attributes]
     sound = ["leaks" in text for attributes, text, _ in table_lines(page) if re.search(r'data-run="[AB]"', attributes)]
     assert leaks == [True, True] and sound == [False] * 4
-    assert "Some splits leak: C tested" in page and "this split leaks, compare with the floors" in page
+    assert "Leaking splits: C tested" in page and "this split leaks, compare with the floors" in page
 
 
 def test_the_best_is_marked_among_runs_of_one_split_alone(sample: Sample) -> None:
@@ -358,6 +359,40 @@ def test_runs_that_differ_in_their_targets_alone_are_one_run_of_the_report(sampl
     assert [pair.difference.difference for pair in found.pairs] == [one.difference for one in expected]
     assert [pair.difference.p_holm for pair in found.pairs] == holm(np.array([one.p for one in expected])).tolist()
     assert [run.letter for run in read_runs([*apart, *sample.runs[:1]])] == ["A", "B", "C"]  # a target twice: a run of its own
+
+
+def test_williams_test_stands_beside_the_bootstrap_with_what_it_takes_for_granted(sample: Sample, page: str) -> None:
+    expected = [one.williams.p for one in compare([sample.ridge, sample.mlp]) if one.williams]
+    lines = re.findall(r'<td class="number">[^<]*</td>\n<td class="number">([\d.]+)</td>\n<td class="number">[^<]*, [^<]*</td>', page)
+    assert len(expected) == 2 and lines == [f"{p:.3f}" for p in expected] and OF_WILLIAMS in unescape(page)
+
+
+def test_letters_of_many_runs_are_told_as_spans(sample: Sample) -> None:
+    run = read_runs([sample.ridge])[0]
+    runs = [replace(run, letter=letter) for letter in ("A", "B", "C", "D", "E", "F", "Z", "AA")]
+    assert spans(runs, runs) == "all runs" and spans(runs[:1], runs[:1]) == "A"
+    assert spans([runs[5], *runs[:3]], runs) == "A–C, F" and spans(runs[3:5], runs) == "D, E" and spans(runs[5:], runs) == "F–AA"
+
+
+def test_many_comparisons_are_folded_and_too_many_are_said_to_be_so(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "r.html"
+    write_report(sample.runs[:2], page)
+    assert '<details class="many">' not in page.read_text() and "too many" not in page.read_text()
+    monkeypatch.setattr("heads.report.MANY", 1)
+    monkeypatch.setattr("heads.compare.RESAMPLES", 50)
+    ticks: list[tuple[int, int]] = []
+    write_report(sample.runs[:2], page, finished=lambda *tick: ticks.append(tick))
+    text = " ".join(page.read_text().split())
+    assert "<summary>2 comparisons, 0 of them with p (Holm) under 0.05</summary>" in text
+    assert "2 comparisons are too many for" in text and "p (Holm) is 0.078 at least" in text
+    assert ticks == [(number, 5) for number in range(1, 6)]  # two runs of two targets, and a group of runs that are compared
+
+
+def test_without_any_picture_no_frame_stands_for_one(sample: Sample, page: str, tmp_path: Path) -> None:
+    write_report(sample.runs, tmp_path / "r.html", pictures=0)
+    assert 'class="frame"' in page and "no picture</span>" not in (tmp_path / "r.html").read_text()
 
 
 def test_runs_that_differ_in_what_no_column_shows_are_told_apart_and_compared(sample: Sample, tmp_path: Path) -> None:

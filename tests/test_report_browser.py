@@ -129,6 +129,22 @@ def test_floors_can_be_hidden_in_the_table_and_in_the_plots(wide: Opened, report
     assert page.inner_text("#count") == "6 lines"
 
 
+def test_the_plots_of_intervals_follow_the_order_and_the_filter_of_the_table(wide: Opened, report: Path) -> None:
+    page = wide.ready(report)
+    drawn = "[...document.querySelectorAll('#forest-0 .annotation')].map(one => one.textContent.trim().split(/\\s+/)[0])"
+    runs = "rows => rows.filter(row => row.cells[1].textContent === 'quality').map(row => row.dataset.run || 'floor:')"
+    for column_title in ("SRCC", "RMSE", "run"):
+        page.locator("#ablation thead th", has_text=column_title).first.locator("button").click()
+        page.wait_for_timeout(100)
+        table = page.eval_on_selector_all("#ablation tbody tr", runs)
+        assert [letter for letter in table if len(letter) == 1] == [letter for letter in page.evaluate(drawn) if len(letter) == 1]
+    page.fill("#filter", "align svr")
+    assert not page.locator("#forest-0").is_visible()
+    page.fill("#filter", "ridge quality")
+    page.wait_for_timeout(100)
+    assert sorted(page.evaluate(drawn)) == ["A", "C"]
+
+
 def marker(page: Any) -> tuple[float, float]:
     """Where the middle of some marker of the points is on the screen."""
     page.locator("#points").scroll_into_view_if_needed()

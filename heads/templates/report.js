@@ -35,6 +35,7 @@
       rows.sort((a, b) => compareCells(cellValue(a, header.cellIndex), cellValue(b, header.cellIndex), sign));
       body.append(...rows);
     }
+    drawForests();
   }
 
   function filterRows() {
@@ -55,6 +56,7 @@
       shown += here;
     }
     $("count").textContent = shown === all ? `${all} lines` : `${shown} of ${all} lines`;
+    drawForests();
   }
 
   for (const button of table.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button.parentNode));
@@ -62,7 +64,6 @@
   $("floors").addEventListener("change", () => {
     table.classList.toggle("no-floors", !$("floors").checked);
     filterRows();
-    drawForests();
   });
 
   // ---- plots
@@ -125,13 +126,17 @@
   function drawForests() {
     if (!Plots) return;
     const colour = colours(), figure = $("metric").value, floors = $("floors").checked;
+    const rows = [...table.tBodies].flatMap((body) => [...body.rows]).filter((row) => row.dataset.key && !row.hidden);
+    const place = new Map(rows.map((row, number) => [row.dataset.key, number]));
     data.forests.forEach((forest, number) => {
-      const lines = forest.lines.filter((line) => floors || !line.floor);
+      const lines = forest.lines.filter((line) => place.has(line.key) && (floors || !line.floor)).sort((a, b) => place.get(a.key) - place.get(b.key));
       const box = $(`forest-${number}`);
+      box.parentNode.hidden = !lines.length;
+      if (!lines.length) return;
       const titles = lines.map((line) => inLines(line.title, Math.max(12, Math.floor(box.clientWidth / 7))));
-      const names = lines.map((line, place) => ({
-        x: 0, xref: "paper", xanchor: "left", y: -place, yanchor: "bottom", yshift: 7, showarrow: false, align: "left",
-        text: titles[place].map(safe).join("<br>"), bgcolor: colour.paper, borderpad: 0, font: { size: 12, color: line.floor ? colour.quiet : colour.ink },
+      const names = lines.map((line, row) => ({
+        x: 0, xref: "paper", xanchor: "left", y: -row, yanchor: "bottom", yshift: 7, showarrow: false, align: "left",
+        text: titles[row].map(safe).join("<br>"), bgcolor: colour.paper, borderpad: 0, font: { size: 12, color: line.floor ? colour.quiet : colour.ink },
       }));
       const height = lines.length * (30 + 16 * Math.max(1, ...titles.map((title) => title.length))) + 64;
       Plots.react(box, [interval(lines, colour, figure, false), interval(lines, colour, figure, true)], layout(colour, {
@@ -248,17 +253,18 @@
     if (!Plots) return;
     const colour = colours();
     const losses = lines.filter((line) => line.name !== "test_srcc");
+    const epochs = Math.max(...lines.flatMap((line) => line.epochs));
     const log = losses.every((line) => line.low.every((value) => value > 0));
     const traces = lines.flatMap((line, number) => withBand(line, colour.series[number], line.name === "test_srcc" ? "y" : "y2"));
     const plotted = layout(colour, {
       height: 440, hovermode: "x", showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-      xaxis: { title: { text: "epoch" }, fixedrange: true, anchor: "y", rangemode: "tozero" },
+      xaxis: { title: { text: "epoch" }, fixedrange: true, anchor: "y", rangemode: "tozero", ...(epochs <= 12 ? { dtick: 1 } : {}) },
       yaxis: { title: { text: "SRCC" }, domain: [0, 0.44], fixedrange: true },
     });
     const values = losses.flatMap((line) => [...line.low, ...line.high]), decades = log && Math.max(...values) > 20 * Math.min(...values);
     plotted.yaxis2 = {
       ...plotted.yaxis, title: { ...plotted.yaxis.title, text: log ? "loss (log scale)" : "loss" }, domain: [0.56, 1], type: log ? "log" : "linear",
-      ...(decades ? { dtick: 1 } : {}),
+      ...(log ? { dtick: decades ? 1 : "D2" } : {}),
     };
     Plots.react($("curves"), traces, plotted, CONFIG);
   }
