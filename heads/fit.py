@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cache.errors import TierError
+from cache.signature import Signature
 from cache.store import FeatureStore, StoreError
 from extract.choices import Benchmark
 from extract.encoders import ImageEncoder, TextEncoder
@@ -253,8 +254,9 @@ def _started(plan: Plan, rows: Rows, run: Path) -> Plan:
     if not (isinstance(plan.images, FeatureStore) and isinstance(plan.texts, FeatureStore)):
         raise FitError("--start is for heads on stored features: with --finetune the head starts as the training's options say")
     start, config = Start.read(run), plan.config
-    start.require_kind(plan.method, plan.estimator, config.stages, [store.signature.encoder for store in plan.zero_shot])
-    weights = start.weights(rows, config.targets, plan.splits, plan.images, plan.texts)
+    start.require_like(config)
+    signatures = {name: Signature.from_dict(values) for name, values in config.signatures.items()}
+    weights = start.weights(rows, config.targets, plan.splits, signatures)
     return replace(plan, config=replace(config, start=start.run), starts=weights)
 
 

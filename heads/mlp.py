@@ -78,7 +78,7 @@ class MLPHead(RegressorMixin, BaseEstimator):
 
     Attributes:
         weights_: The tensors, float32, of the epoch with the best validation loss (of the last without validation rows).
-        best_epoch_: That epoch, from 1.
+        best_epoch_: That epoch, from 1; 0 where none was better than the head that training went on from.
         training_loss_: Mean loss of each epoch's training steps; "mse" in squared score units, others of standardised scores.
         validation_loss_: The same on the validation rows after each epoch; empty without them.
     """

@@ -3,20 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cache.errors import TierError
 from cache.signature import Signature
-from cache.store import FeatureStore
-from heads.choices import HeadName, Method
+from heads.choices import HeadName
 from heads.estimator import Weights
 from heads.features import Rows
 from heads.finetuned import finetuned_encoders, keeps_encoders
 from heads.mlp import MLPHead
 from heads.model import Model, Place, read_model
 from heads.registry import HEADS
-from heads.results import Results
+from heads.results import Results, RunConfig, read_config
 from heads.splits import PARTS, Split, StoredSplits, split_names
+
+STREAMS = ("image", "text")
 
 
 class StartError(TierError):
@@ -31,11 +32,13 @@ class Start:
         run: Identity of the run.
         model: The heads.
         splits: Who was in which part when they were fitted.
+        data_digest: `Manifest.digest` of the rows that they were fitted on.
     """
 
     run: str
     model: Model
     splits: StoredSplits
+    data_digest: str
 
     @classmethod
     def read(cls, run: Path) -> "Start":
@@ -46,30 +49,38 @@ class Start:
             ResultError, SplitError: It cannot be read.
         """
         model = read_model(run)
-        return cls(Results.read(run).id, model, StoredSplits.read(run / "splits.json"))
+        return cls(Results.read(run).id, model, StoredSplits.read(run / "splits.json"), read_config(run)["data_digest"])
 
-    def require_kind(self, method: Method, estimator: HeadName, stages: Sequence[str], scorers: Sequence[str]) -> None:
-        """Refuse heads of another kind than those that are to be fitted.
+    def require_like(self, config: RunConfig) -> None:
+        """Refuse heads of other rows, or of another kind, than those that are to be fitted.
 
         Raises:
             StartError: They are.
         """
-        if HEADS[estimator].estimator is not MLPHead:
-            raise StartError(f"a {estimator} head is not trained step by step, and so starts from nothing: use --head mlp, or no --start")
+        if HEADS[cast(HeadName, config.estimator)].estimator is not MLPHead:
+            raise StartError(
+                f"--head {config.estimator} is not trained in steps, and so starts from nothing: use --head mlp, or no --start"
+            )
+        if self.data_digest != config.data_digest:
+            # Equal names in equal parts could be other pictures, and a test picture one that the head was fitted on.
+            raise StartError(
+                f"the heads of {self.model.folder} were fitted on other rows than these of {config.data}, or on other scores: give the "
+                "data set and --benchmark of that run"
+            )
+        model, scorers = self.model, [stream for stream in config.signatures if stream not in STREAMS]
         own = {
-            "--method": (self.model.method, method),
-            "--head": (self.model.estimator, estimator),
-            "--stages": (",".join(self.model.stages) or "all", ",".join(stages) or "all"),
-            "--score-features": (",".join(sorted({*self.model.signatures} - {"image", "text"})), ",".join(sorted(scorers))),
+            "--method": (model.method, config.method),
+            "--head": (model.estimator, config.estimator),
+            "--stages": (",".join(model.stages) or "all", ",".join(config.stages) or "all"),
+            "--score-features": (",".join(one for one in model.signatures if one not in STREAMS) or "none", ",".join(scorers) or "none"),
+            "--set activation": (model.options.get("activation"), config.head["activation"]),  # same weights, another function
         }
         for option, (theirs, ours) in own.items():
             if theirs != ours:
-                raise StartError(
-                    f"the heads of {self.model.folder} are of {option} {theirs or 'none'}, not {ours or 'none'}: give the same"
-                )
+                raise StartError(f"the heads of {model.folder} are of {option} {theirs}, not {ours}: give the same")
 
     def weights(
-        self, rows: Rows, targets: Sequence[str], splits: Sequence[Split], images: FeatureStore, texts: FeatureStore
+        self, rows: Rows, targets: Sequence[str], splits: Sequence[Split], signatures: Mapping[str, Signature]
     ) -> dict[Place, Weights]:
         """The weights that the head of each target and repeat starts from: of a head with the same rows in every part.
 
@@ -77,7 +88,7 @@ class Start:
             rows: The rows that the splits number.
             targets: Names of targets.
             splits: One for each repeat.
-            images, texts: Stores of the features that the heads are to be fitted on.
+            signatures: Of the features that the heads are to be fitted on, by the names of `Model.signatures`.
 
         Raises:
             StartError: There is no such head, or it acts on other features.
@@ -89,7 +100,7 @@ class Start:
             for repeat, split in enumerate(splits)
         }
         for place in dict.fromkeys(chosen.values()):
-            self._require_features(place, images, texts)
+            self._require_features(place, signatures)
         return {place: self.model.heads[theirs].weights_ for place, theirs in chosen.items()}
 
     def _place(self, target: str, parts: Sequence[Any], wanted: Any, seed: int) -> Place:
@@ -102,18 +113,19 @@ class Start:
             )
         return next((place for place in fitting if self.model.seeds[place] == seed), fitting[0])
 
-    def _require_features(self, place: Place, images: FeatureStore, texts: FeatureStore) -> None:
-        signatures: Mapping[str, Signature] = self.model.signatures
-        if keeps_encoders(self.model.folder):
-            encoders = finetuned_encoders(self.model.folder, *place)
-            signatures = {"image": encoders.image.signature, "text": encoders.text.signature}
-        for stream, store in (("image", images), ("text", texts)):
-            theirs, ours = signatures[stream], store.signature
+    def _require_features(self, place: Place, signatures: Mapping[str, Signature]) -> None:
+        run, (target, repeat) = self.model.folder, place
+        own, remedy = dict(self.model.signatures), "fit on the stores that the run was fitted on"
+        if keeps_encoders(run):
+            encoders = finetuned_encoders(run, target, repeat)
+            own |= {"image": encoders.image.signature, "text": encoders.text.signature}
+            remedy = f"fit on features of `tier extract DATA --finetuned {run} --target {target} --repeat {repeat}`"
+        for stream, theirs in own.items():
+            ours = signatures[stream]
             if (theirs.weights, theirs.feature) != (ours.weights, ours.feature):
                 raise StartError(
-                    f"the head for {place[0]} of repeat {place[1]} of {self.model.folder} acts on {stream} features of {theirs.encoder}, "
-                    f"and those of {ours.encoder} are given: fit on features of `tier extract DATA --finetuned {self.model.folder} "
-                    f"--target {place[0]} --repeat {place[1]}`, or of the stores that the run was fitted on"
+                    f"the head for {target} of repeat {repeat} of {run} acts on {stream} features of {theirs.encoder}, and those of "
+                    f"{ours.encoder} are given: {remedy}"
                 )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from cache.errors import TierError
+from cache.keys import key_array
+from cache.signature import Signature
 from cache.store import FeatureStore
 from heads.fit import Run, fit_head
 from heads.model import read_model
@@ -22,6 +24,15 @@ STAY = OPTIONS.head | {"learning_rate": 0.0}
 @pytest.fixture(name="stores")
 def features(tmp_path: Path) -> tuple[FeatureStore, FeatureStore]:
     return image_store(tmp_path), text_store(tmp_path)
+
+
+def score_store(root: Path, scorer: str, weights: int) -> FeatureStore:
+    """A store of one scorer's random scores of all pairs of picture and prompt."""
+    opened = FeatureStore.create(root, Signature("score", scorer, scorer, f"{weights:064d}", "native: 224", "score"), {})
+    keys = sorted(set(manifest().pair_keys()))
+    with opened.writer() as writer:
+        writer.add(key_array(map(bytes.fromhex, keys)), np.random.default_rng(weights).normal(size=(len(keys), 1)))
+    return FeatureStore.open(opened.path)
 
 
 @pytest.fixture
@@ -63,6 +74,8 @@ def test_what_a_head_starts_from_makes_another_run(fit: Fit) -> None:
         ({}, {"estimator": "ridge", "head": {}}, "use --head mlp"),
         ({}, {"estimator": "gated"}, "--head mlp, not gated"),
         ({}, {"method": "pr"}, "--method nr, not pr"),
+        ({}, {"head": OPTIONS.head | {"activation": "gelu"}}, "--set activation relu, not gelu"),
+        ({}, {"benchmark": "T2I"}, "give the data set and --benchmark"),
         ({}, {"head": OPTIONS.head | {"hidden": 3}}, "give both the same options"),
         ({"models": "none"}, {}, "--models all or first"),
     ],
@@ -81,6 +94,25 @@ def test_a_head_of_other_features_is_refused(fit: Fit, tmp_path: Path, stores: t
     other = image_store(tmp_path / "other", replace(IMAGE, weights="12" * 32))
     with pytest.raises(TierError, match="acts on image features of"):
         fit_head(manifest(), other, stores[1], replace(OPTIONS, start=run), tmp_path / "runs")
+
+
+def test_a_head_of_other_rows_of_the_same_names_is_refused(fit: Fit, tmp_path: Path, stores: tuple[FeatureStore, FeatureStore]) -> None:
+    run, data = fit(split="random").folder, manifest()
+    # The names stay in their parts, and pictures that the head was fitted on come to stand among the test rows.
+    pictures = data.table["image_key"].sample(frac=1, random_state=0).to_numpy()
+    other = replace(data, table=data.table.assign(image_key=pictures))
+    with pytest.raises(TierError, match="were fitted on other rows"):
+        fit_head(other, *stores, replace(OPTIONS, split="random", start=run), tmp_path / "runs")
+
+
+def test_scores_that_the_head_sees_are_the_same_in_the_same_order(fit: Fit, tmp_path: Path) -> None:
+    scorers = [score_store(tmp_path / name, name, number) for number, name in enumerate(("a", "b"))]
+    run = fit(zero_shot=tuple(scorers)).folder
+    assert fit(zero_shot=tuple(scorers), head=STAY, start=run)
+    with pytest.raises(TierError, match="--score-features a,b, not b,a"):
+        fit(zero_shot=tuple(scorers[::-1]), start=run)
+    with pytest.raises(TierError, match="acts on b features"):
+        fit(zero_shot=(scorers[0], score_store(tmp_path / "other", "b", 2)), start=run)
 
 
 def test_a_folder_that_is_no_run_is_told(fit: Fit, tmp_path: Path) -> None:
