@@ -113,7 +113,7 @@ def read_model(folder: Path) -> Model:
     Raises:
         ModelError: The run kept no models, they are damaged, or of another version of the format.
     """
-    is_run = (folder / "results.json").is_file()
+    is_run = any((folder / name).is_file() for name in (MODEL_FILE, "results.json"))
     path = folder / (MODEL_FILE if is_run else EXPORTED_FILE)
     if not path.is_file():
         what = (

@@ -235,10 +235,10 @@ class Results:
 
 
 def _file_of(folder: Path, name: str) -> Path:
-    """A file of a run; nobody is told to delete what is no run."""
+    """A file of a run."""
     if (folder / name).is_file():
         return folder / name
-    if any((folder / other).exists() for other in RUN_FILES):
+    if _is_run(folder):
         raise ResultError(f"{folder} has no {name}: delete {folder} and run the command again that made it")
     remedy = ", such as runs/ID"
     if any(folder.glob("*/results.json")):
@@ -248,8 +248,15 @@ def _file_of(folder: Path, name: str) -> Path:
     raise ResultError(f"there is no run {folder}: give the folder of a run{remedy}")
 
 
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run, if a damaged one; nobody is told to delete another, as an exported model has a config.json too."""
+    return sum((folder / name).is_file() for name in RUN_FILES) > 1
+
+
 def _damaged(path: Path, error: Exception) -> ResultError:
-    return ResultError(f"{path} cannot be read ({error!r}): delete {path.parent} and run the command again that made it")
+    run = path.parent
+    remedy = f"delete {run} and run the command again that made it" if _is_run(run) else "give the folder of a run, such as runs/ID"
+    return ResultError(f"{path} cannot be read ({error!r}): {remedy}")
 
 
 def require_writable(out: Path) -> None:

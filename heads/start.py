@@ -15,7 +15,7 @@ from heads.mlp import MLPHead
 from heads.model import Model, Place, read_model
 from heads.registry import HEADS
 from heads.results import Results, RunConfig, read_config
-from heads.splits import PARTS, Split, StoredSplits, split_names
+from heads.splits import PARTS, Split, SplitError, StoredSplits, split_names
 
 STREAMS = ("image", "text")
 
@@ -46,10 +46,15 @@ class Start:
 
         Raises:
             ModelError: It kept none.
-            ResultError, SplitError: It cannot be read.
+            ResultError: It cannot be read.
+            StartError: Its splits cannot.
         """
         model = read_model(run)
-        return cls(Results.read(run).id, model, StoredSplits.read(run / "splits.json"), read_config(run)["data_digest"])
+        try:
+            splits = StoredSplits.read(run / "splits.json")
+        except SplitError as error:
+            raise StartError(f"{run / 'splits.json'} cannot be read, so what its heads know is not known: fit the run again") from error
+        return cls(Results.read(run).id, model, splits, read_config(run)["data_digest"])
 
     def require_like(self, config: RunConfig) -> None:
         """Refuse heads of other rows, or of another kind, than those that are to be fitted.
@@ -57,10 +62,9 @@ class Start:
         Raises:
             StartError: They are.
         """
-        if HEADS[cast(HeadName, config.estimator)].estimator is not MLPHead:
-            raise StartError(
-                f"--head {config.estimator} is not trained in steps, and so starts from nothing: use --head mlp, or no --start"
-            )
+        for head in (self.model.estimator, config.estimator):
+            if HEADS[cast(HeadName, head)].estimator is not MLPHead:
+                raise StartError(f"heads of --head {head} are not trained in steps, so --start has nothing to do with them: leave it out")
         if self.data_digest != config.data_digest:
             # Equal names in equal parts could be other pictures, and a test picture one that the head was fitted on.
             raise StartError(

@@ -109,10 +109,12 @@ def test_what_cannot_be_compared_is_said(write: Write, tmp_path: Path) -> None:
         (run / "predictions.csv").read_bytes().replace(b"G_0.png,000,NA,", b"G_0.png,000,NA,x"),
     ):
         (run / "predictions.csv").write_bytes(content)
+        (run / "results.json").touch()
         with pytest.raises(ResultError, match=f"predictions.csv cannot be read .*: delete {run} and run"):
             compare([run, write(f"of {len(content)}", 1.0)])
     (run / "predictions.csv").unlink()
     whole = write("whole", 1.0)
+    (run / "results.json").rename(run / "config.json")  # which exported models and weights have too: nobody is told to delete these
     for nothing in (run, run / "nowhere"):
         with pytest.raises(ResultError, match=f"there is no run {nothing}: give the folder of a run, such as runs/ID"):
             compare([whole, nothing])

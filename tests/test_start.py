@@ -71,7 +71,8 @@ def test_what_a_head_starts_from_makes_another_run(fit: Fit) -> None:
         ({}, {"split": "random"}, "may know its test rows"),
         ({}, {"head": OPTIONS.head | {"validation_fraction": 0.0}}, "may know its test rows"),
         ({"targets": TARGETS[:1]}, {}, f"no head for {TARGETS[1]}"),
-        ({}, {"estimator": "ridge", "head": {}}, "use --head mlp"),
+        ({}, {"estimator": "ridge", "head": {}}, "ridge are not trained in steps"),
+        ({"estimator": "ridge", "head": {}}, {}, "ridge are not trained in steps"),
         ({}, {"estimator": "gated"}, "--head mlp, not gated"),
         ({}, {"method": "pr"}, "--method nr, not pr"),
         ({}, {"head": OPTIONS.head | {"activation": "gelu"}}, "--set activation relu, not gelu"),
@@ -118,3 +119,14 @@ def test_scores_that_the_head_sees_are_the_same_in_the_same_order(fit: Fit, tmp_
 def test_a_folder_that_is_no_run_is_told(fit: Fit, tmp_path: Path) -> None:
     with pytest.raises(TierError, match="is not the folder of a run"):
         fit(start=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("file", ["model.json", "model.safetensors", "splits.json", "results.json", "config.json"])
+def test_a_run_that_is_damaged_or_lacks_a_file_is_told_with_what_to_do(fit: Fit, file: str) -> None:
+    run = fit().folder
+    (run / file).write_bytes((run / file).read_bytes()[:50])
+    with pytest.raises(TierError, match=f"{run}.*(fit it again|fit the run again|run the command again)"):
+        fit(start=run)
+    (run / file).unlink()
+    with pytest.raises(TierError, match=f"{run}.*(fit it again|fit the run again|run the command again|--models all)"):
+        fit(start=run)
