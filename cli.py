@@ -706,7 +706,7 @@ def table(
     by: Annotated[Part | None, typer.Option("--by", help="Break the results down by generator, or by I2I and T2I rows.")] = None,
 ) -> None:
     """Show the figures of runs as one table, or what they reach within each part of their test rows; with -o, write them."""
-    from heads.breakdown import breakdown, breakdown_table
+    from heads.breakdown import breakdown, breakdown_notes, breakdown_table
     from heads.tidy import require_table_suffix, sweep_table, tidy, write_table
 
     if output is not None:
@@ -715,7 +715,9 @@ def table(
             raise typer.BadParameter("a breakdown is written as .csv, .parquet or .xlsx", param_hint="--output")
     console = _console()
     frame = breakdown(runs, by) if by else tidy(runs)
-    console.print(breakdown_table(frame) if by else sweep_table(frame))
+    console.print(breakdown_table(frame, runs) if by else sweep_table(frame))
+    for line in breakdown_notes(frame) if by else ():
+        console.print(line)
     if output is None:
         return
     write_table(frame, output)
@@ -736,13 +738,16 @@ def compare(
     from heads.compare import compare as compare_runs
     from heads.results import Results
     from heads.table import comparison_notes, comparison_table, described
+    from heads.tidy import told_apart
 
     names = [ascii_uppercase[number] if number < len(ascii_uppercase) else str(number) for number in range(len(runs))]
     comparisons = compare_runs(runs, metric)
     console = _console()
+    apart = told_apart(runs, known=("method", "head", "benchmark", "data", "split", "run"))
     for name, run in zip(names, runs, strict=True):
         found = Results.read(run)
-        console.print(f"{name}  {described(found)}, split {found.split}: {run}", soft_wrap=True)
+        told = ", ".join(filter(None, (described(found), f"split {found.split}", apart[run.resolve()])))
+        console.print(f"{name}  {told}: {run}", soft_wrap=True)
     console.print(comparison_table(comparisons, names))
     for line in comparison_notes(comparisons, names):
         console.print(line)

@@ -1,15 +1,17 @@
 """What runs reach within parts of their test rows: generators, or rows with and without an image prompt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from rich.table import Table
+from rich.text import Text
 
 from heads.choices import Part
 from heads.metrics import logistic5_mapping, logistic_mapping, plcc, srcc
 from heads.results import ResultError, Results, read_predictions
+from heads.tidy import named_once, told_apart
 
 Figure = Callable[[np.ndarray, np.ndarray], float]
 FIGURES: dict[str, Figure] = {
@@ -26,23 +28,40 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
 
     Returns:
         One line for each run, target and part: `run`, `method`, `head`, `target`, the part under the name of `by`, `pictures` (distinct),
-        `repeats` (in which the part has an SRCC), and for each of `FIGURES` the mean over the repeats that have one, and `_sd`.
+        `repeats` (in which the part has an SRCC), and for each of `FIGURES` the mean over these, and `_sd`. A mean over those repeats
+        alone in which a rising curve fits would be too good: after a logistic it is NaN where none fits in one of them.
 
     Raises:
         ResultError: A run cannot be read, or does not tell which rows have an image prompt.
     """
-    return pd.concat([_of_run(run, by) for run in runs], ignore_index=True)
+    return pd.concat([_of_run(name, run, by) for name, run in named_once(runs).items()], ignore_index=True)
 
 
-def breakdown_table(frame: pd.DataFrame) -> Table:
-    """The breakdown on a terminal."""
+def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
+    """The breakdown of runs on a terminal, with what sets them apart besides method and head."""
+    apart = told_apart(runs, known=("method", "head"))
+    settings = {name: apart[run.resolve()] for name, run in named_once(runs).items()}
     about = list(frame.columns[1:6])
-    table = Table(*about)
+    if any(settings.values()):
+        frame = frame.assign(setting=frame["run"].map(settings))
+        about.insert(2, "setting")
+    table = Table()
+    for name in about:
+        table.add_column(name, overflow="fold")
     for title in TITLES:
         table.add_column(title, justify="right")
     for line in frame.to_dict("records"):
         table.add_row(*(str(line[name]) for name in about), *(_cell(line[name], line[f"{name}_sd"]) for name in FIGURES))
     return table
+
+
+def breakdown_notes(frame: pd.DataFrame) -> Iterator[Text]:
+    """What a reader must know of the figures that are NaN."""
+    there = frame[frame["repeats"] > 0]
+    if without := int(there[["plcc_logistic", "plcc_logistic5"]].isna().to_numpy().sum()):
+        yield Text(f"NaN after a logistic: in one repeat or more no rising curve fits the part ({without} figures)", "dim")
+    if len(there) < len(frame):
+        yield Text("NaN in all figures: in no repeat has the part rows with different scores and predictions", "dim")
 
 
 def within_parts(rows: pd.DataFrame, by: Part) -> pd.DataFrame:
@@ -60,16 +79,17 @@ def within_parts(rows: pd.DataFrame, by: Part) -> pd.DataFrame:
         repeats = [(one["truth"].to_numpy(), one["prediction"].to_numpy()) for _, one in its.groupby("repeat")]
         figures = pd.DataFrame([{name: figure(*both) for name, figure in FIGURES.items()} for both in repeats])
         about = {"target": target, by: part, "pictures": its["name"].nunique(), "repeats": int(figures["srcc"].notna().sum())}
-        lines.append(about | figures.mean().to_dict() | figures.std().add_suffix("_sd").to_dict())
+        there = figures[figures["srcc"].notna()]
+        lines.append(about | there.mean(skipna=False).to_dict() | there.std(skipna=False).add_suffix("_sd").to_dict())
     return pd.DataFrame(lines)
 
 
-def _of_run(run: Path, by: Part) -> pd.DataFrame:
+def _of_run(name: str, run: Path, by: Part) -> pd.DataFrame:
     results, rows = Results.read(run), read_predictions(run)
     if by not in rows:
         raise ResultError(f"{run} is of an older program and does not tell the benchmark of a row: fit it again, or use --by generator")
     frame = within_parts(rows, by)
-    for place, (column, value) in enumerate((("run", run.name), ("method", results.method), ("head", results.estimator))):
+    for place, (column, value) in enumerate((("run", name), ("method", results.method), ("head", results.estimator))):
         frame.insert(place, column, value)
     return frame
 

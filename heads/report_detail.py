@@ -37,7 +37,7 @@ class PartLine:
         part: Its name.
         rows: Test rows of all repeats.
         pictures: Distinct pictures among them.
-        figures: For each of `breakdown.FIGURES`, mean and standard deviation over the repeats that have one.
+        figures: For each of `breakdown.FIGURES`, mean and standard deviation over the repeats, as `breakdown` has them.
         error: Mean of prediction minus truth: above zero, the part is scored too high.
         absolute_error: Mean size of the error.
     """

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from heads.floors import FLOORS
 from heads.metrics import METRICS
 from heads.registry import changed_options
 from heads.results import Results, read_config
-from heads.table import figure_cell, selections, shown_floors
+from heads.table import LABELS, figure_cell, selections, shown_floors
 
 SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
 PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
@@ -25,6 +25,7 @@ ABOUT = (
     "data", "method", "benchmark", "split", "image_encoder", "preparation", "feature", "stages", "precision", "views", "text_encoder",
     "head", "recipe", "start", "seed",
 )  # fmt: skip
+CONTEXT = ("data", "benchmark", "split", "seed", "repeats")  # runs that are alike in these have the same floors
 ALWAYS = ("method", "benchmark", "head")  # shown where all runs are alike in them too
 OWN = ("image", "text", "score")  # of a run's signatures; the others are scorers whose scores its heads see
 
@@ -57,10 +58,14 @@ def tidy(runs: Sequence[Path]) -> pd.DataFrame:
     Raises:
         ResultError: A run cannot be read.
     """
+    return pd.DataFrame([line for name, run in named_once(runs).items() for line in _lines(run, name)])
+
+
+def named_once(runs: Sequence[Path]) -> dict[str, Path]:
+    """Each run once, by the name of its folder, or by its path where two folders have one name."""
     folders = list({run.resolve(): run for run in runs}.values())
     names = [run.absolute().name for run in folders]
-    named = [str(run) if names.count(name) > 1 else name for run, name in zip(folders, names, strict=True)]
-    return pd.DataFrame([line for run, name in zip(folders, named, strict=True) for line in _lines(run, name)])
+    return {str(run) if names.count(name) > 1 else name: run for run, name in zip(folders, names, strict=True)}
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
@@ -82,21 +87,59 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 def latex(frame: pd.DataFrame) -> str:
     """SRCC and PLCC of every run's result, one line for each configuration, the best of each column and benchmark in bold.
 
-    A line holds the targets side by side, each figure with its 95 % interval; it needs the package booktabs.
+    A line holds the targets side by side, each figure with its 95 % interval; it needs the package booktabs. Below the runs stand the
+    metadata floors of their rows.
     """
     shown = _results(frame)
     columns = [(target, metric) for target in shown["target"].unique() for metric in PAPER_METRICS]
     varying = _varying(shown)
-    cells = shown.assign(cell=[_cell(row) for _, row in shown.iterrows()])
-    lines = []
-    for about, group in cells.groupby(varying, sort=False):
-        figures = group.set_index(["target", "metric"])["cell"]
-        lines.append(" & ".join([*map(_escaped, about), *(figures.get(column, "--") for column in columns)]) + r" \\")
+    lines = [" & ".join([*map(_escaped, about), *cells]) + r" \\" for about, cells in _side_by_side(shown, varying, columns)]
+    floors = _floors(frame)
+    of_rows = [name for name in CONTEXT if name == "benchmark" or len(floors[name].unique()) > 1]
+    below = [
+        rf"\multicolumn{{{len(varying)}}}{{l}}{{{_escaped(', '.join([LABELS[floor], *map(str, about)]))}}} & {' & '.join(cells)} \\"
+        for (*about, floor), cells in _side_by_side(floors, [*of_rows, "figures_of"], columns)
+    ]
     targets = [rf"\multicolumn{{{len(PAPER_METRICS)}}}{{c}}{{{_escaped(target)}}}" for target in shown["target"].unique()]
     head = [" & ".join([*[""] * len(varying), *targets]) + r" \\"]
     head.append(" & ".join([*map(_titled, varying), *(PAPER_METRICS[metric] for _, metric in columns)]) + r" \\")
     align = "l" * len(varying) + "c" * len(columns)
-    return "\n".join([rf"\begin{{tabular}}{{{align}}}", r"\toprule", *head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}", ""])
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            *head,
+            r"\midrule",
+            *lines,
+            *([r"\midrule", *below] if below else []),
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def told_apart(runs: Sequence[Path], known: Sequence[str]) -> dict[Path, str]:
+    """For the resolved folder of each run, in words, that in which it differs from the others, as the tables show it.
+
+    Args:
+        runs: Folders of runs.
+        known: Columns of the tidy table that the reader is shown anyway.
+
+    Raises:
+        ResultError: A run cannot be read.
+    """
+    shown = _results(tidy(runs))
+    varying = [name for name in _varying(shown) if name not in known and len(shown[name].unique()) > 1]
+    firsts = shown.drop_duplicates("run")[varying].to_dict("records")
+    said = [", ".join(_said(str(name), value) for name, value in first.items()) for first in firsts]
+    return {run.resolve(): text for run, text in zip(named_once(runs).values(), said, strict=True)}
+
+
+def _said(name: str, value: object) -> str:
+    if name == "changed_options":
+        return str(value) or "default options"
+    return f"{_titled(name)} {value}"
 
 
 def sweep_table(frame: pd.DataFrame) -> Table:
@@ -126,8 +169,27 @@ def _results(frame: pd.DataFrame) -> pd.DataFrame:
     """What readers are shown: SRCC and PLCC of results, `is_best` where no run of the same rows is better, in words where CSV has marks."""
     shown = frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)]
     best = shown.groupby(["data", "benchmark", "split", "target", "metric"])["mean"].transform("max")
-    leaks = shown["leaks"].map({True: " (leaks)", False: ""})
-    return shown.assign(is_best=shown["mean"] == best, benchmark=shown["benchmark"] + leaks, stages=shown["stages"].replace("", "all"))
+    return _marked(shown.assign(is_best=shown["mean"] == best, stages=shown["stages"].replace("", "all")))
+
+
+def _floors(frame: pd.DataFrame) -> pd.DataFrame:
+    """SRCC and PLCC of the floors, once for runs of the same rows and splits."""
+    floors = frame[frame["figures_of"].isin(FLOORS) & frame["metric"].isin(PAPER_METRICS)]
+    return _marked(floors.assign(is_best=False).drop_duplicates([*CONTEXT, "target", "figures_of", "metric"]))
+
+
+def _marked(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(benchmark=frame["benchmark"] + frame["leaks"].map({True: " (leaks)", False: ""}))
+
+
+def _side_by_side(
+    shown: pd.DataFrame, about: Sequence[str], columns: Sequence[tuple[str, str]]
+) -> Iterator[tuple[tuple[Any, ...], list[str]]]:
+    """Lines of a LaTeX table: what each is about, and its cells for each target and metric."""
+    cells = shown.assign(cell=[_cell(row) for _, row in shown.iterrows()])
+    for values, group in cells.groupby(list(about), sort=False):
+        figures = group.set_index(["target", "metric"])["cell"]
+        yield values, [figures.get(column, "--") for column in columns]
 
 
 def _varying(shown: pd.DataFrame) -> list[str]:

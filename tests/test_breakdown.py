@@ -1,5 +1,7 @@
 """What runs reach within parts of their rows is what scipy says of these rows; the 5-parameter logistic is what its source says."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 
 import cli
 from heads import metrics
-from heads.breakdown import breakdown
+from heads.breakdown import breakdown, breakdown_notes, breakdown_table, within_parts
 from heads.results import ResultError
 from tests.test_results import fit
 
@@ -38,6 +40,31 @@ def test_the_benchmark_of_a_row_says_whether_it_has_an_image_prompt(tmp_path: Pa
     table = pd.read_csv(fitted.write(tmp_path) / "predictions.csv")
     guided = dict(zip(fitted.features.name, fitted.features.has_image_prompt, strict=True))
     assert (table["benchmark"] == table["name"].map(guided).map({True: "I2I", False: "T2I"})).all()
+
+
+def test_after_a_logistic_no_repeat_is_left_out_in_silence() -> None:
+    truth = np.random.default_rng(0).uniform(1, 5, 80)
+    rows = pd.DataFrame({"target": "q", "truth": truth, "prediction": truth + np.random.default_rng(1).normal(0, 0.5, 80)})
+    rows = rows.assign(generator=np.repeat(["A", "B"], 40), repeat=np.tile([0, 1], 40), name=[str(row) for row in range(80)])
+    backwards = (rows["generator"] == "A") & (rows["repeat"] == 0)  # no rising 4-parameter curve fits there
+    rows["prediction"] = rows["prediction"].where(~backwards, -rows["prediction"])
+    turned, sound = within_parts(rows, "generator").to_dict("records")
+    assert abs(turned["srcc"]) < 0.2 and turned["repeats"] == 2 and np.isnan([turned["plcc_logistic"], turned["plcc_logistic_sd"]]).all()
+    assert sound["plcc_logistic"] > 0.9
+    lost = int(np.isnan([turned["plcc_logistic"], turned["plcc_logistic5"]]).sum())
+    (note,) = breakdown_notes(pd.DataFrame([turned, sound]))
+    assert "no rising curve fits" in note.plain and f"({lost} figures)" in note.plain
+
+
+def test_runs_that_differ_in_options_alone_are_told_apart_on_the_terminal(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / run.name
+    shutil.copytree(run, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"stages": ["head"]}))
+    table = breakdown_table(breakdown([run, other], "generator"), [run, other])
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    assert set(columns["setting"]) == {"stages all", "stages head"}
+    assert "setting" not in [column.header for column in breakdown_table(breakdown([run], "generator"), [run]).columns]
 
 
 def test_a_breakdown_is_printed_and_written(run: Path, tmp_path: Path) -> None:

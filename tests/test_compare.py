@@ -134,5 +134,12 @@ def test_the_command_shows_the_runs_and_the_table(project: Path) -> None:
     assert "Williams" not in output  # there is no such test of an RMSE
     code, output = tier("compare", *runs)
     assert code == 0 and "p (Williams)" in output and "the bootstrap's p is the result" in " ".join(output.split())
+    assert (
+        tier("fit-head", "Dataset", "--head", "ridge", "--set", "penalties=0.5,2", "--split", "random", "--repeats", "2", *encoders)[0] == 0
+    )
+    (changed,) = {*map(str, Path("runs").iterdir())} - {*runs}
+    (ridge,) = (run for run in runs if '"ridge"' in (Path(run) / "config.json").read_text())
+    code, output = tier("compare", ridge, changed)
+    assert code == 0 and f"default options: {ridge}" in output and f"penalties=0.5,2.0: {changed}" in output
     code, output = tier("compare", runs[0], "nowhere")
     assert code == 2 and "nowhere" in output and "Traceback" not in output

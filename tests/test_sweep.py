@@ -18,6 +18,7 @@ from extract.check import check
 from extract.encoders import ImageChoice
 from extract.manifest import Manifest
 from heads.fit import FitOptions
+from heads.floors import FLOORS
 from heads.sweep import Cell, SweepError, grid_cells, paper_cells, read_grid, run_sweep
 from heads.tidy import ABOUT, TableError, latex, sweep_table, tidy, write_table
 from tests.data_builders import write_agiqa, write_pku
@@ -139,7 +140,13 @@ def test_the_table_holds_the_figures_of_the_runs_in_every_format(project: Path) 
         np.testing.assert_allclose(read(f"table{suffix}")["mean"], frame["mean"], rtol=1e-12)
     write_table(frame, Path("table.tex"))
     text = Path("table.tex").read_text()
-    assert text.count(r"\\") == 2 + 5 and r"\multicolumn{2}{c}{MOS\_q}" in text and text == latex(frame)
+    floors = frame[frame["figures_of"].isin(FLOORS)].drop_duplicates(["benchmark", "figures_of"])
+    assert (
+        text.count(r"\\") == 2 + 5 + len(floors)
+        and text.count("{floor: ") == len(floors) >= 3
+        and r"\multicolumn{2}{c}{MOS\_q}" in text
+        and text == latex(frame)
+    )
     with pytest.raises(TableError, match=r"suffix '.doc'.*\.csv"):
         write_table(frame, Path("table.doc"))
 
@@ -170,6 +177,15 @@ def lines(frame: pd.DataFrame) -> list[dict[str, str]]:
     """What the terminal shows, as one dictionary for each line."""
     columns = {str(column.header): list(column.cells) for column in sweep_table(frame).columns}
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def test_the_floors_of_the_same_rows_stand_once_below_the_runs_of_a_paper() -> None:
+    rows = latex(made_up([{"run": "a", "head": "mlp"}, {"run": "b", "head": "ridge"}, {"benchmark": "T2I"}])).splitlines()
+    below = rows[len(rows) - 1 - rows[::-1].index(r"\midrule") : -2]
+    assert [row.split(" & ")[0] for row in below[1:]] == [
+        rf"\multicolumn{{3}}{{l}}{{floor: generator mean, {part}}}" for part in ("I2I", "T2I")
+    ]
+    assert all(row.count(".625") == 2 and "textbf" not in row for row in below[1:])
 
 
 def test_no_run_is_lost_in_the_table_of_a_paper() -> None:
@@ -221,7 +237,7 @@ def test_runs_of_one_name_in_two_folders_are_told_apart_by_their_paths(project: 
     frame = tidy([run, copy, run])
     assert list(frame["run"].unique()) == [str(run), str(copy)]
     assert {tuple(column.cells) for column in sweep_table(frame).columns if column.header == "run"} == {(str(run), str(copy))}
-    assert latex(frame).count(r"\\") == 2 + 2
+    assert latex(frame).split(r"\midrule")[1].count(r"\\") == 2
     assert set(tidy([run])["run"]) == {run.name}
 
 
