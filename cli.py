@@ -13,7 +13,6 @@ import typer
 from typer.core import TyperGroup
 
 from cache.errors import TierError
-from extract.allocator import keep_freed_memory
 from extract.choices import (
     DEFAULT_IMAGE_ENCODER,
     DEFAULT_TEXT_ENCODER,
@@ -1148,7 +1147,6 @@ def _error(message: str) -> None:
 
 def main() -> None:
     """Entry point of `tier`."""
-    keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's kill saves what is in hand, like Ctrl-C
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]

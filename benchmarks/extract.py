@@ -33,7 +33,6 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, where this file hides the package `extract`
 from cache.store import FeatureStore
-from extract.allocator import keep_freed_memory
 from extract.check import load_manifest
 from extract.choices import Precision
 from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
@@ -94,10 +93,9 @@ def plain_rate(manifest: Manifest, rows: int, encoder: ImageEncoder, weights: Pa
 
 
 def plain_process() -> ProcessPoolExecutor:
-    """A process for the plain implementation, with memory as it comes; this one has it as `tier` does from now on."""
+    """A process for the plain implementation, which is started and has memory as it comes: ours changes that in its own."""
     process = ProcessPoolExecutor(1, get_context("spawn"))
     process.submit(int).result()  # it starts at its first task
-    keep_freed_memory()
     return process
 
 

@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cli
 from cache.store import stores
-from extract.allocator import keep_freed_memory
 
 
 def seconds(*arguments: str) -> float:
@@ -45,7 +44,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("options", nargs="*", help="options of encoders for tier extract and tier fit-head, after --")
     arguments = parser.parse_args()
-    keep_freed_memory()  # as `tier` does
     rates: dict[str, list[float]] = {"extract": [], "predict": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

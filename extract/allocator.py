@@ -14,7 +14,8 @@ def keep_freed_memory() -> None:
 
     A network asks for tens of megabytes in every layer and frees them after the next one. As glibc comes, it hands much of that back to the
     system and fetches it again, 4 KiB at a time: 4,000 page faults for each picture of EfficientNet-Lite0, a third of its time, and a heap
-    with holes whose peak is chance. To be called before torch allocates anything.
+    with holes whose peak is chance. To be called before torch allocates anything. Not for training: its larger maps are handed back all the
+    same, and in large pages that takes longer.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it first allocates
     with suppress(OSError, AttributeError, TypeError):  # another system, another C library

@@ -15,6 +15,7 @@ import numpy as np
 
 from cache.keys import key_array
 from cache.store import SHARD_ROWS, SIGNATURE_FILE, FeatureStore
+from extract.allocator import keep_freed_memory
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.manifest import Manifest
 from extract.scorers import Scorer
@@ -169,6 +170,7 @@ def extract(
         WeightsError: The weights do not fit the network.
         StoreError: A store cannot be written.
     """
+    keep_freed_memory()
     distinct = {encoder.signature: encoder for encoder in encoders}.values()
     works = [Work.of(manifest, encoder, root, options.part) for encoder in distinct]
     pictures = [work for work in works if isinstance(work.encoder, ImageEncoder)]
