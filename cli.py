@@ -1,6 +1,7 @@
 """The command line: parses options, calls one function per command, prints. Everything heavy is imported inside the commands."""
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -108,8 +109,9 @@ SplitOption = Annotated[
     str,
     typer.Option(
         "--split",
-        metavar="RULE|FILE",
-        help="prompt (none in both parts), random (by row), generator (one left out), published (i % 4 == 3), or a splits.json.",
+        metavar="RULE|FILE[:N]",
+        help="prompt (none in both parts), random (by row), generator (one left out), published (i % 4 == 3), or a splits.json; "
+        "FILE:N is its repeat N alone.",
     ),
 ]
 RepeatsOption = Annotated[
@@ -897,7 +899,8 @@ def _extract_finetuned(
     image, text = encoders.image.signature.folder_name, encoders.text.signature.folder_name
     console.print(f"Use them as --image-encoder {image} --text-encoder {text}", soft_wrap=True)
     # Their training rows' scores are in these features: a head that starts anew trusts them too much.
-    console.print(f"Best on the run's split with --start {run}: its own head, trained on where validation rows gain by it", soft_wrap=True)
+    own = shlex.join(["--target", encoders.target, "--split", f"{run / 'splits.json'}:{encoders.repeat}", "--start", str(run)])
+    console.print(f"Best with {own} (the run's own head, trained on where validation rows gain by it)", soft_wrap=True)
 
 
 def _encoders(

@@ -82,11 +82,14 @@ class FinetunedEncoders:
     Attributes:
         image, text: Weights in the run's folder; the name of one that was trained tells the run too.
         seen: Keys (hexadecimal) of the pictures that trained them or chose among their epochs.
+        target, repeat: Of the head that they were trained with.
     """
 
     image: ImageEncoder
     text: TextEncoder
     seen: tuple[str, ...]
+    target: str
+    repeat: int
 
     def record(self, features: Path) -> None:
         """Note beside the stores under `features` which pictures those of these encoders that were trained have seen."""
@@ -146,7 +149,7 @@ def finetuned_encoders(run: Path, target: str | None = None, repeat: int | None 
         image = replace(image, preset=replace(image.preset, name=image.preset.name + of))
     if trained[1]:
         text = replace(text, preset=replace(text.preset, name=text.preset.name + of))
-    return FinetunedEncoders(image, text, seen)
+    return FinetunedEncoders(image, text, seen, name, number)
 
 
 def require_unseen(manifest: Manifest, splits: Sequence[Split], *stores: FeatureStore) -> None:
@@ -163,8 +166,8 @@ def require_unseen(manifest: Manifest, splits: Sequence[Split], *stores: Feature
         if count := int((tested.isin(keys) & ~tested.isin(own)).sum()):
             raise FinetunedError(
                 f"the encoders of these features were finetuned on {count} of the {len(split.test)} test pictures of the split with seed "
-                f"{split.seed}, so that its figures would be worth nothing: give the --split and --benchmark of the run they come from, "
-                "--repeats 1, and as --seed its seed plus the number of its repeat"
+                f"{split.seed}, so that its figures would be worth nothing: give the --benchmark of the run RUN that they come from, "
+                "and --split RUN/splits.json:N, N being the number of their repeat"
             )
 
 

@@ -153,12 +153,20 @@ def write_splits(path: Path, rows: Rows, splits: Sequence[Split]) -> None:
 
 
 def split_asked(text: str) -> SplitRule | StoredSplits:
-    """A rule by its name, or the splits of a file.
+    """A rule by its name, the splits of a file, or with FILE:N its repeat N alone.
 
     Raises:
-        SplitError: There is neither.
+        SplitError: There is none of these.
     """
-    return cast(SplitRule, text) if text in get_args(SplitRule) else StoredSplits.read(Path(text))
+    if text in get_args(SplitRule):
+        return cast(SplitRule, text)
+    file, _, number = text.rpartition(":")
+    if not (file and number.isdecimal()) or Path(text).exists():
+        return StoredSplits.read(Path(text))
+    stored, repeat = StoredSplits.read(Path(file)), int(number)
+    if repeat >= len(stored.repeats):
+        raise SplitError(f"{file} has no repeat {repeat}: its repeats are 0 … {len(stored.repeats) - 1}")
+    return replace(stored, repeats=[stored.repeats[repeat]])
 
 
 def with_seeds(splits: Sequence[Split], seeds: int) -> list[Split]:

@@ -110,10 +110,11 @@ class Start:
     def _place(self, target: str, parts: Sequence[Any], wanted: Any, seed: int) -> Place:
         fitting = [(target, number) for number, one in enumerate(parts) if one == wanted and (target, number) in self.model.heads]
         if not fitting:
+            kept = ", ".join(str(number) for name, number in sorted(self.model.heads) if name == target) or "none"
             raise StartError(
                 f"{self.model.folder} has no head for {target} with the rows of the split with seed {seed} in the same parts, and any "
-                "other may know its test rows: give the --split, --benchmark and validation_fraction of that run, and as --seed its seed "
-                "plus the number of a repeat whose head it kept, with --repeats 1"
+                f"other may know its test rows: give the --split and validation_fraction of that run, or one alone of the repeats whose "
+                f"heads it kept ({kept}), as --split {self.model.folder / 'splits.json'}:N"
             )
         return next((place for place in fitting if self.model.seeds[place] == seed), fitting[0])
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import resource
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,7 @@ def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
     assert result.exit_code == 0, result.output
     image, text = re.findall(r"--(?:image|text)-encoder (\S+)", result.output)
     stores = ["--image-encoder", image, "--text-encoder", text]
+    best = shlex.split(re.findall(r"Best with (.+) \(", result.output)[0])
     result = CliRunner().invoke(cli.app, ["features", "Dataset", "-o", "X.npz", *stores])
     assert result.exit_code == 0, result.output
     with np.load("X.npz") as file:
@@ -163,7 +165,7 @@ def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
     found = pd.Series(head.predict(fused), names)[expected.index]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     # So does a head that goes on from the run's and learns nothing, and one that learns is another run.
-    start = ["fit-head", "Dataset", *stores, "--start", str(folder), "--set", "hidden=8", *SMALL[:6], "--out", "started"]
+    start = ["fit-head", "Dataset", *stores, *best, "--set", "hidden=8", "--out", "started"]
     for options in (["--learning-rate", "0"], []):
         result = CliRunner().invoke(cli.app, [*start, *options])
         assert result.exit_code == 0, result.output

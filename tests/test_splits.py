@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -171,12 +172,20 @@ def test_splits_of_the_command_serve_another_run_and_are_part_of_its_identity(pr
     again = run("fit-head", *common, "--split", str(by_rule / "splits.json"), "--seeds", "2")
     assert again.exit_code == 0 and len(list(Path("runs").iterdir())) == 3
     assert {len(Results.read(folder).test_rows) for folder in Path("runs").iterdir()} == {3, 6}
+    one = run("fit-head", *common, "--split", f"{by_rule / 'splits.json'}:1", "--out", "one")
+    assert one.exit_code == 0, one.output
+    (alone,) = Path("one").iterdir()
+    predictions = [pd.read_csv(folder / "predictions.csv") for folder in (alone, by_rule)]
+    of_repeat = predictions[1].query("repeat == 1").assign(repeat=0).reset_index(drop=True)
+    pd.testing.assert_frame_equal(predictions[0], of_repeat)
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--split", "promt"], "promt cannot be read as splits"),
+        (["--split", "promt:1"], "promt cannot be read as splits"),
+        (["--split", "mine.json:3"], "mine.json has no repeat 3: its repeats are 0 … 1"),
         (["--split", "mine.json", "--repeats", "2"], "leave out --repeats"),
         (["--folds", "3", "--repeats", "2"], "3 folds are 3 repeats"),
         (["--split", "random", "--folds", "40"], "40 folds of"),
