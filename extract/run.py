@@ -170,7 +170,6 @@ def extract(
         WeightsError: The weights do not fit the network.
         StoreError: A store cannot be written.
     """
-    keep_freed_memory()
     distinct = {encoder.signature: encoder for encoder in encoders}.values()
     works = [Work.of(manifest, encoder, root, options.part) for encoder in distinct]
     pictures = [work for work in works if isinstance(work.encoder, ImageEncoder)]
@@ -182,6 +181,7 @@ def _encode(works: Sequence[Work], root: Path, options: ExtractionOptions, liste
     needed = [work for work in works if work.missing.any()]
     reports: list[Encoding] = []
     if needed:
+        keep_freed_memory()
         from extract.encode import encode
 
         reports = encode(needed, root, options, listener)

@@ -326,6 +326,7 @@ class _Pass:
                 member.validation_loss.append(self._validation_loss(place))
 
     def _validation_loss(self, place: int) -> float:
+        """Of one head's validation rows with the weights of now, in the unit that users are told."""
         member = self.members[place]
         truth = torch.from_numpy(member.scaling.scores(member.task.scores[member.watched]))
         predicted = torch.from_numpy(self._predicted(place, torch.as_tensor(member.watched, dtype=torch.int64)))
