@@ -9,10 +9,12 @@ text. MOS_q is mos_quality and MOS_c is mos_align; AGIQA-3K has no authenticity,
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, where a file hides the package `extract`
 from extract.check import load_manifest
 
 COLUMNS = ["Generated_image", "Image_prompt", "Text_prompt", "MOS_q", "MOS_a", "MOS_c"]
