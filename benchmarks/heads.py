@@ -12,9 +12,9 @@ ratio_sklearn, ratio_sklearn_batch8  seconds of MLPRegressor, on float32 and for
 max_difference                greatest difference of any prediction by the two ways, in score units (scores lie between 0 and 5)
 loop_difference               the same of the loop and the loop with the columns of inputs and weights in another order, which is the same
                               computation rounded otherwise: what is below it is rounding, not another result
-bandwidth_fraction_batch8     bytes that a step cannot but move (9 x the parameters: weights read forwards; gradients written; weights,
-                              gradients and two moments read and all but the gradients written by the update), a second, over the
-                              bandwidth of a copy between two arrays that together are as large as a head's state
+bandwidth_fraction_batch8     bytes that a step cannot but move (7 x the parameters: weights read forwards; weights and two moments read
+                              and written by the update), a second, over the bandwidth of a copy between two arrays that together are
+                              as large as a head's state
 bandwidth_fraction_memory     the same over the bandwidth of a copy of 256 MiB; above 1 where the cache holds a head's state
 matrix_fraction_batch128      multiplications and additions of a step's two products, a second, over those of 2048 x 2048 matrices
 """
@@ -208,14 +208,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     where = arguments.device, time.process_time if arguments.cpu_seconds else time.perf_counter
-    state = 4 * 4 * PARAMETERS
+    state = 3 * 4 * PARAMETERS
     cached, memory = bandwidth(state, *where), bandwidth(2**29, *where)
     large = measure(arguments.heads, 128, arguments.epochs128, arguments.repetitions, *where)
     products = product_rate(*where)
     small = measure(arguments.heads, 8, arguments.epochs, arguments.repetitions, *where)
     cached, memory = max(cached, bandwidth(state, *where)), max(memory, bandwidth(2**29, *where))
     print(f"copy of a head's state {cached / 1e9:.1f} GB/s, of memory {memory / 1e9:.1f} GB/s, product {products / 1e9:.0f} GFLOP/s")
-    moved = arguments.heads * arguments.epochs * -(-ROWS // 8) * 9 * 4 * PARAMETERS / small.ours
+    moved = arguments.heads * arguments.epochs * -(-ROWS // 8) * 7 * 4 * PARAMETERS / small.ours
     multiplied = arguments.heads * arguments.epochs128 * ROWS * 4 * HIDDEN * WIDTH / large.ours
     figures = {
         "ratio_batch8": small.loop / small.ours,

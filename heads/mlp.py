@@ -14,7 +14,8 @@ from heads.estimator import EpochListener, Held, Task, checked_tensors, task_of,
 from heads.losses import LOSSES
 from heads.networks import ACTIVATIONS, FUSIONS, Network, tensor_axes, width_of
 from heads.options import Limits, Range, require_within
-from heads.stacked import OPTIMIZERS, SCHEDULES, Recipe, StackedMLP
+from heads.passes import OPTIMIZERS, SCHEDULES, Recipe
+from heads.stacked import StackedMLP
 
 PUBLISHED_RECIPE: dict[str, Any] = {
     "learning_rate": 1e-4,

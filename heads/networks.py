@@ -6,7 +6,7 @@ comes from one, standardisation in training can be folded into the weights, what
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from math import prod, sqrt
 
 import numpy as np
@@ -135,21 +135,21 @@ class Network:
             nn.init.uniform_(tensors[f"{layer}.bias"], -1 / sqrt(inputs), 1 / sqrt(inputs), generator=random)
         return flat
 
+    def starts(self) -> dict[str, int]:
+        """Where in the flat parameters each tensor begins."""
+        shapes = self.shapes()
+        return dict(zip(shapes, accumulate(map(prod, shapes.values()), initial=0), strict=False))
+
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Flat parameters (K, P) as weights (K, outputs, inputs) and biases (K, 1, outputs)."""
-        shapes = self.shapes()
-        ends = [0, *accumulate(prod(shape) for shape in shapes.values())]
+        starts = self.starts()
         return {
-            name: flat[:, start:end].view(len(flat), *(shape if len(shape) > 1 else (1, *shape)))
-            for (name, shape), (start, end) in zip(shapes.items(), pairwise(ends), strict=True)
+            name: flat[:, starts[name] : starts[name] + prod(shape)].view(len(flat), *(shape if len(shape) > 1 else (1, *shape)))
+            for name, shape in self.shapes().items()
         }
 
     def products(self, tensors: Tensors, inputs: Tensor) -> dict[str, Tensor]:
-        """What the first layers make (K, B, h) of inputs (K, B, d).
-
-        With few rows weights times rows would be faster than rows times weights, but is rounded otherwise than `nn.Linear`, and a hidden
-        unit that one of them finds just above 0 and the other just below takes training elsewhere.
-        """
+        """What the first layers make (K, B, h) of inputs (K, B, d), rounded as `nn.Linear` does it."""
         return {
             layer: torch.baddbmm(tensors[f"{layer}.bias"], inputs[..., self.columns(layer)], tensors[f"{layer}.weight"].mT)
             for layer in FUSIONS[self.fusion].layers

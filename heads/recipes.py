@@ -9,7 +9,7 @@ from cache.errors import TierError
 from heads.choices import FinetunedPart, RecipeName
 from heads.mlp import recipe_options
 from heads.options import Limits, Range, require_within, typed, word
-from heads.stacked import OPTIMIZERS, SCHEDULES
+from heads.passes import OPTIMIZERS, SCHEDULES
 
 
 class FinetuneError(TierError):

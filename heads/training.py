@@ -28,10 +28,10 @@ from cache.store import writing
 from extract.networks import ImageNetwork, TextNetwork
 from heads.end_to_end import Batch, Batches, TierNetwork, ahead, fused_rows
 from heads.mlp import WEIGHT_NAMES, MLPHead
+from heads.passes import SCHEDULES
 from heads.processes import told_by_all
 from heads.recipes import FinetuneError, FinetuneRecipe
 from heads.splits import Split
-from heads.stacked import SCHEDULES
 
 OPTIMIZERS: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 LAST, BEST = "last.safetensors", "best.safetensors"

@@ -1,5 +1,7 @@
 """Heads trained side by side become what each becomes alone, and what plain torch makes of them."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +16,8 @@ from heads.estimator import Task
 from heads.losses import FREE_LOSSES
 from heads.mlp import MLPHead, fit_stack
 from heads.options import HeadError
-from heads.stacked import STATE_BYTES, Fitted, HeadNetwork, Recipe, StackedMLP, _Member
+from heads.passes import Fitted, Member, Recipe
+from heads.stacked import STATE_BYTES, HeadNetwork, StackedMLP
 from heads.standardization import Standardization
 
 ROWS, WIDTH = 90, 10
@@ -85,8 +88,9 @@ def assert_same(found: Fitted, expected: Fitted) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_each_head_of_a_mixed_stack_is_what_it_is_alone(X: np.ndarray, optimizer: str, schedule: str) -> None:
-    recipes = [recipe(optimizer=optimizer, schedule=schedule, **changed) for changed in MIX]
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_each_head_of_a_mixed_stack_is_what_it_is_alone(X: np.ndarray, optimizer: str, schedule: str, batch_size: int) -> None:
+    recipes = [recipe(optimizer=optimizer, schedule=schedule, batch_size=batch_size, **changed) for changed in MIX]
     given = tasks(X, len(recipes))
     stacked = StackedMLP(recipes).fit(X, given)
     assert len({len(fitted.training_loss) for fitted in stacked}) > 2, "the heads should stop at different epochs"
@@ -106,7 +110,7 @@ def test_heads_that_cannot_stand_side_by_side_are_trained_in_one_call_too(X: np.
 
 def test_what_does_not_fit_the_memory_is_trained_in_turn(X: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     together: list[int] = []
-    monkeypatch.setattr("heads.stacked._Pass.run", lambda self, _: together.append(len(self.members)))
+    monkeypatch.setattr("heads.passes.Pass.run", lambda self, _: together.append(len(self.members)))
     a_head = 4 * 4 * 80  # 6 x 10 + 6 + 6 + 1 parameters, in steps of 16, and their gradients and moments
     for limit in (0, 2 * a_head, 7 * a_head, STATE_BYTES["cpu"]):
         StackedMLP([recipe()] * 7, state_bytes=limit).fit(X, tasks(X, 7))
@@ -114,18 +118,19 @@ def test_what_does_not_fit_the_memory_is_trained_in_turn(X: np.ndarray, monkeypa
 
 
 @pytest.mark.parametrize("recipe_options", [{}, {"optimizer": "adam", "schedule": "constant", "standardize": False}])
-def test_a_head_is_what_plain_torch_makes_of_it(X: np.ndarray, recipe_options: dict[str, Any]) -> None:
-    """Autograd, torch's optimizer and its scheduler, step by step, on rows standardised beforehand."""
-    (task,), one = tasks(X, 1), recipe(seed=7, max_epochs=4, **recipe_options)
+@pytest.mark.parametrize(("batch_size", "hidden"), [(16, 6), (8, 6), (7, 5), (3, 1)])
+def test_a_head_is_what_plain_torch_makes_of_it(X: np.ndarray, recipe_options: dict[str, Any], batch_size: int, hidden: int) -> None:
+    """Autograd, torch's optimizer and its scheduler, step by step, on rows standardised beforehand; the last batch is smaller."""
+    (task,), one = tasks(X, 1), recipe(seed=7, max_epochs=4, batch_size=batch_size, hidden=hidden, **recipe_options)
     task = Task(task.scores, task.train)
     scaling = Standardization.of(X[task.train], task.scores[task.train]) if one.standardize else Standardization.none(WIDTH)
     inputs = torch.tensor(scaling.inputs(X), dtype=torch.float32)
     scores = torch.tensor(scaling.scores(task.scores), dtype=torch.float32)
     torch.manual_seed(7)
-    network = HeadNetwork(WIDTH, 6)
+    network = HeadNetwork(WIDTH, hidden)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[one.optimizer]
     optimizer = kind(network.parameters(), lr=one.learning_rate, weight_decay=one.weight_decay, foreach=False)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4 * 4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4 * -(-len(task.train) // batch_size))
     courses: list[np.ndarray] = []
     expected: list[np.ndarray] = []
     for _ in range(one.max_epochs):
@@ -159,9 +164,10 @@ def test_listeners_hear_every_epoch_of_their_own_head(X: np.ndarray) -> None:
     np.testing.assert_array_equal(X, before)
 
 
-def test_a_head_that_diverges_leaves_the_others_alone_and_says_so(X: np.ndarray) -> None:
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_a_head_that_diverges_leaves_the_others_alone_and_says_so(X: np.ndarray, batch_size: int) -> None:
     given = tasks(X, 3)
-    recipes = [recipe(), recipe(learning_rate=1e38), recipe(seed=2)]
+    recipes = [recipe(batch_size=batch_size, **changed) for changed in ({}, {"learning_rate": 1e38}, {"seed": 2})]
     first, diverged, last = StackedMLP(recipes).fit(X, given)
     assert_same(first, StackedMLP(recipes[:1]).fit(X, given[:1])[0])
     assert_same(last, StackedMLP(recipes[2:]).fit(X, given[2:])[0])
@@ -273,8 +279,8 @@ def test_every_network_and_loss_is_what_plain_torch_makes_of_its_formula(X: np.n
 
 def test_dropout_leaves_out_its_share_of_hidden_units_and_keeps_their_mean(X: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     masks: list[Tensor] = []
-    mask = _Member.mask
-    monkeypatch.setattr(_Member, "mask", lambda self, rows: masks.append(mask(self, rows)) or masks[-1])
+    mask = Member.mask
+    monkeypatch.setattr(Member, "mask", lambda self, rows: masks.append(mask(self, rows)) or masks[-1])
     StackedMLP([recipe(dropout=0.25, hidden=50)]).fit(X, tasks(X, 1))
     values = torch.cat(masks)
     assert values.unique().tolist() == pytest.approx([0, 4 / 3])
@@ -360,6 +366,40 @@ def test_text_that_changes_what_pictures_are_worth_is_learnt_by_fusions_that_par
 def test_networks_are_scikit_learn_estimators() -> None:
     for options in ({"fusion": "gated", "text_width": 1}, {"fusion": "bilinear", "text_width": 1}, {"loss": "mixture", "dropout": 0.5}):
         check_estimator(MLPHead(**options, max_epochs=5), on_skip=None)
+
+
+def test_steps_of_few_rows_do_not_depend_on_the_number_of_threads_nor_on_other_heads() -> None:
+    """To the last bit; and torch has as many threads afterwards as before."""
+    X = np.random.default_rng(0).normal(size=(ROWS, 130)).astype(np.float32)
+    scores = [Task(X @ np.random.default_rng(number).normal(size=130), np.arange(75)) for number in range(3)]
+    recipes = [recipe(batch_size=8, hidden=65, seed=number, learning_rate=0.01 * (1 + number)) for number in range(3)]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(StackedMLP(recipes).fit(X, scores))
+            found.append([StackedMLP([one]).fit(X, [task])[0] for one, task in zip(recipes, scores, strict=True)])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
+
+
+def test_where_nothing_can_be_written_the_loops_are_compiled_all_the_same() -> None:
+    program = """
+import numpy as np
+from numba.core.caching import FunctionCache
+def nowhere(*_):
+    raise RuntimeError("cannot cache function: no locator available")
+FunctionCache.__init__ = nowhere
+from heads.mlp import MLPHead
+X = np.random.default_rng(0).normal(size=(40, 4))
+head = MLPHead(batch_size=8, max_epochs=30, learning_rate=.01, random_state=0).fit(X, X[:, 0])
+print(np.corrcoef(head.predict(X), X[:, 0])[0, 1] > .9)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout == "True\n"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
