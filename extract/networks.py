@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 TEXTS_AT_ONCE = 1024  # that are tokenized together
+PACKED_TOKENS = 512  # with more, what is saved on padding is lost on attention between texts
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -241,9 +242,24 @@ class TextNetwork(nn.Module):
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Features of tokenized texts."""
-        hidden = self.backbone(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state.float()
+        hidden = self._hidden_states(batch).float()
         mask = batch.mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * mask).sum(1) / mask.sum(1)
+
+    def _hidden_states(self, batch: TokenBatch) -> Tensor:
+        """The last hidden states (B, L, D) of texts.
+
+        In training BERT is given the texts of a batch end to end as one, each of whose tokens attends to its own text only: a batch has
+        few texts, of unlike lengths, and half of what is computed would be padding. What is stored is computed as it always was.
+        """
+        real, config = batch.mask.bool(), self.backbone.config
+        packs = config.model_type == "bert" and config._attn_implementation == "sdpa" and torch.is_grad_enabled()
+        if not packs or real.all() or real.sum() > PACKED_TOKENS:
+            return self.backbone(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+        text, position = real.nonzero(as_tuple=True)
+        same = (text[:, None] == text)[None, None]
+        packed = self.backbone(input_ids=batch.ids[real][None], position_ids=position[None], attention_mask=same).last_hidden_state[0]
+        return packed.new_zeros(*real.shape, packed.shape[1]).index_put((text, position), packed)
 
 
 def load_tokenizer(encoder: "TextEncoder") -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cache.atomic import publish
 from cache.store import writing
+from extract.allocator import keep_all_freed_memory
 from extract.decoded import DecodedPictures
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.manifest import Manifest
@@ -131,6 +132,7 @@ class Finetuning:
         Raises:
             TierError: A picture, the encoders' weights or a checkpoint is damaged, or training diverged.
         """
+        keep_all_freed_memory()
         return [
             Trial.of(features, target, repeat, split, self._outcome(features, target, repeat, split))
             for target in targets

@@ -93,6 +93,28 @@ def test_a_text_has_the_same_features_alone_and_in_any_batch(bert_network: TextN
     torch.testing.assert_close(encode(bert_network, TEXTS[:2]), one_by_one[:2], rtol=1e-4, atol=1e-5)
 
 
+def test_in_training_texts_are_given_without_padding_and_learn_the_same(
+    bert: TextEncoder, bert_network: TextNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features and gradients are those of each text alone; what is attended to stays within a text."""
+    texts = ["a cat", "a very long prompt about a house on a hill, with many birds in the style of Monet", "dog", "an astronaut on a horse"]
+    parameters = [parameter for layer in bert_network.layers() for parameter in layer]
+    factors = torch.randn(len(texts), bert_network.backbone.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    encoded: list[tuple[int, ...]] = []
+    forward = bert_network.backbone.forward
+    monkeypatch.setattr(bert_network.backbone, "forward", lambda **given: encoded.append(given["input_ids"].shape) or forward(**given))
+    together = bert_network(bert_network.tokenize(texts))
+    alone = torch.cat([bert_network(bert_network.tokenize([text])) for text in texts])
+    assert encoded[0] == (1, sum(bert_network.token_counts(texts)))
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    found, expected = (torch.autograd.grad((features * factors).sum(), parameters) for features in (together, alone))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4 * max(float(gradient.abs().max()) for gradient in expected), rtol=1e-3)
+    monkeypatch.setattr("extract.networks.PACKED_TOKENS", 3)
+    torch.testing.assert_close(bert_network(bert_network.tokenize(texts)), alone, atol=1e-5, rtol=1e-5)
+    assert encoded[-1][0] == len(texts)
+
+
 def test_texts_are_truncated_at_512_tokens_and_counted_in_full(bert_network: TextNetwork) -> None:
     assert bert_network.token_counts(["a fox", "word " * 700]) == [4, 702]
     assert bert_network.tokenize(["word " * 700]).ids.shape == (1, 512)
