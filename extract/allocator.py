@@ -6,7 +6,7 @@ from contextlib import suppress
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4  # mallopt(3)'s numbers of these parameters
 KEPT_BYTES = 2**29
-ALL_BYTES = 2**31 - 1  # what is freed at the end of the heap, where it is less, is kept
+ALWAYS = -1  # the threshold below which what is free at the end of the heap is kept
 ADDED_BYTES = 2**28  # that the heap grows by beyond what is asked for
 LARGEST_KEPT = 2**25  # more than this glibc refuses
 
@@ -29,7 +29,7 @@ def keep_all_freed_memory() -> None:
     For training, whose maps and gradients, of hundreds of megabytes, are the same in every step and would be handed back and fetched anew,
     page by page, in each. Large pages give nothing more there.
     """
-    _mallopt({MMAP_MAX: 0, TRIM_THRESHOLD: ALL_BYTES, TOP_PAD: ADDED_BYTES})
+    _mallopt({MMAP_MAX: 0, TRIM_THRESHOLD: ALWAYS, TOP_PAD: ADDED_BYTES})
 
 
 def _mallopt(values: dict[int, int]) -> None:

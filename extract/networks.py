@@ -253,8 +253,8 @@ class TextNetwork(nn.Module):
         few texts, of unlike lengths, and half of what is computed would be padding. What is stored is computed as it always was.
         """
         real, config = batch.mask.bool(), self.backbone.config
-        packs = config.model_type == "bert" and config._attn_implementation == "sdpa" and torch.is_grad_enabled()
-        if not packs or real.all() or real.sum() > PACKED_TOKENS:
+        plain = config.model_type == "bert" and not config.is_decoder and config._attn_implementation == "sdpa"
+        if not plain or not torch.is_grad_enabled() or real.all() or real.sum() > PACKED_TOKENS:
             return self.backbone(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
         text, position = real.nonzero(as_tuple=True)
         same = (text[:, None] == text)[None, None]

@@ -2,9 +2,9 @@
 
 With so few rows there is little to compute and much to move: a library's product for the gradient writes it to memory, and the optimizer
 reads it back. Here the update of a weight computes its gradient, eight products, where it is used, so that a step reads the weights twice
-and the moments once, and there is no array of gradients. A hidden unit's weights and moments are always the same thread's and stay in that
-core's cache. An epoch is one call, as whatever runs between two steps runs on caches that the weights have emptied. What comes out depends
-neither on the number of threads nor on the heads that stand side by side.
+and the moments once, and no gradients are written. A hidden unit's weights and moments are the same thread's in every step, but for units
+at the border, and stay in that core's cache. An epoch is one call, as whatever runs between two steps runs on caches that the weights have
+emptied. What comes out depends neither on the number of threads nor on the heads that stand side by side.
 """
 
 import math
@@ -19,11 +19,10 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from heads.passes import BETA1, BETA2, EPSILON, Pass
+from heads.passes import BETA1, BETA2, EPSILON, FEW_ROWS, Pass
 
-ROWS = 8  # of a step, at most: their sums stay in registers
+ROWS = FEW_ROWS  # their sums stay in registers
 ZERO = np.float32(0)
-GAIN, SQUARED_GAIN, SMALL = np.float32(1 - BETA1), np.float32(1 - BETA2), np.float32(EPSILON)
 Function = TypeVar("Function", bound=Callable[..., Any])
 _one_at_a_time = Lock()
 
@@ -42,15 +41,14 @@ def _compiled(**options: Any) -> Callable[[Function], Function]:
 
 @contextmanager
 def threads() -> Iterator[None]:
-    """As many as torch has, which meanwhile has one: idle threads spin, and torch's and Numba's would take each other's cores."""
-    with _one_at_a_time:  # torch's number of threads is the process's, and not all of Numba's pools may be entered twice
-        count = torch.get_num_threads()
-        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        torch.set_num_threads(1)
+    """Numba has as many as torch; one caller at a time, as not all of its pools may be entered twice."""
+    with _one_at_a_time:
+        before = numba.get_num_threads()
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         try:
             yield
         finally:
-            torch.set_num_threads(count)
+            numba.set_num_threads(before)
 
 
 class FewRowsPass(Pass):
@@ -73,6 +71,7 @@ class FewRowsPass(Pass):
                 scores.numpy(),
                 self.recipe.batch_size,
                 *self._rates(),
+                (np.float32(1 - BETA1), np.float32(1 - BETA2), np.float32(EPSILON)),
             )
         self.done += self.steps
         return torch.from_numpy(total / rows.shape[1])
@@ -90,7 +89,7 @@ class FewRowsPass(Pass):
         return rates, (1 / np.sqrt(1 - BETA2**number)).astype(np.float32)
 
 
-@_compiled()
+@_compiled(nogil=True)
 def epoch(
     state: tuple[np.ndarray, ...],
     starts: tuple[int, ...],
@@ -100,6 +99,7 @@ def epoch(
     batch: int,
     rates: np.ndarray,
     roots: np.ndarray,
+    constants: tuple[np.float32, ...],
 ) -> np.ndarray:
     """All S steps of an epoch of K heads; the sums (K,) of the squared errors before each step. Floats are float32.
 
@@ -112,6 +112,7 @@ def epoch(
         batch: Rows of a step, `ROWS` at most.
         rates: Of each step and head (S, K, 3): the penalty that is added to gradients, what decay leaves of a weight, the step's size.
         roots: Of each step (S,), what the root of the second moment is multiplied by.
+        constants: 1 - beta1, 1 - beta2, and epsilon. Not global ones, whose values are kept with the compiled code.
     """
     heads, count = rows.shape
     inputs = np.empty((heads, ROWS, features[0].shape[1]), np.float32)
@@ -123,7 +124,7 @@ def epoch(
         _standardize(features, rows[:, here], inputs)
         _activate(state[0], starts, inputs, hidden)
         _differentiate(state[0], starts, hidden, scores[:, here], slopes, losses)
-        _descend(state, starts, inputs, hidden, slopes, rates[step], roots[step])
+        _descend(state, starts, inputs, hidden, slopes, rates[step], roots[step], constants)
     return losses
 
 
@@ -212,6 +213,7 @@ def _descend(
     slopes: np.ndarray,
     rates: np.ndarray,
     root: np.float32,
+    constants: tuple[np.float32, ...],
 ) -> None:
     """One step of Adam or AdamW along the slopes (K, 8), each hidden unit with its bias and what the last layer multiplies it by."""
     heads, units, _ = hidden.shape
@@ -230,28 +232,36 @@ def _descend(
         s6 = ZERO if h[6] <= 0 else e[6] * last
         s7 = ZERO if h[7] <= 0 else e[7] * last
         by_last = e[0] * h[0] + e[1] * h[1] + e[2] * h[2] + e[3] * h[3] + e[4] * h[4] + e[5] * h[5] + e[6] * h[6] + e[7] * h[7]
-        _move(p, m, v, starts[2] + unit, by_last, rates[head], root)
-        _move(p, m, v, starts[1] + unit, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7, rates[head], root)
+        _move(p, m, v, starts[2] + unit, by_last, rates[head], root, constants)
+        _move(p, m, v, starts[1] + unit, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7, rates[head], root, constants)
         begin = starts[0] + unit * columns
         row = slice(begin, begin + columns)
         weights, means, squares, rate = p[row], m[row], v[row], rates[head]
         for c in range(columns):
             by_weight = s0 * x[0, c] + s1 * x[1, c] + s2 * x[2, c] + s3 * x[3, c]
             by_weight += s4 * x[4, c] + s5 * x[5, c] + s6 * x[6, c] + s7 * x[7, c]
-            _move(weights, means, squares, c, by_weight, rate, root)
+            _move(weights, means, squares, c, by_weight, rate, root, constants)
     for head in range(heads):
         e = slopes[head]  # not to be summed by a method, which would be shared out among threads
         by_bias = e[0] + e[1] + e[2] + e[3] + e[4] + e[5] + e[6] + e[7]
-        _move(state[0][head], state[1][head], state[2][head], starts[3], by_bias, rates[head], root)
+        _move(state[0][head], state[1][head], state[2][head], starts[3], by_bias, rates[head], root, constants)
 
 
 @_compiled(fastmath={"contract"}, inline="always")  # without which the loop over the weights is not vectorised
 def _move(
-    parameters: np.ndarray, means: np.ndarray, squares: np.ndarray, place: int, gradient: np.float32, rates: np.ndarray, root: np.float32
+    parameters: np.ndarray,
+    means: np.ndarray,
+    squares: np.ndarray,
+    place: int,
+    gradient: np.float32,
+    rates: np.ndarray,
+    root: np.float32,
+    constants: tuple[np.float32, ...],
 ) -> None:
     """One parameter by Adam's rule (Kingma and Ba 2015) or AdamW's (Loshchilov and Hutter 2019)."""
+    gain, squared_gain, epsilon = constants
     gradient += rates[0] * parameters[place]
-    mean = means[place] + GAIN * (gradient - means[place])
-    square = squares[place] + SQUARED_GAIN * (gradient * gradient - squares[place])
+    mean = means[place] + gain * (gradient - means[place])
+    square = squares[place] + squared_gain * (gradient * gradient - squares[place])
     means[place], squares[place] = mean, square
-    parameters[place] = rates[1] * parameters[place] - rates[2] * mean / (math.sqrt(square) * root + SMALL)
+    parameters[place] = rates[1] * parameters[place] - rates[2] * mean / (math.sqrt(square) * root + epsilon)

@@ -27,6 +27,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     "constant": lambda done: 1.0,  # noqa: ARG005
 }
+FEW_ROWS = 8  # to a step, at most, are what the loops of `heads.few_rows` are written for
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
 ADAM = {"beta1": BETA1, "beta2": BETA2, "eps": EPSILON, "amsgrad": False, "maximize": False, "foreach": False, "fused": True}
 TENSORS = 4  # of a head's size: weights, gradients, two moments

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from heads.estimator import Task
-from heads.passes import TENSORS, Fitted, Member, Pass, Recipe
+from heads.passes import FEW_ROWS, TENSORS, Fitted, Member, Pass, Recipe
 from heads.standardization import Standardization
 
 # Bytes that weights, gradients and moments of the heads trained side by side may take; what is more is trained in turn. On a GPU this
 # bounds the memory. On the CPU it is what a core's own cache holds: there only small heads gain, whose time is not in the products, and
 # the products of large ones, shared out among threads, are rounded otherwise when there are several.
 STATE_BYTES = {"cpu": 4 * 2**20, "cuda": 8 * 2**30}
-FEW_ROWS = 8  # to a step, at most, are better trained by compiled loops on the CPU
 
 
 class HeadNetwork(nn.Module):
@@ -65,7 +64,7 @@ class StackedMLP:
         """
         parts = zip(self.recipes, tasks, _scalings(X, self.recipes, tasks), strict=True)
         members = [Member(number, recipe.network(X.shape[1]), recipe, task, one) for number, (recipe, task, one) in enumerate(parts)]
-        inputs = torch.tensor(X, dtype=torch.float32, device=self.device)
+        inputs = torch.tensor(X, dtype=torch.float32, device=self.device).contiguous()
         for group in self._passes(members):
             self._kind(group[0])(inputs, group).run(finished)
         return [member.fitted() for member in members]

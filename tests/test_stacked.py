@@ -387,6 +387,16 @@ def test_steps_of_few_rows_do_not_depend_on_the_number_of_threads_nor_on_other_h
             assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
+def test_the_order_of_a_matrix_in_memory_changes_nothing(X: np.ndarray) -> None:
+    from heads.few_rows import epoch
+
+    found = [
+        StackedMLP([recipe(batch_size=8)]).fit(order(X), tasks(X, 1))[0].weights for order in (np.ascontiguousarray, np.asfortranarray)
+    ]
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+    assert len(epoch.signatures) == 1, "it should not be compiled for every order"
+
+
 def test_where_nothing_can_be_written_the_loops_are_compiled_all_the_same() -> None:
     program = """
 import numpy as np
