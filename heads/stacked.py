@@ -64,7 +64,7 @@ class StackedMLP:
         """
         parts = zip(self.recipes, tasks, _scalings(X, self.recipes, tasks), strict=True)
         members = [Member(number, recipe.network(X.shape[1]), recipe, task, one) for number, (recipe, task, one) in enumerate(parts)]
-        inputs = torch.tensor(X, dtype=torch.float32, device=self.device).contiguous()
+        inputs = torch.from_numpy(np.array(X, np.float32, order="C")).to(self.device)
         for group in self._passes(members):
             self._kind(group[0])(inputs, group).run(finished)
         return [member.fitted() for member in members]
