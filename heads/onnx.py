@@ -136,6 +136,7 @@ def _written(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any
     return difference
 
 
+@torch.no_grad()  # in training networks take other paths, which depend on the data
 def _export(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any], path: Path) -> None:
     torch.onnx.export(
         module,
