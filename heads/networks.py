@@ -175,14 +175,16 @@ class Network:
 
     def folded(self, flat: Tensor, scaling: Standardization) -> Weights:
         """Weights float32 that take raw inputs and give raw scores, of one head's parameters (P,) that take standardised ones."""
-        weights = {name: view[0].double().cpu().numpy() for name, view in self.views(flat[None]).items()}
+        tensors = {name: view[0].double().cpu() for name, view in self.views(flat[None]).items()}
+        mean, scale = torch.from_numpy(scaling.mean), torch.from_numpy(scaling.scale)
         for layer in FUSIONS[self.fusion].layers:
             columns = self.columns(layer)
-            weights[f"{layer}.weight"] = weights[f"{layer}.weight"] / scaling.scale[columns]
-            weights[f"{layer}.bias"] = weights[f"{layer}.bias"] - weights[f"{layer}.weight"] @ scaling.mean[columns]
-        weights["fc2.weight"] = weights["fc2.weight"] * scaling.score_scale
-        weights["fc2.bias"] = weights["fc2.bias"] * scaling.score_scale + scaling.score_mean
-        return {name: weights[name].reshape(shape).astype(np.float32) for name, shape in self.shapes().items()}
+            tensors[f"{layer}.weight"] /= scale[columns]
+            tensors[f"{layer}.bias"] -= tensors[f"{layer}.weight"] @ mean[columns]
+        tensors["fc2.weight"] *= scaling.score_scale
+        tensors["fc2.bias"] *= scaling.score_scale
+        tensors["fc2.bias"] += scaling.score_mean
+        return {name: tensors[name].float().reshape(shape).numpy() for name, shape in self.shapes().items()}
 
     def unfolded(self, weights: Mapping[str, np.ndarray], scaling: Standardization) -> Tensor:
         """The parameters (P,) of which `folded` makes these weights.

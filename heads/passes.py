@@ -27,10 +27,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     "constant": lambda done: 1.0,  # noqa: ARG005
 }
-FEW_ROWS = 8  # to a step, at most, are what the loops of `heads.few_rows` are written for
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
 ADAM = {"beta1": BETA1, "beta2": BETA2, "eps": EPSILON, "amsgrad": False, "maximize": False, "foreach": False, "fused": True}
-TENSORS = 4  # of a head's size: weights, gradients, two moments
+TENSORS = 4  # of a head's size, at most: weights, gradients, two moments
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,9 @@ class Member:
         self.validation_loss: list[float] = []
         self.best_epoch, self.best_loss = 0, math.inf
         self.best: tuple[Tensor, Standardization] | None = None
-        self.weights: Weights = {}
+        # As it begins; when it is trained, as it is kept, with its scaling. What is done here or in `fitted` is done for all heads at a
+        # time: between two passes it would let threads fall asleep, which take long to get back to work on a core of their own.
+        self.parameters = self._initial()
 
     @property
     def is_published(self) -> bool:
@@ -98,7 +99,7 @@ class Member:
         rows = self.task.validation
         return rows if rows is not None and len(rows) else None
 
-    def initial(self) -> Tensor:
+    def _initial(self) -> Tensor:
         """Initial parameters (P,); the batch order goes on with the same stream of random numbers."""
         drawn = self.network.initial(self.random)
         return drawn if self.task.start is None else self.network.unfolded(self.task.start, self.scaling)
@@ -131,13 +132,13 @@ class Member:
         return epoch - self.best_epoch < self.recipe.patience or self.watched is None
 
     def finish(self, parameters: Tensor, scaling: Standardization) -> None:
-        """Keep the best epoch's weights; the last parameters (P,) where no epoch is known to be better than another."""
-        self.weights = self.network.folded(*(self.best or (parameters, scaling)))
+        """Keep the best epoch's parameters; the last ones (P,) where no epoch is known to be better than another."""
+        self.parameters, self.scaling = self.best or (parameters.clone(), scaling)
         self.best = None
 
     def fitted(self) -> Fitted:
         """The result."""
-        return Fitted(self.weights, self.best_epoch, self.training_loss, self.validation_loss)
+        return Fitted(self.network.folded(self.parameters, self.scaling), self.best_epoch, self.training_loss, self.validation_loss)
 
 
 class Pass:
@@ -155,9 +156,8 @@ class Pass:
         self.scores = self._stack([torch.from_numpy(values.astype(np.float32)) for values in scores])
         self.mean = self._stack([torch.from_numpy(member.scaling.mean.astype(np.float32)) for member in members])[:, None]
         self.scale = self._stack([torch.from_numpy(member.scaling.scale.astype(np.float32)) for member in members])[:, None]
-        parameters = self._stack([member.initial() for member in members])
-        # (4, K, P): parameters, their gradients, and the two moments.
-        self._hold([parameters, *(torch.zeros_like(parameters) for _ in range(TENSORS - 1))])
+        parameters = self._stack([member.parameters for member in members])
+        self._hold([parameters, torch.zeros_like(parameters), torch.zeros_like(parameters)])
 
     @torch.no_grad()
     def run(self, finished: Callable[[int], None]) -> None:
@@ -182,9 +182,9 @@ class Pass:
         return torch.stack(tensors).to(self.inputs.device)
 
     def _hold(self, state: list[Tensor]) -> None:
-        """Take parameters, gradients and moments, each (K, P), and look at them as layers."""
-        self.state = state
-        self.layers, self.slopes = (self.network.views(flat) for flat in state[:2])
+        """Take parameters and the two moments, each (K, P), make room for gradients, and look at them as layers."""
+        self.state, self.gradients = state, torch.zeros_like(state[0])
+        self.layers, self.slopes = (self.network.views(flat) for flat in (state[0], self.gradients))
         # Rows [start, end) of the state that share learning rate and penalty.
         starts = [place for place, member in enumerate(self.members) if place == 0 or member.rates != self.members[place - 1].rates]
         self.blocks = list(zip(starts, [*starts[1:], len(self.members)], strict=True))
@@ -259,7 +259,7 @@ class Pass:
         for start, end in self.blocks:
             self.step_number.fill_(self.done)  # which the update counts up
             rate, decay = self.members[start].rates
-            parameters, slopes, *moments = ([flat[start:end]] for flat in self.state)
+            parameters, slopes, *moments = ([flat[start:end]] for flat in (self.state[0], self.gradients, *self.state[1:]))
             OPTIMIZERS[self.recipe.optimizer](
                 parameters, slopes, *moments, [], [self.step_number], lr=rate * factor, weight_decay=decay, **ADAM
             )

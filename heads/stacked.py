@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from heads.estimator import Task
-from heads.passes import FEW_ROWS, TENSORS, Fitted, Member, Pass, Recipe
+from heads.passes import TENSORS, Fitted, Member, Pass, Recipe
 from heads.standardization import Standardization
 
 # Bytes that weights, gradients and moments of the heads trained side by side may take; what is more is trained in turn. On a GPU this
 # bounds the memory. On the CPU it is what a core's own cache holds: there only small heads gain, whose time is not in the products, and
-# the products of large ones, shared out among threads, are rounded otherwise when there are several.
+# torch's products of large ones, shared out among threads, are rounded otherwise when there are several.
 STATE_BYTES = {"cpu": 4 * 2**20, "cuda": 8 * 2**30}
 
 
@@ -67,13 +67,13 @@ class StackedMLP:
         inputs = torch.from_numpy(np.array(X, np.float32, order="C")).to(self.device)
         for group in self._passes(members):
             self._kind(group[0])(inputs, group).run(finished)
-        return [member.fitted() for member in members]
+        return [members.pop(0).fitted() for _ in range(len(members))]  # each lets go of its parameters
 
     def _kind(self, member: Member) -> type[Pass]:
-        if self.device.type == "cpu" and member.is_published and member.recipe.batch_size <= FEW_ROWS:
-            from heads.few_rows import FewRowsPass  # whose compiler takes long to load
+        if self.device.type == "cpu" and member.is_published:
+            from heads.compiled import CompiledPass  # whose compiler takes long to load
 
-            return FewRowsPass
+            return CompiledPass
         return Pass
 
     def _passes(self, members: list[Member]) -> Iterator[list[Member]]:

@@ -10,13 +10,14 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from heads.estimator import Task
 from heads.losses import FREE_LOSSES
 from heads.mlp import MLPHead, fit_stack
 from heads.options import HeadError
-from heads.passes import Fitted, Member, Recipe
+from heads.passes import Fitted, Member, Pass, Recipe
 from heads.stacked import STATE_BYTES, HeadNetwork, StackedMLP
 from heads.standardization import Standardization
 
@@ -368,27 +369,47 @@ def test_networks_are_scikit_learn_estimators() -> None:
         check_estimator(MLPHead(**options, max_epochs=5), on_skip=None)
 
 
-def test_steps_of_few_rows_do_not_depend_on_the_number_of_threads_nor_on_other_heads() -> None:
-    """To the last bit; and torch has as many threads afterwards as before."""
+@pytest.mark.parametrize("batch_size", [1, 8, 16, 75])
+@pytest.mark.parametrize("hidden", [1, 65, 300])
+def test_the_published_head_depends_neither_on_the_number_of_threads_nor_on_other_heads(batch_size: int, hidden: int) -> None:
+    """To the last bit; and torch and BLAS have as many threads afterwards as before."""
     X = np.random.default_rng(0).normal(size=(ROWS, 130)).astype(np.float32)
-    scores = [Task(X @ np.random.default_rng(number).normal(size=130), np.arange(75)) for number in range(3)]
-    recipes = [recipe(batch_size=8, hidden=65, seed=number, learning_rate=0.01 * (1 + number)) for number in range(3)]
-    before, found = torch.get_num_threads(), []
+    scores = [Task(X @ np.random.default_rng(number).normal(size=130), np.arange(75), np.arange(75, ROWS)) for number in range(3)]
+    rates = [0.001 * (1 + number) for number in range(3)]
+    recipes = [
+        recipe(batch_size=batch_size, hidden=hidden, seed=number, learning_rate=rate, max_epochs=3) for number, rate in enumerate(rates)
+    ]
+    before, blas, found = torch.get_num_threads(), threads_of_blas(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             found.append(StackedMLP(recipes).fit(X, scores))
             found.append([StackedMLP([one]).fit(X, [task])[0] for one, task in zip(recipes, scores, strict=True)])
             assert torch.get_num_threads() == threads
+            assert threads_of_blas() == blas
     finally:
         torch.set_num_threads(before)
     for others in found[1:]:
         for one, other in zip(found[0], others, strict=True):
             assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
+            assert one.validation_loss == other.validation_loss
+
+
+def threads_of_blas() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("batch_size", [5, 16, 60])
+def test_the_compiled_loop_and_the_one_that_gpus_run_agree(X: np.ndarray, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes, given = [recipe(batch_size=batch_size, **changed) for changed in MIX], tasks(X, len(MIX))
+    found = StackedMLP(recipes).fit(X, given)
+    monkeypatch.setattr(StackedMLP, "_kind", lambda *_: Pass)
+    for one, expected in zip(found, StackedMLP(recipes).fit(X, given), strict=True):
+        assert_same(one, expected)
 
 
 def test_the_order_of_a_matrix_in_memory_changes_nothing(X: np.ndarray) -> None:
-    from heads.few_rows import epoch
+    from heads.compiled import epoch
 
     found = [
         StackedMLP([recipe(batch_size=8)]).fit(order(X), tasks(X, 1))[0].weights for order in (np.ascontiguousarray, np.asfortranarray)
