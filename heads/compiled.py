@@ -1,13 +1,14 @@
 """Training the published head on the CPU, compiled by Numba.
 
-A step of a few rows has little to compute and much to move, and what an optimizer finds in another core's cache costs it several times its
-own work. Here the hidden units are parted once, each part is the same thread's in every step, and the update of a part follows at once on
-the product that makes its gradient, which is written to a buffer of the thread's own. The products are BLAS's, one thread for each. An
-epoch is one call, as whatever runs between two steps runs on caches that the weights have emptied. What comes out depends neither on the
-number of threads nor on the heads that stand side by side.
+What an optimizer finds in another core's cache costs it several times its own work, and in a step of few rows there is hardly any other.
+Here the hidden units are parted once, each part is the same thread's in every step, and the update of a part follows at once on the product
+that makes its gradient, which is written to a buffer of the thread's own. The products are BLAS's, one thread for each. An epoch is one
+call, as whatever runs between two steps runs on caches that the weights have emptied. What comes out depends neither on the number of
+threads nor on the heads that stand side by side.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -21,6 +22,7 @@ from numba import njit, prange
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from heads.options import HeadError
 from heads.passes import BETA1, BETA2, EPSILON, Pass
 
 PARTS, LEAST_UNITS = 8, 32  # how hidden units are parted; not by the number of threads, as other products may be rounded otherwise
@@ -28,6 +30,7 @@ BLOCK = 256  # rows predicted at once, whose hidden units stay in the cache
 ZERO = np.float32(0)
 Function = TypeVar("Function", bound=Callable[..., Any])
 _one_at_a_time = Lock()
+_process: list[int] = []  # whose threads Numba's are, once there are any
 _blas = ThreadpoolController()
 
 
@@ -45,13 +48,21 @@ def _compiled(**options: Any) -> Callable[[Function], Function]:
 
 @contextmanager
 def threads() -> Iterator[int]:
-    """As many of Numba's as of torch's, which is yielded, and one of BLAS in each.
+    """As many of Numba's as of torch's, which is yielded, and one of BLAS in each; until then BLAS has one in the whole process.
 
     For one caller at a time, as not all of Numba's pools can be entered twice.
+
+    Raises:
+        HeadError: The process was forked from one that has fitted heads, whose threads it has not got.
     """
+    if _process and os.getpid() not in _process and numba.threading_layer() == "omp":  # type: ignore[attr-defined]  # which would kill it
+        raise HeadError(
+            "heads were fitted before this process was forked, and threads do not survive that: start processes by 'spawn' or 'forkserver'"
+        )
     with _one_at_a_time, _blas.limit(limits=1, user_api="blas"):
         before, workers = numba.get_num_threads(), min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         numba.set_num_threads(workers)
+        _process[:] = [os.getpid()]
         try:
             yield workers
         finally:
@@ -78,9 +89,9 @@ class CompiledPass(Pass):
                 (self.inputs.numpy(), self.mean[:, 0].numpy(), self.scale[:, 0].numpy()),
                 rows.numpy(),
                 scores.numpy(),
-                self.recipe.batch_size,
+                int(min(self.recipe.batch_size, rows.shape[1])),
                 *self._rates(),
-                (np.float32(1 - BETA1), np.float32(1 - BETA2), np.float32(EPSILON)),
+                (np.float32(1 - BETA1), np.float32(BETA2), np.float32(1 - BETA2), np.float32(EPSILON)),
             )
         self.done += self.steps
         return torch.from_numpy(total / rows.shape[1])
@@ -89,8 +100,8 @@ class CompiledPass(Pass):
         """By these threads too: torch's would stand in their way for a while."""
         one, source = slice(place, place + 1), self.inputs if inputs is None else inputs
         features = source.numpy(), self.mean[one, 0].numpy(), self.scale[one, 0].numpy()
-        with threads():
-            return predict(self.state[0][one].numpy(), self._starts, features, rows[None].numpy())[0].astype(np.float64)
+        with threads() as workers:
+            return predict(workers, self.state[0][one].numpy(), self._starts, features, rows[None].numpy())[0].astype(np.float64)
 
     @property
     def _starts(self) -> tuple[int, ...]:
@@ -109,7 +120,7 @@ class CompiledPass(Pass):
         return rates, (1 / np.sqrt(1 - BETA2**number)).astype(np.float32)
 
 
-@_compiled(nogil=True)
+@_compiled(nogil=True)  # not for speed alone: when Numba first looks for a product of BLAS's, its threads ask for the GIL
 def epoch(
     workers: int,
     state: tuple[np.ndarray, ...],
@@ -131,21 +142,21 @@ def epoch(
         features: Fused vectors (N, d), and for each head mean and scale (K, d) that standardise them.
         rows: Numbers of the training rows (K, n), in the order of the epoch.
         scores: Their standardised scores (K, n).
-        batch: Rows of a step.
+        batch: Rows of a step, n at most.
         rates: Of each step and head (S, K, 3): the penalty that is added to gradients, what decay leaves of a weight, the step's size.
         roots: Of each step (S,), what the root of the second moment is multiplied by.
-        constants: 1 - beta1, 1 - beta2, and epsilon. Not global ones, whose values are kept with the compiled code.
+        constants: 1 - beta1, beta2, 1 - beta2, and epsilon. Not global ones, whose values are kept with the compiled code.
     """
     heads, count = rows.shape
     losses = np.zeros(heads)
-    inputs, hidden, slopes = _buffers(heads, min(batch, count), starts, features)
+    inputs, hidden, slopes = _buffers(heads, batch, starts, features)
     gradients = np.empty((workers, _units(hidden.shape[1]), inputs.shape[2]), np.float32)
     for step in range(len(rates)):
         here = slice(step * batch, min((step + 1) * batch, count))
         if here.stop - here.start < inputs.shape[1]:
             inputs, hidden, slopes = _buffers(heads, here.stop - here.start, starts, features)
         _standardize(features, rows[:, here], inputs)
-        _activate(state[0], starts, inputs, hidden)
+        _activate(workers, state[0], starts, inputs, hidden)
         _score(state[0], starts, hidden, slopes)
         _differentiate(scores[:, here], slopes, losses)
         _descend(state, starts, inputs, hidden, slopes, gradients, rates[step], roots[step], constants)
@@ -153,7 +164,9 @@ def epoch(
 
 
 @_compiled(nogil=True)
-def predict(parameters: np.ndarray, starts: tuple[int, ...], features: tuple[np.ndarray, ...], rows: np.ndarray) -> np.ndarray:
+def predict(
+    workers: int, parameters: np.ndarray, starts: tuple[int, ...], features: tuple[np.ndarray, ...], rows: np.ndarray
+) -> np.ndarray:
     """Standardised scores (K, M) by K heads of rows (K, M); the arguments are those of `epoch`."""
     heads, count = rows.shape
     scores = np.empty((heads, count), np.float32)
@@ -161,7 +174,7 @@ def predict(parameters: np.ndarray, starts: tuple[int, ...], features: tuple[np.
         here = slice(start, min(start + BLOCK, count))
         inputs, hidden, found = _buffers(heads, here.stop - here.start, starts, features)
         _standardize(features, rows[:, here], inputs)
-        _activate(parameters, starts, inputs, hidden)
+        _activate(workers, parameters, starts, inputs, hidden)
         _score(parameters, starts, hidden, found)
         scores[:, here] = found
     return scores
@@ -194,28 +207,37 @@ def _units(units: int) -> int:
 
 
 @_compiled()
+def _share(worker: int, workers: int, heads: int, units: int) -> tuple[int, int]:
+    """The numbers [first, last) of the parts of all heads that are one thread's."""
+    signed: int = np.int64(worker)  # type: ignore[assignment]  # prange's have no sign, and make a float with one that has
+    parts = heads * -(-units // _units(units))
+    return signed * parts // workers, (signed + 1) * parts // workers
+
+
+@_compiled()
 def _part(number: int, units: int) -> tuple[int, int, int]:
     """Of which head the part of this number is, and its units [begin, end)."""
-    signed: int = np.int64(number)  # type: ignore[assignment]  # prange's have no sign, and make a float with one that has
     size = _units(units)
-    head, place = divmod(signed, -(-units // size))
+    head, place = divmod(number, -(-units // size))
     return head, place * size, min((place + 1) * size, units)
 
 
 @_compiled(parallel=True)
-def _activate(parameters: np.ndarray, starts: tuple[int, ...], inputs: np.ndarray, hidden: np.ndarray) -> None:
+def _activate(workers: int, parameters: np.ndarray, starts: tuple[int, ...], inputs: np.ndarray, hidden: np.ndarray) -> None:
     """Hidden units (K, h, B) of inputs (K, B, d)."""
     heads, units, rows = hidden.shape
     columns = inputs.shape[2]
-    for number in prange(heads * -(-units // _units(units))):
-        head, begin, end = _part(number, units)
-        weights = parameters[head, starts[0] + begin * columns : starts[0] + end * columns].reshape(end - begin, columns)
-        np.dot(weights, inputs[head].T, hidden[head, begin:end])
-        for unit in range(begin, end):
-            bias = parameters[head, starts[1] + unit]
-            for row in range(rows):
-                value = hidden[head, unit, row] + bias
-                hidden[head, unit, row] = ZERO if value < 0 else value  # NaN stays NaN
+    for worker in prange(workers):
+        first, last = _share(worker, workers, heads, units)
+        for number in range(first, last):
+            head, begin, end = _part(number, units)
+            weights = parameters[head, starts[0] + begin * columns : starts[0] + end * columns].reshape(end - begin, columns)
+            np.dot(weights, inputs[head].T, hidden[head, begin:end])
+            for unit in range(begin, end):
+                bias = parameters[head, starts[1] + unit]
+                for row in range(rows):
+                    value = hidden[head, unit, row] + bias
+                    hidden[head, unit, row] = ZERO if value < 0 else value  # NaN stays NaN
 
 
 @_compiled(fastmath={"contract"})
@@ -257,10 +279,10 @@ def _descend(
     """One step of Adam or AdamW along the slopes (K, B), each hidden unit with its bias and what the last layer multiplies it by."""
     heads, units, _ = hidden.shape
     columns = inputs.shape[2]
-    parts = heads * -(-units // _units(units))
     workers = len(gradients)
     for worker in prange(workers):
-        for number in range(worker * parts // workers, (worker + 1) * parts // workers):
+        first, last = _share(worker, workers, heads, units)
+        for number in range(first, last):
             head, begin, end = _part(number, units)
             p, m, v, rate = state[0][head], state[1][head], state[2][head], rates[head]
             for unit in range(begin, end):
@@ -303,9 +325,9 @@ def _move(
     constants: tuple[np.float32, ...],
 ) -> None:
     """One parameter by Adam's rule (Kingma and Ba 2015) or AdamW's (Loshchilov and Hutter 2019)."""
-    gain, squared_gain, epsilon = constants
+    gain, kept, squared_gain, epsilon = constants
     gradient += rates[0] * parameters[place]
     mean = means[place] + gain * (gradient - means[place])
-    square = squares[place] + squared_gain * (gradient * gradient - squares[place])
+    square = kept * squares[place] + squared_gain * gradient * gradient  # infinite where it is beyond float32, and never NaN after that
     means[place], squares[place] = mean, square
     parameters[place] = rates[1] * parameters[place] - rates[2] * mean / (math.sqrt(square) * root + epsilon)

@@ -1,4 +1,4 @@
-"""The training loop of heads that are networks: K heads of one shape, side by side.
+"""The training loop of heads that are networks: K heads of one shape, side by side. The CPU trains the published one in `heads.compiled`.
 
 A step is two products with each of the first layers' weights (K, h, d), the second written into buffers that are there already, and one
 fused update. What lies between, of the size of the hidden units, is written by hand for the published head and loss, and autograd's for
@@ -133,8 +133,8 @@ class Member:
 
     def finish(self, parameters: Tensor, scaling: Standardization) -> None:
         """Keep the best epoch's parameters; the last ones (P,) where no epoch is known to be better than another."""
-        self.parameters, self.scaling = self.best or (parameters.clone(), scaling)
-        self.best = None
+        kept, self.scaling = self.best or (parameters, scaling)
+        self.parameters, self.best = kept.to("cpu", copy=True), None
 
     def fitted(self) -> Fitted:
         """The result."""
@@ -304,6 +304,8 @@ class Pass:
 
     def _predictor(self, place: int, scaling: Standardization) -> Callable[[np.ndarray], np.ndarray]:
         def predict(fused: np.ndarray) -> np.ndarray:
+            if fused.ndim != 2 or fused.shape[1] != self.network.inputs:
+                raise ValueError(f"fused vectors of shape {fused.shape} are given to a head of {self.network.inputs} columns")
             inputs = torch.from_numpy(np.ascontiguousarray(fused, np.float32))
             return scaling.unscale(self._predicted(place, torch.arange(len(inputs)), inputs))
 

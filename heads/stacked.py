@@ -67,7 +67,10 @@ class StackedMLP:
         inputs = torch.from_numpy(np.array(X, np.float32, order="C")).to(self.device)
         for group in self._passes(members):
             self._kind(group[0])(inputs, group).run(finished)
-        return [members.pop(0).fitted() for _ in range(len(members))]  # each lets go of its parameters
+        fitted = []
+        while members:  # each of which lets go of its parameters; not before the last pass, see `Member`
+            fitted.append(members.pop(0).fitted())
+        return fitted
 
     def _kind(self, member: Member) -> type[Pass]:
         if self.device.type == "cpu" and member.is_published:

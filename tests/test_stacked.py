@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -381,7 +382,7 @@ def test_the_published_head_depends_neither_on_the_number_of_threads_nor_on_othe
     ]
     before, blas, found = torch.get_num_threads(), threads_of_blas(), []
     try:
-        for threads in (1, 2):
+        for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             found.append(StackedMLP(recipes).fit(X, scores))
             found.append([StackedMLP([one]).fit(X, [task])[0] for one, task in zip(recipes, scores, strict=True)])
@@ -406,6 +407,60 @@ def test_the_compiled_loop_and_the_one_that_gpus_run_agree(X: np.ndarray, batch_
     monkeypatch.setattr(StackedMLP, "_kind", lambda *_: Pass)
     for one, expected in zip(found, StackedMLP(recipes).fit(X, given), strict=True):
         assert_same(one, expected)
+
+
+def test_heads_can_be_fitted_in_several_threads_at_once(X: np.ndarray) -> None:
+    recipes, given = [recipe(seed=seed, batch_size=8 * (1 + seed % 2)) for seed in range(6)], tasks(X, 6)
+    with ThreadPoolExecutor(3) as pool:
+        found = [fitted for (fitted,) in pool.map(lambda one, task: StackedMLP([one]).fit(X, [task]), recipes, given)]
+    for one, task, expected in zip(recipes, given, found, strict=True):
+        (fitted,) = StackedMLP([one]).fit(X, [task])
+        assert all(np.array_equal(fitted.weights[name], expected.weights[name]) for name in fitted.weights)
+
+
+def test_a_listener_is_told_when_it_asks_for_vectors_of_another_width(X: np.ndarray) -> None:
+    (task,) = tasks(X, 1)
+    for width in (WIDTH - 1, WIDTH + 1, 100 * WIDTH):
+        wrong = np.zeros((3, width), np.float32)
+        listening = replace(task, on_epoch=lambda _, predict, wrong=wrong: predict(wrong))
+        with pytest.raises(ValueError, match=rf"shape \(3, {width}\) are given to a head of {WIDTH} columns"):
+            StackedMLP([recipe()]).fit(X, [listening])
+
+
+def test_slopes_beyond_float32_leave_a_weight_where_it_is(X: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their square is infinite, and Adam's step 0, as torch has it; not NaN."""
+    (task,), one = tasks(X, 1), recipe(optimizer="adam", schedule="constant", learning_rate=1e6, max_epochs=8)
+    found = StackedMLP([one]).fit(X, [Task(task.scores, task.train)])[0]
+    monkeypatch.setattr(StackedMLP, "_kind", lambda *_: Pass)
+    expected = StackedMLP([one]).fit(X, [Task(task.scores, task.train)])[0]
+    assert max(expected.training_loss) > 1e15, "the slopes should be large"
+    for name, weights in expected.weights.items():
+        assert np.isfinite(weights).all() and np.isfinite(found.weights[name]).all()
+
+
+def test_a_process_forked_after_a_fit_says_that_it_cannot_fit() -> None:
+    program = """
+import os
+import numpy as np
+from heads.mlp import MLPHead
+from heads.options import HeadError
+X = np.random.default_rng(0).normal(size=(40, 4))
+def fit():
+    MLPHead(max_epochs=2).fit(X, X[:, 0])
+fit()
+import numba
+if numba.threading_layer() != "omp":
+    print("no child would be killed")
+elif os.fork():
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+else:
+    try:
+        fit()
+    except HeadError as error:
+        os._exit(7 if "'spawn'" in str(error) else 1)
+"""
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, capture_output=True, text=True, timeout=100)
+    assert run.stdout in ("7\n", "no child would be killed\n")
 
 
 def test_the_order_of_a_matrix_in_memory_changes_nothing(X: np.ndarray) -> None:
