@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import AutoModel, AutoTokenizer
 
 from extract.choices import Precision
+from extract.cpu import with_onednn
 from extract.levels import Levels
 from extract.pictures import Preparation
 from extract.presets import timm_config
@@ -76,7 +77,7 @@ class ImageNetwork(nn.Module):
         """This network made ready for encoding only: batch normalisation folded into convolutions, weights cast once to `precision`."""
         fold_batch_norms(self.backbone)
         self.backbone.to(DTYPES[precision])
-        return self.requires_grad_(False)
+        return with_onednn(self).requires_grad_(False)
 
     def channels_first(self) -> Self:
         """This network with channels outermost, as torch has them unless told otherwise, so that sums are rounded as in published code."""
@@ -218,7 +219,7 @@ class TextNetwork(nn.Module):
     def frozen(self, precision: Precision) -> Self:
         """This network made ready for encoding only: its weights are cast once to `precision`."""
         self.backbone.to(DTYPES[precision])
-        return self.requires_grad_(False)
+        return with_onednn(self).requires_grad_(False)
 
     def layers(self) -> list[list[nn.Parameter]]:
         """The parameters of the embeddings, then of each block. Not those of a pooler, which a masked mean does not read."""

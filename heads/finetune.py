@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cache.atomic import publish
 from cache.store import writing
 from extract.allocator import keep_all_freed_memory
+from extract.cpu import with_onednn, with_plain_attention
 from extract.decoded import DecodedPictures
 from extract.encoders import ImageEncoder, TextEncoder
 from extract.manifest import Manifest
@@ -165,8 +166,10 @@ class Finetuning:
     def _start(self, scores: np.ndarray, split: Split) -> tuple[TierNetwork, Batches]:
         """The network before training, and what makes its batches."""
         recipe, device = self.recipe, self.accelerator.device
-        images = self.image.load().to(device) if recipe.trains("image") else nn.Identity()
-        texts = self.text.load().to(device) if recipe.trains("text") else nn.Identity()
+        images = with_onednn(self.image.load()).to(device) if recipe.trains("image") else nn.Identity()
+        texts = with_onednn(self.text.load()).to(device) if recipe.trains("text") else nn.Identity()
+        if recipe.precision == "bf16" and device.type == "cpu":
+            images = with_plain_attention(images)
         by_batch = recipe.training_mode and _has_batch_norm(images)
         if by_batch:
             _require_whole_batches(recipe, self.accelerator.num_processes)
