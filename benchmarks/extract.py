@@ -26,6 +26,7 @@ import pandas as pd
 import timm
 import torch
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
@@ -35,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this fold
 from cache.store import FeatureStore
 from extract.check import load_manifest
 from extract.choices import Precision
+from extract.cpu import with_onednn
 from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
 from extract.manifest import Manifest
 from extract.networks import DTYPES
@@ -115,12 +117,14 @@ def ours(manifest: Manifest, image: ImageEncoder, text: TextEncoder, folder: Pat
 
 
 def peak(precision: Precision) -> float:
-    """Floating-point operations per second of a product of two 2048 x 2048 matrices, the best of ten."""
-    a, b = (torch.randn(2048, 2048).to(DTYPES[precision]) for _ in range(2))
+    """Floating-point operations per second of a product of two 2048 x 2048 matrices, as encoders multiply, the best of ten."""
+    layer, inputs = with_onednn(nn.Linear(2048, 2048, bias=False)), torch.randn(2048, 2048)
+    layer, inputs = layer.to(DTYPES[precision]), inputs.to(DTYPES[precision])
     times = []
     for _ in range(10):
         start = time.perf_counter()
-        a @ b
+        with torch.inference_mode():
+            layer(inputs)
         times.append(time.perf_counter() - start)
     return 2 * 2048**3 / min(times)
 

@@ -128,11 +128,11 @@ def _root(variance: Tensor) -> Tensor:
 
 
 class _Convolutions(fx.Tracer):
-    """Follows a network down to its convolutions and batch normalisations."""
+    """Follows a network down to its convolutions, batch normalisations and linear layers."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         """Whether a module is one step."""
-        return isinstance(module, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(module, qualified_name)
+        return isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)) or super().is_leaf_module(module, qualified_name)
 
 
 def fold_batch_norms(network: nn.Module) -> None:

@@ -13,6 +13,7 @@ from transformers import BertTokenizer, BlipTextModel, BlipVisionModel, CLIPMode
 
 from extract.checkpoints import blip_checkpoint, clip_checkpoint, load_all, without_memory
 from extract.choices import Precision, ScorerName
+from extract.cpu import with_onednn
 from extract.networks import DTYPES
 from extract.pictures import CLIP_MEAN, CLIP_STD
 from extract.weights import WeightsError
@@ -67,7 +68,7 @@ class PairNetwork(nn.Module, ABC):
     def frozen(self, precision: Precision) -> Self:
         """This network made ready for scoring only: its weights are cast once to `precision`."""
         self.backbone.to(DTYPES[precision])
-        return self.requires_grad_(False)
+        return with_onednn(self).requires_grad_(False)
 
     def _normalised(self, pictures: Tensor) -> Tensor:
         return ((pictures.float() - self.mean) / self.std).to(next(self.backbone.parameters()).dtype)

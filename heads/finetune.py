@@ -1,5 +1,6 @@
 """`fit-head --finetune`: the protocol's trials with encoders that are trained together with the head."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from heads.stacked import HeadNetwork
 from heads.statistics import TestRows
 from heads.training import BEST, DivergedError, Training, below, readable
 
+PLAIN_ATTENTION_SIZE = 256  # pixels; the memory that it takes grows with the fourth power of the side
 THREADS = 8  # that decode pictures, at most
 Progress = Callable[[str, int, int], None]
 
@@ -168,7 +170,7 @@ class Finetuning:
         recipe, device = self.recipe, self.accelerator.device
         images = with_onednn(self.image.load()).to(device) if recipe.trains("image") else nn.Identity()
         texts = with_onednn(self.text.load()).to(device) if recipe.trains("text") else nn.Identity()
-        if recipe.precision == "bf16" and device.type == "cpu":
+        if recipe.precision == "bf16" and device.type == "cpu" and (self.image.preparation.size or math.inf) <= PLAIN_ATTENTION_SIZE:
             images = with_plain_attention(images)
         by_batch = recipe.training_mode and _has_batch_norm(images)
         if by_batch:
