@@ -52,6 +52,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The product; x and W are kept only where the slopes of the other are wanted."""
         by_inputs, by_weight, _ = context.needs_input_grad
         context.save_for_backward(inputs if by_weight else None, weight if by_inputs else None)
         return _product(inputs, weight, bias)
@@ -59,6 +60,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Slopes by x, W and b of those by the product (N, out); None where they are not wanted."""
         inputs, weight = context.saved_tensors
         return (
             None if weight is None else _product(slope, weight.t()),
