@@ -1,0 +1,45 @@
+"""Record golden values anew: `python -m tests.golden.record NAME ...`, NAME being signatures, features, slow_features or heads.
+
+Record values only where they change on purpose, and in the same commit as what makes that change safe:
+- heads: `PROTOCOL_VERSION` is raised, so that runs with the old values are fitted again;
+- features, slow_features: the name of the preprocessing or the text of the feature point is changed, so that old stores are not found;
+- signatures: a preset, a preprocessing or a feature point is new.
+"""
+
+import os
+import sys
+
+from tests.golden.values import write_values
+
+
+def main(names: list[str]) -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for name in names:
+        print(write_values(name, _computed(name)))
+
+
+def _computed(name: str) -> dict:
+    """What the program computes now; imports only what is needed, as some of it takes long."""
+    if name == "signatures":
+        from tests.golden.signature_values import folder_names
+
+        return folder_names()
+    if name == "features":
+        from tests.golden.feature_values import feature_values
+
+        return feature_values()
+    if name == "slow_features":
+        from tests.golden.feature_values import slow_feature_values
+
+        return slow_feature_values()
+    if name == "heads":
+        from tests.golden.head_values import head_values
+
+        return head_values()
+    raise SystemExit(
+        f"there are no golden values {name!r}: choose signatures, features, slow_features or heads"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,91 @@
+"""The folder names of the stores of every preset, which end in the digests of their signatures."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from cache.signature import Signature
+from extract.choices import Precision
+from extract.encoders import ImageEncoder, TextEncoder
+from extract.pictures import Views
+from extract.presets import IMAGE_PRESETS, TEXT_PRESETS, ImagePreset, TextPreset, image_preset, text_preset
+from extract.scorers import SCORERS, Scorer
+from extract.weights import Weights, file_weights, folder_weights
+
+# Presets bring no weights, so their hash is replaced; the packages' weights are used too, see `packaged_encoders`.
+WEIGHTS = Weights(Path("weights"), "0123456789abcdef" * 4, "test")
+TOKENIZER = Weights(Path("tokenizer"), "fedcba9876543210" * 4, "test")
+IMAGE_SIZES = (None, 512, "full")
+TIMM = (
+    "timm:convnext_tiny.in12k_ft_in1k",
+    "timm:vit_small_patch14_dinov2.lvd142m",
+    "timm:swin_tiny_patch4_window7_224",
+)
+HUGGING_FACE = ("hf:sentence-transformers/all-mpnet-base-v2", "hf:models/my-bert")
+
+
+def folder_names() -> dict[str, dict[str, str]]:
+    """Folder names of stores, by what a user asks for."""
+    named_images, named_texts = [*IMAGE_PRESETS, *TIMM], [*TEXT_PRESETS, *HUGGING_FACE]
+    images: dict[str, str] = {}
+    for name in named_images:
+        images |= _image_names(image_preset(name))
+    texts: dict[str, str] = {}
+    for name in named_texts:
+        texts |= _text_names(text_preset(name))
+    return {"image": images, "text": texts, "score": _score_names(), "installed weights": _packaged_names()}
+
+
+def _image_names(preset: ImagePreset) -> dict[str, str]:
+    names = {}
+    for prepare in ("reference", "native"):
+        for size in (None,) if preset.fixed_size else IMAGE_SIZES:
+            encoder = ImageEncoder(preset, WEIGHTS, preset.preparation(prepare, size))
+            for feature in ("pooled", "multilevel"):
+                where = f"{preset.name} {prepare} {size or 'cropped'} {feature}"
+                names[where] = _name(replace(encoder, feature=feature).signature)
+    encoder = ImageEncoder(preset, WEIGHTS, preset.preparation())
+    for precision in get_args(Precision):
+        names[f"{preset.name} {precision}"] = _name(replace(encoder, precision=precision).signature)
+    names[f"{preset.name} with 4 random crops, seed 7"] = _name(replace(encoder, views=Views(4, 7)).signature)
+    return names
+
+
+def _text_names(preset: TextPreset) -> dict[str, str]:
+    names = {}
+    for precision in get_args(Precision):
+        names[f"{preset.name} {precision}"] = _name(TextEncoder(preset, WEIGHTS, precision).signature)
+    return names
+
+
+def _score_names() -> dict[str, str]:
+    names = {}
+    for name, preset in SCORERS.items():
+        for precision in get_args(Precision):
+            names[f"{name} {precision}"] = _name(Scorer(preset, WEIGHTS, TOKENIZER, precision).signature)
+    return names
+
+
+def packaged_encoders() -> tuple[ImageEncoder, TextEncoder]:
+    """The encoders whose weights are installed with the program."""
+    image, text = IMAGE_PRESETS["efficientnet-lite0"], TEXT_PRESETS["minilm"]
+    assert image.package is not None and text.package is not None
+    image_file, text_folder = image.package.find(), text.package.find()
+    assert image_file is not None and text_folder is not None
+    pictures = ImageEncoder(image, file_weights(image_file, "package"), image.preparation())
+    return pictures, TextEncoder(text, folder_weights(text_folder, "package"))
+
+
+def _packaged_names() -> dict[str, str]:
+    image, text = packaged_encoders()
+    best = replace(image, preparation=image.preset.preparation(None, 512), feature="multilevel")
+    encoders = {"efficientnet-lite0": image, "efficientnet-lite0 --preset best": best, "minilm": text}
+    names = {}
+    for name, encoder in encoders.items():
+        names[name] = _name(encoder.signature)
+    return names
+
+
+def _name(signature: Signature) -> str:
+    assert signature.folder_name.endswith(f"-{signature.digest}")
+    return signature.folder_name
