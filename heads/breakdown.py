@@ -10,7 +10,7 @@ from rich.text import Text
 
 from heads.choices import Part
 from heads.metrics import logistic5_mapping, logistic_mapping, plcc, srcc
-from heads.results import ResultError, Results, read_predictions
+from heads.results import Results, read_predictions
 from heads.tidy import named_once, told_apart
 
 Figure = Callable[[np.ndarray, np.ndarray], float]
@@ -32,7 +32,7 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
         alone in which a rising curve fits would be too good: after a logistic it is NaN where none fits in one of them.
 
     Raises:
-        ResultError: A run cannot be read, or does not tell which rows have an image prompt.
+        ResultError: A run cannot be read.
     """
     return pd.concat([_of_run(name, run, by) for name, run in named_once(runs).items()], ignore_index=True)
 
@@ -86,8 +86,6 @@ def within_parts(rows: pd.DataFrame, by: Part) -> pd.DataFrame:
 
 def _of_run(name: str, run: Path, by: Part) -> pd.DataFrame:
     results, rows = Results.read(run), read_predictions(run)
-    if by not in rows:
-        raise ResultError(f"{run} is of an older program and does not tell the benchmark of a row: fit it again, or use --by generator")
     frame = within_parts(rows, by)
     for place, (column, value) in enumerate((("run", name), ("method", results.method), ("head", results.estimator))):
         frame.insert(place, column, value)

@@ -18,7 +18,7 @@ from heads.features import FeatureSet, rows_alone
 from heads.fit import Run, publish_run
 from heads.metrics import rmse
 from heads.model import WEIGHTS_FILE, Model, Place
-from heads.results import Results, RunConfig, code_digest, read_config, require_writable
+from heads.results import Results, RunConfig, read_config, require_writable
 from heads.splits import Split
 
 FOLDS = 5
@@ -134,7 +134,6 @@ def evaluate_model(
         estimator=f"{model.estimator} of {model.folder.resolve().name}",
         head={"calibrated": calibrated, "pairs": dict(pairs), "repeats": repeats, "weights": file_key(model.folder / WEIGHTS_FILE).hex()},
         models="none",
-        code=code_digest(Path(__file__)),
         stages=model.stages,
     )
     folder = out / config.id

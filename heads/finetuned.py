@@ -23,6 +23,7 @@ from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_
 from extract.manifest import Manifest
 from extract.signed import RUN_MARK
 from extract.weights import TEXT_FILES, TEXT_WEIGHT_FILES
+from heads.run_format import require_current_format
 from heads.splits import Split
 
 if TYPE_CHECKING:
@@ -124,8 +125,10 @@ def finetuned_encoders(run: Path, target: str | None = None, repeat: int | None 
 
     Raises:
         FinetunedError: The run keeps no such encoders.
+        ResultError: The run is of another format.
         WeightsError: A file is missing.
     """
+    require_current_format(run)
     kept = sorted((unquote(path.parent.parent.name), int(path.parent.name)) for path in run.glob(f"{ENCODERS}/*/*/{RECORD}"))
     fitting = [one for one in kept if target in (None, one[0]) and repeat in (None, one[1])]
     if not kept:

@@ -25,8 +25,8 @@ from heads.features import FeatureSet, Rows, fuse, load_features, require_possib
 from heads.finetuned import require_unseen
 from heads.model import Place
 from heads.recipes import finetune_recipe
-from heads.registry import resolve_options
-from heads.results import Results, RunConfig, code_digest, require_writable, write_run
+from heads.registry import options_at_default, resolve_options
+from heads.results import Results, RunConfig, require_writable, write_run
 from heads.splits import Split, SplitError, StoredSplits, default_repeats, make_splits, with_seeds
 from heads.start import Start
 
@@ -297,6 +297,15 @@ def _training(options: FitOptions, image_architecture: str) -> dict[str, Any]:
     return asdict(finetune_recipe(options.finetune, options.recipe, image_architecture, options.training))
 
 
+def _training_at_default(options: FitOptions, image_architecture: str, training: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the options of end-to-end training that are at the recipe's value; none of a head on stored features."""
+    if not training:
+        return ()
+    defaults = asdict(finetune_recipe(options.finetune, options.recipe, image_architecture, {}))
+    del defaults["part"]  # which has no default, and without which the run would be one on stored features
+    return tuple(name for name, value in defaults.items() if training[name] == value)
+
+
 def _config(
     manifest: Manifest,
     images: FeatureStore | ImageEncoder,
@@ -307,6 +316,7 @@ def _config(
     training: dict[str, Any],
     repeats: int,
 ) -> RunConfig:
+    architecture = images.signature.architecture
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
@@ -326,9 +336,10 @@ def _config(
         recipe=options.recipe,
         estimator=options.estimator,
         head=head,
+        head_defaults=options_at_default(options.estimator, options.recipe, architecture, head),
         finetune=training,
+        finetune_defaults=_training_at_default(options, architecture, training),
         models=options.models,
-        code=code_digest(),
     )
 
 

@@ -18,6 +18,7 @@ from heads.estimator import Head
 from heads.experiment import over_views
 from heads.features import FeatureSet, fuse
 from heads.registry import restore_head
+from heads.run_format import require_current_format
 
 MODEL_FORMAT = 1
 MODEL_FILE, EXPORTED_FILE, WEIGHTS_FILE = "model.json", "config.json", "model.safetensors"
@@ -112,7 +113,9 @@ def read_model(folder: Path) -> Model:
 
     Raises:
         ModelError: The run kept no models, they are damaged, or of another version of the format.
+        ResultError: The run is of another format.
     """
+    require_current_format(folder)
     is_run = any((folder / name).is_file() for name in (MODEL_FILE, "results.json"))
     path = folder / (MODEL_FILE if is_run else EXPORTED_FILE)
     if not path.is_file():

@@ -72,6 +72,12 @@ def changed_options(name: str, recipe: RecipeName, image_architecture: str, opti
     return [f"{word(option)}={given}" for option, (given, default) in texts.items() if given != default]
 
 
+def options_at_default(name: HeadName, recipe: RecipeName, image_architecture: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the options of a head that are at their recipe's value; arguments as for `changed_options`."""
+    start = resolve_options(name, recipe, image_architecture, {})
+    return tuple(option for option, value in start.items() if options[option] == value)
+
+
 def make_head(name: HeadName, options: Mapping[str, Any], seed: int) -> Head:
     """A head to be fitted; the seed goes to heads that draw random numbers."""
     return HEADS[name].make(options, seed)

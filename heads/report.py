@@ -347,7 +347,7 @@ def _reproduce(run: ReportRun) -> dict[str, Any]:
         "signatures": config["signatures"],
         "stores": {stream: _store_name(signature) for stream, signature in config["signatures"].items()},
         "head": {name: json.dumps(value) for name, value in config["head"].items()},
-        "finetune": {name: json.dumps(value) for name, value in (config.get("finetune") or {}).items()},
+        "finetune": {name: json.dumps(value) for name, value in config["finetune"].items()},
         "judged": label(run.results, run.results.headline),
     }
 

@@ -134,7 +134,7 @@ def in_units(run: ReportRun, rows: pd.DataFrame) -> pd.DataFrame:
 
 def parts_of(rows: pd.DataFrame) -> list[Part]:
     """What a run's predictions can be broken down by: generator, and benchmark where they lie in several."""
-    several = "benchmark" in rows and len(rows["benchmark"].unique()) > 1
+    several = len(rows["benchmark"].unique()) > 1
     return ["generator", "benchmark"] if several else ["generator"]
 
 

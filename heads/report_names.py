@@ -124,7 +124,7 @@ def differing(names: Sequence[RunName], parts: Sequence[str]) -> list[str]:
 
 
 def _split(config: Mapping[str, Any]) -> str:
-    seeds = config.get("seeds", 1)
+    seeds = config["seeds"]
     several = f" × {seeds} seeds" if seeds > 1 else ""
     return f"{config['split']} × {config['repeats']}{several}" + (f", seed {config['seed']}" if config["seed"] else "")
 
@@ -137,7 +137,7 @@ def _inputs(config: Mapping[str, Any], head: Sequence[str], training: Sequence[s
     image, views = signatures["image"], str(signatures["image"].get("views", "centre"))
     scores = [name for name in signatures if name not in ("image", "text")]
     recipe = ", published recipe" if config["recipe"] == "published" else ""
-    tuned = config.get("finetune") or {}
+    tuned = config["finetune"]
     return {
         "encoder": image["encoder"],
         "text": signatures["text"]["encoder"],
@@ -148,7 +148,7 @@ def _inputs(config: Mapping[str, Any], head: Sequence[str], training: Sequence[s
         "precision": str(image.get("precision", USUAL["precision"])),
         "scores": f"scores of {' and '.join(scores)}" if scores else USUAL["scores"],
         "head": config["estimator"] + recipe + _options(config["head"], head),
-        "start": f"from {config['start']}" if config.get("start") else USUAL["start"],
+        "start": f"from {config['start']}" if config["start"] else USUAL["start"],
         "training": f"finetuned {tuned['part']}{_options(tuned, training)}" if tuned else USUAL["training"],
     }
 
@@ -160,7 +160,7 @@ def _before_colon(described: object) -> str:
 
 def _kind(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Runs whose options are worth comparing: other data, a recipe and training end to end say in a word why these differ."""
-    return config["data"], config["estimator"], config["recipe"], (config.get("finetune") or {}).get("part", "")
+    return config["data"], config["estimator"], config["recipe"], config["finetune"].get("part", "")
 
 
 def _varying(configs: Sequence[Mapping[str, Any]], part: str) -> dict[tuple[str, ...], list[str]]:

@@ -5,8 +5,7 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cache.atomic import publish
-from cache.errors import TierError
-from cache.signature import Signature, SignatureError
+from cache.signature import Signature
 from cache.store import writing
 from heads.choices import HeadName, KeptModels, Method
 from heads.conformal import Interval
@@ -24,42 +22,25 @@ from heads.features import FeatureSet
 from heads.finetuned import encoders_folder
 from heads.metrics import srcc
 from heads.model import Model
+from heads.run_format import PROTOCOL_VERSION, RUN_FORMAT, ResultError, require_current_format
 from heads.splits import Split, siblings, split_names
 from heads.statistics import TestRows
 
-RESULT_FORMAT = 3
 ZERO_SHOT_METHOD = "zero-shot"  # of a run whose predictions are a published scorer's
-# Modules after whose change a run is still the same.
-SHOWING = (
-    "breakdown",
-    "choices",
-    "compare",
-    "evaluate",
-    "export",
-    "matrix",
-    "onnx",
-    "predict",
-    "report",
-    "scoring",
-    "sources",
-    "sweep",
-    "table",
-    "tidy",
-    "williams",
-)
+ALWAYS_HASHED = ("protocol", "format")
+NEVER_HASHED = ("head_defaults", "finetune_defaults")  # which say what is left out of other fields
 RUN_FILES = ("config.json", "results.json", "predictions.csv")
 CURVES = "curves.csv"
 CURVE_TYPES = {"target": str, "repeat": int, "epoch": int, "training_loss": float, "validation_loss": float, "test_srcc": float}
 SEEN = ("seen_prompts", "seen_pictures", "seen_siblings")
 
 
-class ResultError(TierError):
-    """A run's folder that cannot be read."""
-
-
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that a run's figures depend on; its hash is the run's identity.
+    """Everything that a run's values depend on; its hash is the run's identity.
+
+    A field or an option that is added later has a default, and what is at its default is not hashed: runs that were fitted
+    before it existed keep their identity.
 
     Attributes:
         data: Name of the data set.
@@ -74,9 +55,12 @@ class RunConfig:
         head: Every option of the head, resolved.
         finetune: Every option of end-to-end training, resolved; empty where the head was fitted on stored features.
         models: Which fitted heads were kept.
-        code: `code_digest` of the program that computed it, so that a run of an older program is not taken for one of this.
         stages: Names of the levels that were kept of multilevel features; none for all.
         start: Name of the run whose heads these were started from; "" where they were not.
+        head_defaults: Names of the options in `head` that are at the recipe's value, and so are not part of the identity.
+        finetune_defaults: The same of the options in `finetune`.
+        protocol: `PROTOCOL_VERSION` of the program that computed the values.
+        format: Of the files.
     """
 
     data: str
@@ -92,38 +76,61 @@ class RunConfig:
     estimator: str
     head: dict[str, Any]
     models: KeptModels
-    code: str
     stages: tuple[str, ...] = ()
     seeds: int = 1
     finetune: dict[str, Any] = field(default_factory=dict)
     start: str = ""
-    format: int = RESULT_FORMAT
+    head_defaults: tuple[str, ...] = ()
+    finetune_defaults: tuple[str, ...] = ()
+    protocol: int = PROTOCOL_VERSION
+    format: int = RUN_FORMAT
 
     @property
     def id(self) -> str:
-        """Readable beginning, then 10 hexadecimal digits of the SHA-256 of all fields."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        """Readable beginning, then 10 hexadecimal digits of the SHA-256 of all that is not at its default."""
+        digest = hashlib.sha256(json.dumps(self.hashed, sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.method}-{self.benchmark}-{self.split}-{digest}"
+
+    @property
+    def hashed(self) -> dict[str, Any]:
+        """What the identity is made of: every field and option that is not at its default, and both versions."""
+        values = asdict(self)
+        values["head"] = _without(values["head"], values.pop("head_defaults"))
+        values["finetune"] = _without(values["finetune"], values.pop("finetune_defaults"))
+        for name, default in _field_defaults().items():
+            if json.dumps(values[name]) == json.dumps(default):  # as JSON has no tuples
+                del values[name]
+        return values
 
 
 def used_stores(out: Path) -> frozenset[str]:
     """Signature digests of the stores that the runs in a folder were fitted on.
 
     Raises:
-        ResultError: A run cannot be read, so that it is not known what it uses.
+        ResultError, SignatureError: A run cannot be read, so that it is not known what it uses.
     """
     used = set()
     for path in out.glob("*/config.json"):
         config = read_config(path.parent)
-        with suppress(SignatureError):  # of a format before this one, which has no stores any more
-            used |= {Signature.from_dict(signature).digest for signature in config["signatures"].values()}
+        used |= {Signature.from_dict(signature).digest for signature in config["signatures"].values()}
     return frozenset(used)
 
 
-def code_digest(*others: Path) -> str:
-    """SHA-256 (hexadecimal) of the source of heads/, where figures are computed from features, without `SHOWING` but for these others."""
-    sources = [path for path in sorted(Path(__file__).parent.glob("*.py")) if not path.stem.startswith(SHOWING)]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in (*sources, *others))).hexdigest()
+def _field_defaults() -> dict[str, Any]:
+    """The fields of a configuration that are not hashed at their defaults."""
+    defaults: dict[str, Any] = {}
+    for one in fields(RunConfig):
+        if one.name in (*ALWAYS_HASHED, *NEVER_HASHED):
+            continue
+        if one.default is not MISSING:
+            defaults[one.name] = one.default
+        elif one.default_factory is not MISSING:
+            defaults[one.name] = one.default_factory()
+    return defaults
+
+
+def _without(options: dict[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in left_out}
 
 
 @dataclass(frozen=True)
@@ -217,10 +224,11 @@ class Results:
             ResultError: There is no run, or its results are damaged or of another format.
         """
         path = _file_of(folder, "results.json")
+        require_current_format(folder)
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if values.pop("format") != RESULT_FORMAT:
-                raise ValueError("another format version")
+            if values.pop("format") != RUN_FORMAT:
+                raise ValueError("the format is not a whole number")
             summaries = {
                 target: {name: {metric: _read_summary(summary) for metric, summary in metrics.items()} for name, metrics in names.items()}
                 for target, names in values.pop("summaries").items()
@@ -295,7 +303,7 @@ def write_run(
     def fill(path: Path) -> None:
         path.mkdir()
         _write_json(path / "config.json", {**asdict(config), "environment": environment})
-        _write_json(path / "results.json", {"format": RESULT_FORMAT, **asdict(results)})
+        _write_json(path / "results.json", {"format": RUN_FORMAT, **asdict(results)})
         _write_json(path / "splits.json", split_names(features, splits))
         _predictions(features, trials, splits, results.headline).to_csv(path / "predictions.csv", index=False)
         _write_curves(path / CURVES, trials)
@@ -316,32 +324,36 @@ def read_config(folder: Path) -> dict[str, Any]:
         ResultError: It is missing, damaged, or not a run's.
     """
     path = _file_of(folder, "config.json")
+    require_current_format(folder)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         wanted: dict[str, type] = dict.fromkeys(("data", "data_digest", "method", "benchmark", "split", "recipe", "estimator"), str)
-        wanted |= {"head": dict, "signatures": dict, "repeats": int, "seed": int, "stages": list}
+        wanted |= {"head": dict, "finetune": dict, "signatures": dict, "stages": list, "start": str}
+        wanted |= {"repeats": int, "seed": int, "seeds": int, "protocol": int, "environment": dict}
         wrong = [name for name, kind in wanted.items() if not isinstance(config[name], kind)]
         streams = ("score",) if config["method"] == ZERO_SHOT_METHOD else ("image", "text")
         signatures = [config["signatures"][stream] for stream in (*streams, *config["signatures"])]
         wrong += [f"signature {signature}" for signature in signatures if not isinstance(signature.get("encoder"), str)]
-        if wrong or not isinstance(config.setdefault("environment", {}), dict):
-            raise ValueError(f"{', '.join(wrong) or 'environment'} is of another type")
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} is of another type")
         return config
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from error
 
 
 def read_predictions(run: Path) -> pd.DataFrame:
-    """A run's predictions: name, generator, group, repeat, target, truth, prediction, and benchmark (I2I or T2I) unless it is older.
+    """A run's predictions: name, generator, group, benchmark (I2I or T2I), repeat, target, truth, prediction.
 
     Raises:
         ResultError: They are missing or damaged.
     """
-    types = dict.fromkeys(("name", "generator", "group", "target"), str) | {"repeat": int, "truth": float, "prediction": float}
+    types: dict[str, type] = dict.fromkeys(("name", "generator", "group", "benchmark"), str)
+    types |= {"repeat": int, "target": str, "truth": float, "prediction": float}
     path = _file_of(run, "predictions.csv")
+    require_current_format(run)
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values={"prediction": [""], "truth": [""]})
-        return frame[[*types, *frame.columns.intersection(["benchmark"])]]
+        return frame[list(types)]
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
 
@@ -353,6 +365,7 @@ def read_curves(run: Path) -> pd.DataFrame:
         ResultError: They are damaged.
     """
     path = run / CURVES
+    require_current_format(run)
     if not path.exists():
         return pd.DataFrame(columns=list(CURVE_TYPES))
     try:

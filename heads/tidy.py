@@ -218,7 +218,7 @@ def _lines(run: Path, name: str) -> list[dict[str, Any]]:
         "text_encoder": text["encoder"],
         "head": results.estimator,
         "recipe": config["recipe"],
-        "start": config.get("start", ""),
+        "start": config["start"],
         "seed": config["seed"],
         "options": json.dumps(config["head"]),
         "changed_options": " ".join(changed_options(results.estimator, config["recipe"], image["architecture"], config["head"])),

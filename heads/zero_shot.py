@@ -15,7 +15,7 @@ from heads.choices import SplitRule
 from heads.experiment import ZERO_SHOT, Trial
 from heads.features import FeatureSet, rows_alone
 from heads.fit import FitOptions, Run, publish_run, resolve_targets, split_name, splits_of
-from heads.results import ZERO_SHOT_METHOD, Results, RunConfig, code_digest, require_writable
+from heads.results import ZERO_SHOT_METHOD, Results, RunConfig, require_writable
 from heads.splits import Split, StoredSplits
 
 WHOLE = "whole"
@@ -115,7 +115,6 @@ def _config(manifest: Manifest, signature: Signature, options: ScoreOptions, spl
         estimator=signature.encoder,
         head={},
         models="none",
-        code=code_digest(),
     )
 
 

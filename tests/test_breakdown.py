@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import cli
 from heads import metrics
 from heads.breakdown import breakdown, breakdown_notes, breakdown_table, within_parts
-from heads.results import ResultError
+from heads.run_format import ResultError
 from tests.test_results import fit
 
 
@@ -75,10 +75,10 @@ def test_a_breakdown_is_printed_and_written(run: Path, tmp_path: Path) -> None:
         assert CliRunner().invoke(cli.app, ["table", str(run), *wrong]).exit_code == 2
 
 
-def test_a_run_that_does_not_tell_of_image_prompts_is_to_be_fitted_again(tmp_path: Path) -> None:
+def test_predictions_without_the_benchmark_of_a_row_are_refused(tmp_path: Path) -> None:
     run = fit().write(tmp_path)
     pd.read_csv(run / "predictions.csv").drop(columns="benchmark").to_csv(run / "predictions.csv", index=False)
-    with pytest.raises(ResultError, match="fit it again"):
+    with pytest.raises(ResultError, match=f"predictions.csv cannot be read .*benchmark.*: delete {run} and run the command again"):
         breakdown([run], "benchmark")
 
 

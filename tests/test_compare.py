@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import cli
 from heads.compare import CompareError, compare, holm
-from heads.results import ResultError
+from heads.run_format import ResultError
 
 PROMPTS, REPEATS = 20, 2
 Write = Callable[..., Path]
@@ -27,6 +27,7 @@ def write(tmp_path: Path) -> Write:
         frame["name"], frame["group"] = frame["row"].map("G_{}.png".format), (frame["row"] // 4).map("{:03d}".format)
         frame["generator"], frame["truth"] = "NA", np.random.default_rng(9).uniform(0, 5, PROMPTS * 4)[frame["row"]]
         frame["prediction"] = frame["truth"] + noise * np.random.default_rng(seed).normal(size=len(frame))
+        frame["benchmark"] = "T2I"
         (tmp_path / run).mkdir()
         frame.assign(**columns).drop(columns="row").to_csv(tmp_path / run / "predictions.csv", index=False)
         return tmp_path / run

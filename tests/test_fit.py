@@ -13,14 +13,18 @@ from cache.errors import TierError
 from cache.keys import key_array, text_key
 from cache.signature import Signature
 from cache.store import FeatureStore, StoreError
+from extract.encoders import ImageEncoder, TextEncoder
 from extract.layouts import DataError
 from extract.levels import LevelsError
 from extract.manifest import Manifest
+from extract.presets import image_preset, text_preset
+from extract.weights import Weights
 from heads.features import FusionError, load_features
-from heads.fit import FitError, FitOptions, Run, fit_head
+from heads.fit import FitError, FitOptions, Run, fit_head, plan_run
 from heads.model import read_model
 from heads.registry import head_options
-from heads.results import ResultError
+from heads.results import read_config
+from heads.run_format import ResultError
 from heads.splits import SplitError
 
 ROWS, WITH_IMAGE_PROMPT = 40, 24
@@ -137,6 +141,24 @@ def test_every_option_makes_another_run(fit: Fit, changed: str) -> None:
 def test_every_option_of_the_head_makes_another_run(fit: Fit) -> None:
     folders = {fit(targets=TARGETS[:1], head=HEAD | {name: value}).folder for name, value in HEAD_CHANGES.items()}
     assert len({*folders, fit(targets=TARGETS[:1]).folder}) == len(HEAD_CHANGES) + 1
+
+
+def test_an_option_at_its_default_makes_no_other_run_and_is_not_part_of_the_identity(fit: Fit) -> None:
+    run = fit()
+    config = read_config(run.folder)
+    for name in set(head_options("mlp")) - set(HEAD):
+        assert fit(head=HEAD | {name: config["head"][name]}).folder == run.folder
+    assert set(config["head"]) - set(config["head_defaults"]) == set(HEAD)
+
+
+def test_the_part_that_is_finetuned_and_changed_options_alone_are_the_identity_of_a_training() -> None:
+    weights = Weights(Path(), "0" * 64, "test")
+    image = ImageEncoder(image_preset("resnet18"), weights, image_preset("resnet18").preparation())
+    text = TextEncoder(text_preset("minilm"), weights)
+    for part, training in (("all", {}), ("image", {}), ("last:2", {"warmup": 0.1})):
+        plan = plan_run(manifest(), image, text, FitOptions(finetune=part, training=training))
+        assert plan.config.hashed["finetune"] == {"part": part} | training
+        assert plan.config.hashed["head"] == {}
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -33,7 +33,8 @@ from heads.registry import resolve_options
 from heads.report import write_report
 from heads.report_data import ReportError, ablation, comparable, read_runs, spans
 from heads.report_detail import by_part, curve, factor_comparisons, largest_errors
-from heads.results import ResultError, Results, RunConfig, write_run
+from heads.results import Results, RunConfig, write_run
+from heads.run_format import ResultError
 from heads.splits import make_splits
 from heads.table import OF_WILLIAMS
 from tests.data_builders import write_table
@@ -109,7 +110,6 @@ def fit_run(
     config = RunConfig(
         data=manifest.name, data_digest=manifest.digest, method="nr", benchmark="AIGIQA4K", targets=targets, signatures=signatures,
         split=split, repeats=REPEATS, seed=0, recipe="cached", estimator=head, head=resolved, models="none",
-        code="0",
     )  # fmt: skip
     config = replace(config, **more)
     environment = {"command": ["/home/somebody/bin/tier", "fit-head", "my data <b>"], "python": "3.11.7", "versions": {"numpy": "2.4.6"}}
@@ -397,7 +397,7 @@ def test_without_any_picture_no_frame_stands_for_one(sample: Sample, page: str, 
 
 def test_runs_that_differ_in_what_no_column_shows_are_told_apart_and_compared(sample: Sample, tmp_path: Path) -> None:
     manifest = load_manifest(sample.data).manifest
-    runs = [fit_run(tmp_path, manifest, "ridge", "prompt", code=code) for code in ("0", "1")]
+    runs = [fit_run(tmp_path, manifest, "ridge", "prompt", protocol=version) for version in (1, 2)]
     names = [run.name for run in read_runs(runs)]
     assert [name.other for name in names] == [f"run {run.name.rpartition('-')[-1]}" for run in runs]
     assert [found.factor for found in factor_comparisons(read_runs(runs))] == ["other"]
@@ -474,10 +474,10 @@ def test_only_runs_whose_rows_lie_in_several_benchmarks_are_broken_down_by_bench
     frame = pd.read_csv(run / "predictions.csv", dtype={"group": str})
     frame.assign(benchmark="I2I").to_csv(run / "predictions.csv", index=False)
     write_report([run], tmp_path / "r.html")
-    frame.drop(columns="benchmark").to_csv(run / "predictions.csv", index=False)  # of an older program
-    write_report([run], tmp_path / "older.html")
-    for name in ("r.html", "older.html"):
-        assert {by for _, _, by in breakdowns((tmp_path / name).read_text())} == {"generator"}
+    assert {by for _, _, by in breakdowns((tmp_path / "r.html").read_text())} == {"generator"}
+    frame.drop(columns="benchmark").to_csv(run / "predictions.csv", index=False)
+    with pytest.raises(ResultError, match=f"delete {run} and run the command again"):
+        write_report([run], tmp_path / "damaged.html")
 
 
 def test_a_curve_that_does_not_exist_is_left_out() -> None:

@@ -17,9 +17,11 @@ from cache.store import StoreError
 from heads.choices import KeptModels
 from heads.experiment import Trial, run_trials, summarize
 from heads.features import FeatureSet, fuse
+from heads.finetuned import finetuned_encoders
 from heads.mlp import MLPHead
 from heads.model import ModelError, read_model
-from heads.results import ResultError, Results, RunConfig, read_curves, write_run
+from heads.results import Results, RunConfig, read_config, read_curves, read_predictions, used_stores, write_run
+from heads.run_format import PROTOCOL_VERSION, RUN_FORMAT, ResultError
 from heads.splits import Split, make_splits
 from tests.test_heads import feature_set
 
@@ -53,7 +55,7 @@ def fit(**head: Any) -> Fitted:
     features = replace(feature_set(), targets=np.random.default_rng(1).uniform(0, 5, (80, 2)), target_names=TARGETS)
     splits = make_splits(features, "prompt", REPEATS, seed=4, validation=options["validation_fraction"])
     trials = run_trials(features, fuse(features, "nr"), TARGETS, splits, "mlp", options)
-    names = {"data": "toy", "data_digest": "0", "method": "nr", "benchmark": "AIGIQA4K", "recipe": "cached", "code": "0", "split": "prompt"}
+    names = {"data": "toy", "data_digest": "0", "method": "nr", "benchmark": "AIGIQA4K", "recipe": "cached", "split": "prompt"}
     signatures = {stream: asdict(Signature(stream, stream, stream, "0" * 64, "native: as it is", "pooled")) for stream in ("image", "text")}
     config = RunConfig(
         **names, signatures=signatures, targets=TARGETS, repeats=REPEATS, seed=4, estimator="mlp", head=options, models="all"
@@ -123,21 +125,65 @@ def test_the_recorded_configuration_gives_the_run_its_name(run: Path) -> None:
     [
         lambda _: "",
         lambda text: text[: len(text) // 2],
-        lambda text: text.replace('"format": 3', '"format": 4'),
-        lambda text: text.replace('"format": 3,', ""),
+        lambda text: text.replace('"format": 4', '"format": "four"'),
+        lambda text: text.replace('"format": 4,', ""),
         lambda text: text.replace('"sd"', '"spread"'),
         lambda text: text.replace('"rows"', '"lines"'),
         lambda _: "[]",
         lambda _: "null",
-        lambda _: '{"format": 3, "summaries": []}',
+        lambda _: '{"format": 4, "summaries": []}',
     ],
-    ids=["empty", "truncated", "other format", "no format", "no sd", "unknown field", "a list", "null", "no summaries"],
+    ids=["empty", "truncated", "format in words", "no format", "no sd", "unknown field", "a list", "null", "no summaries"],
 )
 def test_damaged_results_are_refused_with_the_folder_to_delete(run: Path, damage: Callable[[str], str]) -> None:
     file = run / "results.json"
     file.write_text(damage(file.read_text()))
     with pytest.raises(ResultError, match=f"delete {run} and"):
         Results.read(run)
+
+
+def write_format(run: Path, version: int) -> None:
+    for name in ("config.json", "results.json"):
+        text = (run / name).read_text()
+        (run / name).write_text(text.replace(f'"format": {RUN_FORMAT}', f'"format": {version}'))
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "results": Results.read,
+    "configuration": read_config,
+    "predictions": read_predictions,
+    "curves": read_curves,
+    "heads": read_model,
+    "finetuned encoders": finetuned_encoders,
+    "stores in use": lambda run: used_stores(run.parent),
+}
+
+
+@pytest.mark.parametrize("version", [RUN_FORMAT - 1, RUN_FORMAT + 1])
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_a_run_of_another_format_is_to_be_fitted_again_whatever_is_read_of_it(
+    run: Path, read: Callable[[Path], object], version: int
+) -> None:
+    write_format(run, version)
+    with pytest.raises(ResultError, match=rf"run of format {version}, .* reads format {RUN_FORMAT}: delete it and fit again$"):
+        read(run)
+
+
+def test_the_version_of_the_protocol_is_part_of_a_runs_identity(fitted: Fitted) -> None:
+    config = fitted.config
+    assert config.protocol == PROTOCOL_VERSION
+    assert replace(config, protocol=PROTOCOL_VERSION + 1).id != config.id
+    assert replace(config, format=RUN_FORMAT + 1).id != config.id
+
+
+def test_what_is_at_its_default_is_not_part_of_a_runs_identity(fitted: Fitted) -> None:
+    usual = replace(fitted.config, head_defaults=("dropout",))
+    older = replace(usual, head={name: value for name, value in usual.head.items() if name != "dropout"}, head_defaults=())
+    assert older.id == usual.id  # a run keeps its name when its head gets a new option
+    assert replace(usual, head=usual.head | {"hidden": 4}).id != usual.id
+    assert "stages" not in usual.hashed and "seeds" not in usual.hashed and "finetune" not in usual.hashed
+    changed = [replace(usual, stages=("head",)), replace(usual, seeds=2), replace(usual, finetune={"part": "all"})]
+    assert len({config.id for config in (usual, *changed)}) == 4
 
 
 def test_a_run_that_is_not_there_is_not_to_be_deleted(tmp_path: Path) -> None:
