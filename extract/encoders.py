@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from extract.networks import ImageNetwork, TextNetwork
 
 MAX_TOKENS = 512
+UNKNOWN_VERSION = "unknown version"
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,15 @@ def find_text_encoder(
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that can change a feature in its last digits."""
-    return {name: importlib.metadata.version(name) for name in ("tier4k", "torch", "torchvision", "timm", "transformers", "pillow")}
+    return {name: library_version(name) for name in ("tier4k", "torch", "torchvision", "timm", "transformers", "pillow")}
+
+
+def library_version(name: str) -> str:
+    """Version of an installed library; `UNKNOWN_VERSION` where it runs from a checkout that is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return UNKNOWN_VERSION
 
 
 def _image_weights(preset: ImagePreset, given: Path | None, folders: Sequence[Path]) -> Weights:

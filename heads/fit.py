@@ -1,7 +1,6 @@
 """`fit-head`: from a manifest and two stores to a run."""
 
 import difflib
-import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +14,7 @@ from cache.errors import TierError
 from cache.signature import Signature
 from cache.store import FeatureStore, StoreError
 from extract.choices import Benchmark
-from extract.encoders import ImageEncoder, TextEncoder
+from extract.encoders import ImageEncoder, TextEncoder, library_version
 from extract.levels import Levels
 from extract.manifest import Manifest
 from heads.choices import HeadName, KeptModels, Method, RecipeName, SplitRule
@@ -350,5 +349,5 @@ def _environment(manifest: Manifest, command: Sequence[str]) -> dict[str, Any]:
         "data": str(manifest.source.resolve()),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in libraries},
+        "versions": {name: library_version(name) for name in libraries},
     }

@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import importlib.metadata
 import json
 import math
 import re
@@ -24,6 +23,7 @@ from cache.atomic import publish_text
 from cache.errors import TierError
 from cache.signature import Signature
 from cache.store import writing
+from extract.encoders import library_version
 from heads.breakdown import TITLES
 from heads.experiment import ELSEWHERE, UNFITTED, Summary
 from heads.report_data import (
@@ -154,7 +154,7 @@ def render(runs: Sequence[ReportRun], data: Sequence[Path], pictures: int, finis
             thumbnails=thumbnails,
             side=SIDE,
             reproduce=[_reproduce(run) for run in runs],
-            version=importlib.metadata.version("tier4k"),
+            version=library_version("tier4k"),
             written=datetime.now(UTC),
             style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
             script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),

@@ -1,5 +1,6 @@
 """Encoders read the published point of their network, whatever else is in the batch, and their signature tells what they are."""
 
+import importlib.metadata
 import json
 import shutil
 from dataclasses import replace
@@ -210,6 +211,20 @@ def test_the_default_encoders_work_without_a_hub_and_tell_similar_from_different
 def test_versions_that_can_change_a_digit_are_recorded() -> None:
     assert library_versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert text_preset("minilm").package is not None
+
+
+def test_a_program_that_is_not_installed_has_an_unknown_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = importlib.metadata.version
+
+    def without_tier4k(name: str) -> str:
+        if name == "tier4k":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_tier4k)
+    versions = library_versions()
+    assert versions["tier4k"] == "unknown version"
+    assert versions["torch"] == installed("torch")
 
 
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
