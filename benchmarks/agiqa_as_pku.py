@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, where a file hides the package `extract`
-from extract.check import load_manifest
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # before this folder, where a file hides the package `extract`
+from tier4k.extract.datasets.check import load_manifest
 
 COLUMNS = ["Generated_image", "Image_prompt", "Text_prompt", "MOS_q", "MOS_a", "MOS_c"]
 
@@ -37,14 +39,25 @@ def rearrange(source: Path, out: Path, i2i_prompts: int) -> pd.DataFrame:
         for index, row in enumerate(pictures.sort_values(["generator", "name"]).itertuples()):
             name = f"{row.generator}_{number if image_prompt else 1000 + number:03d}_{index:02d}{Path(row.image).suffix}"
             shutil.copy(row.image, root / "All" / name)
-            rows.append((name, image_prompt, prompt, row.mos_quality, (row.mos_quality + row.mos_align) / 2, row.mos_align))
+            rows.append(
+                (
+                    name,
+                    image_prompt,
+                    prompt,
+                    row.mos_quality,
+                    (row.mos_quality + row.mos_align) / 2,
+                    row.mos_align,
+                )
+            )
     frame = pd.DataFrame(rows, columns=COLUMNS)
     frame.to_excel(root / "annotation.xlsx", index=False)
     return frame
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--i2i-prompts", type=int, default=60)

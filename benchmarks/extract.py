@@ -32,17 +32,24 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, where this file hides the package `extract`
-from cache.store import FeatureStore
-from extract.check import load_manifest
-from extract.choices import Precision
-from extract.cpu import with_onednn
-from extract.encoders import ImageChoice, ImageEncoder, TextEncoder, find_image_encoder, find_text_encoder
-from extract.manifest import Manifest
-from extract.networks import DTYPES
-from extract.pictures import IMAGENET_MEAN, IMAGENET_STD
-from extract.presets import image_preset
-from extract.run import ExtractionOptions, StreamSummary, Timing, default_workers, extract
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # before this folder, where this file hides the package `extract`
+from tier4k.cache.store import FeatureStore
+from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.cpu import with_onednn
+from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
+from tier4k.extract.encoders.precision import DTYPES
+from tier4k.extract.encoders.presets import image_preset
+from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from tier4k.extract.pipeline.listener import StreamSummary, Timing
+from tier4k.extract.pipeline.load import load_network
+from tier4k.extract.pipeline.options import ExtractionOptions, default_workers
+from tier4k.extract.pipeline.run import extract
 
 PLAIN_BATCH = 8
 
@@ -79,14 +86,16 @@ def plain_rate(manifest: Manifest, rows: int, encoder: ImageEncoder, weights: Pa
     images.load_state_dict(torch.load(weights, weights_only=True), strict=False)
     images.eval()
     texts, tokenizer = BertModel.from_pretrained(bert).eval(), AutoTokenizer.from_pretrained(bert)
-    data = Rows(manifest.table.head(rows), encoder.preparation.size, encoder.preparation.resize)
+    data = Rows(manifest.table.head(rows), encoder.preprocessing.size, encoder.preprocessing.resize)
     loader = DataLoader(data, batch_size=PLAIN_BATCH, num_workers=default_workers())
     start = 0.0
     with torch.no_grad():
         for number, (pictures, prompts, text) in enumerate(loader):
             if number == 1:  # the first batch warms up
                 start = time.perf_counter()
-            tokens = tokenizer(list(text), padding="max_length", truncation=True, max_length=512, return_tensors="pt")
+            tokens = tokenizer(
+                list(text), padding="max_length", truncation=True, max_length=512, return_tensors="pt"
+            )
             images(pictures)
             images(prompts)
             hidden, mask = texts(**tokens).last_hidden_state, tokens["attention_mask"].unsqueeze(-1)
@@ -111,7 +120,9 @@ class Quiet:
         """Nothing."""
 
 
-def ours(manifest: Manifest, image: ImageEncoder, text: TextEncoder, folder: Path, batch_size: int | None) -> list[StreamSummary]:
+def ours(
+    manifest: Manifest, image: ImageEncoder, text: TextEncoder, folder: Path, batch_size: int | None
+) -> list[StreamSummary]:
     """Extract into a new folder."""
     return extract(manifest, [image, text], folder, ExtractionOptions(default_workers(), batch_size), Quiet())
 
@@ -131,9 +142,9 @@ def peak(precision: Precision) -> float:
 
 def operations(image: ImageEncoder) -> int:
     """Floating-point operations of one picture."""
-    network = image.load()
+    network = load_network(image)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, image.preparation.size, image.preparation.size, dtype=torch.uint8))
+        network(torch.zeros(1, 3, image.preprocessing.size, image.preprocessing.size, dtype=torch.uint8))
     return counter.get_total_flops()
 
 
@@ -162,17 +173,26 @@ def first_rows(manifest: Manifest, rows: int) -> Manifest:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path, help="data set in the PKU-AIGIQA-4K layout")
     parser.add_argument("--encoder", default="resnet50", help="image encoder, such as resnet50 or vit")
     parser.add_argument("--rows", type=int, default=200, help="rows that ours extracts")
-    parser.add_argument("--plain-rows", type=int, default=40, help="rows that the plain pass encodes; its rate does not depend on them")
-    parser.add_argument("--precisions", nargs="+", default=["bf16"], choices=["bf16", "fp16"], help="beside fp32")
+    parser.add_argument(
+        "--plain-rows",
+        type=int,
+        default=40,
+        help="rows that the plain pass encodes; its rate does not depend on them",
+    )
+    parser.add_argument(
+        "--precisions", nargs="+", default=["bf16"], choices=["bf16", "fp16"], help="beside fp32"
+    )
     parser.add_argument("--batch-size", type=int, help="of ours; measured when left out")
     arguments = parser.parse_args()
     process = plain_process()
     whole = load_manifest(arguments.data).manifest
-    manifest = first_rows(whole.select("AIGIQA4K"), arguments.rows)
+    manifest = first_rows(whole.select("all"), arguments.rows)
     result: dict[str, float | str | int] = {"encoder": arguments.encoder, "rows": len(manifest)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -184,7 +204,14 @@ def main() -> None:
             )
             for precision in ("fp32", *arguments.precisions)
         }
-        plain_task = (plain_rate, manifest, arguments.plain_rows + PLAIN_BATCH, encoders["fp32"][0], weights, bert)
+        plain_task = (
+            plain_rate,
+            manifest,
+            arguments.plain_rows + PLAIN_BATCH,
+            encoders["fp32"][0],
+            weights,
+            bert,
+        )
         plain = [process.submit(*plain_task).result()]
         print(f"plain: {plain[0]:.2f} rows/s")
         flops = operations(encoders["fp32"][0])
@@ -208,7 +235,9 @@ def main() -> None:
         result["plain_rows_per_s"] = sum(plain) / len(plain)
         for precision in arguments.precisions:
             pairs = zip(stores["fp32"], stores[precision], strict=True)
-            result[f"cosine_{precision}"], result[f"cosine_text_{precision}"] = (smallest_cosine(one, two) for one, two in pairs)
+            result[f"cosine_{precision}"], result[f"cosine_text_{precision}"] = (
+                smallest_cosine(one, two) for one, two in pairs
+            )
     print(json.dumps(result))
 
 

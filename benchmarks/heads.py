@@ -34,11 +34,13 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before this folder, where this file hides the package `heads`
-from heads.estimator import Task
-from heads.mlp import MLPHead, fit_stack
-from heads.stacked import HeadNetwork
-from heads.standardization import Standardization
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # before this folder, where this file hides the package `heads`
+from tier4k.heads.regressors.base import FitTask
+from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack
+from tier4k.heads.regressors.mlp.stack import HeadNetwork
+from tier4k.heads.regressors.standardization import Standardization
 
 ROWS, WIDTH, HIDDEN = 2400, 1792, 896
 PARAMETERS = HIDDEN * (WIDTH + 2) + 1
@@ -77,13 +79,23 @@ def make_heads(count: int, batch: int, epochs: int) -> list[MLPHead]:
         "max_epochs": epochs,
     }
     return [
-        MLPHead(learning_rate=rates[number % 2], weight_decay=PENALTIES[number // 2 % 2], random_state=number, **options)
+        MLPHead(
+            learning_rate=rates[number % 2],
+            weight_decay=PENALTIES[number // 2 % 2],
+            random_state=number,
+            **options,
+        )
         for number in range(count)
     ]
 
 
 def loop(
-    heads: list[MLPHead], X: np.ndarray, scores: np.ndarray, device: str, clock: Clock, columns: np.ndarray | None = None
+    heads: list[MLPHead],
+    X: np.ndarray,
+    scores: np.ndarray,
+    device: str,
+    clock: Clock,
+    columns: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
     """Seconds of plain torch, and its predictions (K, N), with columns in this order; standardising and predicting are not timed."""
     seconds, predictions = 0.0, []
@@ -101,7 +113,9 @@ def loop(
     return seconds, np.stack(predictions)
 
 
-def single(head: MLPHead, inputs: torch.Tensor, targets: torch.Tensor, columns: np.ndarray | None) -> HeadNetwork:
+def single(
+    head: MLPHead, inputs: torch.Tensor, targets: torch.Tensor, columns: np.ndarray | None
+) -> HeadNetwork:
     """One head, trained as one writes it; its initial weights in the order of the inputs' columns."""
     assert isinstance(head.random_state, int)
     torch.manual_seed(np.random.RandomState(head.random_state).randint(2**31 - 1))
@@ -121,10 +135,12 @@ def single(head: MLPHead, inputs: torch.Tensor, targets: torch.Tensor, columns: 
     return network
 
 
-def stack(heads: list[MLPHead], X: np.ndarray, scores: np.ndarray, device: str, clock: Clock) -> tuple[float, np.ndarray]:
+def stack(
+    heads: list[MLPHead], X: np.ndarray, scores: np.ndarray, device: str, clock: Clock
+) -> tuple[float, np.ndarray]:
     """Seconds of `fit_stack`, all included, and the heads' predictions (K, N)."""
     start = clock()
-    fit_stack(heads, X, [Task(truth, np.arange(len(X))) for truth in scores], device)
+    fit_stack(heads, X, [FitTask(truth, np.arange(len(X))) for truth in scores], device)
     seconds = clock() - start
     return seconds, np.stack([head.predict(X) for head in heads])
 
@@ -198,13 +214,19 @@ def product_rate(device: str, clock: Clock) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--heads", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=1, help="at batch 8")
     parser.add_argument("--epochs128", type=int, default=4, help="at batch 128")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--cpu-seconds", action="store_true", help="count this process's CPU time (with --threads 1, on a busy machine)")
+    parser.add_argument(
+        "--cpu-seconds",
+        action="store_true",
+        help="count this process's CPU time (with --threads 1, on a busy machine)",
+    )
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -215,7 +237,9 @@ def main() -> None:
     products = product_rate(*where)
     small = measure(arguments.heads, 8, arguments.epochs, arguments.repetitions, *where)
     cached, memory = max(cached, bandwidth(state, *where)), max(memory, bandwidth(2**29, *where))
-    print(f"copy of a head's state {cached / 1e9:.1f} GB/s, of memory {memory / 1e9:.1f} GB/s, product {products / 1e9:.0f} GFLOP/s")
+    print(
+        f"copy of a head's state {cached / 1e9:.1f} GB/s, of memory {memory / 1e9:.1f} GB/s, product {products / 1e9:.0f} GFLOP/s"
+    )
     moved = arguments.heads * arguments.epochs * -(-ROWS // 8) * 7 * 4 * PARAMETERS / small.ours
     multiplied = arguments.heads * arguments.epochs128 * ROWS * 4 * HIDDEN * WIDTH / large.ours
     figures = {

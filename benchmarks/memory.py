@@ -25,8 +25,15 @@ def write_data(folder: Path, rows: int, side: int) -> Path:
     for row in range(rows):
         wave = np.sin(2 * np.pi * ((1 + row % 97 / 10) * x + (1 + row // 97 / 10) * y)) * 0.5 + 0.5
         colour = np.array([row % 256, row // 256 % 256, 128])
-        Image.fromarray((wave[..., None] * colour).astype(np.uint8)).save(folder / f"{row}.png", compress_level=1)
-    frame = pd.DataFrame({"image": [f"{row}.png" for row in range(rows)], "prompt": [f"wave number {row}" for row in range(rows)]})
+        Image.fromarray((wave[..., None] * colour).astype(np.uint8)).save(
+            folder / f"{row}.png", compress_level=1
+        )
+    frame = pd.DataFrame(
+        {
+            "image": [f"{row}.png" for row in range(rows)],
+            "prompt": [f"wave number {row}" for row in range(rows)],
+        }
+    )
     frame.assign(mos=np.arange(rows) % 7).to_csv(folder / "table.csv", index=False)
     return folder / "table.csv"
 
@@ -34,7 +41,9 @@ def write_data(folder: Path, rows: int, side: int) -> Path:
 def peak_mib(table: Path, features: Path, options: list[str]) -> float:
     """Largest resident memory of the extraction's main process or any of its workers."""
     program = Path(__file__).resolve().parent.parent / "cli.py"
-    process = subprocess.Popen([sys.executable, str(program), "extract", str(table), "--features", str(features), *options])
+    process = subprocess.Popen(
+        [sys.executable, str(program), "extract", str(table), "--features", str(features), *options]
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -44,7 +53,9 @@ def peak_mib(table: Path, features: Path, options: list[str]) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs=2, default=[1000, 10000])
     parser.add_argument("--side", type=int, default=224, help="side of the pictures in pixels")
     parser.add_argument("options", nargs="*", help="further options of tier extract, after --")

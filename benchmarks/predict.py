@@ -19,8 +19,8 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import cli
-from cache.store import stores
+from tier4k import cli
+from tier4k.cache.store import stores
 
 
 def seconds(*arguments: str) -> float:
@@ -39,17 +39,33 @@ def pictures(features: Path) -> int:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", help="data set with scores")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("options", nargs="*", help="options of encoders for tier extract and tier fit-head, after --")
+    parser.add_argument(
+        "options", nargs="*", help="options of encoders for tier extract and tier fit-head, after --"
+    )
     arguments = parser.parse_args()
     rates: dict[str, list[float]] = {"extract": [], "predict": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         known = str(folder / "known")
-        seconds("extract", arguments.data, "-F", known, *arguments.options)  # warms up, and the heads are fitted on it
-        seconds("fit-head", arguments.data, "-F", known, "--head", "ridge", "--out", str(folder / "runs"), *arguments.options)
+        seconds(
+            "extract", arguments.data, "-F", known, *arguments.options
+        )  # warms up, and the heads are fitted on it
+        seconds(
+            "fit-head",
+            arguments.data,
+            "-F",
+            known,
+            "--head",
+            "ridge",
+            "--out",
+            str(folder / "runs"),
+            *arguments.options,
+        )
         (run,) = (folder / "runs").iterdir()
         commands = {
             "extract": ["extract", arguments.data, *arguments.options],
@@ -60,9 +76,17 @@ def main() -> None:
                 features = folder / f"{which}-{number}"
                 spent = seconds(*command, "-F", str(features))
                 rates[which].append(pictures(features) / spent)
-                print(f"{which}: {pictures(features):,} pictures in {spent:.1f} s, {rates[which][-1]:.1f} pictures/s", flush=True)
+                print(
+                    f"{which}: {pictures(features):,} pictures in {spent:.1f} s, {rates[which][-1]:.1f} pictures/s",
+                    flush=True,
+                )
     ratios = [ours / theirs for ours, theirs in zip(rates["predict"], rates["extract"], strict=True)]
-    print(json.dumps({f"{which}_pictures_per_s": values for which, values in rates.items()} | {"ratio": statistics.median(ratios)}))
+    print(
+        json.dumps(
+            {f"{which}_pictures_per_s": values for which, values in rates.items()}
+            | {"ratio": statistics.median(ratios)}
+        )
+    )
 
 
 if __name__ == "__main__":

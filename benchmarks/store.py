@@ -25,10 +25,10 @@ from statistics import median
 
 import numpy as np
 
-from cache.compact import compact
-from cache.keys import KEY_BYTES
-from cache.signature import Signature
-from cache.store import SHARD_ROWS, FeatureStore
+from tier4k.cache.compact import compact
+from tier4k.cache.keys import KEY_BYTES
+from tier4k.cache.signature import Signature
+from tier4k.cache.store import SHARD_ROWS, FeatureStore
 
 WIDTH = 1024
 RANDOM_ROWS = 100_000
@@ -38,7 +38,9 @@ SIGNATURE = Signature("image", "formula", "formula", "0" * 64, "none", "pooled",
 
 def formula_keys(rows: np.ndarray) -> np.ndarray:
     """The keys (N, 32) of row numbers (N,)."""
-    return np.frombuffer(b"".join(hashlib.sha256(b"%d" % row).digest() for row in rows.tolist()), np.uint8).reshape(-1, KEY_BYTES)
+    return np.frombuffer(
+        b"".join(hashlib.sha256(b"%d" % row).digest() for row in rows.tolist()), np.uint8
+    ).reshape(-1, KEY_BYTES)
 
 
 def formula_features(rows: np.ndarray) -> np.ndarray:
@@ -117,7 +119,9 @@ def measure(path: Path, flat: Path, rows: int) -> dict[str, float]:
     print(f"  all rows in turn: {ours:.3f} s, numpy.fromfile {theirs:.3f} s")
     again, parts = alternate(lambda: exhaust(store.blocks()), lambda: read_blocks(flat))
     print(f"  all rows in turn: {again:.3f} s, numpy.fromfile in blocks {parts:.3f} s")
-    mine, mapped = alternate(lambda: store.read(keys), lambda: np.memmap(flat, np.float16, "r", shape=(rows, WIDTH))[picked])
+    mine, mapped = alternate(
+        lambda: store.read(keys), lambda: np.memmap(flat, np.float16, "r", shape=(rows, WIDTH))[picked]
+    )
     print(f"  {len(keys):,} random rows: {mine:.3f} s, numpy.memmap {mapped:.3f} s")
     figures = {
         "open_seconds": median(seconds for seconds, _ in openings),
@@ -134,21 +138,32 @@ def run(folder: Path, rows: int) -> dict[str, float]:
     """All figures."""
     start = time.perf_counter()
     store = write(folder / "features", folder / "flat.bin", rows)
-    print(f"wrote {rows:,} rows of {WIDTH} float16 in {len(store.files())} shards: {time.perf_counter() - start:.1f} s")
+    print(
+        f"wrote {rows:,} rows of {WIDTH} float16 in {len(store.files())} shards: {time.perf_counter() - start:.1f} s"
+    )
     before = measure(store.path, folder / "flat.bin", rows)
     start = time.perf_counter()
     done = compact(store)
     seconds = time.perf_counter() - start
     print(f"compacted {done.shards} shards into one: {seconds:.1f} s")
     after = measure(store.path, folder / "flat.bin", rows)
-    figures = {"rows": rows, **before, "compact_seconds": seconds, **{f"{name}_compacted": value for name, value in after.items()}}
+    figures = {
+        "rows": rows,
+        **before,
+        "compact_seconds": seconds,
+        **{f"{name}_compacted": value for name, value in after.items()},
+    }
     return {name: round(value, 3) for name, value in figures.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--keep", type=Path, help="make the store in this folder, which must not exist, and leave it there")
+    parser.add_argument(
+        "--keep", type=Path, help="make the store in this folder, which must not exist, and leave it there"
+    )
     arguments = parser.parse_args()
     if arguments.keep:
         arguments.keep.mkdir(parents=True)

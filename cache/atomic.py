@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cache.errors import TierError
+from tier4k.cache.errors import TierError
 
 TEMPORARY_PREFIX = ".tier4k-tmp-"  # nobody else's folders have this name: the dead ones are removed
 
@@ -52,7 +52,9 @@ def require_suffix(path: Path, suffixes: Sequence[str], error: type[TierError]) 
         TierError: An `error`, where the name does not end in one of `suffixes`.
     """
     if path.suffix not in suffixes:
-        raise error(f"{path} has the suffix {path.suffix!r}: give a file that ends in {' or '.join(suffixes)}")
+        raise error(
+            f"{path} has the suffix {path.suffix!r}: give a file that ends in {' or '.join(suffixes)}"
+        )
 
 
 def remove_dead(folder: Path) -> None:

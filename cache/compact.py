@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.atomic import remove_dead
-from cache.keys import KEY_BYTES, sortable
-from cache.shard import Shard, VanishedShardError, write_blocks
-from cache.store import FeatureStore, writing
+from tier4k.cache.atomic import remove_dead
+from tier4k.cache.keys import KEY_BYTES, sortable
+from tier4k.cache.shard import Shard, VanishedShardError, write_blocks
+from tier4k.cache.store import FeatureStore, writing
 
 BLOCK_BYTES = 2**26  # of features in memory; each block gathers rows from all over the old shards
 
@@ -56,14 +56,24 @@ def _compact(store: FeatureStore) -> Compaction:
     positions = index.distinct()
     doubles = len(index.keys) - len(positions)
     if not shards or (len(shards) == 1 and _in_order(shards[0])):
-        return Compaction(store.path, len(shards), len(positions), doubles, shards[0].path if shards else None)
+        return Compaction(
+            store.path, len(shards), len(positions), doubles, shards[0].path if shards else None
+        )
     keys = index.keys[positions].view(np.uint8).reshape(-1, KEY_BYTES)
     with writing(store.path):
         path = write_blocks(
-            store.path, store.signature.digest, keys, _checks(store, positions), shards[0].shape, shards[0].dtype, _blocks(store, positions)
+            store.path,
+            store.signature.digest,
+            keys,
+            _checks(store, positions),
+            shards[0].shape,
+            shards[0].dtype,
+            _blocks(store, positions),
         )
         for shard in shards:
-            if shard.path != path:  # two compactions at once, or one of shards of which one holds all, end with the same name
+            if (
+                shard.path != path
+            ):  # two compactions at once, or one of shards of which one holds all, end with the same name
                 shard.path.unlink(missing_ok=True)
     return Compaction(store.path, len(shards), len(positions), doubles, path)
 

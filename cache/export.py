@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.atomic import publish, require_suffix
-from cache.errors import TierError
-from cache.store import FeatureStore, writing
+from tier4k.cache.atomic import publish, require_suffix
+from tier4k.cache.errors import TierError
+from tier4k.cache.store import FeatureStore, writing
 
 ROWS_AT_ONCE = 8192
 
@@ -37,10 +37,17 @@ def export(store: FeatureStore, path: Path, names: Mapping[bytes, str]) -> int:
     if not store.shards:
         raise ExportError(f"{store.path} is empty: run `tier extract` first")
     if path.suffix == ".parquet" and len(store.shards[0].shape) > 1:
-        raise ExportError(f"{store.path} holds {store.shards[0].shape[0]} views of each picture, a table has no room for them: give .npz")
+        raise ExportError(
+            f"{store.path} holds {store.shards[0].shape[0]} views of each picture, a table has no room for them: give .npz"
+        )
     keys = store.keys
     with writing(path):
-        publish(path, lambda temporary: WRITERS[path.suffix](temporary, store, keys, [names.get(bytes(key), "") for key in keys]))
+        publish(
+            path,
+            lambda temporary: WRITERS[path.suffix](
+                temporary, store, keys, [names.get(bytes(key), "") for key in keys]
+            ),
+        )
     return len(keys)
 
 
@@ -74,7 +81,9 @@ def _write_parquet(path: Path, store: FeatureStore, keys: np.ndarray, names: lis
         for number, block in enumerate(_blocks(store, keys)):
             part = slice(number * ROWS_AT_ONCE, number * ROWS_AT_ONCE + len(block))
             hexadecimal = [bytes(key).hex() for key in keys[part]]
-            writer.write_table(pa.table([hexadecimal, names[part], *np.ascontiguousarray(block.T)], schema=schema))
+            writer.write_table(
+                pa.table([hexadecimal, names[part], *np.ascontiguousarray(block.T)], schema=schema)
+            )
 
 
 WRITERS = {".npz": _write_npz, ".parquet": _write_parquet}

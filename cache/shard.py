@@ -20,13 +20,15 @@ import h5py
 import numpy as np
 import xxhash
 
-from cache.atomic import publish
-from cache.errors import TierError
-from cache.keys import KEY_BYTES
+from tier4k.cache.atomic import publish
+from tier4k.cache.errors import TierError
+from tier4k.cache.keys import KEY_BYTES
 
 SUFFIX = ".h5"
 BLOCK_BYTES = 2**22  # of one sequential read
-SCATTERED_BYTES = 2**19  # of rows from here and there in hand at once; what fits the processor's cache is fastest
+SCATTERED_BYTES = (
+    2**19
+)  # of rows from here and there in hand at once; what fits the processor's cache is fastest
 
 
 class ShardError(TierError):
@@ -72,7 +74,9 @@ def write_shard(folder: Path, signature_digest: str, keys: np.ndarray, features:
             f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: check the weights, "
             "and use bf16 where the precision is fp16"
         )
-    return write_blocks(folder, signature_digest, keys, row_checks(features), features.shape[1:], features.dtype, [features])
+    return write_blocks(
+        folder, signature_digest, keys, row_checks(features), features.shape[1:], features.dtype, [features]
+    )
 
 
 def write_blocks(
@@ -221,18 +225,24 @@ class Shard:
             rows = self._mapped(file)
             for start in range(0, len(numbers), at_once):
                 part = numbers[start : start + at_once]
-                np.take(rows, part, axis=0, out=buffer[: len(part)], mode="clip")  # "raise" would copy once more
+                np.take(
+                    rows, part, axis=0, out=buffer[: len(part)], mode="clip"
+                )  # "raise" would copy once more
                 self._require(np.array_equal(_checks(buffers[: len(part)]), self.row_checks[part]), DIFFERENT)
                 out[places[start : start + at_once]] = buffer[: len(part)]
 
     def _mapped(self, file: int) -> np.ndarray:
         """All features (N, ...) as a map of the file, for reading rows from here and there at the speed of memory."""
         # Touching a map beyond the end of its file would kill the process. A published shard never shrinks; a damaged one is told here.
-        self._require(os.fstat(file).st_size >= self.offset + len(self.keys) * self.row_bytes, "it ends too early")
+        self._require(
+            os.fstat(file).st_size >= self.offset + len(self.keys) * self.row_bytes, "it ends too early"
+        )
         start = self.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         size = self.offset - start + len(self.keys) * self.row_bytes
         mapped = mmap.mmap(file, size, access=mmap.ACCESS_READ, offset=start)
-        return np.frombuffer(mapped, self.dtype, len(self.keys) * prod(self.shape), self.offset - start).reshape(-1, *self.shape)
+        return np.frombuffer(
+            mapped, self.dtype, len(self.keys) * prod(self.shape), self.offset - start
+        ).reshape(-1, *self.shape)
 
     def blocks(self, rows_per_block: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Keys (B, 32) and features (B, ...) of all rows in order, checked, in blocks of 4 MiB where no number of rows is given.
@@ -247,8 +257,13 @@ class Shard:
                 keys = self.keys[start : start + size]
                 features = np.empty((len(keys), *self.shape), self.dtype)
                 whole = features.reshape(-1).view(np.uint8).data
-                self._require(os.preadv(file, (whole,), self.offset + start * self.row_bytes) == len(whole), "it ends too early")
-                self._require(np.array_equal(row_checks(features), self.row_checks[start : start + size]), DIFFERENT)
+                self._require(
+                    os.preadv(file, (whole,), self.offset + start * self.row_bytes) == len(whole),
+                    "it ends too early",
+                )
+                self._require(
+                    np.array_equal(row_checks(features), self.row_checks[start : start + size]), DIFFERENT
+                )
                 yield keys, features
 
     def _require(self, sound: bool, why: str) -> None:
@@ -290,7 +305,12 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
         raise ValueError(f"{name!r} is not a plain dataset")
     # Sizes are only believed where the file has so many bytes at that place, and is no hole there.
     size, offset = dataset.size * dataset.dtype.itemsize, dataset.id.get_offset()
-    if not size or offset is None or dataset.id.get_storage_size() != size or offset + size > os.path.getsize(file.filename):
+    if (
+        not size
+        or offset is None
+        or dataset.id.get_storage_size() != size
+        or offset + size > os.path.getsize(file.filename)
+    ):
         raise ValueError(f"{name!r} declares {dataset.shape} but does not hold that many bytes")
     with open(file.filename, "rb") as raw:
         if name == "keys" and raw.seek(offset, os.SEEK_HOLE) < offset + size:
@@ -322,7 +342,9 @@ def _failed(path: Path, error: Exception, before: tuple[int, int] | None) -> Tie
     # HDF5 sets an error number where the system refused (permission, input and output), and none where the content is wrong.
     if not isinstance(error, OSError) or error.errno is None:
         return _damaged(path, str(error))
-    return UnreadableShardError(f"{path} cannot be read ({error.strerror or error}): mend the cause and run the same command again")
+    return UnreadableShardError(
+        f"{path} cannot be read ({error.strerror or error}): mend the cause and run the same command again"
+    )
 
 
 def _damaged(path: Path, why: str) -> ShardError:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
-from cache.errors import TierError
+from tier4k.cache.errors import TierError
 
 FORMAT_VERSION = 2
 DIGEST_LENGTH = 12
@@ -75,7 +75,10 @@ class Signature:
         """Raise SignatureError naming every field that differs, both values and the remedy."""
         differing = self.differences(asdict(wanted))
         if differing:
-            lines = [f"  {name}: asked for {ask!r}, the store has {has!r}" for name, (ask, has) in differing.items()]
+            lines = [
+                f"  {name}: asked for {ask!r}, the store has {has!r}"
+                for name, (ask, has) in differing.items()
+            ]
             raise SignatureError("\n".join(["The store was made in another way:", *lines, remedy]))
 
     @classmethod
@@ -83,9 +86,13 @@ class Signature:
         """Read a signature back, refusing unknown and missing fields and wrong types."""
         types = {field.name: field.type for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != set(types):
-            raise SignatureError(f"not a signature: expected the fields {sorted(types)}, found {values!r:.300}")
+            raise SignatureError(
+                f"not a signature: expected the fields {sorted(types)}, found {values!r:.300}"
+            )
         if not all(isinstance(values[name], str) or name == "format" for name in types):
-            raise SignatureError(f"not a signature: every field but 'format' is a text, found {values!r:.300}")
+            raise SignatureError(
+                f"not a signature: every field but 'format' is a text, found {values!r:.300}"
+            )
         if type(values["format"]) is not int or values["format"] != FORMAT_VERSION:
             raise SignatureError(
                 f"the store's format is version {values['format']!r}, this program reads {FORMAT_VERSION}: "

@@ -13,11 +13,11 @@ from types import TracebackType
 import numpy as np
 from safetensors import SafetensorError
 
-from cache.atomic import publish_text
-from cache.errors import TierError
-from cache.keys import KEY_BYTES, sortable
-from cache.shard import SUFFIX, Shard, VanishedShardError, write_shard
-from cache.signature import Signature, SignatureError
+from tier4k.cache.atomic import publish_text
+from tier4k.cache.errors import TierError
+from tier4k.cache.keys import KEY_BYTES, sortable
+from tier4k.cache.shard import SUFFIX, Shard, VanishedShardError, write_shard
+from tier4k.cache.signature import Signature, SignatureError
 
 SIGNATURE_FILE = "signature.json"
 SHARD_ROWS = 4096
@@ -44,7 +44,9 @@ class Index:
         So what is read does not depend on how the rows lie in shards, and stays the same when they are compacted.
         """
         counts = [len(shard.keys) for shard in shards]
-        keys = sortable(np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *(shard.keys for shard in shards)]))
+        keys = sortable(
+            np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *(shard.keys for shard in shards)])
+        )
         checks = np.concatenate([np.empty(0, np.uint64), *(shard.row_checks for shard in shards)])
         order = np.lexsort((checks, keys))
         shard = np.repeat(np.arange(len(shards)), counts)
@@ -107,7 +109,9 @@ class FeatureStore:
             record = json.loads((path / SIGNATURE_FILE).read_text(encoding="utf-8"))
             signature, versions = Signature.from_dict(record["signature"]), dict(record["versions"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StoreError(f"{path} is not a feature store: {SIGNATURE_FILE} cannot be read ({error})") from error
+            raise StoreError(
+                f"{path} is not a feature store: {SIGNATURE_FILE} cannot be read ({error})"
+            ) from error
         if not path.resolve().name.endswith(signature.digest):
             raise SignatureError(
                 f"{path / SIGNATURE_FILE} was changed: it describes a store ending in {signature.digest}.\n"
@@ -237,7 +241,11 @@ class FeatureStore:
     def _positions(self, keys: np.ndarray) -> np.ndarray:
         positions = self.index.find(keys)
         if (positions < 0).any():
-            command = f"tier score --scorer {self.signature.encoder}" if self.signature.stream == "score" else "tier extract"
+            command = (
+                f"tier score --scorer {self.signature.encoder}"
+                if self.signature.stream == "score"
+                else "tier extract"
+            )
             raise StoreError(
                 f"{int((positions < 0).sum())} of {len(keys)} inputs are not in {self.path}: run `{command}` on this data first"
             )
@@ -294,7 +302,11 @@ class ShardWriter:
         self._features.append(features.astype(self._store.signature.dtype, copy=False))
         self.rows += len(keys)
         rows, size = sum(map(len, self._keys)), sum(features.nbytes for features in self._features)
-        if rows >= self._shard_rows or size >= SHARD_BYTES or time.monotonic() - self._published >= SHARD_SECONDS:
+        if (
+            rows >= self._shard_rows
+            or size >= SHARD_BYTES
+            or time.monotonic() - self._published >= SHARD_SECONDS
+        ):
             self.publish()
 
     def publish(self) -> None:
@@ -311,7 +323,9 @@ class ShardWriter:
     def __enter__(self) -> "ShardWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # After an error of the writing itself nothing is in hand any more, so this never tries the same write twice.
         self.publish()
 

@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.shard import Shard, ShardError, VanishedShardError
-from cache.signature import SignatureError
-from cache.store import FeatureStore, writing
+from tier4k.cache.shard import Shard, ShardError, VanishedShardError
+from tier4k.cache.signature import SignatureError
+from tier4k.cache.store import FeatureStore, writing
 
 DAMAGED_SUFFIX = ".damaged"
 

@@ -8,19 +8,23 @@ import pytest
 from typer.testing import CliRunner
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not depend on a network, nor wait for one
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks gain nothing from more, and `make test` runs a process on every core
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # small networks gain nothing from more, and `make test` runs a process on every core
 
 
 @pytest.fixture(scope="session")
 def golden_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TIER-4K user's folder, with features extracted by the public command."""
-    import cli
-    from tests.golden_formula import write_golden_project
+    from tier4k import cli
+    from tier4k.tests.builders.golden import write_golden_project
 
     folder = tmp_path_factory.mktemp("golden")
     write_golden_project(folder)
     arguments = ["extract", str(folder / "Dataset"), "-F", str(folder / "features")]
-    result = CliRunner().invoke(cli.app, [*arguments, "--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"])
+    result = CliRunner().invoke(
+        cli.app, [*arguments, "--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
+    )
     assert result.exit_code == 0, result.output
     return folder
 
@@ -28,7 +32,7 @@ def golden_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small BERT with random weights, in the folder layout of TIER-4K."""
-    from tests.golden_formula import write_tiny_bert
+    from tier4k.tests.builders.golden import write_tiny_bert
 
     folder = tmp_path_factory.mktemp("bert")
     write_tiny_bert(folder)
@@ -54,17 +58,31 @@ def project(golden_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture(scope="session")
 def fitted_project(golden_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with a ridge run of every method and a run of the two layers: runs/nr, runs/fr, runs/pr, runs/mlp."""
-    import cli
+    from tier4k import cli
 
     folder = tmp_path_factory.mktemp("fitted") / "project"
     shutil.copytree(golden_project, folder)
-    methods = {"nr": "I2I", "fr": "I2I", "pr": "AIGIQA4K"}
-    kinds = {method: ["--head", "ridge", "--method", method, "--benchmark", benchmark] for method, benchmark in methods.items()}
-    common = ["--split", "random", "--repeats", "2", "--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
+    methods = {"nr": "I2I", "fr": "I2I", "pr": "all"}
+    kinds = {
+        method: ["--head", "ridge", "--method", method, "--benchmark", benchmark]
+        for method, benchmark in methods.items()
+    }
+    common = [
+        "--split",
+        "random",
+        "--repeats",
+        "2",
+        "--image-encoder",
+        "resnet18",
+        "--text-encoder",
+        "bert-base-uncased",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name, options in (kinds | {"mlp": ["--epochs", "3"]}).items():
-            result = CliRunner().invoke(cli.app, ["fit-head", "Dataset", *common, *options, "--out", f"out/{name}"])
+            result = CliRunner().invoke(
+                cli.app, ["fit-head", "Dataset", *common, *options, "--out", f"out/{name}"]
+            )
             assert result.exit_code == 0, result.output
             (run,) = Path(f"out/{name}").iterdir()
             Path("runs").mkdir(exist_ok=True)

@@ -13,6 +13,8 @@ PROGRAMS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if pa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_tells_what_it_measures(name: str) -> None:
-    told = subprocess.run([sys.executable, f"benchmarks/{name}", "--help"], cwd=ROOT, capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, f"benchmarks/{name}", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
     assert told.returncode == 0, told.stderr
     assert "usage" in told.stdout.lower()

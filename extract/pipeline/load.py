@@ -1,0 +1,25 @@
+"""From an encoder or a scorer to its network, whose libraries are imported only now."""
+
+from typing import Any
+
+from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.pipeline.work import Encoder
+
+
+def load_network(encoder: Encoder) -> Any:
+    """Build the network of an encoder or a scorer and load its weights, in evaluation mode.
+
+    Raises:
+        WeightsError: The weights do not fit the network, or files of a folder do not fit each other.
+    """
+    if isinstance(encoder, ImageEncoder):
+        from tier4k.extract.encoders.image_network import ImageNetwork
+
+        return ImageNetwork.of(encoder)
+    if isinstance(encoder, TextEncoder):
+        from tier4k.extract.encoders.text_network import TextNetwork
+
+        return TextNetwork.of(encoder)
+    from tier4k.extract.scorers.networks import load_scorer_network
+
+    return load_scorer_network(encoder)

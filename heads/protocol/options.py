@@ -1,0 +1,65 @@
+"""What a user asks to be fitted."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tier4k.cache.errors import TierError
+from tier4k.cache.store import FeatureStore
+from tier4k.extract.datasets.choices import Benchmark
+from tier4k.heads.data.choices import Method, SplitRule
+from tier4k.heads.data.split_files import StoredSplits
+from tier4k.heads.regressors.choices import HeadName, RecipeName
+from tier4k.heads.results.choices import KeptModels
+
+
+class FitError(TierError):
+    """Something that cannot be fitted."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What to fit and how.
+
+    Attributes:
+        method: "nr", "fr" or "pr".
+        benchmark: Rows that take part.
+        targets: Names of targets; ("all",) for every one.
+        stages: Levels of multilevel features by name or number; none for all.
+        split, repeats, seed: The protocol; repeat r has the seed `seed + r`. None repeats: `default_repeats`.
+        folds: So many repeats whose test parts part the rows among them; None for parts that each repeat draws anew.
+        seeds: Heads fitted on each split, with seeds of their own.
+        recipe: "cached" or "published".
+        estimator: Name of the head.
+        head: Options of the head that differ from the recipe's; values may be texts.
+        models: Which fitted heads to keep: of all repeats, of the first, none.
+        zero_shot: Stores of zero-shot scores, which heads see as further features.
+        finetune: Which part of the encoders is trained with the head; "none" fits the head on stored features.
+        training: Options of that training that differ from the recipe's; values may be texts.
+        start: Run whose heads these go on from; None starts anew.
+    """
+
+    method: Method = "nr"
+    benchmark: Benchmark = "all"
+    targets: tuple[str, ...] = ("all",)
+    stages: tuple[str, ...] = ()
+    split: SplitRule | StoredSplits = "prompt"
+    repeats: int | None = None
+    seed: int = 0
+    folds: int | None = None
+    seeds: int = 1
+    recipe: RecipeName = "cached"
+    estimator: HeadName = "mlp"
+    head: dict[str, Any] = field(default_factory=dict)
+    models: KeptModels = "all"
+    zero_shot: tuple[FeatureStore, ...] = ()
+    finetune: str = "none"
+    training: dict[str, Any] = field(default_factory=dict)
+    start: Path | None = None
+
+
+def split_name(options: FitOptions) -> str:
+    """What a run calls its split: the rule, with the number of folds, or "file-" and the beginning of a digest."""
+    if isinstance(options.split, StoredSplits):
+        return options.split.name
+    return options.split + (f"-{options.folds}-fold" if options.folds else "")

@@ -1,0 +1,210 @@
+"""Heads that are networks, first the published one, Linear(d, d // 2) - ReLU - Linear(d // 2, 1), as one scikit-learn estimator."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from tier4k.heads.regressors.base import (
+    EpochListener,
+    FitTask,
+    HeldOut,
+    checked_tensors,
+    fit_task,
+    with_validation,
+)
+from tier4k.heads.regressors.mlp.losses import LOSSES
+from tier4k.heads.regressors.mlp.network import ACTIVATIONS, FUSIONS, Network, tensor_axes, width_of
+from tier4k.heads.regressors.mlp.recipe import OPTIMIZERS, SCHEDULES, Recipe
+from tier4k.heads.regressors.mlp.recipes import RECIPE_OPTIONS
+from tier4k.heads.regressors.mlp.stack import StackedMLP
+from tier4k.heads.regressors.options import Limits, Range, require_within
+
+WEIGHT_NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")  # of the published network
+
+
+class MLPHead(RegressorMixin, BaseEstimator):
+    """TIER's regression head on fused features, and networks beyond it in which the text modulates the picture.
+
+    With x = [t, p], text first, and the activation f, the score is linear, `fc2`, in the hidden units
+    - "concatenation", as published: f(fc1 x);
+    - "gated": f(text t + 2 sigmoid(gate t) * picture p), the feature-wise gating of Arevalo et al. (ICLR workshop 2017) and Perez et al.
+      (AAAI 2018); where the gate knows nothing it is the published one;
+    - "bilinear": f(text t) * f(picture p), low-rank bilinear pooling (Kim et al., ICLR 2017).
+
+    Whatever the training options, a fitted head is the weights and biases of these layers, as `nn.Linear` has them, and they act on raw
+    fused vectors: a standardisation used in training is folded into them. The published one is `fc1.weight` (h, d), `fc1.bias` (h,),
+    `fc2.weight` (1, h) and `fc2.bias` (1,).
+
+    Args:
+        hidden: Width h of the hidden layer; None is d // 2, as published.
+        learning_rate: Peak learning rate.
+        weight_decay: Decoupled decay ("adamw") or L2 penalty ("adam").
+        optimizer: "adamw" or "adam".
+        schedule: "cosine" to zero over `max_epochs`, or "constant".
+        batch_size: Rows per step.
+        max_epochs: Passes over the training rows.
+        patience: Epochs without a better validation loss after which training stops.
+        standardize: Train on inputs and scores of mean 0 and standard deviation 1.
+        validation_fraction: Share of the rows that `fit` cuts out for early stopping where no validation rows are given; with
+            0, or where it is less than one row, training runs to the end and the last weights stay.
+        activation: "relu", "gelu" or "silu".
+        dropout: Share of hidden units left out of each training step.
+        loss: "mse", "plcc", "rank" or "mixture"; see `tier4k.heads.regressors.mlp.losses`.
+        fusion: "concatenation", "gated" or "bilinear".
+        text_width: Columns of X, from the first, that are the text's; only the fusions that part them need it.
+        random_state: Seed of initial weights, validation rows, batch order and dropout.
+
+    Attributes:
+        weights_: The tensors, float32, of the epoch with the best validation loss (of the last without validation rows).
+        best_epoch_: That epoch, from 1; 0 where none was better than the head that training went on from.
+        training_loss_: Mean loss of each epoch's training steps; "mse" in squared score units, others of standardised scores.
+        validation_loss_: The same on the validation rows after each epoch; empty without them.
+    """
+
+    averages_views: ClassVar[bool] = False
+    limits: ClassVar[Limits] = {
+        "hidden": Range(1),
+        "learning_rate": Range(0),
+        "weight_decay": Range(0),
+        "optimizer": tuple(OPTIMIZERS),
+        "schedule": tuple(SCHEDULES),
+        "batch_size": Range(1),
+        "max_epochs": Range(1),
+        "patience": Range(1),
+        "validation_fraction": Range(0, 0.9),
+        "activation": tuple(ACTIVATIONS),
+        "dropout": Range(0, 0.95),
+        "loss": tuple(LOSSES),
+        "fusion": tuple(FUSIONS),
+        "text_width": Range(1),
+    }
+
+    def __init__(
+        self,
+        hidden: int | None = None,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        optimizer: str = "adamw",
+        schedule: str = "cosine",
+        batch_size: int = 128,
+        max_epochs: int = 30,
+        patience: int = 10,
+        standardize: bool = True,
+        validation_fraction: float = 0.15,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        loss: str = "mse",
+        fusion: str = "concatenation",
+        text_width: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.hidden = hidden
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.standardize = standardize
+        self.validation_fraction = validation_fraction
+        self.activation = activation
+        self.dropout = dropout
+        self.loss = loss
+        self.fusion = fusion
+        self.text_width = text_width
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        """The learning rate suits fused vectors of a thousand columns; on ten columns of a toy problem it is too slow for a good score."""
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True
+        return tags
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: HeldOut | None = None,
+        on_epoch: EpochListener | None = None,
+    ) -> Self:
+        """Train on fused vectors X (N, d) and scores y (N,).
+
+        Args:
+            X: Fused vectors.
+            y: Mean opinion scores.
+            validation: Fused vectors and scores that early stopping watches; None cuts them out of X.
+            on_epoch: Called after each epoch with its number, from 1, and a function that predicts with the current weights.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+        fit_stack([self], *fit_task(X, y, validation, on_epoch))
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Scores (N,) float64 of fused vectors X (N, d), computed in float64 so that batching changes nothing."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        hidden = self.weights_["fc2.weight"].shape[1]
+        return Network.of(X.shape[1], hidden, self.activation, self.fusion, self.text_width).predict(
+            self.weights_, X
+        )
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> "MLPHead":
+        """A fitted head from its tensors, as saved here or taken from a published checkpoint's `fc1` and `fc2`.
+
+        Raises:
+            ValueError: A tensor is missing or the shapes do not fit each other.
+        """
+        head = cls(**options)
+        tensors = checked_tensors(weights, tensor_axes(head.fusion), f"{head.fusion} head")
+        head.weights_ = {name: values.astype(np.float32) for name, values in tensors.items()}
+        head.n_features_in_ = width_of(head.weights_, head.fusion)
+        return head
+
+    @classmethod
+    def fit_many(
+        cls,
+        heads: Sequence["MLPHead"],
+        X: np.ndarray,
+        tasks: Sequence[FitTask],
+        finished: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Fit several heads on rows of one matrix X (N, d), side by side where they are of one shape."""
+        fit_stack(heads, X, tasks, finished=finished)
+
+    def _recipe(self, random: np.random.RandomState) -> Recipe:
+        options = {name: getattr(self, name) for name in RECIPE_OPTIONS}
+        return Recipe(**options, seed=random.randint(2**31 - 1))
+
+
+def fit_stack(
+    heads: Sequence[MLPHead],
+    X: np.ndarray,
+    tasks: Sequence[FitTask],
+    device: str = "cpu",
+    finished: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Fit several heads on rows of one matrix of fused vectors X (N, d), each as if it were fitted alone (see `StackedMLP`).
+
+    Args:
+        heads: Unfitted heads, of any options.
+        X: Fused vectors, finite.
+        tasks: For each head the target's scores of X's rows, its training and its validation rows.
+        device: Where to train, as torch names it.
+        finished: Called with the number of each head, from 0, when it is trained.
+    """
+    recipes, cut = [], []
+    for head, task in zip(heads, tasks, strict=True):
+        require_within(head.get_params(), head.limits)
+        random = check_random_state(head.random_state)
+        cut.append(with_validation(task, head.validation_fraction, random))
+        recipes.append(head._recipe(random))
+    for head, fitted in zip(heads, StackedMLP(recipes, device).fit(X, cut, finished), strict=True):
+        head.n_features_in_ = X.shape[1]
+        head.weights_, head.best_epoch_ = fitted.weights, fitted.best_epoch
+        head.training_loss_, head.validation_loss_ = fitted.training_loss, fitted.validation_loss

@@ -1,0 +1,1 @@
+"""Small inputs that tests build: data sets, networks, runs."""

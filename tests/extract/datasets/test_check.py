@@ -1,0 +1,248 @@
+"""Every problem of every row is found and told with its line, and either stops the work or costs the row."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tier4k.cache.keys import file_key
+from tier4k.extract.datasets import check as module
+from tier4k.extract.datasets.check import SHOWN_PROBLEMS, Report, check, load_manifest
+from tier4k.extract.datasets.layouts import DataError
+from tier4k.extract.images.decode import ImageError
+from tier4k.extract.pipeline.live import as_image
+from tier4k.tests.builders.data import (
+    PKU_COLUMNS,
+    make_picture,
+    save_picture,
+    save_table,
+    table_rows,
+    write_pku,
+    write_table,
+)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that declares a huge size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
+
+
+def told(report: Report) -> dict[int, str]:
+    """{line: what is wrong}, several problems of a line joined."""
+    out: dict[int, str] = {}
+    for problem in report.problems:
+        out[problem.line] = "; ".join(filter(None, (out.get(problem.line), problem.what)))
+    return out
+
+
+def test_a_sound_data_set_has_no_problems_and_all_its_rows(tmp_path: Path) -> None:
+    frame = write_pku(tmp_path)
+    report = check(tmp_path)
+    table = report.manifest.table
+    assert report.problems == ()
+    assert table["name"].tolist() == frame["Generated_image"].tolist()
+    for row in table.itertuples():
+        assert row.image_key == file_key(tmp_path / "All" / row.name).hex() == file_key(Path(row.image)).hex()
+        assert row.image_prompt_key == (file_key(Path(row.image_prompt)).hex() if row.image_prompt else "")
+
+
+def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: Path) -> None:
+    frame = write_pku(tmp_path, rows=14, image_to_image=4).astype(object)
+    names = frame["Generated_image"].tolist()
+    pictures = tmp_path / "All"
+    (pictures / names[0]).unlink()
+    (pictures / names[1]).write_bytes(b"")
+    (pictures / names[2]).write_bytes((pictures / names[2]).read_bytes()[:-600])
+    (pictures / names[4]).write_bytes(b"<html>404 not found</html>")
+    (pictures / names[5]).write_bytes(bomb(60_000, 60_000))
+    (pictures / names[6]).write_bytes(bomb(10_000, 10_000))
+    frame.loc[7, "MOS_q"] = "n/a"
+    frame.loc[8, "MOS_a"] = float("nan")
+    frame.loc[9, "MOS_c"] = "inf"
+    frame.loc[10, "Text_prompt"] = "  "
+    frame.loc[12, "Generated_image"] = names[11]
+    frame.loc[13, "Generated_image"] = None
+    frame.loc[3, "Image_prompt"] = "nowhere.png"
+    save_table(frame, tmp_path / "annotation.xlsx")
+
+    what = told(check(tmp_path))
+    expected = {
+        2: f"there is no file {pictures / names[0]}", 3: "the file has zero bytes", 4: "truncated", 5: "nowhere.png",
+        6: "not a picture of the formats JPEG", 7: "decompression bomb", 8: "10000 x 10000 is larger than", 9: "MOS_q is 'n/a'",
+        10: "MOS_a is empty", 11: "MOS_c is 'inf'", 12: "the text prompt is empty", 13: f"{names[11]!r} stands in lines 13, 14",
+        14: "names must be unique", 15: "the name of the picture is empty",
+    }  # fmt: skip
+    assert set(what) == set(expected)
+    for line, text in expected.items():
+        assert text in what[line], line
+    with pytest.raises(DataError) as error:
+        load_manifest(tmp_path)
+    message = str(error.value)
+    assert "14 problems in 14 of 14 rows" in message
+    assert "--on-error skip" in message
+    assert all(f"line {line}, " in message for line in expected)
+    assert names[4] in message
+    with pytest.raises(DataError, match="No usable row is left"):
+        load_manifest(tmp_path, on_error="skip")
+
+
+@pytest.mark.parametrize("value", ["four", "-", "1,5", "inf", "-inf", ""])
+def test_scores_that_are_no_finite_numbers_are_problems(tmp_path: Path, value: str) -> None:
+    path = write_table(tmp_path / "t.csv", table_rows(mos=["1", value, "2"]))
+    report = check(path)
+    assert [problem.line for problem in report.problems] == [3]
+    assert report.manifest.table["mos"].tolist() == [1.0, 2.0]
+
+
+def test_skipping_costs_the_rows_alone_and_lists_them(tmp_path: Path) -> None:
+    frame = write_pku(tmp_path)
+    (tmp_path / "All" / frame.loc[2, "Generated_image"]).write_bytes(b"")
+    (tmp_path / "I2I" / "Image_prompt" / "0.png").unlink()
+    report = load_manifest(tmp_path, on_error="skip")
+    assert report.skipped_lines == {2, 3, 4}
+    assert report.manifest.table["name"].tolist() == frame["Generated_image"][3:].tolist()
+    report.write_problems(tmp_path / "out" / "skipped.csv")
+    written = pd.read_csv(tmp_path / "out" / "skipped.csv")
+    assert written["line"].tolist() == [2, 3, 4]
+    assert written["name"].tolist() == frame["Generated_image"][:3].tolist()
+    assert "zero bytes" in written["problem"][2]
+
+
+def test_a_damaged_image_prompt_is_a_problem_of_every_row_that_uses_it(tmp_path: Path) -> None:
+    write_pku(tmp_path)
+    (tmp_path / "I2I" / "Image_prompt" / "1.png").write_bytes(b"GIF89a")
+    what = told(check(tmp_path))
+    assert set(what) == {4, 5}
+    assert all(text.startswith("image prompt ") for text in what.values())
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "../secret.png", "below/../../secret.png"]
+)
+def test_names_that_lead_out_of_the_data_folder_are_refused_and_not_read(tmp_path: Path, name: str) -> None:
+    save_picture(tmp_path / "secret.png", 1)
+    (tmp_path / "data" / "below").mkdir(parents=True)
+    path = write_table(tmp_path / "data" / "t.csv", table_rows(["MJ_0.png", name], image_prompt=["", name]))
+    report = check(path)
+    assert {problem.line for problem in report.problems} == {3}
+    assert len(report.problems) == 2  # as picture and as image prompt
+    assert all("leads out of the data folder" in problem.what for problem in report.problems)
+
+
+def test_a_link_out_of_the_folder_is_refused_but_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    frame = write_pku(tmp_path / "data")
+    (tmp_path / "data" / "All").rename(tmp_path / "disk")
+    (tmp_path / "data" / "All").symlink_to(tmp_path / "disk")
+    assert check(tmp_path / "data").problems == ()
+    save_picture(tmp_path / "elsewhere.png", 3)
+    (tmp_path / "disk" / frame.loc[1, "Generated_image"]).unlink()
+    (tmp_path / "disk" / frame.loc[1, "Generated_image"]).symlink_to(tmp_path / "elsewhere.png")
+    what = told(check(tmp_path / "data"))
+    assert set(what) == {3}
+    assert "leads out" in what[3]
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "loop.png", "."])
+def test_names_that_the_system_cannot_open_are_problems(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    path = save_table(table_rows(["MJ_0.png", name]), tmp_path / "t.csv")
+    save_picture(tmp_path / "MJ_0.png", 0)
+    assert {problem.line for problem in check(path).problems} == {3}
+
+
+def test_line_numbers_count_blank_lines_which_are_no_rows(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a.png", 0)
+    (tmp_path / "t.csv").write_text("image,prompt,mos\na.png,a fox,1\n\nb.png,a cat,2\n\n")
+    report = check(tmp_path)
+    assert [(problem.line, problem.name) for problem in report.problems] == [(4, "b.png")]
+    assert "in 1 of 2 rows" in report.describe_problems()
+    assert report.manifest.table["row"].tolist() == [0]
+    blank = pd.DataFrame(
+        [["a.png", None, "a fox", 1, 1, 1], [None] * 6, ["b.png", None, "a cat", 1, 1, 1]],
+        columns=list(PKU_COLUMNS),
+    )
+    save_table(blank, tmp_path / "pku" / "annotation.xlsx")
+    save_picture(tmp_path / "pku" / "All" / "a.png", 0)
+    assert [problem.line for problem in check(tmp_path / "pku").problems] == [4]
+
+
+def test_pictures_that_are_known_are_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pku(tmp_path)
+    pictures = check(tmp_path).manifest.pictures()
+    decoded: list[str] = []
+    monkeypatch.setattr(module, "_undecodable", lambda new, _: decoded.extend(new) or {})
+    check(tmp_path, known=pictures.index)
+    assert decoded == []
+    check(tmp_path, known=set(pictures.index[2:]))
+    assert sorted(decoded) == sorted(pictures.index[:2])
+
+
+def test_equal_pictures_are_decoded_once_and_progress_ends_at_their_number(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.csv")
+    (tmp_path / "MJ_1.png").write_bytes((tmp_path / "MJ_0.png").read_bytes())
+    seen: list[tuple[int, int]] = []
+    assert check(path, progress=lambda done, total: seen.append((done, total))).problems == ()
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_equal_damaged_pictures_are_problems_of_all_their_rows(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.csv")
+    for name in ("MJ_0.png", "SD_2.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    what = told(check(path))
+    assert set(what) == {2, 4}
+    assert "SD_2.png" in what[4]
+
+
+def test_many_problems_are_counted_and_the_first_shown(tmp_path: Path) -> None:
+    path = save_table(table_rows([f"{row}.png" for row in range(SHOWN_PROBLEMS + 5)]), tmp_path / "t.csv")
+    message = check(path).describe_problems()
+    assert message.count("there is no file") == SHOWN_PROBLEMS
+    assert "… and 5 more" in message
+
+
+def test_the_modes_and_formats_of_real_pictures_are_accepted(tmp_path: Path) -> None:
+    picture = make_picture(0)
+    names = []
+    for name, mode in (
+        ("a.jpg", "RGB"),
+        ("b.jpg", "CMYK"),
+        ("c.png", "RGBA"),
+        ("d.png", "P"),
+        ("e.png", "L"),
+        ("f.webp", "RGB"),
+        ("g.bmp", "RGB"),
+    ):
+        picture.convert(mode).save(tmp_path / name)
+        names.append(name)
+    assert check(save_table(table_rows(names), tmp_path / "t.csv")).problems == ()
+
+
+def test_grey_of_more_than_8_bits_is_a_problem_as_it_would_become_white(tmp_path: Path) -> None:
+    Image.fromarray(np.full((20, 20), 30_000, np.uint16)).save(tmp_path / "h.png")
+    Image.fromarray(np.full((20, 20), 0.5, np.float32)).save(tmp_path / "f.tiff")
+    problems = check(save_table(table_rows(["h.png", "f.tiff"]), tmp_path / "t.csv")).problems
+    assert [problem.line for problem in problems] == [2, 3]
+    assert all(
+        "more than 8 bits" in problem.what and "save it with 8 bits" in problem.what for problem in problems
+    )
+    with pytest.raises(ImageError, match="mode I;16"):
+        as_image(Image.open(tmp_path / "h.png"))

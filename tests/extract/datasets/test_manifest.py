@@ -1,0 +1,116 @@
+"""A manifest knows its inputs by content, its prompts by what connects them, and its rows by their place in the source table."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tier4k.cache.keys import file_key, text_key
+from tier4k.extract.datasets.check import check, load_manifest
+from tier4k.extract.datasets.layouts import DataError
+from tier4k.extract.datasets.manifest import prompt_groups
+from tier4k.tests.builders.data import save_picture, save_table, write_pku, write_table
+
+
+def partition(prompts: list[str], keys: list[str]) -> set[frozenset[int]]:
+    """Rows put together by hand: whoever shares a normalised text or an image prompt, again and again until nothing moves."""
+    label = list(range(len(prompts)))
+    texts = [" ".join(prompt.casefold().split()) for prompt in prompts]
+    moved = True
+    while moved:
+        moved = False
+        for a in range(len(prompts)):
+            for b in range(len(prompts)):
+                if (texts[a] == texts[b] or keys[a] == keys[b] != "") and label[a] != label[b]:
+                    label[a] = label[b] = min(label[a], label[b])
+                    moved = True
+    return {frozenset(row for row in range(len(label)) if label[row] == value) for value in label}
+
+
+def test_groups_are_what_text_and_image_prompt_connect() -> None:
+    prompts = ["A  Fox", "a fox ", "a cat", "a dog", "a\thorse", "a cow", "straße", "STRASSE"]
+    keys = ["k1", "", "k1", "k2", "k2", "", "", ""]
+    groups = prompt_groups(pd.Series(prompts), pd.Series(keys))
+    assert (
+        groups[0] == groups[1] == groups[2]
+    )  # the cat only through its image prompt, the second fox only through its text
+    assert groups[3] == groups[4] != groups[0]
+    assert groups[6] == groups[7] != groups[5]
+    assert groups.nunique() == 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_the_connected_components_whatever_the_row_order(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    prompts = pd.Series([f"prompt {number}" for number in random.integers(0, 12, 30)])
+    keys = pd.Series(random.choice(["", "", *[f"k{number}" for number in range(12)]], 30))
+    groups = prompt_groups(prompts, keys)
+    found = {frozenset(np.flatnonzero(groups == group).tolist()) for group in groups.unique()}
+    assert found == partition(prompts.tolist(), keys.tolist())
+    order = random.permutation(30)
+    shuffled = prompt_groups(prompts[order].reset_index(drop=True), keys[order].reset_index(drop=True))
+    assert shuffled.tolist() == groups[order].tolist()
+
+
+def test_benchmarks_are_rows_with_and_without_image_prompt_and_count_their_own_rows(tmp_path: Path) -> None:
+    write_pku(tmp_path, rows=7, image_to_image=4)
+    manifest = check(tmp_path).manifest
+    for benchmark, rows in (("I2I", [0, 1, 2, 3]), ("T2I", [4, 5, 6]), ("all", list(range(7)))):
+        table = manifest.select(benchmark).table
+        assert table["row"].tolist() == rows
+        assert table["position"].tolist() == list(range(len(rows)))
+
+
+def test_positions_survive_skipped_rows_so_that_the_published_split_stays_the_same(tmp_path: Path) -> None:
+    frame = write_pku(tmp_path, rows=12, image_to_image=6)
+    whole = check(tmp_path).manifest
+    for row in (1, 8):
+        (tmp_path / "All" / frame.loc[row, "Generated_image"]).unlink()
+    left = load_manifest(tmp_path, on_error="skip").manifest
+    for benchmark in ("I2I", "T2I", "all"):
+        before, after = (
+            manifest.select(benchmark).table.set_index("name")["position"] for manifest in (whole, left)
+        )
+        assert after.to_dict() == before[after.index].to_dict()
+        assert set(after[after % 4 == 3].index) <= set(before[before % 4 == 3].index)
+
+
+def test_a_benchmark_without_rows_is_an_error(tmp_path: Path) -> None:
+    manifest = check(write_table(tmp_path / "t.csv")).manifest
+    with pytest.raises(DataError, match="has no rows with an image prompt.*I2I"):
+        manifest.select("I2I")
+    assert len(manifest.select("T2I")) == 3
+
+
+def test_inputs_are_distinct_by_content_not_by_name(tmp_path: Path) -> None:
+    frame = write_pku(tmp_path)
+    shutil.copy(
+        tmp_path / "All" / frame.loc[0, "Generated_image"], tmp_path / "All" / frame.loc[5, "Generated_image"]
+    )
+    shutil.copy(
+        tmp_path / "All" / frame.loc[1, "Generated_image"], tmp_path / "I2I" / "Image_prompt" / "0.png"
+    )
+    manifest = check(tmp_path).manifest
+    pictures = manifest.pictures()
+    assert len(pictures) == 7 + 1  # 8 pictures, two alike, and 2 image prompts, one of which is a picture
+    assert all(file_key(Path(path)).hex() == key for key, path in pictures.items())
+    prompts = manifest.prompts()
+    assert len(prompts) == 4
+    assert all(text_key(text).hex() == key for key, text in prompts.items())
+    assert manifest.keys("image").shape == (8, 32)
+    assert manifest.keys("image_prompt").shape == (4, 32)
+
+
+def test_the_digest_follows_scores_and_pictures_and_not_paths(tmp_path: Path) -> None:
+    frame = write_pku(tmp_path / "one")
+    digest = check(tmp_path / "one").manifest.digest
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    assert check(tmp_path / "two").manifest.digest == digest
+    save_table(frame.assign(MOS_a=frame["MOS_a"] + 1e-9), tmp_path / "two" / "annotation.xlsx")
+    assert check(tmp_path / "two").manifest.digest != digest
+    save_table(frame, tmp_path / "two" / "annotation.xlsx")
+    assert check(tmp_path / "two").manifest.digest == digest
+    save_picture(tmp_path / "two" / "I2I" / "Image_prompt" / "0.png", 77)
+    assert check(tmp_path / "two").manifest.digest != digest

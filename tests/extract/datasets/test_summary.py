@@ -1,0 +1,80 @@
+"""What `tier data check` says of a data set is what can be counted by hand."""
+
+import io
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from tier4k.extract.datasets.check import check
+from tier4k.extract.datasets.summary import DataSummary, summarize, summary_table
+from tier4k.tests.builders.data import save_table, write_pku
+
+
+def summary_of(root: Path, text_encoder: str = "minilm") -> DataSummary:
+    return summarize(check(root), text_encoder)
+
+
+def test_counts_are_those_of_the_rows(tmp_path: Path) -> None:
+    annotation = write_pku(tmp_path, rows=8, image_to_image=4)
+    found = summary_of(tmp_path)
+    assert (found.rows, found.skipped, found.image_to_image) == (8, 0, 4)
+    assert (found.pictures, found.image_prompts, found.prompts, found.groups) == (8, 2, 4, 4)
+    assert found.generators == {"MJ": 4, "DALLE": 4}
+    scores = annotation["MOS_a"]
+    assert found.targets["MOS_a"] == pytest.approx((scores.min(), scores.mean(), scores.max()))
+    files = [*(tmp_path / "All").iterdir(), *(tmp_path / "I2I" / "Image_prompt").iterdir()]
+    assert found.megabytes == pytest.approx(sum(path.stat().st_size for path in files) / 1e6)
+    assert found.duplicates == [] and found.long_prompts == 0
+
+
+def test_equal_pictures_and_unusable_rows_are_counted(tmp_path: Path) -> None:
+    annotation = write_pku(tmp_path)
+    names = [tmp_path / "All" / name for name in annotation["Generated_image"]]
+    shutil.copy(names[5], names[6])
+    names[7].write_bytes(b"")
+    found = summary_of(tmp_path)
+    assert (found.rows, found.skipped, found.pictures) == (7, 1, 6)
+    assert found.duplicates == [[names[5].name, names[6].name]]
+    text = shown(found)
+    assert "7 usable, 1 with problems" in text and f"{names[5].name} = {names[6].name}" in text
+
+
+def test_prompts_that_the_text_encoder_cuts_are_counted(tmp_path: Path) -> None:
+    annotation = write_pku(tmp_path, rows=4, image_to_image=0)
+    annotation["Text_prompt"] = [
+        "word " * 510,
+        "word " * 511,
+        "short",
+        "short",
+    ]  # two tokens more: [CLS] and [SEP]
+    save_table(annotation, tmp_path / "annotation.xlsx")
+    found = summary_of(tmp_path)
+    assert found.long_prompts == 1 and "1 (truncated when encoded)" in shown(found)
+
+
+def test_without_a_tokenizer_it_is_said_that_nothing_was_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pku(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = summary_of(tmp_path, "bert-base-uncased")
+    assert found.long_prompts is None and "not counted" in shown(found)
+
+
+def test_a_data_set_without_a_usable_row_is_summarised_too(tmp_path: Path) -> None:
+    write_pku(tmp_path, rows=2, image_to_image=0)
+    table = pd.read_excel(tmp_path / "annotation.xlsx")
+    save_table(table.assign(MOS_q="bad"), tmp_path / "annotation.xlsx")
+    found = summary_of(tmp_path)
+    assert (found.rows, found.skipped, found.targets) == (0, 2, {}) and "0 usable, 2 with problems" in shown(
+        found
+    )
+
+
+def shown(summary: DataSummary) -> str:
+    console = Console(width=200, record=True, file=io.StringIO(), markup=False)
+    console.print(summary_table(summary))
+    return console.export_text()

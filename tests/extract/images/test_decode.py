@@ -1,0 +1,180 @@
+"""Pictures are decoded as Pillow does, judged without surprises, and prepared exactly as the published code and timm do."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from torch import nn
+from torchvision import transforms
+
+from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.presets import IMAGE_PRESETS, image_preset
+from tier4k.extract.encoders.timm_models import timm_config
+from tier4k.extract.images.choices import ImageSize
+from tier4k.extract.images.decode import MAX_PIXELS, ImageError, decode, inspect
+from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MAX_WHOLE_PIXELS, MIN_SIDE
+from tier4k.tests.builders.data import make_picture
+
+SIZES = [(300, 260), (260, 411), (256, 256), (97, 64), (1000, 230)]
+SIZE_OF = {"inceptionv4": (320, 299)}  # resized to, cropped to; else 256 and 224
+
+
+def encoded(kind: str, size: tuple[int, int] = (200, 150), mode: str = "RGB") -> bytes:
+    out = io.BytesIO()
+    make_picture(0, size).convert(mode).save(out, kind)
+    return out.getvalue()
+
+
+def prepared(preprocessing, picture: Image.Image) -> torch.Tensor:
+    """What the encoder's first layer sees."""
+    backbone = nn.Identity()
+    backbone.register_parameter("dtype", nn.Parameter(torch.zeros(1)))
+    network = ImageNetwork(backbone, preprocessing)
+    return network(preprocessing.transform()(picture)[None])[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("preset", IMAGE_PRESETS.values(), ids=IMAGE_PRESETS)
+def test_reference_preparation_is_that_of_the_published_code(preset, size: tuple[int, int]) -> None:
+    resize, crop = SIZE_OF.get(preset.name, (256, 224))
+    published = [transforms.Resize(resize), transforms.CenterCrop(crop), transforms.ToTensor()]
+    expected = transforms.Compose([*published, transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])(
+        make_picture(1, size)
+    )
+    torch.testing.assert_close(
+        prepared(preset.reference, make_picture(1, size)), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "name", [*IMAGE_PRESETS, "timm:convnext_tiny", "timm:deit3_small_patch16_224", "timm:test_resnet"]
+)
+def test_native_preparation_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
+    preset = image_preset(name)
+    config = resolve_data_config(pretrained_cfg=timm_config(preset.hub.removeprefix("timm/")).to_dict())
+    expected = create_transform(**config)(make_picture(2, size))
+    torch.testing.assert_close(prepared(preset.native, make_picture(2, size)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_every_format_is_decoded_as_pillow_does(kind: str) -> None:
+    data = encoded(kind)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert np.array_equal(np.asarray(decode(data)), expected)
+    inspect(data)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    assert decode(encoded("TIFF", mode=mode)).mode == "RGB"
+
+
+@pytest.mark.parametrize("judge", [decode, inspect])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_truncated_picture_is_refused_at_every_length(evaluate_scorer, kind: str) -> None:
+    data = encoded(kind)
+    for share in (0.1, 0.5, 0.9):
+        with pytest.raises(ImageError):
+            evaluate_scorer(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("judge", [decode, inspect])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"", "zero bytes"), (b"<svg/>", "not a picture of the formats"), (b"%PDF-1.4", "not a picture")],
+)
+def test_what_is_no_picture_is_refused(evaluate_scorer, data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        evaluate_scorer(data)
+
+
+@pytest.mark.parametrize("judge", [decode, inspect])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(evaluate_scorer) -> None:
+    for factor in (1.01, 3):
+        out = io.BytesIO()
+        Image.new("1", (int(MAX_PIXELS * factor / 5000), 5001)).save(out, "PNG")
+        assert len(out.getvalue()) < 100_000
+        with warnings.catch_warnings(), pytest.raises(ImageError, match="decompression bomb"):
+            evaluate_scorer(out.getvalue())
+
+
+def test_a_preparation_tells_everything_that_changes_a_number() -> None:
+    told = {
+        str(preprocessing)
+        for preset in IMAGE_PRESETS.values()
+        for preprocessing in (preset.reference, preset.native)
+    }
+    distinct = {
+        preprocessing
+        for preset in IMAGE_PRESETS.values()
+        for preprocessing in (preset.reference, preset.native)
+    }
+    assert len(told) == len(distinct)
+
+
+def test_a_strip_that_would_be_scaled_up_to_gigabytes_is_refused() -> None:
+    for size in ((20_000, 1), (1, 20_000)):
+        for look in (decode, inspect):
+            with pytest.raises(ImageError, match="one side is more than 100 times the other"):
+                look(encoded("PNG", size))
+    assert decode(encoded("PNG", (100, 1))).size == (100, 1)
+
+
+@pytest.mark.parametrize("size", [(300, 260), (260, 411), (64, 97), (40, 32)])
+@pytest.mark.parametrize("side", [32, 96, 300])
+@pytest.mark.parametrize(
+    ("name", "resample"), [("reference", Image.Resampling.BILINEAR), ("native", Image.Resampling.BICUBIC)]
+)
+def test_a_whole_picture_has_the_asked_shorter_side_and_is_not_cropped(
+    name, resample, side: int, size: tuple[int, int]
+) -> None:
+    preset, picture = image_preset("inceptionv4"), make_picture(3, size)
+    width, height = (int(side * length / min(size)) for length in size)
+    found = preset.preprocessing(name, side).transform()(picture)
+    assert min(found.shape[1:]) == side and found.dtype == torch.uint8
+    assert abs(width / height - size[0] / size[1]) <= size[0] / size[1] / side * 2
+    assert np.array_equal(
+        found.permute(1, 2, 0).numpy(), np.asarray(picture.resize((width, height), resample))
+    )
+
+
+@pytest.mark.parametrize("size", [(300, 260), (33, 47)])
+def test_a_full_picture_is_given_as_it_is(size: tuple[int, int]) -> None:
+    preprocessing, picture = image_preset("resnet18").preprocessing(image_size="full"), make_picture(4, size)
+    assert np.array_equal(preprocessing.transform()(picture).permute(1, 2, 0).numpy(), np.asarray(picture))
+    assert str(preprocessing).startswith("reference at full: own size, no crop, mean (0.485")
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "expected"),
+    [
+        ((31, 400), 32, (32, 412)),
+        ((31, 400), "full", (32, 412)),  # no side has less than 32 pixels
+        ((1, 100), "full", (32, 3200)),
+        ((2048, 4096), "full", (2048, 4096)),
+        ((4096, 4096), "full", (2896, 2896)),  # no picture has more than 2048 x 4096 pixels
+        ((6000, 3000), "full", (4096, 2048)),
+        ((2000, 20), 2048, (28900, 289)),
+    ],
+)
+def test_a_whole_picture_keeps_its_proportions_within_what_encoders_can_take(
+    size: tuple[int, int], given: ImageSize, expected: tuple[int, int]
+) -> None:
+    found = image_preset("resnet18").preprocessing(image_size=given).transform()(Image.new("RGB", size))
+    assert tuple(found.shape) == (3, *reversed(expected))
+    assert min(expected) >= MIN_SIDE and expected[0] * expected[1] <= MAX_WHOLE_PIXELS
+
+
+def test_whole_preparations_tell_their_sizes_apart() -> None:
+    preset = image_preset("resnet18")
+    told = {
+        str(preset.preprocessing(name, size))
+        for name in ("reference", "native")
+        for size in (None, 224, 256, 512, "full")
+    }
+    assert len(told) == 10

@@ -1,0 +1,582 @@
+"""Stage 1 encodes every distinct input once, under the key of the very bytes it encoded, and loses nothing when it is stopped."""
+
+import pickle
+import shutil
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tier4k.cache.keys import key_array
+from tier4k.cache.store import FeatureStore, StoreError
+from tier4k.extract.datasets.check import check
+from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.encoders.find import find_text_encoder
+from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.extract.images.crops import Crops
+from tier4k.extract.images.decode import decode
+from tier4k.extract.images.preprocessing import Preprocessing, reference
+from tier4k.extract.pipeline.batch_size import BatchSize
+from tier4k.extract.pipeline.device import choose_device
+from tier4k.extract.pipeline.listener import StreamSummary, Timing
+from tier4k.extract.pipeline.load import load_network
+from tier4k.extract.pipeline.options import ExtractionError, ExtractionOptions
+from tier4k.extract.pipeline.read import ImageDataset
+from tier4k.extract.pipeline.run import extract
+from tier4k.tests.builders.data import save_picture, save_table, tiny_encoder, write_pku
+from tier4k.tests.builders.golden import write_tiny_bert
+
+OPTIONS = ExtractionOptions(workers=0, batch_size=3, device="cpu")
+
+
+class Silent:
+    """A listener that counts."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, int] = {}
+        self.done = 0
+
+    def started(self, stream: str, total: int) -> None:
+        self.total[stream] = total
+
+    def advanced(self, count: int, _timing: Timing) -> None:
+        self.done += count
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> ImageEncoder:
+    return tiny_encoder(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
+    folder = tmp_path_factory.mktemp("text")
+    write_tiny_bert(folder)
+    return find_text_encoder("bert-base-uncased", folder)
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many rows went through each network."""
+    seen = {"image": 0, "text": 0}
+    encode_image, encode_text = ImageNetwork.forward, TextNetwork.forward
+
+    def count_image(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
+        seen["image"] += len(pictures)
+        return encode_image(self, pictures)
+
+    def count_text(self: TextNetwork, batch) -> torch.Tensor:
+        seen["text"] += len(batch.ids)
+        return encode_text(self, batch)
+
+    monkeypatch.setattr(ImageNetwork, "forward", count_image)
+    monkeypatch.setattr(TextNetwork, "forward", count_text)
+    return seen
+
+
+def run(
+    data: Path,
+    encoders: Sequence[ImageEncoder | TextEncoder],
+    root: Path,
+    options: ExtractionOptions = OPTIONS,
+) -> list[StreamSummary]:
+    return extract(check(data).manifest, encoders, root, options, Silent())
+
+
+def stored(root: Path, encoder: ImageEncoder | TextEncoder, manifest: Manifest) -> np.ndarray:
+    inputs = manifest.pictures() if isinstance(encoder, ImageEncoder) else manifest.prompts()
+    return FeatureStore.open(root / encoder.signature.folder_name).read(
+        key_array(map(bytes.fromhex, inputs.index))
+    )
+
+
+def test_every_distinct_input_passes_its_network_once(tmp_path: Path, image, text, rows) -> None:
+    write_pku(tmp_path / "data", rows=12, image_to_image=6)
+    shutil.copy(
+        tmp_path / "data" / "I2I" / "Image_prompt" / "0.png",
+        tmp_path / "data" / "I2I" / "Image_prompt" / "1.png",
+    )
+    listener = Silent()
+    summaries = extract(check(tmp_path / "data").manifest, [image, text], tmp_path / "f", OPTIONS, listener)
+    assert rows == {"image": 12 + 2, "text": 6}  # three image prompts, two of them alike
+    assert [(one.stream, one.inputs, one.encoded) for one in summaries] == [("image", 14, 14), ("text", 6, 6)]
+    assert listener.total == rows and listener.done == 20
+    assert all(one.timing.encode > 0 and one.timing.total >= one.timing.encode for one in summaries)
+
+
+def test_features_are_those_of_the_file_under_its_key(tmp_path: Path, image, text) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    extract(manifest, [image, text], tmp_path / "f", OPTIONS, Silent())
+    network, transform = load_network(image), image.preprocessing.transform()
+    with torch.inference_mode():
+        expected = [
+            network(transform(decode(Path(path).read_bytes()))[None])[0].numpy()
+            for path in manifest.pictures()
+        ]
+        texts = load_network(text)
+        expected_texts = [texts(texts.tokenize([prompt]))[0].numpy() for prompt in manifest.prompts()]
+    np.testing.assert_allclose(stored(tmp_path / "f", image, manifest), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(stored(tmp_path / "f", text, manifest), expected_texts, rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_run_encodes_nothing_and_loads_no_network(
+    tmp_path: Path, image, text, rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pku(tmp_path / "data")
+    run(tmp_path / "data", [image, text], tmp_path / "f")
+    monkeypatch.setattr(ImageNetwork, "of", lambda *_: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(TextNetwork, "of", lambda *_: pytest.fail("the network was loaded"))
+    before = dict(rows)
+    files = sorted(path for path in (tmp_path / "f").rglob("*"))
+    assert [one.encoded for one in run(tmp_path / "data", [image, text], tmp_path / "f")] == [0, 0]
+    assert rows == before
+    assert sorted((tmp_path / "f").rglob("*")) == files
+
+
+def test_a_grown_and_renamed_data_set_costs_exactly_what_is_new(tmp_path: Path, image, text, rows) -> None:
+    data = tmp_path / "data"
+    frame = write_pku(data, rows=16, image_to_image=6)
+    run(data, [image, text], tmp_path / "f")
+    for row in range(10):
+        name = frame.loc[row, "Generated_image"]
+        (data / "All" / name).rename(data / "All" / f"renamed_{name}")
+        frame.loc[row, "Generated_image"] = f"renamed_{name}"
+    new = [
+        (f"SD_{row}.png", None, "a new prompt" if row < 5 else frame.loc[row, "Text_prompt"], 1.0, 2.0, 3.0)
+        for row in range(10)
+    ]
+    for row in range(10):
+        save_picture(data / "All" / f"SD_{row}.png", 9000 + row)
+    save_table(pd.concat([frame, pd.DataFrame(new, columns=frame.columns)]), data / "annotation.xlsx")
+    rows.update(image=0, text=0)
+    run(data, [image, text], tmp_path / "f")
+    assert rows == {"image": 10, "text": 1}
+
+
+def test_another_encoder_has_another_store(tmp_path: Path, image, rows) -> None:
+    write_pku(tmp_path / "data")
+    other = tiny_encoder(tmp_path / "w", seed=1)
+    first, second = run(tmp_path / "data", [image, other], tmp_path / "f")
+    assert first.store != second.store and second.encoded == second.inputs == 10
+
+
+@pytest.mark.parametrize(
+    "options",
+    [ExtractionOptions(0, 1, 1), ExtractionOptions(2, 4, 2), ExtractionOptions(0, 64, 64, shard_rows=3)],
+)
+def test_batches_workers_and_shards_change_no_feature(
+    tmp_path: Path, image, text, options: ExtractionOptions
+) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    extract(manifest, [image, text], tmp_path / "one", OPTIONS, Silent())
+    extract(manifest, [image, text], tmp_path / "two", options, Silent())
+    for encoder in (image, text):
+        one, two = (stored(tmp_path / root, encoder, manifest) for root in ("one", "two"))
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: save_picture(path, 999),
+        lambda path: path.write_bytes(b"broken"),
+        lambda path: path.unlink(),
+    ],
+)
+def test_a_picture_that_changes_after_the_check_is_refused_and_the_rest_is_kept(
+    tmp_path: Path, image, workers: int, change
+) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    pictures = manifest.pictures()
+    path, before = Path(pictures.iloc[7]), Path(pictures.iloc[7]).read_bytes()
+    change(path)
+    options = ExtractionOptions(workers, batch_size=3, device="cpu")
+    with pytest.raises(ExtractionError, match=path.name) as error:
+        extract(manifest, [image], tmp_path / "f", options, Silent())
+    assert "Traceback" not in str(error.value)
+    store = FeatureStore.open(tmp_path / "f" / image.signature.folder_name)
+    assert store.hexadecimal_keys() == set(pictures.index[:6])
+    path.write_bytes(before)
+    assert extract(manifest, [image], tmp_path / "f", options, Silent())[0].encoded == len(pictures) - 6
+
+
+def test_an_interrupt_keeps_what_is_encoded_and_the_next_run_goes_on(
+    tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    forward, batches = ImageNetwork.forward, []
+
+    def interrupted(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
+        batches.append(len(pictures))
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return forward(self, pictures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageNetwork, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())
+    assert FeatureStore.open(tmp_path / "f" / image.signature.folder_name).hexadecimal_keys() == set(
+        manifest.pictures().index[:6]
+    )
+    assert (
+        extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())[0].encoded
+        == len(manifest.pictures()) - 6
+    )
+    extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
+    parts, whole = (stored(tmp_path / root, image, manifest) for root in ("f", "whole"))
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
+
+
+def test_a_full_disk_is_an_error_that_says_what_is_kept(tmp_path: Path, image) -> None:
+    write_pku(tmp_path / "data")
+    (tmp_path / "f").write_text("a file where the folder should be")
+    with pytest.raises(StoreError, match="cannot write"):
+        run(tmp_path / "data", [image], tmp_path / "f")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "tpu", ""])
+def test_a_device_that_is_not_there_is_told_and_leaves_no_store(tmp_path: Path, image, name: str) -> None:
+    write_pku(tmp_path / "data")
+    with pytest.raises(ExtractionError, match="cannot be used.*choose auto, cpu, cuda"):
+        run(tmp_path / "data", [image], tmp_path / "f", ExtractionOptions(0, device=name))
+    assert not (tmp_path / "f").exists()
+    assert choose_device("cpu").type == "cpu"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The bytes of every picture that is decoded, in turn."""
+    seen: list[bytes] = []
+
+    def count(data: bytes):
+        seen.append(data)
+        return decode(data)
+
+    monkeypatch.setattr("tier4k.extract.pipeline.loop.decode", count)
+    return seen
+
+
+def test_each_picture_is_decoded_once_for_all_encoders_and_their_features_stay_the_same(
+    tmp_path: Path, image, decoded
+) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    other = replace(tiny_encoder(tmp_path / "w", "test_efficientnet"), feature="multilevel", crops=Crops(2))
+    larger = replace(image, preprocessing=reference(96, 100))
+    encoders = [image, other, larger]
+    summaries = extract(manifest, encoders, tmp_path / "together", OPTIONS, Silent())
+    assert sorted(decoded) == sorted(Path(path).read_bytes() for path in manifest.pictures())
+    assert [one.encoded for one in summaries] == [10, 10, 10]
+    for encoder in encoders:
+        extract(manifest, [encoder], tmp_path / "alone", OPTIONS, Silent())
+        assert np.array_equal(
+            stored(tmp_path / "together", encoder, manifest), stored(tmp_path / "alone", encoder, manifest)
+        )
+
+
+def test_of_several_encoders_each_encodes_only_what_it_misses(tmp_path: Path, image, decoded, rows) -> None:
+    write_pku(tmp_path / "data", rows=6)
+    run(tmp_path / "data", [image], tmp_path / "f")
+    write_pku(tmp_path / "data", rows=12)
+    manifest, other = check(tmp_path / "data").manifest, tiny_encoder(tmp_path / "w", seed=1)
+    before = FeatureStore.open(tmp_path / "f" / image.signature.folder_name).hexadecimal_keys()
+    new = [key for key in manifest.pictures().index if key not in before]
+    assert 0 < len(new) < len(manifest.pictures())
+    decoded.clear()
+    rows.update(image=0)
+    listener = Silent()
+    summaries = extract(manifest, [image, other], tmp_path / "f", OPTIONS, listener)
+    assert [one.encoded for one in summaries] == [len(new), len(manifest.pictures())]
+    assert len(decoded) == len(manifest.pictures()) == listener.total["image"] == listener.done
+    assert rows["image"] == len(new) + len(manifest.pictures())
+    extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
+    extract(manifest, [other], tmp_path / "whole", OPTIONS, Silent())
+    for encoder in (image, other):
+        found, expected = (stored(tmp_path / root, encoder, manifest) for root in ("f", "whole"))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_encoders_of_one_preparation_share_it(tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pku(tmp_path / "data")
+    prepared: list[int] = []
+    transform = Preprocessing.transform
+
+    def counting(self: Preprocessing):
+        preprocessing = transform(self)
+        return lambda picture: prepared.append(self.size) or preprocessing(picture)
+
+    monkeypatch.setattr(Preprocessing, "transform", counting)
+    other, larger = tiny_encoder(tmp_path / "w", seed=1), replace(image, preprocessing=reference(96, 100))
+    run(tmp_path / "data", [image, other, larger], tmp_path / "f")
+    assert (prepared.count(64), prepared.count(96)) == (10, 10)
+
+
+def test_an_encoder_named_twice_is_one(tmp_path: Path, image, rows) -> None:
+    write_pku(tmp_path / "data")
+    assert [one.encoded for one in run(tmp_path / "data", [image, replace(image)], tmp_path / "f")] == [10]
+    assert rows["image"] == 10
+
+
+def test_an_interrupt_between_two_encoders_loses_and_doubles_nothing(
+    tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pku(tmp_path / "data")
+    manifest, other = check(tmp_path / "data").manifest, tiny_encoder(tmp_path / "w", seed=1)
+    forward, batches = ImageNetwork.forward, []
+
+    def interrupted(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
+        batches.append(len(pictures))
+        if len(batches) == 4:  # the second chunk of the second encoder
+            raise KeyboardInterrupt
+        return forward(self, pictures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageNetwork, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            extract(manifest, [image, other], tmp_path / "f", OPTIONS, Silent())
+    assert [one.encoded for one in extract(manifest, [image, other], tmp_path / "f", OPTIONS, Silent())] == [
+        10 - 6,
+        10 - 3,
+    ]
+    for encoder in (image, other):
+        store = FeatureStore.open(tmp_path / "f" / encoder.signature.folder_name)
+        assert sum(len(shard.keys) for shard in store.shards) == len(store.keys) == 10
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_whole_pictures_of_many_shapes_are_encoded_as_one_by_one(tmp_path: Path, image, workers: int) -> None:
+    write_pku(tmp_path / "data", rows=8)  # of eight widths
+    manifest = check(tmp_path / "data").manifest
+    whole = replace(image, preprocessing=image.preprocessing.whole(48))
+    extract(manifest, [whole], tmp_path / "f", ExtractionOptions(workers, 4, device="cpu"), Silent())
+    network, transform = load_network(whole), whole.preprocessing.transform()
+    pictures = [transform(decode(Path(path).read_bytes())) for path in manifest.pictures()]
+    assert len({picture.shape for picture in pictures}) > 4
+    with torch.inference_mode():
+        expected = np.array([network(picture[None])[0].numpy() for picture in pictures])
+    np.testing.assert_allclose(
+        stored(tmp_path / "f", whole, manifest), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+    )
+
+
+def test_small_whole_pictures_and_long_strips_are_encoded_with_the_others(tmp_path: Path, image) -> None:
+    write_pku(tmp_path / "data")  # 30 pixels high
+    save_picture(tmp_path / "data" / "All" / "MJ_1000_00.png", 1, (900, 9))
+    whole = replace(image, preprocessing=image.preprocessing.whole("full"), crops=Crops(1))
+    assert [one.encoded for one in run(tmp_path / "data", [whole], tmp_path / "f")] == [8 + 2]
+
+
+def test_a_picture_too_small_for_its_encoder_is_told_so(
+    tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pku(tmp_path / "data")
+    narrow = torch.nn.Conv2d(3, 4, 33)
+    monkeypatch.setattr(
+        ImageNetwork, "forward", lambda _self, pictures: narrow(pictures.float()).mean((2, 3))
+    )
+    with pytest.raises(
+        ExtractionError,
+        match="a view of .* x 32 pixels is too small for this encoder: use a larger --image-size",
+    ):
+        run(tmp_path / "data", [replace(image, preprocessing=image.preprocessing.whole(32))], tmp_path / "f")
+
+
+def test_reading_can_be_sent_to_processes_that_are_started_afresh(tmp_path: Path, image) -> None:
+    """As on macOS and Windows, and on Linux from Python 3.14 on."""
+    write_pku(tmp_path / "data")
+    inputs = check(tmp_path / "data").manifest.pictures()
+    sources = [(image.preprocessing, Crops(2)), (image.preprocessing.whole(48), Crops())]
+    dataset = ImageDataset(inputs, np.ones((2, len(inputs)), bool), sources)
+    number, crops = pickle.loads(pickle.dumps(dataset))[3]
+    assert number == 3 and [len(one) for one in crops] == [3, 1]
+    assert all(
+        torch.equal(a, b)
+        for one, two in zip(crops, dataset[3][1], strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_vit"])
+def test_a_batch_of_1_and_of_32_give_the_same_features(tmp_path: Path, architecture: str) -> None:
+    write_pku(tmp_path / "data", rows=32, image_to_image=0)
+    manifest, encoder = check(tmp_path / "data").manifest, tiny_encoder(tmp_path, architecture)
+    for size in (1, 32):
+        extract(manifest, [encoder], tmp_path / str(size), ExtractionOptions(0, size, device="cpu"), Silent())
+    one, many = (stored(tmp_path / size, encoder, manifest) for size in ("1", "32"))
+    assert np.linalg.norm(many - one, axis=1).max() < 1e-4 * np.linalg.norm(one, axis=1).min()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_stored_as_float32_and_stays_close(
+    tmp_path: Path, image, text, precision: str
+) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    extract(manifest, [image, text], tmp_path / "f", OPTIONS, Silent())
+    for encoder in (image, text):
+        half = replace(encoder, precision=precision)
+        extract(manifest, [half], tmp_path / "f", OPTIONS, Silent())
+        found, expected = (stored(tmp_path / "f", one, manifest) for one in (half, encoder))
+        assert found.dtype == np.float32 and not np.array_equal(found, expected)
+        cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+        assert cosine.min() >= 0.999
+
+
+def settle(rates: dict[int, float]) -> list[int]:
+    """The batch sizes that are tried when a batch of B pictures goes at `rates[B]`."""
+    size, tried = BatchSize(None, "cpu"), []
+    for _ in range(30):
+        tried.append(size.current)
+        size.measured(1000, 1000 / rates[size.current])
+    return [one for one, before in zip(tried, [None, *tried], strict=False) if one != before]
+
+
+@pytest.mark.parametrize(
+    ("rates", "course"),
+    [
+        ({4: 10, 8: 18, 16: 30, 32: 50}, [4, 8, 16, 32]),
+        ({4: 10, 8: 18, 16: 30, 32: 31}, [4, 8, 16, 32, 16]),
+        ({4: 10, 8: 10}, [4, 8, 4]),
+        ({4: 10, 8: 12, 16: 5}, [4, 8, 16, 8]),
+    ],
+)
+def test_the_batch_doubles_while_that_pays_and_then_stays(rates: dict[int, float], course: list[int]) -> None:
+    assert settle(rates) == course
+
+
+def test_the_first_chunk_of_a_size_is_not_measured() -> None:
+    size = BatchSize(None, "cpu")
+    size.measured(1000, 100)  # slow, as everything is set up
+    size.measured(1000, 1)
+    assert size.current == 8
+    size.measured(1000, 100)
+    assert size.current == 8
+    size.measured(1000, 0.5)
+    assert size.current == 16
+
+
+def test_a_given_batch_size_is_kept(tmp_path: Path, image) -> None:
+    size = BatchSize(5, "cpu")
+    for seconds in (3.0, 2.0, 1.0, 9.0):
+        size.measured(1000, seconds)
+    assert size.current == 5
+    write_pku(tmp_path / "data")
+    assert run(tmp_path / "data", [image], tmp_path / "f")[0].batch_size == 3
+
+
+OUT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+)
+
+
+def limit_memory(
+    monkeypatch: pytest.MonkeyPatch, most: int, error: Exception = OUT_OF_MEMORY[0]
+) -> list[int]:
+    """Networks run out of memory above `most` pictures; the sizes of the batches that they are given."""
+    forward, given = ImageNetwork.forward, []
+
+    def limited(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
+        given.append(len(pictures))
+        if len(pictures) > most:
+            raise error
+        return forward(self, pictures)
+
+    monkeypatch.setattr(ImageNetwork, "forward", limited)
+    return given
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
+@pytest.mark.parametrize(("batch_size", "failed", "settled"), [(None, [4], 2), (7, [7, 3], 1)])
+def test_too_little_memory_halves_the_batch_and_goes_on(
+    tmp_path: Path,
+    image,
+    batch_size,
+    failed: list[int],
+    settled: int,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_pku(tmp_path / "data", rows=20)
+    manifest = check(tmp_path / "data").manifest
+    extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
+    given = limit_memory(monkeypatch, 2, error)
+    (summary,) = extract(
+        manifest, [image], tmp_path / "f", ExtractionOptions(0, batch_size, device="cpu"), Silent()
+    )
+    assert summary.batch_size == settled
+    assert [size for size in given if size > 2] == failed  # it does not try again
+    found, expected = (stored(tmp_path / root, image, manifest) for root in ("f", "whole"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_too_little_memory_for_a_single_picture_is_an_error_with_a_way_out(
+    tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pku(tmp_path / "data")
+    limit_memory(monkeypatch, 0)
+    with pytest.raises(
+        ExtractionError,
+        match="too little memory for a single picture: use --device cpu, or a smaller --image-size",
+    ):
+        run(tmp_path / "data", [image], tmp_path / "f")
+
+
+def test_memory_that_ran_out_is_free_again_before_the_smaller_batch(
+    tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error itself holds the maps of the batch that failed, so it must be gone by then."""
+    write_pku(tmp_path / "data")
+    forward, held = ImageNetwork.forward, []
+
+    class Maps:
+        """Stands for what fills the memory."""
+
+    def failing_once(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
+        if not held:
+            maps = Maps()
+            held.append(weakref.ref(maps))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, pictures)
+
+    freed: list[bool] = []
+    monkeypatch.setattr(ImageNetwork, "forward", failing_once)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(held[0]() is None))
+    run(tmp_path / "data", [image], tmp_path / "f")
+    assert freed == [True]
+
+
+def test_the_parts_of_an_extraction_share_the_inputs_out(tmp_path: Path, image, text, rows) -> None:
+    write_pku(tmp_path / "data", rows=16)
+    manifest = check(tmp_path / "data").manifest
+    encoded = [
+        [
+            one.encoded
+            for one in extract(
+                manifest, [image, text], tmp_path / "f", replace(OPTIONS, part=(part, 3)), Silent()
+            )
+        ]
+        for part in (1, 2, 3)
+    ]
+    assert (
+        np.sum(encoded, axis=0).tolist()
+        == [len(manifest.pictures()), len(manifest.prompts())]
+        == [rows["image"], rows["text"]]
+    )
+    assert [one.encoded for one in extract(manifest, [image, text], tmp_path / "f", OPTIONS, Silent())] == [
+        0,
+        0,
+    ]

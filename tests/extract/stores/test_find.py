@@ -1,0 +1,169 @@
+"""From the names of encoders to their stores: exactly one fits, or the error lists what there is and the way out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tier4k.cache.signature import Signature
+from tier4k.cache.store import FeatureStore, StoreError
+from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.extract.encoders.names import EncoderError
+from tier4k.extract.images.crops import Crops
+from tier4k.extract.stores.find import find_stores
+
+
+def signature(
+    encoder: str, preprocessing: str = "reference: 224", weights: str = "ab", stream: str = "image"
+) -> Signature:
+    return Signature(stream, encoder, encoder, weights * 32, preprocessing, "pooled")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    FeatureStore.create(tmp_path, signature("resnet18"), {})
+    FeatureStore.create(tmp_path, signature("minilm", "reference: 512 tokens", stream="text"), {})
+    return tmp_path
+
+
+def test_encoders_are_found_by_their_names_and_by_their_folders(root: Path) -> None:
+    image, text = find_stores(root, ImageChoice("resnet18"), "minilm")
+    assert (image.signature.encoder, text.signature.encoder) == ("resnet18", "minilm")
+    assert find_stores(root, ImageChoice(image.path.name), text.path.name) == (image, text)
+
+
+def test_the_preparation_tells_stores_of_one_encoder_apart(root: Path) -> None:
+    FeatureStore.create(root, signature("resnet18", "native: 235"), {})
+    for preprocessing in ("reference", "native"):
+        assert (
+            find_stores(root, ImageChoice("resnet18", preprocessing), "minilm")[0].signature.preparation_name
+            == preprocessing
+        )
+    with pytest.raises(StoreError, match="2 stores in .* are of --image-encoder resnet18:") as error:
+        find_stores(root, ImageChoice("resnet18"), "minilm")
+    assert "preparation native: 235" in str(error.value) and "preparation reference: 224" in str(error.value)
+
+
+def test_stores_of_two_weights_are_chosen_between_by_folder(root: Path) -> None:
+    other = FeatureStore.create(root, signature("resnet18", weights="cd"), {})
+    with pytest.raises(StoreError, match="Name one of these folders as --image-encoder") as error:
+        find_stores(root, ImageChoice("resnet18"), "minilm")
+    assert "weights cdcd" in str(error.value) and "weights abab" in str(error.value)
+    assert find_stores(root, ImageChoice(other.path.name), "minilm")[0] == other
+
+
+def test_features_that_are_not_there_are_told_with_what_is_and_the_command(root: Path) -> None:
+    with pytest.raises(StoreError) as error:
+        find_stores(root, ImageChoice("resnet50", "native"), "minilm")
+    message = str(error.value)
+    assert (
+        "encoder is 'resnet18', asked for 'resnet50'; preparation is 'reference', asked for 'native'"
+        in message
+    )
+    assert f"tier extract DATA --features {root} --image-encoder resnet50 --preprocessing native" in message
+    with pytest.raises(
+        StoreError, match="(?s)text stores are:.*minilm.*--text-encoder bert-base-uncased.*first"
+    ):
+        find_stores(root, ImageChoice("resnet18"), "bert-base-uncased")
+
+
+def test_an_empty_or_missing_folder_is_told_so(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(
+            StoreError, match="has no image features of --image-encoder resnet18.*\n  none\nRun `tier extract"
+        ):
+            find_stores(folder, ImageChoice("resnet18"), "minilm")
+
+
+def test_an_unknown_name_is_an_unknown_encoder_not_a_missing_store(root: Path) -> None:
+    with pytest.raises(EncoderError, match="nearest: .*resnet18"):
+        find_stores(root, ImageChoice("resnet81"), "minilm")
+    with pytest.raises(EncoderError, match="no text encoder 'minilmm'"):
+        find_stores(root, ImageChoice("resnet18"), "minilmm")
+
+
+def whole(size: str, feature: str = "pooled", precision: str = "fp32", crops: str = "centre") -> Signature:
+    return Signature(
+        "image",
+        "resnet18",
+        "resnet18",
+        "ab" * 32,
+        f"reference at {size}: no crop",
+        feature,
+        precision,
+        views=crops,
+    )
+
+
+@pytest.fixture
+def variants(root: Path) -> Path:
+    """Five stores of one encoder, each different from the first in one thing."""
+    multilevel = "multilevel: mean+sd of stage1 64, stage2 128"
+    seen = str(Crops(2, 7))
+    for one in (
+        whole("512", multilevel),
+        whole("512"),
+        whole("512", precision="bf16"),
+        whole("full"),
+        whole("512", crops=seen),
+    ):
+        FeatureStore.create(root, one, {})
+    FeatureStore.create(
+        root, replace(signature("minilm", "reference: 512 tokens", stream="text"), precision="bf16"), {}
+    )
+    return root
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (
+            ImageChoice("resnet18", feature="multilevel"),
+            whole("512", "multilevel: mean+sd of stage1 64, stage2 128"),
+        ),
+        (ImageChoice("resnet18", precision="bf16"), whole("512", precision="bf16")),
+        (ImageChoice("resnet18", image_size="full"), whole("full")),
+        (ImageChoice("resnet18", crops=Crops(2, 7)), whole("512", crops=str(Crops(2, 7)))),
+        (ImageChoice("resnet18", "reference", 512, "pooled", "fp32", Crops()), whole("512")),
+    ],
+)
+def test_stores_of_one_encoder_are_told_apart_by_what_is_asked(
+    variants: Path, choice: ImageChoice, expected: Signature
+) -> None:
+    assert find_stores(variants, choice, "minilm")[0].signature == expected
+
+
+def test_what_differs_from_what_was_asked_is_told_for_every_store_there_is(variants: Path) -> None:
+    with pytest.raises(StoreError) as error:
+        find_stores(
+            variants, ImageChoice("resnet18", "reference", 384, "multilevel", "fp16", Crops(4, 7)), "minilm"
+        )
+    message = str(error.value)
+    for part in (
+        "image size is 'full', asked for '384'",
+        "feature is 'pooled', asked for 'multilevel'",
+        "precision is 'bf16', asked for 'fp16'",
+        "--image-encoder resnet18 --preprocessing reference --image-size 384 --feature multilevel --precision fp16 --crops 4",
+    ):
+        assert part in message
+    assert message.count("views is") == 6
+
+
+def test_texts_go_with_the_precision_of_the_pictures(tmp_path: Path) -> None:
+    for precision in ("fp32", "bf16"):
+        FeatureStore.create(tmp_path, replace(signature("resnet18"), precision=precision), {})
+        FeatureStore.create(
+            tmp_path,
+            replace(signature("minilm", "reference: 512 tokens", stream="text"), precision=precision),
+            {},
+        )
+    for precision in ("fp32", "bf16"):
+        found = find_stores(tmp_path, ImageChoice("resnet18", precision=precision), "minilm")
+        assert [store.signature.precision for store in found] == [precision] * 2
+        assert find_stores(tmp_path, ImageChoice(found[0].path.name), "minilm") == found
+
+
+def test_texts_of_another_precision_are_not_taken_instead(root: Path) -> None:
+    FeatureStore.create(root, replace(signature("resnet18"), precision="bf16"), {})
+    with pytest.raises(StoreError, match="precision is 'fp32', asked for 'bf16'"):
+        find_stores(root, ImageChoice("resnet18", precision="bf16"), "minilm")

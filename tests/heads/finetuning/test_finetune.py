@@ -1,0 +1,377 @@
+"""Encoders and head trained together: the published losses, the same numbers after a kill, and encoders that can be used again."""
+
+import fcntl
+import os
+import re
+import resource
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save
+from typer.testing import CliRunner
+
+from tier4k import cli
+from tier4k.cache.atomic import publish_text
+from tier4k.cache.signature import Signature
+from tier4k.cache.store import FeatureStore
+from tier4k.cache.store import stores as feature_stores
+from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
+from tier4k.extract.images.memory_map import DecodedImages
+from tier4k.extract.pipeline.load import load_network
+from tier4k.heads.data.splits import Split
+from tier4k.heads.encoders.finetuned import SEEN, FinetunedError, finetuned_encoders, require_unseen
+from tier4k.heads.finetuning.batches import Batches, InputRows
+from tier4k.heads.finetuning.network import TierNetwork
+from tier4k.heads.finetuning.recipe import finetune_recipe
+from tier4k.heads.finetuning.trainer import BEST, LAST, Training
+from tier4k.heads.regressors.mlp.stack import HeadNetwork
+from tier4k.heads.results.files import read_predictions
+from tier4k.heads.results.model import read_model
+from tier4k.tests.builders.golden import fill
+from tier4k.tests.golden.test_published_features import GOLDEN
+
+
+@pytest.mark.parametrize(
+    ("method", "benchmark"), [("nr", "all"), pytest.param("fr", "I2I", marks=pytest.mark.slow)]
+)
+def test_losses_of_the_published_training(
+    golden_project: Path, method: Any, benchmark: Any, tmp_path: Path
+) -> None:
+    manifest = load_manifest(golden_project / "Dataset").manifest.select(benchmark)
+    image = find_image_encoder(ImageChoice("resnet18"), folders=[golden_project])
+    text = find_text_encoder("bert-base-uncased", folders=[golden_project])
+    images, texts = load_network(image), load_network(text)
+    head = HeadNetwork(GOLDEN[f"{method.upper()}_features"].shape[1])
+    head.load_state_dict(fill(head.state_dict(), 72))
+    changed = {"batch_size": 12, "max_epochs": 4, "augment": False}
+    recipe = finetune_recipe("all", "published", "resnet18", changed)
+    assert recipe.learning_rate == recipe.head_learning_rate == 1e-4
+    pictures = DecodedImages(manifest.pictures(), image.preprocessing, 1)
+    batches = Batches(InputRows.of(manifest), pictures, texts, method, recipe.augment, shared=False, seed=0)
+    scores, everything = manifest.table["MOS_q"].to_numpy(), np.arange(len(manifest))
+    split = Split(everything, everything[:0], everything[:2], seed=0)
+    network = TierNetwork(images, texts, head, method)
+    course = Training(network, batches, scores, split, recipe, Accelerator(cpu=True), tmp_path).run()
+    np.testing.assert_allclose(course.training_loss, GOLDEN[f"{method.upper()}_losses"], rtol=1e-3)
+
+
+ARGUMENTS = [
+    "fit-head",
+    "Dataset",
+    "--image-encoder",
+    "resnet18",
+    "--text-encoder",
+    "bert-base-uncased",
+    "--finetune",
+    "all",
+]
+SMALL = [
+    "--target",
+    "MOS_q",
+    "--split",
+    "random",
+    "--repeats",
+    "1",
+    "--epochs",
+    "2",
+    "--set",
+    "hidden=8",
+    "--set",
+    "average=0.5",
+]
+
+
+def run(*arguments: str) -> Path:
+    """The folder of a run that is in runs/ afterwards."""
+    result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
+    assert result.exit_code == 0, result.output
+    (folder,) = {path for path in Path("runs").iterdir() if path.name in result.output}
+    return folder
+
+
+def interrupted_after_an_epoch(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Path:
+    """Ctrl-C when the first checkpoint is there; the folder of the checkpoints."""
+    save = Training._save
+
+    def interrupt(self: Training) -> None:
+        save(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_save", interrupt)
+        result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
+    assert result.exit_code == 130
+    assert "the same command does the rest" in result.output
+    assert not list(Path("runs").glob("[!.]*"))  # no run yet
+    (folder,) = Path("runs").glob(".*.partial")
+    return folder
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_after_its_last_epoch(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = read_predictions(run("--out", "runs"))
+    shutil.rmtree("runs")
+    interrupted_after_an_epoch(monkeypatch)
+    epochs, save = [], Training._save
+    monkeypatch.setattr(Training, "_save", lambda self: (epochs.append(self.course.epochs), save(self)))
+    again = run()
+    assert epochs == [2]
+    pd.testing.assert_frame_equal(read_predictions(again), expected, check_exact=True)
+    assert [path.name for path in Path("runs").iterdir()] == [again.name]  # no checkpoint is left
+
+
+def refused(*arguments: str) -> str:
+    """What is said of a training that cannot be done."""
+    result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
+    assert result.exit_code == 2, result.output
+    return result.output
+
+
+@pytest.mark.slow
+def test_what_stands_in_the_way_of_a_training_is_told_and_it_goes_on_afterwards(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = interrupted_after_an_epoch(monkeypatch)
+    (last,) = folder.rglob(LAST)
+    sound = last.read_bytes()
+    for damaged in (sound[: len(sound) // 2], save({"course.seconds": torch.zeros(1)}), b""):
+        last.write_bytes(damaged)
+        assert f"delete {last.parent} and run the same command again" in refused()
+    last.write_bytes(sound)
+    picture = next(Path("Dataset").rglob("All/*.png"))
+    picture.rename("elsewhere.png")
+    assert picture.name in refused()
+    Path("elsewhere.png").rename(picture)
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as another process that trains the same
+    assert "is being trained already" in refused()
+    os.close(descriptor)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (20_000_000, limit[1])
+    )  # enough for decoded pictures, too little for a checkpoint
+    try:
+        output = refused()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "cannot write to" in output and "What was published before is intact" in output
+    assert last.read_bytes() == sound
+    assert sorted(path.name for path in last.parent.iterdir()) == [BEST, LAST]
+    done = run()
+    assert [path.name for path in Path("runs").iterdir()] == [done.name]
+    # Whoever was killed between publishing and clearing up leaves checkpoints, which the next call takes away.
+    folder.mkdir()
+    last.parent.mkdir(parents=True)
+    last.write_bytes(sound)
+    assert run() == done
+    assert [path.name for path in Path("runs").iterdir()] == [done.name]
+
+
+def test_a_training_that_diverges_says_so_and_leaves_nothing(project: Path) -> None:
+    assert (
+        "use a smaller --learning-rate"
+        in refused("--learning-rate", "1e3", "--epochs", "20", "--set", "gradient_clip=0").lower()
+    )
+    assert not list(Path("runs").iterdir())
+
+
+def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
+    folder = run()
+    result = CliRunner().invoke(cli.app, ["extract", "Dataset", "--finetuned", str(folder)])
+    assert result.exit_code == 0, result.output
+    image, text = re.findall(r"--(?:image|text)-encoder (\S+)", result.output)
+    stores = ["--image-encoder", image, "--text-encoder", text]
+    best = shlex.split(re.findall(r"Best with (.+) \(", result.output)[0])
+    result = CliRunner().invoke(cli.app, ["features", "Dataset", "-o", "X.npz", *stores])
+    assert result.exit_code == 0, result.output
+    with np.load("X.npz") as file:
+        fused, names = file["X"], file["name"]
+    head = read_model(folder).heads["MOS_q", 0]
+    expected = read_predictions(folder).set_index("name")["prediction"]
+    found = pd.Series(head.predict(fused), names)[expected.index]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    # So does a head that goes on from the run's and learns nothing, and one that learns is another run.
+    start = ["fit-head", "Dataset", *stores, *best, "--set", "hidden=8", "--out", "started"]
+    for options in (["--learning-rate", "0"], []):
+        result = CliRunner().invoke(cli.app, [*start, *options])
+        assert result.exit_code == 0, result.output
+    found = [
+        read_predictions(path).set_index("name")["prediction"][expected.index]
+        for path in sorted(Path("started").iterdir())
+    ]
+    near = [np.allclose(one, expected, rtol=1e-4) for one in found]
+    assert True in near
+    assert len(found) == 2
+    # On the split of the run a head may be fitted on them; on another one test pictures would be known to the encoders.
+    same = ["fit-head", "Dataset", *stores, "--target", "MOS_q", "--split", "random", "--repeats", "1"]
+    result = CliRunner().invoke(cli.app, same)
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(cli.app, [*same, "--seed", "1"])
+    assert result.exit_code == 2
+    assert "were finetuned on" in result.output
+    # What is stored of the encoders as they were is not meant by their names any less than before.
+    result = CliRunner().invoke(cli.app, ["features", "Dataset", "-o", "Y.npz", *ARGUMENTS[2:6]])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("method", "benchmark"),
+    [pytest.param("nr", "all", marks=pytest.mark.slow), ("fr", "I2I"), ("pr", "all")],
+)
+def test_new_pictures_are_scored_by_the_encoders_of_the_run_wherever_it_goes(
+    project: Path, tmp_path: Path, method: str, benchmark: str
+) -> None:
+    folder = run("--method", method, "--benchmark", benchmark, "--epochs", "1")
+    expected = read_predictions(folder).set_index("name")["prediction"]
+    annotation = (
+        pd.read_excel("Dataset/PKU-AIGIQA-4K/annotation.xlsx")
+        .set_index("Generated_image")
+        .loc[expected.index]
+    )
+    columns = {"Text_prompt": "prompt", "Image_prompt": "image_prompt"}
+    tested = annotation.rename(columns=columns).rename_axis("image")[list(columns.values())].reset_index()
+    tested["image"] = "Dataset/PKU-AIGIQA-4K/All/" + tested["image"]
+    tested["image_prompt"] = "Dataset/PKU-AIGIQA-4K/I2I/Image_prompt/" + tested["image_prompt"]
+    tested.to_csv("tested.csv", index=False)
+    result = CliRunner().invoke(cli.app, ["export", str(folder), str(tmp_path / "model")])
+    assert result.exit_code == 0, result.output
+    for model, features in ((folder, "features"), (tmp_path / "model", "anew")):
+        result = CliRunner().invoke(
+            cli.app, ["predict", str(model), "tested.csv", "-F", features, "-o", "scores.csv"]
+        )
+        assert result.exit_code == 0, result.output
+        found = pd.read_csv("scores.csv")["score"]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        assert_known(Path(features), 2)
+
+
+def assert_known(features: Path, count: int) -> None:
+    """Of so many stores it is known which pictures trained their encoders, and no others are of finetuned encoders."""
+    finetuned = [store for store in feature_stores(features) if "@" in store.signature.encoder]
+    assert len(finetuned) == count
+    assert {path.stem for path in (features / SEEN).iterdir()} == {
+        store.signature.weights for store in finetuned
+    }
+
+
+def test_what_finetuned_encoders_have_seen_is_known_wherever_their_features_are_stored(
+    project: Path, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(cli.app, ["extract", "Dataset", "--finetuned", str(run("--epochs", "1"))])
+    assert result.exit_code == 0, result.output
+    image, text = re.findall(r"--(?:image|text)-encoder (\S+)", result.output)
+    fit = [
+        "fit-head",
+        "Dataset",
+        "--target",
+        "MOS_q",
+        "--split",
+        "random",
+        "--repeats",
+        "1",
+        "--head",
+        "ridge",
+    ]
+    stores = ["--image-encoder", image, "--text-encoder", text]
+    result = CliRunner().invoke(cli.app, [*fit, *stores, "--out", "runs"])
+    assert result.exit_code == 0, result.output
+    (folder,) = {path for path in Path("runs").iterdir() if path.name in result.output}
+    result = CliRunner().invoke(cli.app, ["export", str(folder), str(tmp_path / "model")])
+    assert result.exit_code == 0, result.output
+    for model, features in ((folder, Path("new")), (tmp_path / "model", Path("anew"))):
+        result = CliRunner().invoke(cli.app, ["predict", str(model), "Dataset", "-F", str(features)])
+        assert result.exit_code == 0, result.output
+        assert_known(features, 2)
+        known = {store.signature.stream: store.path.name for store in feature_stores(features)}
+        others = [
+            "--image-encoder",
+            known["image"],
+            "--text-encoder",
+            known["text"],
+            "--seed",
+            "1",
+            "-F",
+            str(features),
+        ]
+        result = CliRunner().invoke(cli.app, [*fit, *others])
+        assert result.exit_code == 2
+        assert "were finetuned on" in result.output
+    # Where it is not known any more, nothing is fitted that might be worth nothing.
+    shutil.rmtree(Path("features") / SEEN)
+    result = CliRunner().invoke(cli.app, [*fit, *stores, "--seed", "1"])
+    assert result.exit_code == 2
+    assert "run `tier extract DATA --finetuned RUN` again" in result.output
+
+
+@pytest.mark.parametrize("part", ["image", "text", "last:1"])
+def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
+    folder = run("--finetune", part, "--epochs", "1")
+    image = load_network(find_image_encoder(ImageChoice("resnet18"), folders=[project])).state_dict()
+    trained = finetuned_encoders(folder)
+    changed = {
+        name
+        for name, tensor in load_network(trained.image).state_dict().items()
+        if not torch.equal(tensor, image[name])
+    }
+    if part == "text":
+        assert not changed
+        assert "@" not in trained.image.preset.name
+        assert "@" in trained.text.preset.name
+    else:
+        assert ("@" in trained.text.preset.name) == (part != "image")
+        stages = {name.split(".")[1] for name in changed}
+        assert stages == (
+            {"layer4"} if part == "last:1" else {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}
+        )
+        assert not any("running" in name for name in changed)  # frozen statistics
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--finetune", "lost:1"], "choose none, image, text, all, or last:N"),
+        (["--head", "ridge"], "use --head mlp"),
+        (["--set", "sunshine=1"], "has no option sunshine"),
+        (["--set", "layer_decay=2"], "layer_decay is 2"),
+        (["--precision", "fp16"], "one of fp32, bf16"),
+        (["--epochs", "0"], "greater than or equal to 1"),
+        (["--set", "training_mode=true", "--set", "micro_batch=2"], "micro_batch would give others"),
+        (["--recipe", "published", "--set", "recompute=true"], "give --set training_mode=false"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(project: Path, arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
+    assert result.exit_code == 2, result.output
+    assert words in result.output
+
+
+def test_a_picture_under_two_prompts_is_the_splits_own_leak_and_any_other_known_one_is_refused(
+    tmp_path: Path,
+) -> None:
+    signature = Signature("image", "net@run-MOS_q-0", "net", "f" * 64, "none", "pooled")
+    store = FeatureStore.create(tmp_path, signature, {})
+    publish_text(tmp_path / SEEN / f"{signature.weights}.json", '["a", "b", "c"]')
+    manifest = Manifest("data", tmp_path, pd.DataFrame({"image_key": ["a", "b", "c", "a", "d"]}), ("MOS_q",))
+    train, validation = np.array([0, 1]), np.array([2])
+    require_unseen(manifest, [Split(train, validation, np.array([3, 4]), 0)], store)
+    with pytest.raises(
+        FinetunedError, match=r"finetuned on 1 of the 2 test pictures of the split with seed 7"
+    ):
+        require_unseen(manifest, [Split(train, np.array([4]), np.array([2, 3]), 7)], store)
+
+
+def test_a_run_without_finetuning_has_no_encoders(tmp_path: Path) -> None:
+    with pytest.raises(FinetunedError, match="keeps no finetuned encoders"):
+        finetuned_encoders(tmp_path)

@@ -1,0 +1,215 @@
+"""The bootstrap over prompts: exact on repeated rows, and as wide as it must be where rows of one prompt resemble each other."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, rankdata, spearmanr
+
+from tier4k.heads.metrics.bootstrap import (
+    TestRows,
+    bootstrap_intervals,
+    resampled_krcc,
+    resampled_plcc,
+    resampled_ranks,
+    resampled_rmse,
+    resampled_srcc,
+)
+from tier4k.heads.metrics.evaluate import METRICS, evaluate
+
+Figure = Callable[[np.ndarray, np.ndarray], float]
+Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def scores(count: int) -> st.SearchStrategy[np.ndarray]:
+    """Scores on a coarse scale, so that many are equal."""
+    return arrays(float, count, elements=st.integers(-6, 6).map(lambda number: number / 4))
+
+
+@st.composite
+def resamples(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Counts (3, K) of prompts that draw at least two rows, the prompt of each row (N,), and two scores (N,)."""
+    count = draw(st.integers(2, 14))
+    prompt = draw(arrays(int, count, elements=st.integers(0, 4)))
+    drawn = arrays(int, (3, 5), elements=st.integers(0, 3)).filter(
+        lambda counts: counts[:, prompt].sum(1).min() >= 2
+    )
+    return draw(drawn), prompt, draw(scores(count)), draw(scores(count))
+
+
+def root_mean_square(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.linalg.norm(x - y) / np.sqrt(len(x)))
+
+
+@pytest.mark.parametrize(
+    ("resampled", "figure"),
+    [
+        (resampled_srcc, lambda x, y: spearmanr(x, y).statistic),
+        (resampled_krcc, lambda x, y: kendalltau(x, y).statistic),
+        (resampled_plcc, lambda x, y: pearsonr(x, y).statistic),
+        (resampled_rmse, root_mean_square),
+    ],
+    ids=["srcc", "krcc", "plcc", "rmse"],
+)
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(data=resamples())
+def test_drawing_a_prompt_again_is_as_good_as_repeating_its_rows(
+    resampled: Resampled, figure: Figure, data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    counts, prompt, x, y = data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        expected = [figure(np.repeat(x, times), np.repeat(y, times)) for times in counts[:, prompt]]
+    np.testing.assert_allclose(resampled(counts.astype(float), prompt, x, y), expected, atol=1e-12)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(data=resamples())
+def test_ranks_are_those_of_the_repeated_rows(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    counts, prompt, x, _ = data
+    for times, ranks in zip(
+        counts[:, prompt], resampled_ranks(counts.astype(float), prompt, x).T, strict=True
+    ):
+        np.testing.assert_allclose(np.repeat(ranks, times), rankdata(np.repeat(x, times)))
+
+
+def clustered(
+    random: np.random.Generator, prompts: int, rows: int, shared: float, between: float, within: float
+) -> TestRows:
+    """Standard normal truth and prediction, of whose variance `shared` is the prompt's.
+
+    Their correlation is `between` in what rows of one prompt share and `within` in the rest.
+    """
+
+    def pairs(count: int, correlation: float) -> np.ndarray:
+        return random.multivariate_normal([0, 0], [[1, correlation], [correlation, 1]], count)
+
+    group = np.repeat(np.arange(prompts), rows)
+    values = np.sqrt(shared) * pairs(prompts, between)[group] + np.sqrt(1 - shared) * pairs(
+        prompts * rows, within
+    )
+    return TestRows(group, values[:, 0], values[:, 1])
+
+
+def as_own_prompts(rows: TestRows) -> TestRows:
+    """The same rows, each taken for a prompt of its own: a bootstrap over rows."""
+    return TestRows(np.arange(len(rows.truth)), rows.truth, rows.prediction)
+
+
+def width(interval: tuple[float, float]) -> float:
+    return interval[1] - interval[0]
+
+
+def test_intervals_cover_the_true_correlation_of_clustered_data() -> None:
+    random, trials, correlation = np.random.default_rng(0), 80, 0.8 * 0.7 + 0.2 * 0.2
+    true = {
+        "plcc": correlation,
+        "srcc": 6 / np.pi * np.arcsin(correlation / 2),
+        "krcc": 2 / np.pi * np.arcsin(correlation),
+        "rmse": np.sqrt(2 - 2 * correlation),
+    }
+    inside = dict.fromkeys(true, 0)
+    for _ in range(trials):
+        intervals = bootstrap_intervals([clustered(random, 40, 3, 0.8, 0.7, 0.2)])
+        for name, value in true.items():
+            inside[name] += intervals[name][0] <= value <= intervals[name][1]
+    assert {name: count for name, count in inside.items() if not 0.87 <= count / trials <= 0.99} == {}
+
+
+def test_intervals_are_wider_than_a_bootstrap_over_rows_where_rows_of_a_prompt_resemble_each_other() -> None:
+    random = np.random.default_rng(1)
+    for _ in range(3):
+        rows = clustered(random, 20, 8, 0.9, 0.6, 0.6)
+        by_prompt, by_row = bootstrap_intervals([rows]), bootstrap_intervals([as_own_prompts(rows)])
+        for name in ("srcc", "krcc", "plcc", "rmse"):
+            assert width(by_prompt[name]) > 1.5 * width(by_row[name])
+
+
+def test_intervals_are_as_wide_as_a_bootstrap_over_rows_where_rows_of_a_prompt_have_nothing_in_common() -> (
+    None
+):
+    rows = clustered(np.random.default_rng(2), 300, 2, 0.0, 0.0, 0.6)
+    by_prompt, by_row = bootstrap_intervals([rows]), bootstrap_intervals([as_own_prompts(rows)])
+    for name in ("srcc", "plcc", "rmse"):
+        assert width(by_prompt[name]) == pytest.approx(width(by_row[name]), rel=0.25)
+
+
+def test_testing_on_the_same_rows_again_does_not_make_an_interval_narrower() -> None:
+    rows = clustered(np.random.default_rng(3), 15, 4, 0.5, 0.7, 0.7)
+    once, thrice = bootstrap_intervals([rows]), bootstrap_intervals([rows] * 3)
+    for name in METRICS:
+        assert thrice[name] == pytest.approx(once[name])
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    rows, order = (
+        clustered(np.random.default_rng(4), 15, 4, 0.5, 0.7, 0.7),
+        np.random.default_rng(5).permutation(60),
+    )
+    other = TestRows(rows.group[order], rows.truth[order], rows.prediction[order])
+    here, there = bootstrap_intervals([rows]), bootstrap_intervals([other])
+    for name in METRICS:
+        assert here[name] == pytest.approx(there[name], abs=1e-3 if name.endswith("_logistic") else 1e-9)
+
+
+def test_one_prompt_alone_can_only_be_drawn_again() -> None:
+    rows = clustered(np.random.default_rng(6), 1, 30, 0.0, 0.7, 0.7)
+    figures, intervals = evaluate(rows.truth, rows.prediction), bootstrap_intervals([rows])
+    assert set(intervals) == set(METRICS)
+    for name, (low, high) in intervals.items():
+        assert low == high == pytest.approx(figures[name])
+
+
+def test_a_lower_level_gives_an_interval_inside() -> None:
+    rows = clustered(np.random.default_rng(7), 30, 3, 0.5, 0.5, 0.5)
+    wide, narrow = bootstrap_intervals([rows]), bootstrap_intervals([rows], level=0.5)
+    for name in METRICS:
+        assert wide[name][0] < narrow[name][0] < narrow[name][1] < wide[name][1]
+
+
+def test_equal_seeds_give_equal_intervals() -> None:
+    rows = clustered(np.random.default_rng(8), 20, 3, 0.5, 0.5, 0.5)
+    assert (
+        bootstrap_intervals([rows], seed=1)
+        == bootstrap_intervals([rows], seed=1)
+        != bootstrap_intervals([rows], seed=2)
+    )
+
+
+@pytest.mark.parametrize("constant", [0.0, 1 / 3, 4.5])
+def test_constant_predictions_have_an_error_but_no_correlation(constant: float) -> None:
+    random = np.random.default_rng(9)
+    sound = TestRows(np.repeat(np.arange(10), 3), random.uniform(0, 5, 30), random.uniform(0, 5, 30))
+    equal = TestRows(sound.group, sound.truth, np.full(30, constant))
+    intervals = bootstrap_intervals([sound, equal])
+    for name in ("srcc", "krcc", "plcc", "plcc_logistic", "rmse_logistic"):
+        assert np.isnan(intervals[name]).all()
+    assert 0 < intervals["rmse"][0] < intervals["rmse"][1]
+
+
+def test_a_resample_without_a_figure_drops_out() -> None:
+    rows = TestRows(
+        np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([1.0, 1, 3, 3])
+    )  # one prompt alone is constant
+    assert bootstrap_intervals([rows])["srcc"] == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.parametrize("prediction", [57.3, np.inf])
+def test_a_prediction_without_a_correlation_has_no_interval_on_any_scale(
+    scale: float, prediction: float
+) -> None:
+    random = np.random.default_rng(0)
+    predictions = (
+        np.full(60, prediction) if np.isfinite(prediction) else np.r_[np.inf, random.uniform(0, 5, 59)]
+    )
+    found = bootstrap_intervals(
+        [TestRows(np.repeat(np.arange(20), 3), random.uniform(0, scale, 60), predictions)]
+    )
+    assert all(np.isnan(found[name]).all() for name in ("srcc", "krcc", "plcc"))

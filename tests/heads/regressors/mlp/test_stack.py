@@ -1,0 +1,619 @@
+"""Heads trained side by side become what each becomes alone, and what plain torch makes of them."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import check_estimator
+from threadpoolctl import threadpool_info
+from torch import Tensor
+
+from tier4k.heads.regressors.base import FitTask
+from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack
+from tier4k.heads.regressors.mlp.losses import FREE_LOSSES
+from tier4k.heads.regressors.mlp.recipe import Recipe
+from tier4k.heads.regressors.mlp.stack import STATE_BYTES, HeadNetwork, StackedMLP
+from tier4k.heads.regressors.mlp.torch_backend import Fitted, StackedHead, StackTrainer
+from tier4k.heads.regressors.options import HeadError
+from tier4k.heads.regressors.standardization import Standardization
+
+ROWS, WIDTH = 90, 10
+RECIPE = {
+    "hidden": 6,
+    "learning_rate": 0.01,
+    "weight_decay": 1e-2,
+    "optimizer": "adamw",
+    "schedule": "cosine",
+    "batch_size": 16,
+    "max_epochs": 12,
+    "patience": 3,
+    "standardize": True,
+    "seed": 0,
+}
+# Of one learning rate and of several, next to each other and not, with and without standardisation, patient and not.
+MIX: list[dict[str, Any]] = [
+    {},
+    {"seed": 1},
+    {"seed": 2, "learning_rate": 0.03},
+    {"weight_decay": 0.3},
+    {"seed": 3, "standardize": False},
+    {"learning_rate": 0.03, "patience": 12},
+    {"learning_rate": 0.03, "weight_decay": 0.3, "patience": 1},
+]
+NETWORKS: list[dict[str, Any]] = [
+    {"activation": "gelu"},
+    {"activation": "silu", "dropout": 0.3},
+    {"loss": "plcc"},
+    {"loss": "rank"},
+    {"loss": "mixture"},
+    {"fusion": "gated", "text_width": 3},
+    {"fusion": "bilinear", "text_width": 4, "dropout": 0.5},
+    {"fusion": "bilinear", "text_width": 4, "activation": "gelu", "loss": "mixture"},
+]
+
+
+def recipe(**changed: Any) -> Recipe:
+    return Recipe(**RECIPE | changed)
+
+
+def rows_of_a_split(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return tuple(np.split(np.random.default_rng(seed).permutation(ROWS), [60, 75]))
+
+
+@pytest.fixture(name="X")
+def features() -> np.ndarray:
+    return (np.random.default_rng(0).normal(size=(ROWS, WIDTH)) * 3 + 5).astype(np.float32)
+
+
+def tasks(X: np.ndarray, count: int) -> list[FitTask]:
+    """Other scores for each head, and another split for every second one."""
+    random, out = np.random.default_rng(1), []
+    for number in range(count):
+        train, validation, _ = rows_of_a_split(number // 2)
+        scores = 3 + X @ random.normal(size=WIDTH) / 10 + random.normal(size=ROWS)
+        out.append(FitTask(scores, train, validation))
+    return out
+
+
+def assert_same(found: Fitted, expected: Fitted) -> None:
+    assert found.best_epoch == expected.best_epoch
+    np.testing.assert_allclose(found.training_loss, expected.training_loss, rtol=1e-4)
+    np.testing.assert_allclose(found.validation_loss, expected.validation_loss, rtol=1e-4)
+    for name, weights in expected.weights.items():
+        np.testing.assert_allclose(found.weights[name], weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_each_head_of_a_mixed_stack_is_what_it_is_alone(
+    X: np.ndarray, optimizer: str, schedule: str, batch_size: int
+) -> None:
+    recipes = [
+        recipe(optimizer=optimizer, schedule=schedule, batch_size=batch_size, **changed) for changed in MIX
+    ]
+    given = tasks(X, len(recipes))
+    stacked = StackedMLP(recipes).fit(X, given)
+    assert len({len(fitted.training_loss) for fitted in stacked}) > 2, (
+        "the heads should stop at different epochs"
+    )
+    for one, task, found in zip(recipes, given, stacked, strict=True):
+        assert_same(found, StackedMLP([one]).fit(X, [task])[0])
+
+
+def test_heads_that_cannot_stand_side_by_side_are_trained_in_one_call_too(X: np.ndarray) -> None:
+    recipes = [
+        recipe(),
+        recipe(hidden=4),
+        recipe(batch_size=7),
+        recipe(optimizer="adam"),
+        recipe(max_epochs=3),
+        recipe(),
+    ]
+    given = tasks(X, len(recipes))
+    given[-1] = FitTask(given[-1].scores, given[-1].train[:50])
+    finished: list[int] = []
+    for found, one, task in zip(
+        StackedMLP(recipes).fit(X, given, finished.append), recipes, given, strict=True
+    ):
+        assert_same(found, StackedMLP([one]).fit(X, [task])[0])
+    assert sorted(finished) == list(range(len(recipes)))
+
+
+def test_what_does_not_fit_the_memory_is_trained_in_turn(
+    X: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+    monkeypatch.setattr(
+        "tier4k.heads.regressors.mlp.torch_backend.StackTrainer.run",
+        lambda self, _: together.append(len(self.members)),
+    )
+    a_head = 4 * 4 * 80  # 6 x 10 + 6 + 6 + 1 parameters, in steps of 16, and their gradients and moments
+    for limit in (0, 2 * a_head, 7 * a_head, STATE_BYTES["cpu"]):
+        StackedMLP([recipe()] * 7, state_bytes=limit).fit(X, tasks(X, 7))
+    assert together == [1] * 7 + [2, 2, 2, 1] + [7] + [7]
+
+
+@pytest.mark.parametrize(
+    "recipe_options", [{}, {"optimizer": "adam", "schedule": "constant", "standardize": False}]
+)
+@pytest.mark.parametrize(("batch_size", "hidden"), [(16, 6), (8, 6), (7, 5), (3, 1)])
+def test_a_head_is_what_plain_torch_makes_of_it(
+    X: np.ndarray, recipe_options: dict[str, Any], batch_size: int, hidden: int
+) -> None:
+    """Autograd, torch's optimizer and its scheduler, step by step, on rows standardised beforehand; the last batch is smaller."""
+    (task,), one = (
+        tasks(X, 1),
+        recipe(seed=7, max_epochs=4, batch_size=batch_size, hidden=hidden, **recipe_options),
+    )
+    task = FitTask(task.scores, task.train)
+    scaling = (
+        Standardization.of(X[task.train], task.scores[task.train])
+        if one.standardize
+        else Standardization.none(WIDTH)
+    )
+    inputs = torch.tensor(scaling.inputs(X), dtype=torch.float32)
+    scores = torch.tensor(scaling.scores(task.scores), dtype=torch.float32)
+    torch.manual_seed(7)
+    network = HeadNetwork(WIDTH, hidden)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[one.optimizer]
+    optimizer = kind(network.parameters(), lr=one.learning_rate, weight_decay=one.weight_decay, foreach=False)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer, T_max=4 * -(-len(task.train) // batch_size)
+    )
+    courses: list[np.ndarray] = []
+    expected: list[np.ndarray] = []
+    for _ in range(one.max_epochs):
+        for batch in torch.randperm(len(task.train)).split(one.batch_size):
+            rows = torch.from_numpy(task.train)[batch]
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(network(inputs[rows]), scores[rows]).backward()
+            optimizer.step()
+            if one.schedule == "cosine":
+                schedule.step()
+        with torch.no_grad():
+            expected.append(scaling.unscale(network(inputs).numpy()))
+    listening = FitTask(task.scores, task.train, None, lambda _, predict: courses.append(predict(X)))
+    (fitted,) = StackedMLP([one]).fit(X, [listening])
+    np.testing.assert_allclose(courses, expected, atol=1e-5)
+    np.testing.assert_allclose(MLPHead.from_weights(fitted.weights).predict(X), expected[-1], atol=1e-5)
+
+
+def test_listeners_hear_every_epoch_of_their_own_head(X: np.ndarray) -> None:
+    courses: list[dict[int, np.ndarray]] = [{} for _ in MIX]
+
+    def listening(number: int, task: FitTask) -> FitTask:
+        return FitTask(
+            task.scores,
+            task.train,
+            task.validation,
+            lambda epoch, predict: courses[number].update({epoch: predict(X)}),
+        )
+
+    given = [listening(number, task) for number, task in enumerate(tasks(X, len(MIX)))]
+    before = X.copy()
+    for found, course in zip(
+        StackedMLP([recipe(**changed) for changed in MIX]).fit(X, given), courses, strict=True
+    ):
+        assert list(course) == list(range(1, len(found.training_loss) + 1))
+        kept = MLPHead.from_weights(found.weights).predict(X)
+        np.testing.assert_allclose(kept, course[found.best_epoch], atol=1e-4)
+    np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_a_head_that_diverges_leaves_the_others_alone_and_says_so(X: np.ndarray, batch_size: int) -> None:
+    given = tasks(X, 3)
+    recipes = [
+        recipe(batch_size=batch_size, **changed) for changed in ({}, {"learning_rate": 1e38}, {"seed": 2})
+    ]
+    first, diverged, last = StackedMLP(recipes).fit(X, given)
+    assert_same(first, StackedMLP(recipes[:1]).fit(X, given[:1])[0])
+    assert_same(last, StackedMLP(recipes[2:]).fit(X, given[2:])[0])
+    assert np.isnan(diverged.validation_loss[-1]) and np.isnan(diverged.training_loss[-1])
+    assert diverged.best_epoch == 0 and len(diverged.training_loss) == 3, (
+        "it should stop when its patience is at an end"
+    )
+    assert np.isnan(diverged.weights["fc1.weight"]).any()
+
+
+def test_scores_of_rows_that_are_not_a_heads_own_do_not_matter(X: np.ndarray) -> None:
+    (task,) = tasks(X, 1)
+    other = task.scores.copy()
+    other[rows_of_a_split(0)[2]] = np.nan
+    (found,), (expected,) = (
+        StackedMLP([recipe()]).fit(X, [FitTask(scores, task.train, task.validation)])
+        for scores in (other, task.scores)
+    )
+    for name, weights in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], weights)
+
+
+def test_fit_stack_leaves_heads_as_their_own_fit_would(X: np.ndarray) -> None:
+    """On rows given for validation, cut out by the head, and without any."""
+    options = {"hidden": 6, "max_epochs": 5, "learning_rate": 0.01, "batch_size": 16}
+    heads = [
+        MLPHead(**options, random_state=number, validation_fraction=share)
+        for number, share in enumerate((0.15, 0.2, 0.0))
+    ]
+    alone = [clone(head) for head in heads]
+    (given,) = tasks(X, 1)
+    scores, train, validation = given.scores, given.train, given.validation
+    fit_stack(heads, X, [given, FitTask(scores, train), FitTask(scores, train)])
+    alone[0].fit(X[train], scores[train], (X[validation], scores[validation]))
+    for head in alone[1:]:
+        head.fit(X[train], scores[train])
+    for found, expected in zip(heads, alone, strict=True):
+        assert found.best_epoch_ == expected.best_epoch_ and found.n_features_in_ == WIDTH
+        np.testing.assert_allclose(found.validation_loss_, expected.validation_loss_, rtol=1e-4)
+        np.testing.assert_allclose(found.predict(X), expected.predict(X), atol=1e-4)
+    assert [len(head.validation_loss_) for head in heads] == [5, 5, 0]
+
+
+def test_training_leaves_the_random_numbers_alone(X: np.ndarray) -> None:
+    torch.manual_seed(1)
+    expected = torch.random.get_rng_state()
+    StackedMLP([recipe(max_epochs=1)] * 2).fit(X, tasks(X, 2))
+    torch.testing.assert_close(torch.random.get_rng_state(), expected)
+
+
+@pytest.mark.parametrize(("what", "known"), [("optimizer", "adam, adamw"), ("schedule", "cosine, constant")])
+def test_unknown_words_are_refused(X: np.ndarray, what: str, known: str) -> None:
+    with pytest.raises(ValueError, match=f"{what} is 'x': one of {known} is wanted"):
+        MLPHead(**{what: "x"}).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("changed", NETWORKS, ids=str)
+def test_other_networks_and_losses_stand_side_by_side_as_well(X: np.ndarray, changed: dict[str, Any]) -> None:
+    recipes = [
+        recipe(**changed | other) for other in ({}, {"seed": 1}, {"learning_rate": 0.03}, {"patience": 1})
+    ]
+    given = tasks(X, len(recipes))
+    for found, one, task in zip(StackedMLP(recipes).fit(X, given), recipes, given, strict=True):
+        assert_same(found, StackedMLP([one]).fit(X, [task])[0])
+
+
+def plain(weights: dict[str, Tensor], one: Recipe, inputs: Tensor) -> Tensor:
+    """Scores by the formulas of `MLPHead`."""
+    function = {"relu": torch.relu, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}[
+        one.activation
+    ]
+
+    def layer(name: str, rows: Tensor) -> Tensor:
+        return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    text, picture = inputs[:, : one.text_width], inputs[:, one.text_width :]
+    hidden = {
+        "concatenation": lambda: function(layer("fc1", inputs)),
+        "gated": lambda: function(
+            layer("text", text) + 2 * torch.sigmoid(layer("gate", text)) * layer("picture", picture)
+        ),
+        "bilinear": lambda: function(layer("text", text)) * function(layer("picture", picture)),
+    }[one.fusion]()
+    return layer("fc2", hidden)[:, 0]
+
+
+def plain_loss(name: str, p: Tensor, y: Tensor) -> Tensor:
+    """The formulas of `tier4k.heads.regressors.mlp.losses`, pair by pair."""
+    squared = torch.nn.functional.mse_loss(p, y)
+    pearson = 1 - torch.corrcoef(torch.stack([p, y]))[0, 1]
+    pairs = [
+        torch.relu((y[i] - y[j]).abs() - torch.sign(y[i] - y[j]) * (p[i] - p[j]))
+        for i in range(len(y))
+        for j in range(len(y))
+    ]
+    rank = torch.stack(pairs).mean()
+    return {"mse": squared, "plcc": pearson, "rank": rank, "mixture": squared + pearson + rank}[name]
+
+
+@pytest.mark.parametrize("changed", [changed for changed in NETWORKS if "dropout" not in changed], ids=str)
+def test_every_network_and_loss_is_what_plain_torch_makes_of_its_formula(
+    X: np.ndarray, changed: dict[str, Any]
+) -> None:
+    (task,), one = (
+        tasks(X, 1),
+        recipe(seed=7, max_epochs=2, optimizer="adam", schedule="constant", standardize=False, **changed),
+    )
+    task = FitTask(task.scores, task.train)
+    inputs, scores = torch.tensor(X), torch.tensor(task.scores, dtype=torch.float32)
+    torch.manual_seed(7)
+    shapes = one.network(WIDTH).linears()
+    layers = {name: torch.nn.Linear(*shape) for name, shape in shapes.items()}
+    weights = {
+        f"{name}.{part}": getattr(layer, part)
+        for name, layer in layers.items()
+        for part in ("weight", "bias")
+    }
+    optimizer = torch.optim.Adam(
+        weights.values(), lr=one.learning_rate, weight_decay=one.weight_decay, foreach=False
+    )
+    for _ in range(one.max_epochs):
+        for batch in torch.randperm(len(task.train)).split(one.batch_size):
+            rows = torch.from_numpy(task.train)[batch]
+            optimizer.zero_grad()
+            plain_loss(one.loss, plain(weights, one, inputs[rows]), scores[rows]).backward()
+            optimizer.step()
+    found = StackedMLP([one]).fit(X, [task])[0].weights
+    if one.loss in ("plcc", "rank"):  # then a straight line maps the outputs to scores
+        with torch.no_grad():
+            output = plain(weights, one, inputs[torch.from_numpy(task.train)]).double().numpy()
+        slope, intercept = np.polyfit(output, task.scores[task.train], 1)
+        for name, factor, shift in (("fc2.weight", slope, 0.0), ("fc2.bias", slope, intercept)):
+            np.testing.assert_allclose(
+                found.pop(name), weights.pop(name).detach() * factor + shift, rtol=2e-3, atol=2e-3
+            )
+    for name, expected in weights.items():
+        if name in found:
+            np.testing.assert_allclose(found[name], expected.detach(), atol=1e-4)
+
+
+def test_dropout_leaves_out_its_share_of_hidden_units_and_keeps_their_mean(
+    X: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks: list[Tensor] = []
+    mask = StackedHead.mask
+    monkeypatch.setattr(StackedHead, "mask", lambda self, rows: masks.append(mask(self, rows)) or masks[-1])
+    StackedMLP([recipe(dropout=0.25, hidden=50)]).fit(X, tasks(X, 1))
+    values = torch.cat(masks)
+    assert values.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert float((values == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("changed", NETWORKS, ids=str)
+def test_standardisation_is_folded_into_the_weights_of_every_network(
+    X: np.ndarray, changed: dict[str, Any]
+) -> None:
+    """What a head predicts after its last epoch, standardised in training, is what its folded weights make of raw vectors."""
+    (task,), course = tasks(X, 1), []
+    options = {name: value for name, value in (RECIPE | changed).items() if name != "seed"}
+    head = MLPHead(**options, validation_fraction=0.0, random_state=0)
+    fit_stack(
+        [head], X, [FitTask(task.scores, task.train, None, lambda _, predict: course.append(predict(X)))]
+    )
+    np.testing.assert_allclose(head.predict(X), course[-1], atol=1e-3)
+    restored = MLPHead.from_weights(head.weights_, **options)
+    np.testing.assert_array_equal(restored.predict(X), head.predict(X))
+    assert np.corrcoef(head.predict(X[task.train]), task.scores[task.train])[0, 1] > 0.3
+
+
+@pytest.mark.parametrize("changed", [{}, *NETWORKS], ids=str)
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_head_that_is_trained_on_without_learning_stays_what_it_was(
+    X: np.ndarray, changed: dict[str, Any], standardize: bool
+) -> None:
+    one, other = tasks(X, 2)
+    recipes = [recipe(**changed), recipe(**changed, learning_rate=0.0, seed=9, standardize=standardize)]
+    (fitted,) = StackedMLP(recipes[:1]).fit(X, [one])
+    # On other rows, whose mean and deviation are others.
+    (again,) = StackedMLP(recipes[1:]).fit(
+        X, [replace(other, train=rows_of_a_split(3)[0], start=fitted.weights)]
+    )
+    before, after = (
+        recipes[0].network(WIDTH).predict(weights, X) for weights in (fitted.weights, again.weights)
+    )
+    if changed.get("loss") in FREE_LOSSES:  # whose scale is that of the new training rows
+        assert np.corrcoef(before, after)[0, 1] == pytest.approx(1, abs=1e-6)
+    else:
+        np.testing.assert_allclose(after, before, rtol=1e-4)
+
+
+def test_training_on_never_ends_behind_its_start_on_the_validation_rows(X: np.ndarray) -> None:
+    (task,) = tasks(X, 1)
+    (fitted,) = StackedMLP([recipe()]).fit(X, [task])
+    on = replace(task, start=fitted.weights)
+    wild, careful = StackedMLP([recipe(learning_rate=10.0), recipe(learning_rate=1e-4, seed=1)]).fit(
+        X, [on, on]
+    )
+    assert wild.best_epoch == 0
+    for name, weights in fitted.weights.items():
+        np.testing.assert_allclose(wild.weights[name], weights, atol=1e-5)
+    assert careful.training_loss[0] < 1.05 * fitted.training_loss[-1]
+    assert wild.training_loss[-1] > 10 * careful.training_loss[-1]
+
+
+def test_a_head_of_another_shape_is_no_start(X: np.ndarray) -> None:
+    (task,) = tasks(X, 1)
+    (fitted,) = StackedMLP([recipe(hidden=5)]).fit(X, [task])
+    with pytest.raises(HeadError, match="give both the same options"):
+        StackedMLP([recipe()]).fit(X, [replace(task, start=fitted.weights)])
+
+
+@pytest.mark.parametrize("loss", ["plcc", "rank"])
+def test_a_loss_without_a_scale_still_predicts_on_the_scale_of_the_scores(X: np.ndarray, loss: str) -> None:
+    (task,) = tasks(X, 1)
+    scores = 50 + 10 * task.scores
+    head = MLPHead(loss=loss, hidden=6, learning_rate=0.01, validation_fraction=0.0, random_state=0)
+    fit_stack([head], X, [FitTask(scores, task.train)])
+    slope, intercept = np.polyfit(head.predict(X[task.train]), scores[task.train], 1)
+    assert slope == pytest.approx(1, abs=0.01) and intercept == pytest.approx(0, abs=1)
+
+
+def test_text_that_is_not_parted_from_the_picture_is_told(X: np.ndarray) -> None:
+    for width in (None, WIDTH):
+        with pytest.raises(
+            ValueError, match=f"gated fusion needs text_width.*n_features = 10.*, not {width}"
+        ):
+            MLPHead(fusion="gated", text_width=width).fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="not the weights of one gated head"):
+        MLPHead.from_weights(MLPHead(max_epochs=1).fit(X, X[:, 0]).weights_, fusion="gated", text_width=3)
+
+
+@pytest.mark.parametrize("fusion", ["gated", "bilinear"])
+def test_text_that_changes_what_pictures_are_worth_is_learnt_by_fusions_that_part_them(fusion: str) -> None:
+    """Which column of the picture counts says the text: no sum of a function of the text and one of the picture knows that."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(600, 5))
+    y = np.where(X[:, 0] > 0, X[:, 2], X[:, 3])
+    head = MLPHead(
+        fusion=fusion, text_width=2, hidden=16, learning_rate=0.01, batch_size=32, random_state=0
+    ).fit(X[:400], y[:400])
+    assert np.corrcoef(head.predict(X[400:]), y[400:])[0, 1] > 0.85
+
+
+@pytest.mark.slow
+def test_networks_are_scikit_learn_estimators() -> None:
+    for options in (
+        {"fusion": "gated", "text_width": 1},
+        {"fusion": "bilinear", "text_width": 1},
+        {"loss": "mixture", "dropout": 0.5},
+    ):
+        check_estimator(MLPHead(**options, max_epochs=5), on_skip=None)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 16, 75])
+@pytest.mark.parametrize("hidden", [1, 65, 300])
+def test_the_published_head_depends_neither_on_the_number_of_threads_nor_on_other_heads(
+    batch_size: int, hidden: int
+) -> None:
+    """To the last bit; and torch and BLAS have as many threads afterwards as before."""
+    X = np.random.default_rng(0).normal(size=(ROWS, 130)).astype(np.float32)
+    scores = [
+        FitTask(X @ np.random.default_rng(number).normal(size=130), np.arange(75), np.arange(75, ROWS))
+        for number in range(3)
+    ]
+    rates = [0.001 * (1 + number) for number in range(3)]
+    recipes = [
+        recipe(batch_size=batch_size, hidden=hidden, seed=number, learning_rate=rate, max_epochs=3)
+        for number, rate in enumerate(rates)
+    ]
+    before, blas, found = torch.get_num_threads(), threads_of_blas(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(StackedMLP(recipes).fit(X, scores))
+            found.append(
+                [StackedMLP([one]).fit(X, [task])[0] for one, task in zip(recipes, scores, strict=True)]
+            )
+            assert torch.get_num_threads() == threads
+            assert threads_of_blas() == blas
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
+            assert one.validation_loss == other.validation_loss
+
+
+def threads_of_blas() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("batch_size", [5, 16, 60])
+def test_the_compiled_loop_and_the_one_that_gpus_run_agree(
+    X: np.ndarray, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes, given = [recipe(batch_size=batch_size, **changed) for changed in MIX], tasks(X, len(MIX))
+    found = StackedMLP(recipes).fit(X, given)
+    monkeypatch.setattr(StackedMLP, "_kind", lambda *_: StackTrainer)
+    for one, expected in zip(found, StackedMLP(recipes).fit(X, given), strict=True):
+        assert_same(one, expected)
+
+
+def test_heads_can_be_fitted_in_several_threads_at_once(X: np.ndarray) -> None:
+    recipes, given = [recipe(seed=seed, batch_size=8 * (1 + seed % 2)) for seed in range(6)], tasks(X, 6)
+    with ThreadPoolExecutor(3) as pool:
+        found = [
+            fitted
+            for (fitted,) in pool.map(lambda one, task: StackedMLP([one]).fit(X, [task]), recipes, given)
+        ]
+    for one, task, expected in zip(recipes, given, found, strict=True):
+        (fitted,) = StackedMLP([one]).fit(X, [task])
+        assert all(np.array_equal(fitted.weights[name], expected.weights[name]) for name in fitted.weights)
+
+
+def test_a_listener_is_told_when_it_asks_for_vectors_of_another_width(X: np.ndarray) -> None:
+    (task,) = tasks(X, 1)
+    for width in (WIDTH - 1, WIDTH + 1, 100 * WIDTH):
+        wrong = np.zeros((3, width), np.float32)
+        listening = replace(task, on_epoch=lambda _, predict, wrong=wrong: predict(wrong))
+        with pytest.raises(ValueError, match=rf"shape \(3, {width}\) are given to a head of {WIDTH} columns"):
+            StackedMLP([recipe()]).fit(X, [listening])
+
+
+def test_slopes_beyond_float32_leave_a_weight_where_it_is(
+    X: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their square is infinite, and Adam's step 0, as torch has it; not NaN."""
+    (task,), one = tasks(X, 1), recipe(optimizer="adam", schedule="constant", learning_rate=1e6, max_epochs=8)
+    found = StackedMLP([one]).fit(X, [FitTask(task.scores, task.train)])[0]
+    monkeypatch.setattr(StackedMLP, "_kind", lambda *_: StackTrainer)
+    expected = StackedMLP([one]).fit(X, [FitTask(task.scores, task.train)])[0]
+    assert max(expected.training_loss) > 1e15, "the slopes should be large"
+    for name, weights in expected.weights.items():
+        assert np.isfinite(weights).all() and np.isfinite(found.weights[name]).all()
+
+
+def test_a_process_forked_after_a_fit_says_that_it_cannot_fit() -> None:
+    program = """
+import os
+import numpy as np
+from tier4k.heads.regressors.mlp.estimator import MLPHead
+from tier4k.heads.regressors.options import HeadError
+X = np.random.default_rng(0).normal(size=(40, 4))
+def fit():
+    MLPHead(max_epochs=2).fit(X, X[:, 0])
+fit()
+import numba
+if numba.threading_layer() != "omp":
+    print("no child would be killed")
+elif os.fork():
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+else:
+    try:
+        fit()
+    except HeadError as error:
+        os._exit(7 if "'spawn'" in str(error) else 1)
+"""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert run.stdout in ("7\n", "no child would be killed\n")
+
+
+def test_the_order_of_a_matrix_in_memory_changes_nothing(X: np.ndarray) -> None:
+    from tier4k.heads.regressors.mlp.numba_backend import epoch
+
+    found = [
+        StackedMLP([recipe(batch_size=8)]).fit(order(X), tasks(X, 1))[0].weights
+        for order in (np.ascontiguousarray, np.asfortranarray)
+    ]
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+    assert len(epoch.signatures) == 1, "it should not be compiled for every order"
+
+
+def test_where_nothing_can_be_written_the_loops_are_compiled_all_the_same() -> None:
+    program = """
+import numpy as np
+from numba.core.caching import FunctionCache
+def nowhere(*_):
+    raise RuntimeError("cannot cache function: no locator available")
+FunctionCache.__init__ = nowhere
+from tier4k.heads.regressors.mlp.estimator import MLPHead
+X = np.random.default_rng(0).normal(size=(40, 4))
+head = MLPHead(batch_size=8, max_epochs=30, learning_rate=.01, random_state=0).fit(X, X[:, 0])
+print(np.corrcoef(head.predict(X), X[:, 0])[0, 1] > .9)
+"""
+    assert (
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+        == "True\n"
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_what_the_cpu_gives(X: np.ndarray) -> None:
+    recipes, given = [recipe(**changed) for changed in MIX], tasks(X, len(MIX))
+    torch.backends.cuda.matmul.allow_tf32 = False
+    for found, expected in zip(
+        StackedMLP(recipes, "cuda").fit(X, given), StackedMLP(recipes).fit(X, given), strict=True
+    ):
+        assert_same(found, expected)

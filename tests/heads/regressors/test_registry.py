@@ -1,0 +1,198 @@
+"""Every head takes part in everything: options in a user's words, fits in one pass, stored tensors, and no skill without a signal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from tier4k.heads.data.fusion import fuse
+from tier4k.heads.data.splits import make_splits
+from tier4k.heads.evaluation.trial import run_trials
+from tier4k.heads.regressors.choices import HeadName
+from tier4k.heads.regressors.options import OPTION_OF
+from tier4k.heads.regressors.registry import (
+    HEADS,
+    HeadError,
+    changed_options,
+    has_epochs,
+    head_options,
+    make_head,
+    resolve_options,
+    restore_head,
+)
+from tier4k.tests.heads.regressors.test_heads import feature_set
+
+NETWORK = {"max_epochs": 20, "hidden": 8, "learning_rate": 0.01, "batch_size": 16}
+QUICK: dict[str, dict[str, Any]] = {
+    "mlp": NETWORK,
+    "gated": NETWORK,
+    "bilinear": NETWORK,
+    "ensemble": {"members": ("ridge", "svr")},
+}
+SEARCHED: dict[str, dict[str, list[Any]]] = {
+    "mlp": {"hidden": [2, 8]},
+    "gated": {"dropout": [0.0, 0.5]},
+    "bilinear": {"activation": ["relu", "gelu"]},
+    "ridge": {"penalties": [(0.1,), (10.0,)]},
+    "kernel-ridge": {"length_scales": [(0.5,), (2.0,)]},
+    "svr": {"C": [0.1, 10.0]},
+    "ensemble": {"combine": ["scores", "ranks"]},
+}
+
+
+def options(name: HeadName) -> dict[str, Any]:
+    return resolve_options(name, "cached", "resnet18", QUICK.get(name, {}), lambda: 4)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_restored_head_predicts_what_the_fitted_one_does(name: HeadName) -> None:
+    features = feature_set()
+    (trial,) = run_trials(
+        features, fuse(features, "nr"), ("MOS_q",), make_splits(features, "random", 1, 0), name, options(name)
+    )
+    X = fuse(features, "nr")
+    restored = restore_head(name, trial.head.weights_, options(name), seed=0)
+    np.testing.assert_allclose(restored.predict(X), trial.head.predict(X), rtol=1e-6)
+    assert all(
+        isinstance(values, np.ndarray) and values.dtype.kind == "f" for values in trial.head.weights_.values()
+    )
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("rule", ["prompt", "random"])
+def test_without_a_signal_no_head_has_skill(name: HeadName, rule: Any) -> None:
+    features = feature_set(200)
+    splits = make_splits(features, rule, 5, 0)
+    trials = run_trials(features, fuse(features, "nr"), ("MOS_q",), splits, name, options(name))
+    # The SRCC of n independent pairs has variance 1 / (n - 1); five test parts of 40 rows overlap, so that one alone is the bound.
+    found = [trial.figures["last"]["srcc"] for trial in trials if "srcc" in trial.figures["last"]]
+    assert abs(np.nanmean(found)) < 3 / np.sqrt(39)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_with_a_signal_every_head_has_skill(name: HeadName) -> None:
+    features = feature_set(200)
+    X = fuse(features, "nr")
+    features.targets[:, 0] = 3 + X[:, 0] + X[:, 5]
+    (trial,) = run_trials(features, X, ("MOS_q",), make_splits(features, "random", 1, 0), name, options(name))
+    assert trial.figures["last"]["srcc"] > 0.6
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_scikit_learn_searches_and_validates_every_head_on_fused_features(name: HeadName) -> None:
+    features = feature_set(60)
+    X = fuse(features, "nr")
+    y, head = X[:, 0] + X[:, 5], make_head(name, options(name), seed=0)
+    search = GridSearchCV(clone(head), SEARCHED[name], cv=2).fit(X, y)
+    assert search.best_params_ and np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert cross_val_score(head, X, y, cv=3).shape == (3,)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_options_that_differ_from_the_defaults_are_told_in_words_that_give_them_back(name: HeadName) -> None:
+    stored = json.loads(json.dumps(options(name)))  # as a run's configuration has them
+    changed = [text.split("=") for text in changed_options(name, "cached", "resnet18", stored)]
+    assert {OPTION_OF.get(option, option) for option, _ in changed} == set(QUICK.get(name, {}))
+    assert resolve_options(
+        name,
+        "cached",
+        "resnet18",
+        {OPTION_OF.get(option, option): text for option, text in changed},
+        lambda: 4,
+    ) == options(name)
+    assert (
+        changed_options(
+            name,
+            "cached",
+            "resnet18",
+            json.loads(json.dumps(resolve_options(name, "cached", "resnet18", {}))),
+        )
+        == []
+    )
+
+
+def test_none_and_truth_values_are_told_as_they_are_given() -> None:
+    stored = resolve_options(
+        "mlp", "published", "vit_large_patch16_224", {"patience": 3, "standardize": True, "hidden": 8}
+    )
+    found = changed_options("mlp", "published", "vit_large_patch16_224", stored)
+    assert found == ["hidden=8", "patience=3", "standardize=true"]
+    assert changed_options("ridge of another run", "fitted elsewhere", "", {"calibrated": True}) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "found"),
+    [
+        ("mlp", {"hidden": "64"}, {"hidden": 64}),
+        ("mlp", {"hidden": "none", "standardize": "false"}, {"hidden": None, "standardize": False}),
+        ("mlp", {"learning_rate": "1e-4", "optimizer": "adam"}, {"learning_rate": 1e-4, "optimizer": "adam"}),
+        ("mlp", {"learning_rate": 1, "max_epochs": 3}, {"learning_rate": 1.0, "max_epochs": 3}),
+        ("ridge", {"penalties": "0.1, 1"}, {"penalties": (0.1, 1.0)}),
+        ("ensemble", {"members": "ridge,svr"}, {"members": ("ridge", "svr")}),
+        ("ridge", {"penalties": [0.5]}, {"penalties": (0.5,)}),
+    ],
+)
+def test_texts_become_values_of_the_options_type(
+    name: HeadName, given: dict[str, Any], found: dict[str, Any]
+) -> None:
+    resolved = resolve_options(name, "cached", "resnet18", given)
+    assert {option: resolved[option] for option in found} == found
+    assert all(type(resolved[option]) is type(value) for option, value in found.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("mlp", {"hidden": "many"}, "hidden is 'many': a whole number or none is wanted"),
+        ("mlp", {"hidden": 2.5}, "hidden is 2.5: a whole number or none is wanted"),
+        ("mlp", {"max_epochs": "0"}, "epochs is 0: a number from 1 is wanted"),
+        ("mlp", {"standardize": "maybe"}, "standardize is 'maybe': true or false is wanted"),
+        ("mlp", {"optimizer": "sgd"}, "optimizer is 'sgd': one of adam, adamw is wanted"),
+        ("mlp", {"learning_rate": True}, "learning_rate is True: a number is wanted"),
+        ("mlp", {"random_state": 3}, "has no option random_state"),
+        ("ridge", {"max_epochs": 5}, "the ridge head has no option epochs: it has penalties"),
+        ("ridge", {"penalties": "1,x"}, "penalties is '1,x': a list of numbers, such as a,b is wanted"),
+        (
+            "ensemble",
+            {"members": "ridge,rigde"},
+            "members is 'rigde': one of mlp, gated, bilinear, ridge, kernel-ridge, svr is wanted",
+        ),
+        ("svr", {"C": "nan"}, "C is nan: a number above 0 is wanted"),
+    ],
+)
+def test_what_an_option_does_not_take_is_told_in_the_users_words(
+    name: HeadName, given: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(HeadError, match=told):
+        resolve_options(name, "cached", "resnet18", given)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_default_is_within_its_limits_and_of_its_type(name: HeadName) -> None:
+    resolved = resolve_options(name, "cached", "resnet18", {}, lambda: 4)
+    again = resolve_options(
+        name, "cached", "resnet18", {option: resolved[option] for option in head_options(name)}, lambda: 4
+    )
+    assert again == resolved
+
+
+def test_heads_without_epochs_speak_of_none(project: Path) -> None:
+    from typer.testing import CliRunner
+
+    from tier4k import cli
+
+    encoders = ["--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
+    arguments = ["fit-head", "Dataset", "--split", "random", "--repeats", "1", *encoders]
+    for name in HEADS:
+        result = CliRunner().invoke(cli.app, [*arguments, "--head", name])
+        assert result.exit_code == 0, result.output
+        assert ("epoch" in result.output) == has_epochs(name)
+    result = CliRunner().invoke(cli.app, [*arguments, "--head", "svr", "--epochs", "5", "--set", "C=1"])
+    assert (
+        result.exit_code == 2
+        and "the svr head has no option epochs: it has C, epsilon, length_scale" in result.output
+    )

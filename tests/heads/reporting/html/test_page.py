@@ -1,0 +1,696 @@
+"""The report shows what the runs hold, asks no network for anything, and is not broken by any name of a file."""
+
+import base64
+import gzip
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass, replace
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tier4k import cli
+from tier4k.cache.signature import Signature
+from tier4k.cache.store import StoreError
+from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.layouts import DataError
+from tier4k.extract.datasets.manifest import Manifest
+from tier4k.heads.data.choices import SplitRule
+from tier4k.heads.data.features import FeatureSet, Rows
+from tier4k.heads.data.fusion import fuse
+from tier4k.heads.data.splits import make_splits
+from tier4k.heads.evaluation.summary import summarize
+from tier4k.heads.evaluation.trial import run_trials
+from tier4k.heads.metrics.correlation import srcc
+from tier4k.heads.metrics.logistic import logistic_mapping
+from tier4k.heads.metrics.significance import holm
+from tier4k.heads.regressors.choices import HeadName
+from tier4k.heads.regressors.registry import resolve_options
+from tier4k.heads.reporting.breakdown import FIGURES, breakdown
+from tier4k.heads.reporting.choices import Part
+from tier4k.heads.reporting.comparison import compare
+from tier4k.heads.reporting.html.detail import by_part, curve, factor_comparisons, largest_errors
+from tier4k.heads.reporting.html.page import write_report
+from tier4k.heads.reporting.html.runs import ReportError, ablation, comparable, read_runs, spans
+from tier4k.heads.reporting.terminal import OF_WILLIAMS
+from tier4k.heads.results.config import RunConfig
+from tier4k.heads.results.files import write_run
+from tier4k.heads.results.results import Results
+from tier4k.heads.results.run_format import ResultError
+from tier4k.tests.builders.data import write_table
+
+ROWS, REPEATS = 48, 2
+HEADS: tuple[HeadName, ...] = ("ridge", "svr")
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;{{7*7}}.png"
+HOSTILE_GENERATOR = "<a href='https://example.org'>G</a></script>"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A data set and three runs on it: two heads on one split, and one split that leaks."""
+
+    data: Path
+    ridge: Path
+    mlp: Path
+    leaking: Path
+
+    @property
+    def runs(self) -> list[Path]:
+        return [self.ridge, self.mlp, self.leaking]
+
+
+def make_sample(folder: Path) -> Sample:
+    """Write a sample; one picture and one generator have hostile names."""
+    names = [f"{('MJ', 'SD', 'DALLE')[row % 3]}_{row // 4:03d}_{row:02d}.png" for row in range(ROWS)]
+    names[7] = HOSTILE  # a test row of the published split
+    scores = np.random.default_rng(0).uniform(1, 5, ROWS).round(3)
+    frame = pd.DataFrame(
+        {"image": names, "prompt": [f"secret prompt {row // 4}" for row in range(ROWS)], "quality": scores}
+    )
+    frame["generator"] = [(HOSTILE_GENERATOR, "SD", "DALLE")[row % 3] for row in range(ROWS)]
+    frame["align"] = np.roll(scores, 1)
+    (folder / "set" / Path(HOSTILE).parent).mkdir(parents=True)
+    data = write_table(folder / "set" / "toy.csv", frame)
+    manifest = load_manifest(data).manifest
+    out = folder / "runs"
+    return Sample(
+        data,
+        fit_run(out, manifest, "ridge", "prompt"),
+        fit_run(out, manifest, "mlp", "prompt", {"max_epochs": 3, "hidden": 3}),
+        fit_run(out, manifest, "ridge", "published"),
+    )
+
+
+def fit_run(
+    out: Path,
+    manifest: Manifest,
+    head: HeadName,
+    split: SplitRule,
+    options: dict[str, Any] | None = None,
+    targets: tuple[str, ...] = (),
+    **more: Any,
+) -> Path:
+    """Fit and write a run on random features that know a little of the scores; `more` changes its configuration."""
+    table, targets = manifest.table, targets or manifest.targets
+    scores = table[list(manifest.targets)].to_numpy(float)
+    random = np.random.default_rng(7)
+    image = scores @ random.normal(size=(len(manifest.targets), 6)) + random.normal(0, 2, (len(table), 6))
+    features = FeatureSet(
+        text=random.normal(size=(len(table), 2)),
+        image=image,
+        image_prompt=np.zeros_like(image),
+        has_image_prompt=np.arange(len(table)) // 4 % 3 == 0,
+        targets=scores,
+        target_names=manifest.targets,
+        **vars(Rows.of(manifest)),
+    )
+    resolved = resolve_options(head, "cached", "resnet18", options or {})
+    splits = make_splits(features, split, REPEATS, 0, resolved.get("validation_fraction", 0.0))
+    trials = run_trials(features, fuse(features, "nr"), targets, splits, head, resolved)
+    made = {
+        stream: Signature(stream, f"{stream}net", "net", "0" * 64, "native: as it is", "pooled")
+        for stream in ("image", "text")
+    }
+    signatures = {stream: asdict(signature) for stream, signature in made.items()}
+    config = RunConfig(
+        data=manifest.name, data_digest=manifest.digest, method="nr", benchmark="all", targets=targets, signatures=signatures,
+        split=split, repeats=REPEATS, seed=0, recipe="cached", estimator=head, head=resolved, models="none",
+    )  # fmt: skip
+    config = replace(config, **more)
+    environment = {
+        "command": ["/home/somebody/bin/tier", "fit-head", "my data <b>"],
+        "python": "3.11.7",
+        "versions": {"numpy": "2.4.6"},
+    }
+    results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
+    return write_run(out, config, environment, results, features, trials, splits)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def page(sample: Sample) -> str:
+    output = sample.data.parent.parent / "report.html"
+    write_report(sample.runs, output, [sample.data])
+    return output.read_text(encoding="utf-8")
+
+
+def page_data(page: str) -> Any:
+    """What the page's script reads."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1], parse_constant=lambda cli_name: pytest.fail(f"{cli_name} is not JSON"))
+
+
+class Elements(HTMLParser):
+    """Collects elements with their attributes, and what stands in the lines of the ablation table."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+
+def table_lines(page: str) -> list[tuple[str, str, str]]:
+    """(attributes, text, row) of every line of the ablation table."""
+    body = page.split('id="ablation"')[1].split("</table>")[0]
+    rows = re.findall(r"<tr([^>]*)>(.*?)</tr>", body, re.DOTALL)
+    return [
+        (attributes, unescape(re.sub(r"<[^>]+>", " ", row)), row)
+        for attributes, row in rows
+        if "data-target" in attributes
+    ]
+
+
+def test_every_figure_of_the_table_is_that_of_results_json(sample: Sample, page: str) -> None:
+    lines = {
+        (m[1], m[2]): row
+        for a, _, row in table_lines(page)
+        if (m := re.search(r'data-run="(\w)" data-target="(\w+)"', a))
+    }
+    for letter, run in zip("ABC", sample.runs, strict=True):
+        results = Results.read(run)
+        for target, summaries in results.summaries.items():
+            values = [
+                float(value) if value else float("nan")
+                for value in re.findall(r'data-value="([^"]*)"', lines[letter, target])
+            ]
+            expected = [
+                summaries[results.headline][metric]
+                for metric in ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
+            ]
+            np.testing.assert_array_equal(values, [one.mean for one in expected])
+            for one in expected:
+                shown = [
+                    f"{value:.3f}".replace("-", "−")
+                    for value in (one.mean, one.sd, *one.interval)
+                    if value == value
+                ]
+                assert all(value in lines[letter, target] for value in shown or ["NaN"])
+
+
+def test_floors_stand_once_for_each_split_and_leaking_splits_are_marked(sample: Sample, page: str) -> None:
+    floors = [text for attributes, text, _ in table_lines(page) if 'class="floor"' in attributes]
+    assert len(floors) == 2 * (
+        1 + 3
+    )  # of two targets: one where nothing leaks, as all are equal there, and all three where it does
+    leaks = ["leaks" in text for attributes, text, _ in table_lines(page) if 'data-run="C"' in attributes]
+    sound = [
+        "leaks" in text
+        for attributes, text, _ in table_lines(page)
+        if re.search(r'data-run="[AB]"', attributes)
+    ]
+    assert leaks == [True, True] and sound == [False] * 4
+    assert "Leaking splits: C tested" in page and "this split leaks, compare with the floors" in page
+
+
+def test_the_best_is_marked_among_runs_of_one_split_alone(sample: Sample) -> None:
+    lines = [line for line in ablation(read_runs(sample.runs)) if line.run]
+    for target in ("quality", "align"):
+        first, second, alone = (line for line in lines if line.target == target)
+        better = first if first.figures["srcc"].mean > second.figures["srcc"].mean else second
+        assert [line for line in (first, second) if "srcc" in line.best] == [better]
+        smaller = first if first.figures["rmse"].mean < second.figures["rmse"].mean else second
+        assert [line for line in (first, second) if "rmse" in line.best] == [smaller]
+        assert not alone.best
+
+
+def test_points_are_those_of_the_predictions_and_the_curve_is_the_fitted_one(
+    sample: Sample, page: str
+) -> None:
+    data = page_data(page)
+    for letter, run in zip("ABC", sample.runs, strict=True):
+        table = pd.read_csv(run / "predictions.csv")
+        for (target, repeat), rows in table.groupby(["target", "repeat"]):
+            trial = data["trials"][letter][target][repeat]
+            shown = pd.DataFrame({"truth": data["shared"][trial["truth"]], "prediction": trial["prediction"]})
+            shown.index = [data["names"][number] for number in data["shared"][trial["pictures"]]]
+            expected = rows.set_index("name")[["truth", "prediction"]].loc[shown.index]
+            np.testing.assert_allclose(shown, expected, rtol=1e-4)
+            assert trial["figures"]["srcc"] == pytest.approx(
+                srcc(rows["truth"].to_numpy(), rows["prediction"].to_numpy()), nan_ok=True
+            )
+            mapped = logistic_mapping(rows["truth"].to_numpy(), rows["prediction"].to_numpy())
+            assert set(trial["curve"][1]) <= {float(f"{value:.5g}") for value in mapped}
+
+
+def test_the_intervals_of_the_plot_are_those_of_results_json(sample: Sample, page: str) -> None:
+    forests = {forest["target"]: forest for forest in page_data(page)["forests"]}
+    for letter, run in zip("ABC", sample.runs, strict=True):
+        results = Results.read(run)
+        for target, summaries in results.summaries.items():
+            (line,) = (line for line in forests[target]["lines"] if line["title"].startswith(f"{letter} "))
+            one = summaries[results.headline]["plcc"]
+            assert line["figures"]["plcc"] == [one.mean, *one.interval]
+
+
+def test_the_page_needs_no_network(page: str) -> None:
+    assert "https://" not in page.replace("https://example.org", "") and "http://" not in page
+    for tag, attributes in Elements(page).elements:
+        for name in ("src", "href", "srcset", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, value)
+        assert tag not in ("iframe", "object", "embed", "base", "form")
+    assert not re.search(r"@import|url\(", page.split("</style>")[0])
+    assert "default-src 'none'" in page
+
+
+def test_plotly_is_inside_packed(page: str) -> None:
+    from plotly.offline import get_plotlyjs
+
+    packed = re.search(r'id="plotly">([A-Za-z0-9+/=]+)</script>', page)
+    assert packed and gzip.decompress(base64.b64decode(packed[1])).decode() == get_plotlyjs()
+    assert len(packed[1]) < 2.5e6
+
+
+def test_names_of_files_and_generators_are_text(page: str) -> None:
+    elements = Elements(page).elements
+    assert sum(tag == "script" for tag, _ in elements) == 3
+    assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in elements)
+    assert not any((attributes.get("href") or "").startswith("https") for _, attributes in elements)
+    data = page_data(page)
+    assert HOSTILE in data["names"] and HOSTILE_GENERATOR in data["generators"]
+    assert "{{7*7}}.png" in unescape(page).replace("<wbr>", "") and "my data &lt;b&gt;" in page
+
+
+def test_prompts_and_the_place_of_the_program_are_not_in_the_page(page: str) -> None:
+    assert "secret prompt" not in page and "/home/somebody" not in page
+    assert "tier fit-head &#39;my data &lt;b&gt;&#39;" in page
+
+
+def test_how_to_reproduce_holds_versions_signatures_and_identities(sample: Sample, page: str) -> None:
+    text = unescape(page)
+    for run in sample.runs:
+        config = json.loads((run / "config.json").read_text())
+        assert (
+            run.name in text
+            and config["data_digest"] in text
+            and Signature.from_dict(config["signatures"]["image"]).folder_name in text
+        )
+    assert "Python 3.11.7" in text and "numpy 2.4.6" in text and "0" * 64 in text
+
+
+def test_all_pictures_are_in_the_page_as_small_jpegs(sample: Sample, page: str) -> None:
+    data = page_data(page)
+    assert set(data["thumbnails"]) == {str(number) for number in range(len(data["names"]))}
+    for jpeg in data["thumbnails"].values():
+        raw = base64.b64decode(jpeg)
+        assert raw.startswith(b"\xff\xd8") and len(raw) < 20_000
+    assert "All 48 test pictures" in page or f"All {len(data['names'])} test pictures" in page
+
+
+def test_fewer_pictures_are_those_with_the_largest_errors(sample: Sample, tmp_path: Path) -> None:
+    written = write_report([sample.ridge], tmp_path / "r.html", [sample.data], pictures=3)
+    page = (tmp_path / "r.html").read_text()
+    data = page_data(page)
+    worst = largest_errors(read_runs([sample.ridge])[0].predictions.query("target == 'quality'"), 3)
+    assert {data["names"][int(number)] for number in data["thumbnails"]} == {one.name for one in worst}
+    assert written.pictures == 3 and written.size == len(page.encode())
+    assert f"3 of {len(data['names'])} test pictures are in this page" in page
+    write_report([sample.ridge], tmp_path / "r.html", [sample.data], pictures=0)
+    assert "written without pictures" in (tmp_path / "r.html").read_text()
+
+
+def test_without_the_data_set_the_page_says_so(sample: Sample, tmp_path: Path) -> None:
+    assert write_report([sample.ridge], tmp_path / "r.html").pictures == 0
+    assert (
+        "There are no pictures of toy: the runs do not say where it lies" in (tmp_path / "r.html").read_text()
+    )
+
+
+def recorded(run: Path, folder: Path, **environment: object) -> Path:
+    """A copy of a run whose environment says more."""
+    shutil.copytree(run, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["environment"] |= environment
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_the_data_set_that_a_run_recorded_is_used_unless_it_has_gone(sample: Sample, tmp_path: Path) -> None:
+    there, gone = (
+        recorded(sample.ridge, tmp_path / str(place.name), data=str(place))
+        for place in (sample.data, tmp_path / "gone.csv")
+    )
+    assert write_report([there], tmp_path / "r.html").pictures > 0
+    assert write_report([gone], tmp_path / "r.html").pictures == 0
+
+
+def test_a_changed_data_set_is_told_of_and_a_foreign_one_refused(sample: Sample, tmp_path: Path) -> None:
+    shutil.copytree(sample.data.parent, tmp_path / "set")
+    changed = tmp_path / "set" / "toy.csv"
+    frame = pd.read_csv(changed)
+    frame.assign(quality=frame["quality"] + 1).to_csv(changed, index=False)
+    assert write_report([sample.ridge], tmp_path / "r.html", [changed]).pictures > 0
+    assert "toy has changed since run A was fitted" in (tmp_path / "r.html").read_text()
+    other = write_table(tmp_path / "other.csv")
+    with pytest.raises(ReportError, match=r"other\.csv is the data set of none of the runs \(toy\)"):
+        write_report([sample.ridge], tmp_path / "r.html", [other])
+    with pytest.raises(DataError, match="does not exist"):
+        write_report([sample.ridge], tmp_path / "r.html", [tmp_path / "nowhere"])
+
+
+def test_a_picture_that_has_gone_bad_is_told_of(sample: Sample, tmp_path: Path) -> None:
+    shutil.copytree(sample.data.parent, tmp_path / "set")
+    (tmp_path / "set" / "MJ_000_00.png").write_bytes(b"no picture")
+    runs = [sample.leaking, sample.ridge, sample.mlp]
+    written = write_report(runs, tmp_path / "r.html", [tmp_path / "set" / "toy.csv"])
+    tested = any("MJ_000_00.png" in set(run.predictions["name"]) for run in read_runs(runs))
+    assert written.pictures == written.test_pictures - tested
+    assert ("1 pictures cannot be shown" in (tmp_path / "r.html").read_text()) == tested
+
+
+def test_runs_of_two_data_sets_are_grouped_and_never_rivals(sample: Sample, tmp_path: Path) -> None:
+    other = write_table(tmp_path / "other" / "second.csv", pd.DataFrame({
+        "image": [f"SD_{row:02d}.png" for row in range(24)], "prompt": [f"p {row // 2}" for row in range(24)],
+        "generator": ["SD", "MJ"] * 12, "quality": np.linspace(1, 4, 24),
+    }))  # fmt: skip
+    second = fit_run(tmp_path / "runs", load_manifest(other).manifest, "ridge", "prompt")
+    write_report([sample.ridge, second, sample.mlp], tmp_path / "r.html", [sample.data, other])
+    page = (tmp_path / "r.html").read_text()
+    assert (
+        re.findall(r'scope="rowgroup"><span>(\w+)</span>', page) == ["toy", "second"]
+        and page.count("<tbody>") >= 2
+    )
+    lines = ablation(read_runs([sample.ridge, second, sample.mlp]))
+    assert [line.run for line in lines if line.run and line.target == "quality"] == ["A", "C", "B"]
+    assert {group for line in lines if line.run == "B" for group in line.best} == set()
+
+
+def test_runs_that_differ_in_one_thing_are_compared_by_our_own_test(sample: Sample, page: str) -> None:
+    ((factor, group),) = comparable(read_runs(sample.runs))
+    assert factor == "head" and [run.folder("quality") for run in group] == [sample.ridge, sample.mlp]
+    text = unescape(page)
+    for one in compare([sample.ridge, sample.mlp]):
+        assert f"{one.difference:+.3f}".replace("-", "−") in text and f"{one.p_holm:.3f}" in text
+    assert "One difference at a time" in text
+
+
+def test_runs_that_differ_in_their_targets_alone_are_one_run_of_the_report(
+    sample: Sample, tmp_path: Path
+) -> None:
+    manifest = load_manifest(sample.data).manifest
+    apart = [
+        fit_run(tmp_path / "runs", manifest, head, "prompt", targets=(target,))
+        for target in ("quality", "align")
+        for head in HEADS
+    ]
+    runs, together = read_runs(apart), read_runs(sample.runs[:1])[0]
+    assert [(run.letter, run.label, list(run.results.summaries)) for run in runs] == [
+        ("A", "A  NR · ridge", ["align", "quality"]), ("B", "B  NR · svr", ["align", "quality"]),
+    ]  # fmt: skip
+    for target, summaries in together.results.summaries.items():
+        assert runs[0].results.summaries[target]["last"]["srcc"].mean == pytest.approx(
+            summaries["last"]["srcc"].mean
+        )
+    write_report(apart, tmp_path / "r.html", [sample.data])
+    assert all(
+        run.name in (tmp_path / "r.html").read_text() for run in apart
+    )  # how to reproduce tells of every folder
+    (found,) = factor_comparisons(runs)
+    expected = [compare([run.folder(target) for run in runs])[0] for target in ("align", "quality")]
+    assert [pair.difference.difference for pair in found.pairs] == [one.difference for one in expected]
+    assert [pair.difference.p_holm for pair in found.pairs] == holm(
+        np.array([one.p for one in expected])
+    ).tolist()
+    assert [run.letter for run in read_runs([*apart, *sample.runs[:1]])] == [
+        "A",
+        "B",
+        "C",
+    ]  # a target twice: a run of its own
+
+
+def test_williams_test_stands_beside_the_bootstrap_with_what_it_takes_for_granted(
+    sample: Sample, page: str
+) -> None:
+    expected = [one.williams.p for one in compare([sample.ridge, sample.mlp]) if one.williams]
+    lines = re.findall(
+        r'<td class="number">[^<]*</td>\n<td class="number">([\d.]+)</td>\n<td class="number">[^<]*, [^<]*</td>',
+        page,
+    )
+    assert len(expected) == 2 and lines == [f"{p:.3f}" for p in expected] and OF_WILLIAMS in unescape(page)
+
+
+def test_letters_of_many_runs_are_told_as_spans(sample: Sample) -> None:
+    run = read_runs([sample.ridge])[0]
+    runs = [replace(run, letter=letter) for letter in ("A", "B", "C", "D", "E", "F", "Z", "AA")]
+    assert spans(runs, runs) == "all runs" and spans(runs[:1], runs[:1]) == "A"
+    assert (
+        spans([runs[5], *runs[:3]], runs) == "A–C, F"
+        and spans(runs[3:5], runs) == "D, E"
+        and spans(runs[5:], runs) == "F–AA"
+    )
+
+
+def test_many_comparisons_are_folded_and_too_many_are_said_to_be_so(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "r.html"
+    write_report(sample.runs[:2], page)
+    assert '<details class="many">' not in page.read_text() and "too many" not in page.read_text()
+    monkeypatch.setattr("tier4k.heads.reporting.html.page.MANY", 1)
+    monkeypatch.setattr("tier4k.heads.metrics.significance.RESAMPLES", 50)
+    ticks: list[tuple[int, int]] = []
+    write_report(sample.runs[:2], page, finished=lambda *tick: ticks.append(tick))
+    text = " ".join(page.read_text().split())
+    assert "<summary>2 comparisons, 0 of them with p (Holm) under 0.05</summary>" in text
+    assert "2 comparisons are too many for" in text and "p (Holm) is 0.078 at least" in text
+    assert ticks == [
+        (number, 5) for number in range(1, 6)
+    ]  # two runs of two targets, and a group of runs that are compared
+
+
+def test_without_any_picture_no_frame_stands_for_one(sample: Sample, page: str, tmp_path: Path) -> None:
+    write_report(sample.runs, tmp_path / "r.html", pictures=0)
+    assert 'class="frame"' in page and "no picture</span>" not in (tmp_path / "r.html").read_text()
+
+
+def test_runs_that_differ_in_what_no_column_shows_are_told_apart_and_compared(
+    sample: Sample, tmp_path: Path
+) -> None:
+    manifest = load_manifest(sample.data).manifest
+    runs = [fit_run(tmp_path, manifest, "ridge", "prompt", protocol=version) for version in (1, 2)]
+    names = [run.name for run in read_runs(runs)]
+    assert [name.other for name in names] == [f"run {run.name.rpartition('-')[-1]}" for run in runs]
+    assert [found.factor for found in factor_comparisons(read_runs(runs))] == ["other"]
+
+
+def test_a_finetuned_run_differs_from_a_cached_one_in_its_training(sample: Sample, tmp_path: Path) -> None:
+    manifest = load_manifest(sample.data).manifest
+    tuned = fit_run(
+        tmp_path,
+        manifest,
+        "mlp",
+        "prompt",
+        {"max_epochs": 3, "hidden": 3},
+        finetune={"part": "all", "learning_rate": 1e-4},
+    )
+    runs = read_runs([sample.ridge, sample.mlp, tuned])
+    assert [run.name.training for run in runs] == ["frozen encoders", "frozen encoders", "finetuned all"]
+    assert {(found.factor, pair.first.letter, pair.second.letter) for found in factor_comparisons(runs) for pair in found.pairs} == {
+        ("head", "A", "B"), ("training", "B", "C"),
+    }  # fmt: skip
+    write_report([sample.ridge, sample.mlp, tuned], tmp_path / "r.html")
+    assert "part &#34;all&#34;, learning_rate 0.0001" in (tmp_path / "r.html").read_text()
+
+
+def test_runs_that_differ_in_two_things_are_not_compared(sample: Sample, tmp_path: Path) -> None:
+    manifest = load_manifest(sample.data).manifest
+    signatures = json.loads((sample.ridge / "config.json").read_text())["signatures"]
+
+    def changed(**fields: str) -> Path:
+        return fit_run(
+            tmp_path,
+            manifest,
+            "ridge",
+            "prompt",
+            signatures={**signatures, "image": {**signatures["image"], **fields}},
+        )
+
+    both = changed(feature="multilevel: stage1 8, head 8", preprocessing="native at 512: 512 pixels")
+    assert factor_comparisons(read_runs([sample.ridge, both])) == []
+    one = changed(preprocessing="native at 512: 512 pixels")
+    (found,) = factor_comparisons(read_runs([sample.ridge, one]))
+    assert (
+        found.factor == "preparation"
+        and [pair.second.name.preprocessing for pair in found.pairs] == ["native at 512"] * 2
+    )
+
+
+def test_the_breakdown_of_errors_counts_and_ranks_within_each_part() -> None:
+    rows = pd.DataFrame({
+        "name": list("abcdabcd"), "generator": list("xxxyxxxy"), "repeat": [0] * 4 + [1] * 4, "truth": [1.0, 2, 3, 4] * 2,
+        "prediction": [1.5, 2.5, 3.5, 3.0, 3.5, 2.5, 1.5, 5.0], "target": "quality",
+    })  # fmt: skip
+    x, y = by_part(rows, rows, "generator")
+    assert (x.part, x.rows, x.pictures) == ("x", 6, 3) and (y.part, y.rows, y.pictures) == ("y", 2, 1)
+    assert x.figures["srcc"] == pytest.approx((0, 2**0.5))  # 1 in one repeat, -1 in the other
+    assert x.error == pytest.approx(0.5) and x.absolute_error == pytest.approx(
+        (0.5 * 3 + 2.5 + 0.5 + 1.5) / 6
+    )
+    assert (
+        np.isnan(y.figures["srcc"][0])
+        and y.error == pytest.approx(0)
+        and y.absolute_error == pytest.approx(1)
+    )
+    first = largest_errors(rows)[0]
+    assert (first.name, first.prediction, first.repeats) == ("a", 2.5, 2)
+
+
+def breakdowns(page: str) -> dict[tuple[str, str, str], list[str]]:
+    """The texts of the table cells of every breakdown, by run, target and what parts the rows."""
+    found = {}
+    for detail in page.split('<div class="detail" ')[1:]:
+        run, target = re.findall(r'data-run="(\w+)" data-target="(\w+)"', detail)[0]
+        for part in detail.split('<div class="part" ')[1:]:
+            body = part.split("<tbody>")[1].split("</tbody>")[0]
+            cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", body, re.DOTALL)
+            found[run, target, part.split('"')[1]] = [
+                " ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in cells
+            ]
+    return found
+
+
+def test_the_breakdowns_have_the_figures_of_the_terminals_table(sample: Sample, page: str) -> None:
+    shown = breakdowns(page)
+    assert {by for _, _, by in shown} == {"generator", "benchmark"}
+    for letter, run in zip("ABC", sample.runs, strict=True):
+        for by in get_args(Part):
+            for line in breakdown([run], by).to_dict("records"):
+                cells = shown[letter, line["target"], by]
+                at = cells.index(line[by])
+                assert cells[at + 1] == str(line["pictures"])
+                told = [
+                    f"{line[name]:.3f} ± {line[f'{name}_sd']:.3f}".replace("nan", "NaN").replace(" ± NaN", "")
+                    for name in FIGURES
+                ]
+                told = [text.replace("-", "−") for text in told]
+                assert cells[at + 3 : at + 3 + len(FIGURES)] == told
+
+
+def test_only_runs_whose_rows_lie_in_several_benchmarks_are_broken_down_by_benchmark(
+    sample: Sample, tmp_path: Path
+) -> None:
+    run = recorded(sample.ridge, tmp_path / "run")
+    frame = pd.read_csv(run / "predictions.csv", dtype={"group": str})
+    frame.assign(benchmark="I2I").to_csv(run / "predictions.csv", index=False)
+    write_report([run], tmp_path / "r.html")
+    assert {by for _, _, by in breakdowns((tmp_path / "r.html").read_text())} == {"generator"}
+    frame.drop(columns="benchmark").to_csv(run / "predictions.csv", index=False)
+    with pytest.raises(ResultError, match=f"delete {run} and run the command again"):
+        write_report([run], tmp_path / "damaged.html")
+
+
+def test_a_curve_that_does_not_exist_is_left_out() -> None:
+    assert not len(curve(np.arange(9.0), np.ones(9)).score)
+    rising = curve(np.arange(90.0), np.arange(90.0) + np.random.default_rng(0).normal(size=90))
+    assert (
+        20 < len(rising.score) <= 60
+        and (np.diff(rising.prediction) > 0).all()
+        and (np.diff(rising.score) >= 0).all()
+    )
+
+
+def test_predictions_that_do_not_exist_are_counted_not_drawn(sample: Sample, tmp_path: Path) -> None:
+    run = recorded(sample.ridge, tmp_path / "run")
+    frame = pd.read_csv(run / "predictions.csv", dtype={"group": str})
+    frame.loc[0, "prediction"] = np.nan
+    frame.to_csv(run / "predictions.csv", index=False)
+    write_report([run], tmp_path / "r.html")
+    trial = page_data((tmp_path / "r.html").read_text())["trials"]["A"][frame["target"][0]][0]
+    assert trial["without"] == 1 and trial["curve"] == [[], []]
+
+
+def test_what_is_no_run_is_refused_with_what_to_give(sample: Sample, tmp_path: Path) -> None:
+    def refused(match: str, *runs: Path) -> None:
+        with pytest.raises((ReportError, ResultError), match=match):
+            write_report(runs, tmp_path / "r.html")
+        assert not (tmp_path / "r.html").exists()
+
+    refused("one run or more: tier report runs/")
+    refused("there is no run .*nowhere: give the folder of a run, such as runs/ID", tmp_path / "nowhere")
+    refused("there is no run .*such as runs/ID", tmp_path)
+    refused(f"give the folder of a run, {sample.ridge}, not a file in it", sample.ridge / "results.json")
+    refused(r"it holds runs, give these: .*runs/\*", sample.ridge.parent)
+    for name in ("predictions.csv", "config.json", "results.json"):
+        (recorded(sample.ridge, tmp_path / name) / name).unlink()
+        refused(f"{name} has no {name}: delete {tmp_path / name} and run", tmp_path / name)
+    for number, (name, text) in enumerate(
+        [("config.json", "[]"), ("config.json", "{}"), ("results.json", "{"), ("predictions.csv", "a")]
+    ):
+        (recorded(sample.ridge, tmp_path / str(number)) / name).write_text(text)
+        refused(f"{name} cannot be read", tmp_path / str(number))
+    run = recorded(sample.ridge, tmp_path / "one target")
+    pd.read_csv(run / "predictions.csv").query("target == 'align'").to_csv(
+        run / "predictions.csv", index=False
+    )
+    refused("has no line of quality", run)
+
+
+def test_an_output_that_is_no_page_or_cannot_be_written_is_refused(sample: Sample, tmp_path: Path) -> None:
+    (tmp_path / "folder.html").mkdir()
+    for name in ("r.pdf", "report", "folder.html"):
+        with pytest.raises(ReportError, match=r"ends in \.html"):
+            write_report([sample.ridge], tmp_path / name)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot write to"):
+        write_report([sample.ridge], tmp_path / "file" / "r.html")
+
+
+def test_a_run_given_twice_stands_once(sample: Sample) -> None:
+    assert [
+        run.letter
+        for run in read_runs([sample.ridge, sample.ridge.parent / "." / sample.ridge.name, sample.mlp])
+    ] == ["A", "B"]
+
+
+def test_the_command_says_what_it_wrote(sample: Sample, tmp_path: Path) -> None:
+    output = tmp_path / "r.html"
+    result = CliRunner().invoke(
+        cli.app, ["report", *map(str, sample.runs), "-o", str(output), "--data", str(sample.data)]
+    )
+    assert (
+        result.exit_code == 0 and f"{output}: " in result.output and "MB" in result.output and output.exists()
+    )
+    result = CliRunner().invoke(cli.app, ["report", str(tmp_path / "nowhere"), "-o", str(output)])
+    assert result.exit_code == 2 and "there is no run" in result.output and "Traceback" not in result.output
+
+
+def test_thumbnails_keep_the_shape_of_the_picture(sample: Sample, page: str) -> None:
+    from io import BytesIO
+
+    data = page_data(page)
+    with Image.open(BytesIO(base64.b64decode(next(iter(data["thumbnails"].values()))))) as picture:
+        assert max(picture.size) <= 128 and picture.width / picture.height == pytest.approx(40 / 30, abs=0.05)
+
+
+def test_training_curves_are_the_mean_and_range_over_the_repeats_that_got_so_far(
+    sample: Sample, page: str
+) -> None:
+    drawn = page_data(page)["curves"]
+    assert drawn["A"] == {"quality": [], "align": []}  # ridge has no epochs
+    table = pd.read_csv(sample.mlp / "curves.csv")
+    for line in drawn["B"]["quality"]:
+        by_epoch = table[table["target"] == "quality"].groupby("epoch")[line["name"]]
+        assert line["epochs"] == [1, 2, 3]
+        np.testing.assert_allclose(line["mean"], by_epoch.mean(), rtol=1e-4)
+        np.testing.assert_allclose([line["low"], line["high"]], [by_epoch.min(), by_epoch.max()], rtol=1e-4)
+    assert [line["name"] for line in drawn["B"]["quality"]] == [
+        "training_loss",
+        "validation_loss",
+        "test_srcc",
+    ]

@@ -1,0 +1,320 @@
+"""A sweep is its cells: every combination once, nothing twice, and what is there is left alone."""
+
+import io
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tier4k import cli
+from tier4k.cache.errors import TierError
+from tier4k.cache.store import StoreError
+from tier4k.extract.datasets.check import check
+from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.heads.evaluation.baselines import BASELINES
+from tier4k.heads.protocol.options import FitOptions
+from tier4k.heads.reporting.latex import latex
+from tier4k.heads.reporting.tables import write_table
+from tier4k.heads.reporting.tidy import ABOUT, TableError, sweep_table, tidy
+from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, paper_cells, read_grid
+from tier4k.heads.sweeps.run import run_sweep
+from tier4k.tests.builders.data import write_agiqa, write_pku
+
+BASE = Cell(
+    ImageChoice("resnet18"),
+    "bert-base-uncased",
+    FitOptions(repeats=1, estimator="ridge", split="random", models="none"),
+)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    write_pku(tmp_path / "pku", rows=12, image_to_image=6)
+    return check(tmp_path / "pku").manifest
+
+
+def test_the_paper_has_fifteen_runs(manifest: Manifest) -> None:
+    cells = [
+        (cell.options.method, cell.options.benchmark, *cell.options.targets)
+        for cell in paper_cells(manifest, BASE)
+    ]
+    lines = {("fr", "I2I"), ("nr", "I2I"), ("nr", "T2I"), ("nr", "all"), ("pr", "all")}
+    assert len(cells) == len(set(cells)) == 15
+    assert set(cells) == {(*line, target) for line in lines for target in ("MOS_q", "MOS_a", "MOS_c")}
+
+
+def test_a_data_set_without_image_prompts_has_one_line_for_each_target(tmp_path: Path) -> None:
+    write_agiqa(tmp_path)
+    cells = paper_cells(check(tmp_path).manifest, BASE)
+    assert [(cell.options.method, cell.options.benchmark) for cell in cells] == [("nr", "all")] * 2
+
+
+def test_a_grid_is_the_product_of_its_values_without_what_cannot_be(manifest: Manifest) -> None:
+    grid = {
+        "method": ["nr", "fr"],
+        "benchmark": ["I2I", "T2I"],
+        "head": ["mlp", "ridge"],
+        "target": "all",
+        "feature": "multilevel",
+    }
+    cells, impossible = grid_cells(grid, manifest, BASE)
+    assert (len(cells), impossible) == ((4 - 1) * 2 * 3, 2 * 3)
+    assert all(
+        cell.image == ImageChoice("resnet18", feature="multilevel") and cell.options.split == "random"
+        for cell in cells
+    )
+    assert len(
+        {(c.options.method, c.options.benchmark, c.options.estimator, c.options.targets) for c in cells}
+    ) == len(cells)
+
+
+def test_options_of_heads_go_by_the_names_of_the_command_line(manifest: Manifest) -> None:
+    cells, _ = grid_cells(
+        {"head": "mlp", "learning_rate": [1e-3, 1e-4], "epochs": 5, "train_batch_size": 8}, manifest, BASE
+    )
+    options = [cell.options.head for cell in cells if cell.options.targets == ("MOS_q",)]
+    assert options == [{"learning_rate": rate, "max_epochs": 5, "batch_size": 8} for rate in (1e-3, 1e-4)]
+
+
+def test_stages_of_a_grid_are_lists_in_texts(manifest: Manifest) -> None:
+    cells, _ = grid_cells(
+        {"feature": "multilevel", "stages": ["3,4", 4, "all"], "target": "MOS_q"}, manifest, BASE
+    )
+    assert [cell.options.stages for cell in cells] == [("3", "4"), ("4",), ()]
+
+
+@pytest.mark.parametrize(
+    ("grid", "told"),
+    [
+        ({"metod": "nr"}, "a grid has no option 'metod': choose among"),
+        ({"method": ["nr", "xr"]}, "method is 'xr': choose among nr, fr, pr"),
+        ({"repeats": "ten"}, "repeats is 'ten'.*a whole number is wanted"),
+        ({"repeats": True}, "repeats is True"),
+        ({"head": []}, "head has no value"),
+        ({"seed": -1}, "seed is -1: 0 is the least"),
+        ({"repeats": 0}, "repeats is 0: 1 is the least"),
+        ({"image_size": "big"}, "give a number of pixels, or 'full'"),
+    ],
+)
+def test_a_wrong_grid_is_told_with_the_way_out(manifest: Manifest, grid: dict, told: str) -> None:
+    with pytest.raises(SweepError, match=told):
+        grid_cells(grid, manifest, BASE)
+
+
+def test_a_grid_file_is_toml(tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text('method = ["nr", "fr"]\nrepeats = 3\n')
+    assert read_grid(tmp_path / "grid.toml") == {"method": ["nr", "fr"], "repeats": 3}
+    (tmp_path / "bad.toml").write_text("method = nr")
+    for name in ("bad.toml", "missing.toml"):
+        with pytest.raises(SweepError, match=f"(?s){name} cannot be read as a grid.*such as\nmethod"):
+            read_grid(tmp_path / name)
+
+
+def test_a_sweep_that_ended_in_the_middle_goes_on_to_the_same_table(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    cells = paper_cells(manifest, BASE)
+    half = run_sweep(manifest, Path("features"), cells, Path("runs"))
+    first = [next(half) for _ in range(4)]
+    assert not any(run.found for run in first)
+    runs = list(run_sweep(manifest, Path("features"), cells, Path("runs")))
+    assert [run.found for run in runs] == [True] * 6 + [False] * 9  # the targets of a line are fitted at once
+    whole = list(run_sweep(manifest, Path("features"), cells, Path("others")))
+    pd.testing.assert_frame_equal(tidy([run.folder for run in runs]), tidy([run.folder for run in whole]))
+
+
+def test_a_missing_store_is_told_before_the_first_fit(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    cells, _ = grid_cells({"image_encoder": ["resnet18", "resnet50"]}, manifest, BASE)
+    with pytest.raises(StoreError, match="tier extract DATA.*resnet50"):
+        list(run_sweep(manifest, Path("features"), cells, Path("runs")))
+    assert not Path("runs").exists()
+
+
+def test_options_that_one_cell_cannot_have_are_told_before_the_first_fit(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    wrong = [
+        ({"head": ["mlp", "ridge"], "epochs": 1}, "ridge head has no option epochs: it has penalties"),
+        ({"target": ["MOS_q", "MOS_x"]}, "MOS_x"),
+        (
+            {"head": "mlp", "learning_rate": [1e-3, float("inf")]},
+            "learning_rate is inf: a number from 0 is wanted",
+        ),
+        ({"head": "svr", "C": "much"}, "C is 'much': a number is wanted"),
+    ]
+    for grid, told in wrong:
+        cells, _ = grid_cells(grid, manifest, BASE)
+        with pytest.raises(TierError, match=told):
+            list(run_sweep(manifest, Path("features"), cells, Path("runs")))
+    assert not Path("runs").exists()
+
+
+def test_the_table_holds_the_figures_of_the_runs_in_every_format(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    runs = list(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE), Path("runs")))
+    frame = tidy([run.folder for run in runs])
+    results = frame[frame["is_result"] & (frame["metric"] == "srcc")]
+    assert len(results) == 15
+    for run, value in zip(runs, results["mean"], strict=True):
+        (target,) = run.results.summaries
+        np.testing.assert_equal(run.results.summaries[target]["last"]["srcc"].mean, value)
+    for suffix, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet), (".xlsx", pd.read_excel)):
+        write_table(frame, Path(f"table{suffix}"))
+        np.testing.assert_allclose(read(f"table{suffix}")["mean"], frame["mean"], rtol=1e-12)
+    write_table(frame, Path("table.tex"))
+    text = Path("table.tex").read_text()
+    floors = frame[frame["figures_of"].isin(BASELINES)].drop_duplicates(["benchmark", "figures_of"])
+    assert (
+        text.count(r"\\") == 2 + 5 + len(floors)
+        and text.count("{floor: ") == len(floors) >= 3
+        and r"\multicolumn{2}{c}{MOS\_q}" in text
+        and text == latex(frame)
+    )
+    with pytest.raises(TableError, match=r"suffix '.doc'.*\.csv"):
+        write_table(frame, Path("table.doc"))
+
+
+def test_the_best_figure_of_each_benchmark_is_bold_and_no_other() -> None:
+    means = {("nr", "mlp"): 0.5, ("nr", "ridge"): 0.75, ("fr", "mlp"): -0.25, ("fr", "ridge"): 10.5}
+    text = latex(
+        made_up({"method": method, "head": head, "mean": mean} for (method, head), mean in means.items())
+    )
+    assert text.count(r"\textbf{10.500}") == text.count(r"\textbf") == 2
+    assert ".500 {" in text and "-.250" in text and "0.750" not in text
+
+
+def made_up(runs: Iterable[dict]) -> pd.DataFrame:
+    """A tidy table of SRCC and PLCC of runs that are alike but for what is given, and of a floor."""
+    alike = dict.fromkeys((*ABOUT, "run", "options", "changed_options", "target"), "x") | {
+        "benchmark": "I2I",
+        "repeats": 1,
+        "leaks": False,
+        "mean": 0.25,
+        "sd": 0.125,
+        "low": 0.5,
+        "high": 1,
+    }
+    parts: list[dict] = [
+        {"figures_of": "last", "is_result": True},
+        {"figures_of": "generator_mean", "is_result": False, "mean": 0.625},
+    ]
+    return pd.DataFrame(
+        alike | run | part | {"metric": metric}
+        for run in runs
+        for part in parts
+        for metric in ("srcc", "plcc")
+    )
+
+
+def lines(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """What the terminal shows, as one dictionary for each line."""
+    columns = {str(column.header): list(column.cells) for column in sweep_table(frame).columns}
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def test_the_floors_of_the_same_rows_stand_once_below_the_runs_of_a_paper() -> None:
+    rows = latex(
+        made_up([{"run": "a", "head": "mlp"}, {"run": "b", "head": "ridge"}, {"benchmark": "T2I"}])
+    ).splitlines()
+    below = rows[len(rows) - 1 - rows[::-1].index(r"\midrule") : -2]
+    assert [row.split(" & ")[0] for row in below[1:]] == [
+        rf"\multicolumn{{3}}{{l}}{{floor: generator mean, {part}}}" for part in ("I2I", "T2I")
+    ]
+    assert all(row.count(".625") == 2 and "textbf" not in row for row in below[1:])
+
+
+def test_no_run_is_lost_in_the_table_of_a_paper() -> None:
+    text = latex(made_up([{"precision": "fp32", "mean": 0.7}, {"precision": "bf16", "mean": 0.8}]))
+    assert "fp32" in text and ".700" in text and r"bf16 & x & \textbf{.800}" in text
+    text = latex(made_up([{"run": "first", "mean": 0.7}, {"run": "second", "mean": 0.8}]))
+    assert "first" in text and "second" in text
+
+
+def test_the_terminal_shows_what_tells_runs_apart_and_nothing_more() -> None:
+    shown = lines(made_up([{"run": "a", "stages": "stage3,stage4"}, {"run": "b", "stages": "", "mean": 0.5}]))
+    assert [*shown[0]] == [
+        "method",
+        "benchmark",
+        "stages",
+        "head",
+        "target",
+        "SRCC",
+        "PLCC",
+        "floor SRCC",
+        "floor PLCC",
+    ]
+    assert [line["stages"] for line in shown] == ["stage3,stage4", "all"]
+    assert [line["SRCC"] for line in shown] == [
+        "0.250 ± 0.125 [0.500, 1.000]",
+        "0.500 ± 0.125 [0.500, 1.000]",
+    ]
+    assert {line["floor PLCC"] for line in shown} == {"0.625 ± 0.125"}
+    assert [row.style for row in sweep_table(made_up([{"run": "a"}, {"run": "b", "mean": 0.5}])).rows] == [
+        "",
+        "bold",
+    ]
+
+
+def test_a_split_that_leaks_is_marked_in_every_table() -> None:
+    frame = made_up([{"leaks": True}])
+    assert lines(frame)[0]["benchmark"] == "I2I (leaks)" and "I2I (leaks)" in latex(frame)
+    assert "leaks" not in lines(made_up([{}]))[0]["benchmark"] + latex(made_up([{}]))
+
+
+def test_only_options_that_differ_from_the_defaults_are_shown_to_readers(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    cells, _ = grid_cells({"target": "MOS_q", "penalties": ["0.5,2"]}, manifest, BASE)
+    with_defaults = [cell for cell in paper_cells(manifest, BASE) if cell.options.method == "pr"][:1]
+    frame = tidy(
+        [run.folder for run in run_sweep(manifest, Path("features"), [*cells, *with_defaults], Path("runs"))]
+    )
+    assert [line["options"] for line in lines(frame)] == ["penalties=0.5,2.0", ""]
+    assert "penalties=0.5,2.0 &" in latex(frame) and "0.001" not in latex(frame)
+    assert frame["options"].str.len().max() > 300  # the tidy table has all
+
+
+def test_the_command_shows_runs_and_says_what_is_no_run(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE)[:1], Path("runs")))
+    shown = CliRunner().invoke(cli.app, ["table", str(run.folder)])
+    assert shown.exit_code == 0 and "floor SRCC" in shown.output and "ridge" in shown.output
+    for wrong, way_out in (
+        ("nowhere", "such as runs/ID"),
+        ("Dataset", "such as runs/ID"),
+        ("runs", "runs/*"),
+    ):
+        told = CliRunner().invoke(cli.app, ["table", wrong])
+        assert (
+            told.exit_code == 2
+            and f"there is no run {wrong}" in told.output
+            and way_out in told.output
+            and "delete" not in told.output
+        )
+
+
+def test_runs_of_one_name_in_two_folders_are_told_apart_by_their_paths(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE)[:1], Path("runs"))).folder
+    shutil.copytree(run, copy := Path("other") / run.name)
+    frame = tidy([run, copy, run])
+    assert list(frame["run"].unique()) == [str(run), str(copy)]
+    assert {tuple(column.cells) for column in sweep_table(frame).columns if column.header == "run"} == {
+        (str(run), str(copy))
+    }
+    assert latex(frame).split(r"\midrule")[1].count(r"\\") == 2
+    assert set(tidy([run])["run"]) == {run.name}
+
+
+def test_a_long_option_is_not_cut_off_on_a_narrow_terminal() -> None:
+    said = "validation_fraction=0.15"
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(
+        sweep_table(made_up([{"run": "a", "changed_options": said}, {"run": "b", "changed_options": ""}]))
+    )
+    rows = [line.split("│") for line in console.export_text().splitlines() if line.startswith("│")]
+    assert said in "".join(cells[4].strip() for cells in rows)
