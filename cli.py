@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from tier4k.extract.datasets.check import Report
     from tier4k.extract.datasets.layouts import SourceTable
     from tier4k.extract.encoders.choice import ImageChoice
-    from tier4k.extract.images.crops import Crops
     from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+    from tier4k.extract.images.crops import Crops
     from tier4k.extract.pipeline.options import ExtractionOptions
     from tier4k.extract.pipeline.work import Encoder
     from tier4k.heads.protocol.options import FitOptions

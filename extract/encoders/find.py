@@ -22,7 +22,6 @@ from tier4k.extract.encoders.weights import (
 from tier4k.extract.images.crops import CENTRE_CROP
 
 
-
 def find_image_encoder(
     choice: ImageChoice, weights: Path | None = None, folders: Sequence[Path] = ()
 ) -> ImageEncoder:

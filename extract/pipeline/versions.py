@@ -4,6 +4,7 @@ import importlib.metadata
 
 UNKNOWN_VERSION = "unknown version"
 
+
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that can change a feature in its last digits."""
     return {

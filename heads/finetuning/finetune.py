@@ -33,7 +33,7 @@ from tier4k.heads.finetuning.batches import Batches, InputRows
 from tier4k.heads.finetuning.choices import Device
 from tier4k.heads.finetuning.distributed import exchanging, make_accelerator, shared_folder, visible_to_all
 from tier4k.heads.finetuning.network import TierNetwork, fused_rows, image_features, text_features
-from tier4k.heads.finetuning.recipe import FinetuneError, FinetuneRecipe
+from tier4k.heads.finetuning.recipe import FinetuneError, FinetuneRecipe, resolve_training
 from tier4k.heads.finetuning.trainer import BEST, DivergedError, Training, below, readable
 from tier4k.heads.metrics.bootstrap import TestRows
 from tier4k.heads.protocol.options import FitOptions
@@ -76,7 +76,9 @@ def finetune(
     Raises:
         TierError: The options do not fit each other or the data, or training cannot go on.
     """
-    plan, accelerator = plan_run(manifest, image, text, options), make_accelerator(device)
+    training = resolve_training(options, image.signature.architecture)
+    plan = plan_run(manifest, image, text, options, training)
+    accelerator = make_accelerator(device)
     folder, partial = out / plan.config.id, out / f".{plan.config.id}.partial"
     with exchanging(accelerator):
         found = visible_to_all(accelerator, folder)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, get_args
 
 from tier4k.cache.errors import TierError
 from tier4k.heads.finetuning.choices import FinetunedPart
+from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitError, FitOptions, TrainingOptions
 from tier4k.heads.regressors.choices import RecipeName
 from tier4k.heads.regressors.mlp.recipe import OPTIMIZERS, SCHEDULES
 from tier4k.heads.regressors.mlp.recipes import recipe_options
@@ -159,3 +160,29 @@ def finetune_recipe(
     resolved = FinetuneRecipe(part, **start | given)
     require_within(asdict(resolved), FinetuneRecipe.limits)
     return resolved
+
+
+def resolve_training(options: FitOptions, image_architecture: str) -> TrainingOptions:
+    """Resolve the options of end-to-end training.
+
+    Args:
+        options: What to fit; with `finetune` "none" there is no training.
+        image_architecture: timm's name of the image encoder.
+
+    Raises:
+        FitError: The options do not fit each other.
+        FinetuneError: An option of the training has no such value.
+    """
+    if options.finetune == "none":
+        return FROZEN_ENCODERS
+    if options.estimator != "mlp":
+        raise FitError(
+            f"--finetune trains TIER's two layers with the encoders, not --head {options.estimator}: use --head mlp"
+        )
+    if options.stages:
+        raise FitError("--stages picks slices of stored features, and --finetune reads none: leave it out")
+    defaults = asdict(finetune_recipe(options.finetune, options.recipe, image_architecture, {}))
+    values = asdict(finetune_recipe(options.finetune, options.recipe, image_architecture, options.training))
+    del defaults["part"]  # has no default: without it the run would be one on stored features
+    at_default = tuple(name for name, value in defaults.items() if values[name] == value)
+    return TrainingOptions(values, at_default)

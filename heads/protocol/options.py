@@ -63,3 +63,19 @@ def split_name(options: FitOptions) -> str:
     if isinstance(options.split, StoredSplits):
         return options.split.name
     return options.split + (f"-{options.folds}-fold" if options.folds else "")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The resolved options of end-to-end training; empty where heads are fitted on stored features.
+
+    Attributes:
+        values: Every option by name.
+        at_default: Names of the options that have the recipe's value; these stay out of a run's identity.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    at_default: tuple[str, ...] = ()
+
+
+FROZEN_ENCODERS = TrainingOptions()

@@ -18,8 +18,7 @@ from tier4k.heads.data.features import Rows
 from tier4k.heads.data.fusion import require_possible
 from tier4k.heads.data.split_files import StoredSplits
 from tier4k.heads.data.splits import Split, SplitError, default_repeats, make_splits, with_seeds
-from tier4k.heads.finetuning.recipe import finetune_recipe
-from tier4k.heads.protocol.options import FitError, FitOptions, split_name
+from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitError, FitOptions, TrainingOptions, split_name
 from tier4k.heads.protocol.warm_start import Start
 from tier4k.heads.regressors.base import Weights
 from tier4k.heads.regressors.choices import HeadName
@@ -88,8 +87,15 @@ def plan_run(
     images: FeatureStore | ImageEncoder,
     texts: FeatureStore | TextEncoder,
     options: FitOptions,
+    training: TrainingOptions = FROZEN_ENCODERS,
 ) -> Plan:
-    """A run, everything resolved; the arguments are those of `fit_head`, or of `tier4k.heads.finetuning.finetune.finetune`.
+    """Resolve everything about a run and find what is wrong with it.
+
+    Args:
+        manifest: All rows of the data set.
+        images, texts: Stores of features, or the encoders to train end to end.
+        options: What to fit.
+        training: The options of end-to-end training, resolved.
 
     Raises:
         TierError: The options do not fit each other or the data.
@@ -102,12 +108,11 @@ def plan_run(
     selected = manifest.select(options.benchmark)
     targets = resolve_targets(selected, options.targets)
     architecture = images.signature.architecture
-    training = _training(options, architecture) if options.finetune != "none" else {}
     # Only heads that see text and pictures apart ask for the width, and these are not trained end to end.
     width = (lambda: texts.width) if isinstance(texts, FeatureStore) else (lambda: 0)
     head = resolve_options(options.estimator, options.recipe, architecture, options.head, width)
-    if training:
-        head["validation_fraction"] = training["validation_fraction"]
+    if training.values:
+        head["validation_fraction"] = training.values["validation_fraction"]
     rows = Rows.of(selected)
     splits = with_seeds(splits_of(rows, options, head.get("validation_fraction", 0.0)), options.seeds)
     config = _config(selected, images, texts, options, targets, head, training, len(splits) // options.seeds)
@@ -152,16 +157,6 @@ def splits_of(rows: Rows, options: FitOptions, validation: float) -> list[Split]
     return make_splits(rows, split, count, options.seed, validation, folds is not None)
 
 
-def _training(options: FitOptions, image_architecture: str) -> dict[str, Any]:
-    if options.estimator != "mlp":
-        raise FitError(
-            f"--finetune trains TIER's two layers with the encoders, not --head {options.estimator}: use --head mlp"
-        )
-    if options.stages:
-        raise FitError("--stages picks slices of stored features, and --finetune reads none: leave it out")
-    return asdict(finetune_recipe(options.finetune, options.recipe, image_architecture, options.training))
-
-
 def _config(
     manifest: Manifest,
     images: FeatureStore | ImageEncoder,
@@ -169,7 +164,7 @@ def _config(
     options: FitOptions,
     targets: tuple[str, ...],
     head: dict[str, Any],
-    training: dict[str, Any],
+    training: TrainingOptions,
     repeats: int,
 ) -> RunConfig:
     architecture = images.signature.architecture
@@ -193,18 +188,7 @@ def _config(
         estimator=options.estimator,
         head=head,
         head_defaults=options_at_default(options.estimator, options.recipe, architecture, head),
-        finetune=training,
-        finetune_defaults=_training_at_default(options, architecture, training),
+        finetune=training.values,
+        finetune_defaults=training.at_default,
         models=options.models,
     )
-
-
-def _training_at_default(
-    options: FitOptions, image_architecture: str, training: dict[str, Any]
-) -> tuple[str, ...]:
-    """The names of the options of end-to-end training that are at the recipe's value; none of a head on stored features."""
-    if not training:
-        return ()
-    defaults = asdict(finetune_recipe(options.finetune, options.recipe, image_architecture, {}))
-    del defaults["part"]  # which has no default, and without which the run would be one on stored features
-    return tuple(name for name, value in defaults.items() if training[name] == value)

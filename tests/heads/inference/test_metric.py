@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tier4k.cache.errors import TierError
 from tier4k import Metric, load
+from tier4k.cache.errors import TierError
 from tier4k.tests.heads.commands.test_commands import DATA, tier
 from tier4k.tests.heads.inference.test_predict import scores
 

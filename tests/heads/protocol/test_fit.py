@@ -22,6 +22,7 @@ from tier4k.extract.encoders.weights import Weights
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError
 from tier4k.heads.data.splits import SplitError
+from tier4k.heads.finetuning.recipe import resolve_training
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitError, FitOptions
 from tier4k.heads.protocol.plan import plan_run
@@ -177,7 +178,8 @@ def test_the_part_that_is_finetuned_and_changed_options_alone_are_the_identity_o
     image = ImageEncoder(image_preset("resnet18"), weights, image_preset("resnet18").preprocessing())
     text = TextEncoder(text_preset("minilm"), weights)
     for part, training in (("all", {}), ("image", {}), ("last:2", {"warmup": 0.1})):
-        plan = plan_run(manifest(), image, text, FitOptions(finetune=part, training=training))
+        options = FitOptions(finetune=part, training=training)
+        plan = plan_run(manifest(), image, text, options, resolve_training(options, "resnet18"))
         assert plan.config.hashed["finetune"] == {"part": part} | training
         assert plan.config.hashed["head"] == {}
 
