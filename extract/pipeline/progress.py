@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    FitTask,
+    Task,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -23,7 +23,7 @@ from tier4k.extract.pipeline.listener import StreamSummary, Timing
 class RateColumn(ProgressColumn):
     """Things per second."""
 
-    def render(self, task: FitTask) -> Text:
+    def render(self, task: Task) -> Text:
         """The rate of one task."""
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="cyan")
 
