@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tier4k.extract.encoders.text_network import TokenBatch
+from tier4k.extract.pipeline.handover import SharedPictures
 from torch import Tensor
 
 from tier4k.extract.encoders.text_network import TokenBatch
@@ -47,6 +49,25 @@ class Chunk:
             for source in self.samples
         )
         return Chunk(self.numbers, samples)
+
+
+class SentChunk:
+    """A chunk of pictures on its way from a reading process to the encoding one."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._numbers = chunk.numbers
+        self._places = [[(one.row, one.view) for one in source] for source in chunk.samples]
+        self._pictures = SharedPictures([one.pictures for source in chunk.samples for one in source])
+
+    def received(self) -> Chunk:
+        """The chunk, in the process that received it."""
+        pictures = iter(self._pictures.received())
+        samples = tuple(tuple(Samples(*place, next(pictures)) for place in source) for source in self._places)
+        return Chunk(self._numbers, samples)
+
+    def pin_memory(self) -> Chunk:
+        """The chunk in pinned memory, as `Chunk.pin_memory`."""
+        return self.received().pin_memory()
 
 
 def by_shape(pictures: list[list[Tensor]]) -> tuple[Samples, ...]:

@@ -17,8 +17,9 @@ from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.crops import CENTRE_CROP, Crops, RandomCrops
 from tier4k.extract.images.decode import ImageError, decode, read_bytes
 from tier4k.extract.images.preprocessing import Preprocessing
-from tier4k.extract.pipeline.chunks import Chunk, by_shape
+from tier4k.extract.pipeline.chunks import Chunk, SentChunk, by_shape
 from tier4k.extract.pipeline.device import PICTURES_PER_CHUNK
+from tier4k.extract.pipeline.handover import possible_workers
 from tier4k.extract.pipeline.options import ExtractionError, ExtractionOptions
 from tier4k.extract.pipeline.work import Work
 
@@ -89,18 +90,19 @@ def _picture_chunks(
     together = options.batch_size or min(
         PICTURES_PER_CHUNK[device.type], max(CHUNK_BYTES // sum(map(_picture_bytes, sources)), 1)
     )
+    workers = possible_workers(min(options.workers, -(-len(dataset) // together)))
     loader = DataLoader(
         dataset,
         batch_size=together,
-        num_workers=min(options.workers, -(-len(dataset) // together)),
+        num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=_leave_interrupts_to_the_parent,
-        collate_fn=_collate,
+        collate_fn=_collate_and_send if workers else _collate,
     )
     for chunk in loader:
         if isinstance(chunk, ExtractionError):
             raise chunk
-        yield chunk
+        yield chunk.received() if isinstance(chunk, SentChunk) else chunk
 
 
 def _picture_bytes(source: Source) -> int:
@@ -117,6 +119,17 @@ def _collate(items: list[Prepared | ExtractionError]) -> Chunk | ExtractionError
         good.append(item)
     samples = tuple(by_shape([crops[source] for _, crops in good]) for source in range(len(good[0][1])))
     return Chunk(np.array([number for number, _ in good]), samples)
+
+
+def _collate_and_send(items: list[Prepared | ExtractionError]) -> SentChunk | ExtractionError:
+    chunk = _collate(items)
+    if isinstance(chunk, ExtractionError):
+        return chunk
+    try:
+        return SentChunk(chunk)
+    except OSError as error:
+        what = f"reading processes have no room for their pictures ({error.strerror or error})"
+        return ExtractionError(f"{what}: free memory, or extract with --workers 0")
 
 
 def _leave_interrupts_to_the_parent(_: int) -> None:

@@ -20,6 +20,8 @@ from tier4k.heads.protocol.publish import Run
 
 POLL_SECONDS = 0.2
 
+SEMAPHORES_OF_POOL = 8  # of a ProcessPoolExecutor, with some to spare
+
 
 class ProcessError(TierError):
     """A process of a sweep that died."""

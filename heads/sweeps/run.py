@@ -7,12 +7,13 @@ from pathlib import Path
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.extract.pipeline.handover import semaphores_fit
 from tier4k.extract.stores.find import find_score_stores, find_stores
 from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan, plan_run
 from tier4k.heads.protocol.publish import Run
 from tier4k.heads.sweeps.grid import Cell
-from tier4k.heads.sweeps.processes import fit_in_processes
+from tier4k.heads.sweeps.processes import SEMAPHORES_OF_POOL, fit_in_processes
 
 
 def run_sweep(
@@ -34,7 +35,8 @@ def run_sweep(
         cells: What to fit.
         out: Folder of runs.
         command: Command line, recorded.
-        jobs: Processes that fit at once; the runs are the same for any number.
+        jobs: Processes that fit at once; the runs are the same for any number. Where /dev/shm has no room for the
+            semaphores of processes, one process fits.
         finished: Called with (heads fitted, heads to be fitted in all).
 
     Raises:
@@ -43,7 +45,7 @@ def run_sweep(
     """
     units = _alike(plan_cells(manifest, features, cells))
     total = sum(plan.fits for unit in units for plan in _missing(unit, out))
-    if jobs > 1:
+    if jobs > 1 and semaphores_fit(SEMAPHORES_OF_POOL):
         # Processes are for what is to be fitted; what is there is only read.
         needed = [unit for unit in units if _missing(unit, out)]
         fitted = (
