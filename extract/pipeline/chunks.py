@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tier4k.extract.encoders.text_network import TokenBatch
-from tier4k.extract.pipeline.handover import SharedPictures
 from torch import Tensor
 
 from tier4k.extract.encoders.text_network import TokenBatch
+from tier4k.extract.pipeline.handover import SharedPictures
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Task,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,

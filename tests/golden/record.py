@@ -1,8 +1,11 @@
-"""Record golden values anew: `python -m tier4k.tests.golden.record NAME ...`, NAME being signatures, features, slow_features or heads.
+"""Record golden values anew: `python -m tier4k.tests.golden.record NAME ...`.
 
-Record values only where they change on purpose, and in the same commit as what makes that change safe:
-- heads: `PROTOCOL_VERSION` is raised, so that runs with the old values are fitted again;
-- features, slow_features: the name of the preprocessing or the text of the feature point is changed, so that old stores are not found;
+Names are signatures, features, slow_features and heads. Record values only where they change on purpose, and in
+the commit that makes the change safe:
+- heads: `PROTOCOL_VERSION` is raised, so that runs with the old values are fitted again. Recording without that
+  is right only where something new has no values yet, such as a head, an option or a split rule.
+- features, slow_features: the name of the preprocessing or the text of the feature point changes, so that
+  stores with the old values are not found.
 - signatures: a preset, a preprocessing or a feature point is new.
 """
 
@@ -15,7 +18,7 @@ from tier4k.tests.golden.values import write_values
 def main(names: list[str]) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     for name in names:
-        print(write_values(name, _computed(name)))
+        sys.stdout.write(f"{write_values(name, _computed(name))}\n")
 
 
 def _computed(name: str) -> dict:
@@ -33,9 +36,10 @@ def _computed(name: str) -> dict:
 
         return slow_feature_values()
     if name == "heads":
+        from tier4k.heads.results.run_format import PROTOCOL_VERSION
         from tier4k.tests.golden.head_values import head_values
 
-        return head_values()
+        return {"protocol": PROTOCOL_VERSION, "values": head_values()}
     raise SystemExit(
         f"there are no golden values {name!r}: choose signatures, features, slow_features or heads"
     )

@@ -14,7 +14,7 @@ from tier4k.extract.images.crops import Crops
 from tier4k.extract.scorers.presets import SCORERS
 from tier4k.extract.scorers.scorer import Scorer
 
-# Presets bring no weights, so their hash is replaced; the packages' weights are used too, see `packaged_encoders`.
+# Most weights are not installed, so a fixed hash stands for them. See `packaged_encoders` for those that are.
 WEIGHTS = Weights(Path("weights"), "0123456789abcdef" * 4, "test")
 TOKENIZER = Weights(Path("tokenizer"), "fedcba9876543210" * 4, "test")
 IMAGE_SIZES = (None, 512, "full")

@@ -1,6 +1,6 @@
-"""Golden values: what the program computed when they were recorded, kept as JSON beside the tests that compare with them.
+"""Golden values: what the program computed when they were recorded, kept as JSON beside the tests.
 
-Values are nested dicts whose leaves are texts, whole numbers, numbers, or lists of numbers. NaN is kept as null.
+Values are nested dicts whose leaves are texts, numbers, or lists of numbers. NaN is kept as null.
 """
 
 import json
@@ -37,8 +37,8 @@ def require_close(found: Any, recorded: Any, tolerance: float, remedy: str) -> N
     Args:
         found: What the program computes now.
         recorded: What it computed when the values were recorded.
-        tolerance: Largest difference between two numbers, as a share of the largest number of their list. Texts and whole
-            numbers have to be equal.
+        tolerance: Largest difference between two numbers, as a share of the largest number of their list. Texts
+            and whole numbers have to be equal.
         remedy: What to do about a difference; ends the message.
     """
     lines = _differences("", found, recorded, tolerance)
@@ -64,14 +64,15 @@ def _differences(place: str, found: Any, recorded: Any, tolerance: float) -> lis
 
 
 def _is_close(found: Any, recorded: Any, tolerance: float) -> bool:
-    if not _is_inexact(found) and not _is_inexact(recorded):
+    exact = not _is_inexact(found) and not _is_inexact(recorded)
+    if exact or isinstance(found, str) or isinstance(recorded, str):
         return _plain(found) == recorded
     one, other = np.array(found, dtype=float), np.array(recorded, dtype=float)
     if one.shape != other.shape:
         return False
-    scale = np.nanmax(np.abs(other), initial=0.0)
-    kept_digits = 10.0 ** (1 - DIGITS)
-    return np.allclose(one, other, rtol=0, atol=(tolerance + kept_digits) * scale, equal_nan=True)
+    scale = np.max(np.abs(other[np.isfinite(other)]), initial=0.0)
+    rounding = 10.0 ** (1 - DIGITS)
+    return np.allclose(one, other, rtol=0, atol=(tolerance + rounding) * scale, equal_nan=True)
 
 
 def _is_inexact(value: Any) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from tier4k.extract.datasets.check import check
 from tier4k.extract.pipeline.chunks import Chunk, Samples, SentChunk
 from tier4k.extract.pipeline.handover import SharedPictures, possible_workers
