@@ -1,4 +1,4 @@
-# The two commands of the README do all set-up themselves: `make demo` and `make test`.
+# `make demo` and `make test` do all set-up themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/tier demo
 
-# One process for each core, as far as memory goes: each loads torch. Whoever runs out of tests takes some of another's.
+# One process per core, at most 8: each loads torch. An idle process takes tests from a busy one.
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
@@ -18,7 +18,12 @@ slow: $(VENV)/installed-dev
 browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser
 
-lint: $(VENV)/installed-dev
+# mypy and editors find the package through a link: the folders at the top are sub-packages of tier4k.
+.types/tier4k:
+	mkdir -p .types
+	ln -s .. $@
+
+lint: $(VENV)/installed-dev .types/tier4k
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,4 +42,4 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info demo
+	rm -rf $(VENV) .types build *.egg-info demo
