@@ -24,6 +24,7 @@ from tier4k.extract.encoders.choices import (
 )
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.scorers.choices import ScorerName
+from tier4k.extract.stores.choices import HOURS_IN_USE
 from tier4k.heads.data.choices import Method
 from tier4k.heads.finetuning.choices import Device
 from tier4k.heads.regressors.choices import HeadName, RecipeName
@@ -406,13 +407,17 @@ def store_gc(
         list[Path] | None, typer.Option(help="Folders of runs whose stores are kept.", show_default="runs")
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove it. Without this, only show it.")] = False,
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Hours. Stores with a younger file stay.")
+    ] = HOURS_IN_USE,
 ) -> None:
-    """Show what nobody needs: stores that no data set still there and no run uses, and shards that were set aside."""
-    from tier4k.cache.store import require_stores
-    from tier4k.extract.stores.garbage import find_garbage, remove
+    """Show what nobody needs: old stores that no data set and no run uses, and shards that were set aside."""
+    from tier4k.cache.store import discarded, require_stores
+    from tier4k.extract.stores.garbage import remove, review
     from tier4k.heads.results.files import used_stores
 
-    require_stores(features)
+    if not discarded(features):
+        require_stores(features)
     for folder in runs or []:
         if not folder.is_dir():
             raise typer.BadParameter(
@@ -426,14 +431,14 @@ def store_gc(
         f"Runs looked at: {sum(len(list(folder.glob('*/config.json'))) for folder in folders):,} in {listed}",
         soft_wrap=True,
     )
-    garbage = find_garbage(features, used)
-    for one in garbage:
-        if delete:
-            remove(one)
-        console.print(
-            f"{'removed' if delete else 'unused'} {one.path} ({one.megabytes:,.1f} MB): {one.why}",
-            soft_wrap=True,
-        )
+    garbage = []
+    for one in review(features, used, older_than):
+        state, why = "kept" if one.kept else "unused", one.why
+        if delete and not one.kept:
+            state, why = ("removed", why) if remove(one) else ("kept", "it was written to just now")
+        if state != "kept":
+            garbage.append(one)
+        console.print(f"{state} {one.path} ({one.megabytes:,.1f} MB): {why}", soft_wrap=True)
     total = f"{sum(one.megabytes for one in garbage):,.1f} MB in {len(garbage)} places"
     console.print(
         f"{total} {'removed' if delete else 'can be removed: repeat with --delete'}."

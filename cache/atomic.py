@@ -17,7 +17,7 @@ from tier4k.cache.errors import TierError
 TEMPORARY_PREFIX = ".tier4k-tmp-"  # nobody else's folders have this name: the dead ones are removed
 
 
-def publish(path: Path, write: Callable[[Path], object]) -> None:
+def publish(path: Path, write: Callable[[Path], object], make_folder: bool = True) -> None:
     """Write a file or a folder under a temporary name, fsync it, then rename it to `path` in one step.
 
     An existing file of that name is replaced; an existing folder that holds anything is not.
@@ -25,11 +25,13 @@ def publish(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: The final name.
         write: Called with the temporary path; must leave a closed file there, or a folder of closed files.
+        make_folder: Whether the folder that `path` is in is made where there is none.
 
     Raises:
         OSError: The system refuses (disk full, no permission, the folder exists); nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     remove_dead(path.parent)
     with _temporary_folder(path.parent) as folder:
         temporary = folder / path.name

@@ -9,7 +9,7 @@ import numpy as np
 from tier4k.cache.atomic import remove_dead
 from tier4k.cache.keys import KEY_BYTES, sortable
 from tier4k.cache.shard import Shard, VanishedShardError, write_blocks
-from tier4k.cache.store import FeatureStore, writing
+from tier4k.cache.store import FeatureStore, writing_store
 
 BLOCK_BYTES = 2**26  # of features in memory; each block gathers rows from all over the old shards
 
@@ -60,7 +60,7 @@ def _compact(store: FeatureStore) -> Compaction:
             store.path, len(shards), len(positions), doubles, shards[0].path if shards else None
         )
     keys = index.keys[positions].view(np.uint8).reshape(-1, KEY_BYTES)
-    with writing(store.path):
+    with writing_store(store.path):
         path = write_blocks(
             store.path,
             store.signature.digest,

@@ -111,7 +111,7 @@ def write_blocks(
             raise raw.refusal
 
     path = folder / f"{digest[:16]}{SUFFIX}"
-    publish(path, write)
+    publish(path, write, make_folder=False)  # the folder of a store that was removed is not made again
     return path
 
 

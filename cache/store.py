@@ -1,7 +1,9 @@
 """The feature store: a folder of shards that belong to one signature, read and written by key."""
 
-import errno
 import json
+import os
+import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +22,7 @@ from tier4k.cache.shard import SUFFIX, Shard, VanishedShardError, write_shard
 from tier4k.cache.signature import Signature, SignatureError
 
 SIGNATURE_FILE = "signature.json"
+DISCARDED_PREFIX = ".tier4k-removed-"  # of folders of stores that are being removed
 SHARD_ROWS = 4096
 SHARD_BYTES = 2**25
 SHARD_SECONDS = 60.0
@@ -121,14 +124,19 @@ class FeatureStore:
 
     @classmethod
     def create(cls, root: Path, signature: Signature, versions: Mapping[str, str]) -> "FeatureStore":
-        """Open the store of `signature` under `root`, making it first where it does not exist."""
+        """Open the store of `signature` under `root`, making it first where it does not exist.
+
+        Its signature.json gets the present time, so that `tier store gc` takes the store for used.
+        """
         path = root / signature.folder_name
         if not (path / SIGNATURE_FILE).exists():
             record = {"signature": asdict(signature), "versions": dict(versions)}
-            with writing(path):
+            with writing_store(path):
                 publish_text(path / SIGNATURE_FILE, json.dumps(record, indent=2) + "\n")
         store = cls.open(path)
         store.signature.require(signature, f"Delete {path} and extract again.")
+        with suppress(OSError):  # another user's file
+            os.utime(path / SIGNATURE_FILE)
         return store
 
     @cached_property
@@ -254,6 +262,8 @@ class FeatureStore:
         return positions
 
     def _look_again(self) -> None:
+        if not (self.path / SIGNATURE_FILE).exists():
+            raise StoreError(f"{self.path} was removed while it was read: run `tier extract` again")
         for name in ("shards", "index"):
             vars(self).pop(name, None)  # what cached_property keeps
 
@@ -294,6 +304,7 @@ class ShardWriter:
         self._keys: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
         self._published = time.monotonic()
+        self._folder: int | None = None
         self.rows = 0
 
     def add(self, keys: np.ndarray, features: np.ndarray) -> None:
@@ -315,19 +326,32 @@ class ShardWriter:
             return
         keys, features = np.concatenate(self._keys), np.concatenate(self._features)
         self._keys, self._features, self._published = [], [], time.monotonic()
-        with writing(self._store.path):
-            if not (self._store.path / SIGNATURE_FILE).exists():
-                raise FileNotFoundError(errno.ENOENT, "the store was removed while it was written to")
+        with writing_store(self._store.path):
+            self._require_same_folder()
             write_shard(self._store.path, self._store.signature.digest, keys, features)
 
+    def _require_same_folder(self) -> None:
+        """Raise FileNotFoundError where the store was removed, even if another process made it again."""
+        path = self._store.path
+        os.stat(path / SIGNATURE_FILE)
+        if self._folder is not None and not os.path.samestat(os.fstat(self._folder), os.stat(path)):
+            raise FileNotFoundError(path)
+
     def __enter__(self) -> "ShardWriter":
+        with writing_store(self._store.path):
+            # As long as it is open, no other folder gets its inode number.
+            self._folder = os.open(self._store.path, os.O_RDONLY)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # After an error of the writing itself nothing is in hand any more, so this never tries the same write twice.
-        self.publish()
+        try:
+            self.publish()
+        finally:
+            if self._folder is not None:
+                os.close(self._folder)
 
 
 @contextmanager
@@ -340,6 +364,42 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write to {path}: {getattr(error, 'strerror', None) or error}.\n"
             "What was published before is intact; mend the cause (space, permission) and run the same command again."
         ) from error
+
+
+@contextmanager
+def writing_store(path: Path) -> Iterator[None]:
+    """As `writing`, where the folder of a store that another process removed is an error of its own."""
+    with writing(path):
+        try:
+            yield
+        except FileNotFoundError as error:
+            what = "the store was removed while it was written to"
+            raise StoreError(f"cannot write to {path}: {what}; run the same command again") from error
+
+
+def discard(path: Path) -> None:
+    """Remove the folder of a store, or one of `discarded`. It is renamed first, so that nobody finds half of it.
+
+    Raises:
+        StoreError: The system refuses.
+    """
+    away = path.with_name(f"{DISCARDED_PREFIX}{secrets.token_hex(8)}")
+    with writing(path):
+        with suppress(FileNotFoundError):  # another process removed it
+            path.rename(away)
+        _remove_folder(away)
+
+
+def discarded(root: Path) -> list[Path]:
+    """Folders under `root` whose removal was interrupted, or goes on in another process."""
+    return sorted(root.glob(f"{DISCARDED_PREFIX}*"))
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove a folder, which other processes may be removing too."""
+    while path.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def stores(root: Path) -> Iterator[FeatureStore]:
@@ -370,6 +430,8 @@ def require_stores(root: Path) -> list[FeatureStore]:
 def _opened(root: Path) -> dict[Path, FeatureStore | TierError]:
     found: dict[Path, FeatureStore | TierError] = {}
     for file in sorted(root.glob(f"*/{SIGNATURE_FILE}")):
+        if file.parent.name.startswith(DISCARDED_PREFIX):
+            continue
         try:
             found[file.parent] = FeatureStore.open(file.parent)
         except TierError as error:

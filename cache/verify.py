@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tier4k.cache.shard import Shard, ShardError, VanishedShardError
 from tier4k.cache.signature import SignatureError
-from tier4k.cache.store import FeatureStore, writing
+from tier4k.cache.store import FeatureStore, writing_store
 
 DAMAGED_SUFFIX = ".damaged"
 
@@ -69,5 +69,5 @@ def set_aside(verification: Verification) -> list[Path]:
     Raises:
         StoreError: The folder cannot be written to.
     """
-    with writing(verification.store):
+    with writing_store(verification.store):
         return [path.rename(path.with_name(path.name + DAMAGED_SUFFIX)) for path in verification.damaged]

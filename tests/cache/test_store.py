@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tier4k.cache.keys import key_array, text_key
-from tier4k.cache.shard import Shard, ShardError
+from tier4k.cache.shard import Shard, ShardError, write_shard
 from tier4k.cache.signature import Signature, SignatureError
-from tier4k.cache.store import FeatureStore, Index, StoreError, broken_stores, require_stores, stores
+from tier4k.cache.store import FeatureStore, Index, StoreError, broken_stores, discard, require_stores, stores
 
 SIGNATURE = Signature("image", "resnet18", "resnet18", "ab" * 32, "reference: 224", "pooled")
 
@@ -118,6 +118,42 @@ def test_a_store_that_was_removed_while_it_was_written_to_is_an_error_and_is_not
     with pytest.raises(StoreError, match="removed while it was written to"), store.writer() as writer:
         writer.add(keys("a"), np.zeros((1, 3), np.float32))
     assert not store.path.exists()
+
+
+def test_a_writer_does_not_go_on_in_a_store_that_was_removed_and_made_again(tmp_path: Path) -> None:
+    """Its earlier rows are gone, so that it must not end as if they were stored."""
+    store = FeatureStore.create(tmp_path, SIGNATURE, {})
+    removed = pytest.raises(StoreError, match="removed while it was written to")
+    with removed, store.writer(shard_rows=1) as writer:
+        writer.add(keys("a"), np.zeros((1, 3), np.float32))
+        discard(store.path)
+        FeatureStore.create(tmp_path, SIGNATURE, {})
+        writer.add(keys("b"), np.zeros((1, 3), np.float32))
+    assert not FeatureStore.open(store.path).files()
+
+
+def test_a_write_into_a_removed_store_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureStore.create(tmp_path, SIGNATURE, {})
+    written = write_shard
+
+    def removed_before(*arguments: object) -> Path:
+        discard(store.path)
+        return written(*arguments)
+
+    monkeypatch.setattr("tier4k.cache.store.write_shard", removed_before)
+    with pytest.raises(StoreError, match="removed while it was written to"), store.writer() as writer:
+        writer.add(keys("a"), np.zeros((1, 3), np.float32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_of_a_store_that_is_removed_does_not_take_a_part_for_the_whole(tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path, SIGNATURE, {})
+    with store.writer(shard_rows=1) as writer:
+        for name in "abc":
+            writer.add(keys(name), np.zeros((1, 3), np.float32))
+    with pytest.raises(StoreError, match="removed while it was read: run `tier extract` again"):
+        for _ in FeatureStore.open(store.path).blocks():
+            discard(store.path)
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "{}", "null", "\xff"])

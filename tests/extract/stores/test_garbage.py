@@ -1,16 +1,26 @@
 """What is in use is never offered for removal; what is not is named with the reason."""
 
+import multiprocessing
+import os
+import re
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tier4k.cache.store import FeatureStore, StoreError
+from tier4k.cache.store import FeatureStore, StoreError, broken_stores, stores
+from tier4k.cache.verify import verify
 from tier4k.extract.datasets.check import check
+from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.records import DatasetRecord
-from tier4k.extract.stores.garbage import Garbage, find_garbage, remove
-from tier4k.tests.builders.data import write_table
+from tier4k.extract.pipeline.run import extract
+from tier4k.extract.stores.garbage import Finding, remove, review
+from tier4k.tests.builders.data import tiny_encoder, write_pku, write_table
+from tier4k.tests.extract.pipeline.test_run import Silent
 from tier4k.tests.extract.stores.test_find import signature
 
 
@@ -34,17 +44,31 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def names(garbage: list[Garbage]) -> list[str]:
-    return [one.path.name.split("-")[0] for one in garbage]
+def names(findings: list[Finding], kept: bool = False) -> list[str]:
+    return [one.path.name.split("-")[0] for one in findings if one.kept == kept]
+
+
+def why(findings: list[Finding], name: str) -> str:
+    (found,) = [one for one in findings if one.path.name.startswith(name)]
+    return found.why
+
+
+def age(store: Path, hours: float) -> None:
+    """Make every file of a store that many hours old."""
+    then = time.time() - 3600 * hours
+    for file in store.iterdir():
+        os.utime(file, (then, then))
 
 
 def test_stores_of_a_data_set_that_is_there_are_in_use(root: Path) -> None:
-    assert names(find_garbage(root, ())) == ["empty", "vit"]
+    assert names(review(root, (), 0)) == ["empty", "vit"]
 
 
 def test_stores_that_a_run_uses_are_in_use_even_without_the_data(root: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "data")
-    garbage = find_garbage(root, {signature("resnet50").digest})
+    findings = review(root, {signature("resnet50").digest}, 0)
+    garbage = [one for one in findings if not one.kept]
+    assert why(findings, "resnet50") == "a run uses it"
     assert names(garbage) == ["mine", "empty", "resnet18", "vit"]
     assert all("data set" in one.why for one in garbage) and garbage[2].megabytes > 0
 
@@ -52,7 +76,7 @@ def test_stores_that_a_run_uses_are_in_use_even_without_the_data(root: Path, tmp
 def test_a_damaged_shard_that_was_set_aside_can_go_and_its_store_stays(root: Path) -> None:
     store = FeatureStore.open(root / signature("resnet18").folder_name)
     (store.path / "0123.h5.damaged").write_bytes(b"x" * 1000)
-    garbage = [one for one in find_garbage(root, ()) if one.path.parent == store.path]
+    garbage = [one for one in review(root, (), 0) if one.path.parent == store.path]
     assert [(one.path.name, one.megabytes) for one in garbage] == [("0123.h5.damaged", 0.001)]
     remove(garbage[0])
     assert not garbage[0].path.exists() and len(FeatureStore.open(store.path).keys) == 3
@@ -60,19 +84,138 @@ def test_a_damaged_shard_that_was_set_aside_can_go_and_its_store_stays(root: Pat
 
 def test_what_is_removed_is_gone_and_finding_alone_removes_nothing(root: Path) -> None:
     before = sorted(root.rglob("*"))
-    garbage = find_garbage(root, ())
+    findings = review(root, (), 0)
     assert sorted(root.rglob("*")) == before
-    for one in garbage:
-        remove(one)
-    assert not find_garbage(root, ()) and len(list(root.glob("resnet*"))) == 2
+    assert all(remove(one) for one in findings if not one.kept)
+    assert not names(review(root, (), 0)) and len(list(root.glob("resnet*"))) == 2
 
 
 def test_where_a_record_cannot_be_read_nothing_is_called_garbage(root: Path) -> None:
     next((root / "datasets").glob("*.npz")).write_bytes(b"broken")
     with pytest.raises(StoreError, match="is damaged"):
-        find_garbage(root, ())
+        review(root, (), 0)
 
 
 def test_a_store_that_cannot_be_opened_is_left_alone(root: Path) -> None:
     (root / signature("vit").folder_name / "signature.json").write_text("{}")
-    assert names(find_garbage(root, ())) == ["empty"]
+    findings = review(root, (), 0)
+    assert names(findings) == ["empty"]
+    assert why(findings, "vit") == "it cannot be opened, so its use is unknown"
+
+
+def test_a_store_with_a_young_file_counts_as_used(root: Path) -> None:
+    for name in ("vit", "empty"):
+        age(root / signature(name).folder_name, 25)
+    with FeatureStore.open(root / signature("vit").folder_name).writer() as writer:
+        writer.add(np.ones((1, 32), np.uint8), np.ones((1, 4), np.float32))
+    findings = review(root, ())
+    assert names(findings) == ["empty"]
+    assert why(findings, "vit") == "its newest file is 0.0 hours old, younger than 24 hours (--older-than)"
+    assert why(findings, "empty").startswith("no existing data set and no run uses it, its newest file is 25")
+    assert names(review(root, (), 26)) == []
+    assert names(review(root, (), 0)) == ["empty", "vit"]
+
+
+def test_an_extraction_that_begins_makes_an_old_store_young(root: Path) -> None:
+    age(root / signature("vit").folder_name, 1000)
+    FeatureStore.create(root, signature("vit"), {})
+    assert names(review(root, ())) == []
+
+
+def test_a_store_that_is_written_to_after_the_review_stays(root: Path) -> None:
+    for name in ("vit", "empty"):
+        age(root / signature(name).folder_name, 25)
+    empty, vit = [one for one in review(root, ()) if not one.kept]
+    with FeatureStore.open(vit.path).writer() as writer:
+        writer.add(np.ones((1, 32), np.uint8), np.ones((1, 4), np.float32))
+    assert [remove(empty), remove(vit)] == [True, False]
+    assert len(FeatureStore.open(vit.path).keys) == 2
+
+
+def test_a_store_that_is_a_link_is_left_to_the_user(root: Path, tmp_path: Path) -> None:
+    path = root / signature("vit").folder_name
+    path.rename(tmp_path / path.name)
+    path.symlink_to(tmp_path / path.name)
+    findings = review(root, (), 0)
+    assert names(findings) == ["empty"]
+    assert why(findings, "vit") == "it is a link, which you have to remove yourself"
+
+
+def test_an_interrupted_removal_is_hidden_and_finished(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    (vit,) = [one for one in review(root, (), 0) if one.path.name.startswith("vit")]
+    with monkeypatch.context() as patch:
+        patch.setattr("tier4k.cache.store.shutil.rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remove(vit)
+    (left,) = root.glob("*removed*")
+    assert (left / "signature.json").exists()
+    assert not vit.path.exists()
+    assert left not in [store.path for store in stores(root)]
+    assert not broken_stores(root)
+    leftover = review(root, ())[0]
+    assert (leftover.path, leftover.kept, leftover.why) == (left, False, "an interrupted removal left it")
+    assert remove(leftover)
+    assert not left.exists()
+
+
+def fill(root: Path, name: str) -> str | int:
+    """Make a store and fill it with ten shards: how many rows it has in the end, or the error."""
+    try:
+        with FeatureStore.create(root, signature(name), {}).writer(shard_rows=1) as writer:
+            for row in range(10):
+                time.sleep(0.01)
+                writer.add(np.full((1, 32), row, np.uint8), np.ones((1, 4), np.float32))
+        return len(FeatureStore.open(root / signature(name).folder_name).keys)
+    except StoreError as error:
+        return str(error)
+
+
+def filled_while_garbage_is_removed(root: Path, hours: float) -> list[str | int]:
+    """What became of eight stores that are filled at once."""
+    with ThreadPoolExecutor(8) as pool:
+        fills = [pool.submit(fill, root, f"encoder{number}") for number in range(8)]
+        while not all(one.done() for one in fills):
+            for finding in review(root, (), hours):
+                if not finding.kept:
+                    remove(finding)
+    return [one.result() for one in fills]
+
+
+def test_stores_that_are_being_filled_are_never_removed(tmp_path: Path) -> None:
+    assert filled_while_garbage_is_removed(tmp_path, 24) == [10] * 8
+
+
+def test_a_store_that_is_removed_while_it_is_filled_is_whole_or_gone(tmp_path: Path) -> None:
+    """With --older-than 0 stores may be lost, but no writer ends as if its rows were stored."""
+    outcomes = filled_while_garbage_is_removed(tmp_path, 0)
+    gone = re.compile("removed while it was written to; run the same command again|is not a feature store")
+    for outcome in outcomes:
+        assert outcome in (0, 10) or gone.search(str(outcome))
+    assert not broken_stores(tmp_path)
+    for store in stores(tmp_path):
+        assert not verify(store).damaged
+    assert not list(tmp_path.glob("*removed*"))
+
+
+def test_extractions_at_once_survive_a_loop_of_removals(tmp_path: Path) -> None:
+    write_pku(tmp_path / "data")
+    manifest, encoder = check(tmp_path / "data").manifest, tiny_encoder(tmp_path)
+    sides = [encoder.preprocessing.whole(side) for side in (32, 40, 48, 56)]
+    encoders = [replace(encoder, preprocessing=one) for one in sides]
+    options = ExtractionOptions(0, batch_size=2, device="cpu", shard_rows=2)
+    root = tmp_path / "features"
+    fork = multiprocessing.get_context("fork")
+    arguments = [(manifest, [one], root, options, Silent()) for one in encoders]
+    processes = [fork.Process(target=extract, args=one) for one in arguments]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        for finding in review(root, ()):
+            if not finding.kept:
+                remove(finding)
+        time.sleep(0.01)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert [len(store.keys) for store in stores(root)] == [len(manifest.pictures())] * 4

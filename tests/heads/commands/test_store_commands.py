@@ -164,12 +164,18 @@ def test_gc_shows_first_and_removes_only_when_told(project: Path) -> None:
         == 0
     )
     assert tier("extract", "Dataset", "--precision", "bf16", *ENCODERS)[0] == 0
-    assert "Everything is in use" in tier("store", "gc")[1]
+    assert "Everything is in use" in tier("store", "gc", "--older-than", "0")[1]
     shutil.rmtree("Dataset")
-    code, output = tier("store", "gc")
+    code, output = tier("store", "gc", "--older-than", "0")
     assert code == 0 and "repeat with --delete" in output and len(stores()) == 4
-    assert output.count("bf16") == 2 and "fp32" not in output  # those of the run stay
+    lines = [line.split(" ", 1) for line in output.splitlines()]
+    said = {state: [line for first, line in lines if first == state] for state in ("kept", "unused")}
+    assert ["fp32" in line and "a run uses it" in line for line in said["kept"]] == [True, True]
+    assert sum("bf16" in line and "no run uses it" in line for line in said["unused"]) == 2
     code, output = tier("store", "gc", "--delete")
+    assert code == 0 and output.count("0.0 hours old, younger than 24 hours (--older-than)") == 2
+    assert len(stores()) == 4
+    code, output = tier("store", "gc", "--delete", "--older-than", "0")
     assert code == 0 and "removed" in output and {name for name in stores() if "bf16" in name} == set()
     assert len(stores()) == 2
     code, output = tier("store", "gc", "--runs", "nowhere", "--delete")
