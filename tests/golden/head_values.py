@@ -33,7 +33,7 @@ from tier4k.tests.builders.golden import fill, write_dataset, write_tiny_bert
 from tier4k.tests.golden import golden_rows
 
 # Closed forms differ by rounding alone, and training carries it on from step to step. Iterations stop before
-# they are exact: that of the support vectors at 1e-3, the fit of the logistic, which some metrics use, at 1e-6.
+# they are exact: that of the support vectors at 1e-3, that of the logistic, which some metrics use, at 1e-6.
 TOLERANCES = {
     "default options": 0.0,
     "splits": 0.0,
@@ -98,7 +98,7 @@ def section_values(section: str, root: Path) -> dict[str, Any]:
 
 
 def default_options(_: Path) -> dict[str, Any]:
-    """The options of every recipe. Runs do not hash options at their defaults: a new default is a new version."""
+    """The options of every recipe. Runs do not hash them, so that a changed default needs a new version."""
     values: dict[str, Any] = {}
     for name in HEADS:
         values[name] = resolve_options(name, "cached", "resnet18", {})

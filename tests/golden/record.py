@@ -1,8 +1,8 @@
 """Record golden values anew: `python -m tier4k.tests.golden.record NAME ...`.
 
-Names are signatures, features, slow_features and heads. Record values only where they change on purpose, and in
+Names are signatures, features, slow_features and heads. Record values only where they change on purpose, in
 the commit that makes the change safe:
-- heads: `PROTOCOL_VERSION` is raised, so that runs with the old values are fitted again. Recording without that
+- heads: `PROTOCOL_VERSION` is raised, so that runs with the old values are fitted again. Recording without it
   is right only where something new has no values yet, such as a head, an option or a split rule.
 - features, slow_features: the name of the preprocessing or the text of the feature point changes, so that
   stores with the old values are not found.

@@ -37,8 +37,8 @@ def require_close(found: Any, recorded: Any, tolerance: float, remedy: str) -> N
     Args:
         found: What the program computes now.
         recorded: What it computed when the values were recorded.
-        tolerance: Largest difference between two numbers, as a share of the largest number of their list. Texts
-            and whole numbers have to be equal.
+        tolerance: Largest difference between two numbers, as a share of the largest number of their list.
+            Texts and whole numbers have to be equal.
         remedy: What to do about a difference; ends the message.
     """
     lines = _differences("", found, recorded, tolerance)
