@@ -1,1 +1,1 @@
-"""The HDF5 feature store: arrays, keys and files; it knows nothing of models, images or data sets."""
+"""The HDF5 feature store: arrays, keys and files. It imports no models, images or data sets."""

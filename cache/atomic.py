@@ -1,7 +1,8 @@
-"""Files and folders that are there whole or not at all.
+"""Atomic files and folders: each exists whole or not at all.
 
-What is being written lies in a temporary folder beside its final place, and its writer holds a lock on that folder. The system
-takes the lock back when the writer dies, however it dies, so that the next writer knows which leftovers are dead and removes them.
+An unfinished file lies in a temporary folder beside its final place, and its writer holds a lock on that
+folder. The system releases the lock when the writer dies, however it dies. So the next writer can tell dead
+leftovers from folders in use, and removes the dead ones.
 """
 
 import fcntl
@@ -14,23 +15,27 @@ from pathlib import Path
 
 from tier4k.cache.errors import TierError
 
-TEMPORARY_PREFIX = ".tier4k-tmp-"  # nobody else's folders have this name: the dead ones are removed
+TEMPORARY_PREFIX = ".tier4k-tmp-"  # of folders that `remove_dead` may remove
 
 
-def publish(path: Path, write: Callable[[Path], object], make_folder: bool = True) -> None:
+def publish(
+    path: Path,
+    write: Callable[[Path], object],
+    create_parent: bool = True,
+) -> None:
     """Write a file or a folder under a temporary name, fsync it, then rename it to `path` in one step.
 
-    An existing file of that name is replaced; an existing folder that holds anything is not.
+    An existing file of that name is replaced; an existing folder is replaced only where it is empty.
 
     Args:
         path: The final name.
         write: Called with the temporary path; must leave a closed file there, or a folder of closed files.
-        make_folder: Whether the folder that `path` is in is made where there is none.
+        create_parent: Whether the folder of `path` is made where it is missing.
 
     Raises:
-        OSError: The system refuses (disk full, no permission, the folder exists); nothing is left behind.
+        OSError: The system refuses (disk full, no permission, a folder with content); nothing is left.
     """
-    if make_folder:
+    if create_parent:
         path.parent.mkdir(parents=True, exist_ok=True)
     remove_dead(path.parent)
     with _temporary_folder(path.parent) as folder:
@@ -47,20 +52,29 @@ def publish_text(path: Path, text: str) -> None:
     publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def require_suffix(path: Path, suffixes: Sequence[str], error: type[TierError]) -> None:
-    """Refuse a file whose format is not known, before any work is done for it.
+def require_suffix(
+    path: Path,
+    suffixes: Sequence[str],
+    error: type[TierError],
+) -> None:
+    """Refuse a file of an unknown format, before any work is done for it.
+
+    Args:
+        path: The file that is to be written or read.
+        suffixes: The known suffixes, such as ".csv".
+        error: Class of the error.
 
     Raises:
         TierError: An `error`, where the name does not end in one of `suffixes`.
     """
-    if path.suffix not in suffixes:
-        raise error(
-            f"{path} has the suffix {path.suffix!r}: give a file that ends in {' or '.join(suffixes)}"
-        )
+    if path.suffix in suffixes:
+        return
+    known = " or ".join(suffixes)
+    raise error(f"{path} has the suffix {path.suffix!r}: give a file that ends in {known}")
 
 
 def remove_dead(folder: Path) -> None:
-    """Remove what writers left in `folder` that were killed; what a living writer holds stays."""
+    """Remove the temporary folders of killed writers from `folder`; those of living writers stay."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         with _lock(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
             if held:
@@ -73,7 +87,7 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
         with _lock(folder, fcntl.LOCK_EX):
             if not folder.exists():
-                continue  # before it was locked, another writer took it for a dead one
+                continue  # another writer took it for a dead one before it was locked
             try:
                 yield folder
             finally:
@@ -82,12 +96,12 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _lock(folder: Path, how: int) -> Iterator[bool]:
-    """Whether the lock was got; never where the file system has no locks, so that nothing is removed there."""
+def _lock(folder: Path, operation: int) -> Iterator[bool]:
+    """Whether the lock was acquired; never on a file system without locks, where nothing is removed."""
     descriptor = None
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, how)
+        fcntl.flock(descriptor, operation)
         held = True
     except OSError:
         held = False

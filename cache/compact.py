@@ -1,4 +1,7 @@
-"""Making one shard of many. Nothing is removed before the new shard, which holds every row of the old ones, is on the disk."""
+"""Compaction: many shards become one.
+
+No shard is removed before the new one, which holds every row of the old ones, is on the disk.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,21 +12,22 @@ import numpy as np
 from tier4k.cache.atomic import remove_dead
 from tier4k.cache.keys import KEY_BYTES, sortable
 from tier4k.cache.shard import Shard, VanishedShardError, write_blocks
-from tier4k.cache.store import FeatureStore, writing_store
+from tier4k.cache.store import FeatureStore
+from tier4k.cache.write_errors import explain_store_write_errors
 
-BLOCK_BYTES = 2**26  # of features in memory; each block gathers rows from all over the old shards
+BLOCK_BYTES = 2**26  # of features in memory; each block gathers rows from all old shards
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did.
+    """The result of a compaction.
 
     Attributes:
         store: Folder of the store.
-        shards: How many shards there were.
-        rows: How many distinct rows there are.
-        doubles: How many rows were removed because another had the same key.
-        path: The one shard that is left; None in an empty store.
+        shards: Number of shards before.
+        rows: Number of distinct rows.
+        doubles: Number of rows that were removed because another had the same key.
+        path: The one shard that remains; None in an empty store.
     """
 
     store: Path
@@ -34,10 +38,12 @@ class Compaction:
 
 
 def compact(store: FeatureStore) -> Compaction:
-    """Put the distinct rows of a store, in the order of their keys, into one shard; stores of the same content become the same file.
+    """Put the distinct rows of a store, in the order of their keys, into one shard.
 
-    Readers, writers and other compactions may be at work: only the shards that were read here are removed. Killed at any moment, this
-    leaves at most doubles. A store that is one such shard already is left alone.
+    Stores of the same content become the same file. A store that is one such shard already stays unchanged.
+
+    Readers, writers and other compactions may run at the same time: only the shards that were read here are
+    removed. A compaction that is killed leaves rows twice at most.
 
     Raises:
         ShardError: A shard is damaged; nothing was removed.
@@ -52,29 +58,15 @@ def compact(store: FeatureStore) -> Compaction:
 
 def _compact(store: FeatureStore) -> Compaction:
     remove_dead(store.path)
-    shards, index = store.shards, store.index
-    positions = index.distinct()
-    doubles = len(index.keys) - len(positions)
-    if not shards or (len(shards) == 1 and _in_order(shards[0])):
-        return Compaction(
-            store.path, len(shards), len(positions), doubles, shards[0].path if shards else None
-        )
-    keys = index.keys[positions].view(np.uint8).reshape(-1, KEY_BYTES)
-    with writing_store(store.path):
-        path = write_blocks(
-            store.path,
-            store.signature.digest,
-            keys,
-            _checks(store, positions),
-            shards[0].shape,
-            shards[0].dtype,
-            _blocks(store, positions),
-        )
-        for shard in shards:
-            if (
-                shard.path != path
-            ):  # two compactions at once, or one of shards of which one holds all, end with the same name
-                shard.path.unlink(missing_ok=True)
+    shards = store.shards
+    positions = store.index.distinct()
+    if not shards:
+        path = None
+    elif len(shards) == 1 and _in_order(shards[0]):
+        path = shards[0].path
+    else:
+        path = _replace_shards(store, positions)
+    doubles = len(store.index.keys) - len(positions)
     return Compaction(store.path, len(shards), len(positions), doubles, path)
 
 
@@ -83,13 +75,36 @@ def _in_order(shard: Shard) -> bool:
     return bool((keys[:-1] < keys[1:]).all())
 
 
+def _replace_shards(store: FeatureStore, positions: np.ndarray) -> Path:
+    first = store.shards[0]
+    keys = store.index.keys[positions].view(np.uint8).reshape(-1, KEY_BYTES)
+    with explain_store_write_errors(store.path):
+        path = write_blocks(
+            store.path,
+            store.signature.digest,
+            keys,
+            _checks(store, positions),
+            first.shape,
+            first.dtype,
+            _blocks(store, positions),
+        )
+        for shard in store.shards:
+            # The new shard may have the name of an old one: two compactions at once, or an old shard with
+            # all rows of the others.
+            if shard.path != path:
+                shard.path.unlink(missing_ok=True)
+    return path
+
+
 def _checks(store: FeatureStore, positions: np.ndarray) -> np.ndarray:
-    starts = np.cumsum([0, *(len(shard.keys) for shard in store.shards)])
+    counts = [len(shard.keys) for shard in store.shards]
+    starts = np.cumsum([0, *counts])
     checks = np.concatenate([shard.row_checks for shard in store.shards])
-    return checks[starts[store.index.shard[positions]] + store.index.row[positions]]
+    numbers = store.index.shard[positions]
+    return checks[starts[numbers] + store.index.row[positions]]
 
 
 def _blocks(store: FeatureStore, positions: np.ndarray) -> Iterator[np.ndarray]:
     size = max(BLOCK_BYTES // store.shards[0].row_bytes, 1)
     for start in range(0, len(positions), size):
-        yield store.gather(positions[start : start + size])
+        yield store.read_positions(positions[start : start + size])

@@ -1,5 +1,9 @@
-"""The one base class of errors that a user can mend."""
+"""The base class of all errors that a user can fix, and the error of stores."""
 
 
 class TierError(Exception):
-    """A wrong input or state, told with its value and its remedy; the command line prints it and exits with 2."""
+    """Wrong input or state. The message names the value and the remedy; the command line exits with 2."""
+
+
+class StoreError(TierError):
+    """A store is missing, ambiguous, incomplete or cannot be written."""

@@ -1,89 +1,122 @@
-"""Writing a store as one file for other programs, in bounded memory."""
+"""Export of a store as one file for other programs, in bounded memory."""
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tier4k.cache.atomic import publish, require_suffix
-from tier4k.cache.errors import TierError
-from tier4k.cache.store import FeatureStore, writing
+from tier4k.cache.errors import StoreError
+from tier4k.cache.store import FeatureStore
+from tier4k.cache.write_errors import explain_write_errors
 
 ROWS_AT_ONCE = 8192
 
 
-class ExportError(TierError):
-    """A store that cannot be written to such a file."""
-
-
-def export(store: FeatureStore, path: Path, names: Mapping[bytes, str]) -> int:
-    """Write the distinct rows of a store in the order of their keys, and return how many there are.
+def export(
+    store: FeatureStore,
+    path: Path,
+    names: Mapping[bytes, str],
+) -> int:
+    """Write the distinct rows of a store in the order of their keys, and return their number.
 
     Args:
-        store: What to write.
+        store: The store, which must have rows.
         path: `.npz`: arrays `key` (N,) hexadecimal, `name` (N,) and `features` (N, ...);
             `.parquet`: columns `key`, `name`, `x0` to `x<D-1>`.
-        names: What each key is called; "" is written for keys that are not in it.
+        names: Names of keys; "" is written for keys that are missing from it.
 
     Raises:
-        ExportError: Another suffix, an empty store, or a store of several views as `.parquet`.
-        StoreError: The file cannot be written.
+        StoreError: Another suffix, an empty store, several crops an input as `.parquet`, or a failed write.
     """
-    require_suffix(path, tuple(WRITERS), ExportError)
+    require_suffix(path, tuple(WRITERS), StoreError)
     if not store.shards:
-        raise ExportError(f"{store.path} is empty: run `tier extract` first")
-    if path.suffix == ".parquet" and len(store.shards[0].shape) > 1:
-        raise ExportError(
-            f"{store.path} holds {store.shards[0].shape[0]} views of each picture, a table has no room for them: give .npz"
+        raise StoreError(f"{store.path} is empty: run `tier extract` first")
+    shape = store.shards[0].shape
+    if path.suffix == ".parquet" and len(shape) > 1:
+        raise StoreError(
+            f"{store.path} holds {shape[0]} crops of each image, which do not fit into a table: give .npz"
         )
     keys = store.keys
-    with writing(path):
-        publish(
-            path,
-            lambda temporary: WRITERS[path.suffix](
-                temporary, store, keys, [names.get(bytes(key), "") for key in keys]
-            ),
-        )
+    names_in_order = [names.get(bytes(key), "") for key in keys]
+    write = WRITERS[path.suffix]
+    with explain_write_errors(path):
+        publish(path, lambda temporary: write(temporary, store, keys, names_in_order))
     return len(keys)
 
 
 def _blocks(store: FeatureStore, keys: np.ndarray) -> Iterator[np.ndarray]:
-    return (store.read(keys[start : start + ROWS_AT_ONCE]) for start in range(0, len(keys), ROWS_AT_ONCE))
+    for start in range(0, len(keys), ROWS_AT_ONCE):
+        yield store.read(keys[start : start + ROWS_AT_ONCE])
 
 
-def _write_npz(path: Path, store: FeatureStore, keys: np.ndarray, names: list[str]) -> None:
-    def add(name: str, write: Callable[[IO[bytes]], object]) -> None:
-        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-            write(member)
+def _hexadecimal(keys: np.ndarray) -> list[str]:
+    return [bytes(key).hex() for key in keys]
 
-    def write_features(member: IO[bytes]) -> None:
-        shard = store.shards[0]
-        header = {"descr": shard.dtype.str, "fortran_order": False, "shape": (len(keys), *shard.shape)}
+
+def _write_npz(
+    path: Path,
+    store: FeatureStore,
+    keys: np.ndarray,
+    names: Sequence[str],
+) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        _add_array(archive, "key", np.array(_hexadecimal(keys)))
+        _add_array(archive, "name", np.array(names, dtype=str))
+        _add_features(archive, store, keys)
+
+
+def _add_array(
+    archive: zipfile.ZipFile,
+    name: str,
+    array: np.ndarray,
+) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.save(member, array)
+
+
+def _add_features(
+    archive: zipfile.ZipFile,
+    store: FeatureStore,
+    keys: np.ndarray,
+) -> None:
+    shard = store.shards[0]
+    header = {
+        "descr": shard.dtype.str,
+        "fortran_order": False,
+        "shape": (len(keys), *shard.shape),
+    }
+    with archive.open("features.npy", "w", force_zip64=True) as member:
         np.lib.format.write_array_header_1_0(member, header)
         for block in _blocks(store, keys):
             member.write(block.data)
 
-    with zipfile.ZipFile(path, "w") as archive:
-        add("key", lambda member: np.save(member, np.array([bytes(key).hex() for key in keys])))
-        add("name", lambda member: np.save(member, np.array(names, dtype=str)))
-        add("features", write_features)
 
-
-def _write_parquet(path: Path, store: FeatureStore, keys: np.ndarray, names: list[str]) -> None:
-    columns = [f"x{number}" for number in range(store.shards[0].shape[0])]
-    kinds = pa.from_numpy_dtype(store.shards[0].dtype)
-    schema = pa.schema([("key", pa.string()), ("name", pa.string()), *((name, kinds) for name in columns)])
+def _write_parquet(
+    path: Path,
+    store: FeatureStore,
+    keys: np.ndarray,
+    names: Sequence[str],
+) -> None:
+    schema = _schema(store)
+    start = 0
     with pq.ParquetWriter(path, schema) as writer:
-        for number, block in enumerate(_blocks(store, keys)):
-            part = slice(number * ROWS_AT_ONCE, number * ROWS_AT_ONCE + len(block))
-            hexadecimal = [bytes(key).hex() for key in keys[part]]
-            writer.write_table(
-                pa.table([hexadecimal, names[part], *np.ascontiguousarray(block.T)], schema=schema)
-            )
+        for block in _blocks(store, keys):
+            part = slice(start, start + len(block))
+            columns = np.ascontiguousarray(block.T)
+            arrays = [_hexadecimal(keys[part]), names[part], *columns]
+            writer.write_table(pa.table(arrays, schema=schema))
+            start += len(block)
+
+
+def _schema(store: FeatureStore) -> pa.Schema:
+    shard = store.shards[0]
+    dtype = pa.from_numpy_dtype(shard.dtype)
+    features = [(f"x{number}", dtype) for number in range(shard.shape[0])]
+    return pa.schema([("key", pa.string()), ("name", pa.string()), *features])
 
 
 WRITERS = {".npz": _write_npz, ".parquet": _write_parquet}

@@ -1,4 +1,4 @@
-"""Keys: the SHA-256 of an input's bytes. A renamed picture keeps its key, an edited one does not."""
+"""Keys: the SHA-256 of an input's bytes. A renamed image keeps its key, an edited one does not."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,8 +1,9 @@
-"""One shard: an HDF5 file of keys, features and their checks, written once and never opened for writing again.
+"""One shard: an HDF5 file of keys, features and checks, written once and never opened for writing again.
 
-Every row of the features has its own check (XXH3-64), so that a row read alone is checked alone. The shard's checksum (XXH3-128)
-covers the keys and these checks, hence every row; it is compared whenever a shard is opened, and names the file. XXH3 finds accidents:
-somebody who changes a shard on purpose would renew any checksum as well.
+Every row of the features has a check of its own (XXH3-64), so that a row read alone is verified alone. The
+checksum of the shard (XXH3-128) covers the keys and these checks, hence every row. It is compared whenever a
+shard is opened, and names the file. XXH3 finds accidents, not intent: whoever changes a shard on purpose can
+renew the checksum as well.
 """
 
 import errno
@@ -26,9 +27,16 @@ from tier4k.cache.keys import KEY_BYTES
 
 SUFFIX = ".h5"
 BLOCK_BYTES = 2**22  # of one sequential read
-SCATTERED_BYTES = (
-    2**19
-)  # of rows from here and there in hand at once; what fits the processor's cache is fastest
+SCATTERED_BYTES = 2**19  # of scattered rows in memory at once; fastest where they fit the processor's cache
+# Checksums of HDF5's own structures came with version 1.10. A fixed version keeps the file the same whichever
+# library writes it. Datasets of 64 KiB and more begin with a page of the file, which makes reading faster.
+FILE_OPTIONS = {
+    "libver": ("v110", "v110"),
+    "alignment_threshold": 2**16,
+    "alignment_interval": 2**12,
+}
+TOO_SHORT = "it ends too early"
+ROW_MISMATCH = "a row does not match its checksum"
 
 
 class ShardError(TierError):
@@ -36,11 +44,11 @@ class ShardError(TierError):
 
 
 class UnreadableShardError(TierError):
-    """The system would not let a shard be read; nothing is known of its content."""
+    """The system refuses to read a shard; its content may be sound."""
 
 
 class VanishedShardError(UnreadableShardError):
-    """The file is not there any more: a compaction has moved its rows to another shard, or somebody has removed it."""
+    """The file no longer exists: a compaction moved its rows to another shard, or a user removed it."""
 
 
 def row_checks(features: np.ndarray) -> np.ndarray:
@@ -48,16 +56,27 @@ def row_checks(features: np.ndarray) -> np.ndarray:
     return _checks(_byte_rows(np.ascontiguousarray(features)))
 
 
-def checksum(keys: np.ndarray, checks: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> str:
+def checksum(
+    keys: np.ndarray,
+    checks: np.ndarray,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> str:
     """XXH3-128 over a row's shape and dtype, keys (N, 32) and row checks (N,), in hexadecimal."""
-    digest = xxhash.xxh3_128(f"{(len(keys), *shape)} {dtype.str}".encode())
+    whole_shape = (len(keys), *shape)
+    digest = xxhash.xxh3_128(f"{whole_shape} {dtype.str}".encode())
     digest.update(np.ascontiguousarray(keys).data)
     digest.update(np.ascontiguousarray(checks).data)
     return digest.hexdigest()
 
 
-def write_shard(folder: Path, signature_digest: str, keys: np.ndarray, features: np.ndarray) -> Path:
-    """Publish one shard, named by its checksum, so that writing the same rows twice is writing one file.
+def write_shard(
+    folder: Path,
+    signature_digest: str,
+    keys: np.ndarray,
+    features: np.ndarray,
+) -> Path:
+    """Publish one shard. Its checksum is its name, so equal rows written twice are one file.
 
     Args:
         folder: The store's folder.
@@ -67,15 +86,29 @@ def write_shard(folder: Path, signature_digest: str, keys: np.ndarray, features:
 
     Raises:
         ShardError: A feature is not finite; a store never holds NaN.
+        OSError: The system refuses to write.
     """
-    if not np.isfinite(features).all():
-        bad = int((~np.isfinite(features.reshape(len(features), -1)).all(axis=1)).sum())
-        raise ShardError(
-            f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: check the weights, "
-            "and use bf16 where the precision is fp16"
-        )
+    _require_finite(features)
     return write_blocks(
-        folder, signature_digest, keys, row_checks(features), features.shape[1:], features.dtype, [features]
+        folder,
+        signature_digest,
+        keys,
+        row_checks(features),
+        features.shape[1:],
+        features.dtype,
+        [features],
+    )
+
+
+def _require_finite(features: np.ndarray) -> None:
+    finite = np.isfinite(features)
+    if finite.all():
+        return
+    finite_rows = finite.reshape(len(features), -1).all(axis=1)
+    bad = int((~finite_rows).sum())
+    raise ShardError(
+        f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: "
+        "check the weights, and use bf16 where the precision is fp16"
     )
 
 
@@ -88,68 +121,96 @@ def write_blocks(
     dtype: np.dtype,
     blocks: Iterable[np.ndarray],
 ) -> Path:
-    """Publish one shard whose features arrive in blocks (B, ...); its name is known before, from keys (N, 32) and row checks (N,)."""
+    """Publish one shard whose features arrive in blocks.
+
+    Args:
+        folder: The store's folder, which must exist: the folder of a removed store is not made again.
+        signature_digest: Digest of the store's signature, repeated in the shard.
+        keys: (N, 32) uint8.
+        checks: (N,) uint64, see `row_checks`. Keys and checks give the name before the features arrive.
+        shape: Shape of one row of the features, (D,) or (V, D).
+        dtype: Type of the features.
+        blocks: The features in order, each (B, ...).
+
+    Raises:
+        OSError: The system refuses to write.
+    """
     digest = checksum(keys, checks, shape, dtype)
 
     def write(path: Path) -> None:
-        # Checksums of HDF5's own structures came with 1.10; naming that version keeps the file the same whatever library writes it.
-        # Rows that begin with a page of the file are read faster.
-        options = {"libver": ("v110", "v110"), "alignment_threshold": 2**16, "alignment_interval": 2**12}
-        with _Patient(path, "x+") as raw, h5py.File(raw, "w", **options) as file:
+        """Write the whole file."""
+        with _DeferredErrorFile(path, "x+") as raw, h5py.File(raw, "w", **FILE_OPTIONS) as file:
             file.attrs["signature"] = np.bytes_(signature_digest)
             file.attrs["checksum"] = np.bytes_(digest)
             file["keys"] = keys
             file["row_checks"] = checks
             features = file.create_dataset("features", (len(keys), *shape), dtype)
-            start = 0
-            for block in blocks:
-                if raw.refusal:
-                    break
-                features[start : start + len(block)] = block
-                start += len(block)
-        if raw.refusal:
-            raise raw.refusal
+            _fill(features, blocks, raw)
+        if raw.error:
+            raise raw.error
 
     path = folder / f"{digest[:16]}{SUFFIX}"
-    publish(path, write, make_folder=False)  # the folder of a store that was removed is not made again
+    publish(path, write, create_parent=False)
     return path
 
 
-class _Patient(FileIO):
-    """A file for HDF5, which crashes the process at its end where a write was refused: the first refusal is kept, later writes are lost."""
+def _fill(
+    features: h5py.Dataset,
+    blocks: Iterable[np.ndarray],
+    raw: "_DeferredErrorFile",
+) -> None:
+    start = 0
+    for block in blocks:
+        if raw.error:
+            return
+        stop = start + len(block)
+        features[start:stop] = block
+        start = stop
 
-    refusal: OSError | None = None
+
+class _DeferredErrorFile(FileIO):
+    """A file that keeps its first error and ignores later writes.
+
+    HDF5 needs it: where a write fails, it crashes the process at exit.
+    """
+
+    error: OSError | None = None
 
     def write(self, data: Any) -> int:
+        """Write all bytes, or keep the error; return the number of bytes either way."""
         rest = memoryview(data)
         try:
-            while rest and not self.refusal:
-                rest = rest[super().write(rest) :]
+            while rest and not self.error:
+                written = super().write(rest)
+                rest = rest[written:]
         except OSError as error:
-            self.refusal = error
+            self.error = error
         return len(memoryview(data))
 
     def truncate(self, size: int | None = None) -> int:
+        """Change the size, or keep the error; return the size either way."""
         try:
             return super().truncate(size)
         except OSError as error:
-            self.refusal = self.refusal or error
+            self.error = self.error or error
             return size or 0
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A published shard. Holds no open file: handles do not survive a fork, and there may be thousands of shards.
+    """A published shard.
+
+    It keeps no file open: descriptors do not survive a fork, and a store may have thousands of shards.
 
     Attributes:
         path: The file.
-        signature: Digest of the signature of the store that it belongs to.
+        signature: Digest of the signature of its store.
         checksum: See `checksum`.
         keys: (N, 32) uint8.
         row_checks: (N,) uint64, see `row_checks`.
         shape: Shape of one row of the features, (D,) or (V, D).
         dtype: Type of the features.
-        offset: Where the features begin in the file, in bytes; they lie there in one piece.
+        offset: Position of the first byte of the features in the file; they are contiguous.
     """
 
     path: Path
@@ -166,113 +227,136 @@ class Shard:
         """Read everything but the features, and compare it with the checksum.
 
         Raises:
-            UnreadableShardError: The system refuses to read the file (VanishedShardError: it is not there).
-            ShardError: The file is not HDF5, lacks something, declares what it does not hold, or is not what was written.
+            UnreadableShardError: The system refuses to read the file (VanishedShardError: it is missing).
+            ShardError: The file is not HDF5, lacks a part, declares more than it holds, or was changed.
         """
-        before = _state(path)
+        before = _file_identity(path)
         try:
-            # A published shard never changes, so that no lock is needed; shared file systems often have none.
-            with h5py.File(path, "r", locking=False) as file:
-                keys, checks, features = (_dataset(file, name) for name in ("keys", "row_checks", "features"))
-                if keys.dtype != np.uint8 or keys.shape[1:] != (KEY_BYTES,):
-                    raise ValueError(f"keys are {keys.dtype} {keys.shape}, expected uint8 (N, {KEY_BYTES})")
-                if checks.dtype != np.dtype("<u8") or checks.shape != keys.shape[:1]:
-                    raise ValueError(f"row_checks are {checks.dtype} {checks.shape} for {len(keys)} keys")
-                if features.ndim < 2 or len(features) != len(keys) or features.dtype.kind != "f":
-                    raise ValueError(f"features are {features.dtype} {features.shape} for {len(keys)} keys")
-                shard = cls(
-                    path=path,
-                    signature=_attribute(file, "signature"),
-                    checksum=_attribute(file, "checksum"),
-                    keys=keys[()],
-                    row_checks=checks[()],
-                    shape=features.shape[1:],
-                    dtype=features.dtype,
-                    offset=features.id.get_offset(),
-                )
+            shard = cls._parse(path)
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-            raise _failed(path, error, before) from error
+            raise _reading_error(path, error, before) from error
         if checksum(shard.keys, shard.row_checks, shard.shape, shard.dtype) != shard.checksum:
             raise _damaged(path, "its keys do not match its checksum")
         return shard
 
+    @classmethod
+    def _parse(cls, path: Path) -> "Shard":
+        # A published shard never changes, so no lock is needed. Shared file systems often have none.
+        with h5py.File(path, "r", locking=False) as file:
+            keys = _dataset(file, "keys")
+            checks = _dataset(file, "row_checks")
+            features = _dataset(file, "features")
+            _require_layout(keys, checks, features)
+            return cls(
+                path=path,
+                signature=_attribute(file, "signature"),
+                checksum=_attribute(file, "checksum"),
+                keys=keys[()],
+                row_checks=checks[()],
+                shape=features.shape[1:],
+                dtype=features.dtype,
+                offset=features.id.get_offset(),
+            )
+
     @property
     def row_bytes(self) -> int:
-        """Size of one row of the features."""
+        """Size of one row of the features in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
-        """Features of the rows `numbers` (M,) in their order, (M, ...); only these are read, and checked.
+        """Features of the rows `numbers` (M,) in their order, (M, ...); only these are read and checked.
 
         Raises:
-            UnreadableShardError: The system refuses to read the file (VanishedShardError: it is not there).
-            ShardError: A row is not what was written.
+            UnreadableShardError: The system refuses to read the file (VanishedShardError: it is missing).
+            ShardError: A row was changed.
         """
         out = np.empty((len(numbers), *self.shape), self.dtype)
         self.copy_rows(numbers, out, np.arange(len(numbers)))
         return out
 
-    def copy_rows(self, numbers: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
-        """As `rows`, but into out[places], both (M,), without a second copy of the features in memory."""
+    def copy_rows(
+        self,
+        numbers: np.ndarray,
+        out: np.ndarray,
+        places: np.ndarray,
+    ) -> None:
+        """As `rows`, but into out[places], without a second copy of all features in memory.
+
+        Args:
+            numbers: Rows (M,) to read.
+            out: Where the features go, (..., *shape).
+            places: Positions (M,) in `out`.
+        """
         if not len(numbers):
             return
         order = np.argsort(numbers, kind="stable")
-        numbers, places = numbers[order], places[order]
+        numbers = numbers[order]
+        places = places[order]
         at_once = max(SCATTERED_BYTES // self.row_bytes, 1)
         buffer = np.empty((min(at_once, len(numbers)), *self.shape), self.dtype)
-        buffers = _byte_rows(buffer)
-        with self._file() as file:
-            rows = self._mapped(file)
+        buffer_rows = _byte_rows(buffer)
+        with self._open_file() as file:
+            features = self._memory_map(file)
             for start in range(0, len(numbers), at_once):
                 part = numbers[start : start + at_once]
-                np.take(
-                    rows, part, axis=0, out=buffer[: len(part)], mode="clip"
-                )  # "raise" would copy once more
-                self._require(np.array_equal(_checks(buffers[: len(part)]), self.row_checks[part]), DIFFERENT)
-                out[places[start : start + at_once]] = buffer[: len(part)]
+                block = buffer[: len(part)]
+                np.take(features, part, axis=0, out=block, mode="clip")  # "raise" makes one more copy
+                checks = _checks(buffer_rows[: len(part)])
+                self._require_sound(np.array_equal(checks, self.row_checks[part]), ROW_MISMATCH)
+                out[places[start : start + at_once]] = block
 
-    def _mapped(self, file: int) -> np.ndarray:
-        """All features (N, ...) as a map of the file, for reading rows from here and there at the speed of memory."""
-        # Touching a map beyond the end of its file would kill the process. A published shard never shrinks; a damaged one is told here.
-        self._require(
-            os.fstat(file).st_size >= self.offset + len(self.keys) * self.row_bytes, "it ends too early"
-        )
+    def _memory_map(self, file: int) -> np.ndarray:
+        """All features (N, ...) as a map of the file, so that scattered rows are read at memory speed."""
+        size = len(self.keys) * self.row_bytes
+        # Access beyond the end of a mapped file kills the process. A published shard never shrinks, so
+        # the size is compared once.
+        self._require_sound(os.fstat(file).st_size >= self.offset + size, TOO_SHORT)
         start = self.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        size = self.offset - start + len(self.keys) * self.row_bytes
-        mapped = mmap.mmap(file, size, access=mmap.ACCESS_READ, offset=start)
-        return np.frombuffer(
-            mapped, self.dtype, len(self.keys) * prod(self.shape), self.offset - start
-        ).reshape(-1, *self.shape)
+        skipped = self.offset - start
+        mapped = mmap.mmap(file, skipped + size, access=mmap.ACCESS_READ, offset=start)
+        numbers = np.frombuffer(mapped, self.dtype, len(self.keys) * prod(self.shape), skipped)
+        return numbers.reshape(-1, *self.shape)
 
     def blocks(self, rows_per_block: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Keys (B, 32) and features (B, ...) of all rows in order, checked, in blocks of 4 MiB where no number of rows is given.
+        """Keys (B, 32) and features (B, ...) of all rows in order, checked.
+
+        Args:
+            rows_per_block: Size B of a block; as many rows as fit 4 MiB where it is None.
 
         Raises:
-            UnreadableShardError: The system refuses to read the file (VanishedShardError: it is not there, told before the first block).
-            ShardError: A row of the next block is not what was written.
+            UnreadableShardError: The system refuses to read the file (VanishedShardError: it is missing,
+                which is noticed before the first block).
+            ShardError: A row of the next block was changed.
         """
         size = rows_per_block or max(BLOCK_BYTES // self.row_bytes, 1)
-        with self._file() as file:
+        with self._open_file() as file:
             for start in range(0, len(self.keys), size):
                 keys = self.keys[start : start + size]
-                features = np.empty((len(keys), *self.shape), self.dtype)
-                whole = features.reshape(-1).view(np.uint8).data
-                self._require(
-                    os.preadv(file, (whole,), self.offset + start * self.row_bytes) == len(whole),
-                    "it ends too early",
-                )
-                self._require(
-                    np.array_equal(row_checks(features), self.row_checks[start : start + size]), DIFFERENT
-                )
+                features = self._read_block(file, start, len(keys))
+                checks = row_checks(features)
+                expected = self.row_checks[start : start + size]
+                self._require_sound(np.array_equal(checks, expected), ROW_MISMATCH)
                 yield keys, features
 
-    def _require(self, sound: bool, why: str) -> None:
+    def _read_block(
+        self,
+        file: int,
+        start: int,
+        count: int,
+    ) -> np.ndarray:
+        features = np.empty((count, *self.shape), self.dtype)
+        target = features.reshape(-1).view(np.uint8).data
+        read = os.preadv(file, (target,), self.offset + start * self.row_bytes)
+        self._require_sound(read == len(target), TOO_SHORT)
+        return features
+
+    def _require_sound(self, sound: bool, problem: str) -> None:
         if not sound:
-            raise _damaged(self.path, why)
+            raise _damaged(self.path, problem)
 
     @contextmanager
-    def _file(self) -> Iterator[int]:
-        before = _state(self.path)
+    def _open_file(self) -> Iterator[int]:
+        before = _file_identity(self.path)
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -280,54 +364,80 @@ class Shard:
             finally:
                 os.close(file)
         except OSError as error:
-            raise _failed(self.path, error, before) from error
-
-
-DIFFERENT = "a row does not match its checksum"
+            raise _reading_error(self.path, error, before) from error
 
 
 def _byte_rows(array: np.ndarray) -> list[memoryview]:
     """The bytes of each row of a contiguous (N, ...), not copied."""
-    view, size = array.reshape(-1).view(np.uint8).data, array[:1].nbytes
-    return [view[start : start + size] for start in range(0, len(view), size)]
+    whole = array.reshape(-1).view(np.uint8).data
+    size = array[:1].nbytes
+    return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 
 def _checks(rows: list[memoryview]) -> np.ndarray:
     return np.fromiter(map(xxhash.xxh3_64_intdigest, rows), np.uint64, len(rows))
 
 
+def _require_layout(
+    keys: h5py.Dataset,
+    checks: h5py.Dataset,
+    features: h5py.Dataset,
+) -> None:
+    if keys.dtype != np.uint8 or keys.shape[1:] != (KEY_BYTES,):
+        raise ValueError(f"keys are {keys.dtype} {keys.shape}, expected uint8 (N, {KEY_BYTES})")
+    if checks.dtype != np.dtype("<u8") or checks.shape != keys.shape[:1]:
+        raise ValueError(f"row_checks are {checks.dtype} {checks.shape} for {len(keys)} keys")
+    if features.ndim < 2 or len(features) != len(keys) or features.dtype.kind != "f":
+        raise ValueError(f"features are {features.dtype} {features.shape} for {len(keys)} keys")
+
+
 def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    # A link can lead out of the file and external storage can read any file: only plain local datasets are taken.
+    # A link can lead out of the file, and external storage can read any file: only plain local datasets
+    # are accepted.
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"no dataset {name!r}")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual or dataset.chunks:
         raise ValueError(f"{name!r} is not a plain dataset")
-    # Sizes are only believed where the file has so many bytes at that place, and is no hole there.
-    size, offset = dataset.size * dataset.dtype.itemsize, dataset.id.get_offset()
-    if (
-        not size
-        or offset is None
-        or dataset.id.get_storage_size() != size
-        or offset + size > os.path.getsize(file.filename)
-    ):
+    # The declared size is believed only where the file has that many bytes at that place.
+    size = dataset.size * dataset.dtype.itemsize
+    offset = dataset.id.get_offset()
+    if not size or offset is None or not _is_stored(dataset, file, offset + size):
         raise ValueError(f"{name!r} declares {dataset.shape} but does not hold that many bytes")
-    with open(file.filename, "rb") as raw:
-        if name == "keys" and raw.seek(offset, os.SEEK_HOLE) < offset + size:
-            raise ValueError(f"{name!r} declares {dataset.shape} but is a hole in the file")
+    if name == "keys" and _has_hole(file, offset, size):
+        raise ValueError(f"{name!r} declares {dataset.shape} but is a hole in the file")
     return dataset
 
 
+def _is_stored(
+    dataset: h5py.Dataset,
+    file: h5py.File,
+    end: int,
+) -> bool:
+    size = dataset.size * dataset.dtype.itemsize
+    return dataset.id.get_storage_size() == size and end <= os.path.getsize(file.filename)
+
+
+def _has_hole(
+    file: h5py.File,
+    offset: int,
+    size: int,
+) -> bool:
+    with open(file.filename, "rb") as raw:
+        return raw.seek(offset, os.SEEK_HOLE) < offset + size
+
+
 def _attribute(file: h5py.File, name: str) -> str:
-    # Texts of variable length lie in a heap without checksums, where HDF5 follows one wrong byte forever.
+    # Texts of variable length are stored in a heap without checksums, where one wrong byte makes HDF5
+    # loop forever.
     kind = h5py.check_string_dtype(file.attrs.get_id(name).dtype)
     if kind is None or kind.length is None:
         raise ValueError(f"the attribute {name!r} is not a text of fixed length")
     return bytes(file.attrs[name]).decode("ascii")
 
 
-def _state(path: Path) -> tuple[int, int] | None:
-    """What tells a file from a later one of the same name, None where there is none."""
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """Inode and time of change, which differ for a later file of the same name; None for a missing file."""
     try:
         found = os.lstat(path)
     except OSError as error:
@@ -335,19 +445,27 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_ctime_ns
 
 
-def _failed(path: Path, error: Exception, before: tuple[int, int] | None) -> TierError:
-    # What is removed while it is being opened fails in several ways, and two compactions may remove and publish one name in turn.
-    if before is None or _state(path) != before:
-        return VanishedShardError(f"{path} is not there any more")
-    # HDF5 sets an error number where the system refused (permission, input and output), and none where the content is wrong.
+def _reading_error(
+    path: Path,
+    error: Exception,
+    before: tuple[int, int] | None,
+) -> TierError:
+    # A file that is removed while it is opened fails in several ways, and two compactions may remove and
+    # publish one name in turn.
+    if before is None or _file_identity(path) != before:
+        return VanishedShardError(f"{path} no longer exists")
+    # HDF5 sets an error number where the system refuses (permission, input and output), and none where the
+    # content is wrong.
     if not isinstance(error, OSError) or error.errno is None:
         return _damaged(path, str(error))
+    reason = error.strerror or error
     return UnreadableShardError(
-        f"{path} cannot be read ({error.strerror or error}): mend the cause and run the same command again"
+        f"{path} cannot be read ({reason}): fix the cause and run the same command again"
     )
 
 
-def _damaged(path: Path, why: str) -> ShardError:
+def _damaged(path: Path, problem: str) -> ShardError:
     return ShardError(
-        f"{path}: damaged shard ({why}).\n`tier store verify --repair` sets it aside, and `tier extract` then refills the gap."
+        f"{path}: damaged shard ({problem}).\n"
+        "`tier store verify --repair` sets it aside, and `tier extract` then refills the gap."
     )

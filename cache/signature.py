@@ -1,4 +1,7 @@
-"""A signature: everything about an encoding that changes a number, and nothing that does not."""
+"""The signature of a store: everything about an encoding that changes a number, and nothing else.
+
+The fields of `Signature` and their texts are hashed into the names of store folders: they are data, and stay.
+"""
 
 import hashlib
 import json
@@ -8,27 +11,28 @@ from dataclasses import asdict, dataclass, fields
 
 from tier4k.cache.errors import TierError
 
+SIGNATURE_FILE = "signature.json"  # in the folder of every store
 FORMAT_VERSION = 2
 DIGEST_LENGTH = 12
 
 
 class SignatureError(TierError):
-    """A store was made in another way than the one asked for."""
+    """A store, a shard or a signature file does not match the signature that was asked for."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """How the features of one store were made; equal signatures promise equal numbers up to rounding.
+    """How the features of one store were made; equal signatures mean equal numbers up to rounding.
 
     Attributes:
-        stream: What is encoded, "image" or "text".
+        stream: Kind of input, "image" or "text"; "score" for zero-shot scores of pairs.
         encoder: The name the user gave, such as "resnet18" or "timm:convnext_tiny".
         architecture: The network, in the naming of the library that builds it.
         weights: SHA-256 (hexadecimal) of the files that the numbers come from.
-        preparation: How an input becomes a tensor, in full.
-        feature: The point of the network that is read, such as "pooled".
+        preparation: Preprocessing of an input, in full.
+        feature: Layer of the network whose output is stored, such as "pooled".
         precision: Arithmetic of the encoder, "fp32".
-        views: Which views of an input are stored.
+        views: Crops of an input that are stored, such as "centre".
         dtype: Type of the stored numbers.
         format: Version of the store's own format.
     """
@@ -52,50 +56,65 @@ class Signature:
 
     @property
     def preparation_name(self) -> str:
-        """The first word of the preparation, its name."""
+        """Name of the preprocessing: the text before the first colon."""
         return self.preparation.split(":", 1)[0]
 
     @property
     def feature_name(self) -> str:
-        """The first word of the feature point, its name."""
+        """Name of the feature: the text before the first colon."""
         return self.feature.split(":", 1)[0]
 
     @property
     def folder_name(self) -> str:
-        """A name that a person can read, made unique by the digest."""
+        """A readable name, made unique by the digest."""
         readable = "-".join((self.encoder, self.preparation_name, self.feature_name, self.precision))
-        return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', readable)}-{self.digest}"
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", readable)
+        return f"{plain}-{self.digest}"
 
     def differences(self, wanted: Mapping[str, object]) -> dict[str, tuple[object, object]]:
-        """The wanted fields that differ, as {field: (wanted, here)}."""
-        here = asdict(self)
-        return {name: (value, here[name]) for name, value in wanted.items() if here[name] != value}
+        """The wanted fields that differ, as {field: (wanted value, value of this signature)}."""
+        own = asdict(self)
+        differing = {}
+        for name, value in wanted.items():
+            if own[name] != value:
+                differing[name] = (value, own[name])
+        return differing
 
     def require(self, wanted: "Signature", remedy: str) -> None:
-        """Raise SignatureError naming every field that differs, both values and the remedy."""
+        """Refuse a signature that differs.
+
+        Raises:
+            SignatureError: The message names every field that differs, both values and the remedy.
+        """
         differing = self.differences(asdict(wanted))
-        if differing:
-            lines = [
-                f"  {name}: asked for {ask!r}, the store has {has!r}"
-                for name, (ask, has) in differing.items()
-            ]
-            raise SignatureError("\n".join(["The store was made in another way:", *lines, remedy]))
+        if not differing:
+            return
+        lines = ["The store was made in another way:"]
+        for name, (asked, stored) in differing.items():
+            lines.append(f"  {name}: asked for {asked!r}, the store has {stored!r}")
+        raise SignatureError("\n".join([*lines, remedy]))
 
     @classmethod
     def from_dict(cls, values: object) -> "Signature":
-        """Read a signature back, refusing unknown and missing fields and wrong types."""
-        types = {field.name: field.type for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != set(types):
+        """Read a signature from the content of a JSON file.
+
+        Raises:
+            SignatureError: A field is unknown, missing or of a wrong type, or the format has another version.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(values, dict) or set(values) != set(names):
             raise SignatureError(
-                f"not a signature: expected the fields {sorted(types)}, found {values!r:.300}"
+                f"not a signature: expected the fields {sorted(names)}, found {values!r:.300}"
             )
-        if not all(isinstance(values[name], str) or name == "format" for name in types):
+        for name in names:
+            if name != "format" and not isinstance(values[name], str):
+                raise SignatureError(
+                    f"not a signature: every field but 'format' is a text, found {values!r:.300}"
+                )
+        version = values["format"]
+        if type(version) is not int or version != FORMAT_VERSION:
             raise SignatureError(
-                f"not a signature: every field but 'format' is a text, found {values!r:.300}"
-            )
-        if type(values["format"]) is not int or values["format"] != FORMAT_VERSION:
-            raise SignatureError(
-                f"the store's format is version {values['format']!r}, this program reads {FORMAT_VERSION}: "
+                f"the store's format is version {version!r}, this program reads {FORMAT_VERSION}: "
                 "extract again, or use the version of tier4k that wrote it"
             )
         return cls(**values)

@@ -1,4 +1,7 @@
-"""Checking a store against its checksums, and setting damaged shards aside so that the next extraction refills the gap."""
+"""Verification of a store against its checksums.
+
+Damaged shards are set aside, and the next extraction refills the gap.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,20 +9,21 @@ from pathlib import Path
 
 from tier4k.cache.shard import Shard, ShardError, VanishedShardError
 from tier4k.cache.signature import SignatureError
-from tier4k.cache.store import FeatureStore, writing_store
+from tier4k.cache.store import FeatureStore
+from tier4k.cache.write_errors import explain_store_write_errors
 
 DAMAGED_SUFFIX = ".damaged"
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What reading every byte of a store showed.
+    """The result of a verification.
 
     Attributes:
         store: Folder of the store.
-        sound: Shards that hold what was written.
-        rows: Rows of these.
-        damaged: Every other shard, with what is wrong with it.
+        sound: Number of sound shards.
+        rows: Number of their rows.
+        damaged: Every other shard, with the problem.
     """
 
     store: Path
@@ -29,45 +33,63 @@ class Verification:
 
 
 def verify(store: FeatureStore) -> Verification:
-    """Read every shard and compare it with its checksums, its store's signature and the other shards, one block in memory at a time.
+    """Compare every shard with its checksums, its store's signature and the other shards.
 
-    A shard that a compaction takes away in the meantime is left out, and the one it makes is read.
+    Every byte is read, one block in memory at a time. A shard that a compaction removes in the meantime is
+    left out, and the new one is read.
 
     Raises:
-        UnreadableShardError: The system refuses to read a shard, which says nothing of its content.
+        UnreadableShardError: The system refuses to read a shard; its content may be sound.
     """
-    sound: dict[Path, tuple[int, tuple[int, ...]]] = {}
+    sound: dict[Path, _Size] = {}
     damaged: dict[Path, str] = {}
     seen: set[Path] = set()
     while unseen := [path for path in store.files() if path not in seen]:
+        seen.update(unseen)
         for path in unseen:
-            seen.add(path)
             try:
-                shard = Shard.open(path)
-                store.require_own(shard)
-                for _ in shard.blocks():
-                    pass
+                sound[path] = _read_whole(store, path)
             except VanishedShardError:
                 continue
             except (ShardError, SignatureError) as error:
                 damaged[path] = str(error).splitlines()[0]
-            else:
-                sound[path] = len(shard.keys), shard.shape
+    for path in _odd_shapes(sound):
+        shape = sound.pop(path).shape
+        damaged[path] = f"{path}: its rows are of shape {shape}, those of most others are not"
+    rows = sum(size.rows for size in sound.values())
+    return Verification(store.path, len(sound), rows, damaged)
+
+
+@dataclass(frozen=True)
+class _Size:
+    rows: int
+    shape: tuple[int, ...]  # of one row
+
+
+def _read_whole(store: FeatureStore, path: Path) -> _Size:
+    shard = Shard.open(path)
+    store.require_member(shard)
+    for _ in shard.blocks():
+        pass
+    return _Size(len(shard.keys), shard.shape)
+
+
+def _odd_shapes(sizes: dict[Path, _Size]) -> list[Path]:
+    """The shards whose shape differs from that of most rows."""
+    if not sizes:
+        return []
     rows_of_shape: Counter[tuple[int, ...]] = Counter()
-    for rows, shape in sound.values():
-        rows_of_shape[shape] += rows
-    for path, (_, shape) in list(sound.items()):
-        if shape != rows_of_shape.most_common(1)[0][0]:
-            damaged[path] = f"{path}: its rows are of shape {shape}, those of most others are not"
-            del sound[path]
-    return Verification(store.path, len(sound), sum(rows for rows, _ in sound.values()), damaged)
+    for size in sizes.values():
+        rows_of_shape[size.shape] += size.rows
+    usual = rows_of_shape.most_common(1)[0][0]
+    return [path for path, size in sizes.items() if size.shape != usual]
 
 
 def set_aside(verification: Verification) -> list[Path]:
-    """Rename the damaged shards to `<name>.damaged`, which no reader looks at, and return their new names.
+    """Rename the damaged shards to `<name>.damaged`, which no reader opens, and return their new names.
 
     Raises:
         StoreError: The folder cannot be written to.
     """
-    with writing_store(verification.store):
+    with explain_store_write_errors(verification.store):
         return [path.rename(path.with_name(path.name + DAMAGED_SUFFIX)) for path in verification.damaged]

@@ -1,4 +1,4 @@
-"""A file or folder that is published is there whole or not at all; a key is the SHA-256 that anyone can compute."""
+"""A published file or folder exists whole or not at all; a key is the SHA-256 of the input."""
 
 import hashlib
 import os
@@ -71,7 +71,7 @@ def test_a_failing_writer_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["note.txt"]
 
 
-def test_the_old_file_is_there_while_the_new_one_is_written(tmp_path: Path) -> None:
+def test_the_old_file_exists_while_the_new_one_is_written(tmp_path: Path) -> None:
     path = tmp_path / "note.txt"
     publish_text(path, "old")
     seen = []
@@ -81,7 +81,8 @@ def test_the_old_file_is_there_while_the_new_one_is_written(tmp_path: Path) -> N
         seen.append(path.read_text())
 
     publish(path, write)
-    assert seen == ["old"] and path.read_text() == "new"
+    assert seen == ["old"]
+    assert path.read_text() == "new"
 
 
 def test_nothing_is_published_before_it_is_on_the_disk(
@@ -112,17 +113,13 @@ def test_publishing_does_not_change_the_umask(tmp_path: Path, umask: int) -> Non
     assert after == umask
 
 
-def test_a_folder_is_published_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_folder_is_published_with_all_its_files(tmp_path: Path) -> None:
     publish(tmp_path / "parent" / "data", fill_whole)
-    assert sorted(path.name for path in (tmp_path / "parent").rglob("*")) == [
-        "data",
-        "first.txt",
-        "inner",
-        "second.txt",
-    ]
+    published = sorted(path.name for path in (tmp_path / "parent").rglob("*"))
+    assert published == ["data", "first.txt", "inner", "second.txt"]
 
 
-def test_a_folder_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
+def test_a_folder_does_not_exist_before_it_is_whole(tmp_path: Path) -> None:
     seen = []
 
     def fill(folder: Path) -> None:
@@ -133,7 +130,7 @@ def test_a_folder_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
     assert seen == [False]
 
 
-def test_a_folder_that_cannot_be_filled_leaves_nothing(tmp_path: Path) -> None:
+def test_a_folder_whose_writer_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(WriterError):
         publish(tmp_path / "data", fill_half_way)
     assert not os.listdir(tmp_path)
@@ -159,24 +156,26 @@ def test_the_key_of_a_text_is_that_of_its_utf8() -> None:
 
 def test_a_renamed_file_keeps_its_key_and_an_edited_one_does_not(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(b"picture")
+    path.write_bytes(b"image")
     key = file_key(path)
     path = path.rename(tmp_path / "b.jpg")
     assert file_key(path) == key
-    path.write_bytes(b"picturE")
+    path.write_bytes(b"imagE")
     assert file_key(path) != key
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])
-def test_an_array_of_keys_holds_each_key_in_its_order(count: int) -> None:
+def test_an_array_of_keys_holds_the_keys_in_order(count: int) -> None:
     digests = [text_key(str(number)) for number in range(count)]
     stacked = key_array(iter(digests))
-    assert stacked.shape == (count, 32) and stacked.dtype == np.uint8
+    assert stacked.shape == (count, 32)
+    assert stacked.dtype == np.uint8
     assert [row.tobytes() for row in stacked] == digests
 
 
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray], ids=["rows", "columns"])
 def test_keys_sort_as_their_bytes_do(layout: Callable[[np.ndarray], np.ndarray]) -> None:
     digests = [text_key(str(number)) for number in range(300)]
-    order = np.argsort(sortable(layout(key_array(digests))))
+    keys = layout(key_array(digests))
+    order = np.argsort(sortable(keys))
     assert [digests[position] for position in order] == sorted(digests)

@@ -1,4 +1,4 @@
-"""A store as one file: every distinct row once, in the order of keys, with what the input is called."""
+"""An exported store holds every distinct row once, in the order of keys, with the names of the inputs."""
 
 from pathlib import Path
 
@@ -6,47 +6,51 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tier4k.cache.export import ExportError, export
-from tier4k.cache.keys import key_array, text_key
+from tier4k.cache.errors import StoreError
+from tier4k.cache.export import export
+from tier4k.cache.keys import text_key
 from tier4k.cache.store import FeatureStore
-from tier4k.tests.extract.stores.test_find import signature
+from tier4k.tests.builders.signatures import signature
+from tier4k.tests.builders.stores import text_keys
 
 
-def filled(root: Path, shape: tuple[int, ...] = (3,), shard_rows: int = 4) -> FeatureStore:
-    """Ten rows and a double; row i is full of i."""
+def filled(root: Path, shape: tuple[int, ...] = (3,)) -> FeatureStore:
+    """Ten rows, each full of its number, and row 7 once more."""
     store = FeatureStore.create(root, signature("resnet18"), {})
     for numbers in (range(10), (7,)):
-        with store.writer(shard_rows) as writer:
+        with store.writer(shard_rows=4) as writer:
             for number in numbers:
-                writer.add(key_array([text_key(str(number))]), np.full((1, *shape), number, np.float32))
+                writer.add(text_keys(str(number)), np.full((1, *shape), number, np.float32))
     return FeatureStore.open(store.path)
 
 
-NAMES = {text_key(str(number)): f"picture {number}" for number in range(9)}
+NAMES = {text_key(str(number)): f"image {number}" for number in range(9)}  # none of row 9
 EXPECTED = {text_key(str(number)).hex(): number for number in range(10)}
 
 
+def read_exported(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """Keys, names and features of an exported file."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return file["key"].tolist(), file["name"].tolist(), file["features"]
+    frame = pd.read_parquet(path)
+    return frame["key"].tolist(), frame["name"].tolist(), frame[["x0", "x1", "x2"]].to_numpy()
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
-def test_every_row_stands_under_its_key_and_name(tmp_path: Path, suffix: str) -> None:
+def test_every_row_is_exported_with_its_key_and_name(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     assert export(filled(tmp_path), path, NAMES) == 10
-    if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            keys, names, features = file["key"].tolist(), file["name"].tolist(), file["features"]
-    else:
-        frame = pd.read_parquet(path)
-        keys, names, features = (
-            frame["key"].tolist(),
-            frame["name"].tolist(),
-            frame[["x0", "x1", "x2"]].to_numpy(),
-        )
-    assert keys == sorted(EXPECTED) and features.dtype == np.float32
+    keys, names, features = read_exported(path)
+    assert keys == sorted(EXPECTED)
+    assert features.dtype == np.float32
     for key, name, row in zip(keys, names, features, strict=True):
-        assert row.tolist() == [EXPECTED[key]] * 3
-        assert name == (f"picture {EXPECTED[key]}" if EXPECTED[key] < 9 else "")
+        number = EXPECTED[key]
+        assert row.tolist() == [number] * 3
+        assert name == (f"image {number}" if number < 9 else "")
 
 
-def test_blocks_join_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_in_blocks_holds_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path, (2, 3))
     export(store, tmp_path / "whole.npz", {})
     monkeypatch.setattr("tier4k.cache.export.ROWS_AT_ONCE", 3)
@@ -56,11 +60,11 @@ def test_blocks_join_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert whole["features"].shape == (10, 2, 3)
 
 
-def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"suffix '.csv': give a file that ends in .npz or .parquet"):
+def test_a_refused_export_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"suffix '.csv': give a file that ends in .npz or .parquet"):
         export(filled(tmp_path / "a"), tmp_path / "out.csv", {})
-    with pytest.raises(ExportError, match="holds 2 views.*give .npz"):
+    with pytest.raises(StoreError, match="holds 2 crops.*give .npz"):
         export(filled(tmp_path / "b", (2, 3)), tmp_path / "out.parquet", {})
-    with pytest.raises(ExportError, match="is empty: run `tier extract`"):
+    with pytest.raises(StoreError, match="is empty: run `tier extract`"):
         export(FeatureStore.create(tmp_path, signature("resnet50"), {}), tmp_path / "out.npz", {})
     assert not list(tmp_path.glob("out*"))

@@ -1,4 +1,4 @@
-"""A signature tells every encoding from every other, and a store whose signature does not fit is refused."""
+"""Every field distinguishes a signature from others; a store of another signature is refused."""
 
 import json
 from dataclasses import asdict, fields, replace
@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from tier4k.cache.errors import StoreError
+from tier4k.cache.listing import stores
 from tier4k.cache.signature import FORMAT_VERSION, Signature, SignatureError
-from tier4k.cache.store import FeatureStore, StoreError, stores
+from tier4k.cache.store import FeatureStore
+from tier4k.tests.builders.stores import SIGNATURE
 
-SIGNATURE = Signature("image", "resnet18", "resnet18", "ab" * 32, "reference: 224", "pooled")
 FIELDS = [field.name for field in fields(Signature)]
 TEXTS = [name for name in FIELDS if name != "format"]
 
 
 def changed(name: str) -> Signature:
-    return replace(SIGNATURE, **{name: FORMAT_VERSION + 1 if name == "format" else "other"})
+    other = FORMAT_VERSION + 1 if name == "format" else "other"
+    return replace(SIGNATURE, **{name: other})
 
 
 def tamper(store: FeatureStore, **values: object) -> None:
@@ -41,29 +44,33 @@ def test_equal_signatures_have_equal_digests() -> None:
 
 
 def test_a_value_that_moves_to_another_field_changes_the_digest() -> None:
-    assert (
-        replace(SIGNATURE, encoder="a", architecture="b").digest
-        != replace(SIGNATURE, encoder="b", architecture="a").digest
-    )
+    one = replace(SIGNATURE, encoder="a", architecture="b")
+    other = replace(SIGNATURE, encoder="b", architecture="a")
+    assert one.digest != other.digest
 
 
 @pytest.mark.parametrize("encoder", ["timm:convnext_tiny", "org/model", "../../etc", "a b\n*", "猫"])
 def test_a_folder_name_is_one_plain_name_whatever_the_encoder_is_called(encoder: str) -> None:
-    name = replace(SIGNATURE, encoder=encoder).folder_name
-    assert Path(name).name == name and name.isascii() and name.isprintable() and " " not in name
-    assert name.endswith(replace(SIGNATURE, encoder=encoder).digest)
+    signature = replace(SIGNATURE, encoder=encoder)
+    name = signature.folder_name
+    assert Path(name).name == name
+    assert name.isascii()
+    assert name.isprintable()
+    assert " " not in name
+    assert name.endswith(signature.digest)
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_difference_is_told_with_both_values_and_the_remedy(name: str) -> None:
+def test_a_difference_is_reported_with_both_values_and_the_remedy(name: str) -> None:
     other = changed(name)
-    assert SIGNATURE.differences(asdict(other)) == {name: (getattr(other, name), getattr(SIGNATURE, name))}
+    asked = getattr(other, name)
+    stored = getattr(SIGNATURE, name)
+    assert SIGNATURE.differences(asdict(other)) == {name: (asked, stored)}
     with pytest.raises(SignatureError) as caught:
         SIGNATURE.require(other, "extract again")
-    assert f"{name}: asked for {getattr(other, name)!r}, the store has {getattr(SIGNATURE, name)!r}" in str(
-        caught.value
-    )
-    assert "extract again" in str(caught.value)
+    message = str(caught.value)
+    assert f"{name}: asked for {asked!r}, the store has {stored!r}" in message
+    assert "extract again" in message
 
 
 def test_an_equal_signature_is_accepted() -> None:
@@ -89,13 +96,13 @@ def test_an_unknown_field_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [None, 1, ["image"], {"a": "b"}, b"image"])
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_field_that_is_no_text_is_refused(name: str, value: object) -> None:
+def test_a_field_that_is_not_a_text_is_refused(name: str, value: object) -> None:
     with pytest.raises(SignatureError, match="not a signature"):
         Signature.from_dict(asdict(SIGNATURE) | {name: value})
 
 
 @pytest.mark.parametrize("values", [None, [], "text", 1, {}, list(asdict(SIGNATURE))])
-def test_what_is_no_set_of_fields_is_refused(values: object) -> None:
+def test_a_value_without_fields_is_refused(values: object) -> None:
     with pytest.raises(SignatureError, match="not a signature"):
         Signature.from_dict(values)
 
@@ -104,19 +111,23 @@ def test_what_is_no_set_of_fields_is_refused(values: object) -> None:
 def test_another_format_version_is_refused_and_named(version: object) -> None:
     with pytest.raises(SignatureError) as caught:
         Signature.from_dict(asdict(SIGNATURE) | {"format": version})
-    assert repr(version) in str(caught.value) and "extract again" in str(caught.value)
+    message = str(caught.value)
+    assert repr(version) in message
+    assert "extract again" in message
 
 
-def test_a_store_remembers_how_it_was_made(store: FeatureStore) -> None:
+def test_a_store_keeps_its_signature_and_versions(store: FeatureStore) -> None:
     opened = FeatureStore.open(store.path)
-    assert opened.signature == SIGNATURE and opened.versions == {"torch": "2.6"}
+    assert opened.signature == SIGNATURE
+    assert opened.versions == {"torch": "2.6"}
 
 
 def test_creating_again_opens_the_same_store_whatever_the_versions(
     store: FeatureStore, tmp_path: Path
 ) -> None:
     again = FeatureStore.create(tmp_path, SIGNATURE, {"torch": "9"})
-    assert again.path == store.path and again.versions == {"torch": "2.6"}
+    assert again.path == store.path
+    assert again.versions == {"torch": "2.6"}
 
 
 def test_all_stores_under_a_folder_are_found(store: FeatureStore, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Errors of the operating system while files are written, as errors with a remedy."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from tier4k.cache.errors import StoreError
+
+
+@contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turn a failed write to `path` (disk full, no permission, missing folder) into an error with a remedy.
+
+    Raises:
+        StoreError: The system refuses.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors wraps the errors of the system
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(
+            f"cannot write to {path}: {reason}.\n"
+            "What was published before is intact; "
+            "fix the cause (space, permission) and run the same command again."
+        ) from error
+
+
+@contextmanager
+def explain_store_write_errors(path: Path) -> Iterator[None]:
+    """As `explain_write_errors`, for the folder of a store, which another process may remove meanwhile.
+
+    Raises:
+        StoreError: The system refuses, or the store was removed.
+    """
+    with explain_write_errors(path):
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"cannot write to {path}: the store was removed while it was written to; "
+                "run the same command again"
+            ) from error
