@@ -1,8 +1,6 @@
-"""Checking a data set: every problem of every row is found, told together, and either stops the work or costs the row."""
+"""Checking a data set: every problem of every row is reported, and either stops the work or costs the row."""
 
-import os
-from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,41 +8,32 @@ import numpy as np
 import pandas as pd
 
 from tier4k.cache.atomic import publish
-from tier4k.cache.keys import bytes_key, file_key, text_key
-from tier4k.cache.store import writing
+from tier4k.cache.keys import text_key
+from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.choices import LayoutName, OnError
-from tier4k.extract.datasets.layouts import DataError, SourceTable, read_source
+from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.image_files import examine_images
+from tier4k.extract.datasets.layouts import SourceTable, read_source
 from tier4k.extract.datasets.manifest import COLUMNS, Manifest, prompt_groups
-from tier4k.extract.images.decode import ImageError, inspect, read_bytes
-
-Progress = Callable[[int, int], None]
+from tier4k.extract.datasets.problems import Problem, ProblemList, line_numbers
+from tier4k.extract.datasets.progress import Progress
 
 SHOWN_PROBLEMS = 40
 
-SUGGESTIONS = "Mend or remove these rows, or leave them out with --on-error skip."
+REMEDY = "Fix or remove these rows, or skip them with --on-error skip."
+
+IMAGE_COLUMNS = {"image": "picture", "image_prompt": "image prompt"}
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with one row.
+class CheckedDataset:
+    """The usable rows of a data set and the problems of the others.
 
     Attributes:
-        line: Number of the line in the table's file as a spreadsheet shows it (the header is line 1).
-        name: What the row calls its picture.
-        what: What is wrong, with the value.
+        manifest: The rows without a problem.
+        problems: All problems, in the order of their lines.
+        source: The table that was checked.
     """
-
-    line: int
-    name: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}, {self.name or '(no name)'}: {self.what}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What checking a data set found: the usable rows and the problems of the others."""
 
     manifest: Manifest
     problems: tuple[Problem, ...]
@@ -55,45 +44,41 @@ class Report:
         """Line numbers of the rows that are not in the manifest."""
         return frozenset(problem.line for problem in self.problems)
 
-    @property
-    def _in_file(self) -> bool:
-        return self.source.path.is_file()  # pictures that were given one by one stand in no line of any file
-
     def write_problems(self, path: Path) -> None:
-        """Write the problems to a CSV file.
+        """Write the problems to a CSV file with the columns line, name and problem.
 
         Raises:
             StoreError: The file cannot be written.
         """
-        frame = pd.DataFrame(
-            [(problem.line, problem.name, problem.what) for problem in self.problems],
-            columns=["line", "name", "problem"],
-        )
-        with writing(path):
+        rows = [(problem.line, problem.name, problem.message) for problem in self.problems]
+        frame = pd.DataFrame(rows, columns=["line", "name", "problem"])
+        with explain_write_errors(path):
             publish(path, lambda temporary: frame.to_csv(temporary, index=False))
 
-    def error(self, remedy: str = SUGGESTIONS) -> DataError:
-        """All problems as one error."""
+    def error(self, remedy: str = REMEDY) -> DataError:
+        """All problems as one error, which ends with the remedy."""
         return DataError(f"{self.describe_problems()}\n{remedy}")
 
     def describe_problems(self) -> str:
         """The problems as text, the first `SHOWN_PROBLEMS` in full."""
+        path = self.source.path
+        total = len(self.problems)
         lines = [
-            f"  {problem if self._in_file else f'{problem.name}: {problem.what}'}"
-            for problem in self.problems[:SHOWN_PROBLEMS]
+            f"{total} problems in {len(self.skipped_lines)} of {len(self.source.frame)} rows of {path}:",
+            *self._problem_lines(),
         ]
-        rest = len(self.problems) - SHOWN_PROBLEMS
+        rest = total - SHOWN_PROBLEMS
         if rest > 0:
-            lines.append(
-                f"  … and {rest} more; `tier data check {self.source.path} --problems FILE.csv` writes all of them"
-            )
-        rows = len(self.skipped_lines)
-        return "\n".join(
-            [
-                f"{len(self.problems)} problems in {rows} of {len(self.source.frame)} rows of {self.source.path}:",
-                *lines,
-            ]
-        )
+            command = f"tier data check {path} --problems FILE.csv"
+            lines.append(f"  … and {rest} more; `{command}` writes all of them")
+        return "\n".join(lines)
+
+    def _problem_lines(self) -> list[str]:
+        shown = self.problems[:SHOWN_PROBLEMS]
+        if self.source.path.is_file():
+            return [f"  {problem}" for problem in shown]
+        # Images that are given one by one are in no file, so they have no line number.
+        return [f"  {problem.name}: {problem.message}" for problem in shown]
 
 
 def check(
@@ -101,14 +86,14 @@ def check(
     layout: LayoutName | None = None,
     known: Collection[str] = (),
     progress: Progress | None = None,
-) -> Report:
-    """Read a data set and check every row and every picture.
+) -> CheckedDataset:
+    """Read a data set and check every row and every image.
 
     Args:
         data: Data folder or table.
         layout: Name of a layout, None to recognise it.
-        known: Keys (hexadecimal) of pictures that were decoded before, so that they need not be again.
-        progress: Called with (pictures done, pictures in all) while pictures are decoded.
+        known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
+        progress: Called with (images done, images in all) while images are read.
 
     Raises:
         DataError: The table as a whole cannot be used.
@@ -116,17 +101,31 @@ def check(
     return check_table(read_source(data, layout), known, progress)
 
 
-def check_table(source: SourceTable, known: Collection[str] = (), progress: Progress | None = None) -> Report:
-    """Check every row and every picture of a table; the other arguments are those of `check`."""
-    problems = _Problems(source)
-    frame = _with_paths(source, problems)
-    frame = _with_scores(frame, source, problems)
-    frame = _with_keys(frame, problems, known, progress)
-    good = frame[~frame["line"].isin(problems.lines)].reset_index(drop=True)
-    good["group"] = prompt_groups(good["prompt"], good["image_prompt_key"])
-    table = good[[*COLUMNS, *source.targets]]
+def check_table(
+    source: SourceTable,
+    known: Collection[str] = (),
+    progress: Progress | None = None,
+) -> CheckedDataset:
+    """Check every row and every image of a table that has been read.
+
+    Args:
+        source: The table, from `read_source` or `read_inputs`.
+        known: As for `check`.
+        progress: As for `check`.
+    """
+    problems = ProblemList(source.frame)
+    frame = _numbered_rows(source)
+    _check_texts(frame, problems)
+    for column, folder in (("image", source.image_folder), ("image_prompt", source.image_prompt_folder)):
+        frame[column] = _located_files(frame, column, folder, problems)
+    for target in source.targets:
+        frame[target] = _scores(frame, target, problems)
+    _add_keys(frame, problems, known, progress)
+    usable = frame[~frame["line"].isin(problems.lines)].reset_index(drop=True)
+    usable["group"] = prompt_groups(usable["prompt"], usable["image_prompt_key"])
+    table = usable[[*COLUMNS, *source.targets]]
     manifest = Manifest(source.name, source.path, table, source.targets)
-    return Report(manifest, tuple(sorted(problems.found, key=lambda problem: problem.line)), source)
+    return CheckedDataset(manifest, problems.by_line(), source)
 
 
 def load_manifest(
@@ -135,154 +134,117 @@ def load_manifest(
     on_error: OnError = "stop",
     known: Collection[str] = (),
     progress: Progress | None = None,
-) -> Report:
-    """Check a data set and insist that what is left can be used.
+) -> CheckedDataset:
+    """Read and check a data set, and require usable rows.
+
+    Args:
+        data: As for `check`.
+        layout: As for `check`.
+        on_error: "stop" raises where any row has a problem, "skip" only where no usable row is left.
+        known: As for `check`.
+        progress: As for `check`.
 
     Raises:
         DataError: A row has a problem and `on_error` is "stop", or no row is left.
     """
-    return require_usable(check(data, layout, known, progress), on_error)
+    return raise_for_problems(check(data, layout, known, progress), on_error)
 
 
-def require_usable(report: Report, on_error: OnError) -> Report:
-    """The report, where what is left of the rows can be used; the errors are those of `load_manifest`."""
-    if report.problems and on_error == "stop":
-        raise report.error()
-    if not len(report.manifest):
-        raise report.error("No usable row is left.")
-    return report
+def raise_for_problems(checked: CheckedDataset, on_error: OnError) -> CheckedDataset:
+    """Return the checked data set where it can be used; arguments and errors are those of `load_manifest`."""
+    if checked.problems and on_error == "stop":
+        raise checked.error()
+    if not len(checked.manifest):
+        raise checked.error("No usable row is left.")
+    return checked
 
 
-class _Problems:
-    """Collects problems against the line numbers of a table."""
-
-    def __init__(self, source: SourceTable) -> None:
-        self._names = dict(zip(_lines(source.frame), source.frame["name"], strict=True))
-        self.found: list[Problem] = []
-
-    def add(self, lines: Iterable[int], what: str) -> None:
-        self.found += [Problem(line, self._names[line], what) for line in lines]
-
-    @property
-    def lines(self) -> set[int]:
-        return {problem.line for problem in self.found}
-
-
-def _lines(frame: pd.DataFrame) -> list[int]:
-    return [int(number) + 2 for number in frame.index]
-
-
-def _with_paths(source: SourceTable, problems: _Problems) -> pd.DataFrame:
-    frame = source.frame.assign(row=range(len(source.frame)), line=_lines(source.frame))
+def _numbered_rows(source: SourceTable) -> pd.DataFrame:
+    frame = source.frame.copy()
+    frame["row"] = range(len(frame))
+    frame["line"] = line_numbers(frame)
     frame["benchmark"] = np.where(frame["image_prompt"] != "", "I2I", "T2I")
     frame["position"] = frame.groupby("benchmark").cumcount()
-    problems.add(frame.loc[frame["name"] == "", "line"], "the name of the picture is empty")
-    problems.add(frame.loc[frame["prompt"] == "", "line"], "the text prompt is empty")
-    for name, rows in frame[frame["name"] != ""].groupby("name"):
+    return frame
+
+
+def _check_texts(frame: pd.DataFrame, problems: ProblemList) -> None:
+    no_name = frame["name"] == ""
+    no_prompt = frame["prompt"] == ""
+    problems.add_each(frame.loc[no_name, "line"], "the name of the picture is empty")
+    problems.add_each(frame.loc[no_prompt, "line"], "the text prompt is empty")
+    for name, rows in frame[~no_name].groupby("name"):
         if len(rows) > 1:
-            problems.add(
-                rows["line"],
-                f"the name {name!r} stands in lines {', '.join(map(str, rows['line']))}; names must be unique",
-            )
-    for column, folder in (("image", source.image_folder), ("image_prompt", source.image_prompt_folder)):
-        frame[column] = [
-            _locate(folder, name, line, problems)
-            for name, line in zip(frame[column], frame["line"], strict=True)
-        ]
-    return frame
+            lines = ", ".join(map(str, rows["line"]))
+            problems.add_each(rows["line"], f"the name {name!r} is in lines {lines}; names must be unique")
 
 
-def _locate(folder: Path, name: str, line: int, problems: _Problems) -> str:
-    """Path of `name` in `folder`, or "" with a problem where it is not a file inside that folder."""
-    if not name:
-        return ""
-    path = folder / name
-    # The folder itself may be a link, as users keep pictures on other disks; what the table names must stay inside it.
-    try:
-        inside = "\0" not in name and path.resolve().is_relative_to(folder.resolve())
-        there = inside and path.is_file()
-    except (OSError, RuntimeError):  # a name too long for the system, a loop of links
-        inside, there = True, False
-    if not inside:
-        problems.add([line], f"{name!r} leads out of the data folder {folder}")
-    elif not there:
-        problems.add([line], f"there is no file {path}")
-    return str(path) if there else ""
-
-
-def _with_scores(frame: pd.DataFrame, source: SourceTable, problems: _Problems) -> pd.DataFrame:
-    for target in source.targets:
-        scores = pd.to_numeric(frame[target], errors="coerce").astype(float)
-        bad = ~np.isfinite(scores)
-        for line, value in zip(frame.loc[bad, "line"], frame.loc[bad, target], strict=True):
-            empty = pd.isna(value) or value == ""
-            problems.add(
-                [line], f"{target} is empty" if empty else f"{target} is {value!r}, not a finite number"
-            )
-        frame[target] = scores
-    return frame
-
-
-def _with_keys(
-    frame: pd.DataFrame, problems: _Problems, known: Collection[str], progress: Progress | None
-) -> pd.DataFrame:
-    """Add the key columns; a picture that cannot be read or decoded is a problem of every row that uses it."""
-    paths = sorted(set(frame["image"]) | set(frame["image_prompt"]) - {""})
-    paths = [path for path in paths if path]
-    key_of, wrong = _file_keys(paths)
-    first_path = {key: path for path, key in reversed(list(key_of.items()))}
-    new = {key: path for key, path in first_path.items() if key not in known}
-    wrong_key = _undecodable(new, progress)
-    wrong |= {path: wrong_key[key] for path, key in key_of.items() if key in wrong_key}
-    for column, called in (("image", "picture"), ("image_prompt", "image prompt")):
-        frame[f"{column}_key"] = frame[column].map(lambda path: key_of.get(path, ""))
-        for line, path in zip(frame["line"], frame[column], strict=True):
-            if path in wrong:
-                problems.add([line], f"{called} {path}: {wrong[path]}")
-    frame["prompt_key"] = frame["prompt"].map(lambda text: text_key(text).hex())
-    return frame
-
-
-def _file_keys(paths: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    keys, wrong = {}, {}
-
-    def key(path: str) -> str | OSError:
-        try:
-            return file_key(Path(path)).hex()
-        except OSError as error:
-            return error
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter lock
-        for path, result in zip(paths, pool.map(key, paths), strict=True):
-            if isinstance(result, str):
-                keys[path] = result
+def _located_files(
+    frame: pd.DataFrame,
+    column: str,
+    folder: Path,
+    problems: ProblemList,
+) -> list[str]:
+    """Path of each row's file in `folder`, "" where the row names none or none that can be used."""
+    paths = []
+    for line, name in zip(frame["line"], frame[column], strict=True):
+        path = ""
+        if name:
+            problem = _location_problem(folder, name)
+            if problem:
+                problems.add(line, problem)
             else:
-                wrong[path] = f"cannot be read ({result.strerror})"
-    return keys, wrong
+                path = str(folder / name)
+        paths.append(path)
+    return paths
 
 
-def _undecodable(pictures: dict[str, str], progress: Progress | None) -> dict[str, str]:
-    """What is wrong with each picture {key: path} that cannot be decoded."""
-    if not pictures:
-        return {}
-    found: dict[str, str] = {}
-    # Threads, although processes are half as fast again: a kill of this process would leave them waiting for ever.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(_inspect, pictures.values(), pictures.keys())
-        for done, (key, what) in enumerate(zip(pictures, results, strict=True), start=1):
-            if what:
-                found[key] = what
-            if progress:
-                progress(done, len(pictures))
-    return found
-
-
-def _inspect(path: str, key: str) -> str:
+def _location_problem(folder: Path, name: str) -> str:
+    path = folder / name
+    outside = f"{name!r} leads out of the data folder {folder}"
+    missing = f"there is no file {path}"
+    if "\0" in name:
+        return outside
     try:
-        data = read_bytes(Path(path))
-        if bytes_key(data).hex() != key:
-            return "changed while it was read; run the command again"
-        inspect(data)
-    except ImageError as error:
-        return str(error)
-    return ""
+        # The folder itself may be a link, as users keep images on other disks; the files must be inside it.
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return outside
+        return "" if path.is_file() else missing
+    except (OSError, RuntimeError):  # a name too long for the system, a loop of links
+        return missing
+
+
+def _scores(
+    frame: pd.DataFrame,
+    target: str,
+    problems: ProblemList,
+) -> pd.Series:
+    cells = frame[target]
+    scores = pd.to_numeric(cells, errors="coerce").astype(float)
+    bad = ~np.isfinite(scores)
+    for line, value in zip(frame.loc[bad, "line"], cells[bad], strict=True):
+        if pd.isna(value) or value == "":
+            problems.add(line, f"{target} is empty")
+        else:
+            problems.add(line, f"{target} is {value!r}, not a finite number")
+    return scores
+
+
+def _add_keys(
+    frame: pd.DataFrame,
+    problems: ProblemList,
+    known: Collection[str],
+    progress: Progress | None,
+) -> None:
+    """Add the key columns; a defective image is a problem of every row that uses it."""
+    paths = {*frame["image"], *frame["image_prompt"]} - {""}
+    examined = examine_images(sorted(paths), known, progress)
+    for column, label in IMAGE_COLUMNS.items():
+        keys = []
+        for line, path in zip(frame["line"], frame[column], strict=True):
+            image = examined.get(path)
+            keys.append(image.key if image else "")
+            if image and image.defect:
+                problems.add(line, f"{label} {path}: {image.defect}")
+        frame[f"{column}_key"] = keys
+    frame["prompt_key"] = frame["prompt"].map(lambda text: text_key(text).hex())

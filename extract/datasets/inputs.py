@@ -1,99 +1,148 @@
-"""What is to be scored: pictures with one prompt, a folder of pictures with a text file each, or a data set; as a table without scores."""
+"""Inputs of a prediction as a table without scores: images, a folder of images, or a data set."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from tier4k.extract.datasets.layouts import TABLE_SUFFIXES, TEXT_COLUMNS, DataError, SourceTable, read_source
+from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.layouts import TEXT_COLUMNS, SourceTable, read_source
+from tier4k.extract.datasets.tables import TABLE_SUFFIXES, is_table
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+SHOWN_NAMES = 5
+
+
+class _Row(NamedTuple):
+    name: str
+    image: str
+    prompt: str
+    image_prompt: str
 
 
 def read_inputs(
-    inputs: Sequence[Path], prompt: str | None = None, image_prompt: Path | None = None
+    inputs: Sequence[Path],
+    prompt: str | None = None,
+    image_prompt: Path | None = None,
 ) -> SourceTable:
-    """The table of what is to be scored.
+    """Read the inputs of a prediction.
 
     Args:
-        inputs: Pictures, or one folder or table: a data set in any layout, or a folder with a `.txt` prompt beside every picture.
-        prompt: The text prompt of the pictures.
+        inputs: Images, or one folder or table: a data set in any layout, or a folder with a `.txt` prompt
+            beside every image.
+        prompt: The text prompt of the images.
         image_prompt: Their image prompt.
 
     Raises:
-        DataError: Something is missing, or is given twice.
+        DataError: An input is missing, or is given twice.
     """
-    missing = [path for path in inputs if not path.exists()]
-    if missing:
-        raise DataError(
-            f"there is no {', '.join(map(str, missing))}: give pictures, a folder, or a table ({', '.join(TABLE_SUFFIXES)})"
-        )
-    whole = [path for path in inputs if path.is_dir() or path.suffix.lower() in TABLE_SUFFIXES]
+    _require_existing(inputs)
+    whole = [path for path in inputs if path.is_dir() or is_table(path)]
     if not whole:
-        return _pictures(inputs, prompt, image_prompt)
+        return _images(inputs, prompt, image_prompt)
+    place = whole[0]
     if len(inputs) > 1:
-        raise DataError(
-            f"{whole[0]} is a {'folder' if whole[0].is_dir() else 'table'}: give it alone, or pictures only"
-        )
+        kind = "folder" if place.is_dir() else "table"
+        raise DataError(f"{place} is a {kind}: give it alone, or pictures only")
     if prompt is not None or image_prompt is not None:
         raise DataError(
-            f"the prompts of {whole[0]} stand in it: leave out --prompt and --image-prompt, or give pictures"
+            f"{place} holds the prompts: leave out --prompt and --image-prompt, or give pictures instead"
         )
-    if whole[0].is_dir() and not _has_table(whole[0]):
-        return _folder(whole[0])
-    return replace(read_source(whole[0]), targets=())
+    if place.is_dir() and not _has_table(place):
+        return _folder(place)
+    return replace(read_source(place), targets=())
 
 
-def _pictures(paths: Sequence[Path], prompt: str | None, image_prompt: Path | None) -> SourceTable:
-    if not prompt or not prompt.strip():
+def _require_existing(inputs: Sequence[Path]) -> None:
+    missing = [str(path) for path in inputs if not path.exists()]
+    if missing:
         raise DataError(
-            "a picture is scored for its text prompt: give --prompt TEXT, or a table with the columns image and prompt"
+            f"there is no {', '.join(missing)}: give pictures, a folder, or a table "
+            f"({', '.join(TABLE_SUFFIXES)})"
+        )
+
+
+def _images(
+    paths: Sequence[Path],
+    prompt: str | None,
+    image_prompt: Path | None,
+) -> SourceTable:
+    text = (prompt or "").strip()
+    if not text:
+        raise DataError(
+            "a picture is scored for its text prompt: give --prompt TEXT, or a table with the columns image "
+            "and prompt"
         )
     if image_prompt is not None and not image_prompt.is_file():
         raise DataError(
             f"there is no image prompt {image_prompt}: give a picture file, or leave --image-prompt out"
         )
-    paths = list(dict.fromkeys(paths))
     guide = str(image_prompt.resolve()) if image_prompt else ""
-    return _table(
-        "pictures", Path.cwd(), [(str(path), str(path.resolve()), prompt.strip(), guide) for path in paths]
-    )
+    distinct = dict.fromkeys(paths)
+    rows = [_Row(str(path), str(path.resolve()), text, guide) for path in distinct]
+    return _table("pictures", Path.cwd(), rows)
 
 
 def _has_table(folder: Path) -> bool:
-    return any(
-        path.suffix.lower() in TABLE_SUFFIXES or path.name == "PKU-AIGIQA-4K" for path in folder.iterdir()
-    )
+    published = folder / "PKU-AIGIQA-4K"
+    return published.exists() or any(map(is_table, folder.iterdir()))
 
 
 def _folder(folder: Path) -> SourceTable:
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-    if not pictures:
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
         raise DataError(
-            f"{folder} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures ({', '.join(PICTURE_SUFFIXES)})"
+            f"{folder} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures "
+            f"({', '.join(IMAGE_SUFFIXES)})"
         )
-    without = [path for path in pictures if not path.with_suffix(".txt").is_file()]
-    if without:
-        shown = ", ".join(path.with_suffix(".txt").name for path in without[:5])
-        rest = f" and {len(without) - 5} more" if len(without) > 5 else ""
-        raise DataError(
-            f"{folder} lacks the prompts of {len(without)} of {len(pictures)} pictures: write them to {shown}{rest}"
-        )
-    rows = [(path.name, str(path.resolve()), _text(path.with_suffix(".txt")), "") for path in pictures]
+    _require_prompts(folder, images)
+    rows = []
+    for path in images:
+        prompt = _read_text(_prompt_file(path))
+        rows.append(_Row(path.name, str(path.resolve()), prompt, ""))
     return _table(folder.resolve().name, folder, rows)
 
 
-def _text(path: Path) -> str:
+def _prompt_file(image: Path) -> Path:
+    return image.with_suffix(".txt")
+
+
+def _require_prompts(folder: Path, images: Sequence[Path]) -> None:
+    missing = [file.name for file in map(_prompt_file, images) if not file.is_file()]
+    if not missing:
+        return
+    shown = ", ".join(missing[:SHOWN_NAMES])
+    rest = len(missing) - SHOWN_NAMES
+    if rest > 0:
+        shown = f"{shown} and {rest} more"
+    raise DataError(
+        f"{folder} lacks the prompts of {len(missing)} of {len(images)} pictures: write them to {shown}"
+    )
+
+
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 text ({error})") from error
 
 
-def _table(name: str, path: Path, rows: list[tuple[str, str, str, str]]) -> SourceTable:
-    frame = pd.DataFrame(rows, columns=["name", "image", "prompt", "image_prompt"]).assign(
-        generator="unknown"
+def _table(
+    name: str,
+    path: Path,
+    rows: list[_Row],
+) -> SourceTable:
+    frame = pd.DataFrame(rows, columns=list(_Row._fields))
+    frame["generator"] = "unknown"
+    filesystem_root = Path(Path.cwd().anchor)  # the paths are absolute, as the images may be anywhere
+    return SourceTable(
+        name=name,
+        path=path,
+        frame=frame[list(TEXT_COLUMNS)],
+        targets=(),
+        image_folder=filesystem_root,
+        image_prompt_folder=filesystem_root,
     )
-    root = Path(Path.cwd().anchor)  # the paths are absolute: pictures may lie anywhere
-    return SourceTable(name, path, frame[list(TEXT_COLUMNS)], (), root, root)

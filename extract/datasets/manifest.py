@@ -1,4 +1,4 @@
-"""The manifest: the checked rows of a data set in canonical columns, each input known by the key of its content."""
+"""The manifest: the checked rows of a data set in canonical columns, with the content key of each input."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -11,12 +11,24 @@ from scipy.sparse.csgraph import connected_components
 
 from tier4k.cache.keys import key_array, pair_key, text_key
 from tier4k.extract.datasets.choices import Benchmark
-from tier4k.extract.datasets.layouts import DataError
+from tier4k.extract.datasets.errors import DataError
 
 COLUMNS = (
-    "row", "name", "image", "prompt", "image_prompt", "generator", "group",
-    "benchmark", "position", "image_key", "prompt_key", "image_prompt_key",
-)  # fmt: skip
+    "row",
+    "name",
+    "image",
+    "prompt",
+    "image_prompt",
+    "generator",
+    "group",
+    "benchmark",
+    "position",
+    "image_key",
+    "prompt_key",
+    "image_prompt_key",
+)
+
+GROUP_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -28,10 +40,10 @@ class Manifest:
         source: File of its table.
         table: One line per row, with the columns
             row            number of the row in the source table, from 0
-            name           name of the picture in the table, unique
-            image          path of the picture
+            name           name of the image in the table, unique
+            image          path of the image
             prompt         text prompt
-            image_prompt   path of the image prompt, "" where there is none
+            image_prompt   path of the image prompt, "" without one
             generator      text-to-image model
             group          identity of the prompt: rows that share a text prompt or an image prompt share it
             benchmark      "I2I" (with image prompt) or "T2I"
@@ -55,7 +67,10 @@ class Manifest:
         return self.source.parent
 
     def select(self, benchmark: Benchmark) -> "Manifest":
-        """The rows of one benchmark: "I2I", "T2I", or "all" for all, with `position` counted within it.
+        """Return the rows of one benchmark, with `position` counted within it.
+
+        Args:
+            benchmark: "I2I", "T2I", or "all" for all rows.
 
         Raises:
             DataError: The data set has no such rows.
@@ -63,25 +78,35 @@ class Manifest:
         if benchmark == "all":
             table = self.table.assign(position=self.table["row"])
         else:
-            table = self.table[self.table["benchmark"] == benchmark].reset_index(drop=True)
+            chosen = self.table["benchmark"] == benchmark
+            table = self.table[chosen].reset_index(drop=True)
         if table.empty:
-            kind = "with" if benchmark == "I2I" else "without"
+            with_or_without = "with" if benchmark == "I2I" else "without"
             raise DataError(
-                f"{self.name} has no rows {kind} an image prompt, so there is no {benchmark} part: use another --benchmark"
+                f"{self.name} has no rows {with_or_without} an image prompt, so {benchmark} is empty: "
+                "use another --benchmark"
             )
         return replace(self, table=table)
 
     def keys(self, column: str) -> np.ndarray:
-        """Keys (N, 32) uint8 of "image", "prompt" or "image_prompt"; rows without an image prompt are left out."""
-        texts = self.table[f"{column}_key"]
-        return key_array(bytes.fromhex(text) for text in texts[texts != ""])
+        """Keys of one input of the rows; rows without an image prompt are left out.
 
-    def pictures(self) -> pd.Series:
-        """Path of each distinct picture and image prompt, indexed by its key in hexadecimal."""
-        columns = [self.table.set_index(f"{column}_key")[column] for column in ("image", "image_prompt")]
-        both = pd.concat(columns)
-        both = both[both != ""]
-        return both[~both.index.duplicated()]
+        Args:
+            column: "image", "prompt" or "image_prompt".
+
+        Returns:
+            (N, 32) uint8.
+        """
+        texts = self.table[f"{column}_key"]
+        return key_array(map(bytes.fromhex, texts[texts != ""]))
+
+    def images(self) -> pd.Series:
+        """Path of each distinct image and image prompt, indexed by its key in hexadecimal."""
+        images = self.table.set_index("image_key")["image"]
+        image_prompts = self.table.set_index("image_prompt_key")["image_prompt"]
+        paths = pd.concat([images, image_prompts])
+        paths = paths[paths != ""]
+        return paths[~paths.index.duplicated()]
 
     def prompts(self) -> pd.Series:
         """Each distinct text prompt, indexed by its key in hexadecimal."""
@@ -89,34 +114,38 @@ class Manifest:
         return texts[~texts.index.duplicated()]
 
     def pair_keys(self) -> pd.Series:
-        """Key of each row's pair of picture and text prompt, hexadecimal (N,)."""
-        keys = zip(
-            self.table["image_key"].map(bytes.fromhex),
-            self.table["prompt_key"].map(bytes.fromhex),
-            strict=True,
-        )
-        return pd.Series([pair_key(*pair).hex() for pair in keys], self.table.index)
+        """Key of each row's pair of image and text prompt, hexadecimal (N,)."""
+        image_keys = map(bytes.fromhex, self.table["image_key"])
+        prompt_keys = map(bytes.fromhex, self.table["prompt_key"])
+        keys = map(pair_key, image_keys, prompt_keys)
+        return pd.Series([key.hex() for key in keys], self.table.index)
 
     def pairs(self) -> pd.DataFrame:
-        """Each distinct pair of a picture and its text prompt, indexed by its key in hexadecimal: image, image_key, prompt, prompt_key."""
-        pairs = self.table[["image", "image_key", "prompt", "prompt_key"]].set_index(
-            pd.Index(self.pair_keys())
-        )
+        """Each distinct pair of an image and its text prompt, indexed by its key in hexadecimal.
+
+        Returns:
+            The columns image, image_key, prompt and prompt_key.
+        """
+        inputs = self.table[["image", "image_key", "prompt", "prompt_key"]]
+        pairs = inputs.set_index(pd.Index(self.pair_keys()))
         return pairs[~pairs.index.duplicated()]
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) of everything a fit depends on: keys, names, generators, groups, positions and scores."""
+        """SHA-256 (hexadecimal) of a fit's inputs: keys, names, generators, groups, positions, scores."""
         columns = [column for column in COLUMNS if column not in ("image", "image_prompt", "prompt")]
         frame = self.table[[*columns, *self.targets]]
-        return hashlib.sha256(frame.to_csv(index=False, float_format="%.17g").encode()).hexdigest()
+        text = frame.to_csv(index=False, float_format="%.17g")
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def prompt_groups(prompts: pd.Series, image_prompt_keys: pd.Series) -> pd.Series:
-    """Identity of each row's prompt: rows connected by equal text (case and spacing aside) or an equal image prompt.
+    """Identity of each row's prompt: equal in rows that an equal text or an equal image prompt connects.
 
-    Connected, not just equal: were two texts drawn from one image prompt in two groups, a prompt-disjoint split would
-    show the image prompt of a test row in training.
+    Texts are equal but for case and spacing.
+
+    Connected, not just equal: if two texts drawn from one image prompt were two groups, a prompt-disjoint
+    split would show the image prompt of a test row in training.
 
     Args:
         prompts: Text prompt of each row (N,).
@@ -125,12 +154,19 @@ def prompt_groups(prompts: pd.Series, image_prompt_keys: pd.Series) -> pd.Series
     Returns:
         (N,) 12 hexadecimal digits, equal within a group and independent of row order.
     """
-    texts = prompts.map(lambda text: text_key(" ".join(text.casefold().split())).hex())
-    text_code, distinct = pd.factorize(texts)
-    image_code, _ = pd.factorize(image_prompt_keys)
+    texts = prompts.map(_normalised_text_key)
+    text_node, distinct_texts = pd.factorize(texts)
+    image_node, _ = pd.factorize(image_prompt_keys)
     has_image = (image_prompt_keys != "").to_numpy()
-    nodes = len(distinct) + len(prompts)
-    edges = (text_code[has_image], len(distinct) + image_code[has_image])
-    graph = coo_array((np.ones(int(has_image.sum())), edges), shape=(nodes, nodes))
-    component = connected_components(graph, directed=False)[1][text_code]
-    return texts.groupby(component).transform("min").str[:12]
+    # One node for each distinct text and each distinct image prompt, one edge for each row that has both.
+    nodes = len(distinct_texts) + len(prompts)
+    ends = (text_node[has_image], len(distinct_texts) + image_node[has_image])
+    weights = np.ones(int(has_image.sum()))
+    graph = coo_array((weights, ends), shape=(nodes, nodes))
+    _, component_of_node = connected_components(graph, directed=False)
+    component = component_of_node[text_node]
+    return texts.groupby(component).transform("min").str[:GROUP_DIGITS]
+
+
+def _normalised_text_key(text: str) -> str:
+    return text_key(" ".join(text.casefold().split())).hex()

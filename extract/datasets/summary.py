@@ -1,4 +1,4 @@
-"""What is in a data set, in a few lines for a person."""
+"""Counts and ranges of a data set, in a few lines for a person."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,9 +7,21 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
-from tier4k.extract.datasets.check import Report
+from tier4k.extract.datasets.check import CheckedDataset
+from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.weights import WeightsError, search_folders
+
+SHOWN_DUPLICATES = 3
+
+
+@dataclass(frozen=True)
+class ScoreRange:
+    """Smallest, mean and largest score of one target."""
+
+    low: float
+    mean: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -18,13 +30,17 @@ class DataSummary:
 
     Attributes:
         name: Name of the data set.
-        rows, skipped: Rows that can be used and that cannot.
-        image_to_image: Rows with an image prompt.
-        pictures, image_prompts, prompts, groups: Distinct ones, by content; groups are prompts that must not be parted by a split.
+        rows: Number of usable rows.
+        skipped: Number of rows with problems.
+        image_to_image: Number of rows with an image prompt.
+        images: Number of distinct images, by content.
+        image_prompts: Number of distinct image prompts, by content.
+        prompts: Number of distinct text prompts.
+        groups: Number of groups of prompts, which no split divides.
         generators: Rows of each generator.
-        targets: Smallest, mean and largest score of each target.
-        megabytes: Size of the distinct pictures and image prompts, 10^6 bytes.
-        duplicates: Groups of names whose pictures have the same content.
+        targets: Range of the scores of each target.
+        megabytes: Size of the distinct images and image prompts, 10^6 bytes.
+        duplicates: Groups of names whose images have the same content.
         long_prompts: Prompts that the text encoder truncates, None where its tokenizer was not found.
     """
 
@@ -32,46 +48,78 @@ class DataSummary:
     rows: int
     skipped: int
     image_to_image: int
-    pictures: int
+    images: int
     image_prompts: int
     prompts: int
     groups: int
     generators: dict[str, int]
-    targets: dict[str, tuple[float, float, float]]
+    targets: dict[str, ScoreRange]
     megabytes: float
     duplicates: list[list[str]]
     long_prompts: int | None
 
 
-def summarize(report: Report, text_encoder: str) -> DataSummary:
+def summarize(checked: CheckedDataset, text_encoder: str) -> DataSummary:
     """Summarise the usable rows of a checked data set.
 
     Args:
-        report: The checked data set.
-        text_encoder: Name of the text encoder whose tokenizer counts.
+        checked: The checked data set.
+        text_encoder: Name of the text encoder whose tokenizer counts tokens.
     """
-    manifest, table = report.manifest, report.manifest.table
+    manifest = checked.manifest
+    table = manifest.table
     image_prompts = table.loc[table["image_prompt_key"] != "", "image_prompt_key"]
-    same = table.groupby("image_key")["name"].agg(list)
     return DataSummary(
         name=manifest.name,
         rows=len(table),
-        skipped=len(report.skipped_lines),
+        skipped=len(checked.skipped_lines),
         image_to_image=len(image_prompts),
-        pictures=table["image_key"].nunique(),
+        images=table["image_key"].nunique(),
         image_prompts=image_prompts.nunique(),
         prompts=table["prompt_key"].nunique(),
         groups=table["group"].nunique(),
         generators=table["generator"].value_counts().to_dict(),
-        targets={
-            name: (table[name].min(), table[name].mean(), table[name].max()) for name in manifest.targets
-        }
-        if len(table)
-        else {},
-        megabytes=sum(Path(path).stat().st_size for path in manifest.pictures()) / 1e6,
-        duplicates=[names for names in same if len(names) > 1],
-        long_prompts=_long_prompts(manifest.prompts(), text_encoder, manifest.data),
+        targets=_score_ranges(manifest),
+        megabytes=_megabytes(manifest),
+        duplicates=_duplicates(table),
+        long_prompts=_long_prompts(manifest, text_encoder),
     )
+
+
+def _score_ranges(manifest: Manifest) -> dict[str, ScoreRange]:
+    if not len(manifest):
+        return {}
+    ranges = {}
+    for target in manifest.targets:
+        scores = manifest.table[target]
+        ranges[target] = ScoreRange(scores.min(), scores.mean(), scores.max())
+    return ranges
+
+
+def _megabytes(manifest: Manifest) -> float:
+    sizes = [Path(path).stat().st_size for path in manifest.images()]
+    return sum(sizes) / 1e6
+
+
+def _duplicates(table: pd.DataFrame) -> list[list[str]]:
+    names_of_content = table.groupby("image_key")["name"].agg(list)
+    return [names for names in names_of_content if len(names) > 1]
+
+
+def _long_prompts(manifest: Manifest, text_encoder: str) -> int | None:
+    try:
+        encoder = find_text_encoder(text_encoder, folders=search_folders(manifest.data))
+    except WeightsError:
+        return None
+    prompts = manifest.prompts()
+    if prompts.empty:
+        return 0
+    from tier4k.extract.encoders.text_network import load_tokenizer
+
+    tokenize = load_tokenizer(encoder)
+    tokens = tokenize(prompts.tolist(), truncation=False, verbose=False)["input_ids"]
+    long = [ids for ids in tokens if len(ids) > encoder.max_tokens]
+    return len(long)
 
 
 def summary_table(summary: DataSummary) -> Table:
@@ -83,40 +131,36 @@ def summary_table(summary: DataSummary) -> Table:
 
 
 def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
-    yield (
-        "rows",
-        f"{summary.rows:,}" + (f" usable, {summary.skipped:,} with problems" if summary.skipped else ""),
-    )
-    yield "benchmarks", f"I2I {summary.image_to_image:,}, T2I {summary.rows - summary.image_to_image:,}"
-    yield "pictures", f"{summary.pictures:,} distinct"
+    text_to_image = summary.rows - summary.image_to_image
+    yield "rows", _rows_text(summary)
+    yield "benchmarks", f"I2I {summary.image_to_image:,}, T2I {text_to_image:,}"
+    yield "pictures", f"{summary.images:,} distinct"
     yield "image prompts", f"{summary.image_prompts:,} distinct"
     yield "text prompts", f"{summary.prompts:,} distinct, in {summary.groups:,} groups"
     yield "generators", ", ".join(f"{name} {count:,}" for name, count in summary.generators.items())
-    for name, (low, mean, high) in summary.targets.items():
-        yield f"target {name}", f"{low:.3f} … {high:.3f}, mean {mean:.3f}"
+    for name, scores in summary.targets.items():
+        yield f"target {name}", f"{scores.low:.3f} … {scores.high:.3f}, mean {scores.mean:.3f}"
     yield "on disk", f"{summary.megabytes:,.1f} MB"
-    shown = "; ".join(" = ".join(names) for names in summary.duplicates[:3])
-    yield "equal pictures", f"{len(summary.duplicates)} groups: {shown}" if summary.duplicates else "none"
-    if summary.long_prompts is None:
-        yield "prompts over 512 tokens", "not counted: the text encoder's tokenizer was not found"
-    else:
-        yield (
-            "prompts over 512 tokens",
-            f"{summary.long_prompts} (truncated when encoded)" if summary.long_prompts else "none",
-        )
+    yield "equal pictures", _duplicates_text(summary.duplicates)
+    yield "prompts over 512 tokens", _long_prompts_text(summary.long_prompts)
 
 
-def _long_prompts(prompts: pd.Series, text_encoder: str, data: Path) -> int | None:
-    try:
-        encoder = find_text_encoder(text_encoder, folders=search_folders(data))
-    except WeightsError:
-        return None
-    if prompts.empty:
-        return 0
-    from tier4k.extract.encoders.text_network import load_tokenizer
+def _rows_text(summary: DataSummary) -> str:
+    if not summary.skipped:
+        return f"{summary.rows:,}"
+    return f"{summary.rows:,} usable, {summary.skipped:,} with problems"
 
-    lengths = [
-        len(ids)
-        for ids in load_tokenizer(encoder)(prompts.tolist(), truncation=False, verbose=False)["input_ids"]
-    ]
-    return sum(length > encoder.max_tokens for length in lengths)
+
+def _duplicates_text(duplicates: list[list[str]]) -> str:
+    if not duplicates:
+        return "none"
+    shown = "; ".join(" = ".join(names) for names in duplicates[:SHOWN_DUPLICATES])
+    return f"{len(duplicates)} groups: {shown}"
+
+
+def _long_prompts_text(count: int | None) -> str:
+    if count is None:
+        return "not counted: the text encoder's tokenizer was not found"
+    if count == 0:
+        return "none"
+    return f"{count} (truncated when encoded)"

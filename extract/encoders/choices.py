@@ -1,13 +1,10 @@
-"""The words that options take. Imports nothing, so that the command line can show its help at once."""
+"""Names that options for encoders take. Imports nothing, so that help shows at once."""
 
 from typing import Literal
 
 FeatureName = Literal["pooled", "multilevel"]
-
 Precision = Literal["fp32", "bf16", "fp16"]
-
 PresetName = Literal["best"]
 
 DEFAULT_IMAGE_ENCODER = "efficientnet-lite0"
-
 DEFAULT_TEXT_ENCODER = "minilm"

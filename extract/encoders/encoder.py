@@ -1,7 +1,6 @@
-"""Encoders: frozen descriptions with a signature."""
+"""Encoders: frozen descriptions with a signature. `pipeline/load.py` builds their networks."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.choices import FeatureName, Precision
@@ -10,24 +9,20 @@ from tier4k.extract.encoders.weights import Weights
 from tier4k.extract.images.crops import CENTRE_CROP, Crops
 from tier4k.extract.images.preprocessing import Preprocessing
 
-if TYPE_CHECKING:
-    pass
-
-
 MAX_TOKENS = 512
 
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """An image encoder with its weights found, not yet loaded.
+    """An image encoder whose weights are found and not yet loaded.
 
     Attributes:
-        preset: What it is.
+        preset: The architecture and its usual options.
         weights: Its weights.
-        preparation: How pictures are prepared.
-        feature: What is read from it.
-        precision: Arithmetic of the network; features are stored in float32 all the same.
-        views: Views of each picture.
+        preprocessing: Resize and crop of the images.
+        feature: The point of the network that is read.
+        precision: Arithmetic of the network; features are stored in float32 in any case.
+        crops: The crops of each image.
     """
 
     preset: ImagePreset
@@ -39,24 +34,29 @@ class ImageEncoder:
 
     @property
     def signature(self) -> Signature:
-        """What makes the features of this encoder what they are."""
-        preset, point = self.preset, self.preset.feature_point(self.feature)
-        prepared, crops = str(self.preprocessing), str(self.crops)
+        """Everything that the features depend on."""
         return Signature(
-            "image",
-            preset.name,
-            preset.architecture,
-            self.weights.sha256,
-            prepared,
-            point,
-            self.precision,
-            crops,
+            stream="image",
+            encoder=self.preset.name,
+            architecture=self.preset.architecture,
+            weights=self.weights.sha256,
+            preparation=str(self.preprocessing),
+            feature=self.preset.feature_point(self.feature),
+            precision=self.precision,
+            views=str(self.crops),
         )
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A text encoder with its folder found, not yet loaded."""
+    """A text encoder whose folder is found and not yet loaded.
+
+    Attributes:
+        preset: The name and its files.
+        weights: Its folder.
+        precision: Arithmetic of the network; features are stored in float32 in any case.
+        max_tokens: Longer texts are truncated.
+    """
 
     preset: TextPreset
     weights: Weights
@@ -65,14 +65,13 @@ class TextEncoder:
 
     @property
     def signature(self) -> Signature:
-        """What makes the features of this encoder what they are."""
-        preprocessing = f"reference: its own tokenizer, truncated at {self.max_tokens} tokens"
+        """Everything that the features depend on."""
         return Signature(
-            "text",
-            self.preset.name,
-            "transformers AutoModel",
-            self.weights.sha256,
-            preprocessing,
-            "masked-mean",
-            self.precision,
+            stream="text",
+            encoder=self.preset.name,
+            architecture="transformers AutoModel",
+            weights=self.weights.sha256,
+            preparation=f"reference: its own tokenizer, truncated at {self.max_tokens} tokens",
+            feature="masked-mean",
+            precision=self.precision,
         )

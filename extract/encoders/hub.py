@@ -1,4 +1,4 @@
-"""Weights from the local cache of the Hugging Face hub."""
+"""Weights from the Hugging Face hub or its local cache."""
 
 import os
 from collections.abc import Sequence
@@ -6,7 +6,13 @@ from pathlib import Path
 
 
 def from_hub(repository: str, files: Sequence[str]) -> Path | None:
-    """A folder with the repository's files, from the local hub cache or the network; None where neither has them."""
+    """Return a folder with files of a repository, from the local cache or the network; None where neither has
+    them.
+
+    Args:
+        repository: Name on the hub; "" and absolute paths are none.
+        files: Names of the files.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

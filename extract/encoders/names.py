@@ -7,9 +7,12 @@ from tier4k.cache.errors import TierError
 
 
 class EncoderError(TierError):
-    """An encoder that is not known or cannot be used so."""
+    """An encoder that does not exist or does not allow the options asked for."""
 
 
-def nearest(name: str, among: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(among), n=3, cutoff=0.5)
-    return f" (nearest: {', '.join(close)})" if close else ""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " (nearest: …)" with up to three similar names, or "" if none is similar."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    if not close:
+        return ""
+    return f" (nearest: {', '.join(close)})"

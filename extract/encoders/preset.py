@@ -1,4 +1,4 @@
-"""What is known of an encoder by its name."""
+"""An encoder known by name: architecture, where its weights are, and its usual options."""
 
 from dataclasses import dataclass
 
@@ -16,18 +16,20 @@ class ImagePreset:
     """An image encoder known by name.
 
     Attributes:
-        name: What --image-encoder takes.
+        name: Value of --image-encoder.
         architecture: timm's name of the network.
-        files: Names looked for in `pretrained/`, in this order; "resnet18.*" stands for every suffix that weights have.
-        download: Where the weights can be had, for the message when they are missing.
+        files: File names searched in `pretrained/`, in this order; "resnet18.*" stands for every suffix of
+            weights.
+        download: Where to download the weights, for the message when they are missing.
         hub: Hugging Face repository with the same weights.
-        reference: Preparation of pictures as TIER-4K does it.
-        native: Preparation of pictures as timm's configuration of these very weights (the tag in `hub`) says.
-        prepare: The preparation that is used unless told otherwise.
-        feature: "pooled" (timm's pooled output: the global average of a CNN's last map) or "class-token-before-norm".
+        reference: Preprocessing of TIER-4K.
+        native: Preprocessing of timm's configuration of these very weights (the tag in `hub`).
+        default_preprocessing: The one used by default.
+        feature: "pooled" (timm's pooled output: the global average of a CNN's last map) or
+            "class-token-before-norm".
         package: An installed package that carries the weights.
-        levels: The parts of its multilevel features, None where timm's own description of the architecture is to be asked.
-        fixed_size: Whether it takes pictures of one size only.
+        levels: The parts of its multilevel features; None: those of timm's description of the architecture.
+        fixed_size: Whether it accepts images of one size only.
     """
 
     name: str
@@ -44,28 +46,46 @@ class ImagePreset:
     fixed_size: bool = False
 
     def preprocessing(
-        self, name: PreprocessingName | None = None, image_size: ImageSize | None = None
+        self,
+        name: PreprocessingName | None = None,
+        image_size: ImageSize | None = None,
     ) -> Preprocessing:
-        """The preparation `name`, the encoder's own for None; of the whole picture where an `image_size` is given.
+        """Return a preprocessing by name; None is the default.
+
+        Args:
+            name: "reference" or "native".
+            image_size: Pixels of the shorter side of the uncropped image, or "full"; None crops.
 
         Raises:
-            EncoderError: The encoder takes pictures of one size only.
+            EncoderError: The encoder accepts images of one size only.
         """
-        chosen = self.reference if (name or self.default_preprocessing) == "reference" else self.native
+        name = name or self.default_preprocessing
+        chosen = self.reference if name == "reference" else self.native
         if image_size is None:
             return chosen
         if self.fixed_size:
             raise EncoderError(
-                f"{self.name} takes pictures of {chosen.size} x {chosen.size} only: leave out --image-size, and --preset, which gives one"
+                f"{self.name} accepts images of {chosen.size} x {chosen.size} only: "
+                "leave out --image-size, and --preset, which sets it"
             )
         return chosen.whole(image_size)
 
     def feature_point(self, name: FeatureName) -> str:
-        """What is read from the network, in the words of a signature."""
-        return self.feature if name == "pooled" else str(self.require_levels())
+        """Return the point of the network that is read, as a signature holds it.
+
+        Raises:
+            EncoderError: The architecture has no multilevel features.
+        """
+        if name == "pooled":
+            return self.feature
+        return str(self.require_levels())
 
     def require_levels(self) -> Levels:
-        """The parts of its multilevel features."""
+        """Return the parts of the multilevel features.
+
+        Raises:
+            EncoderError: The architecture has none.
+        """
         return self.levels or timm_levels(self.architecture)
 
 
@@ -74,8 +94,8 @@ class TextPreset:
     """A BERT-like text encoder known by name.
 
     Attributes:
-        name: What --text-encoder takes.
-        folder: Name of a folder with config.json, tokenizer files and weights, looked for beside `pretrained/`.
+        name: Value of --text-encoder.
+        folder: Name of a folder with config.json, tokenizer files and weights, searched beside `pretrained/`.
         hub: Hugging Face repository with the same files.
         package: An installed package that carries the folder.
     """
@@ -86,6 +106,6 @@ class TextPreset:
     package: Package | None = None
 
     def require_package(self) -> Package:
-        """The package of an encoder that has one."""
+        """Return the package of an encoder that has one."""
         assert self.package is not None
         return self.package

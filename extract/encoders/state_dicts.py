@@ -1,4 +1,4 @@
-"""Reading tensors of weight files and loading them into networks."""
+"""Tensors of weight files: read without running code from them, and loaded into networks."""
 
 import pickle
 import zipfile
@@ -12,52 +12,67 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+WRAPPINGS = ("state_dict", "model", "model_state_dict")  # keys under which checkpoints keep the state dict
+
 
 def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
-    """Tensors of a .safetensors or PyTorch file; pickled code is refused, not run.
+    """Read the tensors of a .safetensors or PyTorch file; pickled code is refused, not run.
 
     Raises:
         WeightsError: The file is damaged, holds code, or holds no state dict.
     """
-    import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        content = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        content = _read(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds pickled Python objects besides tensors, which could run code, or is damaged; it was not loaded. "
-            "Save its state_dict alone (torch.save(model.state_dict(), …) or safetensors) and give that file."
+            f"{path} holds pickled Python objects besides tensors, which could run code, or is damaged; it "
+            "was not "
+            "loaded. Save its state_dict alone (torch.save(model.state_dict(), …) or safetensors) and give "
+            "that file."
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"{path} cannot be read as weights ({error}): it is damaged or half downloaded"
         ) from error
-    return _unwrapped(content, path)
+    state = _unwrapped(content)
+    if not _is_state_dict(state):
+        raise WeightsError(f"{path} holds no state dict (a mapping from names to tensors)")
+    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-def _unwrapped(content: object, path: Path) -> "dict[str, torch.Tensor]":
+def _read(path: Path) -> Any:
     import torch
+    from safetensors.torch import load_file
 
-    for name in ("state_dict", "model", "model_state_dict"):
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _unwrapped(content: Any) -> Any:
+    for name in WRAPPINGS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(value, torch.Tensor) for value in content.values())
-    ):
-        raise WeightsError(f"{path} holds no state dict (a mapping from names to tensors)")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    return content
 
 
-def load_into(model: "nn.Module", weights: Path, classifier: str, by_order: bool = False) -> None:
-    """Load weights into a network without a classifier; every tensor must find its place.
+def _is_state_dict(content: Any) -> bool:
+    import torch
+
+    if not isinstance(content, Mapping) or not content:
+        return False
+    return all(isinstance(value, torch.Tensor) for value in content.values())
+
+
+def load_into(
+    model: "nn.Module",
+    weights: Path,
+    classifier: str,
+    by_order: bool = False,
+) -> None:
+    """Load weights into a network without a classifier; every tensor must fit.
 
     Args:
         model: The network, in timm's naming, whose classifier has been removed.
@@ -72,52 +87,67 @@ def load_into(model: "nn.Module", weights: Path, classifier: str, by_order: bool
         _load_npz(model, weights)
         return
     state = read_state_dict(weights)
-    here = model.state_dict()
+    expected = model.state_dict()
     if by_order:
-        state = dict(zip(here, state.values(), strict=False))
+        state = dict(zip(expected, state.values(), strict=False))
     else:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")}
-    # Files older than PyTorch 0.4.1, as torchvision's first ones, lack these counters, which no evaluation reads.
-    state = {name: here[name] for name in here if name.endswith("num_batches_tracked")} | state
-    require_fit(here, state, weights)
+    for name, tensor in expected.items():
+        # Files older than PyTorch 0.4.1, such as torchvision's first ones, lack these counters; evaluation
+        # reads none.
+        if name.endswith("num_batches_tracked"):
+            state.setdefault(name, tensor)
+    require_fit(expected, state, weights)
     model.load_state_dict(state)
 
 
-def require_fit(here: "Mapping[str, torch.Tensor]", state: "Mapping[str, torch.Tensor]", path: Path) -> None:
-    missing = [name for name in here if name not in state]
-    unexpected = [name for name in state if name not in here]
-    shapes = [name for name in here if name in state and here[name].shape != state[name].shape]
+def require_fit(
+    expected: "Mapping[str, torch.Tensor]",
+    found: "Mapping[str, torch.Tensor]",
+    path: Path,
+) -> None:
+    """Refuse tensors of another network.
+
+    Args:
+        expected: The network's tensors by name.
+        found: The file's tensors by name.
+        path: The file, for the message.
+
+    Raises:
+        WeightsError: A tensor is missing, left over or of another shape.
+    """
+    missing = []
+    reshaped = []
+    for name, tensor in expected.items():
+        if name not in found:
+            missing.append(name)
+        elif tensor.shape != found[name].shape:
+            reshaped.append(name)
+    unexpected = [name for name in found if name not in expected]
     lines = []
     if missing:
-        lines.append(
-            f"  {len(missing)} tensors are missing, first {missing[0]!r} {tuple(here[missing[0]].shape)}"
-        )
+        shape = tuple(expected[missing[0]].shape)
+        lines.append(f"  {len(missing)} tensors are missing, first {missing[0]!r} {shape}")
     if unexpected:
-        lines.append(
-            f"  {len(unexpected)} are not of this network, first {unexpected[0]!r} {tuple(state[unexpected[0]].shape)}"
-        )
-    if shapes:
-        expected, found = tuple(here[shapes[0]].shape), tuple(state[shapes[0]].shape)
-        lines.append(
-            f"  {len(shapes)} have another shape, first {shapes[0]!r}: expected {expected}, found {found}"
-        )
+        shape = tuple(found[unexpected[0]].shape)
+        lines.append(f"  {len(unexpected)} are not of this network, first {unexpected[0]!r} {shape}")
+    if reshaped:
+        shapes = f"expected {tuple(expected[reshaped[0]].shape)}, found {tuple(found[reshaped[0]].shape)}"
+        lines.append(f"  {len(reshaped)} have another shape, first {reshaped[0]!r}: {shapes}")
     if lines:
-        raise WeightsError(
-            "\n".join(
-                [f"{path} does not fit this encoder:", *lines, "Give the weights of this architecture."]
-            )
-        )
+        heading = f"{path} does not fit this encoder:"
+        raise WeightsError("\n".join([heading, *lines, "Give the weights of this architecture."]))
 
 
 def _load_npz(model: Any, path: Path) -> None:
     import torch
 
-    if not hasattr(model, "load_pretrained"):
+    if not hasattr(model, "load_pretrained"):  # only timm's vision transformers have it
         raise WeightsError(
             f"{path}: only vision transformers have .npz weights; give a .pth or .safetensors file"
         )
     for parameter in model.parameters():
-        torch.nn.init.constant_(parameter, torch.nan)  # so that what the file does not fill shows
+        torch.nn.init.constant_(parameter, torch.nan)  # shows the tensors that the file does not fill
     try:
         model.load_pretrained(str(path))
     except (OSError, ValueError, KeyError, RuntimeError, AssertionError, zipfile.BadZipFile) as error:

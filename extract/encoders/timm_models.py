@@ -1,4 +1,4 @@
-"""Any model of timm as an image encoder."""
+"""timm's descriptions of its models: configuration and levels."""
 
 import inspect
 from functools import cache
@@ -10,12 +10,12 @@ from tier4k.extract.encoders.names import EncoderError, nearest
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-
 TOKEN_STATISTICS = ("class", "mean", "sd")
 
 
 def timm_config(architecture: str) -> "PretrainedCfg":
-    """timm's description of an architecture: input size, preparation, name of the classifier, where its weights are.
+    """Return timm's description of an architecture: input size, preprocessing, classifier, source of the
+    weights.
 
     Raises:
         EncoderError: timm has no such model, or no description of it.
@@ -28,37 +28,59 @@ def timm_config(architecture: str) -> "PretrainedCfg":
     return config
 
 
-@cache  # a signature asks for it, and is asked for often
+@cache  # every signature needs it
 def timm_levels(architecture: str) -> Levels:
-    """The levels of any timm model: its stages, and the map before its classifier where that is another; or blocks of a transformer.
+    """Return the levels of any timm model.
+
+    A CNN has its stages, and the map before its classifier where that is another one. A transformer has four
+    of its
+    blocks.
 
     Raises:
-        EncoderError: timm cannot give the intermediate features of this model.
+        EncoderError: timm cannot return the intermediate features of this model.
     """
     import timm
     import torch
 
-    with torch.device("meta"):  # no weights are made, only shapes
+    with torch.device("meta"):  # shapes without weights
         model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
     if not hasattr(model, "forward_intermediates") or not hasattr(model, "feature_info"):
         raise EncoderError(f"timm gives no intermediate features of {architecture!r}: use --feature pooled")
-    channels = [stage["num_chs"] for stage in getattr(model.feature_info, "info", model.feature_info)]
-    # Some transformers have other tokens before the patches' (registers), and some keep the class token to themselves.
-    given = inspect.signature(model.forward_intermediates).parameters
-    if isinstance(getattr(model, "cls_token", None), torch.nn.Parameter) and "return_prefix_tokens" in given:
-        blocks = [len(channels) * quarter // 4 for quarter in (1, 2, 3, 4)]
-        return Levels(
-            tuple(f"block{number}" for number in blocks),
-            tuple(channels[number - 1] for number in blocks),
-            TOKEN_STATISTICS,
-        )
+    info = getattr(model.feature_info, "info", model.feature_info)  # a list, in older models
+    channels = [stage["num_chs"] for stage in info]
+    if _has_class_token(model):
+        return _block_levels(channels)
     with torch.no_grad():
-        maps = model.forward_intermediates(
-            torch.zeros(1, *model.pretrained_cfg["input_size"], device="meta"), intermediates_only=True
-        )
+        image = torch.zeros(1, *model.pretrained_cfg["input_size"], device="meta")
+        maps = model.forward_intermediates(image, intermediates_only=True)
     if not all(isinstance(one, torch.Tensor) for one in maps):
         raise EncoderError(f"{architecture!r} has several maps at each stage: use --feature pooled")
+    return _stage_levels(channels, model.num_features)
+
+
+def _has_class_token(model: Any) -> bool:
+    """Return whether intermediate features come with the class token; some transformers have none or keep it
+    back.
+    """
+    import torch
+
+    options = inspect.signature(model.forward_intermediates).parameters
+    token = getattr(model, "cls_token", None)
+    return isinstance(token, torch.nn.Parameter) and "return_prefix_tokens" in options
+
+
+def _block_levels(channels: list[int]) -> Levels:
+    names = []
+    widths = []
+    for quarter in (1, 2, 3, 4):
+        block = len(channels) * quarter // 4
+        names.append(f"block{block}")
+        widths.append(channels[block - 1])
+    return Levels(tuple(names), tuple(widths), TOKEN_STATISTICS)
+
+
+def _stage_levels(channels: list[int], head_width: int) -> Levels:
     names = tuple(f"stage{number}" for number in range(1, len(channels) + 1))
-    if model.num_features == channels[-1]:
+    if head_width == channels[-1]:
         return Levels(names, tuple(channels))
-    return Levels((*names, "head"), (*channels, model.num_features))
+    return Levels((*names, "head"), (*channels, head_width))

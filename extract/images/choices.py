@@ -3,5 +3,4 @@
 from typing import Literal
 
 PreprocessingName = Literal["reference", "native"]
-
 ImageSize = int | Literal["full"]

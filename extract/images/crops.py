@@ -1,4 +1,4 @@
-"""Random crops and flips of an image."""
+"""Random crops and flips of an image, as TIER-4K's training makes them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,52 +6,82 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tier4k.extract.images.preprocessing import WHOLE_VIEW, Preprocessing, _tensor
+from tier4k.extract.images.preprocessing import Preprocessing, to_tensor
 
 if TYPE_CHECKING:
     import torch
 
-
-class RandomCrops:
-    """Seeded random crops and flips of a picture, (3, H, W) uint8 each, as TIER-4K's training makes them.
-
-    A view depends on the seed, the picture's key and its own number alone, not on the order or the process in which pictures are read.
-    """
-
-    def __init__(self, preprocessing: Preprocessing, crops: "Crops") -> None:
-        self._preparation, self._views = preprocessing, crops
-
-    def __call__(self, picture: Image.Image, key: bytes) -> "list[torch.Tensor]":
-        """The `views.count` views of an RGB picture with this key."""
-        pixels = np.asarray(self._preparation.resized(picture))
-        randoms = (
-            np.random.default_rng([self._views.seed, number, *key]) for number in range(self._views.count)
-        )
-        return [random_crop(pixels, self._preparation, random) for random in randoms]
-
-
-def random_crop(
-    pixels: np.ndarray, preprocessing: Preprocessing, random: np.random.Generator
-) -> "torch.Tensor":
-    """A random crop of a resized picture (H, W, 3) uint8, mirrored in every other case, as (3, h, w) uint8."""
-    size, (above, across) = preprocessing.size, pixels.shape[:2]
-    width, height = (
-        (size, size) if size is not None else (round(across * WHOLE_VIEW), round(above * WHOLE_VIEW))
-    )
-    left, top = (int(random.integers(room + 1)) for room in (across - width, above - height))
-    view = pixels[top : top + height, left : left + width]
-    return _tensor(view[:, ::-1] if random.random() < 0.5 else view)
+# Sides of a random crop over those of an uncropped image, in the proportion of TIER-4K's crops.
+UNCROPPED_SHARE = 224 / 256
 
 
 @dataclass(frozen=True)
 class Crops:
-    """How many random crops and flips are stored beside the centre view, and their seed."""
+    """The crops of each image that are stored.
+
+    Attributes:
+        count: Number of random crops and flips beside the centre crop.
+        seed: Their seed.
+    """
 
     count: int = 0
     seed: int = 0
 
     def __str__(self) -> str:
-        return f"centre + {self.count} random crops and flips, seed {self.seed}" if self.count else "centre"
+        """Return the text that a signature holds: stores are found by it."""
+        if not self.count:
+            return "centre"
+        return f"centre + {self.count} random crops and flips, seed {self.seed}"
 
 
 CENTRE_CROP = Crops()
+
+
+class RandomCrops:
+    """From an RGB image to its random crops and flips, each (3, H, W) uint8.
+
+    A crop depends on the seed, the image's key and the crop's number alone, not on the order or the process
+    in
+    which images are read.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, crops: Crops) -> None:
+        self._preprocessing = preprocessing
+        self._crops = crops
+
+    def __call__(self, image: Image.Image, key: bytes) -> "list[torch.Tensor]":
+        """Return the crops of an RGB image with this key."""
+        pixels = np.asarray(self._preprocessing.resized(image))
+        made = []
+        for number in range(self._crops.count):
+            random = np.random.default_rng([self._crops.seed, number, *key])
+            made.append(random_crop(pixels, self._preprocessing, random))
+        return made
+
+
+def random_crop(
+    pixels: np.ndarray,
+    preprocessing: Preprocessing,
+    random: np.random.Generator,
+) -> "torch.Tensor":
+    """Crop a resized image at random, and mirror it in half of all cases.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        preprocessing: Of the encoder; its `size` is that of the crop.
+        random: Drawn from: left, top, mirrored.
+
+    Returns:
+        (3, h, w) uint8.
+    """
+    full_height, full_width = pixels.shape[:2]
+    if preprocessing.size is None:
+        width = round(full_width * UNCROPPED_SHARE)
+        height = round(full_height * UNCROPPED_SHARE)
+    else:
+        width = height = preprocessing.size
+    left = int(random.integers(full_width - width + 1))
+    top = int(random.integers(full_height - height + 1))
+    crop = pixels[top : top + height, left : left + width]
+    mirrored = random.random() < 0.5
+    return to_tensor(crop[:, ::-1] if mirrored else crop)

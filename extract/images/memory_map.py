@@ -1,4 +1,4 @@
-"""Pictures decoded once, for training that reads them in every epoch."""
+"""Images decoded once into a memory-mapped file, for training that reads them in every epoch."""
 
 import tempfile
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from tier4k.cache.keys import bytes_key
-from tier4k.cache.store import writing
+from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.images.crops import random_crop
 from tier4k.extract.images.decode import ImageError, decode, read_bytes
 from tier4k.extract.images.preprocessing import Preprocessing
@@ -19,50 +19,50 @@ from tier4k.extract.images.preprocessing import Preprocessing
 if TYPE_CHECKING:
     import torch
 
-
-CROPS = (
-    "center",
-    "no",
-)  # of preparations that only cut something off a resized picture, which random crops do elsewhere
+# These crops only cut off margins of the resized image, so a random crop can replace them.
+REPLACEABLE_CROPS = ("center", "no")
 
 
 class DecodedImages:
-    """Resized, uncropped pictures, one after the other in a memory-mapped file that is gone with this object.
+    """Resized, uncropped images, one after the other in a memory-mapped file that vanishes with this object.
 
-    Threads decode: Pillow lets go of Python's lock meanwhile. What is left to do for a view is a copy, which needs no worker process.
+    Threads decode, because Pillow releases Python's lock. A crop is then only a copy and needs no worker
+    process.
 
     Args:
-        pictures: Path of each picture, indexed by its key in hexadecimal.
-        preparation: Of the encoder that is trained; its crop is one of `CROPS`.
-        threads: How many decode.
-        progress: Called with (pictures decoded, pictures in all).
+        images: Path of each image, indexed by its key in hexadecimal.
+        preprocessing: Of the encoder that is trained; its crop is one of `REPLACEABLE_CROPS`.
+        threads: Number of threads that decode.
+        progress: Called with (images decoded, images in all).
 
     Raises:
-        PictureError: A picture is damaged, or not what it was when its key was taken.
-        StoreError: There is no room in the temporary folder.
+        ImageError: An image is damaged, or changed since its key was computed.
+        StoreError: The temporary folder has no room.
     """
 
     def __init__(
         self,
-        pictures: pd.Series,
+        images: pd.Series,
         preprocessing: Preprocessing,
         threads: int,
         progress: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
-        if preprocessing.crop not in CROPS:
+        if preprocessing.crop not in REPLACEABLE_CROPS:
             raise ImageError(
-                f"pictures prepared by {preprocessing.crop!r} have no random crops to train on: use --preprocessing reference"
+                f"images cropped by {preprocessing.crop!r} have no random crops to train on: "
+                "use --preprocessing reference"
             )
-        self._preparation, self._centre = preprocessing, preprocessing.transform()
-        self._keys = [bytes.fromhex(key) for key in pictures.index]
+        self._preprocessing = preprocessing
+        self._centre = preprocessing.transform()
+        self._keys = [bytes.fromhex(key) for key in images.index]
         self._shapes: list[tuple[int, ...]] = []
-        with writing(Path(tempfile.gettempdir())):
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
+        with explain_write_errors(Path(tempfile.gettempdir())):
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as this object exists
             with ThreadPoolExecutor(threads) as pool:
-                for pixels in pool.map(self._resized, pictures, self._keys):
+                for pixels in pool.map(self._resized, images, self._keys):
                     self._file.write(pixels.tobytes())
                     self._shapes.append(pixels.shape)
-                    progress(len(self._shapes), len(pictures))
+                    progress(len(self._shapes), len(images))
             self._file.flush()
         self._ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])
         self._bytes = np.memmap(self._file, np.uint8, "r")
@@ -71,17 +71,24 @@ class DecodedImages:
         return len(self._shapes)
 
     def centre(self, number: int) -> "torch.Tensor":
-        """The view that features are taken from, (3, h, w) uint8."""
+        """Return the crop that features are computed from, (3, h, w) uint8."""
         return self._centre(Image.fromarray(self._pixels(number)))
 
-    def random(self, number: int, seed: int, epoch: int) -> "torch.Tensor":
-        """A random crop and flip (3, h, w) uint8 that follows from the seed, the epoch and the picture's content alone."""
-        return random_crop(
-            self._pixels(number), self._preparation, np.random.default_rng([seed, epoch, *self._keys[number]])
-        )
+    def random(
+        self,
+        number: int,
+        seed: int,
+        epoch: int,
+    ) -> "torch.Tensor":
+        """Return a random crop (3, h, w) uint8; it depends on the seed, the epoch and the image's content
+        alone.
+        """
+        random = np.random.default_rng([seed, epoch, *self._keys[number]])
+        return random_crop(self._pixels(number), self._preprocessing, random)
 
     def _pixels(self, number: int) -> np.ndarray:
-        shape, end = self._shapes[number], self._ends[number]
+        shape = self._shapes[number]
+        end = self._ends[number]
         return self._bytes[end - int(np.prod(shape)) : end].reshape(shape)
 
     def _resized(self, path: str, key: bytes) -> np.ndarray:
@@ -89,6 +96,6 @@ class DecodedImages:
             data = read_bytes(Path(path))
             if bytes_key(data) != key:
                 raise ImageError("changed since it was checked")
-            return np.asarray(self._preparation.resized(decode(data)))
+            return np.asarray(self._preprocessing.resized(decode(data)))
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error

@@ -1,6 +1,6 @@
 """Finding a scorer's weights and tokenizer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tier4k.extract.encoders.choices import Precision
@@ -19,66 +19,81 @@ from tier4k.extract.encoders.weights import (
 from tier4k.extract.scorers.presets import ScorerPreset, scorer_preset
 from tier4k.extract.scorers.scorer import Scorer
 
+HUB_FILES = ("config.json", "model.safetensors", *TOKENIZER_PARTS)
+
+VOCABULARY_FILE = "vocab.txt"
+
 
 def find_scorer(
-    name: str, weights: Path | None = None, folders: Sequence[Path] = (), precision: Precision | None = None
+    name: str,
+    weights: Path | None = None,
+    folders: Sequence[Path] = (),
+    precision: Precision | None = None,
 ) -> Scorer:
     """Find a scorer, its weights and its tokenizer.
 
     Args:
         name: A name of `SCORERS`.
         weights: A file or folder given by the user, which is then the only place looked at for the weights.
-        folders: Folders that may hold `pretrained/` and folders of Hugging Face's layout.
+        folders: Folders that may hold `pretrained/` and folders in Hugging Face's layout.
         precision: Arithmetic of the network, fp32 for None.
 
     Raises:
         EncoderError: No such scorer.
-        WeightsError: No weights or no tokenizer; the message says what, where it can be had and where to put it.
+        WeightsError: No weights or no tokenizer; the message names the files, their source and their place.
     """
     preset = scorer_preset(name)
-    found = _weights(preset, weights, folders)
-    return Scorer(preset, found, _tokenizer(preset, found.path, folders), precision or "fp32")
+    found = _weights_at(preset, weights, "--weights") if weights else _find_weights(preset, folders)
+    return Scorer(
+        preset=preset,
+        weights=found,
+        tokenizer=_find_tokenizer(preset, found.path, folders),
+        precision=precision or "fp32",
+    )
 
 
-def _weights(preset: ScorerPreset, given: Path | None, folders: Sequence[Path]) -> Weights:
-    if given is not None:
-        return _weights_at(preset, given, "--weights")
-    # The file first: a folder ImageReward/ may be a copy of its code.
-    if found := find_file(preset.files, folders):
-        return file_weights(found, str(found))
-    if folder := next(filter(Path.is_dir, _places(preset.folder, folders)), None):
-        return _weights_at(preset, folder, str(folder))
-    if hub := from_hub(preset.hub, preset.files or ("config.json", "model.safetensors", *TOKENIZER_PARTS)):
-        return _weights_at(preset, hub, f"hub {preset.hub}")
+def _find_weights(preset: ScorerPreset, folders: Sequence[Path]) -> Weights:
+    # The file comes first, as a folder ImageReward/ may be a copy of its code.
+    file = find_file(preset.files, folders)
+    if file:
+        return file_weights(file, str(file))
+    for folder in _candidates(preset.folder, folders):
+        if folder.is_dir():
+            return _weights_at(preset, folder, str(folder))
+    downloaded = from_hub(preset.hub, preset.files or HUB_FILES)
+    if downloaded:
+        return _weights_at(preset, downloaded, f"hub {preset.hub}")
+    raise _missing_weights(preset, folders)
+
+
+def _missing_weights(preset: ScorerPreset, folders: Sequence[Path]) -> WeightsError:
     here = folders[0] if folders else Path.cwd()
-    what = " or ".join(
-        [
-            *(f"{name} into {here}/pretrained/" for name in preset.files),
-            f"a folder {preset.folder}/ into {here}",
-        ]
-    )
-    raise WeightsError(
-        f"no weights for the scorer {preset.name}: put {what} (or beside the data), or give --weights "
-        f"{'FILE or DIR' if preset.files else 'DIR'}.\nThey can be had from: {preset.download}"
+    ways = [f"{name} into {here}/pretrained/" for name in preset.files]
+    ways.append(f"a folder {preset.folder}/ into {here}")
+    value = "FILE or DIR" if preset.files else "DIR"
+    return WeightsError(
+        f"no weights for the scorer {preset.name}: put {' or '.join(ways)} (or beside the data), or give "
+        f"--weights {value}.\nThey can be had from: {preset.download}"
     )
 
 
-def _places(name: str, folders: Sequence[Path]) -> Iterator[Path]:
-    """Where a folder of this name may stand."""
-    return (place / name for folder in folders for place in (folder, folder / "pretrained"))
+def _candidates(name: str, folders: Sequence[Path]) -> list[Path]:
+    """Paths at which a folder of this name may be."""
+    candidates = []
+    for folder in folders:
+        candidates.append(folder / name)
+        candidates.append(folder / "pretrained" / name)
+    return candidates
 
 
-def _weights_at(preset: ScorerPreset, path: Path, source: str) -> Weights:
-    """Weights of an original file, of a folder that holds one, or of a folder of Hugging Face's layout."""
+def _weights_at(
+    preset: ScorerPreset,
+    path: Path,
+    source: str,
+) -> Weights:
+    """Weights of an original file, of a folder that holds one, or of a folder in Hugging Face's layout."""
     if path.is_dir():
-        if inside := [path / name for name in preset.files if (path / name).is_file()]:
-            return file_weights(inside[0], source)
-        if preset.files and not (path / "config.json").is_file():
-            what = f"neither {' nor '.join(preset.files)} nor config.json and weights as Hugging Face lays them out"
-            raise WeightsError(
-                f"{source}: the folder {path} holds {what}.\nThey can be had from: {preset.download}"
-            )
-        return folder_weights(path, source, MODEL_FILES)
+        return _weights_in(preset, path, source)
     if path.is_file() and not preset.files:
         raise WeightsError(
             f"{source}: {path} is a file; {preset.name} is read from a folder as {preset.download} has it"
@@ -86,24 +101,57 @@ def _weights_at(preset: ScorerPreset, path: Path, source: str) -> Weights:
     return file_weights(path, source)
 
 
-def _tokenizer(preset: ScorerPreset, weights: Path, folders: Sequence[Path]) -> Weights:
-    places = [weights, *_places(preset.tokenizer, folders)]
-    wanted = ("vocab.txt",) if preset.vocabulary else TOKENIZER_FILES
-    found = next((place for place in places if any((place / name).is_file() for name in wanted)), None)
-    source = str(found)
-    if found is None and preset.vocabulary:
-        package = TEXT_PRESETS["minilm"].require_package()  # MiniLM's vocabulary is that of bert-base-uncased
-        found, source = package.find(), f"package {package.module}"
-    if found is None:
-        found, source = from_hub(preset.tokenizer_hub, TOKENIZER_PARTS), f"hub {preset.tokenizer_hub}"
-    if found is None:
-        files = "vocab.txt" if preset.vocabulary else "tokenizer.json, or vocab.json and merges.txt"
+def _weights_in(
+    preset: ScorerPreset,
+    folder: Path,
+    source: str,
+) -> Weights:
+    for name in preset.files:
+        if (folder / name).is_file():
+            return file_weights(folder / name, source)
+    if preset.files and not (folder / "config.json").is_file():
+        names = " nor ".join(preset.files)
         raise WeightsError(
-            f"no tokenizer for the scorer {preset.name}: put its files ({files}) beside its weights {weights}, or a folder "
-            f"{preset.tokenizer}/ beside the data.\nThey can be had from: https://huggingface.co/{preset.tokenizer_hub}"
+            f"{source}: the folder {folder} holds neither {names} nor config.json and weights in "
+            f"Hugging Face's layout.\nThey can be had from: {preset.download}"
         )
-    return (
-        file_weights(found / "vocab.txt", source)
-        if preset.vocabulary
-        else folder_weights(found, source, TOKENIZER_PARTS)
+    return folder_weights(folder, source, MODEL_FILES)
+
+
+def _find_tokenizer(
+    preset: ScorerPreset,
+    weights: Path,
+    folders: Sequence[Path],
+) -> Weights:
+    names = (VOCABULARY_FILE,) if preset.vocabulary else TOKENIZER_FILES
+    for place in (weights, *_candidates(preset.tokenizer, folders)):
+        if any((place / name).is_file() for name in names):
+            return _tokenizer_at(preset, place, str(place))
+    if preset.vocabulary:
+        package = TEXT_PRESETS["minilm"].require_package()  # MiniLM's vocabulary is that of bert-base-uncased
+        packaged = package.find()
+        if packaged:
+            return _tokenizer_at(preset, packaged, f"package {package.module}")
+    downloaded = from_hub(preset.tokenizer_hub, TOKENIZER_PARTS)
+    if downloaded:
+        return _tokenizer_at(preset, downloaded, f"hub {preset.tokenizer_hub}")
+    raise _missing_tokenizer(preset, weights)
+
+
+def _tokenizer_at(
+    preset: ScorerPreset,
+    folder: Path,
+    source: str,
+) -> Weights:
+    if preset.vocabulary:
+        return file_weights(folder / VOCABULARY_FILE, source)
+    return folder_weights(folder, source, TOKENIZER_PARTS)
+
+
+def _missing_tokenizer(preset: ScorerPreset, weights: Path) -> WeightsError:
+    files = VOCABULARY_FILE if preset.vocabulary else "tokenizer.json, or vocab.json and merges.txt"
+    return WeightsError(
+        f"no tokenizer for the scorer {preset.name}: put its files ({files}) beside its weights {weights}, "
+        f"or a folder {preset.tokenizer}/ beside the data.\n"
+        f"They can be had from: https://huggingface.co/{preset.tokenizer_hub}"
     )

@@ -1,4 +1,4 @@
-"""From a signature back to the scorer that made it."""
+"""From a signature back to its scorer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +10,29 @@ from tier4k.extract.scorers.find import find_scorer
 from tier4k.extract.scorers.scorer import Scorer
 
 
-def scorer_of(signature: Signature, weights: Path | None = None, folders: Sequence[Path] = ()) -> Scorer:
-    """The zero-shot scorer of a signature; arguments and errors are those of `image_encoder_of`."""
+def scorer_of(
+    signature: Signature,
+    weights: Path | None = None,
+    folders: Sequence[Path] = (),
+) -> Scorer:
+    """Return the zero-shot scorer of a signature.
+
+    Args:
+        signature: Of the scores.
+        weights: A file or folder given by the user, which is then the only place looked at.
+        folders: Folders that may hold `pretrained/` and folders in Hugging Face's layout.
+
+    Raises:
+        EncoderError: This program has no such scorer.
+        WeightsError: No weights or no tokenizer are found.
+        SignatureError: The scorer that is found gives other scores, such as one with other weights.
+    """
     found = find_scorer(signature.encoder, weights, folders, cast(Precision, signature.precision))
-    if differing := found.signature.differences(vars(signature)):
-        lines = [
-            f"the scorer {signature.encoder} that is here ({found.weights.path}) is not the one of the run:",
-            *(f"  {name}: the run's {ask!r}, here {has!r}" for name, (ask, has) in differing.items()),
-            "Give its weights with --weights PATH, or score with this one: tier score DATA.",
-        ]
-        raise SignatureError("\n".join(lines))
-    return found
+    differing = found.signature.differences(vars(signature))
+    if not differing:
+        return found
+    lines = [f"the scorer {signature.encoder} in {found.weights.path} is not the one of the run:"]
+    for name, (asked, here) in differing.items():
+        lines.append(f"  {name}: the run's {asked!r}, here {here!r}")
+    lines.append("Give its weights with --weights PATH, or score with this one: tier score DATA.")
+    raise SignatureError("\n".join(lines))

@@ -1,4 +1,8 @@
-"""The published scorers that are known by name."""
+"""The published scorers by name.
+
+Adding a scorer is adding an entry to `SCORERS`, its name to `ScorerName` in choices.py, and its network to
+`NETWORKS` in networks.py.
+"""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -13,32 +17,33 @@ class ScorerPreset:
     """A published scorer.
 
     Attributes:
-        name: What --scorer takes.
+        name: Value of --scorer.
         architecture: The network.
-        folder: Name of a folder as Hugging Face lays it out, looked for beside `pretrained/` and in it.
+        folder: Name of a folder in Hugging Face's layout, looked for beside `pretrained/` and in it.
+        download: Address of the weights, for the message when they are missing.
+        tokenizer: Name of the folder with the tokenizer where the weights come without one, looked for as
+            `folder` is.
+        tokenizer_hub: Hugging Face repository of the tokenizer.
+        tokens: Largest number of tokens of a text; the rest is cut off.
+        feature_point: The computed value, in the words of a signature.
+        hub: Hugging Face repository with the same weights; "" for none.
         files: Names of original checkpoints looked for in `pretrained/`.
-        hub: Hugging Face repository with the same weights; "" where there is none.
-        download: Where the weights can be had, for the message when they are missing.
-        tokenizer: Name of the folder that brings the tokenizer where the weights come without one, looked for as `folder` is.
-        tokenizer_hub: Hugging Face repository of that.
-        vocabulary: Whether the tokenizer is BERT's, of which the file vocab.txt is all there is to know.
-        tokens: How many tokens of a text are read.
-        point: What is computed, in the words of a signature.
-        crop: How pictures are cropped: "center" as torchvision does it, "floor" as Hugging Face does it.
+        crop: Cropping of images: "center" as torchvision does it, "floor" as Hugging Face does it.
         scaled: Whether a cosine is multiplied by exp(logit_scale).
+        vocabulary: Whether the tokenizer is BERT's, which consists of the file vocab.txt alone.
         reward: Whether the checkpoint has ImageReward's layers.
     """
 
     name: ScorerName
     architecture: str
     folder: str
-    files: tuple[str, ...]
-    hub: str
     download: str
     tokenizer: str
     tokenizer_hub: str
     tokens: int
-    point: str
+    feature_point: str
+    hub: str = ""
+    files: tuple[str, ...] = ()
     crop: str = "center"
     scaled: bool = False
     vocabulary: bool = False
@@ -47,43 +52,70 @@ class ScorerPreset:
 
 BERT = TEXT_PRESETS["bert-base-uncased"]
 
+# Architectures and feature points are hashed in signatures: their texts are data.
 SCORERS: dict[ScorerName, ScorerPreset] = {
-    preset.name: preset
-    for preset in (
-        ScorerPreset(
-            "clipscore", "transformers CLIPModel", "clip-vit-large-patch14", (), "openai/clip-vit-large-patch14",
-            "https://huggingface.co/openai/clip-vit-large-patch14", "clip-vit-large-patch14", "openai/clip-vit-large-patch14", 77,
-            "cosine: of the embeddings of picture and text", crop="floor",
-        ),
-        ScorerPreset(
-            "pickscore", "transformers CLIPModel", "PickScore_v1", (), "yuvalkirstain/PickScore_v1",
-            "https://huggingface.co/yuvalkirstain/PickScore_v1", "CLIP-ViT-H-14-laion2B-s32B-b79K",
-            "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 77,
-            "logit: exp(logit_scale) times the cosine of the embeddings of picture and text", crop="floor", scaled=True,
-        ),
-        ScorerPreset(
-            "blipscore", "BLIP", "blip-large", ("model_large.pth",), "",
-            "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_large.pth", BERT.folder, BERT.hub, 35,
-            "cosine: of the projections of class token and text's first token", vocabulary=True,
-        ),
-        ScorerPreset(
-            "imagereward", "BLIP and ImageReward's layers", "ImageReward", ("ImageReward.pt",), "THUDM/ImageReward",
-            "https://huggingface.co/THUDM/ImageReward (ImageReward.pt)", BERT.folder, BERT.hub, 35,
-            "reward: of the text's first token, which attends to the picture", vocabulary=True, reward=True,
-        ),
-    )
-}  # fmt: skip
+    "clipscore": ScorerPreset(
+        name="clipscore",
+        architecture="transformers CLIPModel",
+        folder="clip-vit-large-patch14",
+        hub="openai/clip-vit-large-patch14",
+        download="https://huggingface.co/openai/clip-vit-large-patch14",
+        tokenizer="clip-vit-large-patch14",
+        tokenizer_hub="openai/clip-vit-large-patch14",
+        tokens=77,
+        feature_point="cosine: of the embeddings of picture and text",
+        crop="floor",
+    ),
+    "pickscore": ScorerPreset(
+        name="pickscore",
+        architecture="transformers CLIPModel",
+        folder="PickScore_v1",
+        hub="yuvalkirstain/PickScore_v1",
+        download="https://huggingface.co/yuvalkirstain/PickScore_v1",
+        tokenizer="CLIP-ViT-H-14-laion2B-s32B-b79K",
+        tokenizer_hub="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        tokens=77,
+        feature_point="logit: exp(logit_scale) times the cosine of the embeddings of picture and text",
+        crop="floor",
+        scaled=True,
+    ),
+    "blipscore": ScorerPreset(
+        name="blipscore",
+        architecture="BLIP",
+        folder="blip-large",
+        files=("model_large.pth",),
+        download="https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_large.pth",
+        tokenizer=BERT.folder,
+        tokenizer_hub=BERT.hub,
+        tokens=35,
+        feature_point="cosine: of the projections of class token and text's first token",
+        vocabulary=True,
+    ),
+    "imagereward": ScorerPreset(
+        name="imagereward",
+        architecture="BLIP and ImageReward's layers",
+        folder="ImageReward",
+        files=("ImageReward.pt",),
+        hub="THUDM/ImageReward",
+        download="https://huggingface.co/THUDM/ImageReward (ImageReward.pt)",
+        tokenizer=BERT.folder,
+        tokenizer_hub=BERT.hub,
+        tokens=35,
+        feature_point="reward: of the text's first token, which attends to the picture",
+        vocabulary=True,
+        reward=True,
+    ),
+}
 
 
 def scorer_preset(name: str) -> ScorerPreset:
-    """The preset `name`.
+    """Return the preset of a scorer's name.
 
     Raises:
-        EncoderError: There is no such scorer.
+        EncoderError: No scorer has this name.
     """
     preset = SCORERS.get(name)  # type: ignore[call-overload]
     if preset is None:
-        raise EncoderError(
-            f"there is no scorer {name!r}{nearest(name, SCORERS)}. Known: {', '.join(get_args(ScorerName))}"
-        )
+        known = ", ".join(get_args(ScorerName))
+        raise EncoderError(f"there is no scorer {name!r}{nearest(name, SCORERS)}. Known: {known}")
     return preset

@@ -1,8 +1,7 @@
-"""Zero-shot scorers: frozen descriptions with a signature, which load into networks when there is something to score."""
+"""A zero-shot scorer: a frozen description with a signature, loaded as a network by load_scorer_network."""
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.choices import Precision
@@ -10,16 +9,13 @@ from tier4k.extract.encoders.weights import Weights
 from tier4k.extract.images.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, native
 from tier4k.extract.scorers.presets import ScorerPreset
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Scorer:
     """A scorer with its weights found, not yet loaded.
 
     Attributes:
-        preset: What it is.
+        preset: The published scorer.
         weights: A checkpoint file, or a folder.
         tokenizer: Folder of its tokenizer, or file of its vocabulary.
         precision: Arithmetic of the network; scores are stored in float32 all the same.
@@ -31,20 +27,28 @@ class Scorer:
     precision: Precision = "fp32"
 
     def preprocessing(self, side: int) -> Preprocessing:
-        """How pictures are prepared for a network that takes squares of `side` pixels."""
+        """Preprocessing of images for a network that takes squares of `side` pixels."""
         return native(side, side, CLIP_MEAN, CLIP_STD, "bicubic", self.preset.crop)
 
     @property
     def signature(self) -> Signature:
-        """What makes the scores what they are. The side of the pictures is the network's, and known with its weights."""
-        preset, both = (
-            self.preset,
-            hashlib.sha256(f"{self.weights.sha256}\n{self.tokenizer.sha256}".encode()).hexdigest(),
-        )
-        how = "shorter side and centre crop at the network's side, bicubic" + (
-            ", margins rounded down" if preset.crop == "floor" else ""
-        )
-        preprocessing = f"native: {how}, CLIP's mean and std; texts of at most {preset.tokens} tokens"
+        """Everything that the scores depend on; the side of the images follows from the weights."""
         return Signature(
-            "score", preset.name, preset.architecture, both, preprocessing, preset.point, self.precision
+            "score",
+            self.preset.name,
+            self.preset.architecture,
+            self._hash_of_files(),
+            self._preprocessing_text(),
+            self.preset.feature_point,
+            self.precision,
         )
+
+    def _hash_of_files(self) -> str:
+        hashes = f"{self.weights.sha256}\n{self.tokenizer.sha256}"
+        return hashlib.sha256(hashes.encode()).hexdigest()
+
+    def _preprocessing_text(self) -> str:
+        # This text is hashed: to change it is to score everything again.
+        margins = ", margins rounded down" if self.preset.crop == "floor" else ""
+        crop = f"shorter side and centre crop at the network's side, bicubic{margins}"
+        return f"native: {crop}, CLIP's mean and std; texts of at most {self.preset.tokens} tokens"

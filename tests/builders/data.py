@@ -124,7 +124,7 @@ def write_resnet18(path: Path, seed: int = 0) -> Path:
 def tiny_encoder(
     folder: Path, architecture: str = "test_resnet", feature: str = "pooled", seed: int = 0
 ) -> ImageEncoder:
-    """An image encoder of a third of a million random weights; the CNNs see 64 pixels, the transformers 160."""
+    """An image encoder of some 300,000 random weights: CNNs get 64 pixels, transformers 160."""
     side = 160 if "vit" in architecture else 64
     preset = replace(
         image_preset(f"timm:{architecture}"), feature=feature, reference=reference(side, side + 8)
@@ -134,7 +134,9 @@ def tiny_encoder(
 
 
 def write_test_resnet(project: Path) -> list[str]:
-    """Random weights of a very small ResNet in a project folder with `bert-base-uncased/`; the options that name both encoders."""
+    """Random weights of a very small ResNet in a project folder with `bert-base-uncased/`; the options that
+    name both encoders.
+    """
     write_state("test_resnet", project / "test_resnet.pth")
     return [
         "--image-encoder",

@@ -1,7 +1,10 @@
-"""The formula data set and the formula weights behind tests/data/resnet18_tinybert.npz, written anew from their description.
+"""The formula data set and the formula weights behind tests/data/resnet18_tinybert.npz, written anew from
+their description.
 
-Pictures: a colour ramp, five filled rectangles and Gaussian noise from PCG64 seeded with (seed, stream, number).
-Weights: each tensor from PCG64 seeded with (seed, crc32(name)); matrices N(0, 2 / fan-in), embeddings N(0, 0.02^2).
+Pictures: a colour ramp, five filled rectangles and Gaussian noise from PCG64 seeded with (seed, stream,
+    number).
+Weights: each tensor from PCG64 seeded with (seed, crc32(name)); matrices N(0, 2 / fan-in), embeddings N(0,
+    0.02^2).
 """
 
 import importlib.util
@@ -106,7 +109,9 @@ def write_tiny_bert(folder: Path) -> None:
 
 
 def write_golden_project(folder: Path) -> None:
-    """Lay out what a user coming from TIER-4K has: Dataset/PKU-AIGIQA-4K, pretrained/resnet18.pth, bert-base-uncased/."""
+    """Lay out what a user coming from TIER-4K has: Dataset/PKU-AIGIQA-4K, pretrained/resnet18.pth,
+    bert-base-uncased/.
+    """
     write_dataset(folder / "Dataset" / "PKU-AIGIQA-4K")
     (folder / "pretrained").mkdir()
     torch.save(fill(timm.create_model("resnet18").state_dict(), 70), folder / "pretrained" / "resnet18.pth")

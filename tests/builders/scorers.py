@@ -1,4 +1,6 @@
-"""Small scorers with random weights, as their authors lay them out: CLIP folders, original BLIP checkpoints, BLIP folders."""
+"""Small scorers with random weights, as their authors lay them out: CLIP folders, original BLIP checkpoints,
+BLIP folders.
+"""
 
 import re
 from pathlib import Path
@@ -68,7 +70,7 @@ def write_blip_folder(folder: Path, seed: int = 0) -> Path:
 
 
 def shaken(model: torch.nn.Module) -> torch.nn.Module:
-    """New networks have zeros and ones where trained ones have anything, which would hide how these are used."""
+    """Fill parameters that are zeros or ones in new networks, so that tests notice how they are used."""
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape)
     return model.eval()

@@ -1,4 +1,4 @@
-"""Every problem of every row is found and told with its line, and either stops the work or costs the row."""
+"""Every problem of every row is reported with its line, and either stops the work or costs the row."""
 
 import struct
 import zlib
@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tier4k.cache.keys import file_key
-from tier4k.extract.datasets import check as module
-from tier4k.extract.datasets.check import SHOWN_PROBLEMS, Report, check, load_manifest
-from tier4k.extract.datasets.layouts import DataError
+from tier4k.cache.keys import bytes_key, file_key
+from tier4k.extract.datasets import image_files
+from tier4k.extract.datasets.check import SHOWN_PROBLEMS, CheckedDataset, check, load_manifest
+from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.images.decode import ImageError
-from tier4k.extract.pipeline.live import as_image
+from tier4k.extract.pipeline.loaded_encoders import as_image
 from tier4k.tests.builders.data import (
     PKU_COLUMNS,
     make_picture,
@@ -30,9 +30,9 @@ def bomb(width: int, height: int) -> bytes:
     """A PNG of a few bytes that declares a huge size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        length = struct.pack(">I", len(content))
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return length + kind + content + checksum
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
@@ -43,19 +43,20 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
-def told(report: Report) -> dict[int, str]:
-    """{line: what is wrong}, several problems of a line joined."""
-    out: dict[int, str] = {}
-    for problem in report.problems:
-        out[problem.line] = "; ".join(filter(None, (out.get(problem.line), problem.what)))
-    return out
+def messages(checked: CheckedDataset) -> dict[int, str]:
+    """{line: its problem}, several problems of a line joined."""
+    joined: dict[int, str] = {}
+    for problem in checked.problems:
+        earlier = joined.get(problem.line)
+        joined[problem.line] = f"{earlier}; {problem.message}" if earlier else problem.message
+    return joined
 
 
-def test_a_sound_data_set_has_no_problems_and_all_its_rows(tmp_path: Path) -> None:
+def test_a_sound_data_set_has_no_problems_and_keeps_all_its_rows(tmp_path: Path) -> None:
     frame = write_pku(tmp_path)
-    report = check(tmp_path)
-    table = report.manifest.table
-    assert report.problems == ()
+    checked = check(tmp_path)
+    table = checked.manifest.table
+    assert checked.problems == ()
     assert table["name"].tolist() == frame["Generated_image"].tolist()
     for row in table.itertuples():
         assert row.image_key == file_key(tmp_path / "All" / row.name).hex() == file_key(Path(row.image)).hex()
@@ -81,16 +82,26 @@ def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: 
     frame.loc[3, "Image_prompt"] = "nowhere.png"
     save_table(frame, tmp_path / "annotation.xlsx")
 
-    what = told(check(tmp_path))
+    found = messages(check(tmp_path))
     expected = {
-        2: f"there is no file {pictures / names[0]}", 3: "the file has zero bytes", 4: "truncated", 5: "nowhere.png",
-        6: "not a picture of the formats JPEG", 7: "decompression bomb", 8: "10000 x 10000 is larger than", 9: "MOS_q is 'n/a'",
-        10: "MOS_a is empty", 11: "MOS_c is 'inf'", 12: "the text prompt is empty", 13: f"{names[11]!r} stands in lines 13, 14",
-        14: "names must be unique", 15: "the name of the picture is empty",
-    }  # fmt: skip
-    assert set(what) == set(expected)
+        2: f"there is no file {pictures / names[0]}",
+        3: "the file has zero bytes",
+        4: "truncated",
+        5: "nowhere.png",
+        6: "of the formats JPEG",
+        7: "decompression bomb",
+        8: "10000 x 10000 is larger than",
+        9: "MOS_q is 'n/a'",
+        10: "MOS_a is empty",
+        11: "MOS_c is 'inf'",
+        12: "the text prompt is empty",
+        13: f"{names[11]!r} is in lines 13, 14",
+        14: "names must be unique",
+        15: "the name of the picture is empty",
+    }
+    assert set(found) == set(expected)
     for line, text in expected.items():
-        assert text in what[line], line
+        assert text in found[line], line
     with pytest.raises(DataError) as error:
         load_manifest(tmp_path)
     message = str(error.value)
@@ -105,19 +116,19 @@ def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: 
 @pytest.mark.parametrize("value", ["four", "-", "1,5", "inf", "-inf", ""])
 def test_scores_that_are_no_finite_numbers_are_problems(tmp_path: Path, value: str) -> None:
     path = write_table(tmp_path / "t.csv", table_rows(mos=["1", value, "2"]))
-    report = check(path)
-    assert [problem.line for problem in report.problems] == [3]
-    assert report.manifest.table["mos"].tolist() == [1.0, 2.0]
+    checked = check(path)
+    assert [problem.line for problem in checked.problems] == [3]
+    assert checked.manifest.table["mos"].tolist() == [1.0, 2.0]
 
 
-def test_skipping_costs_the_rows_alone_and_lists_them(tmp_path: Path) -> None:
+def test_skipping_costs_only_the_rows_with_problems_and_lists_them(tmp_path: Path) -> None:
     frame = write_pku(tmp_path)
     (tmp_path / "All" / frame.loc[2, "Generated_image"]).write_bytes(b"")
     (tmp_path / "I2I" / "Image_prompt" / "0.png").unlink()
-    report = load_manifest(tmp_path, on_error="skip")
-    assert report.skipped_lines == {2, 3, 4}
-    assert report.manifest.table["name"].tolist() == frame["Generated_image"][3:].tolist()
-    report.write_problems(tmp_path / "out" / "skipped.csv")
+    checked = load_manifest(tmp_path, on_error="skip")
+    assert checked.skipped_lines == {2, 3, 4}
+    assert checked.manifest.table["name"].tolist() == frame["Generated_image"][3:].tolist()
+    checked.write_problems(tmp_path / "out" / "skipped.csv")
     written = pd.read_csv(tmp_path / "out" / "skipped.csv")
     assert written["line"].tolist() == [2, 3, 4]
     assert written["name"].tolist() == frame["Generated_image"][:3].tolist()
@@ -127,9 +138,9 @@ def test_skipping_costs_the_rows_alone_and_lists_them(tmp_path: Path) -> None:
 def test_a_damaged_image_prompt_is_a_problem_of_every_row_that_uses_it(tmp_path: Path) -> None:
     write_pku(tmp_path)
     (tmp_path / "I2I" / "Image_prompt" / "1.png").write_bytes(b"GIF89a")
-    what = told(check(tmp_path))
-    assert set(what) == {4, 5}
-    assert all(text.startswith("image prompt ") for text in what.values())
+    found = messages(check(tmp_path))
+    assert set(found) == {4, 5}
+    assert all(text.startswith("image prompt ") for text in found.values())
 
 
 @pytest.mark.parametrize(
@@ -139,10 +150,10 @@ def test_names_that_lead_out_of_the_data_folder_are_refused_and_not_read(tmp_pat
     save_picture(tmp_path / "secret.png", 1)
     (tmp_path / "data" / "below").mkdir(parents=True)
     path = write_table(tmp_path / "data" / "t.csv", table_rows(["MJ_0.png", name], image_prompt=["", name]))
-    report = check(path)
-    assert {problem.line for problem in report.problems} == {3}
-    assert len(report.problems) == 2  # as picture and as image prompt
-    assert all("leads out of the data folder" in problem.what for problem in report.problems)
+    checked = check(path)
+    assert {problem.line for problem in checked.problems} == {3}
+    assert len(checked.problems) == 2  # as picture and as image prompt
+    assert all("leads out of the data folder" in problem.message for problem in checked.problems)
 
 
 def test_a_link_out_of_the_folder_is_refused_but_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
@@ -153,9 +164,9 @@ def test_a_link_out_of_the_folder_is_refused_but_the_folder_itself_may_be_a_link
     save_picture(tmp_path / "elsewhere.png", 3)
     (tmp_path / "disk" / frame.loc[1, "Generated_image"]).unlink()
     (tmp_path / "disk" / frame.loc[1, "Generated_image"]).symlink_to(tmp_path / "elsewhere.png")
-    what = told(check(tmp_path / "data"))
-    assert set(what) == {3}
-    assert "leads out" in what[3]
+    found = messages(check(tmp_path / "data"))
+    assert set(found) == {3}
+    assert "leads out" in found[3]
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".png", "loop.png", "."])
@@ -169,10 +180,10 @@ def test_names_that_the_system_cannot_open_are_problems(tmp_path: Path, name: st
 def test_line_numbers_count_blank_lines_which_are_no_rows(tmp_path: Path) -> None:
     save_picture(tmp_path / "a.png", 0)
     (tmp_path / "t.csv").write_text("image,prompt,mos\na.png,a fox,1\n\nb.png,a cat,2\n\n")
-    report = check(tmp_path)
-    assert [(problem.line, problem.name) for problem in report.problems] == [(4, "b.png")]
-    assert "in 1 of 2 rows" in report.describe_problems()
-    assert report.manifest.table["row"].tolist() == [0]
+    checked = check(tmp_path)
+    assert [(problem.line, problem.name) for problem in checked.problems] == [(4, "b.png")]
+    assert "in 1 of 2 rows" in checked.describe_problems()
+    assert checked.manifest.table["row"].tolist() == [0]
     blank = pd.DataFrame(
         [["a.png", None, "a fox", 1, 1, 1], [None] * 6, ["b.png", None, "a cat", 1, 1, 1]],
         columns=list(PKU_COLUMNS),
@@ -182,34 +193,37 @@ def test_line_numbers_count_blank_lines_which_are_no_rows(tmp_path: Path) -> Non
     assert [problem.line for problem in check(tmp_path / "pku").problems] == [4]
 
 
-def test_pictures_that_are_known_are_not_decoded_again(
+def test_images_that_are_known_are_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pku(tmp_path)
+    keys = check(tmp_path).manifest.images().index
+    decoded: list[str] = []
+    monkeypatch.setattr(image_files, "inspect", lambda data: decoded.append(bytes_key(data).hex()))
+    check(tmp_path, known=keys)
+    assert decoded == []
+    check(tmp_path, known=set(keys[2:]))
+    assert sorted(decoded) == sorted(keys[:2])
+
+
+def test_equal_images_are_decoded_once_and_progress_ends_at_the_number_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pku(tmp_path)
-    pictures = check(tmp_path).manifest.pictures()
-    decoded: list[str] = []
-    monkeypatch.setattr(module, "_undecodable", lambda new, _: decoded.extend(new) or {})
-    check(tmp_path, known=pictures.index)
-    assert decoded == []
-    check(tmp_path, known=set(pictures.index[2:]))
-    assert sorted(decoded) == sorted(pictures.index[:2])
-
-
-def test_equal_pictures_are_decoded_once_and_progress_ends_at_their_number(tmp_path: Path) -> None:
     path = write_table(tmp_path / "t.csv")
     (tmp_path / "MJ_1.png").write_bytes((tmp_path / "MJ_0.png").read_bytes())
+    decoded: list[bytes] = []
+    monkeypatch.setattr(image_files, "inspect", decoded.append)
     seen: list[tuple[int, int]] = []
     assert check(path, progress=lambda done, total: seen.append((done, total))).problems == ()
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert len(decoded) == len(set(decoded)) == 2
 
 
-def test_equal_damaged_pictures_are_problems_of_all_their_rows(tmp_path: Path) -> None:
+def test_equal_damaged_images_are_problems_of_all_their_rows(tmp_path: Path) -> None:
     path = write_table(tmp_path / "t.csv")
     for name in ("MJ_0.png", "SD_2.png"):
         (tmp_path / name).write_bytes(b"no picture")
-    what = told(check(path))
-    assert set(what) == {2, 4}
-    assert "SD_2.png" in what[4]
+    found = messages(check(path))
+    assert set(found) == {2, 4}
+    assert "SD_2.png" in found[4]
 
 
 def test_many_problems_are_counted_and_the_first_shown(tmp_path: Path) -> None:
@@ -219,7 +233,7 @@ def test_many_problems_are_counted_and_the_first_shown(tmp_path: Path) -> None:
     assert "… and 5 more" in message
 
 
-def test_the_modes_and_formats_of_real_pictures_are_accepted(tmp_path: Path) -> None:
+def test_the_modes_and_formats_of_real_images_are_accepted(tmp_path: Path) -> None:
     picture = make_picture(0)
     names = []
     for name, mode in (
@@ -242,7 +256,8 @@ def test_grey_of_more_than_8_bits_is_a_problem_as_it_would_become_white(tmp_path
     problems = check(save_table(table_rows(["h.png", "f.tiff"]), tmp_path / "t.csv")).problems
     assert [problem.line for problem in problems] == [2, 3]
     assert all(
-        "more than 8 bits" in problem.what and "save it with 8 bits" in problem.what for problem in problems
+        "more than 8 bits" in problem.message and "save it with 8 bits" in problem.message
+        for problem in problems
     )
     with pytest.raises(ImageError, match="mode I;16"):
         as_image(Image.open(tmp_path / "h.png"))

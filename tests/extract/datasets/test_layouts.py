@@ -1,4 +1,4 @@
-"""The tables that users bring are recognised, and what is wrong with a table as a whole is said with its remedy."""
+"""The layouts of users' tables are recognised, and a fault of a table as a whole has its remedy."""
 
 import zipfile
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tier4k.extract.datasets.layouts import LAYOUTS, DataError, read_source
+from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.layouts import LAYOUTS, read_source
 from tier4k.tests.builders.data import save_table, table_rows, write_agiqa, write_pku, write_table
 
 SUFFIXES = (".csv", ".xlsx", ".parquet")
@@ -33,7 +34,7 @@ def test_pku_is_recognised_from_its_folder_its_parent_and_its_table(tmp_path: Pa
 
 
 @pytest.mark.parametrize("pictures", [".", "images"])
-def test_agiqa_is_recognised_with_its_pictures_beside_the_table_or_one_folder_below(
+def test_agiqa_is_recognised_with_its_images_beside_the_table_or_one_folder_below(
     tmp_path: Path, pictures: str
 ) -> None:
     write_agiqa(tmp_path, pictures=pictures)
@@ -52,10 +53,8 @@ def test_a_generic_table_has_every_numeric_column_without_another_meaning_as_tar
     frame = table_rows(remark=["good", "bad", "5"], second=["1", "x", "3"], row=[0, 1, 2], group=[7, 7, 8])
     source = read_source(write_table(tmp_path / f"mine{suffix}", frame))
     assert source.name == "mine"
-    assert source.targets == (
-        "mos",
-        "second",
-    )  # one bad cell, to be reported, does not make it another column
+    # A bad cell is reported as such; the column is a target all the same.
+    assert source.targets == ("mos", "second")
     assert source.image_folder == tmp_path
     assert read_source(tmp_path).path == tmp_path / f"mine{suffix}"
 
@@ -168,14 +167,14 @@ def test_half_downloaded_tables_are_errors(tmp_path: Path, suffix: str) -> None:
         read_source(path)
 
 
-def test_a_table_in_another_encoding_is_told_so(tmp_path: Path) -> None:
+def test_a_table_in_another_encoding_is_reported(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("image,prompt,mos\na.png,café,1\n".encode("latin-1"))
     with pytest.raises(DataError, match="not UTF-8.*save it as CSV UTF-8"):
         read_source(tmp_path)
 
 
 @pytest.mark.parametrize(("mark", "called"), [(";", "semicolons"), ("\t", "tabs")])
-def test_a_csv_with_other_marks_than_commas_is_told_so(tmp_path: Path, mark: str, called: str) -> None:
+def test_a_csv_with_other_separators_than_commas_is_reported(tmp_path: Path, mark: str, called: str) -> None:
     (tmp_path / "t.csv").write_text(f"image{mark}prompt{mark}mos\na.png{mark}a fox, red{mark}1,5\n")
     with pytest.raises(DataError, match=f"has {called} between its fields: save it with commas"):
         read_source(tmp_path)
@@ -212,6 +211,6 @@ def test_a_workbook_with_a_damaged_sheet_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "a" * 300])
-def test_a_place_that_can_be_no_data_set_is_an_error(path: str) -> None:
+def test_a_path_that_cannot_be_a_data_set_is_an_error(path: str) -> None:
     with pytest.raises(DataError, match="neither a folder nor a file|File name too long"):
         read_source(Path(path))

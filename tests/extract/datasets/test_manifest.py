@@ -1,4 +1,4 @@
-"""A manifest knows its inputs by content, its prompts by what connects them, and its rows by their place in the source table."""
+"""A manifest identifies inputs by content, groups connected prompts, and keeps row numbers."""
 
 import shutil
 from pathlib import Path
@@ -9,13 +9,13 @@ import pytest
 
 from tier4k.cache.keys import file_key, text_key
 from tier4k.extract.datasets.check import check, load_manifest
-from tier4k.extract.datasets.layouts import DataError
+from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.manifest import prompt_groups
 from tier4k.tests.builders.data import save_picture, save_table, write_pku, write_table
 
 
 def partition(prompts: list[str], keys: list[str]) -> set[frozenset[int]]:
-    """Rows put together by hand: whoever shares a normalised text or an image prompt, again and again until nothing moves."""
+    """Rows that share a normalised text or an image prompt, merged by hand until nothing changes."""
     label = list(range(len(prompts)))
     texts = [" ".join(prompt.casefold().split()) for prompt in prompts]
     moved = True
@@ -29,13 +29,12 @@ def partition(prompts: list[str], keys: list[str]) -> set[frozenset[int]]:
     return {frozenset(row for row in range(len(label)) if label[row] == value) for value in label}
 
 
-def test_groups_are_what_text_and_image_prompt_connect() -> None:
+def test_rows_with_an_equal_text_or_image_prompt_are_one_group() -> None:
     prompts = ["A  Fox", "a fox ", "a cat", "a dog", "a\thorse", "a cow", "straße", "STRASSE"]
     keys = ["k1", "", "k1", "k2", "k2", "", "", ""]
     groups = prompt_groups(pd.Series(prompts), pd.Series(keys))
-    assert (
-        groups[0] == groups[1] == groups[2]
-    )  # the cat only through its image prompt, the second fox only through its text
+    # The cat is connected only by its image prompt, the second fox only by its text.
+    assert groups[0] == groups[1] == groups[2]
     assert groups[3] == groups[4] != groups[0]
     assert groups[6] == groups[7] != groups[5]
     assert groups.nunique() == 4
@@ -93,9 +92,9 @@ def test_inputs_are_distinct_by_content_not_by_name(tmp_path: Path) -> None:
         tmp_path / "All" / frame.loc[1, "Generated_image"], tmp_path / "I2I" / "Image_prompt" / "0.png"
     )
     manifest = check(tmp_path).manifest
-    pictures = manifest.pictures()
-    assert len(pictures) == 7 + 1  # 8 pictures, two alike, and 2 image prompts, one of which is a picture
-    assert all(file_key(Path(path)).hex() == key for key, path in pictures.items())
+    images = manifest.images()
+    assert len(images) == 7 + 1  # 8 images, two of them equal, and 2 image prompts, one of them an image
+    assert all(file_key(Path(path)).hex() == key for key, path in images.items())
     prompts = manifest.prompts()
     assert len(prompts) == 4
     assert all(text_key(text).hex() == key for key, text in prompts.items())
@@ -103,7 +102,7 @@ def test_inputs_are_distinct_by_content_not_by_name(tmp_path: Path) -> None:
     assert manifest.keys("image_prompt").shape == (4, 32)
 
 
-def test_the_digest_follows_scores_and_pictures_and_not_paths(tmp_path: Path) -> None:
+def test_the_digest_depends_on_scores_and_images_and_not_on_paths(tmp_path: Path) -> None:
     frame = write_pku(tmp_path / "one")
     digest = check(tmp_path / "one").manifest.digest
     shutil.copytree(tmp_path / "one", tmp_path / "two")

@@ -1,4 +1,4 @@
-"""What `tier data check` says of a data set is what can be counted by hand."""
+"""The counts of `tier data check` equal those made by hand."""
 
 import io
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tier4k.extract.datasets.check import check
-from tier4k.extract.datasets.summary import DataSummary, summarize, summary_table
+from tier4k.extract.datasets.summary import DataSummary, ScoreRange, summarize, summary_table
 from tier4k.tests.builders.data import save_table, write_pku
 
 
@@ -21,41 +21,38 @@ def test_counts_are_those_of_the_rows(tmp_path: Path) -> None:
     annotation = write_pku(tmp_path, rows=8, image_to_image=4)
     found = summary_of(tmp_path)
     assert (found.rows, found.skipped, found.image_to_image) == (8, 0, 4)
-    assert (found.pictures, found.image_prompts, found.prompts, found.groups) == (8, 2, 4, 4)
+    assert (found.images, found.image_prompts, found.prompts, found.groups) == (8, 2, 4, 4)
     assert found.generators == {"MJ": 4, "DALLE": 4}
     scores = annotation["MOS_a"]
-    assert found.targets["MOS_a"] == pytest.approx((scores.min(), scores.mean(), scores.max()))
+    expected = ScoreRange(scores.min(), scores.mean(), scores.max())
+    assert vars(found.targets["MOS_a"]) == pytest.approx(vars(expected))
     files = [*(tmp_path / "All").iterdir(), *(tmp_path / "I2I" / "Image_prompt").iterdir()]
     assert found.megabytes == pytest.approx(sum(path.stat().st_size for path in files) / 1e6)
     assert found.duplicates == [] and found.long_prompts == 0
 
 
-def test_equal_pictures_and_unusable_rows_are_counted(tmp_path: Path) -> None:
+def test_equal_images_and_unusable_rows_are_counted(tmp_path: Path) -> None:
     annotation = write_pku(tmp_path)
     names = [tmp_path / "All" / name for name in annotation["Generated_image"]]
     shutil.copy(names[5], names[6])
     names[7].write_bytes(b"")
     found = summary_of(tmp_path)
-    assert (found.rows, found.skipped, found.pictures) == (7, 1, 6)
+    assert (found.rows, found.skipped, found.images) == (7, 1, 6)
     assert found.duplicates == [[names[5].name, names[6].name]]
     text = shown(found)
     assert "7 usable, 1 with problems" in text and f"{names[5].name} = {names[6].name}" in text
 
 
-def test_prompts_that_the_text_encoder_cuts_are_counted(tmp_path: Path) -> None:
+def test_prompts_that_the_text_encoder_truncates_are_counted(tmp_path: Path) -> None:
     annotation = write_pku(tmp_path, rows=4, image_to_image=0)
-    annotation["Text_prompt"] = [
-        "word " * 510,
-        "word " * 511,
-        "short",
-        "short",
-    ]  # two tokens more: [CLS] and [SEP]
+    # [CLS] and [SEP] are two tokens more.
+    annotation["Text_prompt"] = ["word " * 510, "word " * 511, "short", "short"]
     save_table(annotation, tmp_path / "annotation.xlsx")
     found = summary_of(tmp_path)
     assert found.long_prompts == 1 and "1 (truncated when encoded)" in shown(found)
 
 
-def test_without_a_tokenizer_it_is_said_that_nothing_was_counted(
+def test_without_a_tokenizer_the_summary_says_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pku(tmp_path)
@@ -69,9 +66,8 @@ def test_a_data_set_without_a_usable_row_is_summarised_too(tmp_path: Path) -> No
     table = pd.read_excel(tmp_path / "annotation.xlsx")
     save_table(table.assign(MOS_q="bad"), tmp_path / "annotation.xlsx")
     found = summary_of(tmp_path)
-    assert (found.rows, found.skipped, found.targets) == (0, 2, {}) and "0 usable, 2 with problems" in shown(
-        found
-    )
+    assert (found.rows, found.skipped, found.targets) == (0, 2, {})
+    assert "0 usable, 2 with problems" in shown(found)
 
 
 def shown(summary: DataSummary) -> str:

@@ -1,4 +1,4 @@
-"""The hub is the last place where weights are looked for, and its silence is a missing file like any other."""
+"""The hub is searched last; a hub that does not answer is a missing file like any other."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tier4k.extract.encoders.choice import ImageChoice
 from tier4k.extract.encoders.find import find_image_encoder
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.weights import WeightsError
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tier4k.extract.encoders.choice import ImageChoice
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.find import find_image_encoder
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.levels import Levels, LevelsError, parse_level_names
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.presets import IMAGE_PRESETS, image_preset

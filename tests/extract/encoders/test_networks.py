@@ -1,4 +1,6 @@
-"""Encoders read the published point of their network, whatever else is in the batch, and their signature tells what they are."""
+"""Encoders read the published point of their network, whatever else is in the batch, and their signature
+tells what they are.
+"""
 
 import importlib.metadata
 import json
@@ -15,10 +17,10 @@ from timm.layers import BatchNormAct2d, Conv2dSame, StdConv2d
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
-from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.extract.encoders.batch_norm_folding import fold_batch_norms
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
-from tier4k.extract.encoders.folding import fold_batch_norms
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.presets import IMAGE_PRESETS, image_preset, text_preset
 from tier4k.extract.encoders.text_network import TextNetwork
@@ -406,7 +408,15 @@ class Untraceable(nn.Module):
     ("network", "left"),
     [
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 0),
-        (nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), BatchNormAct2d(4), nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)), 0),
+        (
+            nn.Sequential(
+                nn.Conv2d(3, 4, 3, bias=False),
+                BatchNormAct2d(4),
+                nn.Conv2d(4, 6, 3, groups=2),
+                nn.BatchNorm2d(6),
+            ),
+            0,
+        ),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)), 0),
         (nn.Sequential(Conv2dSame(3, 4, 3, stride=2), BatchNormAct2d(4, act_layer=nn.SiLU)), 0),
         (nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)), 1),
@@ -497,9 +507,9 @@ def test_what_is_asked_of_an_image_encoder_is_in_its_signature(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["vit", "timm:test_vit", "timm:swin_tiny_patch4_window7_224"])
 @pytest.mark.parametrize("size", [384, "full"])
-def test_an_encoder_of_one_size_refuses_whole_pictures(tmp_path: Path, name: str, size: int | str) -> None:
+def test_an_encoder_of_one_size_refuses_uncropped_images(tmp_path: Path, name: str, size: int | str) -> None:
     (tmp_path / "w.pth").write_bytes(b"x")
-    with pytest.raises(EncoderError, match=r"takes pictures of \d+ x \d+ only: leave out --image-size"):
+    with pytest.raises(EncoderError, match=r"accepts images of \d+ x \d+ only: leave out --image-size"):
         find_image_encoder(ImageChoice(name, image_size=size), tmp_path / "w.pth")
 
 

@@ -1,4 +1,6 @@
-"""Weights are found where the manual says, told apart from damage, and loaded without running anything that they bring."""
+"""Weights are found where the manual says, told apart from damage, and loaded without running anything that
+they bring.
+"""
 
 import hashlib
 import pickle
@@ -12,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from tier4k.extract.encoders import find as encoders
-from tier4k.extract.encoders.choice import ImageChoice
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.state_dicts import load_into, read_state_dict
 from tier4k.extract.encoders.weights import (
     Package,
@@ -262,10 +264,13 @@ def google_arrays(state: dict[str, torch.Tensor], heads: int) -> dict[str, np.nd
     """A vision transformer's weights as Google's .npz files name and lay them out."""
     width = state["cls_token"].shape[-1]
     arrays = {
-        "embedding/kernel": state["patch_embed.proj.weight"].permute(2, 3, 1, 0), "embedding/bias": state["patch_embed.proj.bias"],
-        "cls": state["cls_token"], "Transformer/posembed_input/pos_embedding": state["pos_embed"],
-        "Transformer/encoder_norm/scale": state["norm.weight"], "Transformer/encoder_norm/bias": state["norm.bias"],
-    }  # fmt: skip
+        "embedding/kernel": state["patch_embed.proj.weight"].permute(2, 3, 1, 0),
+        "embedding/bias": state["patch_embed.proj.bias"],
+        "cls": state["cls_token"],
+        "Transformer/posembed_input/pos_embedding": state["pos_embed"],
+        "Transformer/encoder_norm/scale": state["norm.weight"],
+        "Transformer/encoder_norm/bias": state["norm.bias"],
+    }
     for block in range(sum(name.endswith("attn.qkv.weight") for name in state)):
         ours, theirs = f"blocks.{block}.", f"Transformer/encoderblock_{block}/"
         attention = theirs + "MultiHeadDotProductAttention_1/"

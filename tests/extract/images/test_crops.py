@@ -1,4 +1,6 @@
-"""Random views are what the seed, the picture and the number of the view make them, and heads train and average over them."""
+"""Random crops depend on the seed, the image and the number of the crop alone; heads train and
+average over them.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,18 +25,19 @@ from tier4k.extract.pipeline.run import extract
 from tier4k.heads.data.features import FeatureSet, load_features
 from tier4k.heads.data.fusion import FusionError, fuse
 from tier4k.heads.data.splits import Split
-from tier4k.heads.evaluation.trial import mean_over_crops, run_trials
+from tier4k.heads.evaluation.run_trials import run_trials
+from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import FitTask, Head
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import fit_heads, resolve_options
 from tier4k.tests.builders.data import make_picture, tiny_encoder, write_pku
-from tier4k.tests.extract.pipeline.test_run import Silent
+from tier4k.tests.builders.listener import Silent
 
 OPTIONS = ExtractionOptions(workers=0, batch_size=8, device="cpu")
 
 
 def coordinates(width: int, height: int) -> Image.Image:
-    """A picture whose every pixel tells where it is."""
+    """A image whose every pixel tells where it is."""
     down, across = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([across, down, np.zeros_like(across)], axis=2).astype(np.uint8))
 
@@ -42,41 +45,41 @@ def coordinates(width: int, height: int) -> Image.Image:
 def places(
     count: int, keys: int, size: tuple[int, int], resize: int | None, crop: int | None
 ) -> set[tuple[int, int, bool]]:
-    """Left, top and whether it is flipped, of every view of a picture under many keys."""
+    """Left, top and whether it is flipped, of every view of an image under many keys."""
     preprocessing = reference(crop, resize) if crop and resize else reference(1, 1).whole("full")
-    make, picture, found = RandomCrops(preprocessing, Crops(count, 5)), coordinates(*size), set()
+    make, image, found = RandomCrops(preprocessing, Crops(count, 5)), coordinates(*size), set()
     for key in range(keys):
-        for view in make(picture, key.to_bytes(32, "big")):
+        for view in make(image, key.to_bytes(32, "big")):
             across, down, _ = view.numpy().astype(int)
             flipped = across[0, 0] > across[0, -1]
             left = across.min()
             expected = np.arange(left, left + across.shape[1])
             assert (
                 across == (expected[::-1] if flipped else expected)
-            ).all()  # a piece of the picture, nothing else
+            ).all()  # a piece of the image, nothing else
             assert (down == np.arange(down[0, 0], down[0, 0] + down.shape[0])[:, None]).all()
             found.add((int(left), int(down[0, 0]), bool(flipped)))
     return found
 
 
-def test_crops_cover_every_place_in_the_picture_and_half_are_flipped() -> None:
+def test_crops_cover_every_place_in_the_image_and_half_are_flipped() -> None:
     found = places(count=4, keys=300, size=(60, 40), resize=40, crop=32)
     assert {left for left, _, _ in found} == set(range(60 - 32 + 1))
     assert {top for _, top, _ in found} == set(range(40 - 32 + 1))
     assert 0.4 < np.mean([flipped for _, _, flipped in found]) < 0.6
 
 
-def test_views_of_whole_pictures_are_seven_eighths_of_them() -> None:
+def test_crops_of_whole_images_are_seven_eighths_of_them() -> None:
     found = places(count=4, keys=100, size=(80, 40), resize=None, crop=None)
     assert {left for left, _, _ in found} == set(range(80 - 70 + 1))
     assert {top for _, top, _ in found} == set(range(40 - 35 + 1))
 
 
-def test_a_view_follows_from_seed_key_and_number_alone() -> None:
-    picture, preprocessing = make_picture(0, (90, 60)), reference(32, 40)
+def test_a_crop_follows_from_seed_key_and_number_alone() -> None:
+    image, preprocessing = make_picture(0, (90, 60)), reference(32, 40)
 
     def crops(count: int, seed: int, key: int) -> list[bytes]:
-        made = RandomCrops(preprocessing, Crops(count, seed))(picture, bytes([key]) * 32)
+        made = RandomCrops(preprocessing, Crops(count, seed))(image, bytes([key]) * 32)
         return [view.numpy().tobytes() for view in made]
 
     assert crops(5, 1, 1) == crops(5, 1, 1)
@@ -99,10 +102,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ImageEncoder:
 def features(
     manifest: Manifest, encoder: ImageEncoder, root: Path, options: ExtractionOptions = OPTIONS
 ) -> np.ndarray:
-    """Extract, and read every picture in the manifest's order."""
+    """Extract, and read every image in the manifest's order."""
     extract(manifest, [encoder], root, options, Silent())
     return FeatureStore.open(root / encoder.signature.folder_name).read(
-        key_array(map(bytes.fromhex, manifest.pictures().index))
+        key_array(map(bytes.fromhex, manifest.images().index))
     )
 
 
@@ -110,29 +113,29 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_the_store_holds_the_centre_and_the_views_of_every_picture(
+def test_the_store_holds_the_centre_and_the_crops_of_every_image(
     tmp_path: Path, data: Manifest, encoder: ImageEncoder
 ) -> None:
     seen = replace(encoder, crops=Crops(3, 7))
     stored = features(data, seen, tmp_path)
     single = features(data, encoder, tmp_path)
-    assert single.ndim == 2 and stored.shape == (len(data.pictures()), 4, single.shape[1])
+    assert single.ndim == 2 and stored.shape == (len(data.images()), 4, single.shape[1])
     close(stored[:, 0], single)
     network, make = load_network(seen), RandomCrops(encoder.preprocessing, seen.crops)
-    for row, (key, path) in enumerate(data.pictures().items()):
+    for row, (key, path) in enumerate(data.images().items()):
         crops = make(Image.open(path).convert("RGB"), bytes.fromhex(key))
         with torch.inference_mode():
             close(stored[row, 1:], network(torch.stack(crops)).numpy())
     assert np.abs(stored[:, 1:] - stored[:, :1]).max(axis=(1, 2)).min() > 1e-3 * np.abs(stored).max()
 
 
-def test_views_are_the_same_whatever_the_order_the_batches_and_the_processes(
+def test_crops_are_the_same_whatever_the_order_the_batches_and_the_processes(
     tmp_path: Path, data: Manifest, encoder: ImageEncoder
 ) -> None:
     seen = replace(encoder, crops=Crops(2, 7))
     expected = features(data, seen, tmp_path / "a")
     backwards = replace(data, table=data.table.iloc[::-1].reset_index(drop=True))
-    order = [list(data.pictures().index).index(key) for key in backwards.pictures().index]
+    order = [list(data.images().index).index(key) for key in backwards.images().index]
     assert order != sorted(order)
     close(
         features(backwards, seen, tmp_path / "b", ExtractionOptions(2, batch_size=3, device="cpu")),
@@ -149,7 +152,7 @@ def test_views_are_the_same_whatever_the_order_the_batches_and_the_processes(
     assert np.abs(other[:, 1:] - expected[:, 1:]).max() > 1e-2 * np.abs(expected).max()
 
 
-def test_views_of_whole_pictures_of_many_shapes_are_stored(
+def test_crops_of_whole_images_of_many_shapes_are_stored(
     tmp_path: Path, data: Manifest, encoder: ImageEncoder
 ) -> None:
     whole = replace(encoder, preprocessing=encoder.preprocessing.whole(48))
@@ -172,13 +175,22 @@ def some_features(crops: int, guided: bool = False) -> FeatureSet:
     prompt[~has] = 0
     texts = np.array([f"n{row}" for row in range(6)])
     return FeatureSet(
-        text=random.normal(size=(6, 3)), image=image, image_prompt=prompt, has_image_prompt=has, targets=random.normal(size=(6, 1)),
-        target_names=("mos",), name=texts, group=texts, generator=texts, position=np.arange(6), picture=texts,
-    )  # fmt: skip
+        text=random.normal(size=(6, 3)),
+        image=image,
+        image_prompt=prompt,
+        has_image_prompt=has,
+        targets=random.normal(size=(6, 1)),
+        target_names=("mos",),
+        name=texts,
+        group=texts,
+        generator=texts,
+        position=np.arange(6),
+        image_key=texts,
+    )
 
 
 @pytest.mark.parametrize(("method", "width"), [("nr", 7), ("fr", 11), ("pr", 7)])
-def test_fusing_views_is_fusing_each_view(method, width: int) -> None:
+def test_fusing_crops_is_fusing_each_crop(method, width: int) -> None:
     rows = some_features(3, guided=method == "fr")
     fused = fuse(rows, method)
     assert fused.shape == (6, 3, width)
@@ -188,9 +200,7 @@ def test_fusing_views_is_fusing_each_view(method, width: int) -> None:
     assert (fused[:, :, :3] == rows.text[:, None]).all()
 
 
-def test_partial_reference_takes_the_mean_where_there_is_an_image_prompt_and_the_picture_alone_elsewhere() -> (
-    None
-):
+def test_partial_reference_averages_image_and_image_prompt_or_takes_the_image_alone() -> None:
     rows = some_features(2)
     for row, fused in enumerate(fuse(rows, "pr")):
         expected = (
@@ -214,13 +224,13 @@ def one_trial(
             given.extend((X, task) for task in tasks)
             fit_heads(name, heads, X, tasks, finished)
 
-        patch.setattr("tier4k.heads.evaluation.trial.fit_heads", spy)
+        patch.setattr("tier4k.heads.evaluation.run_trials.fit_heads", spy)
         options = resolve_options(head, "cached", "resnet18", {} if head == "ridge" else {"max_epochs": 1})
         (trial,) = run_trials(rows, fused, rows.target_names[:1], [split], head, options)
     return given, (trial.predictions["last"], trial.head)
 
 
-def test_the_two_layers_learn_from_every_view_and_a_prediction_is_the_mean_over_views() -> None:
+def test_the_two_layers_learn_from_every_crop_and_a_prediction_is_the_mean_over_crops() -> None:
     rows = some_features(0)
     fused = np.random.default_rng(0).normal(size=(len(rows), 3, 4))
     ((X, task),), (predictions, head) = one_trial(fused, "mlp")
@@ -231,7 +241,7 @@ def test_the_two_layers_learn_from_every_view_and_a_prediction_is_the_mean_over_
     np.testing.assert_allclose(predictions, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_ridge_learns_from_the_mean_of_a_pictures_views() -> None:
+def test_ridge_learns_from_the_mean_of_an_images_crops() -> None:
     rows = some_features(0)
     fused = np.random.default_rng(0).normal(size=(len(rows), 3, 4))
     ((X, task),), (predictions, _) = one_trial(fused, "ridge")
@@ -239,20 +249,20 @@ def test_ridge_learns_from_the_mean_of_a_pictures_views() -> None:
     np.testing.assert_array_equal(one_trial(fused.mean(axis=1), "ridge")[1][0], predictions)
 
 
-def test_without_views_predictions_are_those_of_the_rows() -> None:
+def test_without_crops_predictions_are_those_of_the_rows() -> None:
     fused = np.random.default_rng(0).normal(size=(5, 4))
     assert np.array_equal(mean_over_crops(lambda X: X[:, 0], fused), fused[:, 0])
 
 
-def test_a_head_reads_the_views_of_picture_and_image_prompt_row_by_row(
+def test_a_head_reads_the_crops_of_image_and_image_prompt_row_by_row(
     tmp_path: Path, data: Manifest, encoder, bert_folder: Path
 ) -> None:
     seen, text = replace(encoder, crops=Crops(2)), find_text_encoder("bert-base-uncased", bert_folder)
     extract(data, [seen, text], tmp_path, OPTIONS, Silent())
     stores = [FeatureStore.open(tmp_path / one.signature.folder_name) for one in (seen, text)]
     rows = load_features(data, *stores)
-    at = {key: number for number, key in enumerate(data.pictures().index)}
-    everything = stores[0].read(key_array(map(bytes.fromhex, data.pictures().index)))
+    at = {key: number for number, key in enumerate(data.images().index)}
+    everything = stores[0].read(key_array(map(bytes.fromhex, data.images().index)))
     assert rows.image.shape == rows.image_prompt.shape == (8, 3, everything.shape[2])
     table: pd.DataFrame = data.table
     assert np.array_equal(rows.image, everything[[at[key] for key in table["image_key"]]])
@@ -263,12 +273,12 @@ def test_a_head_reads_the_views_of_picture_and_image_prompt_row_by_row(
     assert not rows.image_prompt[~guided].any()
 
 
-def test_a_mirrored_view_is_pillows_mirror() -> None:
-    picture = make_picture(1, (40, 40))
+def test_a_mirrored_crop_is_pillows_mirror() -> None:
+    image = make_picture(1, (40, 40))
     found = {
         view.numpy().tobytes()
         for key in range(20)
-        for view in RandomCrops(reference(40, 40), Crops(1))(picture, bytes([key]) * 32)
+        for view in RandomCrops(reference(40, 40), Crops(1))(image, bytes([key]) * 32)
     }
-    expected = {np.asarray(one).transpose(2, 0, 1).tobytes() for one in (picture, ImageOps.mirror(picture))}
+    expected = {np.asarray(one).transpose(2, 0, 1).tobytes() for one in (image, ImageOps.mirror(image))}
     assert found == expected

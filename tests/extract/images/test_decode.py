@@ -1,4 +1,6 @@
-"""Pictures are decoded as Pillow does, judged without surprises, and prepared exactly as the published code and timm do."""
+"""Images are decoded as Pillow does, refused with a reason, and preprocessed exactly as the published code
+and timm do.
+"""
 
 import io
 import warnings
@@ -29,24 +31,24 @@ def encoded(kind: str, size: tuple[int, int] = (200, 150), mode: str = "RGB") ->
     return out.getvalue()
 
 
-def prepared(preprocessing, picture: Image.Image) -> torch.Tensor:
+def preprocessed(preprocessing, image: Image.Image) -> torch.Tensor:
     """What the encoder's first layer sees."""
     backbone = nn.Identity()
     backbone.register_parameter("dtype", nn.Parameter(torch.zeros(1)))
     network = ImageNetwork(backbone, preprocessing)
-    return network(preprocessing.transform()(picture)[None])[0]
+    return network(preprocessing.transform()(image)[None])[0]
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("preset", IMAGE_PRESETS.values(), ids=IMAGE_PRESETS)
-def test_reference_preparation_is_that_of_the_published_code(preset, size: tuple[int, int]) -> None:
+def test_reference_preprocessing_is_that_of_the_published_code(preset, size: tuple[int, int]) -> None:
     resize, crop = SIZE_OF.get(preset.name, (256, 224))
     published = [transforms.Resize(resize), transforms.CenterCrop(crop), transforms.ToTensor()]
     expected = transforms.Compose([*published, transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])(
         make_picture(1, size)
     )
     torch.testing.assert_close(
-        prepared(preset.reference, make_picture(1, size)), expected, rtol=1e-5, atol=1e-5
+        preprocessed(preset.reference, make_picture(1, size)), expected, rtol=1e-5, atol=1e-5
     )
 
 
@@ -54,11 +56,13 @@ def test_reference_preparation_is_that_of_the_published_code(preset, size: tuple
 @pytest.mark.parametrize(
     "name", [*IMAGE_PRESETS, "timm:convnext_tiny", "timm:deit3_small_patch16_224", "timm:test_resnet"]
 )
-def test_native_preparation_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
+def test_native_preprocessing_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
     preset = image_preset(name)
     config = resolve_data_config(pretrained_cfg=timm_config(preset.hub.removeprefix("timm/")).to_dict())
     expected = create_transform(**config)(make_picture(2, size))
-    torch.testing.assert_close(prepared(preset.native, make_picture(2, size)), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        preprocessed(preset.native, make_picture(2, size)), expected, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
@@ -74,36 +78,36 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert decode(encoded("TIFF", mode=mode)).mode == "RGB"
 
 
-@pytest.mark.parametrize("judge", [decode, inspect])
+@pytest.mark.parametrize("check", [decode, inspect])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_a_truncated_picture_is_refused_at_every_length(evaluate_scorer, kind: str) -> None:
+def test_a_truncated_image_is_refused_at_every_length(check, kind: str) -> None:
     data = encoded(kind)
     for share in (0.1, 0.5, 0.9):
         with pytest.raises(ImageError):
-            evaluate_scorer(data[: int(len(data) * share)])
+            check(data[: int(len(data) * share)])
 
 
-@pytest.mark.parametrize("judge", [decode, inspect])
+@pytest.mark.parametrize("check", [decode, inspect])
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"", "zero bytes"), (b"<svg/>", "not a picture of the formats"), (b"%PDF-1.4", "not a picture")],
+    [(b"", "zero bytes"), (b"<svg/>", "not an image of the formats"), (b"%PDF-1.4", "not an image")],
 )
-def test_what_is_no_picture_is_refused(evaluate_scorer, data: bytes, message: str) -> None:
+def test_other_files_are_refused(check, data: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
-        evaluate_scorer(data)
+        check(data)
 
 
-@pytest.mark.parametrize("judge", [decode, inspect])
-def test_a_decompression_bomb_is_refused_before_it_is_decoded(evaluate_scorer) -> None:
+@pytest.mark.parametrize("check", [decode, inspect])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(check) -> None:
     for factor in (1.01, 3):
         out = io.BytesIO()
         Image.new("1", (int(MAX_PIXELS * factor / 5000), 5001)).save(out, "PNG")
         assert len(out.getvalue()) < 100_000
         with warnings.catch_warnings(), pytest.raises(ImageError, match="decompression bomb"):
-            evaluate_scorer(out.getvalue())
+            check(out.getvalue())
 
 
-def test_a_preparation_tells_everything_that_changes_a_number() -> None:
+def test_the_text_of_a_preprocessing_names_everything_that_changes_a_number() -> None:
     told = {
         str(preprocessing)
         for preset in IMAGE_PRESETS.values()
@@ -130,23 +134,21 @@ def test_a_strip_that_would_be_scaled_up_to_gigabytes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "resample"), [("reference", Image.Resampling.BILINEAR), ("native", Image.Resampling.BICUBIC)]
 )
-def test_a_whole_picture_has_the_asked_shorter_side_and_is_not_cropped(
+def test_a_whole_image_has_the_asked_shorter_side_and_is_not_cropped(
     name, resample, side: int, size: tuple[int, int]
 ) -> None:
-    preset, picture = image_preset("inceptionv4"), make_picture(3, size)
+    preset, image = image_preset("inceptionv4"), make_picture(3, size)
     width, height = (int(side * length / min(size)) for length in size)
-    found = preset.preprocessing(name, side).transform()(picture)
+    found = preset.preprocessing(name, side).transform()(image)
     assert min(found.shape[1:]) == side and found.dtype == torch.uint8
     assert abs(width / height - size[0] / size[1]) <= size[0] / size[1] / side * 2
-    assert np.array_equal(
-        found.permute(1, 2, 0).numpy(), np.asarray(picture.resize((width, height), resample))
-    )
+    assert np.array_equal(found.permute(1, 2, 0).numpy(), np.asarray(image.resize((width, height), resample)))
 
 
 @pytest.mark.parametrize("size", [(300, 260), (33, 47)])
-def test_a_full_picture_is_given_as_it_is(size: tuple[int, int]) -> None:
-    preprocessing, picture = image_preset("resnet18").preprocessing(image_size="full"), make_picture(4, size)
-    assert np.array_equal(preprocessing.transform()(picture).permute(1, 2, 0).numpy(), np.asarray(picture))
+def test_a_full_image_keeps_its_pixels(size: tuple[int, int]) -> None:
+    preprocessing, image = image_preset("resnet18").preprocessing(image_size="full"), make_picture(4, size)
+    assert np.array_equal(preprocessing.transform()(image).permute(1, 2, 0).numpy(), np.asarray(image))
     assert str(preprocessing).startswith("reference at full: own size, no crop, mean (0.485")
 
 
@@ -157,12 +159,12 @@ def test_a_full_picture_is_given_as_it_is(size: tuple[int, int]) -> None:
         ((31, 400), "full", (32, 412)),  # no side has less than 32 pixels
         ((1, 100), "full", (32, 3200)),
         ((2048, 4096), "full", (2048, 4096)),
-        ((4096, 4096), "full", (2896, 2896)),  # no picture has more than 2048 x 4096 pixels
+        ((4096, 4096), "full", (2896, 2896)),  # no image has more than 2048 x 4096 pixels
         ((6000, 3000), "full", (4096, 2048)),
         ((2000, 20), 2048, (28900, 289)),
     ],
 )
-def test_a_whole_picture_keeps_its_proportions_within_what_encoders_can_take(
+def test_a_whole_image_keeps_its_proportions_within_what_encoders_can_take(
     size: tuple[int, int], given: ImageSize, expected: tuple[int, int]
 ) -> None:
     found = image_preset("resnet18").preprocessing(image_size=given).transform()(Image.new("RGB", size))
@@ -170,7 +172,7 @@ def test_a_whole_picture_keeps_its_proportions_within_what_encoders_can_take(
     assert min(expected) >= MIN_SIDE and expected[0] * expected[1] <= MAX_WHOLE_PIXELS
 
 
-def test_whole_preparations_tell_their_sizes_apart() -> None:
+def test_whole_preprocessings_differ_by_size_in_their_text() -> None:
     preset = image_preset("resnet18")
     told = {
         str(preset.preprocessing(name, size))

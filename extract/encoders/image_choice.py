@@ -1,4 +1,4 @@
-"""The choice of an image encoder that a user makes."""
+"""The image encoder that a user chooses, with its options."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,16 @@ from tier4k.extract.images.crops import Crops
 
 @dataclass(frozen=True)
 class ImageChoice:
-    """What a user asks of an image encoder; None leaves it to the encoder, or, where stores are looked for, to what there is.
+    """An image encoder with options; None takes the encoder's default or, where stores are searched, any
+    value.
 
     Attributes:
         encoder: A preset, or `timm:NAME`.
-        prepare: "reference" or "native".
-        image_size: Pixels of the shorter side of the whole picture, or "full".
-        feature: What is read from the network.
+        preprocessing: "reference" or "native".
+        image_size: Pixels of the shorter side of the uncropped image, or "full".
+        feature: The point of the network that is read.
         precision: Arithmetic of the network.
-        views: Views of each picture.
+        crops: The crops of each image.
     """
 
     encoder: str = DEFAULT_IMAGE_ENCODER
@@ -28,5 +29,5 @@ class ImageChoice:
     crops: Crops | None = None
 
 
-# What was measured to serve best; README tells the figures.
+# The best options measured; docs/benchmarks.md has the values.
 PRESETS: dict[PresetName, ImageChoice] = {"best": ImageChoice(image_size=512, feature="multilevel")}

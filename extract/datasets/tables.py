@@ -1,0 +1,144 @@
+"""Table files: finding the one of a data set, and reading its cells as text."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import pandas as pd
+
+from tier4k.extract.datasets.errors import DataError
+
+TABLE_SUFFIXES = (".csv", ".xlsx", ".parquet")
+
+PUBLISHED_TABLES = ("annotation.xlsx", "data.csv", "PKU-AIGIQA-4K/annotation.xlsx")
+
+WRONG_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+
+# Errors of pandas, openpyxl, zipfile and pyarrow on damaged files.
+READING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+    pd.errors.ParserError,
+)
+
+
+def is_table(path: Path) -> bool:
+    """Whether the suffix of a path is one of `TABLE_SUFFIXES`."""
+    return path.suffix.lower() in TABLE_SUFFIXES
+
+
+def find_table(data: Path) -> Path:
+    """Return the table file of a data set.
+
+    Args:
+        data: The table itself, its folder, or a folder that holds `PKU-AIGIQA-4K`.
+
+    Raises:
+        DataError: The place does not exist, or holds no table or several.
+    """
+    try:
+        return _find_table(data)
+    except OSError as error:  # such as a name that is too long, or a folder without read permission
+        raise DataError(f"{data} cannot be opened: {error.strerror or error}") from error
+
+
+def _find_table(data: Path) -> Path:
+    if not data.exists():
+        raise DataError(
+            f"{data} does not exist: give the data folder (it holds annotation.xlsx or data.csv) or a table"
+        )
+    if data.is_file():
+        if not is_table(data):
+            raise DataError(f"{data} is not a table: expected a folder or one of {', '.join(TABLE_SUFFIXES)}")
+        return data
+    for name in PUBLISHED_TABLES:
+        if (data / name).is_file():
+            return data / name
+    if not data.is_dir():
+        raise DataError(f"{data} is neither a folder nor a file: give the data folder or a table")
+    return _only_table(data)
+
+
+def _only_table(folder: Path) -> Path:
+    tables = sorted(filter(is_table, folder.iterdir()))
+    if len(tables) == 1:
+        return tables[0]
+    found = "no table"
+    if tables:
+        names = ", ".join(path.name for path in tables[:5])
+        found = f"{len(tables)} tables ({names})"
+    raise DataError(
+        f"{folder} holds {found}: expected annotation.xlsx (PKU-AIGIQA-4K), data.csv (AGIQA-3K), or one "
+        ".csv, .xlsx or .parquet file with the columns image and prompt; give the table itself if there are "
+        "several"
+    )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table without its blank rows; the index is the number of the row in the file, from 0.
+
+    Cells of .csv and .xlsx files stay as written: "007" is a name and "None" a prompt until a column turns
+    out to hold scores.
+
+    Raises:
+        DataError: The file is empty, damaged, not UTF-8, or not separated by commas.
+    """
+    try:
+        return _read_table(path)
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path} is empty: it has no header line") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as CSV UTF-8"
+        ) from error
+    except READING_ERRORS as error:
+        raise DataError(f"{path} cannot be read as {path.suffix}: {error}") from error
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return _without_blank_rows(_read_csv(path))
+    if suffix == ".xlsx":
+        frame = pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[""])
+        return _without_blank_rows(frame.rename(columns=str))
+    frame = pd.read_parquet(path)
+    return frame.reset_index(drop=True).rename(columns=str)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    frame = pd.read_csv(
+        path,
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        skip_blank_lines=False,
+    )
+    _require_commas(frame, path)
+    # pandas takes the first fields of rows that are too long for an index, and shifts the others.
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(
+            f"{path} has rows with more fields than its header: put fields that contain commas in double "
+            "quotes"
+        )
+    return frame
+
+
+def _require_commas(frame: pd.DataFrame, path: Path) -> None:
+    if len(frame.columns) != 1:
+        return
+    header = frame.columns[0]
+    for separator, name in WRONG_SEPARATORS.items():
+        if separator in header:
+            raise DataError(
+                f"{path} has {name} between its fields: save it with commas, and numbers with decimal points"
+            )
+
+
+def _without_blank_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    blank_cells = frame.isna() | frame.eq("")
+    return frame[~blank_cells.all(axis=1)]

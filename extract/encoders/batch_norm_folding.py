@@ -1,0 +1,78 @@
+"""Batch normalisations folded into the convolutions before them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+# Other subclasses may compute something else, such as convolutions that standardise their weights.
+CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
+NORMALISATIONS = (nn.BatchNorm2d, BatchNormAct2d)
+
+
+class _Tracer(fx.Tracer):
+    """Traces a network down to its convolutions, batch normalisations and linear layers."""
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        """Return whether a module is one step of the graph."""
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)):
+            return True
+        return super().is_leaf_module(module, qualified_name)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Fold every batch normalisation that directly follows a convolution into it, in place; for evaluation
+    only.
+
+    W' = W g / sqrt(v + e) and b' = (b - m) g / sqrt(v + e) + c, for weights W, b, running mean m and variance
+    v,
+    scale g and shift c (Jacob et al., CVPR 2018, 3.2). A network whose path depends on its input cannot be
+    traced
+    and stays unchanged.
+    """
+    try:
+        nodes = list(_Tracer().trace(network).nodes)
+    except Exception:  # a network's own code raises anything when it gets a symbol
+        return
+    # One module may have several names; fx uses the first.
+    modules = dict(network.named_modules(remove_duplicate=False))
+    for convolution_name, normalisation_name in _pairs(nodes):
+        convolution = modules[convolution_name]
+        normalisation = modules[normalisation_name]
+        if type(convolution) not in CONVOLUTIONS or type(normalisation) not in NORMALISATIONS:
+            continue
+        if normalisation.running_mean is None:
+            continue  # mean and variance come from the batch
+        _fold(network, modules, convolution, normalisation)
+
+
+def _pairs(nodes: list[fx.Node]) -> Iterator[tuple[str, str]]:
+    """Yield the names of modules that directly follow each other and occur once in the network."""
+    calls = Counter(str(node.target) for node in nodes)
+    for node in nodes:
+        before = node.args[0] if node.args else None
+        if not isinstance(before, fx.Node) or len(before.users) != 1:
+            continue
+        if node.op != "call_module" or before.op != "call_module":
+            continue
+        names = (str(before.target), str(node.target))
+        if all(calls[name] == 1 for name in names):
+            yield names
+
+
+def _fold(
+    network: nn.Module,
+    modules: Mapping[str, nn.Module],
+    convolution: Any,
+    normalisation: Any,
+) -> None:
+    # timm's normalisations may hold the activation that follows them.
+    activation = normalisation.act if isinstance(normalisation, BatchNormAct2d) else nn.Identity()
+    folded = {convolution: fuse_conv_bn_eval(convolution, normalisation), normalisation: activation}
+    for name, module in modules.items():
+        if module in folded:
+            network.set_submodule(name, folded[module])

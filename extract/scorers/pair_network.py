@@ -1,0 +1,109 @@
+"""The interface of all networks that score pairs of an image and a text."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.cpu import with_onednn
+from tier4k.extract.encoders.precision import DTYPES
+from tier4k.extract.encoders.weights import WeightsError
+from tier4k.extract.images.preprocessing import CLIP_MEAN, CLIP_STD
+from tier4k.extract.scorers.scorer import Scorer
+
+
+class PairNetwork(nn.Module, ABC):
+    """Scores pairs of an image and a text. Each image and each text is encoded once, whatever its pairs.
+
+    Args:
+        backbone: The network.
+        tokenizer: Of its texts.
+        side: Side of the square images that it takes, in pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        tokenizer: Any,
+        side: int,
+    ) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+        self.tokenizer = tokenizer
+        self.side = side
+        self.register_buffer("mean", _per_channel(CLIP_MEAN), persistent=False)
+        self.register_buffer("std", _per_channel(CLIP_STD), persistent=False)
+
+    @classmethod
+    @abstractmethod
+    def of(cls, scorer: Scorer) -> Self:
+        """Build the network and load its weights, in evaluation mode.
+
+        Raises:
+            WeightsError: The weights do not fit.
+        """
+
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode T texts without an image, (T, ...)."""
+
+    @abstractmethod
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Encode preprocessed images (P, 3, side, side) uint8 without a text, (P, ...)."""
+
+    @abstractmethod
+    def score(self, images: Tensor, texts: Tensor) -> Tensor:
+        """Scores (N,) float32 of N pairs, from N encoded images and N encoded texts."""
+
+    def frozen(self, precision: Precision) -> Self:
+        """Return this network for scoring only: its weights are cast once to `precision`."""
+        self.backbone.to(DTYPES[precision])
+        return with_onednn(self).requires_grad_(False)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        dtype = next(self.backbone.parameters()).dtype
+        return ((images.float() - self.mean) / self.std).to(dtype)
+
+    def _tokens(
+        self,
+        texts: Sequence[str],
+        max_length: int,
+        padding: str,
+    ) -> Tensor:
+        """Token numbers and attention mask of texts, (T, 2, L) int64."""
+        batch = self.tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=max_length,
+            padding=padding,
+            return_tensors="pt",
+        )
+        tokens = torch.stack([batch["input_ids"], batch["attention_mask"]], dim=1)
+        return tokens.to(self.mean.device)
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).view(1, 3, 1, 1) * 255
+
+
+def require_vocabulary(
+    tokenizer: Any,
+    size: int,
+    scorer: Scorer,
+) -> None:
+    """Require a tokenizer with as many tokens as the network has embeddings.
+
+    Raises:
+        WeightsError: They differ.
+    """
+    if len(tokenizer) != size:
+        raise WeightsError(
+            f"the tokenizer in {scorer.tokenizer.path} has {len(tokenizer):,} tokens, the network in "
+            f"{scorer.weights.path} {size:,}: take both from one download"
+        )

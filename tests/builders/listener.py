@@ -1,0 +1,24 @@
+"""A listener for extractions in tests."""
+
+from tier4k.extract.pipeline.listener import Timing
+
+
+class Silent:
+    """Shows nothing and counts.
+
+    Attributes:
+        total: Inputs to encode, by stream.
+        done: Inputs encoded so far.
+    """
+
+    def __init__(self) -> None:
+        self.total: dict[str, int] = {}
+        self.done = 0
+
+    def started(self, stream: str, total: int) -> None:
+        """Keep the total of a stream."""
+        self.total[stream] = total
+
+    def advanced(self, count: int, _timing: Timing) -> None:
+        """Count inputs."""
+        self.done += count

@@ -1,0 +1,111 @@
+"""An image file is hashed once while it stays the same, and an edited one always gets its new key."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tier4k.cache.keys import file_key
+from tier4k.extract.datasets import image_files
+from tier4k.extract.datasets.image_files import ExaminedImage, examine_images
+from tier4k.tests.builders.data import save_picture
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are read; files that were written just now count as old."""
+    names: list[str] = []
+    read_bytes = image_files.read_bytes
+
+    def read(path: Path) -> bytes:
+        names.append(path.name)
+        return read_bytes(path)
+
+    monkeypatch.setattr(image_files, "read_bytes", read)
+    monkeypatch.setattr(image_files, "STAMP_RESOLUTION_NS", -1)
+    monkeypatch.setattr(image_files, "_hashed", {})
+    return names
+
+
+def key_of(path: Path, known: frozenset[str] = frozenset()) -> str:
+    return examine_images([str(path)], known)[str(path)].key
+
+
+def image(folder: Path, seed: int = 0) -> Path:
+    """A file that can be replaced by an image of the same size in bytes."""
+    path = folder / "a.bmp"
+    save_picture(path, seed)
+    return path
+
+
+def test_a_known_image_is_read_once_and_an_unknown_one_is_decoded_from_the_same_bytes(
+    tmp_path: Path, reads: list[str]
+) -> None:
+    path = image(tmp_path)
+    key = key_of(path)
+    assert key == file_key(path).hex()
+    assert reads == ["a.bmp"]
+    assert key_of(path, frozenset([key])) == key
+    assert reads == ["a.bmp"]
+    assert key_of(path) == key  # not known any more, so it is decoded again
+    assert reads == ["a.bmp", "a.bmp"]
+
+
+def edit_in_place(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def edit_and_keep_the_time(path: Path, content: bytes) -> None:
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replace_by_another_file(path: Path, content: bytes) -> None:
+    other = path.with_name("b.bmp")
+    other.write_bytes(content)
+    other.replace(path)
+
+
+@pytest.mark.parametrize("edit", [edit_in_place, edit_and_keep_the_time, replace_by_another_file])
+def test_an_edited_image_of_the_same_size_gets_a_new_key(
+    tmp_path: Path, reads: list[str], edit: Callable[[Path, bytes], None]
+) -> None:
+    path = image(tmp_path)
+    (tmp_path / "other").mkdir()
+    content = image(tmp_path / "other", seed=1).read_bytes()
+    key = key_of(path)
+    time.sleep(0.05)  # longer than a tick of the file system's clock
+    edit(path, content)
+    assert key_of(path, frozenset([key])) == file_key(path).hex() != key
+    assert len(reads) == 2
+
+
+def test_a_file_that_has_just_changed_is_not_remembered(
+    tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_files, "STAMP_RESOLUTION_NS", 2_000_000_000)
+    path = image(tmp_path)
+    key = key_of(path)
+    assert key_of(path, frozenset([key])) == key
+    assert len(reads) == 2
+
+
+def test_a_file_that_disappears_has_no_key(tmp_path: Path) -> None:
+    path = str(tmp_path / "gone.png")
+    found = examine_images([path])[path]
+    assert found == ExaminedImage("", "cannot be read (No such file or directory)")
+
+
+def test_results_keep_the_order_of_the_paths_and_progress_counts_them(tmp_path: Path) -> None:
+    paths = []
+    for seed in range(5):
+        path = tmp_path / f"{seed}.png"
+        save_picture(path, seed)
+        paths.append(str(path))
+    seen: list[tuple[int, int]] = []
+    found = examine_images(paths[::-1], progress=lambda done, total: seen.append((done, total)))
+    assert list(found) == paths[::-1]
+    assert seen == [(done, 5) for done in range(1, 6)]
