@@ -1,25 +1,29 @@
-"""Stage 1 against a plain implementation of the published forward pass, on the same rows with the same random weights.
+"""Stage 1 beside a plain implementation of the published forward pass, on the same rows and random weights.
 
-The plain one does for every row what the published code does at test time: it encodes the picture, the image prompt (zeros where there
-is none) and the text prompt padded to 512 tokens, in batches of 8, reading with as many worker processes as ours has. Ours encodes every
-distinct input once. Both times hold reading and encoding, neither holds loading the networks; ours holds writing the stores too. The plain
-pass has a process of its own, as ours changes how the C library gives memory to torch.
+For every row, the plain pass does what the published code does at test time: it encodes the image, the
+image prompt (zeros where there is none) and the text prompt padded to 512 tokens, in batches of 8,
+reading with as many worker processes as ours. Ours encodes every distinct input once. Both times include
+reading and encoding, neither includes loading the networks; ours includes writing the stores. The plain
+pass runs in a process of its own, as the process policy of ours changes how the C library allocates
+memory.
 
     python benchmarks/extract.py Dataset --encoder resnet50 --rows 200
 
-The last line is one JSON object: rows per second, their ratio to the plain pass, the share of this machine's matrix-product peak that is
-reached while pictures are encoded, and the smallest cosine between features of each half precision and of fp32.
+The last line is one JSON object: rows per second, their ratio to the plain pass, the share of this
+machine's matrix-product peak that is reached while images are encoded, and the smallest cosine between
+features of each half precision and of fp32.
 """
 
 import argparse
 import json
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,30 +36,30 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # before this folder, where this file hides the package `extract`
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.check import load_manifest
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.choice import ImageChoice
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.precision import DTYPES
 from tier4k.extract.encoders.presets import image_preset
 from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from tier4k.extract.pipeline.listener import StreamSummary, Timing
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.options import ExtractionOptions, default_workers
+from tier4k.extract.pipeline.process_policy import process_policy
 from tier4k.extract.pipeline.run import extract
 
 PLAIN_BATCH = 8
 
+Encoders = tuple[ImageEncoder, TextEncoder]
+
 
 class Rows(Dataset):
-    """Rows as the published code reads them: picture, image prompt or zeros, text."""
+    """Rows as the published code reads them: image, image prompt or zeros, text."""
 
     def __init__(self, table: pd.DataFrame, size: int, resize: int) -> None:
         self.rows = list(table[["image", "image_prompt", "prompt"]].itertuples(index=False, name=None))
@@ -74,37 +78,41 @@ class Rows(Dataset):
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor, str]:
         image, image_prompt, prompt = self.rows[number]
-        return self.read(image), self.read(image_prompt) if image_prompt else self.empty, prompt
+        guide = self.read(image_prompt) if image_prompt else self.empty
+        return self.read(image), guide, prompt
 
     def read(self, path: str) -> torch.Tensor:
+        """Return the preprocessed image (3, H, W) of a file."""
         return self.transform(Image.open(path).convert("RGB"))
 
 
 def plain_rate(manifest: Manifest, rows: int, encoder: ImageEncoder, weights: Path, bert: Path) -> float:
-    """Rows per second of the plain pass."""
+    """Return the rows per second of the plain pass."""
     images = timm.create_model(encoder.preset.architecture, num_classes=0)
     images.load_state_dict(torch.load(weights, weights_only=True), strict=False)
     images.eval()
-    texts, tokenizer = BertModel.from_pretrained(bert).eval(), AutoTokenizer.from_pretrained(bert)
+    texts = BertModel.from_pretrained(bert).eval()
+    tokenizer = AutoTokenizer.from_pretrained(bert)
     data = Rows(manifest.table.head(rows), encoder.preprocessing.size, encoder.preprocessing.resize)
     loader = DataLoader(data, batch_size=PLAIN_BATCH, num_workers=default_workers())
     start = 0.0
     with torch.no_grad():
-        for number, (pictures, prompts, text) in enumerate(loader):
+        for number, (pixels, guides, text) in enumerate(loader):
             if number == 1:  # the first batch warms up
                 start = time.perf_counter()
             tokens = tokenizer(
                 list(text), padding="max_length", truncation=True, max_length=512, return_tensors="pt"
             )
-            images(pictures)
-            images(prompts)
-            hidden, mask = texts(**tokens).last_hidden_state, tokens["attention_mask"].unsqueeze(-1)
+            images(pixels)
+            images(guides)
+            hidden = texts(**tokens).last_hidden_state
+            mask = tokens["attention_mask"].unsqueeze(-1)
             (hidden * mask).sum(1) / mask.sum(1)
     return (len(data) - PLAIN_BATCH) / (time.perf_counter() - start)
 
 
 def plain_process() -> ProcessPoolExecutor:
-    """A process for the plain implementation, which is started and has memory as it comes: ours changes that in its own."""
+    """Start a process for the plain implementation, outside the process policy."""
     process = ProcessPoolExecutor(1, get_context("spawn"))
     process.submit(int).result()  # it starts at its first task
     return process
@@ -114,23 +122,16 @@ class Quiet:
     """A listener that shows nothing."""
 
     def started(self, stream: str, total: int) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def advanced(self, count: int, timing: Timing) -> None:
-        """Nothing."""
-
-
-def ours(
-    manifest: Manifest, image: ImageEncoder, text: TextEncoder, folder: Path, batch_size: int | None
-) -> list[StreamSummary]:
-    """Extract into a new folder."""
-    return extract(manifest, [image, text], folder, ExtractionOptions(default_workers(), batch_size), Quiet())
+        """Show nothing."""
 
 
 def peak(precision: Precision) -> float:
-    """Floating-point operations per second of a product of two 2048 x 2048 matrices, as encoders multiply, the best of ten."""
-    layer, inputs = with_onednn(nn.Linear(2048, 2048, bias=False)), torch.randn(2048, 2048)
-    layer, inputs = layer.to(DTYPES[precision]), inputs.to(DTYPES[precision])
+    """Return the operations per second of a product of 2048 x 2048 matrices, the best of ten."""
+    layer = with_onednn(nn.Linear(2048, 2048, bias=False)).to(DTYPES[precision])
+    inputs = torch.randn(2048, 2048).to(DTYPES[precision])
     times = []
     for _ in range(10):
         start = time.perf_counter()
@@ -141,22 +142,29 @@ def peak(precision: Precision) -> float:
 
 
 def operations(image: ImageEncoder) -> int:
-    """Floating-point operations of one picture."""
+    """Return the floating-point operations of one image."""
     network = load_network(image)
+    side = image.preprocessing.size
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, image.preprocessing.size, image.preprocessing.size, dtype=torch.uint8))
+        network(torch.zeros(1, 3, side, side, dtype=torch.uint8))
     return counter.get_total_flops()
 
 
 def smallest_cosine(one: Path, two: Path) -> float:
-    """Of the rows of two stores with the same keys."""
-    first, second = FeatureStore.open(one), FeatureStore.open(two)
-    a, b = (store.read(first.keys).astype(float) for store in (first, second))
-    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+    """Return the smallest cosine of the rows of two stores with the same keys."""
+    first = FeatureStore.open(one)
+    second = FeatureStore.open(two)
+    a = first.read(first.keys).astype(float)
+    b = second.read(first.keys).astype(float)
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    return float(cosines.min())
 
 
 def random_weights(name: str, folder: Path) -> tuple[Path, Path]:
-    """Random weights of the image encoder and of BERT-base with MiniLM's tokenizer, which has the same vocabulary."""
+    """Write random weights of the image encoder and of BERT-base; return their paths.
+
+    The tokenizer is that of MiniLM, which has the same vocabulary.
+    """
     torch.manual_seed(0)
     weights = folder / "image.pth"
     torch.save(timm.create_model(image_preset(name).architecture).state_dict(), weights)
@@ -166,13 +174,100 @@ def random_weights(name: str, folder: Path) -> tuple[Path, Path]:
     return weights, bert
 
 
-def first_rows(manifest: Manifest, rows: int) -> Manifest:
-    """The data set cut to its first rows."""
-    return replace(manifest, table=manifest.table.head(rows))
+@dataclass
+class Comparison:
+    """Measures ours and the plain pass in turn.
+
+    Attributes:
+        manifest: The rows.
+        process: Runs the plain pass.
+        plain_task: Function and arguments of the plain pass.
+        flops: Operations of one image.
+        plain_rates: Rows per second of each plain pass so far.
+        result: Metrics so far.
+    """
+
+    manifest: Manifest
+    process: ProcessPoolExecutor
+    plain_task: tuple[Any, ...]
+    flops: int
+    plain_rates: list[float] = field(default_factory=list)
+    result: dict[str, float | str | int] = field(default_factory=dict)
+
+    def run_plain(self) -> None:
+        """Measure the plain pass."""
+        self.plain_rates.append(self.process.submit(*self.plain_task).result())
+
+    def run_ours(
+        self,
+        precision: Precision,
+        encoders: Encoders,
+        folder: Path,
+        batch_size: int | None,
+    ) -> list[Path]:
+        """Measure an extraction into a new folder; return its stores.
+
+        The load of the machine varies: a plain pass and the peak are measured beside each of ours.
+        """
+        options = ExtractionOptions(default_workers(), batch_size)
+        summaries = extract(self.manifest, encoders, folder, options, Quiet())
+        rate = len(self.manifest) / sum(summary.timing.total for summary in summaries)
+        self.run_plain()
+        plain = sum(self.plain_rates[-2:]) / 2
+        fastest = peak(precision)
+        images = summaries[0]
+        share = self.flops * images.encoded / images.timing.encode / fastest
+        self.result[f"rows_per_s_{precision}"] = rate
+        self.result[f"ratio_{precision}"] = rate / plain
+        self.result[f"peak_fraction_{precision}"] = share
+        print(
+            f"ours {precision}: {rate:.2f} rows/s, {rate / plain:.1f} times the {plain:.2f} of the plain pass"
+        )
+        print(f"  {_describe(images)}, {share:.2f} of the {fastest / 1e9:.0f} GFLOP/s of a matrix product")
+        return [summary.store for summary in summaries]
 
 
-def main() -> None:
-    """Measure and print."""
+def _describe(images: StreamSummary) -> str:
+    return f"images {images.encoded / images.timing.encode:.1f}/s in batches of {images.batch_size}"
+
+
+def find_encoders(
+    name: str, precisions: Sequence[Precision], weights: Path, bert: Path
+) -> dict[str, Encoders]:
+    """Return image and text encoder for each precision."""
+    encoders: dict[str, Encoders] = {}
+    for precision in precisions:
+        image = find_image_encoder(ImageChoice(name, precision=precision), weights)
+        text = find_text_encoder("bert-base-uncased", bert, precision=precision)
+        encoders[precision] = image, text
+    return encoders
+
+
+def compare(arguments: argparse.Namespace, process: ProcessPoolExecutor, folder: Path) -> dict[str, Any]:
+    """Return all metrics."""
+    manifest = load_manifest(arguments.data).manifest.select("all")
+    manifest = replace(manifest, table=manifest.table.head(arguments.rows))
+    weights, bert = random_weights(arguments.encoder, folder)
+    encoders = find_encoders(arguments.encoder, ["fp32", *arguments.precisions], weights, bert)
+    image = encoders["fp32"][0]
+    plain_task = (plain_rate, manifest, arguments.plain_rows + PLAIN_BATCH, image, weights, bert)
+    comparison = Comparison(manifest, process, plain_task, operations(image))
+    comparison.run_plain()
+    print(f"plain: {comparison.plain_rates[0]:.2f} rows/s")
+    stores: dict[str, list[Path]] = {}
+    for precision, pair in encoders.items():
+        stores[precision] = comparison.run_ours(precision, pair, folder / precision, arguments.batch_size)
+    result: dict[str, Any] = {"encoder": arguments.encoder, "rows": len(manifest)} | comparison.result
+    result["plain_rows_per_s"] = sum(comparison.plain_rates) / len(comparison.plain_rates)
+    for precision in arguments.precisions:
+        images, texts = zip(stores["fp32"], stores[precision], strict=True)
+        result[f"cosine_{precision}"] = smallest_cosine(*images)
+        result[f"cosine_text_{precision}"] = smallest_cosine(*texts)
+    return result
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -189,56 +284,15 @@ def main() -> None:
         "--precisions", nargs="+", default=["bf16"], choices=["bf16", "fp16"], help="beside fp32"
     )
     parser.add_argument("--batch-size", type=int, help="of ours; measured when left out")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse_arguments()
     process = plain_process()
-    whole = load_manifest(arguments.data).manifest
-    manifest = first_rows(whole.select("all"), arguments.rows)
-    result: dict[str, float | str | int] = {"encoder": arguments.encoder, "rows": len(manifest)}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        weights, bert = random_weights(arguments.encoder, folder)
-        encoders = {
-            precision: (
-                find_image_encoder(ImageChoice(arguments.encoder, precision=precision), weights),
-                find_text_encoder("bert-base-uncased", bert, precision=precision),
-            )
-            for precision in ("fp32", *arguments.precisions)
-        }
-        plain_task = (
-            plain_rate,
-            manifest,
-            arguments.plain_rows + PLAIN_BATCH,
-            encoders["fp32"][0],
-            weights,
-            bert,
-        )
-        plain = [process.submit(*plain_task).result()]
-        print(f"plain: {plain[0]:.2f} rows/s")
-        flops = operations(encoders["fp32"][0])
-        stores: dict[str, list[Path]] = {}
-        for precision, (image, text) in encoders.items():
-            summaries = ours(manifest, image, text, folder / precision, arguments.batch_size)
-            stores[precision] = [summary.store for summary in summaries]
-            rate = len(manifest) / sum(summary.timing.total for summary in summaries)
-            pictures = summaries[0]
-            result[f"rows_per_s_{precision}"] = rate
-            # Other work on the machine comes and goes: the plain pass and the peak are taken beside each of ours.
-            plain.append(process.submit(*plain_task).result())
-            beside, fastest = sum(plain[-2:]) / 2, peak(precision)
-            result[f"ratio_{precision}"] = rate / beside
-            result[f"peak_fraction_{precision}"] = flops * pictures.encoded / pictures.timing.encode / fastest
-            print(
-                f"ours {precision}: {rate:.2f} rows/s, {rate / beside:.1f} times the {beside:.2f} of the plain pass; pictures "
-                f"{pictures.encoded / pictures.timing.encode:.1f}/s in batches of {pictures.batch_size}, "
-                f"{result[f'peak_fraction_{precision}']:.2f} of the {fastest / 1e9:.0f} GFLOP/s of a matrix product"
-            )
-        result["plain_rows_per_s"] = sum(plain) / len(plain)
-        for precision in arguments.precisions:
-            pairs = zip(stores["fp32"], stores[precision], strict=True)
-            result[f"cosine_{precision}"], result[f"cosine_text_{precision}"] = (
-                smallest_cosine(one, two) for one, two in pairs
-            )
-    print(json.dumps(result))
+    with process_policy(), tempfile.TemporaryDirectory() as name:
+        print(json.dumps(compare(arguments, process, Path(name))))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,31 @@
-"""Measure StackedMLP against a loop of single heads in plain torch and against scikit-learn.
+"""StackedMLP beside a loop of single heads in plain torch and beside scikit-learn.
 
-    python benchmarks/heads.py [--heads 16] [--epochs 1] [--epochs128 4] [--repetitions 3] [--threads 2] [--cpu-seconds] [--device cuda]
+    python benchmarks/heads.py [--heads 16] [--epochs 1] [--epochs128 4] [--repetitions 3] [--threads 2]
+                               [--cpu-seconds] [--device cuda]
 
-Made-up features (2,400 x 1,792); heads differ in target, seed, learning rate and penalty. All train the published shape for the same
-epochs in the same order of batches, without validation rows. The loop: one `HeadNetwork` after the other, autograd, `torch.optim.Adam`
-as it is by default. Ours and theirs alternate; the shortest time of each counts, as other work on the machine only ever adds to it.
-The last line is one JSON object:
+Random features (2,400 x 1,792); heads differ in target, seed, learning rate and penalty. All train the
+published shape for the same epochs in the same order of batches, without validation rows. The loop: one
+`HeadNetwork` after the other, autograd, `torch.optim.Adam` at its defaults. Ours and theirs alternate;
+the shortest time of each counts, as other work on the machine only ever adds to it. The last line is one
+JSON object:
 
-ratio_batch8, ratio_batch128  seconds of the loop over seconds of StackedMLP
-ratio_sklearn, ratio_sklearn_batch8  seconds of MLPRegressor, on float32 and for a head, over those of StackedMLP, at batch 128 and 8
-max_difference                greatest difference of any prediction by the two ways, in score units (scores lie between 0 and 5)
-loop_difference               the same of the loop and three loops with the columns of inputs and weights in another order, which is the
-                              same computation rounded otherwise: what is of its size is rounding, not another result
-bandwidth_fraction_batch8     bytes that a step cannot but move (7 x the parameters: weights read forwards; weights and two moments read
-                              and written by the update), a second, over the bandwidth of a copy between two arrays that together are
-                              as large as a head's state
-bandwidth_fraction_memory     the same over the bandwidth of a copy of 256 MiB; above 1 where the cache holds a head's state
-matrix_fraction_batch128      multiplications and additions of a step's two products, a second, over those of 2048 x 2048 matrices
+ratio_batch8, ratio_batch128
+    seconds of the loop over seconds of StackedMLP
+ratio_sklearn, ratio_sklearn_batch8
+    seconds of MLPRegressor, on float32 and for one head, over those of StackedMLP, at batch 128 and 8
+max_difference
+    largest difference of any prediction by the two ways, in score units (scores lie between 0 and 5)
+loop_difference
+    the same of the loop and three loops with the columns of inputs and weights in another order, which is the
+    same computation rounded otherwise: a difference of this size is rounding
+bandwidth_fraction_batch8
+    bytes that a step must move (7 x the parameters: weights read in the forward pass; weights and two moments
+    read and written by the update), per second, over the bandwidth of a copy between two arrays that together
+    are as large as a head's state
+bandwidth_fraction_memory
+    the same over the bandwidth of a copy of 256 MiB; above 1 where the cache holds a head's state
+matrix_fraction_batch128
+    multiplications and additions of a step's two products, per second, over those of 2048 x 2048 matrices
 """
 
 import argparse
@@ -37,6 +46,7 @@ from sklearn.neural_network import MLPRegressor
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # before this folder, where this file hides the package `heads`
+from tier4k.extract.pipeline.process_policy import process_policy
 from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
@@ -51,7 +61,13 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Timing:
-    """The shortest seconds of each way, and the greatest differences of ours from the loop and of the loop from itself, reordered."""
+    """The shortest seconds of each way, and the largest differences.
+
+    Attributes:
+        ours, loop, sklearn: Seconds.
+        difference: Of ours from the loop.
+        loop_difference: Of the loop from itself with reordered columns.
+    """
 
     ours: float
     loop: float
@@ -61,7 +77,7 @@ class Timing:
 
 
 def data(heads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, d) float32 with columns of unlike mean and scale, and a score in [0, 5] for each head (K, N)."""
+    """Return features (N, d) float32 with columns of unlike mean and scale, and scores (K, N) in [0, 5]."""
     random = np.random.default_rng(0)
     X = random.normal(size=(ROWS, WIDTH)) * random.uniform(0.2, 2, WIDTH) + random.normal(size=WIDTH)
     scores = X @ random.normal(size=(WIDTH, heads)) / np.sqrt(WIDTH) + random.normal(size=(ROWS, heads))
@@ -69,7 +85,7 @@ def data(heads: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_heads(count: int, batch: int, epochs: int) -> list[MLPHead]:
-    """Heads of every learning rate and penalty, each with a seed of its own."""
+    """Return heads of every learning rate and penalty, each with its own seed."""
     rates = LEARNING_RATES[batch]
     options: dict[str, Any] = {
         "optimizer": "adam",
@@ -97,7 +113,10 @@ def loop(
     clock: Clock,
     columns: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
-    """Seconds of plain torch, and its predictions (K, N), with columns in this order; standardising and predicting are not timed."""
+    """Return the seconds of plain torch, and its predictions (K, N), with columns in this order.
+
+    Standardising and predicting are not timed.
+    """
     seconds, predictions = 0.0, []
     for head, truth in zip(heads, scores, strict=True):
         scaling = Standardization.of(X, truth)
@@ -116,7 +135,7 @@ def loop(
 def single(
     head: MLPHead, inputs: torch.Tensor, targets: torch.Tensor, columns: np.ndarray | None
 ) -> HeadNetwork:
-    """One head, trained as one writes it; its initial weights in the order of the inputs' columns."""
+    """Train one head in plain torch; its initial weights are in the order of the inputs' columns."""
     assert isinstance(head.random_state, int)
     torch.manual_seed(np.random.RandomState(head.random_state).randint(2**31 - 1))
     network = HeadNetwork(inputs.shape[1])
@@ -138,7 +157,7 @@ def single(
 def stack(
     heads: list[MLPHead], X: np.ndarray, scores: np.ndarray, device: str, clock: Clock
 ) -> tuple[float, np.ndarray]:
-    """Seconds of `fit_stack`, all included, and the heads' predictions (K, N)."""
+    """Return the seconds of `fit_stack`, all included, and the heads' predictions (K, N)."""
     start = clock()
     fit_stack(heads, X, [FitTask(truth, np.arange(len(X))) for truth in scores], device)
     seconds = clock() - start
@@ -146,7 +165,7 @@ def stack(
 
 
 def scikit_learn(head: MLPHead, X: np.ndarray, truth: np.ndarray, clock: Clock) -> float:
-    """Seconds of one MLPRegressor of the same shape."""
+    """Return the seconds of one MLPRegressor of the same shape."""
     scaling = Standardization.of(X, truth)
     inputs, targets = scaling.inputs(X).astype(np.float32), scaling.scores(truth).astype(np.float32)
     model = MLPRegressor(
@@ -167,10 +186,13 @@ def scikit_learn(head: MLPHead, X: np.ndarray, truth: np.ndarray, clock: Clock) 
 
 
 def measure(count: int, batch: int, epochs: int, repetitions: int, device: str, clock: Clock) -> Timing:
-    """All ways at one batch size, in turn."""
+    """Measure all ways at one batch size, in turn."""
     X, scores = data(count)
     heads = make_heads(count, batch, epochs)
-    ours, theirs, sklearn, difference = [], [], [], 0.0
+    ours = []
+    theirs = []
+    sklearn = []
+    difference = 0.0
     for _ in range(repetitions):
         seconds, found = stack(heads, X, scores, device, clock)
         ours.append(seconds)
@@ -179,7 +201,8 @@ def measure(count: int, batch: int, epochs: int, repetitions: int, device: str, 
         sklearn.append(count * scikit_learn(heads[0], X, scores[0], clock))
         difference = max(difference, float(np.abs(found - expected).max()))
         print(
-            f"batch {batch}, {count} heads, {epochs} epochs: stacked {ours[-1]:.2f} s, loop {theirs[-1]:.2f} s, "
+            f"batch {batch}, {count} heads, {epochs} epochs: "
+            f"stacked {ours[-1]:.2f} s, loop {theirs[-1]:.2f} s, "
             f"scikit-learn {sklearn[-1]:.2f} s (one head, times {count}), difference {difference:.1e}",
             flush=True,
         )
@@ -190,7 +213,7 @@ def measure(count: int, batch: int, epochs: int, repetitions: int, device: str, 
 
 
 def fastest(work: Callable[[], object], device: str, clock: Clock, repetitions: int = 30) -> float:
-    """Shortest seconds of a piece of work."""
+    """Return the shortest seconds of some work."""
     seconds = []
     for _ in range(repetitions):
         start = clock()
@@ -202,18 +225,19 @@ def fastest(work: Callable[[], object], device: str, clock: Clock, repetitions: 
 
 
 def bandwidth(size: int, device: str, clock: Clock) -> float:
-    """Bytes read and written a second in a copy between two arrays of `size` bytes together."""
+    """Return the bytes read and written per second in a copy between two arrays of `size` bytes together."""
     source, target = torch.ones(2, size // 8, device=device)
     return size / fastest(lambda: target.copy_(source), device, clock)
 
 
 def product_rate(device: str, clock: Clock) -> float:
-    """Multiplications and additions a second of a product of square matrices."""
+    """Return the multiplications and additions per second of a product of square matrices."""
     left, right = torch.randn(2, 2048, 2048, device=device)
     return 2 * 2048**3 / fastest(lambda: left @ right, device, clock)
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -228,21 +252,29 @@ def main() -> None:
         help="count this process's CPU time (with --threads 1, on a busy machine)",
     )
     parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    where = arguments.device, time.process_time if arguments.cpu_seconds else time.perf_counter
+    return parser.parse_args()
+
+
+def measure_all(arguments: argparse.Namespace) -> dict[str, float]:
+    """Return all metrics."""
+    heads = arguments.heads
+    repetitions = arguments.repetitions
+    clock = time.process_time if arguments.cpu_seconds else time.perf_counter
+    where = (arguments.device, clock)
     state = 3 * 4 * PARAMETERS
-    cached, memory = bandwidth(state, *where), bandwidth(2**29, *where)
-    large = measure(arguments.heads, 128, arguments.epochs128, arguments.repetitions, *where)
+    # The machine's limits are measured before and after: the larger value counts.
+    cached = bandwidth(state, *where)
+    memory = bandwidth(2**29, *where)
+    large = measure(heads, 128, arguments.epochs128, repetitions, *where)
     products = product_rate(*where)
-    small = measure(arguments.heads, 8, arguments.epochs, arguments.repetitions, *where)
-    cached, memory = max(cached, bandwidth(state, *where)), max(memory, bandwidth(2**29, *where))
-    print(
-        f"copy of a head's state {cached / 1e9:.1f} GB/s, of memory {memory / 1e9:.1f} GB/s, product {products / 1e9:.0f} GFLOP/s"
-    )
-    moved = arguments.heads * arguments.epochs * -(-ROWS // 8) * 7 * 4 * PARAMETERS / small.ours
-    multiplied = arguments.heads * arguments.epochs128 * ROWS * 4 * HIDDEN * WIDTH / large.ours
-    figures = {
+    small = measure(heads, 8, arguments.epochs, repetitions, *where)
+    cached = max(cached, bandwidth(state, *where))
+    memory = max(memory, bandwidth(2**29, *where))
+    print(f"copy of a head's state {cached / 1e9:.1f} GB/s, of memory {memory / 1e9:.1f} GB/s")
+    print(f"product {products / 1e9:.0f} GFLOP/s")
+    moved = heads * arguments.epochs * -(-ROWS // 8) * 7 * 4 * PARAMETERS / small.ours
+    multiplied = heads * arguments.epochs128 * ROWS * 4 * HIDDEN * WIDTH / large.ours
+    return {
         "ratio_batch8": small.loop / small.ours,
         "ratio_batch128": large.loop / large.ours,
         "ratio_sklearn": large.sklearn / large.ours,
@@ -253,7 +285,15 @@ def main() -> None:
         "bandwidth_fraction_memory": moved / memory,
         "matrix_fraction_batch128": multiplied / products,
     }
-    print(json.dumps({name: float(f"{value:.3g}") for name, value in figures.items()}))
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    with process_policy():
+        metrics = measure_all(arguments)
+    print(json.dumps({name: float(f"{value:.3g}") for name, value in metrics.items()}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Peak memory of `tier extract` on tables of 1,000 and of 10,000 rows of distinct pictures made by formula.
+"""Peak memory of `tier extract` on tables of 1,000 and of 10,000 rows of distinct images made by formula.
 
     python benchmarks/memory.py
 
@@ -19,7 +19,7 @@ from PIL import Image
 
 
 def write_data(folder: Path, rows: int, side: int) -> Path:
-    """A table of distinct pictures, plane waves of which each has its own direction and colour, and distinct prompts."""
+    """Write a table of distinct images, plane waves of different directions and colours; return its path."""
     folder.mkdir()
     y, x = np.mgrid[0:side, 0:side] / side
     for row in range(rows):
@@ -28,22 +28,17 @@ def write_data(folder: Path, rows: int, side: int) -> Path:
         Image.fromarray((wave[..., None] * colour).astype(np.uint8)).save(
             folder / f"{row}.png", compress_level=1
         )
-    frame = pd.DataFrame(
-        {
-            "image": [f"{row}.png" for row in range(rows)],
-            "prompt": [f"wave number {row}" for row in range(rows)],
-        }
-    )
-    frame.assign(mos=np.arange(rows) % 7).to_csv(folder / "table.csv", index=False)
-    return folder / "table.csv"
+    numbers = pd.Series(range(rows)).astype(str)
+    frame = pd.DataFrame({"image": numbers + ".png", "prompt": "wave number " + numbers})
+    table = folder / "table.csv"
+    frame.assign(mos=np.arange(rows) % 7).to_csv(table, index=False)
+    return table
 
 
 def peak_mib(table: Path, features: Path, options: list[str]) -> float:
-    """Largest resident memory of the extraction's main process or any of its workers."""
-    program = Path(__file__).resolve().parent.parent / "cli.py"
-    process = subprocess.Popen(
-        [sys.executable, str(program), "extract", str(table), "--features", str(features), *options]
-    )
+    """Return the largest resident memory of the extraction's main process or any of its workers, in MiB."""
+    command = [sys.executable, "-m", "tier4k.cli", "extract", str(table), "--features", str(features)]
+    process = subprocess.Popen([*command, *options])
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -57,7 +52,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, nargs=2, default=[1000, 10000])
-    parser.add_argument("--side", type=int, default=224, help="side of the pictures in pixels")
+    parser.add_argument("--side", type=int, default=224, help="side of the images in pixels")
     parser.add_argument("options", nargs="*", help="further options of tier extract, after --")
     arguments = parser.parse_args()
     peaks = []

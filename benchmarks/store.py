@@ -1,15 +1,21 @@
-"""Measure the feature store at scale, on rows made by formula, before and after compaction.
+"""The feature store at scale, on rows made by formula, before and after compaction.
 
     python benchmarks/store.py [--rows 1000000] [--keep DIR]
 
-The last line is one JSON object; the fields that end in _compacted are those of the same store after compaction.
+The last line is one JSON object; fields that end in _compacted are those of the same store after compaction.
 
-open_seconds      a new process opens the store and finds which of as many keys as there are rows are missing (every second one is)
-peak_memory_mib   by how much this and the keys asked for raise the process's peak memory over the interpreter with its imports
-sequential_ratio  all rows with their keys, checked, in blocks: rows per second over those of numpy.fromfile from one file at once
-sequential_ratio_blocks  the same over numpy.fromfile in blocks of 4 MiB, which saves numpy the memory for all rows; it checks nothing
-random_ratio      100,000 rows at random: seconds of FeatureStore.read, which finds them by key and checks them, over seconds of indexing
-                  a numpy.memmap of one file by row number
+open_seconds
+    a new process opens the store and finds which keys are missing: every second of as many as there are rows
+peak_memory_mib
+    increase of the process's peak memory by this and by the keys
+sequential_ratio
+    all rows with their keys, checked, in blocks: rows per second over those of numpy.fromfile at once
+sequential_ratio_blocks
+    the same over numpy.fromfile in blocks of 4 MiB, which saves numpy the memory for all rows
+random_ratio
+    100,000 rows at random: seconds of FeatureStore.read, which finds them by key and checks them, over
+    seconds of indexing a numpy.memmap of one file by row number
+
 Repetitions of ours and of numpy's alternate, all from the page cache; medians.
 """
 
@@ -28,7 +34,9 @@ import numpy as np
 from tier4k.cache.compact import compact
 from tier4k.cache.keys import KEY_BYTES
 from tier4k.cache.signature import Signature
-from tier4k.cache.store import SHARD_ROWS, FeatureStore
+from tier4k.cache.store import FeatureStore
+from tier4k.cache.writer import SHARD_ROWS
+from tier4k.extract.pipeline.process_policy import process_policy
 
 WIDTH = 1024
 RANDOM_ROWS = 100_000
@@ -37,19 +45,18 @@ SIGNATURE = Signature("image", "formula", "formula", "0" * 64, "none", "pooled",
 
 
 def formula_keys(rows: np.ndarray) -> np.ndarray:
-    """The keys (N, 32) of row numbers (N,)."""
-    return np.frombuffer(
-        b"".join(hashlib.sha256(b"%d" % row).digest() for row in rows.tolist()), np.uint8
-    ).reshape(-1, KEY_BYTES)
+    """Return the keys (N, 32) of row numbers (N,)."""
+    digests = [hashlib.sha256(b"%d" % row).digest() for row in rows.tolist()]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, KEY_BYTES)
 
 
 def formula_features(rows: np.ndarray) -> np.ndarray:
-    """The features (N, 1024) float16 of row numbers (N,): whole numbers below 2,048, other ones for each row."""
+    """Return the features (N, 1024) float16 of row numbers (N,): whole numbers below 2,048."""
     return ((rows[:, None] * 7919 + np.arange(WIDTH) * 31) % 2039).astype(np.float16)
 
 
 def write(root: Path, flat: Path, rows: int) -> FeatureStore:
-    """A store of `rows` rows, and the features alone in one flat file."""
+    """Write `rows` rows into a store, and their features alone into one flat file; return the store."""
     store = FeatureStore.create(root, SIGNATURE, {})
     with store.writer() as writer, flat.open("wb") as file:
         for start in range(0, rows, SHARD_ROWS):
@@ -61,7 +68,7 @@ def write(root: Path, flat: Path, rows: int) -> FeatureStore:
 
 
 def opening(path: Path, rows: int) -> tuple[float, float]:
-    """Seconds and MiB of opening the store and finding the missing, in a new process."""
+    """Return seconds and MiB of opening the store and finding the missing keys, in a new process."""
     asked = path.parent / "asked.npy"
     np.save(asked, formula_keys(np.random.default_rng(0).permutation(np.arange(rows) * 2)))
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -79,12 +86,12 @@ def _opening(path: Path, asked_file: Path, rows: int) -> tuple[float, float]:
 
 
 def peak_kib() -> int:
-    """Peak memory of this process; getrusage would give that of its parent where it is greater, also after exec."""
+    """Return the peak memory of this process; getrusage would return its parent's where that is greater."""
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 
 def alternate(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float]:
-    """Median seconds of both."""
+    """Return the median seconds of both, which are repeated in turn."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for repetition in range(REPETITIONS + 1):
         for work, taken in zip((ours, theirs), seconds, strict=True):
@@ -96,18 +103,20 @@ def alternate(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple
 
 
 def exhaust(blocks: Iterator[object]) -> None:
+    """Read all blocks."""
     for _ in blocks:
         pass
 
 
 def read_blocks(flat: Path) -> None:
+    """Read a file of features with numpy in blocks of 4 MiB."""
     with flat.open("rb") as file:
         while len(np.fromfile(file, np.float16, 2**21)):
             pass
 
 
 def measure(path: Path, flat: Path, rows: int) -> dict[str, float]:
-    """The figures of one store."""
+    """Return the metrics of one store."""
     openings = [opening(path, rows) for _ in range(3)]
     store = FeatureStore.open(path)
     picked = np.random.default_rng(1).choice(rows, min(RANDOM_ROWS, rows), replace=False)
@@ -123,40 +132,42 @@ def measure(path: Path, flat: Path, rows: int) -> dict[str, float]:
         lambda: store.read(keys), lambda: np.memmap(flat, np.float16, "r", shape=(rows, WIDTH))[picked]
     )
     print(f"  {len(keys):,} random rows: {mine:.3f} s, numpy.memmap {mapped:.3f} s")
-    figures = {
+    metrics = {
         "open_seconds": median(seconds for seconds, _ in openings),
         "sequential_ratio": theirs / ours,
         "sequential_ratio_blocks": parts / again,
         "random_ratio": mine / mapped,
         "peak_memory_mib": median(mib for _, mib in openings),
     }
-    print("  " + ", ".join(f"{name} {value:.2f}" for name, value in figures.items()))
-    return figures
+    print("  " + ", ".join(f"{name} {value:.2f}" for name, value in metrics.items()))
+    return metrics
 
 
 def run(folder: Path, rows: int) -> dict[str, float]:
-    """All figures."""
+    """Return all metrics, before and after compaction."""
     start = time.perf_counter()
     store = write(folder / "features", folder / "flat.bin", rows)
     print(
-        f"wrote {rows:,} rows of {WIDTH} float16 in {len(store.files())} shards: {time.perf_counter() - start:.1f} s"
+        f"wrote {rows:,} rows of {WIDTH} float16 in {len(store.files())} shards: "
+        f"{time.perf_counter() - start:.1f} s"
     )
-    before = measure(store.path, folder / "flat.bin", rows)
+    uncompacted = measure(store.path, folder / "flat.bin", rows)
     start = time.perf_counter()
     done = compact(store)
     seconds = time.perf_counter() - start
     print(f"compacted {done.shards} shards into one: {seconds:.1f} s")
-    after = measure(store.path, folder / "flat.bin", rows)
-    figures = {
+    compacted = measure(store.path, folder / "flat.bin", rows)
+    metrics = {
         "rows": rows,
-        **before,
+        **uncompacted,
         "compact_seconds": seconds,
-        **{f"{name}_compacted": value for name, value in after.items()},
+        **{f"{name}_compacted": value for name, value in compacted.items()},
     }
-    return {name: round(value, 3) for name, value in figures.items()}
+    return {name: round(value, 3) for name, value in metrics.items()}
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -167,12 +178,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.keep:
         arguments.keep.mkdir(parents=True)
-        figures = run(arguments.keep, arguments.rows)
+        metrics = run(arguments.keep, arguments.rows)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            figures = run(Path(folder), arguments.rows)
-    print(json.dumps(figures))
+            metrics = run(Path(folder), arguments.rows)
+    print(json.dumps(metrics))
 
 
 if __name__ == "__main__":
-    main()
+    with process_policy():
+        main()

@@ -1,43 +1,81 @@
-"""How the C library gives memory to torch in this process."""
+"""Settings of glibc's allocator under which memory that torch frees stays with the process."""
 
 import ctypes
-import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4  # mallopt(3)'s numbers of these parameters
+# The numbers of mallopt(3)'s parameters.
+TRIM_THRESHOLD = -1
+TOP_PAD = -2
+MMAP_THRESHOLD = -3
+MMAP_MAX = -4
 
-KEPT_BYTES = 2**29
+GLIBC_DEFAULTS = {
+    TRIM_THRESHOLD: 2**17,
+    TOP_PAD: 2**17,
+    MMAP_THRESHOLD: 2**17,
+    MMAP_MAX: 2**16,
+}
 
-ALWAYS = -1  # the threshold below which what is free at the end of the heap is kept
+# Encoding: up to 512 MiB of free memory stay, and requests of up to 32 MiB, glibc's largest threshold, come
+# from the heap.
+ENCODING = {
+    TRIM_THRESHOLD: 2**29,
+    MMAP_THRESHOLD: 2**25,
+}
 
-ADDED_BYTES = 2**28  # that the heap grows by beyond what is asked for
+# Training: all requests come from the heap, which grows by 256 MiB more than needed and never shrinks.
+TRAINING = {
+    MMAP_MAX: 0,
+    TRIM_THRESHOLD: -1,
+    TOP_PAD: 2**28,
+}
 
-LARGEST_KEPT = 2**25  # more than this glibc refuses
+_settings = dict(GLIBC_DEFAULTS)  # of this process; glibc has no function that returns them
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep what torch frees, and Linux give it in large pages; elsewhere nothing happens.
+@contextmanager
+def keep_freed_memory() -> Iterator[None]:
+    """Keep memory that torch frees while it encodes. Nothing happens on another C library.
 
-    A network asks for tens of megabytes in every layer and frees them after the next one. As glibc comes, it hands much of that back to the
-    system and fetches it again, 4 KiB at a time: 4,000 page faults for each picture of EfficientNet-Lite0, a third of its time, and a heap
-    with holes whose peak is chance. To be called before torch allocates anything. Not for training, whose larger maps are handed back all
-    the same: `keep_all_freed_memory` is.
+    A network requests tens of megabytes in every layer and frees them after the next one. By default, glibc
+    returns much of that to the system and requests it again, 4 KiB at a time: 4,000 page faults for each
+    image of EfficientNet-Lite0, a third of its time, and a fragmented heap whose peak varies.
+
+    Afterwards glibc's settings are those from before. Only its default of adapting the threshold for
+    separate mappings to the largest block freed cannot be restored: a fixed threshold takes its place.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it first allocates
-    _mallopt({TRIM_THRESHOLD: KEPT_BYTES, MMAP_THRESHOLD: LARGEST_KEPT})
+    with _mallopt(ENCODING):
+        yield
 
 
-def keep_all_freed_memory() -> None:
-    """Let glibc keep whatever torch frees, and take nothing from the system but by growing its heap; elsewhere nothing happens.
+@contextmanager
+def keep_all_freed_memory() -> Iterator[None]:
+    """Keep all memory that torch frees while it trains. Nothing happens on another C library.
 
-    For training, whose maps and gradients, of hundreds of megabytes, are the same in every step and would be handed back and fetched anew,
-    page by page, in each. Large pages give nothing more there.
+    Maps and gradients of hundreds of megabytes, above glibc's largest threshold, are the same in every step;
+    they would be returned and requested again, page by page. Settings are restored as by
+    `keep_freed_memory`, and the memory that was kept is returned to the system.
     """
-    _mallopt({MMAP_MAX: 0, TRIM_THRESHOLD: ALWAYS, TOP_PAD: ADDED_BYTES})
+    with _mallopt(TRAINING):
+        yield
 
 
-def _mallopt(values: dict[int, int]) -> None:
-    with suppress(OSError, AttributeError, TypeError):  # another system, another C library
+@contextmanager
+def _mallopt(changed: dict[int, int]) -> Iterator[None]:
+    before = {parameter: _settings[parameter] for parameter in changed}
+    _set(changed)
+    try:
+        yield
+    finally:
+        _set(before)
+        with suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _set(values: dict[int, int]) -> None:
+    _settings.update(values)
+    with suppress(OSError, AttributeError, TypeError):  # another system or another C library
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in values.items():
             mallopt(parameter, value)

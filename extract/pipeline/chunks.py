@@ -1,5 +1,6 @@
 """Chunks: the inputs that are read together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,22 +8,30 @@ import torch
 from torch import Tensor
 
 from tier4k.extract.encoders.text_network import TokenBatch
-from tier4k.extract.pipeline.handover import SharedPictures
+from tier4k.extract.pipeline.shared_memory import SharedImages
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Prepared views of one shape.
+class CropStack:
+    """Crops of one shape, of several images.
 
     Attributes:
-        row: (n,) number within the chunk of the picture of each view.
-        view: (n,) number of the view, 0 being the centre.
-        pictures: (n, 3, H, W) uint8.
+        rows: (n,) row within the chunk of each crop's image.
+        crops: (n,) number of the crop within its image, 0 being the centre.
+        pixels: (n, 3, H, W) uint8.
     """
 
-    row: np.ndarray
-    view: np.ndarray
-    pictures: Tensor
+    rows: np.ndarray
+    crops: np.ndarray
+    pixels: Tensor
+
+    def pin_memory(self) -> "CropStack":
+        """Return the same in pinned memory."""
+        return CropStack(self.rows, self.crops, self.pixels.pin_memory())
+
+
+# For each way of preprocessing, the crops of all images by shape.
+CropStacks = tuple[tuple[CropStack, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -31,55 +40,71 @@ class Chunk:
 
     Attributes:
         numbers: (C,) their numbers among all distinct inputs.
-        samples: Of pictures: for each source, a preparation with its views, the prepared views by shape.
+        images: Of images: for each way of preprocessing, the crops by shape.
         tokens: Of texts: their token numbers.
-        picture: Of pairs: (C,) row of each pair's picture among the samples, rising.
+        pair_images: Of pairs: (C,) row of each pair's image in the chunk, ascending.
     """
 
     numbers: np.ndarray
-    samples: tuple[tuple[Samples, ...], ...] = ()
+    images: CropStacks = ()
     tokens: TokenBatch | None = None
-    picture: np.ndarray | None = None
+    pair_images: np.ndarray | None = None
 
     def pin_memory(self) -> "Chunk":
-        """The same in pinned memory, from which a GPU copies while other work goes on; torch's DataLoader calls this."""
-        samples = tuple(
-            tuple(Samples(one.row, one.view, one.pictures.pin_memory()) for one in source)
-            for source in self.samples
-        )
-        return Chunk(self.numbers, samples)
+        """Return the same in pinned memory, from which a GPU copies in the background.
+
+        torch's DataLoader calls this.
+        """
+        return Chunk(self.numbers, tuple(map(_pinned, self.images)))
+
+
+def _pinned(stacks: Sequence[CropStack]) -> tuple[CropStack, ...]:
+    return tuple(map(CropStack.pin_memory, stacks))
 
 
 class SentChunk:
-    """A chunk of pictures on its way from a reading process to the encoding one."""
+    """A chunk of images on its way from a reading process to the encoding one.
+
+    Raises:
+        OSError: There is no room for its images.
+    """
 
     def __init__(self, chunk: Chunk) -> None:
         self._numbers = chunk.numbers
-        self._places = [[(one.row, one.view) for one in source] for source in chunk.samples]
-        self._pictures = SharedPictures([one.pictures for source in chunk.samples for one in source])
+        self._places: list[list[tuple[np.ndarray, np.ndarray]]] = []
+        pixels = []
+        for stacks in chunk.images:
+            places = []
+            for stack in stacks:
+                places.append((stack.rows, stack.crops))
+                pixels.append(stack.pixels)
+            self._places.append(places)
+        self._pixels = SharedImages(pixels)
 
     def received(self) -> Chunk:
-        """The chunk, in the process that received it."""
-        pictures = iter(self._pictures.received())
-        samples = tuple(tuple(Samples(*place, next(pictures)) for place in source) for source in self._places)
-        return Chunk(self._numbers, samples)
+        """Return the chunk, in the process that received it."""
+        pixels = iter(self._pixels.received())
+        images = []
+        for places in self._places:
+            stacks = [CropStack(rows, crops, next(pixels)) for rows, crops in places]
+            images.append(tuple(stacks))
+        return Chunk(self._numbers, tuple(images))
 
     def pin_memory(self) -> Chunk:
-        """The chunk in pinned memory, as `Chunk.pin_memory`."""
+        """Return the chunk in pinned memory, as `Chunk.pin_memory`."""
         return self.received().pin_memory()
 
 
-def by_shape(pictures: list[list[Tensor]]) -> tuple[Samples, ...]:
-    """Views of pictures, stacked with others of the same shape."""
+def stack_by_shape(images: Sequence[Sequence[Tensor]]) -> tuple[CropStack, ...]:
+    """Stack the crops (3, H, W) of each image with others of the same shape, in order of first appearance."""
     places: dict[torch.Size, list[tuple[int, int]]] = {}
-    for row, crops in enumerate(pictures):
-        for view, tensor in enumerate(crops):
-            places.setdefault(tensor.shape, []).append((row, view))
-    return tuple(_stacked(pictures, at) for at in places.values())
+    for row, crops in enumerate(images):
+        for number, pixels in enumerate(crops):
+            places.setdefault(pixels.shape, []).append((row, number))
+    return tuple(_stack(images, of_shape) for of_shape in places.values())
 
 
-def _stacked(pictures: list[list[Tensor]], places: list[tuple[int, int]]) -> Samples:
+def _stack(images: Sequence[Sequence[Tensor]], places: Sequence[tuple[int, int]]) -> CropStack:
     rows, crops = zip(*places, strict=True)
-    return Samples(
-        np.array(rows), np.array(crops), torch.stack([pictures[row][view] for row, view in places])
-    )
+    pixels = torch.stack([images[row][crop] for row, crop in places])
+    return CropStack(np.array(rows), np.array(crops), pixels)

@@ -4,26 +4,34 @@ import torch
 
 from tier4k.extract.pipeline.options import ExtractionError
 
-PICTURES_PER_CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}
+IMAGES_PER_CHUNK = {"cpu": 32, "cuda": 256, "mps": 64}
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device `name`; "auto" is CUDA where there is one, else Apple's GPU, else the CPU.
+    """Return the torch device `name`; "auto" is CUDA if available, else Apple's GPU, else the CPU.
 
     Raises:
-        ExtractionError: There is no such device.
+        ExtractionError: The device does not exist, or cannot encode.
     """
     if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        return torch.device(_best_device())
     try:
         device = torch.empty(0, device=name).device
-        if device.type in PICTURES_PER_CHUNK:
-            return device
-        why = f"nothing is encoded on {device.type!r}"
     except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
-    raise ExtractionError(
-        f"the device {name!r} cannot be used ({why}): choose auto, cpu, cuda, cuda:N or mps"
-    ) from None
+        raise _unusable(name, str(error).splitlines()[0]) from None
+    if device.type not in IMAGES_PER_CHUNK:
+        raise _unusable(name, f"nothing is encoded on {device.type!r}")
+    return device
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
+def _unusable(name: str, reason: str) -> ExtractionError:
+    remedy = "choose auto, cpu, cuda, cuda:N or mps"
+    return ExtractionError(f"the device {name!r} cannot be used ({reason}): {remedy}")

@@ -1,4 +1,4 @@
-"""Encode: one step per encoder turns chunks into features."""
+"""Encode: networks turn chunks into features."""
 
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -10,157 +10,221 @@ from torch import Tensor, nn
 
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork, TokenBatch
-from tier4k.extract.pipeline.batch_size import BatchSize
-from tier4k.extract.pipeline.chunks import Chunk
+from tier4k.extract.pipeline.batch_size import BatchSize, contains_any
+from tier4k.extract.pipeline.chunks import Chunk, CropStack
+from tier4k.extract.pipeline.missing_inputs import Work
 from tier4k.extract.pipeline.options import ExtractionError
-from tier4k.extract.pipeline.work import Work
 
 if TYPE_CHECKING:
-    from tier4k.extract.scorers.networks import PairNetwork
+    from tier4k.extract.scorers.pair_network import PairNetwork
 
-
+# In torch's messages.
 TOO_SMALL = (
     "Kernel size can't be greater than actual input size",
     "Output size is too small",
-)  # in torch's words
+)
 
 
-class _Step(Protocol):
+class ChunkEncoder(Protocol):
     """Makes features of chunks of inputs."""
 
     @property
     def batch_size(self) -> int:
-        """How many inputs go through the network at once, by now."""
+        """The present number of inputs that go through the network at once."""
 
     def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
-        """Features (n, ...) of the n wanted (C,) inputs of a chunk."""
+        """Return the features (n, ...) of the n wanted (C,) inputs of a chunk.
+
+        Raises:
+            ExtractionError: An input is too small for the network, or too large for the memory.
+        """
 
 
-class ImageStep:
-    """Encodes the pictures of a chunk with one network."""
+class ImageChunkEncoder:
+    """Encodes the images of a chunk with one network.
+
+    Args:
+        network: The network.
+        variant: Number of its variant among those of a chunk.
+        crop_count: Crops of each image.
+        size: Its batch size.
+        device: The network's device.
+    """
 
     def __init__(
-        self, network: ImageNetwork, source: int, crops: int, size: BatchSize, device: torch.device
+        self,
+        network: ImageNetwork,
+        variant: int,
+        crop_count: int,
+        size: BatchSize,
+        device: torch.device,
     ) -> None:
-        self._network, self._source, self._views, self._size, self._device = (
-            network,
-            source,
-            crops,
-            size,
-            device,
-        )
+        self._network = network
+        self._variant = variant
+        self._crop_count = crop_count
+        self._size = size
+        self._device = device
 
     @property
     def batch_size(self) -> int:
+        """The present number of crops per batch."""
         return self._size.current
 
     def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
-        """Features (n, D) of the n wanted pictures of a chunk, (n, V, D) where there are V > 1 views."""
-        place = np.cumsum(wanted) - 1
-        out: np.ndarray | None = None
-        start, pixels = time.perf_counter(), 0
-        for one in chunk.samples[self._source]:
-            keep = wanted[one.row]
-            pictures = one.pictures if keep.all() else one.pictures[torch.from_numpy(keep)]
-            if not len(pictures):
+        """Return features (n, D) of the n wanted images of a chunk, or (n, V, D) for V > 1 crops each."""
+        position = np.cumsum(wanted) - 1
+        features: np.ndarray | None = None
+        pixels = 0
+        start = time.perf_counter()
+        for stack in chunk.images[self._variant]:
+            kept = _wanted_crops(stack, wanted)
+            if not len(kept.pixels):
                 continue
-            encoded = self._encode(pictures).numpy()
-            out = (
-                np.empty((int(wanted.sum()), self._views, encoded.shape[1]), encoded.dtype)
-                if out is None
-                else out
-            )
-            out[place[one.row[keep]], one.view[keep]] = encoded
-            pixels += pictures[:, 0].numel()
-        assert out is not None
+            encoded = self._encode(kept.pixels).numpy()
+            if features is None:
+                shape = (int(wanted.sum()), self._crop_count, encoded.shape[1])
+                features = np.empty(shape, encoded.dtype)
+            features[position[kept.rows], kept.crops] = encoded
+            pixels += kept.pixels[:, 0].numel()
+        assert features is not None
         self._size.measured(pixels, time.perf_counter() - start)
-        return out[:, 0] if self._views == 1 else out
+        return features[:, 0] if self._crop_count == 1 else features
 
-    def _encode(self, pictures: Tensor) -> Tensor:
-        """Features (n, D) of prepared pictures (n, 3, H, W), batch by batch."""
-        return self._size.through(
-            len(pictures),
-            lambda at: _through(self._network, pictures[at].to(self._device, non_blocking=True)),
-        ).cpu()
+    def _encode(self, crops: Tensor) -> Tensor:
+        """Return features (n, D) of preprocessed crops (n, 3, H, W), batch by batch."""
+
+        def encode_batch(batch: slice) -> Tensor:
+            """Return the features of one batch."""
+            return _forward(self._network, crops[batch].to(self._device, non_blocking=True))
+
+        return self._size.encode_in_batches(len(crops), encode_batch).cpu()
 
 
-class _PairStep:
-    """Scores the pairs of a chunk, all of them missing. Each picture is encoded once, and each text when it is first met."""
+def _wanted_crops(stack: CropStack, wanted: np.ndarray) -> CropStack:
+    """Return the crops whose images are wanted (C,)."""
+    keep = wanted[stack.rows]
+    if keep.all():
+        return stack
+    return CropStack(stack.rows[keep], stack.crops[keep], stack.pixels[torch.from_numpy(keep)])
+
+
+class PairChunkEncoder:
+    """Scores the missing pairs of a chunk. Each image is encoded once, and each text on first use.
+
+    Args:
+        work: The scorer and its pairs.
+        network: The scorer's network.
+        text_batch_size: Texts per batch.
+        size: Images and pairs per batch.
+        device: The network's device.
+    """
 
     def __init__(
-        self, work: Work, network: "PairNetwork", text_batch_size: int, size: BatchSize, device: torch.device
+        self,
+        work: Work,
+        network: "PairNetwork",
+        text_batch_size: int,
+        size: BatchSize,
+        device: torch.device,
     ) -> None:
-        self._network, self._text_batch_size, self._size, self._device = (
-            network,
-            text_batch_size,
-            size,
-            device,
-        )
+        self._network = network
+        self._text_batch_size = text_batch_size
+        self._size = size
+        self._device = device
         self._prompt_of, prompts = pd.factorize(work.inputs["prompt"])
         self._prompts: list[str] = prompts.tolist()
         self._encoded: dict[int, Tensor] = {}
 
     @property
     def batch_size(self) -> int:
+        """The present number of images per batch."""
         return self._size.current
 
     def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
-        """Scores (n, 1) of the pairs."""
-        assert chunk.picture is not None
+        """Return the scores (n, 1) of the n pairs of a chunk, all of which must be wanted."""
+        assert chunk.pair_images is not None
         assert wanted.all()
-        (samples,) = chunk.samples[0]  # every picture has the network's shape
+        (stack,) = chunk.images[0]  # all images have the network's shape
+        pair_images = chunk.pair_images
         start = time.perf_counter()
-        texts, owner = self._texts(self._prompt_of[chunk.numbers]), chunk.picture
+        texts = self._texts(self._prompt_of[chunk.numbers])
 
-        def score(place: slice) -> Tensor:
-            pictures = self._network.encode_pictures(
-                samples.pictures[place].to(self._device, non_blocking=True)
-            )
-            pairs = range(*np.searchsorted(owner, (place.start, place.stop)))
-            parts = [pairs[at : at + self._size.current] for at in range(0, len(pairs), self._size.current)]
-            return torch.cat(
-                [self._network.score(pictures[owner[part] - place.start], texts[part]) for part in parts]
-            )
+        def score_batch(batch: slice) -> Tensor:
+            """Return the scores of all pairs of one batch of images."""
+            pixels = stack.pixels[batch].to(self._device, non_blocking=True)
+            first, end = np.searchsorted(pair_images, (batch.start, batch.stop))
+            images = self._network.encode_images(pixels)
+            return self._score(images, pair_images[first:end] - batch.start, texts[first:end])
 
-        scores = self._size.through(len(samples.pictures), score).cpu().numpy()
-        self._size.measured(samples.pictures[:, 0].numel(), time.perf_counter() - start)
+        scores = self._size.encode_in_batches(len(stack.pixels), score_batch).cpu().numpy()
+        self._size.measured(stack.pixels[:, 0].numel(), time.perf_counter() - start)
         return scores[:, None]
 
+    def _score(
+        self,
+        images: Tensor,
+        image_of_pair: np.ndarray,
+        texts: Tensor,
+    ) -> Tensor:
+        """Return the scores (n,) of n pairs: rows of encoded images, and encoded texts (n, ...)."""
+        scores = []
+        size = self._size.current
+        for start in range(0, len(image_of_pair), size):
+            part = slice(start, start + size)
+            scores.append(self._network.score(images[image_of_pair[part]], texts[part]))
+        return torch.cat(scores)
+
     def _texts(self, numbers: np.ndarray) -> Tensor:
-        """Texts (n, ...) of these numbers, encoded."""
-        new = [number for number in dict.fromkeys(numbers.tolist()) if number not in self._encoded]
+        """Return the encoded prompts (n, ...) of these numbers; new ones are encoded."""
+        wanted: list[int] = numbers.tolist()
+        new = [number for number in dict.fromkeys(wanted) if number not in self._encoded]
         for start in range(0, len(new), self._text_batch_size):
             part = new[start : start + self._text_batch_size]
             encoded = self._network.encode_texts([self._prompts[number] for number in part])
-            self._encoded |= dict(zip(part, encoded, strict=True))
-        return torch.stack([self._encoded[number] for number in numbers.tolist()])
+            self._encoded.update(zip(part, encoded, strict=True))
+        return torch.stack([self._encoded[number] for number in wanted])
 
 
-class _TextStep:
-    """Encodes the texts of a chunk, all of them missing."""
+class TextChunkEncoder:
+    """Encodes the missing texts of a chunk."""
 
-    def __init__(self, network: TextNetwork, batch_size: int, device: torch.device) -> None:
-        self._network, self._device = network, device
+    def __init__(
+        self,
+        network: TextNetwork,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self._network = network
+        self._device = device
         self.batch_size = batch_size
 
     def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
-        """Features (n, D) of the texts."""
+        """Return the features (n, D) of the texts, all of which must be wanted."""
         assert chunk.tokens is not None
         assert wanted.all()
-        return _through(self._network, chunk.tokens.to(self._device)).cpu().numpy()
+        return _forward(self._network, chunk.tokens.to(self._device)).cpu().numpy()
 
 
-def _through(network: nn.Module, batch: Tensor | TokenBatch) -> Tensor:
+def _forward(network: nn.Module, batch: Tensor | TokenBatch) -> Tensor:
+    """Run a network, with errors that name the remedy."""
     try:
         return network(batch)
     except Exception as error:
-        if isinstance(batch, Tensor) and any(words in str(error) for words in TOO_SMALL):
+        if isinstance(batch, Tensor) and _is_too_small(error):
             height, width = batch.shape[2:]
-            what = f"a view of {width} x {height} pixels is too small for this encoder"
-            raise ExtractionError(f"{what}: use a larger --image-size") from error
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise
-        why = str(error).strip().splitlines()[0]
-        raise ExtractionError(
-            f"--compile does not work here ({why}): it needs a C++ compiler; leave it out"
-        ) from error
+            problem = f"a crop of {width} x {height} pixels is too small for this encoder"
+            raise ExtractionError(f"{problem}: use a larger --image-size") from error
+        if _is_of_compiler(error):
+            reason = str(error).strip().splitlines()[0]
+            raise ExtractionError(
+                f"--compile does not work here ({reason}): it needs a C++ compiler; leave it out"
+            ) from error
+        raise
+
+
+def _is_too_small(error: Exception) -> bool:
+    return contains_any(str(error), TOO_SMALL)
+
+
+def _is_of_compiler(error: Exception) -> bool:
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))

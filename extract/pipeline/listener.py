@@ -1,16 +1,16 @@
-"""What an extraction reports: progress, timing and a summary per encoder."""
+"""What an extraction reports: progress, timing, and a summary per encoder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass
 class Timing:
-    """Seconds spent so far waiting for input, encoding and writing."""
+    """Seconds spent so far waiting for inputs, encoding and writing."""
 
     read: float = 0.0
     encode: float = 0.0
@@ -18,32 +18,38 @@ class Timing:
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """Sum of all three."""
         return self.read + self.encode + self.write
 
     @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
+    def measure(self, part: Literal["read", "encode", "write"]) -> Iterator[None]:
         """Add the time spent inside to `part`."""
         start = perf_counter()
         try:
             yield
         finally:
-            setattr(self, part, getattr(self, part) + perf_counter() - start)
+            seconds = getattr(self, part) + perf_counter() - start
+            setattr(self, part, seconds)
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the encoding of one encoder went: its batch size in the end, and where the time went."""
+    """Outcome of encoding with one encoder.
+
+    Attributes:
+        batch_size: The final batch size.
+        timing: Where the time went.
+    """
 
     batch_size: int
     timing: Timing
 
 
 class Listener(Protocol):
-    """Told how far an extraction has come."""
+    """Receives the progress of an extraction."""
 
     def started(self, stream: str, total: int) -> None:
-        """`total` distinct inputs of the stream are about to be encoded; the networks are loaded."""
+        """`total` distinct inputs of a stream will be encoded; the networks are loaded."""
 
     def advanced(self, count: int, timing: Timing) -> None:
         """`count` more inputs are encoded."""
@@ -51,16 +57,17 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """What one encoder did.
+    """Outcome of an extraction for one encoder.
 
     Attributes:
         stream: "image", "text" or "score".
         encoder: Its name.
         store: Folder of the store.
-        inputs: Distinct inputs of the data set, or of the part of it that was asked for.
-        encoded: How many of them were encoded now; the others were there.
-        batch_size: Views or texts per batch in the end, None where nothing was encoded.
-        timing: Where the time went, without loading the network. Encoders that worked together share the reading.
+        inputs: Distinct inputs of the data set, or of the part that was requested.
+        encoded: Number of them that were encoded now; the others were stored before.
+        batch_size: Final number of crops or texts per batch, None where nothing was encoded.
+        timing: Where the time went, without loading the network. Encoders that run together share the
+            reading.
     """
 
     stream: str

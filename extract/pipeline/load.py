@@ -1,16 +1,16 @@
-"""From an encoder or a scorer to its network, whose libraries are imported only now."""
+"""From an encoder or a scorer to its network; the libraries of networks are imported only here."""
 
 from typing import Any
 
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
-from tier4k.extract.pipeline.work import Encoder
+from tier4k.extract.pipeline.missing_inputs import Encoder
 
 
 def load_network(encoder: Encoder) -> Any:
     """Build the network of an encoder or a scorer and load its weights, in evaluation mode.
 
     Raises:
-        WeightsError: The weights do not fit the network, or files of a folder do not fit each other.
+        WeightsError: The weights do not fit the network, or the files of a folder do not fit each other.
     """
     if isinstance(encoder, ImageEncoder):
         from tier4k.extract.encoders.image_network import ImageNetwork

@@ -1,4 +1,4 @@
-"""Read, encode, write: chunks of prepared inputs go through networks, and their features into stores."""
+"""The loop of stage 1: read a chunk of inputs, encode it with every network, write the features to stores."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -13,116 +13,166 @@ from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.pipeline.batch_size import BatchSize
 from tier4k.extract.pipeline.chunks import Chunk
 from tier4k.extract.pipeline.device import choose_device
-from tier4k.extract.pipeline.encode import ImageStep, _PairStep, _Step, _TextStep
+from tier4k.extract.pipeline.encode import (
+    ChunkEncoder,
+    ImageChunkEncoder,
+    PairChunkEncoder,
+    TextChunkEncoder,
+)
+from tier4k.extract.pipeline.float32 import full_float32
 from tier4k.extract.pipeline.listener import Encoding, Listener, Timing
 from tier4k.extract.pipeline.load import load_network
+from tier4k.extract.pipeline.missing_inputs import Work
 from tier4k.extract.pipeline.options import ExtractionOptions
-from tier4k.extract.pipeline.read import _pair_chunks, _picture_chunks, _text_chunks
+from tier4k.extract.pipeline.read import ImageVariant, image_chunks, pair_chunks, text_chunks
+from tier4k.extract.pipeline.records import DatasetRecord
 from tier4k.extract.pipeline.versions import library_versions
-from tier4k.extract.pipeline.work import Work
 from tier4k.extract.scorers.scorer import Scorer
+
+# What is read, and for each encoder what encodes it.
+Plan = tuple[Iterable[Chunk], Sequence[ChunkEncoder]]
 
 
 def encode(
-    works: Sequence[Work], root: Path, options: ExtractionOptions, listener: Listener
+    works: Sequence[Work],
+    root: Path,
+    options: ExtractionOptions,
+    listener: Listener,
+    record: DatasetRecord,
 ) -> list[Encoding]:
-    """Encode what is missing into stores under `root`, which are made once the networks are loaded and nothing else can be wrong.
+    """Encode missing inputs into stores under `root`.
+
+    Stores and the data set's record are made once the networks are loaded and nothing else can be wrong.
+    `store gc` keeps stores that a record uses, so the record exists before the first input is encoded.
 
     Args:
-        works: Encoders of pictures with the same inputs, or one encoder of texts, or one scorer.
+        works: Encoders of images with the same inputs, or one encoder of texts, or one scorer.
         root: Folder of stores.
         options: Batch size, device, workers.
-        listener: Told of the progress.
+        listener: Receives the progress.
+        record: Of the data set.
 
     Returns:
-        For each encoder how it went; they share one timing.
+        The outcome of each encoder; they share one timing.
 
     Raises:
-        ExtractionError: The device is not there or has too little memory, or a picture changed since it was checked.
+        ExtractionError: The device does not exist or has too little memory, or an image changed since it was
+            checked.
+        WeightsError: The weights do not fit a network.
+        StoreError: A store cannot be written.
     """
     device = choose_device(options.device)
-    networks = [_network(work, options, device) for work in works]
+    networks = [_load(work, options, device) for work in works]
     stores = [FeatureStore.create(root, work.encoder.signature, library_versions()) for work in works]
-    if isinstance(works[0].encoder, ImageEncoder):
-        sources = [
-            (work.encoder.preprocessing, work.encoder.crops)
-            for work in works
-            if isinstance(work.encoder, ImageEncoder)
-        ]
-        distinct = list(dict.fromkeys(sources))
-        missing = [
-            np.logical_or.reduce([w.missing for w, its in zip(works, sources, strict=True) if its == one])
-            for one in distinct
-        ]
-        chunks: Iterable[Chunk] = _picture_chunks(
-            works[0].inputs, np.array(missing), distinct, options, device
-        )
-        steps: list[_Step] = [
-            ImageStep(
-                network,
-                distinct.index(source),
-                1 + source[1].count,
-                BatchSize(options.batch_size, device.type),
-                device,
-            )
-            for network, source in zip(networks, sources, strict=True)
-        ]
-    elif isinstance(works[0].encoder, Scorer):
-        chunks = _pair_chunks(works[0], works[0].encoder.preprocessing(networks[0].side), options, device)
-        steps = [
-            _PairStep(
-                works[0],
-                networks[0],
-                options.text_batch_size,
-                BatchSize(options.batch_size, device.type),
-                device,
-            )
-        ]
-    else:
-        chunks = _text_chunks(works[0], networks[0], options)
-        steps = [_TextStep(networks[0], options.text_batch_size, device)]
-    timing = Timing()
+    record.write(root)
+    chunks, encoders = _plan(works, networks, options, device)
     any_missing = np.logical_or.reduce([work.missing for work in works])
     listener.started(works[0].encoder.signature.stream, int(any_missing.sum()))
-    _run(works, steps, stores, chunks, options.shard_rows, timing, listener)
-    return [Encoding(step.batch_size, timing) for step in steps]
+    timing = Timing()
+    with full_float32(), torch.inference_mode():
+        _read_encode_write(chunks, works, encoders, stores, options.shard_rows, timing, listener)
+    return [Encoding(encoder.batch_size, timing) for encoder in encoders]
 
 
-def _network(work: Work, options: ExtractionOptions, device: torch.device) -> Any:
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: the device is not in the signature
+def _read_encode_write(
+    chunks: Iterable[Chunk],
+    works: Sequence[Work],
+    encoders: Sequence[ChunkEncoder],
+    stores: Sequence[FeatureStore],
+    shard_rows: int,
+    timing: Timing,
+    listener: Listener,
+) -> None:
+    """Run every chunk through the networks and publish the features, also those in hand at an interrupt."""
+    keys = works[0].keys
+    unread = iter(chunks)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(store.writer(shard_rows)) for store in stores]
+        while True:
+            with timing.measure("read"):
+                chunk = next(unread, None)
+            if chunk is None:
+                break
+            for work, encoder, writer in zip(works, encoders, writers, strict=True):
+                wanted = work.missing[chunk.numbers]
+                if not wanted.any():
+                    continue
+                with timing.measure("encode"):
+                    features = encoder.features(chunk, wanted)
+                with timing.measure("write"):
+                    writer.add(keys[chunk.numbers[wanted]], features)
+            listener.advanced(len(chunk.numbers), timing)
+        with timing.measure("write"):
+            for writer in writers:
+                writer.publish()
+
+
+def _load(
+    work: Work,
+    options: ExtractionOptions,
+    device: torch.device,
+) -> Any:
     network = load_network(work.encoder).frozen(work.encoder.precision).to(device)
     if options.compiled:
         network.compile()
     return network
 
 
-def _run(
+def _plan(
     works: Sequence[Work],
-    steps: Sequence["_Step"],
-    stores: Sequence[FeatureStore],
-    chunks: Iterable["Chunk"],
-    shard_rows: int,
-    timing: Timing,
-    listener: Listener,
-) -> None:
-    """Run every chunk through the networks and publish the features; the rows in hand are published even when it is interrupted."""
-    keys = works[0].keys
-    source = iter(chunks)
-    with ExitStack() as stack, torch.inference_mode():
-        writers = [stack.enter_context(store.writer(shard_rows)) for store in stores]
-        while True:
-            with timing.measure("read"):
-                chunk = next(source, None)
-            if chunk is None:
-                break
-            for work, step, writer in zip(works, steps, writers, strict=True):
-                wanted = work.missing[chunk.numbers]
-                if wanted.any():
-                    with timing.measure("encode"):
-                        features = step.features(chunk, wanted)
-                    with timing.measure("write"):
-                        writer.add(keys[chunk.numbers[wanted]], features)
-            listener.advanced(len(chunk.numbers), timing)
-        with timing.measure("write"):
-            for writer in writers:
-                writer.publish()
+    networks: Sequence[Any],
+    options: ExtractionOptions,
+    device: torch.device,
+) -> Plan:
+    encoder = works[0].encoder
+    if isinstance(encoder, ImageEncoder):
+        return _plan_images(works, networks, options, device)
+    if isinstance(encoder, Scorer):
+        return _plan_pairs(works[0], encoder, networks[0], options, device)
+    return _plan_texts(works[0], networks[0], options, device)
+
+
+def _plan_images(
+    works: Sequence[Work],
+    networks: Sequence[Any],
+    options: ExtractionOptions,
+    device: torch.device,
+) -> Plan:
+    """Read each image once for all encoders, and preprocess it once for those with the same variant."""
+    of_work = list(map(_variant, works))
+    variants = list(dict.fromkeys(of_work))
+    missing = np.zeros((len(variants), len(works[0].inputs)), bool)
+    encoders = []
+    for work, network, variant in zip(works, networks, of_work, strict=True):
+        number = variants.index(variant)
+        missing[number] |= work.missing
+        size = BatchSize(options.batch_size, device.type)
+        encoders.append(ImageChunkEncoder(network, number, variant.crop_count, size, device))
+    return image_chunks(works[0].inputs, missing, variants, options, device), encoders
+
+
+def _variant(work: Work) -> ImageVariant:
+    assert isinstance(work.encoder, ImageEncoder)
+    return ImageVariant(work.encoder.preprocessing, work.encoder.crops)
+
+
+def _plan_pairs(
+    work: Work,
+    scorer: Scorer,
+    network: Any,
+    options: ExtractionOptions,
+    device: torch.device,
+) -> Plan:
+    size = BatchSize(options.batch_size, device.type)
+    chunks = pair_chunks(work, scorer.preprocessing(network.side), options, device)
+    return chunks, [PairChunkEncoder(work, network, options.text_batch_size, size, device)]
+
+
+def _plan_texts(
+    work: Work,
+    network: Any,
+    options: ExtractionOptions,
+    device: torch.device,
+) -> Plan:
+    chunks = text_chunks(work, network, options)
+    return chunks, [TextChunkEncoder(network, options.text_batch_size, device)]

@@ -1,30 +1,29 @@
-"""Options of an extraction."""
-
-from tier4k.cache.errors import TierError
-
-
-class ExtractionError(TierError):
-    """Encoding could not go on."""
-
+"""Options of an extraction, and its error."""
 
 import os
 from dataclasses import dataclass
 
-from tier4k.cache.store import SHARD_ROWS
+from tier4k.cache.errors import TierError
+from tier4k.cache.writer import SHARD_ROWS
+
+
+class ExtractionError(TierError):
+    """Inputs that cannot be encoded."""
 
 
 @dataclass(frozen=True)
 class ExtractionOptions:
-    """What changes the speed of an extraction and none of its numbers, but for rounding.
+    """Options that change the speed of an extraction, and its features by no more than rounding.
 
     Attributes:
-        workers: Processes that read and decode pictures; 0 does it in this one.
-        batch_size: Views of pictures per batch; None finds the fastest by measuring.
+        workers: Processes that read and decode images; 0 reads in the encoding process.
+        batch_size: Crops of images per batch; None finds the fastest by measuring.
         text_batch_size: Texts per batch.
         device: "auto", or a torch device such as "cpu" or "cuda:1".
-        compiled: Whether torch.compile makes the networks faster first.
+        compiled: Whether torch.compile compiles the networks first.
         shard_rows: Rows per published shard.
-        part: (i, n): encode the i-th of n parts of the inputs, from 1. Which part an input belongs to follows from its key alone.
+        part: (i, n): encode the i-th of n parts of the inputs, from 1. The part of an input follows from its
+            key alone.
     """
 
     workers: int
@@ -37,5 +36,5 @@ class ExtractionOptions:
 
 
 def default_workers() -> int:
-    """One reading process per core, at most 8."""
+    """Return the number of reading processes: one per core, at most 8."""
     return min(os.cpu_count() or 1, 8)

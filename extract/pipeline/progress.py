@@ -1,6 +1,5 @@
-"""What stage 1 shows on a terminal: progress while it works, a line when it is done, and what the stores hold."""
+"""Progress and outcome of stage 1 on a terminal."""
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -21,64 +20,76 @@ from tier4k.extract.pipeline.listener import StreamSummary, Timing
 
 
 class RateColumn(ProgressColumn):
-    """Things per second."""
+    """Items per second."""
 
     def render(self, task: Task) -> Text:
-        """The rate of one task."""
+        """Return the rate of one task."""
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="cyan")
 
 
 def progress_bar(console: Console) -> Progress:
-    """A progress display with count, rate and remaining time; it leaves nothing on the terminal when done, and is silent in a pipe."""
+    """Return a display of count, rate and remaining time.
+
+    It leaves nothing on the terminal when done, and shows nothing in a pipe. Each task has a field `note`.
+    """
     columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
-    )  # fmt: skip
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class ConsoleListener:
-    """Shows an extraction on a console.
+    """Shows the progress of an extraction on a console."""
 
-    Args:
-        console: Where.
-        begun: Called when stores were made and encoding is about to begin.
-    """
-
-    def __init__(self, console: Console, begun: Callable[[], None] = lambda: None) -> None:
-        self._progress, self._begun = progress_bar(console), begun
+    def __init__(self, console: Console) -> None:
+        self._progress = progress_bar(console)
 
     def __enter__(self) -> Self:
         self._progress.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
 
     def started(self, stream: str, total: int) -> None:
         """Begin a line for a stream."""
-        self._begun()
         self._task = self._progress.add_task(f"encode {stream}s", total=total, note="")
 
     def advanced(self, count: int, timing: Timing) -> None:
-        """Move the line on."""
+        """Advance the line."""
         self._progress.update(self._task, advance=count, note=shares(timing))
 
 
 def shares(timing: Timing) -> str:
-    """Where the time goes: the share of reading, encoding and writing."""
+    """Return the shares of reading, encoding and writing in the time."""
     total = timing.total or 1.0
-    return f"read {timing.read / total:.0%}, encode {timing.encode / total:.0%}, write {timing.write / total:.0%}"
+    read = timing.read / total
+    encode = timing.encode / total
+    write = timing.write / total
+    return f"read {read:.0%}, encode {encode:.0%}, write {write:.0%}"
 
 
 def describe(summary: StreamSummary) -> str:
-    """One line on what an encoder did."""
+    """Return one line on the outcome for an encoder."""
+    name = f"{summary.stream} {summary.encoder}"
     if not summary.encoded:
-        return f"{summary.stream} {summary.encoder}: all {summary.inputs:,} distinct inputs are in {summary.store}"
+        return f"{name}: all {summary.inputs:,} distinct inputs are in {summary.store}"
     seconds = summary.timing.total
-    return (
-        f"{summary.stream} {summary.encoder}: encoded {summary.encoded:,} of {summary.inputs:,} distinct inputs in {seconds:.1f} s "
-        f"({summary.encoded / seconds:.1f}/s in batches of {summary.batch_size}; {shares(summary.timing)}) into {summary.store}"
+    rate = summary.encoded / seconds
+    speed = f"{rate:.1f}/s in batches of {summary.batch_size}; {shares(summary.timing)}"
+    encoded = (
+        f"encoded {summary.encoded:,} of {summary.inputs:,} distinct inputs in {seconds:.1f} s ({speed})"
     )
+    return f"{name}: {encoded} into {summary.store}"

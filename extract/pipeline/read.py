@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,87 +17,139 @@ from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.crops import CENTRE_CROP, Crops, RandomCrops
 from tier4k.extract.images.decode import ImageError, decode, read_bytes
 from tier4k.extract.images.preprocessing import Preprocessing
-from tier4k.extract.pipeline.chunks import Chunk, SentChunk, by_shape
-from tier4k.extract.pipeline.device import PICTURES_PER_CHUNK
-from tier4k.extract.pipeline.handover import possible_workers
+from tier4k.extract.pipeline.chunks import Chunk, SentChunk, stack_by_shape
+from tier4k.extract.pipeline.device import IMAGES_PER_CHUNK
+from tier4k.extract.pipeline.missing_inputs import Work
 from tier4k.extract.pipeline.options import ExtractionError, ExtractionOptions
-from tier4k.extract.pipeline.work import Work
+from tier4k.extract.pipeline.shared_memory import possible_workers
 
-CHUNK_BYTES = 2**26  # of prepared pictures that are read together; some of these wait for every worker
+CHUNK_BYTES = 2**26  # of preprocessed images that are read together; some chunks wait for every worker
 
-USUAL_SIDE = 1024  # of pictures read at their own size, as far as memory is planned
-
-Source = tuple[Preprocessing, Crops]
-
-Prepared = tuple[int, list[list[Tensor]]]
+USUAL_SIDE = 1024  # of images read at their own size, where memory is planned
 
 
-class ImageDataset(Dataset[Prepared | ExtractionError]):
-    """Reads, checks and decodes pictures, once each, and prepares them for every source that misses them.
+@dataclass(frozen=True)
+class ImageVariant:
+    """One way of preprocessing each image. Encoders with the same one share its crops.
 
-    Item i is (its number, for each source the views (3, H, W) uint8, none where the picture is not missed there).
-    A picture that fails is an item too, the error itself: torch would wrap an exception of a worker in its traceback.
+    Attributes:
+        preprocessing: Resizing and cropping.
+        crops: Random crops beside the centre crop.
     """
 
-    def __init__(self, pictures: pd.Series, missing: np.ndarray, sources: Sequence[Source]) -> None:
-        self._keys = [bytes.fromhex(key) for key in pictures.index]
-        self._paths = list(pictures)
-        self._missing = missing  # (S, N) bool
+    preprocessing: Preprocessing
+    crops: Crops
+
+    @property
+    def crop_count(self) -> int:
+        """Crops of each image, the centre included."""
+        return 1 + self.crops.count
+
+    @property
+    def approximate_bytes(self) -> int:
+        """Of the crops of one image."""
+        side = self.preprocessing.size or self.preprocessing.resize or USUAL_SIDE
+        return 3 * side**2 * self.crop_count
+
+
+class ImageCropper:
+    """From an RGB image and its key to its crops (3, H, W) uint8, the centre first.
+
+    A class, not a function, as it travels to worker processes.
+    """
+
+    def __init__(self, variant: ImageVariant) -> None:
+        self._centre = variant.preprocessing.transform()
+        self._random = RandomCrops(variant.preprocessing, variant.crops)
+
+    def __call__(self, image: Image.Image, key: bytes) -> list[Tensor]:
+        """Return the crops of an image; the key seeds the random ones."""
+        return [self._centre(image), *self._random(image, key)]
+
+
+@dataclass(frozen=True)
+class CroppedImage:
+    """One image that was read.
+
+    Attributes:
+        number: Its number among all distinct inputs.
+        crops: For each variant the crops (3, H, W) uint8, none where the image is not missing.
+    """
+
+    number: int
+    crops: list[list[Tensor]]
+
+
+class ImageDataset(Dataset[CroppedImage | ExtractionError]):
+    """Reads, checks and decodes each missing image once, and crops it for every variant that misses it.
+
+    An image that fails is an item too, the error itself: torch would wrap a worker's exception in its
+    traceback.
+
+    Args:
+        images: N paths, indexed by key in hexadecimal.
+        missing: (V, N) bool: the images that each variant misses.
+        variants: The V variants.
+    """
+
+    def __init__(
+        self,
+        images: pd.Series,
+        missing: np.ndarray,
+        variants: Sequence[ImageVariant],
+    ) -> None:
+        self._keys = list(map(bytes.fromhex, images.index))
+        self._paths = list(images)
+        self._missing = missing
         self._numbers = np.flatnonzero(missing.any(axis=0))
-        self._prepare = [Preparing(*source) for source in sources]
+        self._croppers = list(map(ImageCropper, variants))
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, position: int) -> Prepared | ExtractionError:
+    def __getitem__(self, position: int) -> CroppedImage | ExtractionError:
         number = int(self._numbers[position])
-        path, key = self._paths[number], self._keys[number]
         try:
-            data = read_bytes(Path(path))
-            # The features are stored under this key: they must be of these very bytes.
-            if bytes_key(data) != key:
-                raise ImageError("changed while the extraction ran")
-            picture = decode(data)
+            image = self._read(number)
         except ImageError as error:
-            return ExtractionError(
-                f"{path}: {error}; what was encoded before is kept, run the same command again"
-            )
-        return number, [
-            preprocessing(picture, key) if self._missing[source, number] else []
-            for source, preprocessing in enumerate(self._prepare)
-        ]
+            remedy = "features encoded before are kept, run the same command again"
+            return ExtractionError(f"{self._paths[number]}: {error}; {remedy}")
+        crops: list[list[Tensor]] = []
+        for cropper, missing in zip(self._croppers, self._missing[:, number], strict=True):
+            crops.append(cropper(image, self._keys[number]) if missing else [])
+        return CroppedImage(number, crops)
+
+    def _read(self, number: int) -> Image.Image:
+        data = read_bytes(Path(self._paths[number]))
+        # The features are stored under this key: they must be of these very bytes.
+        if bytes_key(data) != self._keys[number]:
+            raise ImageError("changed while the extraction ran")
+        return decode(data)
 
 
-class Preparing:
-    """From an RGB picture and its key to its views, the centre first. A class, as it travels to worker processes."""
-
-    def __init__(self, preprocessing: Preprocessing, crops: Crops) -> None:
-        self._centre, self._others = preprocessing.transform(), RandomCrops(preprocessing, crops)
-
-    def __call__(self, picture: Image.Image, key: bytes) -> list[Tensor]:
-        return [self._centre(picture), *self._others(picture, key)]
-
-
-def _picture_chunks(
-    pictures: pd.Series,
+def image_chunks(
+    images: pd.Series,
     missing: np.ndarray,
-    sources: Sequence[Source],
+    variants: Sequence[ImageVariant],
     options: ExtractionOptions,
     device: torch.device,
 ) -> Iterator[Chunk]:
-    """Chunks of pictures, each prepared for every source that misses it, as (S, N) `missing` says."""
-    dataset = ImageDataset(pictures, missing, sources)
-    together = options.batch_size or min(
-        PICTURES_PER_CHUNK[device.type], max(CHUNK_BYTES // sum(map(_picture_bytes, sources)), 1)
-    )
-    workers = possible_workers(min(options.workers, -(-len(dataset) // together)))
+    """Yield chunks of images; see `ImageDataset` for the first three arguments.
+
+    Raises:
+        ExtractionError: An image changed or cannot be decoded, or there is no room to hand it over.
+    """
+    dataset = ImageDataset(images, missing, variants)
+    together = _images_per_chunk(variants, options, device)
+    chunks = -(-len(dataset) // together)
+    workers = possible_workers(min(options.workers, chunks))
     loader = DataLoader(
         dataset,
         batch_size=together,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=_leave_interrupts_to_the_parent,
-        collate_fn=_collate_and_send if workers else _collate,
+        collate_fn=collate_and_send if workers else _collate,
     )
     for chunk in loader:
         if isinstance(chunk, ExtractionError):
@@ -105,31 +157,38 @@ def _picture_chunks(
         yield chunk.received() if isinstance(chunk, SentChunk) else chunk
 
 
-def _picture_bytes(source: Source) -> int:
-    """Of one prepared picture with its views, roughly."""
-    preprocessing, crops = source
-    return 3 * (preprocessing.size or preprocessing.resize or USUAL_SIDE) ** 2 * (1 + crops.count)
+def _images_per_chunk(
+    variants: Sequence[ImageVariant],
+    options: ExtractionOptions,
+    device: torch.device,
+) -> int:
+    if options.batch_size:
+        return options.batch_size
+    image_bytes = sum(variant.approximate_bytes for variant in variants)
+    return min(IMAGES_PER_CHUNK[device.type], max(CHUNK_BYTES // image_bytes, 1))
 
 
-def _collate(items: list[Prepared | ExtractionError]) -> Chunk | ExtractionError:
-    good: list[Prepared] = []
+def _collate(items: Sequence[CroppedImage | ExtractionError]) -> Chunk | ExtractionError:
+    images: list[CroppedImage] = []
     for item in items:
         if isinstance(item, ExtractionError):
             return item
-        good.append(item)
-    samples = tuple(by_shape([crops[source] for _, crops in good]) for source in range(len(good[0][1])))
-    return Chunk(np.array([number for number, _ in good]), samples)
+        images.append(item)
+    numbers = np.array([image.number for image in images])
+    by_variant = zip(*[image.crops for image in images], strict=True)
+    return Chunk(numbers, tuple(map(stack_by_shape, by_variant)))
 
 
-def _collate_and_send(items: list[Prepared | ExtractionError]) -> SentChunk | ExtractionError:
+def collate_and_send(items: Sequence[CroppedImage | ExtractionError]) -> SentChunk | ExtractionError:
+    """Make a chunk of images in the form in which it travels; return the first error among them instead."""
     chunk = _collate(items)
     if isinstance(chunk, ExtractionError):
         return chunk
     try:
         return SentChunk(chunk)
     except OSError as error:
-        what = f"reading processes have no room for their pictures ({error.strerror or error})"
-        return ExtractionError(f"{what}: free memory, or extract with --workers 0")
+        problem = f"reading processes have no room for their images ({error.strerror or error})"
+        return ExtractionError(f"{problem}: free memory, or extract with --workers 0")
 
 
 def _leave_interrupts_to_the_parent(_: int) -> None:
@@ -137,28 +196,46 @@ def _leave_interrupts_to_the_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _text_chunks(work: Work, network: TextNetwork, options: ExtractionOptions) -> Iterator[Chunk]:
-    # Sorted by length, so that short texts are not padded to a long one.
+def text_chunks(
+    work: Work,
+    network: TextNetwork,
+    options: ExtractionOptions,
+) -> Iterator[Chunk]:
+    """Yield chunks of missing texts, sorted by length, so that short texts are not padded to a long one."""
     numbers = np.flatnonzero(work.missing)
-    numbers = numbers[np.argsort(network.token_counts(work.inputs.iloc[numbers].tolist()), kind="stable")]
+    lengths = network.token_counts(work.inputs.iloc[numbers].tolist())
+    numbers = numbers[np.argsort(lengths, kind="stable")]
     for start in range(0, len(numbers), options.text_batch_size):
         part = numbers[start : start + options.text_batch_size]
         yield Chunk(part, tokens=network.tokenize(work.inputs.iloc[part].tolist()))
 
 
-def _pair_chunks(
-    work: Work, preprocessing: Preprocessing, options: ExtractionOptions, device: torch.device
+def pair_chunks(
+    work: Work,
+    preprocessing: Preprocessing,
+    options: ExtractionOptions,
+    device: torch.device,
 ) -> Iterator[Chunk]:
-    """Chunks of pictures with all the pairs that each is missing in."""
+    """Yield chunks of images with all the missing pairs of each.
+
+    Raises:
+        ExtractionError: As `image_chunks`.
+    """
     numbers = np.flatnonzero(work.missing)
-    owner, _ = pd.factorize(work.inputs["image_key"].iloc[numbers])
-    pictures = work.inputs.iloc[numbers].drop_duplicates("image_key").set_index("image_key")["image"]
-    numbers = numbers[np.argsort(owner, kind="stable")]
-    pairs = np.split(numbers, np.cumsum(np.bincount(owner))[:-1])
-    for chunk in _picture_chunks(
-        pictures, np.ones((1, len(pictures)), bool), [(preprocessing, CENTRE_CROP)], options, device
-    ):
-        own = [pairs[picture] for picture in chunk.numbers]
+    pairs = work.inputs.iloc[numbers]
+    images = pairs.drop_duplicates("image_key").set_index("image_key")["image"]
+    image_of_pair, _ = pd.factorize(pairs["image_key"])
+    by_image = numbers[np.argsort(image_of_pair, kind="stable")]
+    ends = np.cumsum(np.bincount(image_of_pair))
+    pairs_of_image = np.split(by_image, ends[:-1])
+
+    missing = np.ones((1, len(images)), bool)
+    variants = [ImageVariant(preprocessing, CENTRE_CROP)]
+    for chunk in image_chunks(images, missing, variants, options, device):
+        own = [pairs_of_image[image] for image in chunk.numbers]
+        counts = list(map(len, own))
         yield replace(
-            chunk, numbers=np.concatenate(own), picture=np.repeat(np.arange(len(own)), list(map(len, own)))
+            chunk,
+            numbers=np.concatenate(own),
+            pair_images=np.repeat(np.arange(len(own)), counts),
         )

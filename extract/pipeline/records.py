@@ -1,20 +1,22 @@
-"""What was extracted into a folder of stores: the keys of each data set, so that stores can be told complete, and `extract.json`."""
+"""Records in a folder of stores: the keys of each data set, and `extract.json`."""
 
 import hashlib
 import json
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tier4k.cache.atomic import publish, publish_text
+from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import KEY_BYTES, key_array
-from tier4k.cache.store import StoreError, writing
+from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.listener import StreamSummary
 from tier4k.extract.pipeline.options import ExtractionOptions
@@ -34,7 +36,8 @@ class DatasetRecord:
         data: Its folder when it was extracted.
         rows: Number of its rows.
         keys: For each stream, "image", "text" and "score" (pairs of both), the distinct keys (N, 32).
-        names: For each stream what a person calls these inputs: the path of a picture below the data folder, the text itself, or both.
+        names: For each stream the N readable names of these inputs: the path of an image below the data
+            folder, the text itself, or both.
     """
 
     name: str
@@ -45,71 +48,94 @@ class DatasetRecord:
 
     @classmethod
     def of(cls, manifest: Manifest) -> "DatasetRecord":
-        """The record of a manifest."""
-        pictures, prompts, pairs = manifest.pictures(), manifest.prompts(), manifest.pairs()
-        keys = {"image": pictures.index, "text": prompts.index, "score": pairs.index}
-        arrays = {stream: key_array(map(bytes.fromhex, index)) for stream, index in keys.items()}
-        paths = {path: os.path.relpath(path, manifest.data) for path in (*pictures, *pairs["image"])}
-        both = [
-            f"{paths[image]}: {prompt}" for image, prompt in zip(pairs["image"], pairs["prompt"], strict=True)
-        ]
-        names = {"image": [paths[path] for path in pictures], "text": prompts.tolist(), "score": both}
-        return cls(manifest.name, str(manifest.data.resolve()), len(manifest), arrays, names)
+        """Return the record of a manifest."""
+        images = manifest.images()
+        prompts = manifest.prompts()
+        pairs = manifest.pairs()
+        pair_names = []
+        for path, prompt in zip(pairs["image"], pairs["prompt"], strict=True):
+            pair_names.append(f"{os.path.relpath(path, manifest.data)}: {prompt}")
+        return cls(
+            name=manifest.name,
+            data=str(manifest.data.resolve()),
+            rows=len(manifest),
+            keys={
+                "image": _key_array(images.index),
+                "text": _key_array(prompts.index),
+                "score": _key_array(pairs.index),
+            },
+            names={
+                "image": [os.path.relpath(path, manifest.data) for path in images],
+                "text": prompts.tolist(),
+                "score": pair_names,
+            },
+        )
 
     def keys_of(self, stream: str) -> np.ndarray:
-        """The distinct keys (N, 32) of a stream; none where the record was written before there was such a stream."""
+        """Return the distinct keys (N, 32) of a stream; none if the record is older than the stream."""
         return self.keys.get(stream, np.empty((0, KEY_BYTES), np.uint8))
 
     def write(self, root: Path) -> None:
-        """Write or renew the record under `root`; a data set is known by its name and folder."""
-        place = hashlib.sha256(f"{self.name}\n{self.data}".encode()).hexdigest()[:8]
-        path = root / FOLDER / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', self.name)}-{place}.npz"
-        about = json.dumps({"name": self.name, "data": self.data, "rows": self.rows, "names": self.names})
-        with writing(path.parent):
-            publish(
-                path,
-                lambda temporary: np.savez_compressed(
-                    temporary, allow_pickle=False, about=np.array(about), **self.keys
-                ),
-            )
+        """Write or renew the record under `root`; name and folder identify a data set.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        folder_hash = hashlib.sha256(f"{self.name}\n{self.data}".encode()).hexdigest()[:8]
+        file_name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
+        path = root / FOLDER / f"{file_name}-{folder_hash}.npz"
+        about = {"name": self.name, "data": self.data, "rows": self.rows, "names": self.names}
+
+        def save(temporary: Path) -> None:
+            """Write the file under a temporary name."""
+            np.savez_compressed(temporary, allow_pickle=False, about=np.array(json.dumps(about)), **self.keys)
+
+        with explain_write_errors(path.parent):
+            publish(path, save)
+
+
+def _key_array(hexadecimal: Iterable[str]) -> np.ndarray:
+    return key_array(map(bytes.fromhex, hexadecimal))
 
 
 def records(root: Path) -> list[DatasetRecord]:
-    """All records under `root`, in the order of their names.
+    """Return all records under `root`, in the order of their names.
 
     Raises:
-        StoreError: One is damaged.
+        StoreError: A record is damaged.
     """
     return list(record_files(root).values())
 
 
 def record_files(root: Path) -> dict[Path, DatasetRecord]:
-    """All records under `root` by their files; the error is that of `records`."""
-    return {path: _read(path) for path in sorted((root / FOLDER).glob("[!.]*.npz"))}
+    """Return all records under `root` by their files; raises as `records`."""
+    files = sorted((root / FOLDER).glob("[!.]*.npz"))
+    return {path: _read(path) for path in files}
 
 
 def _read(path: Path) -> DatasetRecord:
     try:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
-            return DatasetRecord(**about, keys={stream: file[stream] for stream in about["names"]})
+            keys = {stream: file[stream] for stream in about["names"]}
+            return DatasetRecord(**about, keys=keys)
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise StoreError(
-            f"{path} is damaged ({error}): delete it, the next `tier extract` writes it again"
-        ) from error
+        remedy = "delete it, the next `tier extract` writes it again"
+        raise StoreError(f"{path} is damaged ({error}): {remedy}") from error
 
 
 def input_names(root: Path, stream: str) -> dict[bytes, str]:
-    """What the inputs of a stream are called in the recorded data sets, by key.
+    """Return the readable names of a stream's inputs in the recorded data sets, by key.
 
     Raises:
         StoreError: A record is damaged.
     """
-    return {
-        bytes(key): name
-        for record in records(root)
-        for key, name in zip(record.keys_of(stream), record.names.get(stream, ()), strict=True)
-    }
+    names: dict[bytes, str] = {}
+    for record in records(root):
+        of_stream = record.names.get(stream, [])
+        for key, name in zip(record.keys_of(stream), of_stream, strict=True):
+            names[bytes(key)] = name
+    return names
 
 
 def write_extraction(
@@ -119,35 +145,39 @@ def write_extraction(
     options: ExtractionOptions,
     summaries: Sequence[StreamSummary],
 ) -> None:
-    """Write `extract.json` under `root`: how the last extraction into these stores went.
+    """Write `extract.json` under `root`: the outcome of the last extraction into these stores.
 
     Args:
         root: Folder of stores.
-        data: The data set, as given.
+        data: The data set.
         command: The command line.
         options: Batch sizes, device, workers.
-        summaries: What each encoder did.
+        summaries: Outcome for each encoder.
+
+    Raises:
+        StoreError: It cannot be written.
     """
-    encoders = [
-        {
-            "stream": one.stream,
-            "encoder": one.encoder,
-            "store": one.store.name,
-            "inputs": one.inputs,
-            "encoded": one.encoded,
-            "batch_size": one.batch_size,
-            "inputs_per_second": one.encoded / one.timing.total if one.encoded else None,
-            "seconds": asdict(one.timing),
-        }
-        for one in summaries
-    ]
     about = {
         "data": str(data),
         "command": list(command),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": library_versions(),
         "options": asdict(options),
-        "encoders": encoders,
+        "encoders": [_extraction_entry(summary) for summary in summaries],
     }
-    with writing(root):
+    with explain_write_errors(root):
         publish_text(root / EXTRACTION_FILE, json.dumps(about, indent=2) + "\n")
+
+
+def _extraction_entry(summary: StreamSummary) -> dict[str, Any]:
+    rate = summary.encoded / summary.timing.total if summary.encoded else None
+    return {
+        "stream": summary.stream,
+        "encoder": summary.encoder,
+        "store": summary.store.name,
+        "inputs": summary.inputs,
+        "encoded": summary.encoded,
+        "batch_size": summary.batch_size,
+        "inputs_per_second": rate,
+        "seconds": asdict(summary.timing),
+    }

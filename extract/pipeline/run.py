@@ -1,6 +1,7 @@
 """Stage 1: every distinct input that a store does not hold yet is read, encoded and written, once.
 
-This module decides what is to be done; `tier4k.extract.pipeline.loop`, and with it torch, is imported only where something is.
+This module decides what is missing. `tier4k.extract.pipeline.loop`, and with it torch, is imported only where
+something is.
 """
 
 from collections.abc import Sequence
@@ -8,10 +9,10 @@ from pathlib import Path
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder
-from tier4k.extract.pipeline.allocator import keep_freed_memory
 from tier4k.extract.pipeline.listener import Encoding, Listener, StreamSummary
+from tier4k.extract.pipeline.missing_inputs import Encoder, Work
 from tier4k.extract.pipeline.options import ExtractionOptions
-from tier4k.extract.pipeline.work import Encoder, Work
+from tier4k.extract.pipeline.records import DatasetRecord, write_extraction
 
 
 def extract(
@@ -20,51 +21,92 @@ def extract(
     root: Path,
     options: ExtractionOptions,
     listener: Listener,
+    *,
+    data: Path | None = None,
+    command: Sequence[str] = (),
 ) -> list[StreamSummary]:
-    """Encode what the stores under `root` do not hold yet: pictures and image prompts, text prompts, and pairs of both.
+    """Encode the images, image prompts, text prompts and pairs that the stores under `root` do not hold yet.
 
-    Each picture is read and decoded once for all image encoders, and once for each scorer.
+    Each image is read and decoded once for all image encoders, and once for each scorer. The record of the
+    data set, which `store gc` and `store ls` read, is written before the first input is encoded and at the
+    end; `extract.json` at the end, if anything was encoded.
 
     Args:
         manifest: The data set.
-        encoders: Each fills its own store; two of the same signature are one.
+        encoders: Each fills its own store; encoders of equal signatures are one.
         root: Folder of stores.
         options: Batch sizes, device, workers.
-        listener: Told of the progress.
+        listener: Receives the progress.
+        data: The data set as the user named it, for extract.json; None is its folder.
+        command: The command line, for extract.json.
+
+    Returns:
+        One summary for each distinct encoder: image encoders first.
 
     Raises:
-        ExtractionError: The device is not there, or a picture changed since it was checked.
+        ExtractionError: The device does not exist, or an image changed since it was checked.
         WeightsError: The weights do not fit the network.
         StoreError: A store cannot be written.
     """
     distinct = {encoder.signature: encoder for encoder in encoders}.values()
     works = [Work.of(manifest, encoder, root, options.part) for encoder in distinct]
-    pictures = [work for work in works if isinstance(work.encoder, ImageEncoder)]
-    others = [[work] for work in works if not isinstance(work.encoder, ImageEncoder)]
-    return [
-        summary for together in (pictures, *others) for summary in _encode(together, root, options, listener)
-    ]
+    record = DatasetRecord.of(manifest)
+    summaries: list[StreamSummary] = []
+    for group in _groups(works):
+        summaries += _extract_group(group, root, options, listener, record)
+    record.write(root)
+    if sum(summary.encoded for summary in summaries):
+        write_extraction(root, data or manifest.data, command, options, summaries)
+    return summaries
 
 
-def _encode(
-    works: Sequence[Work], root: Path, options: ExtractionOptions, listener: Listener
+def _groups(works: Sequence[Work]) -> list[list[Work]]:
+    """Return the works whose inputs are read together: all image encoders, and every other encoder alone."""
+    images: list[Work] = []
+    others: list[list[Work]] = []
+    for work in works:
+        if isinstance(work.encoder, ImageEncoder):
+            images.append(work)
+        else:
+            others.append([work])
+    return [images, *others]
+
+
+def _extract_group(
+    works: Sequence[Work],
+    root: Path,
+    options: ExtractionOptions,
+    listener: Listener,
+    record: DatasetRecord,
 ) -> list[StreamSummary]:
     needed = [work for work in works if work.missing.any()]
-    reports: list[Encoding] = []
+    encodings: list[Encoding] = []
     if needed:
-        keep_freed_memory()
         from tier4k.extract.pipeline.loop import encode
 
-        reports = encode(needed, root, options, listener)
-    done = {work.encoder.signature: report for work, report in zip(needed, reports, strict=True)}
+        encodings = encode(needed, root, options, listener, record)
+    done = {}
+    for work, encoding in zip(needed, encodings, strict=True):
+        done[work.encoder.signature] = encoding
     return [_summary(work, root, done.get(work.encoder.signature)) for work in works]
 
 
-def _summary(work: Work, root: Path, report: "Encoding | None") -> StreamSummary:
+def _summary(
+    work: Work,
+    root: Path,
+    encoding: Encoding | None,
+) -> StreamSummary:
     signature = work.encoder.signature
-    path, encoded = root / signature.folder_name, int(work.missing.sum())
-    if report is None:
-        return StreamSummary(signature.stream, signature.encoder, path, len(work.inputs), encoded)
+    store = root / signature.folder_name
+    inputs = len(work.inputs)
+    if encoding is None:
+        return StreamSummary(signature.stream, signature.encoder, store, inputs, encoded=0)
     return StreamSummary(
-        signature.stream, signature.encoder, path, len(work.inputs), encoded, report.batch_size, report.timing
+        signature.stream,
+        signature.encoder,
+        store,
+        inputs,
+        encoded=int(work.missing.sum()),
+        batch_size=encoding.batch_size,
+        timing=encoding.timing,
     )

@@ -4,17 +4,16 @@ import importlib.metadata
 
 UNKNOWN_VERSION = "unknown version"
 
+LIBRARIES = ("tier4k", "torch", "torchvision", "timm", "transformers", "pillow")
+
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that can change a feature in its last digits."""
-    return {
-        name: library_version(name)
-        for name in ("tier4k", "torch", "torchvision", "timm", "transformers", "pillow")
-    }
+    """Return the versions of the libraries that can change a feature in its last digits, by name."""
+    return {name: library_version(name) for name in LIBRARIES}
 
 
 def library_version(name: str) -> str:
-    """Version of an installed library; `UNKNOWN_VERSION` where it runs from a checkout that is not installed."""
+    """Return the version of an installed library; `UNKNOWN_VERSION` for a checkout that is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

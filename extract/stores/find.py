@@ -1,177 +1,241 @@
-"""From what a user asks for to the stores that hold it; no network is built and no weights are needed."""
+"""From the encoders that a user names to the stores of their features, without networks and weights."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+from tier4k.cache.errors import StoreError
+from tier4k.cache.listing import stores
 from tier4k.cache.signature import Signature
-from tier4k.cache.store import FeatureStore, StoreError, stores
-from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.presets import image_preset, text_preset
 from tier4k.extract.scorers.presets import scorer_preset
 
-Difference = tuple[str, str, str]
+
+@dataclass(frozen=True)
+class Difference:
+    """A property in which a store differs from the request.
+
+    Attributes:
+        name: Of the property.
+        stored: Its value in the store.
+        requested: The value that was requested.
+    """
+
+    name: str
+    stored: str
+    requested: str
+
+    def __str__(self) -> str:
+        """Return it for a message."""
+        return f"{self.name} is {self.stored!r}, asked for {self.requested!r}"
 
 
-def find_stores(root: Path, image: ImageChoice, text_encoder: str) -> tuple[FeatureStore, FeatureStore]:
-    """The image store and the text store of two encoders.
+def find_stores(
+    root: Path,
+    image: ImageChoice,
+    text_encoder: str,
+) -> tuple[FeatureStore, FeatureStore]:
+    """Return the image store and the text store of two encoders.
 
     Args:
         root: Folder of stores.
-        image: What the image features must be; its encoder may also be the folder name of a store.
+        image: The image encoder, by name or by the folder name of its store, and properties of its features.
         text_encoder: A name as for extraction, or the folder name of a store.
 
     Raises:
-        EncoderError: No such encoder.
-        StoreError: No store or several stores fit; the message shows what there is, and the way out.
+        EncoderError: There is no such encoder.
+        StoreError: No store or several stores fit; the message lists the stores and the remedy.
     """
-    here = list(stores(root))
-    names = {store.path.name for store in here}
-    if image.encoder not in names:
+    available = list(stores(root))
+    folders = {store.path.name for store in available}
+    if image.encoder not in folders:
         image_preset(image.encoder)
-    if text_encoder not in names:
+    if text_encoder not in folders:
         text_preset(text_encoder)
-    images = _one(root, here, "image", lambda store: list(_image_differences(store, image)), _options(image))
-    of_text = [
-        store
-        for store in here
-        if store.signature.stream == "text" and not list(_encoder_difference(store, text_encoder))
-    ]
-    # Both encoders of one extraction have one precision: where texts are there in several, the pictures' is meant.
-    precision = image.precision or (
-        images.signature.precision if len(of_text) > 1 and text_encoder not in names else None
-    )
-    options = f"--text-encoder {text_encoder}" + (f" --precision {precision}" if precision else "")
-    return images, _one(
-        root, here, "text", lambda store: list(_text_differences(store, text_encoder, precision)), options
-    )
+
+    def image_differences(store: FeatureStore) -> list[Difference]:
+        """Return the differences from the image encoder."""
+        return _image_differences(store, image)
+
+    images = _only_fitting_store(root, available, "image", image_differences, _image_options(image))
+    precision: str | None = image.precision
+    if precision is None and text_encoder not in folders and _is_ambiguous_text(available, text_encoder):
+        # Both encoders of one extraction have one precision.
+        precision = cast(Precision, images.signature.precision)
+
+    def text_differences(store: FeatureStore) -> list[Difference]:
+        """Return the differences from the text encoder."""
+        return _text_differences(store, text_encoder, precision)
+
+    options = f"--text-encoder {text_encoder}"
+    if precision:
+        options += f" --precision {precision}"
+    return images, _only_fitting_store(root, available, "text", text_differences, options)
 
 
 def parse_scorer_names(text: str) -> tuple[str, ...]:
-    """Scorers as a user lists them, "imagereward,pickscore"; "" is none of them."""
-    return tuple(filter(None, map(str.strip, text.split(","))))
+    """Return the scorers that a user lists as "imagereward,pickscore"; "" is none."""
+    names = map(str.strip, text.split(","))
+    return tuple(filter(None, names))
 
 
 def find_score_stores(root: Path, scorers: Sequence[str]) -> tuple[FeatureStore, ...]:
-    """The stores of zero-shot scores of these scorers, each a name or the folder name of a store.
+    """Return the stores of zero-shot scores of these scorers, each a name or the folder name of a store.
 
     Raises:
-        EncoderError: No such scorer.
-        StoreError: No store or several stores fit, or two are of one scorer; the message shows what there is, and the way out.
+        EncoderError: There is no such scorer.
+        StoreError: No store or several stores fit, or two are of one scorer; the message lists the stores and
+            the remedy.
     """
-    among = [store for store in stores(root) if store.signature.stream == "score"]
+    available = _of_stream(stores(root), "score")
     found: dict[str, FeatureStore] = {}
     for name in dict.fromkeys(scorers):
-        fitting = [store for store in among if name in (store.path.name, store.signature.encoder)]
-        if not fitting:
-            scorer_preset(name)
-            there = ", ".join(store.path.name for store in among) or "none"
-            raise StoreError(
-                f"{root} has no scores of {name}; its stores of scores: {there}.\n"
-                f"Run `tier score DATA --scorer {name} --features {root}` first."
-            )
-        if len(fitting) > 1:
-            listed = "\n".join(f"  {store.path.name}: {_distinction(store, fitting)}" for store in fitting)
-            raise StoreError(
-                f"{len(fitting)} stores in {root} are of {name}:\n{listed}\nName one of these folders instead."
-            )
-        (store,) = fitting
+        store = _score_store(root, available, name)
         other = found.setdefault(store.signature.encoder, store)  # a run names its scores by their scorers
         if other.path != store.path:
-            raise StoreError(
-                f"{other.path.name} and {store.path.name} are both of {store.signature.encoder}: name one of them"
-            )
+            names = f"{other.path.name} and {store.path.name}"
+            raise StoreError(f"{names} are both of {store.signature.encoder}: name one of them")
     return tuple(found.values())
 
 
-def _one(
+def _score_store(
     root: Path,
-    here: list[FeatureStore],
+    available: Sequence[FeatureStore],
+    name: str,
+) -> FeatureStore:
+    fitting = [store for store in available if name in (store.path.name, store.signature.encoder)]
+    if not fitting:
+        scorer_preset(name)
+        listed = ", ".join(store.path.name for store in available) or "none"
+        raise StoreError(
+            f"{root} has no scores of {name}; its stores of scores: {listed}.\n"
+            f"Run `tier score DATA --scorer {name} --features {root}` first."
+        )
+    if len(fitting) > 1:
+        raise StoreError(
+            f"{len(fitting)} stores in {root} are of {name}:\n"
+            f"{_list_distinctions(fitting)}\n"
+            "Name one of these folders instead."
+        )
+    return fitting[0]
+
+
+def _only_fitting_store(
+    root: Path,
+    available: Sequence[FeatureStore],
     stream: str,
     differences: Callable[[FeatureStore], list[Difference]],
     options: str,
 ) -> FeatureStore:
-    among = [store for store in here if store.signature.stream == stream]
-    fitting = [store for store in among if not differences(store)]
+    of_stream = _of_stream(available, stream)
+    fitting = [store for store in of_stream if not differences(store)]
     if len(fitting) == 1:
         return fitting[0]
-    if not fitting:
-        lines = [f"  {store.path.name} ({'; '.join(map(_told, differences(store)))})" for store in among]
+    if fitting:
         raise StoreError(
-            f"{root} has no {stream} features of {options}. Its {stream} stores are:\n"
-            + "\n".join(lines or ["  none"])
-            + "\n"
-            f"Run `tier extract DATA --features {root} {options}` first."
+            f"{len(fitting)} stores in {root} are of {options}:\n"
+            f"{_list_distinctions(fitting)}\n"
+            f"Name one of these folders as --{stream}-encoder."
         )
-    listed = "\n".join(f"  {store.path.name}: {_distinction(store, fitting)}" for store in fitting)
+    lines = []
+    for store in of_stream:
+        reasons = "; ".join(map(str, differences(store)))
+        lines.append(f"  {store.path.name} ({reasons})")
+    listed = "\n".join(lines) or "  none"
     raise StoreError(
-        f"{len(fitting)} stores in {root} are of {options}:\n{listed}\nName one of these folders as --{stream}-encoder."
+        f"{root} has no {stream} features of {options}. Its {stream} stores are:\n"
+        f"{listed}\n"
+        f"Run `tier extract DATA --features {root} {options}` first."
     )
 
 
-def _told(difference: Difference) -> str:
-    field, here, asked = difference
-    return f"{field} is {here!r}, asked for {asked!r}"
-
-
-def _image_differences(store: FeatureStore, image: ImageChoice) -> Iterator[Difference]:
-    yield from _encoder_difference(store, image.encoder)
-    asked = {
+def _image_differences(store: FeatureStore, image: ImageChoice) -> list[Difference]:
+    requested = {
         "preparation": image.preprocessing,
         "image size": image.image_size,
         "feature": image.feature,
         "precision": image.precision,
         "views": image.crops,
     }
-    here = _image_facts(store.signature)
-    yield from (
-        (field, here[field], str(value))
-        for field, value in asked.items()
-        if value is not None and str(value) != here[field]
-    )
+    stored = _image_properties(store.signature)
+    found = _encoder_differences(store, image.encoder)
+    for name, value in requested.items():
+        if value is not None and str(value) != stored[name]:
+            found.append(Difference(name, stored[name], str(value)))
+    return found
 
 
-def _image_facts(signature: Signature) -> dict[str, str]:
-    prepared, _, size = signature.preparation_name.partition(" at ")
-    feature = "multilevel" if signature.feature_name == "multilevel" else "pooled"
+def _image_properties(signature: Signature) -> dict[str, str]:
+    """Return the properties by which image stores of one encoder differ, named as in the signature."""
+    preprocessing, _, size = signature.preparation_name.partition(" at ")
+    multilevel = signature.feature_name == "multilevel"
     return {
-        "preparation": prepared,
+        "preparation": preprocessing,
         "image size": size or "the encoder's",
-        "feature": feature,
+        "feature": "multilevel" if multilevel else "pooled",
         "precision": signature.precision,
         "views": signature.views,
     }
 
 
 def _text_differences(
-    store: FeatureStore, encoder: str, precision: Precision | str | None
-) -> Iterator[Difference]:
-    yield from _encoder_difference(store, encoder)
-    if precision is not None and store.signature.precision != precision and encoder != store.path.name:
-        yield "precision", store.signature.precision, precision
+    store: FeatureStore,
+    encoder: str,
+    precision: str | None,
+) -> list[Difference]:
+    found = _encoder_differences(store, encoder)
+    stored = store.signature.precision
+    if precision is not None and stored != precision and encoder != store.path.name:
+        found.append(Difference("precision", stored, precision))
+    return found
 
 
-def _encoder_difference(store: FeatureStore, encoder: str) -> Iterator[Difference]:
-    if encoder not in (store.path.name, store.signature.encoder):
-        yield "encoder", store.signature.encoder, encoder
+def _is_ambiguous_text(available: Sequence[FeatureStore], encoder: str) -> bool:
+    fitting = 0
+    for store in _of_stream(available, "text"):
+        if not _encoder_differences(store, encoder):
+            fitting += 1
+    return fitting > 1
 
 
-def _options(image: ImageChoice) -> str:
-    """The options of `tier extract` that ask for this."""
-    given = {
+def _of_stream(available: Iterable[FeatureStore], stream: str) -> list[FeatureStore]:
+    return [store for store in available if store.signature.stream == stream]
+
+
+def _encoder_differences(store: FeatureStore, encoder: str) -> list[Difference]:
+    stored = store.signature.encoder
+    if encoder in (store.path.name, stored):
+        return []
+    return [Difference("encoder", stored, encoder)]
+
+
+def _image_options(image: ImageChoice) -> str:
+    """Return the options of `tier extract` that request this."""
+    options = {
         "image-encoder": image.encoder,
         "preprocessing": image.preprocessing,
         "image-size": image.image_size,
         "feature": image.feature,
         "precision": image.precision,
-        "crops": image.crops.count if image.crops else None,
-        "views-seed": image.crops.seed or None if image.crops else None,
     }
-    return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+    if image.crops:
+        options["crops"] = image.crops.count
+        options["crops-seed"] = image.crops.seed or None
+    return " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)
 
 
-def _distinction(store: FeatureStore, others: list[FeatureStore]) -> str:
-    fields = dict.fromkeys(
-        name for other in others for name in store.signature.differences(vars(other.signature))
-    )
+def _list_distinctions(fitting: Sequence[FeatureStore]) -> str:
+    lines = [f"  {store.path.name}: {_distinction(store, fitting)}" for store in fitting]
+    return "\n".join(lines)
+
+
+def _distinction(store: FeatureStore, others: Sequence[FeatureStore]) -> str:
+    """Return the signature's fields in which stores differ, with the values of one store."""
+    fields: dict[str, None] = {}
+    for other in others:
+        fields.update(dict.fromkeys(store.signature.differences(vars(other.signature))))
     return ", ".join(f"{name} {getattr(store.signature, name)!s:.60}" for name in fields)

@@ -1,14 +1,17 @@
-"""What a folder of stores holds that nobody needs any more."""
+"""The files of a folder of stores that nobody needs any more, and their removal."""
 
 import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from tier4k.cache.store import FeatureStore, broken_stores, discard, discarded, stores, writing
+from tier4k.cache.listing import broken_stores, stores
+from tier4k.cache.removal import remove_store, unfinished_removals
+from tier4k.cache.store import FeatureStore
 from tier4k.cache.verify import DAMAGED_SUFFIX
+from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.pipeline.records import DatasetRecord, record_files
 from tier4k.extract.stores.choices import HOURS_IN_USE
 
@@ -18,11 +21,11 @@ class Finding:
     """One file or folder, and whether it can be removed.
 
     Attributes:
-        path: Where it is.
-        kept: Whether somebody may need it.
-        why: Why it is kept, or why nobody needs it.
+        path: The file or folder.
+        kept: Whether it may be needed.
+        why: The reason for keeping or removing it.
         megabytes: Its size, 10^6 bytes.
-        newest: Time of its newest file, in seconds as `time.time` counts them; 0 where there is no file.
+        newest: Modification time of its newest file, in seconds as `time.time` counts them; 0 without files.
     """
 
     path: Path
@@ -32,11 +35,15 @@ class Finding:
     newest: float
 
 
-def review(root: Path, used: Collection[str], hours: float = HOURS_IN_USE) -> list[Finding]:
-    """What is kept and what can be removed under `root`.
+def review(
+    root: Path,
+    used: Collection[str],
+    hours: float = HOURS_IN_USE,
+) -> list[Finding]:
+    """List the files and folders under `root`, each with whether it can be removed.
 
-    What can go: stores that neither a data set nor a run uses, records of data sets that no longer exist,
-    damaged shards, and what an interrupted removal left.
+    Removable are stores that no data set and no run uses, records of data sets that no longer exist, damaged
+    shards that were set aside, and the leftovers of an interrupted removal.
 
     Args:
         root: Folder of stores.
@@ -44,77 +51,107 @@ def review(root: Path, used: Collection[str], hours: float = HOURS_IN_USE) -> li
         hours: A store whose newest file is younger counts as used.
 
     Raises:
-        StoreError: The record of a data set is damaged, so that it is not known what it uses.
+        StoreError: The record of a data set is damaged, so that the stores it uses are unknown.
     """
-    records = record_files(root)
-    dead = {path: record for path, record in records.items() if not Path(record.data).exists()}
-    living = [record for path, record in records.items() if path not in dead]
-    findings = [_finding(path, False, "an interrupted removal left it") for path in discarded(root)]
-    for path, record in dead.items():
-        findings.append(_finding(path, False, f"the data set {record.data} no longer exists"))
+    leftovers = unfinished_removals(root)
+    findings = [_finding(path, False, "an interrupted removal left it") for path in leftovers]
+    existing: list[DatasetRecord] = []
+    for path, record in record_files(root).items():
+        if Path(record.data).exists():
+            existing.append(record)
+        else:
+            findings.append(_finding(path, False, f"the data set {record.data} no longer exists"))
     for store in stores(root):
-        own = _of_store(store, used, living, hours)
-        findings.append(own)
-        if own.kept:
-            damaged = sorted(store.path.glob(f"*{DAMAGED_SUFFIX}"))
-            findings += [_finding(path, False, "a damaged shard, set aside") for path in damaged]
-    unknown = "it cannot be opened, so its use is unknown"
-    return findings + [_finding(path, True, unknown) for path in broken_stores(root)]
+        findings += _review_store(store, used, existing, hours)
+    for path in broken_stores(root):
+        findings.append(_finding(path, True, "it cannot be opened, so its use is unknown"))
+    return findings
 
 
 def remove(finding: Finding) -> bool:
-    """Remove it from the disk. False where it is a store that was written to since the review; it stays.
+    """Remove a finding from the disk, unless it is a store with a newer file than at the review.
+
+    Returns:
+        Whether it was removed.
 
     Raises:
         StoreError: The system refuses.
     """
     path = finding.path
     if not path.is_dir():
-        with writing(path):
+        with explain_write_errors(path):
             path.unlink(missing_ok=True)
-    elif _newest(path) > finding.newest:
+        return True
+    if _newest(path) > finding.newest:
         return False
-    else:
-        discard(path)
+    remove_store(path)
     return True
 
 
-def _of_store(
+def _review_store(
     store: FeatureStore,
     used: Collection[str],
-    living: Sequence[DatasetRecord],
+    existing: Sequence[DatasetRecord],
     hours: float,
-) -> Finding:
-    found = _finding(store.path, True, "")
-    age = max(time.time() - found.newest, 0) / 3600
-    kept, why = True, f"its newest file is {age:.1f} hours old, younger than {hours:g} hours (--older-than)"
+) -> list[Finding]:
+    """The store and, where it is kept, its damaged shards."""
+    newest = _newest(store.path)
+    age = max(time.time() - newest, 0) / 3600
+    reason = _reason_to_keep(store, used, existing)
+    if reason is None and age < hours:
+        reason = f"its newest file is {age:.1f} hours old, younger than {hours:g} hours (--older-than)"
+    kept = reason is not None
+    why = reason or f"no existing data set and no run uses it, its newest file is {age:.1f} hours old"
+    findings = [Finding(store.path, kept, why, _megabytes(store.path), newest)]
+    if kept:
+        damaged = sorted(store.path.glob(f"*{DAMAGED_SUFFIX}"))
+        findings += [_finding(path, False, "a damaged shard, set aside") for path in damaged]
+    return findings
+
+
+def _reason_to_keep(
+    store: FeatureStore,
+    used: Collection[str],
+    existing: Sequence[DatasetRecord],
+) -> str | None:
     if store.path.is_symlink():
-        why = "it is a link, which you have to remove yourself"
-    elif store.signature.digest in used:
-        why = "a run uses it"
-    elif users := [record for record in living if _uses(record, store)]:
-        why = f"the data set {users[0].data} uses it"
-    elif age >= hours:
-        kept, why = False, f"no existing data set and no run uses it, its newest file is {age:.1f} hours old"
-    return replace(found, kept=kept, why=why)
+        return "it is a link, which you have to remove yourself"
+    if store.signature.digest in used:
+        return "a run uses it"
+    for record in existing:
+        if store.holds(record.keys_of(store.signature.stream)).any():
+            return f"the data set {record.data} uses it"
+    return None
 
 
-def _uses(record: DatasetRecord, store: FeatureStore) -> bool:
-    return bool(store.holds(record.keys_of(store.signature.stream)).any())
-
-
-def _finding(path: Path, kept: bool, why: str) -> Finding:
-    newest = _newest(path)  # before the size: what is written in between is noticed when it is to be removed
-    return Finding(path, kept, why, sum(file.st_size for file in _file_stats(path)) / 1e6, newest)
+def _finding(
+    path: Path,
+    kept: bool,
+    why: str,
+) -> Finding:
+    newest = _newest(path)  # before the size, so that `remove` notices a file that is written in between
+    return Finding(path, kept, why, _megabytes(path), newest)
 
 
 def _newest(path: Path) -> float:
     return max((file.st_mtime for file in _file_stats(path)), default=0.0)
 
 
+def _megabytes(path: Path) -> float:
+    return sum(file.st_size for file in _file_stats(path)) / 1e6
+
+
 def _file_stats(path: Path) -> Iterator[os.stat_result]:
-    """Of the files under `path`, or of `path` itself. Those that another process removes are left out."""
-    inside = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
-    for file in inside if path.is_dir() else [path]:
+    """Status of the files under `path`, or of `path` itself, without those that vanish meanwhile."""
+    for file in _files(path):
         with suppress(FileNotFoundError):
             yield os.stat(file)
+
+
+def _files(path: Path) -> Iterator[str | Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for folder, _, names in os.walk(path):
+        for name in names:
+            yield os.path.join(folder, name)

@@ -1,48 +1,77 @@
 """The stores of a folder as a table for a terminal."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from rich.table import Table
 
-from tier4k.cache.store import FeatureStore, require_stores
+from tier4k.cache.listing import require_stores
+from tier4k.cache.store import FeatureStore
 from tier4k.extract.pipeline.records import DatasetRecord, records
+
+COLUMNS = ("store", "stream", "rows", "shape", "type", "shards", "size", "age", "complete for")
 
 
 def store_table(root: Path) -> Table:
-    """A table of all stores under `root`; StoreError where there is none."""
-    here = require_stores(root)
+    """Return a table of all stores under `root`.
+
+    Raises:
+        StoreError: There is no store, or the record of a data set is damaged.
+    """
+    stores = require_stores(root)
     known = records(root)
-    table = Table("store", "stream", "rows", "shape", "type", "shards", "size", "age", "complete for")
-    for store in here:
+    table = Table(*COLUMNS)
+    for store in stores:
         table.add_row(*_row(store, known))
     return table
 
 
-def _row(store: FeatureStore, known: list[DatasetRecord]) -> tuple[str, ...]:
-    shape = " x ".join(map(str, store.shards[0].shape)) if store.shards else "-"
-    coverage = []
-    for record in known:
-        held, total = store.coverage(record.keys_of(store.signature.stream))
-        if total:
-            coverage.append(record.name if held == total else f"{record.name} ({held:,} of {total:,})")
+def _row(store: FeatureStore, known: Sequence[DatasetRecord]) -> tuple[str, ...]:
+    signature = store.signature
     size, newest = _size_and_newest(store)
     return (
-        store.path.name, store.signature.stream, f"{len(store.keys):,}", shape, store.signature.dtype, f"{len(store.shards):,}",
-        f"{size / 1e6:,.1f} MB", _age(time.time() - newest), ", ".join(coverage) or "-",
-    )  # fmt: skip
+        store.path.name,
+        signature.stream,
+        f"{len(store.keys):,}",
+        _shape(store),
+        signature.dtype,
+        f"{len(store.shards):,}",
+        f"{size / 1e6:,.1f} MB",
+        _age(time.time() - newest),
+        _coverage(store, known),
+    )
+
+
+def _shape(store: FeatureStore) -> str:
+    if not store.shards:
+        return "-"
+    return " x ".join(map(str, store.shards[0].shape))
+
+
+def _coverage(store: FeatureStore, known: Sequence[DatasetRecord]) -> str:
+    """Return the names of data sets that the store holds, with counts where it holds a part."""
+    names = []
+    for record in known:
+        held, total = store.coverage(record.keys_of(store.signature.stream))
+        if held < total:
+            names.append(f"{record.name} ({held:,} of {total:,})")
+        elif total:
+            names.append(record.name)
+    return ", ".join(names) or "-"
 
 
 def _size_and_newest(store: FeatureStore) -> tuple[int, float]:
-    """Bytes of the shards, and when the newest was written."""
+    """Return the bytes of the shards, and the time of the newest."""
     files = []
     for path in store.files():
-        with suppress(FileNotFoundError):  # a compaction may take one away in the meantime
+        with suppress(FileNotFoundError):  # a compaction may remove one in the meantime
             files.append(path.stat())
-    return sum(file.st_size for file in files), max(
-        (file.st_mtime for file in files), default=store.path.stat().st_mtime
-    )
+    size = sum(file.st_size for file in files)
+    times = [file.st_mtime for file in files]
+    newest = max(times) if times else store.path.stat().st_mtime
+    return size, newest
 
 
 def _age(seconds: float) -> str:

@@ -1,8 +1,9 @@
-"""Whatever ends an extraction, the next one goes on, and the features are the same bytes as those of a run that nothing disturbed.
+"""However an extraction ends, the next one continues, and the features are those of an undisturbed one.
 
-`tier extract` runs in a process forked from one that has imported everything, with small shards and batches. Half of it is loading, so
-that kills at uniformly random times would mostly hit that; each kill draws a phase first and a moment within it second.
-TIER4K_TEST_DATA may name a data set to be killed over instead of the synthetic sample; `pytest -m slow -rP` prints the figures.
+`tier extract` runs in a process forked from one that has imported everything, with small shards and batches.
+It spends half of its time loading, which kills at uniformly random times would mostly hit; each kill draws a
+phase first and a moment within it second. TIER4K_TEST_DATA may name a data set to use instead of the
+synthetic sample; `pytest -m slow -rP` prints the counts.
 """
 
 import json
@@ -28,7 +29,8 @@ import pytest
 
 from tier4k.cache.atomic import TEMPORARY_PREFIX
 from tier4k.cache.compact import compact
-from tier4k.cache.store import FeatureStore, broken_stores, stores
+from tier4k.cache.listing import broken_stores, stores
+from tier4k.cache.store import FeatureStore
 from tier4k.cache.verify import verify
 from tier4k.extract.datasets.sample import write_sample
 from tier4k.tests.builders.data import save_table
@@ -53,26 +55,25 @@ class Moment:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a `tier extract` ended: its exit code (negative for a signal), the phase it was in, and what it printed."""
+    """Outcome of a `tier extract`: exit code (negative for a signal), last phase, and printed text."""
 
     code: int
     phase: str
     output: str
 
 
-# The process that forks ---------------------------------------------------------------------------------------------------
+# The process that forks
 
 
 def serve() -> None:
-    """For each line of standard input fork one `tier`, do to it what the line tells, and answer how it ended."""
+    """Fork one `tier` for each line of standard input, disturb it as requested, and print its outcome."""
     import openpyxl  # noqa: F401
     import transformers.models.bert.modeling_bert  # noqa: F401
 
     from tier4k import cli
 
-    marks = mmap.mmap(
-        -1, 1 + len(PHASES)
-    )  # the phase, and how often each was entered; shared with the forked process
+    # The phase, and how often each was entered; shared with the forked process.
+    marks = mmap.mmap(-1, 1 + len(PHASES))
     _mark_phases(marks)
     for line in sys.stdin:
         request = json.loads(line)
@@ -93,6 +94,7 @@ def serve() -> None:
 
 def _mark_phases(marks: mmap.mmap) -> None:
     import tier4k.cache.store
+    import tier4k.cache.writer
     from tier4k.extract.pipeline.listener import Timing
 
     @contextmanager
@@ -118,11 +120,11 @@ def _mark_phases(marks: mmap.mmap) -> None:
 
     Timing.measure = measured  # type: ignore[method-assign]
     tier4k.cache.store.publish_text = marked("create", tier4k.cache.store.publish_text)  # type: ignore[assignment]
-    tier4k.cache.store.write_shard = marked("publish", tier4k.cache.store.write_shard)  # type: ignore[assignment]
+    tier4k.cache.writer.write_shard = marked("publish", tier4k.cache.writer.write_shard)  # type: ignore[assignment]
 
 
 def _become_tier(request: dict, output: int, end: int) -> None:
-    import tier4k.extract.pipeline.run
+    import tier4k.extract.pipeline.options
 
     os.setpgid(0, 0)  # Ctrl-C is for the whole group
     os.close(output)
@@ -131,8 +133,9 @@ def _become_tier(request: dict, output: int, end: int) -> None:
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     original = tier4k.extract.pipeline.options.ExtractionOptions
 
-    def options(**named: object) -> tier4k.extract.pipeline.options.ExtractionOptions:
-        return original(**named, text_batch_size=BATCH, shard_rows=request["shard_rows"])  # type: ignore[arg-type]
+    def options(*arguments: object, **named: object) -> tier4k.extract.pipeline.options.ExtractionOptions:
+        small = {"text_batch_size": BATCH, "shard_rows": request["shard_rows"]}
+        return original(*arguments, **named, **small)  # type: ignore[arg-type]
 
     tier4k.extract.pipeline.options.ExtractionOptions = options  # type: ignore[assignment, misc]
     sys.argv = ["tier", *request["arguments"]]
@@ -164,17 +167,16 @@ def _act(
         os.rename(*move)
 
 
-# What the tests say of it -------------------------------------------------------------------------------------------------
+# What the tests use of it
 
 
 class Extractor:
-    """A process that has imported everything and loaded no network, and forks one `tier extract` at a time."""
+    """A process that has imported everything and forks one `tier extract` at a time."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-c", "from tier4k.tests.crash.test_extraction import serve; serve()"]
-        environment = os.environ | {
-            "OMP_NUM_THREADS": "1"
-        }  # two at once on two cores would wait for each other's threads
+        # Two at once on two cores would wait for each other's threads.
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             command, cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -189,7 +191,7 @@ class Extractor:
         shard_rows: int = SHARD_ROWS,
         **act: object,
     ) -> Ended:
-        """Run `tier extract`; where a moment is given, do `act` to it then, or `latest` seconds after its start."""
+        """Run `tier extract`; at a given moment, or `latest` seconds after its start, disturb it by `act`."""
         arguments = [
             "extract",
             str(data),
@@ -233,8 +235,8 @@ def every(step: int, sample: Path) -> Path:
     """A data set of every `step`-th row of the sample."""
     some = sample.parent / f"every-{step}"
     save_table(pd.read_excel(sample / "annotation.xlsx").iloc[::step], some / "annotation.xlsx")
-    for pictures in ("All", "I2I"):
-        (some / pictures).symlink_to(sample / pictures)
+    for images in ("All", "I2I"):
+        (some / images).symlink_to(sample / images)
     return some
 
 
@@ -256,7 +258,7 @@ Undisturbed = Callable[..., Path]
 def undisturbed(
     writers: tuple[Extractor, Extractor], tmp_path_factory: pytest.TempPathFactory
 ) -> Undisturbed:
-    """The compacted features of a data set, extracted without a disturbance in one part or in several."""
+    """The compacted features of a data set, extracted undisturbed in one part or in several."""
     made: dict[tuple[Path, tuple[str, ...]], Path] = {}
 
     def extracted(data: Path, parts: tuple[str, ...] = ("1/1",)) -> Path:
@@ -296,7 +298,7 @@ def assert_part_of(root: Path, whole: Path) -> None:
 
 
 def assert_same(root: Path, whole: Path, doubles: bool = False) -> None:
-    """The finished stores under `root` hold the same as `whole`, and once compacted, which empties them of leftovers, are the same."""
+    """The finished stores under `root` hold the same as `whole`, and are the same files once compacted."""
     assert_part_of(root, whole)
     assert rows(root) == rows(whole)
     for store in stores(root):
@@ -310,7 +312,7 @@ def assert_same(root: Path, whole: Path, doubles: bool = False) -> None:
 
 @dataclass
 class Killer:
-    """Runs extractions of a data set and kills them at moments of its choice; looks at the stores after each."""
+    """Runs extractions of a data set, kills them at random moments, and checks the stores after each."""
 
     tier: Extractor
     data: Path
@@ -322,7 +324,7 @@ class Killer:
     held: Counter[str] = field(default_factory=Counter)
 
     def until_done(self, kills: int) -> None:
-        """Kill and start again until an extraction is quicker than its end, or there were so many kills."""
+        """Kill and start again until an extraction finishes before its kill, or there were `kills` kills."""
         while self.phases.total() < kills:
             workers = "--workers", self.chance.choice("001")
             ended = self.tier(
@@ -368,13 +370,11 @@ def report(who: str, phases: Counter[str], extractions: int, whole: Path, start:
 def test_killed_at_a_hundred_random_moments(
     tier: Extractor, data: Path, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    whole, chance, phases, extractions, start = (
-        undisturbed(data),
-        random.Random(0),
-        Counter[str](),
-        0,
-        time.monotonic(),
-    )
+    whole = undisturbed(data)
+    chance = random.Random(0)
+    phases = Counter[str]()
+    extractions = 0
+    start = time.monotonic()
     while phases.total() < KILLS:
         killer = Killer(tier, data, tmp_path / "features", whole, (), chance)
         killer.until_done(KILLS - phases.total())
@@ -383,9 +383,9 @@ def test_killed_at_a_hundred_random_moments(
         phases += killer.phases
         extractions += 1
     report("one writer", phases, extractions, whole, start)
-    assert (
-        min(phases[name] for name in ("load", "read", "encode", "publish")) > 0
-    )  # making a store takes too short to be hit for certain
+    # Making a store is too short to be hit for certain.
+    for name in ("load", "read", "encode", "publish"):
+        assert phases[name] > 0
 
 
 @pytest.mark.parametrize("parts", [("1/1", "1/1"), ("1/2", "2/2")], ids=["the same", "a half each"])
@@ -396,12 +396,10 @@ def test_two_writers_killed_at_random_moments(
     tmp_path: Path,
     parts: tuple[str, str],
 ) -> None:
-    whole, phases, extractions, start = (
-        undisturbed(data, tuple(sorted(set(parts)))),
-        Counter[str](),
-        0,
-        time.monotonic(),
-    )
+    whole = undisturbed(data, tuple(sorted(set(parts))))
+    phases = Counter[str]()
+    extractions = 0
+    start = time.monotonic()
     while phases.total() < KILLS_OF_TWO:
         root, most = tmp_path / "features", KILLS_OF_TWO - phases.total()
         killers = [
@@ -423,11 +421,8 @@ def test_two_writers_killed_at_random_moments(
 
 def assert_refused(ended: Ended, why: str) -> None:
     assert ended.code == 2 and "Traceback" not in ended.output, ended.output
-    assert (
-        "cannot write to" in ended.output
-        and why in ended.output
-        and "run the same command again" in ended.output
-    ), ended.output
+    for part in ("cannot write to", why, "run the same command again"):
+        assert part in ended.output, ended.output
 
 
 @pytest.mark.parametrize(
@@ -492,26 +487,22 @@ def test_interrupted_while_it_encodes(
 ) -> None:
     moment = Moment("encode", 6, 0.02)
     ended = tier(few, tmp_path, "--workers", workers, moment=moment, shard_rows=4096, sent=sent, group=group)
-    assert (
-        ended.code == 130
-        and "the same command does the rest" in ended.output
-        and "Traceback" not in ended.output
-    ), ended.output
+    assert ended.code == 130, ended.output
+    assert "the same command does the rest" in ended.output
+    assert "Traceback" not in ended.output
     assert_part_of(tmp_path, undisturbed(few))
     done, of = rows(tmp_path), rows(undisturbed(few))
     (store,) = done
     assert done[store] >= 5 * BATCH
     ended = tier(few, tmp_path)
-    assert (
-        ended.code == 0
-        and f"encoded {of[store] - done[store]} of {of[store]} distinct inputs" in ended.output
-    ), ended.output
+    assert ended.code == 0, ended.output
+    assert f"encoded {of[store] - done[store]} of {of[store]} distinct inputs" in ended.output
     assert_same(tmp_path, undisturbed(few))
 
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """`folder` may not be written to: root is kept from it by a mount, everybody else by its permissions."""
+    """Forbid writing to `folder`: by a mount for root, by permissions for others."""
     if not os.geteuid():
         bound = (
             subprocess.run(["mount", "--bind", str(folder), str(folder)], capture_output=True).returncode == 0

@@ -1,4 +1,4 @@
-"""A folder of stores remembers which data sets it holds completely."""
+"""A folder of stores records which data sets it holds, and how the last extraction went."""
 
 import io
 import json
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tier4k.cache.store import FeatureStore, StoreError
+from tier4k.cache.errors import StoreError
+from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.check import check
 from tier4k.extract.pipeline.listener import StreamSummary, Timing
 from tier4k.extract.pipeline.options import ExtractionOptions
@@ -17,7 +18,7 @@ from tier4k.extract.pipeline.records import DatasetRecord, records, write_extrac
 from tier4k.extract.pipeline.versions import library_versions
 from tier4k.extract.stores.listing import store_table
 from tier4k.tests.builders.data import write_pku, write_table
-from tier4k.tests.extract.stores.test_find import signature
+from tier4k.tests.builders.signatures import signature
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     DatasetRecord.of(manifest).write(tmp_path / "f")
     (record,) = records(tmp_path / "f")
     assert (record.name, record.data, record.rows) == ("PKU-AIGIQA-4K", str(tmp_path / "PKU-AIGIQA-4K"), 8)
-    assert {bytes(key).hex() for key in record.keys["image"]} == set(manifest.pictures().index)
+    assert {bytes(key).hex() for key in record.keys["image"]} == set(manifest.images().index)
     assert {bytes(key).hex() for key in record.keys["text"]} == set(manifest.prompts().index)
 
 
@@ -50,7 +51,7 @@ def test_a_damaged_record_is_an_error_with_its_remedy(tmp_path: Path, content: b
         list(records(tmp_path))
 
 
-def test_the_list_of_stores_tells_complete_from_partly_extracted(tmp_path: Path) -> None:
+def test_the_list_of_stores_distinguishes_complete_from_partial_data_sets(tmp_path: Path) -> None:
     manifest = check(write_table(tmp_path / "d" / "mine.csv")).manifest
     DatasetRecord.of(manifest).write(tmp_path / "f")
     for name, rows in (("resnet18", 3), ("resnet50", 2)):

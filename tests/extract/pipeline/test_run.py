@@ -1,5 +1,7 @@
-"""Stage 1 encodes every distinct input once, under the key of the very bytes it encoded, and loses nothing when it is stopped."""
+"""Stage 1 encodes every distinct input once, under the key of its bytes, and keeps it when it is stopped."""
 
+import json
+import os
 import pickle
 import shutil
 import weakref
@@ -12,8 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
+from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import key_array
-from tier4k.cache.store import FeatureStore, StoreError
+from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
@@ -25,29 +28,17 @@ from tier4k.extract.images.decode import decode
 from tier4k.extract.images.preprocessing import Preprocessing, reference
 from tier4k.extract.pipeline.batch_size import BatchSize
 from tier4k.extract.pipeline.device import choose_device
-from tier4k.extract.pipeline.listener import StreamSummary, Timing
+from tier4k.extract.pipeline.listener import StreamSummary
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.options import ExtractionError, ExtractionOptions
-from tier4k.extract.pipeline.read import ImageDataset
+from tier4k.extract.pipeline.read import ImageDataset, ImageVariant
+from tier4k.extract.pipeline.records import records
 from tier4k.extract.pipeline.run import extract
 from tier4k.tests.builders.data import save_picture, save_table, tiny_encoder, write_pku
 from tier4k.tests.builders.golden import write_tiny_bert
+from tier4k.tests.builders.listener import Silent
 
 OPTIONS = ExtractionOptions(workers=0, batch_size=3, device="cpu")
-
-
-class Silent:
-    """A listener that counts."""
-
-    def __init__(self) -> None:
-        self.total: dict[str, int] = {}
-        self.done = 0
-
-    def started(self, stream: str, total: int) -> None:
-        self.total[stream] = total
-
-    def advanced(self, count: int, _timing: Timing) -> None:
-        self.done += count
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +55,13 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How many rows went through each network."""
+    """The number of rows that went through each network."""
     seen = {"image": 0, "text": 0}
     encode_image, encode_text = ImageNetwork.forward, TextNetwork.forward
 
-    def count_image(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
-        seen["image"] += len(pictures)
-        return encode_image(self, pictures)
+    def count_image(self: ImageNetwork, images: torch.Tensor) -> torch.Tensor:
+        seen["image"] += len(images)
+        return encode_image(self, images)
 
     def count_text(self: TextNetwork, batch) -> torch.Tensor:
         seen["text"] += len(batch.ids)
@@ -91,7 +82,7 @@ def run(
 
 
 def stored(root: Path, encoder: ImageEncoder | TextEncoder, manifest: Manifest) -> np.ndarray:
-    inputs = manifest.pictures() if isinstance(encoder, ImageEncoder) else manifest.prompts()
+    inputs = manifest.images() if isinstance(encoder, ImageEncoder) else manifest.prompts()
     return FeatureStore.open(root / encoder.signature.folder_name).read(
         key_array(map(bytes.fromhex, inputs.index))
     )
@@ -118,8 +109,7 @@ def test_features_are_those_of_the_file_under_its_key(tmp_path: Path, image, tex
     network, transform = load_network(image), image.preprocessing.transform()
     with torch.inference_mode():
         expected = [
-            network(transform(decode(Path(path).read_bytes()))[None])[0].numpy()
-            for path in manifest.pictures()
+            network(transform(decode(Path(path).read_bytes()))[None])[0].numpy() for path in manifest.images()
         ]
         texts = load_network(text)
         expected_texts = [texts(texts.tokenize([prompt]))[0].numpy() for prompt in manifest.prompts()]
@@ -161,6 +151,54 @@ def test_a_grown_and_renamed_data_set_costs_exactly_what_is_new(tmp_path: Path, 
     assert rows == {"image": 10, "text": 1}
 
 
+def test_the_data_set_is_recorded_before_the_first_input_is_encoded(
+    tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`store gc` keeps a store that is being filled."""
+    write_pku(tmp_path / "data")
+    recorded: list[str] = []
+
+    def look(self: Silent, stream: str, total: int) -> None:
+        recorded.extend(record.name for record in records(tmp_path / "f"))
+        assert not list((tmp_path / "f").glob("*/*.h5"))
+
+    monkeypatch.setattr(Silent, "started", look)
+    run(tmp_path / "data", [image], tmp_path / "f")
+    assert len(recorded) == 1
+
+
+def test_the_data_set_is_recorded_where_all_inputs_are_stored(tmp_path: Path, image) -> None:
+    write_pku(tmp_path / "data")
+    run(tmp_path / "data", [image], tmp_path / "f")
+    shutil.rmtree(tmp_path / "f" / "datasets")
+    run(tmp_path / "data", [image], tmp_path / "f")
+    (record,) = records(tmp_path / "f")
+    assert len(record.keys_of("image")) == 10
+
+
+def test_a_library_user_gets_extract_json_of_the_last_extraction_that_encoded(tmp_path: Path, image) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    path = tmp_path / "f" / "extract.json"
+    data = Path("Dataset")
+    extract(manifest, [image], tmp_path / "f", OPTIONS, Silent(), data=data, command=["tier", "extract"])
+    found = json.loads(path.read_text())
+    assert found["data"] == "Dataset"
+    assert found["command"] == ["tier", "extract"]
+    assert found["encoders"][0]["encoded"] == 10
+    extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())
+    assert json.loads(path.read_text()) == found
+
+
+def test_extraction_leaves_the_process_as_it_was(tmp_path: Path, image) -> None:
+    write_pku(tmp_path / "data")
+    environment = dict(os.environ)
+    convolutions = torch.backends.cudnn.allow_tf32
+    run(tmp_path / "data", [image], tmp_path / "f")
+    assert dict(os.environ) == environment
+    assert torch.backends.cudnn.allow_tf32 == convolutions
+
+
 def test_another_encoder_has_another_store(tmp_path: Path, image, rows) -> None:
     write_pku(tmp_path / "data")
     other = tiny_encoder(tmp_path / "w", seed=1)
@@ -193,54 +231,53 @@ def test_batches_workers_and_shards_change_no_feature(
         lambda path: path.unlink(),
     ],
 )
-def test_a_picture_that_changes_after_the_check_is_refused_and_the_rest_is_kept(
+def test_an_image_that_changes_after_the_check_is_refused_and_the_rest_is_kept(
     tmp_path: Path, image, workers: int, change
 ) -> None:
     write_pku(tmp_path / "data")
     manifest = check(tmp_path / "data").manifest
-    pictures = manifest.pictures()
-    path, before = Path(pictures.iloc[7]), Path(pictures.iloc[7]).read_bytes()
+    images = manifest.images()
+    path, before = Path(images.iloc[7]), Path(images.iloc[7]).read_bytes()
     change(path)
     options = ExtractionOptions(workers, batch_size=3, device="cpu")
     with pytest.raises(ExtractionError, match=path.name) as error:
         extract(manifest, [image], tmp_path / "f", options, Silent())
     assert "Traceback" not in str(error.value)
     store = FeatureStore.open(tmp_path / "f" / image.signature.folder_name)
-    assert store.hexadecimal_keys() == set(pictures.index[:6])
+    assert store.hexadecimal_keys() == set(images.index[:6])
     path.write_bytes(before)
-    assert extract(manifest, [image], tmp_path / "f", options, Silent())[0].encoded == len(pictures) - 6
+    assert extract(manifest, [image], tmp_path / "f", options, Silent())[0].encoded == len(images) - 6
 
 
-def test_an_interrupt_keeps_what_is_encoded_and_the_next_run_goes_on(
+def test_an_interrupt_keeps_encoded_features_and_the_next_run_continues(
     tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pku(tmp_path / "data")
     manifest = check(tmp_path / "data").manifest
     forward, batches = ImageNetwork.forward, []
 
-    def interrupted(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
-        batches.append(len(pictures))
+    def interrupted(self: ImageNetwork, images: torch.Tensor) -> torch.Tensor:
+        batches.append(len(images))
         if len(batches) == 3:
             raise KeyboardInterrupt
-        return forward(self, pictures)
+        return forward(self, images)
 
     with monkeypatch.context() as patch:
         patch.setattr(ImageNetwork, "forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
             extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())
     assert FeatureStore.open(tmp_path / "f" / image.signature.folder_name).hexadecimal_keys() == set(
-        manifest.pictures().index[:6]
+        manifest.images().index[:6]
     )
     assert (
-        extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())[0].encoded
-        == len(manifest.pictures()) - 6
+        extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())[0].encoded == len(manifest.images()) - 6
     )
     extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
     parts, whole = (stored(tmp_path / root, image, manifest) for root in ("f", "whole"))
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
 
-def test_a_full_disk_is_an_error_that_says_what_is_kept(tmp_path: Path, image) -> None:
+def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path, image) -> None:
     write_pku(tmp_path / "data")
     (tmp_path / "f").write_text("a file where the folder should be")
     with pytest.raises(StoreError, match="cannot write"):
@@ -248,7 +285,9 @@ def test_a_full_disk_is_an_error_that_says_what_is_kept(tmp_path: Path, image) -
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "tpu", ""])
-def test_a_device_that_is_not_there_is_told_and_leaves_no_store(tmp_path: Path, image, name: str) -> None:
+def test_a_device_that_does_not_exist_is_an_error_and_leaves_no_store(
+    tmp_path: Path, image, name: str
+) -> None:
     write_pku(tmp_path / "data")
     with pytest.raises(ExtractionError, match="cannot be used.*choose auto, cpu, cuda"):
         run(tmp_path / "data", [image], tmp_path / "f", ExtractionOptions(0, device=name))
@@ -258,18 +297,18 @@ def test_a_device_that_is_not_there_is_told_and_leaves_no_store(tmp_path: Path, 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The bytes of every picture that is decoded, in turn."""
+    """The bytes of every image that is decoded, in order."""
     seen: list[bytes] = []
 
     def count(data: bytes):
         seen.append(data)
         return decode(data)
 
-    monkeypatch.setattr("tier4k.extract.pipeline.loop.decode", count)
+    monkeypatch.setattr("tier4k.extract.pipeline.read.decode", count)
     return seen
 
 
-def test_each_picture_is_decoded_once_for_all_encoders_and_their_features_stay_the_same(
+def test_each_image_is_decoded_once_for_all_encoders_and_their_features_stay_the_same(
     tmp_path: Path, image, decoded
 ) -> None:
     write_pku(tmp_path / "data")
@@ -278,7 +317,7 @@ def test_each_picture_is_decoded_once_for_all_encoders_and_their_features_stay_t
     larger = replace(image, preprocessing=reference(96, 100))
     encoders = [image, other, larger]
     summaries = extract(manifest, encoders, tmp_path / "together", OPTIONS, Silent())
-    assert sorted(decoded) == sorted(Path(path).read_bytes() for path in manifest.pictures())
+    assert sorted(decoded) == sorted(Path(path).read_bytes() for path in manifest.images())
     assert [one.encoded for one in summaries] == [10, 10, 10]
     for encoder in encoders:
         extract(manifest, [encoder], tmp_path / "alone", OPTIONS, Silent())
@@ -293,15 +332,15 @@ def test_of_several_encoders_each_encodes_only_what_it_misses(tmp_path: Path, im
     write_pku(tmp_path / "data", rows=12)
     manifest, other = check(tmp_path / "data").manifest, tiny_encoder(tmp_path / "w", seed=1)
     before = FeatureStore.open(tmp_path / "f" / image.signature.folder_name).hexadecimal_keys()
-    new = [key for key in manifest.pictures().index if key not in before]
-    assert 0 < len(new) < len(manifest.pictures())
+    new = [key for key in manifest.images().index if key not in before]
+    assert 0 < len(new) < len(manifest.images())
     decoded.clear()
     rows.update(image=0)
     listener = Silent()
     summaries = extract(manifest, [image, other], tmp_path / "f", OPTIONS, listener)
-    assert [one.encoded for one in summaries] == [len(new), len(manifest.pictures())]
-    assert len(decoded) == len(manifest.pictures()) == listener.total["image"] == listener.done
-    assert rows["image"] == len(new) + len(manifest.pictures())
+    assert [one.encoded for one in summaries] == [len(new), len(manifest.images())]
+    assert len(decoded) == len(manifest.images()) == listener.total["image"] == listener.done
+    assert rows["image"] == len(new) + len(manifest.images())
     extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
     extract(manifest, [other], tmp_path / "whole", OPTIONS, Silent())
     for encoder in (image, other):
@@ -309,7 +348,9 @@ def test_of_several_encoders_each_encodes_only_what_it_misses(tmp_path: Path, im
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_encoders_of_one_preparation_share_it(tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoders_of_equal_preprocessing_share_it(
+    tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_pku(tmp_path / "data")
     prepared: list[int] = []
     transform = Preprocessing.transform
@@ -337,11 +378,11 @@ def test_an_interrupt_between_two_encoders_loses_and_doubles_nothing(
     manifest, other = check(tmp_path / "data").manifest, tiny_encoder(tmp_path / "w", seed=1)
     forward, batches = ImageNetwork.forward, []
 
-    def interrupted(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
-        batches.append(len(pictures))
+    def interrupted(self: ImageNetwork, images: torch.Tensor) -> torch.Tensor:
+        batches.append(len(images))
         if len(batches) == 4:  # the second chunk of the second encoder
             raise KeyboardInterrupt
-        return forward(self, pictures)
+        return forward(self, images)
 
     with monkeypatch.context() as patch:
         patch.setattr(ImageNetwork, "forward", interrupted)
@@ -357,54 +398,56 @@ def test_an_interrupt_between_two_encoders_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_whole_pictures_of_many_shapes_are_encoded_as_one_by_one(tmp_path: Path, image, workers: int) -> None:
+def test_whole_images_of_many_shapes_are_encoded_as_one_by_one(tmp_path: Path, image, workers: int) -> None:
     write_pku(tmp_path / "data", rows=8)  # of eight widths
     manifest = check(tmp_path / "data").manifest
     whole = replace(image, preprocessing=image.preprocessing.whole(48))
     extract(manifest, [whole], tmp_path / "f", ExtractionOptions(workers, 4, device="cpu"), Silent())
     network, transform = load_network(whole), whole.preprocessing.transform()
-    pictures = [transform(decode(Path(path).read_bytes())) for path in manifest.pictures()]
-    assert len({picture.shape for picture in pictures}) > 4
+    images = [transform(decode(Path(path).read_bytes())) for path in manifest.images()]
+    assert len({pixels.shape for pixels in images}) > 4
     with torch.inference_mode():
-        expected = np.array([network(picture[None])[0].numpy() for picture in pictures])
+        expected = np.array([network(pixels[None])[0].numpy() for pixels in images])
     np.testing.assert_allclose(
         stored(tmp_path / "f", whole, manifest), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
     )
 
 
-def test_small_whole_pictures_and_long_strips_are_encoded_with_the_others(tmp_path: Path, image) -> None:
+def test_small_whole_images_and_long_strips_are_encoded_with_the_others(tmp_path: Path, image) -> None:
     write_pku(tmp_path / "data")  # 30 pixels high
     save_picture(tmp_path / "data" / "All" / "MJ_1000_00.png", 1, (900, 9))
     whole = replace(image, preprocessing=image.preprocessing.whole("full"), crops=Crops(1))
     assert [one.encoded for one in run(tmp_path / "data", [whole], tmp_path / "f")] == [8 + 2]
 
 
-def test_a_picture_too_small_for_its_encoder_is_told_so(
+def test_an_image_too_small_for_its_encoder_is_an_error_with_its_remedy(
     tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pku(tmp_path / "data")
     narrow = torch.nn.Conv2d(3, 4, 33)
-    monkeypatch.setattr(
-        ImageNetwork, "forward", lambda _self, pictures: narrow(pictures.float()).mean((2, 3))
-    )
+    monkeypatch.setattr(ImageNetwork, "forward", lambda _self, images: narrow(images.float()).mean((2, 3)))
     with pytest.raises(
         ExtractionError,
-        match="a view of .* x 32 pixels is too small for this encoder: use a larger --image-size",
+        match="a crop of .* x 32 pixels is too small for this encoder: use a larger --image-size",
     ):
         run(tmp_path / "data", [replace(image, preprocessing=image.preprocessing.whole(32))], tmp_path / "f")
 
 
-def test_reading_can_be_sent_to_processes_that_are_started_afresh(tmp_path: Path, image) -> None:
+def test_the_reader_can_be_sent_to_spawned_processes(tmp_path: Path, image) -> None:
     """As on macOS and Windows, and on Linux from Python 3.14 on."""
     write_pku(tmp_path / "data")
-    inputs = check(tmp_path / "data").manifest.pictures()
-    sources = [(image.preprocessing, Crops(2)), (image.preprocessing.whole(48), Crops())]
-    dataset = ImageDataset(inputs, np.ones((2, len(inputs)), bool), sources)
-    number, crops = pickle.loads(pickle.dumps(dataset))[3]
-    assert number == 3 and [len(one) for one in crops] == [3, 1]
+    inputs = check(tmp_path / "data").manifest.images()
+    variants = [
+        ImageVariant(image.preprocessing, Crops(2)),
+        ImageVariant(image.preprocessing.whole(48), Crops()),
+    ]
+    dataset = ImageDataset(inputs, np.ones((2, len(inputs)), bool), variants)
+    read = pickle.loads(pickle.dumps(dataset))[3]
+    assert read.number == 3
+    assert [len(crops) for crops in read.crops] == [3, 1]
     assert all(
         torch.equal(a, b)
-        for one, two in zip(crops, dataset[3][1], strict=True)
+        for one, two in zip(read.crops, dataset[3].crops, strict=True)
         for a, b in zip(one, two, strict=True)
     )
 
@@ -436,7 +479,7 @@ def test_half_precision_is_stored_as_float32_and_stays_close(
 
 
 def settle(rates: dict[int, float]) -> list[int]:
-    """The batch sizes that are tried when a batch of B pictures goes at `rates[B]`."""
+    """Return the batch sizes that are tried when a batch of B images runs at `rates[B]`."""
     size, tried = BatchSize(None, "cpu"), []
     for _ in range(30):
         tried.append(size.current)
@@ -445,7 +488,7 @@ def settle(rates: dict[int, float]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("rates", "course"),
+    ("rates", "sizes"),
     [
         ({4: 10, 8: 18, 16: 30, 32: 50}, [4, 8, 16, 32]),
         ({4: 10, 8: 18, 16: 30, 32: 31}, [4, 8, 16, 32, 16]),
@@ -453,8 +496,8 @@ def settle(rates: dict[int, float]) -> list[int]:
         ({4: 10, 8: 12, 16: 5}, [4, 8, 16, 8]),
     ],
 )
-def test_the_batch_doubles_while_that_pays_and_then_stays(rates: dict[int, float], course: list[int]) -> None:
-    assert settle(rates) == course
+def test_the_batch_doubles_while_that_pays_and_then_stays(rates: dict[int, float], sizes: list[int]) -> None:
+    assert settle(rates) == sizes
 
 
 def test_the_first_chunk_of_a_size_is_not_measured() -> None:
@@ -486,14 +529,14 @@ OUT_OF_MEMORY = (
 def limit_memory(
     monkeypatch: pytest.MonkeyPatch, most: int, error: Exception = OUT_OF_MEMORY[0]
 ) -> list[int]:
-    """Networks run out of memory above `most` pictures; the sizes of the batches that they are given."""
+    """Let networks run out of memory above `most` images; return the list of the batch sizes they receive."""
     forward, given = ImageNetwork.forward, []
 
-    def limited(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
-        given.append(len(pictures))
-        if len(pictures) > most:
+    def limited(self: ImageNetwork, images: torch.Tensor) -> torch.Tensor:
+        given.append(len(images))
+        if len(images) > most:
             raise error
-        return forward(self, pictures)
+        return forward(self, images)
 
     monkeypatch.setattr(ImageNetwork, "forward", limited)
     return given
@@ -501,7 +544,7 @@ def limit_memory(
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "cpu"])
 @pytest.mark.parametrize(("batch_size", "failed", "settled"), [(None, [4], 2), (7, [7, 3], 1)])
-def test_too_little_memory_halves_the_batch_and_goes_on(
+def test_too_little_memory_halves_the_batch_and_continues(
     tmp_path: Path,
     image,
     batch_size,
@@ -523,14 +566,14 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_too_little_memory_for_a_single_picture_is_an_error_with_a_way_out(
+def test_too_little_memory_for_a_single_image_is_an_error_with_its_remedy(
     tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pku(tmp_path / "data")
     limit_memory(monkeypatch, 0)
     with pytest.raises(
         ExtractionError,
-        match="too little memory for a single picture: use --device cpu, or a smaller --image-size",
+        match="too little memory for a single image: use --device cpu, or a smaller --image-size",
     ):
         run(tmp_path / "data", [image], tmp_path / "f")
 
@@ -545,12 +588,12 @@ def test_memory_that_ran_out_is_free_again_before_the_smaller_batch(
     class Maps:
         """Stands for what fills the memory."""
 
-    def failing_once(self: ImageNetwork, pictures: torch.Tensor) -> torch.Tensor:
+    def failing_once(self: ImageNetwork, images: torch.Tensor) -> torch.Tensor:
         if not held:
             maps = Maps()
             held.append(weakref.ref(maps))
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, pictures)
+        return forward(self, images)
 
     freed: list[bool] = []
     monkeypatch.setattr(ImageNetwork, "forward", failing_once)
@@ -559,7 +602,7 @@ def test_memory_that_ran_out_is_free_again_before_the_smaller_batch(
     assert freed == [True]
 
 
-def test_the_parts_of_an_extraction_share_the_inputs_out(tmp_path: Path, image, text, rows) -> None:
+def test_the_parts_of_an_extraction_share_the_inputs(tmp_path: Path, image, text, rows) -> None:
     write_pku(tmp_path / "data", rows=16)
     manifest = check(tmp_path / "data").manifest
     encoded = [
@@ -573,7 +616,7 @@ def test_the_parts_of_an_extraction_share_the_inputs_out(tmp_path: Path, image, 
     ]
     assert (
         np.sum(encoded, axis=0).tolist()
-        == [len(manifest.pictures()), len(manifest.prompts())]
+        == [len(manifest.images()), len(manifest.prompts())]
         == [rows["image"], rows["text"]]
     )
     assert [one.encoded for one in extract(manifest, [image, text], tmp_path / "f", OPTIONS, Silent())] == [

@@ -1,22 +1,18 @@
-"""From the names of encoders to their stores: exactly one fits, or the error lists what there is and the way out."""
+"""From the names of encoders to their stores: one fits, or the error lists the stores and the remedy."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tier4k.cache.errors import StoreError
 from tier4k.cache.signature import Signature
-from tier4k.cache.store import FeatureStore, StoreError
-from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.cache.store import FeatureStore
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.stores.find import find_stores
-
-
-def signature(
-    encoder: str, preprocessing: str = "reference: 224", weights: str = "ab", stream: str = "image"
-) -> Signature:
-    return Signature(stream, encoder, encoder, weights * 32, preprocessing, "pooled")
+from tier4k.tests.builders.signatures import signature
 
 
 @pytest.fixture
@@ -32,7 +28,7 @@ def test_encoders_are_found_by_their_names_and_by_their_folders(root: Path) -> N
     assert find_stores(root, ImageChoice(image.path.name), text.path.name) == (image, text)
 
 
-def test_the_preparation_tells_stores_of_one_encoder_apart(root: Path) -> None:
+def test_preprocessing_distinguishes_stores_of_one_encoder(root: Path) -> None:
     FeatureStore.create(root, signature("resnet18", "native: 235"), {})
     for preprocessing in ("reference", "native"):
         assert (
@@ -44,7 +40,7 @@ def test_the_preparation_tells_stores_of_one_encoder_apart(root: Path) -> None:
     assert "preparation native: 235" in str(error.value) and "preparation reference: 224" in str(error.value)
 
 
-def test_stores_of_two_weights_are_chosen_between_by_folder(root: Path) -> None:
+def test_the_folder_chooses_between_stores_of_two_weights(root: Path) -> None:
     other = FeatureStore.create(root, signature("resnet18", weights="cd"), {})
     with pytest.raises(StoreError, match="Name one of these folders as --image-encoder") as error:
         find_stores(root, ImageChoice("resnet18"), "minilm")
@@ -52,7 +48,7 @@ def test_stores_of_two_weights_are_chosen_between_by_folder(root: Path) -> None:
     assert find_stores(root, ImageChoice(other.path.name), "minilm")[0] == other
 
 
-def test_features_that_are_not_there_are_told_with_what_is_and_the_command(root: Path) -> None:
+def test_missing_features_are_an_error_that_lists_the_stores_and_the_command(root: Path) -> None:
     with pytest.raises(StoreError) as error:
         find_stores(root, ImageChoice("resnet50", "native"), "minilm")
     message = str(error.value)
@@ -67,7 +63,7 @@ def test_features_that_are_not_there_are_told_with_what_is_and_the_command(root:
         find_stores(root, ImageChoice("resnet18"), "bert-base-uncased")
 
 
-def test_an_empty_or_missing_folder_is_told_so(tmp_path: Path) -> None:
+def test_an_empty_or_missing_folder_is_an_error_that_names_the_command(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(
             StoreError, match="has no image features of --image-encoder resnet18.*\n  none\nRun `tier extract"
@@ -127,13 +123,13 @@ def variants(root: Path) -> Path:
         (ImageChoice("resnet18", "reference", 512, "pooled", "fp32", Crops()), whole("512")),
     ],
 )
-def test_stores_of_one_encoder_are_told_apart_by_what_is_asked(
+def test_requested_properties_distinguish_stores_of_one_encoder(
     variants: Path, choice: ImageChoice, expected: Signature
 ) -> None:
     assert find_stores(variants, choice, "minilm")[0].signature == expected
 
 
-def test_what_differs_from_what_was_asked_is_told_for_every_store_there_is(variants: Path) -> None:
+def test_the_error_lists_for_every_store_what_differs_from_the_request(variants: Path) -> None:
     with pytest.raises(StoreError) as error:
         find_stores(
             variants, ImageChoice("resnet18", "reference", 384, "multilevel", "fp16", Crops(4, 7)), "minilm"
@@ -143,13 +139,14 @@ def test_what_differs_from_what_was_asked_is_told_for_every_store_there_is(varia
         "image size is 'full', asked for '384'",
         "feature is 'pooled', asked for 'multilevel'",
         "precision is 'bf16', asked for 'fp16'",
-        "--image-encoder resnet18 --preprocessing reference --image-size 384 --feature multilevel --precision fp16 --crops 4",
+        "--image-encoder resnet18 --preprocessing reference --image-size 384 --feature multilevel "
+        "--precision fp16 --crops 4",
     ):
         assert part in message
     assert message.count("views is") == 6
 
 
-def test_texts_go_with_the_precision_of_the_pictures(tmp_path: Path) -> None:
+def test_the_text_store_has_the_precision_of_the_image_store(tmp_path: Path) -> None:
     for precision in ("fp32", "bf16"):
         FeatureStore.create(tmp_path, replace(signature("resnet18"), precision=precision), {})
         FeatureStore.create(
@@ -163,7 +160,7 @@ def test_texts_go_with_the_precision_of_the_pictures(tmp_path: Path) -> None:
         assert find_stores(tmp_path, ImageChoice(found[0].path.name), "minilm") == found
 
 
-def test_texts_of_another_precision_are_not_taken_instead(root: Path) -> None:
+def test_texts_of_another_precision_are_not_used_instead(root: Path) -> None:
     FeatureStore.create(root, replace(signature("resnet18"), precision="bf16"), {})
     with pytest.raises(StoreError, match="precision is 'fp32', asked for 'bf16'"):
         find_stores(root, ImageChoice("resnet18", precision="bf16"), "minilm")

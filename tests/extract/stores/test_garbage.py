@@ -1,4 +1,4 @@
-"""What is in use is never offered for removal; what is not is named with the reason."""
+"""Files in use are never offered for removal; all others are listed with the reason."""
 
 import multiprocessing
 import os
@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tier4k.cache.store import FeatureStore, StoreError, broken_stores, stores
+from tier4k.cache.errors import StoreError
+from tier4k.cache.listing import broken_stores, stores
+from tier4k.cache.store import FeatureStore
 from tier4k.cache.verify import verify
 from tier4k.extract.datasets.check import check
 from tier4k.extract.pipeline.options import ExtractionOptions
@@ -20,32 +22,33 @@ from tier4k.extract.pipeline.records import DatasetRecord
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.stores.garbage import Finding, remove, review
 from tier4k.tests.builders.data import tiny_encoder, write_pku, write_table
-from tier4k.tests.extract.pipeline.test_run import Silent
-from tier4k.tests.extract.stores.test_find import signature
+from tier4k.tests.builders.listener import Silent
+from tier4k.tests.builders.signatures import signature
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Stores of two encoders with the pictures of a data set, one store with others, one without rows."""
+    """Stores of two encoders with the images of a data set, one store with other images, one without rows."""
     manifest = check(write_table(tmp_path / "data" / "mine.csv")).manifest
     root = tmp_path / "f"
     DatasetRecord.of(manifest).write(root)
-    foreign = np.zeros_like(manifest.keys("image"))
-    for name, keys in (
-        ("resnet18", manifest.keys("image")),
-        ("resnet50", manifest.keys("image")),
-        ("vit", foreign[:1]),
-        ("empty", None),
-    ):
-        store = FeatureStore.create(root, signature(name), {})
-        if keys is not None:
-            with store.writer() as writer:
-                writer.add(keys, np.ones((len(keys), 4), np.float32))
+    keys = manifest.keys("image")
+    fill_store(root, "resnet18", keys)
+    fill_store(root, "resnet50", keys)
+    fill_store(root, "vit", np.zeros_like(keys[:1]))
+    FeatureStore.create(root, signature("empty"), {})
     return root
 
 
+def fill_store(root: Path, encoder: str, keys: np.ndarray) -> None:
+    store = FeatureStore.create(root, signature(encoder), {})
+    with store.writer() as writer:
+        writer.add(keys, np.ones((len(keys), 4), np.float32))
+
+
 def names(findings: list[Finding], kept: bool = False) -> list[str]:
-    return [one.path.name.split("-")[0] for one in findings if one.kept == kept]
+    found = [one.path.name for one in findings if one.kept == kept]
+    return [name.split("-")[0] for name in found]
 
 
 def why(findings: list[Finding], name: str) -> str:
@@ -54,13 +57,13 @@ def why(findings: list[Finding], name: str) -> str:
 
 
 def age(store: Path, hours: float) -> None:
-    """Make every file of a store that many hours old."""
+    """Set the time of every file of a store back by some hours."""
     then = time.time() - 3600 * hours
     for file in store.iterdir():
         os.utime(file, (then, then))
 
 
-def test_stores_of_a_data_set_that_is_there_are_in_use(root: Path) -> None:
+def test_stores_of_an_existing_data_set_are_in_use(root: Path) -> None:
     assert names(review(root, (), 0)) == ["empty", "vit"]
 
 
@@ -70,33 +73,36 @@ def test_stores_that_a_run_uses_are_in_use_even_without_the_data(root: Path, tmp
     garbage = [one for one in findings if not one.kept]
     assert why(findings, "resnet50") == "a run uses it"
     assert names(garbage) == ["mine", "empty", "resnet18", "vit"]
-    assert all("data set" in one.why for one in garbage) and garbage[2].megabytes > 0
+    assert all("data set" in one.why for one in garbage)
+    assert garbage[2].megabytes > 0
 
 
-def test_a_damaged_shard_that_was_set_aside_can_go_and_its_store_stays(root: Path) -> None:
+def test_a_damaged_shard_can_be_removed_and_its_store_stays(root: Path) -> None:
     store = FeatureStore.open(root / signature("resnet18").folder_name)
     (store.path / "0123.h5.damaged").write_bytes(b"x" * 1000)
     garbage = [one for one in review(root, (), 0) if one.path.parent == store.path]
     assert [(one.path.name, one.megabytes) for one in garbage] == [("0123.h5.damaged", 0.001)]
     remove(garbage[0])
-    assert not garbage[0].path.exists() and len(FeatureStore.open(store.path).keys) == 3
+    assert not garbage[0].path.exists()
+    assert len(FeatureStore.open(store.path).keys) == 3
 
 
-def test_what_is_removed_is_gone_and_finding_alone_removes_nothing(root: Path) -> None:
+def test_only_remove_deletes_files_and_a_review_deletes_none(root: Path) -> None:
     before = sorted(root.rglob("*"))
     findings = review(root, (), 0)
     assert sorted(root.rglob("*")) == before
     assert all(remove(one) for one in findings if not one.kept)
-    assert not names(review(root, (), 0)) and len(list(root.glob("resnet*"))) == 2
+    assert not names(review(root, (), 0))
+    assert len(list(root.glob("resnet*"))) == 2
 
 
-def test_where_a_record_cannot_be_read_nothing_is_called_garbage(root: Path) -> None:
+def test_a_damaged_record_of_a_data_set_stops_the_review(root: Path) -> None:
     next((root / "datasets").glob("*.npz")).write_bytes(b"broken")
     with pytest.raises(StoreError, match="is damaged"):
         review(root, (), 0)
 
 
-def test_a_store_that_cannot_be_opened_is_left_alone(root: Path) -> None:
+def test_a_store_that_cannot_be_opened_is_kept(root: Path) -> None:
     (root / signature("vit").folder_name / "signature.json").write_text("{}")
     findings = review(root, (), 0)
     assert names(findings) == ["empty"]
@@ -116,7 +122,7 @@ def test_a_store_with_a_young_file_counts_as_used(root: Path) -> None:
     assert names(review(root, (), 0)) == ["empty", "vit"]
 
 
-def test_an_extraction_that_begins_makes_an_old_store_young(root: Path) -> None:
+def test_a_starting_extraction_makes_an_old_store_young(root: Path) -> None:
     age(root / signature("vit").folder_name, 1000)
     FeatureStore.create(root, signature("vit"), {})
     assert names(review(root, ())) == []
@@ -132,7 +138,7 @@ def test_a_store_that_is_written_to_after_the_review_stays(root: Path) -> None:
     assert len(FeatureStore.open(vit.path).keys) == 2
 
 
-def test_a_store_that_is_a_link_is_left_to_the_user(root: Path, tmp_path: Path) -> None:
+def test_a_store_that_is_a_link_is_kept(root: Path, tmp_path: Path) -> None:
     path = root / signature("vit").folder_name
     path.rename(tmp_path / path.name)
     path.symlink_to(tmp_path / path.name)
@@ -147,7 +153,7 @@ def test_an_interrupted_removal_is_hidden_and_finished(root: Path, monkeypatch: 
 
     (vit,) = [one for one in review(root, (), 0) if one.path.name.startswith("vit")]
     with monkeypatch.context() as patch:
-        patch.setattr("tier4k.cache.store.shutil.rmtree", interrupted)
+        patch.setattr("tier4k.cache.removal.shutil.rmtree", interrupted)
         with pytest.raises(KeyboardInterrupt):
             remove(vit)
     (left,) = root.glob("*removed*")
@@ -162,7 +168,7 @@ def test_an_interrupted_removal_is_hidden_and_finished(root: Path, monkeypatch: 
 
 
 def fill(root: Path, name: str) -> str | int:
-    """Make a store and fill it with ten shards: how many rows it has in the end, or the error."""
+    """Make a store, add ten shards, and return its number of rows, or the error."""
     try:
         with FeatureStore.create(root, signature(name), {}).writer(shard_rows=1) as writer:
             for row in range(10):
@@ -174,7 +180,7 @@ def fill(root: Path, name: str) -> str | int:
 
 
 def filled_while_garbage_is_removed(root: Path, hours: float) -> list[str | int]:
-    """What became of eight stores that are filled at once."""
+    """Results of `fill` for eight stores at once, while a loop removes garbage."""
     with ThreadPoolExecutor(8) as pool:
         fills = [pool.submit(fill, root, f"encoder{number}") for number in range(8)]
         while not all(one.done() for one in fills):
@@ -188,12 +194,12 @@ def test_stores_that_are_being_filled_are_never_removed(tmp_path: Path) -> None:
     assert filled_while_garbage_is_removed(tmp_path, 24) == [10] * 8
 
 
-def test_a_store_that_is_removed_while_it_is_filled_is_whole_or_gone(tmp_path: Path) -> None:
+def test_a_store_that_is_removed_while_it_is_filled_is_whole_or_absent(tmp_path: Path) -> None:
     """With --older-than 0 stores may be lost, but no writer ends as if its rows were stored."""
     outcomes = filled_while_garbage_is_removed(tmp_path, 0)
-    gone = re.compile("removed while it was written to; run the same command again|is not a feature store")
+    removed = re.compile("removed while it was written to; run the same command again|is not a feature store")
     for outcome in outcomes:
-        assert outcome in (0, 10) or gone.search(str(outcome))
+        assert outcome in (0, 10) or removed.search(str(outcome))
     assert not broken_stores(tmp_path)
     for store in stores(tmp_path):
         assert not verify(store).damaged
@@ -202,20 +208,21 @@ def test_a_store_that_is_removed_while_it_is_filled_is_whole_or_gone(tmp_path: P
 
 def test_extractions_at_once_survive_a_loop_of_removals(tmp_path: Path) -> None:
     write_pku(tmp_path / "data")
-    manifest, encoder = check(tmp_path / "data").manifest, tiny_encoder(tmp_path)
-    sides = [encoder.preprocessing.whole(side) for side in (32, 40, 48, 56)]
-    encoders = [replace(encoder, preprocessing=one) for one in sides]
+    manifest = check(tmp_path / "data").manifest
+    encoder = tiny_encoder(tmp_path)
     options = ExtractionOptions(0, batch_size=2, device="cpu", shard_rows=2)
     root = tmp_path / "features"
     fork = multiprocessing.get_context("fork")
-    arguments = [(manifest, [one], root, options, Silent()) for one in encoders]
-    processes = [fork.Process(target=extract, args=one) for one in arguments]
-    for process in processes:
+    processes = []
+    for side in (32, 40, 48, 56):
+        resized = replace(encoder, preprocessing=encoder.preprocessing.whole(side))
+        process = fork.Process(target=extract, args=(manifest, [resized], root, options, Silent()))
         process.start()
+        processes.append(process)
     while any(process.is_alive() for process in processes):
         for finding in review(root, ()):
             if not finding.kept:
                 remove(finding)
         time.sleep(0.01)
     assert [process.exitcode for process in processes] == [0] * 4
-    assert [len(store.keys) for store in stores(root)] == [len(manifest.pictures())] * 4
+    assert [len(store.keys) for store in stores(root)] == [len(manifest.images())] * 4

@@ -1,4 +1,4 @@
-"""Reading processes hand over pictures whatever the size of /dev/shm. Without it, one process reads."""
+"""Reading processes hand over images whatever the size of /dev/shm. Without it, one process reads."""
 
 import errno
 import multiprocessing
@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from tier4k.extract.datasets.check import check
-from tier4k.extract.pipeline.chunks import Chunk, Samples, SentChunk
-from tier4k.extract.pipeline.handover import SharedPictures, possible_workers
+from tier4k.extract.pipeline.chunks import Chunk, CropStack, SentChunk
 from tier4k.extract.pipeline.options import ExtractionError, ExtractionOptions
-from tier4k.extract.pipeline.read import _collate_and_send
+from tier4k.extract.pipeline.read import CroppedImage, collate_and_send
 from tier4k.extract.pipeline.run import extract
+from tier4k.extract.pipeline.shared_memory import SharedImages, possible_workers
 from tier4k.tests.builders.data import tiny_encoder, write_pku, write_test_resnet
-from tier4k.tests.extract.pipeline.test_run import Silent
+from tier4k.tests.builders.listener import Silent
 
 REPOSITORY = Path(__file__).parents[3]
 PATIENCE = 240  # seconds for a command that takes ten on an idle machine
 
 
-def pictures() -> list[torch.Tensor]:
+def images() -> list[torch.Tensor]:
     torch.manual_seed(0)
     shapes = [(2, 3, 5, 7), (1, 3, 4, 4), (3, 3, 1, 1)]
     return [torch.randint(0, 256, shape, dtype=torch.uint8) for shape in shapes]
@@ -37,38 +37,38 @@ def no_room(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("unnamed", ["in memory", "in the temporary folder"])
-def test_pictures_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPatch, unnamed: str) -> None:
+def test_images_arrive_as_they_were_sent(monkeypatch: pytest.MonkeyPatch, unnamed: str) -> None:
     if unnamed == "in the temporary folder":
         monkeypatch.delattr(os, "memfd_create", raising=False)
-    sent = pictures()
-    for one, other in zip(SharedPictures(sent).received(), sent, strict=True):
+    sent = images()
+    for one, other in zip(SharedImages(sent).received(), sent, strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_picture_that_is_a_view_of_another_arrives_whole() -> None:
-    (wide,) = pictures()[:1]
-    (arrived,) = SharedPictures([wide[:, :, ::2].transpose(2, 3)]).received()
+def test_an_image_that_is_a_view_of_another_arrives_whole() -> None:
+    (wide,) = images()[:1]
+    (arrived,) = SharedImages([wide[:, :, ::2].transpose(2, 3)]).received()
     assert torch.equal(arrived, wide[:, :, ::2].transpose(2, 3))
 
 
-def test_a_chunk_travels_without_its_pictures() -> None:
-    """What goes through the pipe is small, and holds no tensor that PyTorch would put into /dev/shm."""
+def test_a_chunk_travels_without_its_images() -> None:
+    """The pickled chunk is small, and holds no tensor that PyTorch would put into /dev/shm."""
     large = torch.ones(64, 3, 224, 224, dtype=torch.uint8)
-    samples = Samples(np.arange(64), np.zeros(64, int), large)
-    chunk = Chunk(np.arange(64), ((samples,), ()))
-    letter = pickle.dumps(SentChunk(chunk))
-    assert len(letter) < 10_000
-    arrived = pickle.loads(letter).received()
-    assert [len(source) for source in arrived.samples] == [1, 0]
+    stack = CropStack(np.arange(64), np.zeros(64, int), large)
+    chunk = Chunk(np.arange(64), ((stack,), ()))
+    pickled = pickle.dumps(SentChunk(chunk))
+    assert len(pickled) < 10_000
+    arrived = pickle.loads(pickled).received()
+    assert [len(stacks) for stacks in arrived.images] == [1, 0]
     np.testing.assert_array_equal(arrived.numbers, chunk.numbers)
-    assert torch.equal(arrived.samples[0][0].pictures, large)
+    assert torch.equal(arrived.images[0][0].pixels, large)
 
 
-def test_where_nothing_has_room_for_pictures_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_remedy_where_nothing_has_room_for_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create", raising=False)
     monkeypatch.setattr(tempfile, "TemporaryFile", no_room)
-    items = [(number, [list(picture)]) for number, picture in enumerate(pictures())]
-    error = _collate_and_send(items)
+    items = [CroppedImage(number, [list(crops)]) for number, crops in enumerate(images())]
+    error = collate_and_send(items)
     assert isinstance(error, ExtractionError)
     assert "No space left on device" in str(error) and "extract with --workers 0" in str(error)
 
@@ -81,7 +81,7 @@ def test_processes_read_where_there_is_room(monkeypatch: pytest.MonkeyPatch, roo
     assert possible_workers(2) == workers
 
 
-def test_features_do_not_depend_on_who_reads(tmp_path: Path) -> None:
+def test_features_do_not_depend_on_the_reading_process(tmp_path: Path) -> None:
     write_pku(tmp_path / "data")
     manifest, encoder = check(tmp_path / "data").manifest, tiny_encoder(tmp_path)
     shards = []

@@ -1,0 +1,25 @@
+"""What fp32 means: products and convolutions of full precision on every device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute float32 products and convolutions without TF32, in extraction and in training alike.
+
+    By default, torch rounds the inputs of float32 convolutions to 10 bits on recent NVIDIA GPUs. Features
+    would then depend on the device, which is not part of a store's signature. The settings from before are
+    restored, as torch.inference_mode restores its own.
+    """
+    precision = torch.get_float32_matmul_precision()
+    convolutions = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = convolutions
