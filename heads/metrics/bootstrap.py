@@ -1,8 +1,8 @@
-"""How far a figure can be trusted: a bootstrap over prompts, in which the rows of one prompt come and go together.
+"""Bootstrap intervals of metrics over prompts: the rows of one prompt are drawn together.
 
-Rows of one prompt resemble each other, so that resampling rows would promise too narrow an interval. A resample is a count for
-each prompt, and every figure is computed from counts: for a thousand resamples at once by matrix products, exactly as if the
-rows had been repeated.
+Rows of one prompt resemble each other, so that an interval from resampled rows would be too narrow. A
+resample is a count for each prompt. Every metric is computed from the counts, for many resamples at once
+by matrix products, exactly as if the rows had been repeated.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tier4k.heads.metrics.evaluate import METRICS
+from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.memoize import memoized
 
@@ -20,7 +20,10 @@ AT_ONCE = 200  # resamples whose ranks are computed together: few enough for a p
 
 ROUNDING = 1e-12  # of a value's size
 
-NO_SPREAD = 1e-12  # variance of a resample over that of all rows which may be rounding
+NO_SPREAD = 1e-12  # variance of a resample over that of all rows that may be rounding
+
+Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""A metric (B,) of counts (B, K), the prompt of each row (N,), and two scores of each row (N,)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class TestRows:
         prediction: Predictions (N,).
     """
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # pytest takes classes of this name for tests
 
     group: np.ndarray
     truth: np.ndarray
@@ -41,86 +44,74 @@ class TestRows:
 
 
 def bootstrap_intervals(
-    repeats: Sequence[TestRows], seed: int = 0, level: float = 0.95
+    repeats: Sequence[TestRows],
+    seed: int = 0,
+    level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile interval of the mean over repeats of each figure in `RESAMPLED`.
+    """Percentile interval (Efron, 1979) of the mean over repeats of each metric in `METRICS`.
 
-    Prompts are resampled once for all repeats, so that a prompt that stands in the test part of several repeats is
-    not taken for several prompts. What varies between training runs is not in the interval; the standard deviation over repeats shows it.
+    Prompts are resampled once for all repeats, so that a prompt in the test part of several repeats does
+    not count as several prompts. The interval leaves out the variation between training runs; the
+    standard deviation over repeats shows it.
 
     Args:
         repeats: Test rows of each repeat.
         seed: Seed of the resampling.
-        level: Share of resamples inside.
+        level: Share of resamples inside, in (0, 1).
 
     Returns:
-        {figure: (low, high)}, NaN where a repeat has no figure at all (constant predictions) or a prediction is not finite.
+        {metric: (low, high)}; NaN where a repeat has no value in any resample (constant predictions) or a
+        prediction is not finite.
     """
-    columns = [
-        column
-        for rows in _with_numbered_prompts(repeats)
-        for column in (rows.group, rows.truth, rows.prediction)
-    ]
+    columns = []
+    for rows in _with_numbered_prompts(repeats):
+        columns += [rows.group, rows.truth, rows.prediction]
     return dict(_intervals(seed, level, *columns))
 
 
 @memoized
 def _intervals(seed: int, level: float, *columns: np.ndarray) -> dict[str, tuple[float, float]]:
-    """The intervals of repeats whose groups, truths and predictions stand side by side."""
-    repeats = [TestRows(*columns[start : start + 3]) for start in range(0, len(columns), 3)]
-    return {name: interval(values, level) for name, values in resampled_means(repeats, seed).items()}
+    """The intervals of repeats, given the group, truth and prediction of each repeat in turn."""
+    repeats = []
+    for group, truth, prediction in zip(columns[::3], columns[1::3], columns[2::3], strict=True):
+        repeats.append(TestRows(group, truth, prediction))
+    intervals = {}
+    for name, values in resampled_means(repeats, seed).items():
+        intervals[name] = interval(values, level)
+    return intervals
 
 
 def resampled_means(
-    repeats: Sequence[TestRows], seed: int = 0, figures: Sequence[str] = METRICS, resamples: int = RESAMPLES
+    repeats: Sequence[TestRows],
+    seed: int = 0,
+    metrics: Sequence[str] = METRICS,
+    resamples: int = RESAMPLES,
 ) -> dict[str, np.ndarray]:
-    """Mean over repeats (B,) of each of the figures in every one of B resamples; equal prompts and seeds give equal resamples.
+    """Mean over repeats of each metric in every resample; equal prompts and seeds give equal resamples.
 
-    A resample that leaves a repeat without a figure drops out of its mean; all are NaN where a repeat has no figure in any resample.
+    Args:
+        repeats: Test rows of each repeat.
+        seed: Seed of the resampling.
+        metrics: Names in `METRICS`.
+        resamples: Number B of resamples.
+
+    Returns:
+        {metric: (B,)}. Repeats without a value in a resample are left out of its mean.
+        All are NaN where a repeat has no value in any resample.
     """
-    if not all(np.isfinite(rows.prediction).all() for rows in repeats):
-        return {name: np.full(resamples, np.nan) for name in figures}
+    if not _all_finite(repeats):
+        return {name: np.full(resamples, np.nan) for name in metrics}
     numbered = _with_numbered_prompts(repeats)
-    prompts = 1 + max(int(rows.group.max()) for rows in numbered)
-    counts = (
-        np.random.default_rng(seed)
-        .multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
-        .astype(float)
-    )
-    return {
-        name: _mean_over_repeats(np.array([_figure(name, counts, rows) for rows in numbered]))
-        for name in figures
-    }
-
-
-def _with_numbered_prompts(repeats: Sequence[TestRows]) -> list[TestRows]:
-    """The same rows, each distinct prompt being a number from 0, the same in all repeats."""
-    groups = np.unique(np.concatenate([rows.group for rows in repeats]))
-    return [replace(rows, group=np.searchsorted(groups, rows.group)) for rows in repeats]
-
-
-def _figure(name: str, counts: np.ndarray, rows: TestRows) -> np.ndarray:
-    """A figure (B,) of one repeat, each of whose prompts was drawn so often (B, K).
-
-    The logistic is fitted to all test rows once; fitting it to each resample would cost a thousand fits and add little.
-    """
-    prediction = (
-        logistic_mapping(rows.truth, rows.prediction) if name.endswith("_logistic") else rows.prediction
-    )
-    here, prompt = np.unique(rows.group, return_inverse=True)
-    return RESAMPLED[name](counts[:, here], prompt, rows.truth, prediction)
-
-
-def _mean_over_repeats(values: np.ndarray) -> np.ndarray:
-    exists = np.isfinite(values)
-    if not exists.any(axis=1).all():
-        return np.full(values.shape[1], np.nan)
-    with np.errstate(invalid="ignore"):
-        return np.where(exists, values, 0).sum(0) / exists.sum(0)
+    counts = _prompt_counts(numbered, seed, resamples)
+    means = {}
+    for name in metrics:
+        values = [_resampled_metric(name, counts, rows) for rows in numbered]
+        means[name] = _mean_over_repeats(np.array(values))
+    return means
 
 
 def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of resampled figures (B,); NaN where none exists."""
+    """The percentile interval (low, high) of resampled values (B,), NaN left out; NaN where all are."""
     finite = resampled[np.isfinite(resampled)]
     if not len(finite):
         return float("nan"), float("nan")
@@ -128,88 +119,191 @@ def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def resampled_plcc(counts: np.ndarray, prompt: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson's correlation (B,) of resampled rows.
+def _all_finite(repeats: Sequence[TestRows]) -> bool:
+    return all(np.isfinite(rows.prediction).all() for rows in repeats)
+
+
+def _with_numbered_prompts(repeats: Sequence[TestRows]) -> list[TestRows]:
+    """The same rows with numbers from 0 for the distinct prompts, the same in all repeats."""
+    groups = np.unique(np.concatenate([rows.group for rows in repeats]))
+    return [replace(rows, group=np.searchsorted(groups, rows.group)) for rows in repeats]
+
+
+def _prompt_counts(
+    numbered: Sequence[TestRows],
+    seed: int,
+    resamples: int,
+) -> np.ndarray:
+    """Counts (B, K): how often each prompt is drawn in each resample."""
+    prompts = 1 + max(int(rows.group.max()) for rows in numbered)
+    equal = np.full(prompts, 1 / prompts)
+    counts = np.random.default_rng(seed).multinomial(prompts, equal, size=resamples)
+    return counts.astype(float)
+
+
+def _resampled_metric(
+    name: str,
+    counts: np.ndarray,
+    rows: TestRows,
+) -> np.ndarray:
+    """A metric (B,) of one repeat, given the counts (B, K) of all prompts.
+
+    The logistic is fitted to all test rows once: a fit for each resample would cost a thousand fits and
+        change
+    little.
+    """
+    prediction = rows.prediction
+    if name.endswith("_logistic"):
+        prediction = logistic_mapping(rows.truth, prediction)
+    own_prompts, prompt = np.unique(rows.group, return_inverse=True)
+    return RESAMPLED[name](counts[:, own_prompts], prompt, rows.truth, prediction)
+
+
+def _mean_over_repeats(values: np.ndarray) -> np.ndarray:
+    """Mean (B,) of values (R, B), NaN left out; all NaN where a repeat has no value at all."""
+    exists = np.isfinite(values)
+    if not exists.any(axis=1).all():
+        return np.full(values.shape[1], np.nan)
+    with np.errstate(invalid="ignore"):
+        return np.where(exists, values, 0).sum(0) / exists.sum(0)
+
+
+def resampled_plcc(
+    counts: np.ndarray,
+    prompt: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+) -> np.ndarray:
+    """Pearson's correlation of resampled rows.
 
     Args:
-        counts: How often each prompt was drawn in each resample (B, K), and with it each of its rows.
+        counts: How often each prompt, and with it each of its rows, is drawn in each resample (B, K).
         prompt: Number of the prompt of each row (N,), from 0 to K - 1.
-        x, y: Scores of each row (N,).
+        x: Scores of each row (N,).
+        y: Other scores of each row (N,).
+
+    Returns:
+        (B,) in [-1, 1]; NaN where the drawn x or y are constant.
     """
     if _is_constant(x) or _is_constant(y):
         return np.full(len(counts), np.nan)
-    x, y = (
-        (values - values.mean()) / values.std() for values in (x, y)
-    )  # so that sums of squares lose no digits
+    x = _standardized(x)
+    y = _standardized(y)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_x, mean_y, xx, yy, xy = (
-            _resampled_mean(counts, prompt, values) for values in (x, y, x * x, y * y, x * y)
-        )
-        spread_x, spread_y = xx - mean_x**2, yy - mean_y**2
+        mean_x = _resampled_mean(counts, prompt, x)
+        mean_y = _resampled_mean(counts, prompt, y)
+        spread_x = _resampled_mean(counts, prompt, x * x) - mean_x**2
+        spread_y = _resampled_mean(counts, prompt, y * y) - mean_y**2
+        covariance = _resampled_mean(counts, prompt, x * y) - mean_x * mean_y
         exists = (spread_x > NO_SPREAD) & (spread_y > NO_SPREAD)
-        return np.where(exists, (xy - mean_x * mean_y) / np.sqrt(spread_x * spread_y), np.nan)
+        return np.where(exists, covariance / np.sqrt(spread_x * spread_y), np.nan)
 
 
-def resampled_srcc(counts: np.ndarray, prompt: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's correlation (B,) of resampled rows; arguments as for `resampled_plcc`."""
-    parts = [counts[start : start + AT_ONCE] for start in range(0, len(counts), AT_ONCE)]
-    return np.concatenate([_resampled_srcc(part, prompt, x, y) for part in parts])
+def resampled_srcc(
+    counts: np.ndarray,
+    prompt: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+) -> np.ndarray:
+    """Spearman's correlation (B,) of resampled rows, in [-1, 1]; arguments as for `resampled_plcc`."""
+    blocks = [counts[start : start + AT_ONCE] for start in range(0, len(counts), AT_ONCE)]
+    return np.concatenate([_srcc_at_once(block, prompt, x, y) for block in blocks])
 
 
-def _resampled_srcc(counts: np.ndarray, prompt: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _srcc_at_once(
+    counts: np.ndarray,
+    prompt: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+) -> np.ndarray:
     weights = counts.T[prompt]
     # Deviations of ranks from their mean are multiples of a half, so that every sum here is exact.
-    x, y = (resampled_ranks(counts, prompt, values) - (weights.sum(0) + 1) / 2 for values in (x, y))
-    weighted = weights * x
-    spread = (weighted * x).sum(0) * (weights * y * y).sum(0)
+    mean_rank = (weights.sum(0) + 1) / 2
+    rank_x = resampled_ranks(counts, prompt, x) - mean_rank
+    rank_y = resampled_ranks(counts, prompt, y) - mean_rank
+    weighted = weights * rank_x
+    spread = (weighted * rank_x).sum(0) * (weights * rank_y * rank_y).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(spread > 0, (weighted * y).sum(0) / np.sqrt(spread), np.nan)
+        return np.where(spread > 0, (weighted * rank_y).sum(0) / np.sqrt(spread), np.nan)
 
 
-def resampled_ranks(counts: np.ndarray, prompt: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Mean ranks (N, B) of x (N,) among the resampled rows: those below, plus half of the equal ones, plus a half."""
+def resampled_ranks(
+    counts: np.ndarray,
+    prompt: np.ndarray,
+    x: np.ndarray,
+) -> np.ndarray:
+    """Mean ranks (N, B) of x (N,) among the resampled rows; counts and prompt as for `resampled_plcc`.
+
+    A rank is the number of rows below, plus half of the equal rows, plus a half.
+    """
     _, code = np.unique(x, return_inverse=True)
     rows = np.zeros((code.max() + 1, counts.shape[1]))
-    np.add.at(rows, (code, prompt), 1)  # rows of a prompt that have one value
+    np.add.at(rows, (code, prompt), 1)  # rows by value and prompt
     equal = rows @ counts.T
-    return (np.cumsum(equal, axis=0) - equal / 2 + 0.5)[code]
+    ranks = np.cumsum(equal, axis=0) - equal / 2 + 0.5
+    return ranks[code]
 
 
-def resampled_krcc(counts: np.ndarray, prompt: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b (B,) of resampled rows; arguments as for `resampled_plcc`.
+def resampled_krcc(
+    counts: np.ndarray,
+    prompt: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+) -> np.ndarray:
+    """Kendall's tau-b (B,) of resampled rows, in [-1, 1]; arguments as for `resampled_plcc`.
 
-    With S(x)_ij = sign(x_i - x_j), tau-b is sum_ij w_i w_j S(x)_ij S(y)_ij over the root of the same sums of S(x)^2 and S(y)^2. The weight
-    w_i is the count of the prompt of i, so that each matrix is first summed over the rows of every two prompts.
+    With S(x)_ij = sign(x_i - x_j), tau-b is sum_ij w_i w_j S(x)_ij S(y)_ij over the root of the same sums
+    of S(x)^2 and S(y)^2. The weight w_i is the count of the prompt of i, so that each matrix is first
+    summed over the rows of every two prompts.
     """
-    sign_x, sign_y = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
+    sign_x = np.sign(x[:, None] - x)
+    sign_y = np.sign(y[:, None] - y)
     member = np.zeros((len(x), counts.shape[1]))
     member[np.arange(len(x)), prompt] = 1
 
     def total(product: np.ndarray) -> np.ndarray:
-        return ((counts @ (member.T @ product @ member)) * counts).sum(1)
+        """Weighted sum (B,) of a matrix (N, N) over all pairs of rows."""
+        by_prompts = member.T @ product @ member
+        return ((counts @ by_prompts) * counts).sum(1)
 
     with np.errstate(invalid="ignore", divide="ignore"):
         return total(sign_x * sign_y) / np.sqrt(total(sign_x**2) * total(sign_y**2))
 
 
-def resampled_rmse(counts: np.ndarray, prompt: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Root mean squared difference (B,) of resampled rows; arguments as for `resampled_plcc`."""
+def resampled_rmse(
+    counts: np.ndarray,
+    prompt: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+) -> np.ndarray:
+    """Root mean squared difference (B,) of resampled rows, 0 or more; arguments as for `resampled_plcc`."""
     with np.errstate(invalid="ignore"):
         return np.sqrt(_resampled_mean(counts, prompt, (x - y) ** 2))
 
 
-def _resampled_mean(counts: np.ndarray, prompt: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _resampled_mean(
+    counts: np.ndarray,
+    prompt: np.ndarray,
+    values: np.ndarray,
+) -> np.ndarray:
     """Mean (B,) of the values (N,) of resampled rows."""
     prompts = counts.shape[1]
-    return (counts @ np.bincount(prompt, values, prompts)) / (counts @ np.bincount(prompt, minlength=prompts))
+    sums = counts @ np.bincount(prompt, values, prompts)
+    rows = counts @ np.bincount(prompt, minlength=prompts)
+    return sums / rows
+
+
+def _standardized(values: np.ndarray) -> np.ndarray:
+    """Values (N,) of mean 0 and deviation 1, so that sums of their squares lose no digits."""
+    return (values - values.mean()) / values.std()
 
 
 def _is_constant(values: np.ndarray) -> bool:
-    """Whether values (N,) deviate by rounding only."""
+    """Whether values (N,) differ by rounding only."""
     return bool(values.std() <= ROUNDING * np.abs(values).max())
 
 
-RESAMPLED: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+RESAMPLED: dict[str, Resampled] = {
     "srcc": resampled_srcc,
     "krcc": resampled_krcc,
     "plcc": resampled_plcc,

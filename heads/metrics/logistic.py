@@ -1,4 +1,9 @@
-"""Logistic mappings from predictions to scores."""
+"""Logistic mappings from predictions to scores.
+
+A correlation after a mapping is optimistic by construction, as the mapping is fitted to the scores that
+it is evaluated on. IQA papers report it beside the raw correlation. Only rising curves count: a falling
+curve would turn a model that ranks backwards into a good one, like an absolute value of the correlation.
+"""
 
 import warnings
 
@@ -11,136 +16,202 @@ from tier4k.heads.metrics.memoize import memoized
 
 MIN_WIDTH = 1e-12
 
-FLAT = 1e-3  # standard deviations of the scores; a curve that rises by less says nothing
+START_WIDTHS = (0.5, 2.0)  # of the 4-parameter logistic, in standard deviations of the predictions
 
-NEAR, MOST_STEPS = (
-    1e-4,
-    200,
-)  # of the search for the 5-parameter logistic, in standard deviations of the predictions
+FLAT = 1e-3  # standard deviations of the scores; a curve that rises by less is flat
+
+# Search for the 5-parameter logistic, in units of the standard deviation of the predictions.
+START_GRADIENTS = (0.5, 1.0, 2.0, 5.0, 20.0, 100.0, 500.0)
+START_MIDDLES = 32
+LAST_STEP = 1e-4  # the search ends below it
+MOST_STEPS = 200
+
+SINGULAR = 1e-12  # determinant of normal equations, over the product of their diagonal, that may be rounding
 
 
-def logistic(x: np.ndarray, top: float, bottom: float, middle: float, width: float) -> np.ndarray:
-    """The monotonic 4-parameter logistic of VQEG FR-TV phase II (2003), with |width| as there: bottom … top."""
+def logistic(
+    x: np.ndarray,
+    top: float,
+    bottom: float,
+    middle: float,
+    width: float,
+) -> np.ndarray:
+    """The monotonic 4-parameter logistic of VQEG FR-TV phase II (2003), with |width| as there.
+
+    Values (N,) between bottom and top for x (N,).
+    """
     return bottom + (top - bottom) * expit((x - middle) / max(abs(width), MIN_WIDTH))
 
 
-def logistic_jacobian(x: np.ndarray, top: float, bottom: float, middle: float, width: float) -> np.ndarray:
-    """Derivatives (N, 4) of `logistic` by its parameters."""
-    wide = max(abs(width), MIN_WIDTH)
-    share = expit((x - middle) / wide)
-    slope = (top - bottom) * share * (1 - share) / wide
-    return np.stack([share, 1 - share, -slope, -slope * (x - middle) / wide * np.sign(width)], axis=1)
+def logistic_jacobian(
+    x: np.ndarray,
+    top: float,
+    bottom: float,
+    middle: float,
+    width: float,
+) -> np.ndarray:
+    """Derivatives (N, 4) of `logistic` by its parameters, for x (N,)."""
+    safe_width = max(abs(width), MIN_WIDTH)
+    share = expit((x - middle) / safe_width)
+    gradient = (top - bottom) * share * (1 - share) / safe_width
+    by_width = -gradient * (x - middle) / safe_width * np.sign(width)
+    return np.stack([share, 1 - share, -gradient, by_width], axis=1)
 
 
 @memoized
 def logistic_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Predictions mapped to the scores by the least-squares 4-parameter logistic, (N,).
+    """Predictions (N,) mapped to the scores (N,) by the least-squares 4-parameter logistic that rises.
 
-    A correlation after this mapping is optimistic by construction, as the mapping is fitted to the very scores it is
-    judged on; IQA papers report it beside the raw one. Only rising curves count: a falling one would turn a model that
-    ranks backwards into a good one, an absolute value by another name. All NaN where no rising curve fits.
+    Returns:
+        (N,) in units of the score; all NaN where no rising curve fits, or with fewer than 5 rows.
     """
     if len(prediction) < 5 or not np.isfinite(prediction).all() or np.ptp(prediction) == 0:
         return np.full(len(prediction), np.nan)
     x = (prediction - np.mean(prediction)) / np.std(prediction)
-    starts = [(np.max(truth), np.min(truth), 0.0, width) for width in (0.5, 2.0)]
-    fits = [
-        parameters
-        for start in starts
-        if (parameters := _fit(x, truth, start)) is not None and parameters[0] > parameters[1]
-    ]
-    if not fits:
-        return np.full(len(prediction), np.nan)
-    return min((logistic(x, *parameters) for parameters in fits), key=lambda values: rmse(truth, values))
+    best = np.full(len(prediction), np.nan)
+    least_error = np.inf
+    for width in START_WIDTHS:
+        start = (np.max(truth), np.min(truth), 0.0, width)
+        mapped = _fitted_logistic(x, truth, start)
+        if mapped is None:
+            continue
+        error = rmse(truth, mapped)
+        if error < least_error:
+            best = mapped
+            least_error = error
+    return best
+
+
+def _fitted_logistic(
+    x: np.ndarray,
+    truth: np.ndarray,
+    start: tuple[float, ...],
+) -> np.ndarray | None:
+    """Values (N,) of the logistic found from a start; None where the fit falls or does not converge."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OptimizeWarning)
+        # Overflow in the covariance of the parameters, which is not used.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            parameters, _ = curve_fit(logistic, x, truth, p0=start, jac=logistic_jacobian, maxfev=1000)
+        except RuntimeError:  # scipy's error for a fit that does not converge
+            return None
+    top, bottom, _, _ = parameters
+    rises = top > bottom
+    return logistic(x, *parameters) if rises else None
 
 
 def logistic5(
-    x: np.ndarray, height: float, slope: float, middle: float, line: float, level: float
+    x: np.ndarray,
+    height: float,
+    gradient: float,
+    middle: float,
+    line: float,
+    level: float,
 ) -> np.ndarray:
     """The 5-parameter logistic of Sheikh, Sabir & Bovik, IEEE Trans. Image Processing 15 (2006), equation 10.
 
-    b1 (1/2 - 1 / (1 + exp(b2 (x - b3)))) + b4 x + b5: a logistic plus a straight line.
+    b1 (1/2 - 1 / (1 + exp(b2 (x - b3)))) + b4 x + b5: a logistic plus a straight line, (N,) for x (N,).
     """
-    return height * (expit(slope * (x - middle)) - 0.5) + line * x + level
+    return height * (expit(gradient * (x - middle)) - 0.5) + line * x + level
 
 
 def logistic5_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Predictions mapped to the scores by the least-squares `logistic5` of those with b1, b2, b4 >= 0, which rise everywhere, (N,).
+    """Predictions (N,) mapped to the scores (N,) by the least-squares `logistic5` that rises everywhere.
 
-    As `logistic_mapping`, and more optimistic yet. All NaN where the best rising curve is flat, or none fits.
+    These are the curves with b1, b2, b4 >= 0. For a given gradient and middle the other parameters follow
+    from linear least squares, so that the search is in these two alone (variable projection; Golub &
+    Pereyra, SIAM J. Numerical Analysis 10, 1973). A correlation after it is more optimistic than after
+    `logistic_mapping`.
 
-    For a given slope and middle the other parameters follow from linear least squares, so that the search is in these two alone
-    (variable projection; Golub & Pereyra, SIAM J. Numerical Analysis 10, 1973).
+    Returns:
+        (N,) in units of the score; all NaN where the best rising curve is flat, none fits, or with fewer than
+        6 rows.
     """
-    nothing = np.full(len(prediction), np.nan)
-    if (
-        len(prediction) < 6
-        or not np.isfinite(prediction).all()
-        or np.ptp(prediction) == 0
-        or np.ptp(truth) == 0
-    ):
-        return nothing
-    x, y = (prediction - np.mean(prediction)) / np.std(prediction), (truth - np.mean(truth)) / np.std(truth)
-    best = _rising(x, y, _refined(x, y, _starts5(x, y))[None])[0]
-    return best * np.std(truth) + np.mean(truth) if np.ptp(best) > FLAT else nothing
+    missing = np.full(len(prediction), np.nan)
+    if len(prediction) < 6 or not np.isfinite(prediction).all():
+        return missing
+    if np.ptp(prediction) == 0 or np.ptp(truth) == 0:
+        return missing
+    x = (prediction - np.mean(prediction)) / np.std(prediction)
+    y = (truth - np.mean(truth)) / np.std(truth)
+    place = _refined(x, y, _starts5(x, y))
+    best = _best_rising(x, y, place[None])[0]
+    if np.ptp(best) <= FLAT:
+        return missing
+    return best * np.std(truth) + np.mean(truth)
 
 
 def _starts5(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The best (log b2, b3) of a grid for each of its slopes, (7, 2)."""
-    gradients_of, middles = (
-        np.log((0.5, 1.0, 2.0, 5.0, 20.0, 100.0, 500.0)),
-        np.linspace(x.min() - 3, x.max() + 3, 32),
-    )
-    places = np.stack(np.meshgrid(gradients_of, middles, indexing="ij"), axis=-1)
-    best = _errors(x, y, places.reshape(-1, 2)).reshape(len(gradients_of), -1).argmin(axis=1)
-    return places[np.arange(len(gradients_of)), best]
+    """The best (log b2, b3) of a grid for each of its gradients, (7, 2)."""
+    log_gradients = np.log(START_GRADIENTS)
+    middles = np.linspace(x.min() - 3, x.max() + 3, START_MIDDLES)
+    places = np.stack(np.meshgrid(log_gradients, middles, indexing="ij"), axis=-1)
+    errors = _squared_errors(x, y, places.reshape(-1, 2))
+    best = errors.reshape(len(log_gradients), -1).argmin(axis=1)
+    return places[np.arange(len(log_gradients)), best]
 
 
-def _refined(x: np.ndarray, y: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The best (log b2, b3), (2,), that a compass search reaches from any of some places (K, 2).
+def _refined(
+    x: np.ndarray,
+    y: np.ndarray,
+    places: np.ndarray,
+) -> np.ndarray:
+    """The best (log b2, b3), (2,), that a compass search reaches from any of K places (K, 2).
 
-    Every place goes to the best of its eight neighbours, or, where it is better than all, looks nearer around it.
+    Every place moves to the best of its eight neighbours. A place that is better than all of them halves
+    its step.
     """
-    compass = np.stack(np.meshgrid([0, -1, 1], [0, -1, 1]), axis=-1).reshape(9, 2)  # where it is comes first
-    step, rows = np.full(len(places), 0.5), np.arange(len(places))
+    # The place itself is the first of the nine.
+    compass = np.stack(np.meshgrid([0, -1, 1], [0, -1, 1]), axis=-1).reshape(9, 2)
+    step = np.full(len(places), 0.5)
+    rows = np.arange(len(places))
     for _ in range(MOST_STEPS):
         around = places[:, None] + step[:, None, None] * compass
-        best = _errors(x, y, around.reshape(-1, 2)).reshape(-1, 9).argmin(axis=1)
-        places, step = around[rows, best], np.where(best == 0, step / 2, step)
-        if (step < NEAR).all():
+        errors = _squared_errors(x, y, around.reshape(-1, 2))
+        best = errors.reshape(-1, 9).argmin(axis=1)
+        places = around[rows, best]
+        step = np.where(best == 0, step / 2, step)
+        if (step < LAST_STEP).all():
             break
-    return places[_errors(x, y, places).argmin()]
+    return places[_squared_errors(x, y, places).argmin()]
 
 
-def _errors(x: np.ndarray, y: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _squared_errors(
+    x: np.ndarray,
+    y: np.ndarray,
+    places: np.ndarray,
+) -> np.ndarray:
     """Squared errors (K,) of the best curves with these (log b2, b3), (K, 2)."""
-    return ((_rising(x, y, places) - y) ** 2).sum(1)
+    return ((_best_rising(x, y, places) - y) ** 2).sum(1)
 
 
-def _rising(x: np.ndarray, y: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Values (K, N) of the best `logistic5` with b1, b4 >= 0 for each of K (log b2, b3), (K, 2); x and y (N,) have mean 0."""
+def _best_rising(
+    x: np.ndarray,
+    y: np.ndarray,
+    places: np.ndarray,
+) -> np.ndarray:
+    """Values (K, N) of the best `logistic5` with b1, b4 >= 0 for each of K (log b2, b3), (K, 2).
+
+    x and y (N,) have mean 0. Solves the normal equations of y = height * curve + line * x. Where one of
+    the two is negative, the best curve has only the other.
+    """
     curve = expit(np.exp(places[:, :1]) * (x - places[:, 1:]))
     curve -= curve.mean(axis=1, keepdims=True)
-    # Normal equations of y = height * curve + line * x; with one of the two below zero the best has only the other.
-    aa, ab, bb, ay, by = (curve * curve).sum(1), curve @ x, x @ x, curve @ y, x @ y
+    aa = (curve * curve).sum(1)
+    ab = curve @ x
+    bb = x @ x
+    ay = curve @ y
+    by = x @ y
     with np.errstate(divide="ignore", invalid="ignore"):
         determinant = aa * bb - ab * ab
-        height, line = (ay * bb - by * ab) / determinant, (by * aa - ay * ab) / determinant
-        alone = np.where(aa > 0, np.maximum(ay, 0) / aa, 0)
-    both = (determinant > 1e-12 * aa * bb) & (height >= 0) & (line >= 0)
-    curve_alone = alone * ay > max(by, 0) * by / bb  # by how much each alone lessens the squared error
-    height = np.where(both, height, np.where(curve_alone, alone, 0))
-    line = np.where(both, line, np.where(curve_alone, 0, max(by, 0) / bb))
+        height = (ay * bb - by * ab) / determinant
+        line = (by * aa - ay * ab) / determinant
+        height_alone = np.where(aa > 0, np.maximum(ay, 0) / aa, 0)
+    line_alone = max(by, 0) / bb
+    both = (determinant > SINGULAR * aa * bb) & (height >= 0) & (line >= 0)
+    # Compares by how much each alone reduces the squared error.
+    curve_is_better = height_alone * ay > max(by, 0) * by / bb
+    height = np.where(both, height, np.where(curve_is_better, height_alone, 0))
+    line = np.where(both, line, np.where(curve_is_better, 0, line_alone))
     return height[:, None] * curve + line[:, None] * x
-
-
-def _fit(x: np.ndarray, truth: np.ndarray, start: tuple[float, ...]) -> np.ndarray | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OptimizeWarning)
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # overflow in the covariance of the parameters, which nobody reads
-        try:
-            return np.asarray(curve_fit(logistic, x, truth, p0=start, jac=logistic_jacobian, maxfev=1000)[0])
-        except RuntimeError:  # scipy's word for "did not converge"
-            return None

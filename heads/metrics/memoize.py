@@ -1,4 +1,4 @@
-"""Figures that are asked for again and again of the same rows, computed once."""
+"""Results of pure functions of arrays, computed once and shared."""
 
 import hashlib
 from collections.abc import Callable, Hashable
@@ -7,38 +7,44 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-MOST = 1024  # results that are remembered of each function
+CAPACITY = 1024  # results that are kept of each function
+
+MISSING = object()
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def memoized(function: Function) -> Function:
-    """A pure function of numeric arrays and hashable values that remembers its latest results by the content of the arrays.
+    """A pure function of arrays and hashable values that keeps its latest results by the arrays' contents.
 
-    A floor is the same under every head of a sweep, three floors are one where no prompt leaks, and the only epoch of ridge is both its
-    last and its best: whoever asks for a figure of these need not know. Results are shared, so that nobody may change them.
+    A sweep asks for many metrics repeatedly: a baseline is the same under every head, the baselines are equal
+    where no prompt leaks, and the only epoch of a ridge is both the last and the best. Callers share
+    results and must not change them; arrays are read-only.
     """
 
-    known: dict[tuple[Hashable, ...], Any] = {}
+    results: dict[tuple[Hashable, ...], Any] = {}
 
     @wraps(function)
     def of_arguments(*arguments: np.ndarray | Hashable) -> Any:
-        key = tuple(_content(one) if isinstance(one, np.ndarray) else one for one in arguments)
-        result = known.pop(
-            key, known
-        )  # whatever is asked for becomes the latest; the dictionary itself is no result
-        if result is known:
+        """The stored result of equal arguments, else a new one."""
+        key = tuple(map(_key, arguments))
+        result = results.pop(key, MISSING)
+        if result is MISSING:
             result = function(*arguments)
             if isinstance(result, np.ndarray):
                 result.setflags(write=False)
-        known[key] = result
-        if len(known) > MOST:
-            known.pop(next(iter(known)), None)
+        results[key] = result  # the latest entry is the last
+        if len(results) > CAPACITY:
+            oldest = next(iter(results))
+            results.pop(oldest, None)
         return result
 
     return of_arguments  # type: ignore[return-value]
 
 
-def _content(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
-    """What an array has in common with another where type, shape and numbers are equal; it does not keep the array in memory."""
-    return array.dtype.str, array.shape, hashlib.blake2b(array.tobytes()).digest()
+def _key(argument: np.ndarray | Hashable) -> Hashable:
+    """Equal for arrays of equal type, shape and contents; it does not keep the array in memory."""
+    if not isinstance(argument, np.ndarray):
+        return argument
+    digest = hashlib.blake2b(argument.tobytes()).digest()
+    return argument.dtype.str, argument.shape, digest

@@ -1,29 +1,42 @@
-"""Significance of differences: p-values and Holm's correction."""
+"""Significance of differences: p-values of bootstrapped differences and Holm's correction."""
 
 import numpy as np
 
-RESAMPLES = (
-    10_000  # so that a p-value can be small enough for Holm's correction of a table of a hundred comparisons
-)
+# The smallest p-value must stay small after Holm's correction of a table of a hundred comparisons.
+RESAMPLES = 10_000
 
 
-def least_p_holm(comparisons: int) -> float:
-    """The least p-value that the resamples can tell after Holm's correction for so many comparisons."""
+def smallest_holm_p(comparisons: int) -> float:
+    """The smallest p-value, in (0, 1], that `RESAMPLES` allow after Holm's correction of several tests."""
     return min(1.0, 2 * comparisons / (RESAMPLES + 1))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """P-values (K,) corrected for K tests by the step-down rule of Holm (1979); NaN stays NaN and counts for nothing."""
-    out = np.full(len(p), np.nan)
-    order = [index for index in np.argsort(p, kind="stable") if np.isfinite(p[index])]
+    """P-values (K,) in [0, 1] corrected for K tests by the step-down rule of Holm (1979).
+
+    NaN stays NaN and does not count as a test.
+    """
+    corrected = np.full(len(p), np.nan)
+    ascending = np.argsort(p, kind="stable")
+    order = ascending[np.isfinite(p[ascending])]
     largest = 0.0
     for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, float(p[index]) * (len(order) - rank)))
-        out[index] = largest
-    return out
+        own = min(1.0, float(p[index]) * (len(order) - rank))
+        largest = max(largest, own)
+        corrected[index] = largest
+    return corrected
 
 
-def _p(differences: np.ndarray) -> float:
+def two_sided_p(differences: np.ndarray) -> float:
+    """Two-sided p-value in (0, 1] of no difference, given bootstrapped differences (B,).
+
+    Twice the smaller share of resamples on either side of 0, with one added to both counts as for Monte
+    Carlo tests (Davison & Hinkley, Bootstrap Methods and their Application, 1997, chapter 4). Resamples
+    that are not finite do not count; NaN without any finite one.
+    """
     finite = differences[np.isfinite(differences)]
-    below, above = int((finite <= 0).sum()), int((finite >= 0).sum())
-    return min(1.0, 2 * (min(below, above) + 1) / (len(finite) + 1)) if len(finite) else float("nan")
+    if not len(finite):
+        return float("nan")
+    below = int((finite <= 0).sum())
+    above = int((finite >= 0).sum())
+    return min(1.0, 2 * (min(below, above) + 1) / (len(finite) + 1))

@@ -1,33 +1,55 @@
-"""What the protocol asks of a head: a scikit-learn regressor whose fitted state is a few named tensors."""
+"""The protocol of a head: a scikit-learn regressor whose fitted state is a few named tensors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
 
 from tier4k.heads.regressors.options import Limits
 
 Predictor = Callable[[np.ndarray], np.ndarray]
+"""Scores (N,) of fused vectors (N, d)."""
 
 EpochListener = Callable[[int, Predictor], None]
+"""Called after each epoch with its number, from 1, and a function that predicts with the current weights."""
 
 Weights = dict[str, np.ndarray]
+"""Tensors by name."""
 
 HeldOut = tuple[np.ndarray, np.ndarray]
+"""Validation rows: fused vectors (V, d) and their scores (V,)."""
+
+
+@dataclass(frozen=True)
+class History:
+    """Losses of a training, one for each epoch; both are empty where a head has no epochs.
+
+    Attributes:
+        training_loss: Mean loss of the epoch's steps, in the unit of the head's loss.
+        validation_loss: Loss of the validation rows after the epoch; empty without validation rows.
+    """
+
+    training_loss: Sequence[float] = ()
+    validation_loss: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class FitTask:
-    """What one head learns from the shared fused vectors X (N, d).
+    """The rows and scores that one head is fitted on, given the shared fused vectors X (N, d).
 
     Attributes:
-        scores: (N,) the target's score of every row of X; only those of its own rows are looked at.
-        train: (n,) numbers of its training rows.
-        validation: (v,) numbers of the rows that early stopping watches; None leaves their choice to the head.
-        on_epoch: Called after each epoch of this head with its number, from 1, and a function that predicts with the current weights.
-        group: (N,) prompt of every row of X, for heads that tell what they would predict without a prompt's rows.
-        start: Weights of a fitted head of the same shape, from which training goes on; None starts anew. Only networks know it.
+        scores: (N,) the target's score of every row of X; only those of the task's own rows are read.
+        train: (n,) numbers of the training rows.
+        validation: (v,) numbers of the rows that early stopping watches; with None the head cuts them out
+            itself.
+        on_epoch: Called after each epoch of this head with its number, from 1, and a function that predicts
+            with the current weights.
+        group: (N,) prompt of every row of X, for heads that can predict rows without the rows of their
+            prompt.
+        start: Weights of a fitted head of the same shape from which training continues; None starts anew.
+            Only networks use it.
     """
 
     scores: np.ndarray
@@ -37,22 +59,28 @@ class FitTask:
     group: np.ndarray | None = None
     start: Weights | None = None
 
-    def held(self, X: np.ndarray) -> HeldOut | None:
-        """Fused vectors and scores of the validation rows, if there are any."""
-        return None if self.validation is None else (X[self.validation], self.scores[self.validation])
+    def validation_rows(self, X: np.ndarray) -> HeldOut | None:
+        """Fused vectors and scores of the validation rows; None without them."""
+        if self.validation is None:
+            return None
+        return X[self.validation], self.scores[self.validation]
 
-    def groups(self) -> np.ndarray | None:
-        """Prompts (n,) of the training rows, where they are known."""
-        return None if self.group is None else self.group[self.train]
+    def train_groups(self) -> np.ndarray | None:
+        """Prompts (n,) of the training rows; None where the prompts are unknown."""
+        if self.group is None:
+            return None
+        return self.group[self.train]
 
 
 class Head(Protocol):
-    """A head that can take part in runs; `fit` is told of validation rows and tells of every epoch."""
+    """Everything that a run asks of a head. `BaseHead` has the defaults of what most heads do not offer."""
 
-    averages_views: ClassVar[bool]
-    """Whether it learns from the mean of a picture's views; else from every view as a row of its own."""
+    averages_crops: ClassVar[bool]
+    """Whether the head is fitted on the mean over an image's crops; else every crop is a row of its own."""
+
     limits: ClassVar[Limits]
     """The values that its options take."""
+
     weights_: Weights
     n_features_in_: int
 
@@ -76,7 +104,7 @@ class Head(Protocol):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None] = ...,
     ) -> None:
-        """Fit several heads of this class on rows of one matrix X (N, d), sharing what they have in common.
+        """Fit several heads of this class on rows of one matrix X (N, d), sharing common work.
 
         `finished` is called with the number of each head, from 0, when it is fitted.
         """
@@ -88,20 +116,67 @@ class Head(Protocol):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Every option."""
 
+    @property
+    def history(self) -> History:
+        """Losses of the last fit; empty where the head has no epochs."""
+
+    @property
+    def validation_prediction(self) -> np.ndarray | None:
+        """(v,) scores of the validation rows as predicted before the head was fitted on them.
+
+        None where the head is not fitted on its validation rows: `predict` gives these scores then.
+        """
+
+    @property
+    def held_out_prediction(self) -> np.ndarray | None:
+        """(n,) scores of the training rows, each predicted without the rows of its group.
+
+        None where the head has no closed form of them, or was fitted without groups.
+        """
+
+
+class BaseHead(RegressorMixin, BaseEstimator):
+    """Defaults of the protocol: no epochs, and no predictions of rows that were held out inside `fit`."""
+
+    @property
+    def history(self) -> History:
+        """No losses: all of the training is one step."""
+        return History()
+
+    @property
+    def validation_prediction(self) -> np.ndarray | None:
+        """None: the head is not fitted on its validation rows."""
+        return None
+
+    @property
+    def held_out_prediction(self) -> np.ndarray | None:
+        """None: the head cannot predict training rows without their group."""
+        return None
+
 
 def fit_task(
-    X: np.ndarray, y: np.ndarray, validation: HeldOut | None, on_epoch: EpochListener | None
+    X: np.ndarray,
+    y: np.ndarray,
+    validation: HeldOut | None,
+    on_epoch: EpochListener | None,
 ) -> tuple[np.ndarray, list[FitTask]]:
-    """What `fit` is given, as one matrix X and the only task on it."""
-    rows = np.arange(len(X))
+    """The arguments of `fit` as one matrix X and the only task on it, as `fit_many` takes them."""
+    train = np.arange(len(X))
     if validation is None:
-        return X, [FitTask(np.asarray(y, np.float64), rows, on_epoch=on_epoch)]
-    scores, held = np.concatenate([y, validation[1]]), np.arange(len(validation[0])) + len(X)
-    return np.concatenate([X, validation[0]]), [FitTask(scores, rows, held, on_epoch)]
+        return X, [FitTask(np.asarray(y, np.float64), train, on_epoch=on_epoch)]
+    held_out_X, held_out_y = validation
+    rows = np.concatenate([X, held_out_X])
+    scores = np.concatenate([y, held_out_y])
+    held_out = np.arange(len(held_out_X)) + len(X)
+    return rows, [FitTask(scores, train, held_out, on_epoch)]
 
 
-def with_validation(task: FitTask, fraction: float, random: np.random.RandomState) -> FitTask:
-    """The task with validation rows, taken out of its training rows where it has none of its own."""
+def with_validation(
+    task: FitTask,
+    fraction: float,
+    random: np.random.RandomState,
+) -> FitTask:
+    """The task with validation rows: its own, or where it has none a random share of its training rows."""
     count = int(fraction * len(task.train))
     if task.validation is not None or not count:
         return task
@@ -110,37 +185,51 @@ def with_validation(task: FitTask, fraction: float, random: np.random.RandomStat
 
 
 def with_same_rows(tasks: Sequence[FitTask]) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Training rows, each with the numbers of the tasks that learn from them."""
-    numbers: dict[bytes, list[int]] = {}
+    """Training rows, each with the numbers of the tasks that are fitted on them."""
+    numbers_of: dict[bytes, list[int]] = {}
     for number, task in enumerate(tasks):
-        numbers.setdefault(task.train.tobytes(), []).append(number)
-    yield from ((tasks[same[0]].train, same) for same in numbers.values())
+        numbers_of.setdefault(task.train.tobytes(), []).append(number)
+    for numbers in numbers_of.values():
+        yield tasks[numbers[0]].train, numbers
 
 
 def checked_tensors(
-    weights: Mapping[str, np.ndarray], shapes: Mapping[str, str], what: str
+    weights: Mapping[str, np.ndarray],
+    shapes: Mapping[str, str],
+    what: str,
 ) -> dict[str, np.ndarray]:
     """The tensors of a fitted head, finite and of shapes that fit each other.
 
     Args:
         weights: Tensors by name.
-        shapes: For each name its axes, a letter each, such as "nd"; "1" has length one, any other letter one length wherever it stands.
-        what: What they belong to, for the message.
+        shapes: For each name its axes, a letter each, such as "nd". "1" has length one; any other letter has
+            the same length in every shape.
+        what: The head that they belong to, for the message.
 
     Raises:
         ValueError: A tensor is missing, is not finite, or does not fit.
     """
-    lengths: dict[str, int] = {"1": 1}
-    found = {name: np.asarray(weights[name]).shape if name in weights else None for name in shapes}
+    tensors = {name: np.asarray(weights[name]) for name in shapes if name in weights}
+    lengths = {"1": 1}
     for name, axes in shapes.items():
-        shape = found[name]
-        fits = (
-            shape is not None
-            and len(shape) == len(axes)
-            and all(lengths.setdefault(a, n) == n for a, n in zip(axes, shape, strict=True))
-        )
-        if not fits or not np.isfinite(weights[name]).all():
+        tensor = tensors.get(name)
+        if tensor is None or not _fits(tensor, axes, lengths):
+            found = {each: tensors[each].shape if each in tensors else None for each in shapes}
             raise ValueError(
                 f"not the weights of one {what}: expected finite tensors {dict(shapes)}, found {found}"
             )
-    return {name: np.asarray(weights[name]) for name in shapes}
+    return tensors
+
+
+def _fits(
+    tensor: np.ndarray,
+    axes: str,
+    lengths: dict[str, int],
+) -> bool:
+    """Whether a tensor is finite and has these axes; lengths of axes that are met first are noted."""
+    if tensor.ndim != len(axes):
+        return False
+    for axis, length in zip(axes, tensor.shape, strict=True):
+        if lengths.setdefault(axis, length) != length:
+            return False
+    return bool(np.isfinite(tensor).all())

@@ -1,4 +1,4 @@
-"""The words that options take. Imports nothing, so that the command line can show its help at once."""
+"""Names that the options of heads take. Imports nothing, so that help shows at once."""
 
 from typing import Literal
 

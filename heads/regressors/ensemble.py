@@ -1,4 +1,4 @@
-"""A head made of others: the weighted mean of their scores, or of the ranks of their scores, the weights from validation rows."""
+"""A head made of other heads: the weighted mean of their scores, or of the ranks of their scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.optimize import nnls
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tier4k.heads.regressors.base import (
+    BaseHead,
     EpochListener,
     FitTask,
     Head,
@@ -20,50 +20,60 @@ from tier4k.heads.regressors.base import (
     with_validation,
 )
 from tier4k.heads.regressors.options import Limits, Range, require_within
-from tier4k.heads.regressors.specs import SINGLE
+from tier4k.heads.regressors.single_heads import SINGLE_HEADS
 
-MEMBERS = (
-    "ridge",
-    "kernel-ridge",
-    "svr",
-)  # on real data the two layers, which take longest, added nothing to these
+# On real data the mlp head, which takes longest, added nothing to these.
+MEMBERS = ("ridge", "kernel-ridge", "svr")
 
 COMBINATIONS = ("scores", "ranks")
 
 CURVES = ("reference", "levels", "quantiles")
 
+BEYOND = 9  # curves continue beyond their ends by this multiple of their width
 
-class EnsembleHead(RegressorMixin, BaseEstimator):
+
+class EnsembleHead(BaseHead):
     """Several heads with their default options, averaged.
 
-    The weights are those of least squared error on validation rows among weights that are not negative (stacked regression; Breiman,
-    Machine Learning 24, 1996), scaled to the sum 1; equal ones where there are no validation rows. "scores" averages the members'
-    scores. "ranks" averages the share of validation rows that a member ranks below the picture, linear in between and beyond, and gives
-    the score that the same share of training rows has: what a member's scores look like does not matter then, only their order.
+    The weights are those of least squared error on validation rows among weights that are not negative
+    (stacked regression; Breiman, Machine Learning 24, 1996), scaled to the sum 1. They are equal without
+    validation rows.
 
-    Once the weights are known, members that need no validation rows to be trained are fitted again on all rows.
+    "scores" averages the members' scores. "ranks" averages the share of validation rows that a member
+    ranks below the image, linear in between and beyond, and returns the score that the same share of
+    training rows has. Only the order of a member's scores matters then, not their distribution.
+
+    After the weights are chosen, members that need no validation rows for training are fitted again on
+    all rows.
 
     Args:
         members: Names of heads.
         combine: "scores" or "ranks".
         validation_fraction: Share of the rows that `fit` cuts out where no validation rows are given.
-        text_width: Columns of X, from the first, that are the text's; only members that part them need it.
+        text_width: Columns of X, from the first, that are the text's; only members that treat text and image
+            differently need it.
         random_state: Seed of the members and of the cut.
 
     Attributes:
         members_: The fitted members.
-        validation_prediction_: (V,) scores of the validation rows by the members that had not seen them.
-        weights_: `weights` (M,), each member's tensors under "0.", "1.", …, and of "ranks" `reference` (M, V), the members' scores of the
-            validation rows in order, `levels` (V,) and `quantiles` (V,) of the training scores.
+        validation_prediction_: (V,) scores of the validation rows by the members that were not fitted on
+            them; None without validation rows.
+        weights_: `weights` (M,) and each member's tensors under "0.", "1.", …; for "ranks" also
+            `reference` (M, V), the members' sorted scores of the validation rows, and `levels` (V,) and
+            `quantiles` (V,) of the training scores.
     """
 
-    averages_views: ClassVar[bool] = True  # as some of the members do
+    averages_crops: ClassVar[bool] = True  # as some of the members do
     limits: ClassVar[Limits] = {
-        "members": tuple(SINGLE),
+        "members": tuple(SINGLE_HEADS),
         "combine": COMBINATIONS,
         "validation_fraction": Range(0, 0.9),
         "text_width": Range(1),
     }
+    members_: list[Head]
+    validation_prediction_: np.ndarray | None
+    weights_: Weights
+    n_features_in_: int
 
     def __init__(
         self,
@@ -91,11 +101,22 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
         Args:
             X: Fused vectors.
             y: Mean opinion scores.
-            validation: Fused vectors and scores that say the weights; None cuts them out of X.
+            validation: Fused vectors and scores that the weights are fitted to; None cuts them out of X.
             on_epoch: Called once, with 1 and a function that predicts.
+
+        Raises:
+            HeadError: An option is out of its limits.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True, ensure_min_samples=2)
-        self.fit_many([self], *fit_task(X, y, validation, on_epoch))
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=[np.float64, np.float32],
+            y_numeric=True,
+            ensure_min_samples=2,
+        )
+        rows, tasks = fit_task(X, y, validation, on_epoch)
+        self.fit_many([self], rows, tasks)
         return self
 
     @classmethod
@@ -106,83 +127,112 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Fit several ensembles on rows of one matrix X (N, d); the members of one name are fitted together."""
-        cut, seeds = [], []
+        """Fit several ensembles on rows of one matrix X (N, d); members of one name are fitted together."""
+        cut = []
         for head, task in zip(heads, tasks, strict=True):
-            require_within(head.get_params(), head.limits)
-            random = check_random_state(head.random_state)
-            cut.append(with_validation(task, head.validation_fraction, random))
-            seeds.append(random.randint(2**31 - 1, size=len(head.members)))
-            head.members_ = [
-                SINGLE[name].make(head._options(name), int(seed))
-                for name, seed in zip(head.members, seeds[-1], strict=True)
-            ]
-        _fit_members(heads, X, [replace(task, on_epoch=None, group=None) for task in cut], watching=True)
-        _fit_members(
-            heads,
-            X,
-            [replace(task, on_epoch=None, group=None, validation=None) for task in cut],
-            watching=False,
-        )
-        owns = [head._weigh(X, task) for head, task in zip(heads, cut, strict=True)]
-        _fit_members(heads, X, [_all_rows(task) for task in cut], watching=False)
-        for number, (head, task, own) in enumerate(zip(heads, cut, owns, strict=True)):
-            head._keep(own, X.shape[1])
-            if task.on_epoch:
-                task.on_epoch(1, head.predict)
+            cut.append(head._make_members(task))
+        _fit_members(heads, X, list(map(_watching, cut)), watching=True)
+        _fit_members(heads, X, list(map(_train_rows, cut)), watching=False)
+        combinations = []
+        for head, task in zip(heads, cut, strict=True):
+            combinations.append(head._fit_combination(X, task))
+        _fit_members(heads, X, list(map(_all_rows, cut)), watching=False)
+        for number, head in enumerate(heads):
+            head._set_weights(combinations[number], X.shape[1])
+            on_epoch = cut[number].on_epoch
+            if on_epoch:
+                on_epoch(1, head.predict)
             finished(number)
 
-    def _named(self, name: str) -> list[Head]:
-        return [member for member, its in zip(self.members_, self.members, strict=True) if its == name]
+    @property
+    def validation_prediction(self) -> np.ndarray | None:
+        """(v,) scores of the validation rows by members that were not fitted on them."""
+        return self.validation_prediction_
 
-    def _options(self, name: str) -> dict[str, Any]:
-        return {"text_width": self.text_width} if SINGLE[name].parts_text else {}
+    def _make_members(self, task: FitTask) -> FitTask:
+        """Make unfitted members; returns the task with validation rows."""
+        require_within(self.get_params(), self.limits)
+        random = check_random_state(self.random_state)
+        cut = with_validation(task, self.validation_fraction, random)
+        seeds = random.randint(2**31 - 1, size=len(self.members))
+        self.members_ = []
+        for name, seed in zip(self.members, seeds, strict=True):
+            self.members_.append(SINGLE_HEADS[name].make(self._member_options(name), int(seed)))
+        return cut
 
-    def _weigh(self, X: np.ndarray, task: FitTask) -> Weights:
-        """The weights and curves of members that have not seen the validation rows."""
-        judged = task.validation is not None and len(task.validation) > 0
-        rows = task.validation if judged and task.validation is not None else task.train
-        predicted, truth = self._members_predict(X[rows]), task.scores[rows]
-        own = _curves(predicted, task.scores[task.train]) if self.combine == "ranks" else {}
-        wanted = _piecewise(truth, np.sort(truth), own["levels"]) if own else truth
-        weights = nnls(self._columns(predicted, own).T, wanted)[0] if judged else np.zeros(len(predicted))
-        own["weights"] = weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
-        if judged:
-            self.validation_prediction_ = self._combined(predicted, own)
-        return own
+    def _member_options(self, name: str) -> dict[str, Any]:
+        if SINGLE_HEADS[name].needs_text_width:
+            return {"text_width": self.text_width}
+        return {}
 
-    def _keep(self, own: Weights, width: int) -> None:
-        tensors = {
-            f"{place}.{name}": values
-            for place, member in enumerate(self.members_)
-            for name, values in member.weights_.items()
+    def _members_named(self, name: str) -> list[Head]:
+        found = []
+        for member_name, member in zip(self.members, self.members_, strict=True):
+            if member_name == name:
+                found.append(member)
+        return found
+
+    def _fit_combination(self, X: np.ndarray, task: FitTask) -> Weights:
+        """Weights and curves of members that are not fitted on the validation rows yet."""
+        validation = task.validation
+        if validation is None or not len(validation):
+            predicted = self._predict_members(X[task.train])
+            combination = self._curves(predicted, task)
+            combination["weights"] = _equal_weights(len(predicted))
+            self.validation_prediction_ = None
+            return combination
+        predicted = self._predict_members(X[validation])
+        combination = self._curves(predicted, task)
+        target = task.scores[validation]
+        if self.combine == "ranks":
+            target = _piecewise(target, np.sort(target), combination["levels"])
+        weights = nnls(self._columns(predicted, combination).T, target)[0]
+        combination["weights"] = weights / weights.sum() if weights.any() else _equal_weights(len(weights))
+        self.validation_prediction_ = self._combined(predicted, combination)
+        return combination
+
+    def _curves(self, predicted: np.ndarray, task: FitTask) -> Weights:
+        """Curves from members' scores (M, V) to ranks and on to training scores; none for "scores"."""
+        if self.combine == "scores":
+            return {}
+        count = predicted.shape[1]
+        levels = (np.arange(count) + 0.5) / count
+        return {
+            "reference": np.sort(predicted, axis=1),
+            "levels": levels,
+            "quantiles": np.quantile(task.scores[task.train], levels),
         }
-        self.weights_ = own | tensors
+
+    def _set_weights(self, combination: Weights, width: int) -> None:
+        self.weights_ = dict(combination)
+        for number, member in enumerate(self.members_):
+            for name, values in member.weights_.items():
+                self.weights_[f"{number}.{name}"] = values
         self.n_features_in_ = width
 
-    def _members_predict(self, X: np.ndarray) -> np.ndarray:
+    def _predict_members(self, X: np.ndarray) -> np.ndarray:
         return np.stack([member.predict(X) for member in self.members_])
 
-    def _columns(self, scores: np.ndarray, own: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What is averaged (M, N) of the members' scores (M, N)."""
+    def _columns(self, scores: np.ndarray, combination: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The values (M, N) that are averaged: the members' scores (M, N) or their ranks."""
         if self.combine == "scores":
             return scores
-        return np.stack(
-            [
-                _piecewise(row, reference, own["levels"])
-                for row, reference in zip(scores, own["reference"], strict=True)
-            ]
-        )
+        ranks = []
+        for row, reference in zip(scores, combination["reference"], strict=True):
+            ranks.append(_piecewise(row, reference, combination["levels"]))
+        return np.stack(ranks)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Scores (N,) float64 of fused vectors X (N, d)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self._combined(self._members_predict(X), self.weights_)
+        return self._combined(self._predict_members(X), self.weights_)
 
-    def _combined(self, scores: np.ndarray, own: Mapping[str, np.ndarray]) -> np.ndarray:
-        mean = own["weights"] @ self._columns(scores, own)
-        return mean if self.combine == "scores" else _piecewise(mean, own["levels"], own["quantiles"])
+    def _combined(self, scores: np.ndarray, combination: Mapping[str, np.ndarray]) -> np.ndarray:
+        mean = combination["weights"] @ self._columns(scores, combination)
+        if self.combine == "scores":
+            return mean
+        return _piecewise(mean, combination["levels"], combination["quantiles"])
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
@@ -192,58 +242,84 @@ class EnsembleHead(RegressorMixin, BaseEstimator):
             ValueError: A tensor is missing or does not fit.
         """
         head = cls(**options)
-        wanted = ("weights", *(CURVES if head.combine == "ranks" else ()))
-        if any(name not in weights for name in wanted) or np.shape(weights["weights"]) != (
-            len(head.members),
-        ):
-            raise ValueError(
-                f"not the weights of one ensemble of {', '.join(head.members)}: expected {', '.join(wanted)}"
-            )
-        head.members_ = [
-            SINGLE[name].restore(_below(weights, f"{place}."), head._options(name))
-            for place, name in enumerate(head.members)
-        ]
+        head._require_combination(weights)
+        head.members_ = []
+        for number, name in enumerate(head.members):
+            member_weights = _with_prefix(weights, f"{number}.")
+            head.members_.append(SINGLE_HEADS[name].restore(member_weights, head._member_options(name)))
         head.weights_ = {name: np.asarray(values) for name, values in weights.items()}
         head.n_features_in_ = head.members_[0].n_features_in_
+        head.validation_prediction_ = None
         return head
+
+    def _require_combination(self, weights: Mapping[str, np.ndarray]) -> None:
+        expected = ("weights", *(CURVES if self.combine == "ranks" else ()))
+        complete = set(expected) <= set(weights)
+        if complete and np.shape(weights["weights"]) == (len(self.members),):
+            return
+        raise ValueError(
+            f"not the weights of one ensemble of {', '.join(self.members)}: expected {', '.join(expected)}"
+        )
 
 
 def _fit_members(
-    heads: Sequence[EnsembleHead], X: np.ndarray, tasks: Sequence[FitTask], watching: bool
+    heads: Sequence[EnsembleHead],
+    X: np.ndarray,
+    tasks: Sequence[FitTask],
+    watching: bool,
 ) -> None:
-    """Fit the members of all ensembles that watch validation rows while they are trained, or those that do not, name by name."""
-    for name in dict.fromkeys(name for head in heads for name in head.members):
-        if (getattr(SINGLE[name].make(), "validation_fraction", 0) > 0) == watching:
-            own = [
-                (member, task)
-                for head, task in zip(heads, tasks, strict=True)
-                for member in head._named(name)
-            ]
-            SINGLE[name].estimator.fit_many([member for member, _ in own], X, [task for _, task in own])
+    """Fit the members of all ensembles that watch validation rows in training, or those that do not.
+
+    Members of one name are fitted together.
+    """
+    names = dict.fromkeys(name for head in heads for name in head.members)
+    for name in names:
+        if SINGLE_HEADS[name].watches_validation != watching:
+            continue
+        members: list[Head] = []
+        member_tasks: list[FitTask] = []
+        for head, task in zip(heads, tasks, strict=True):
+            named = head._members_named(name)
+            members += named
+            member_tasks += [task] * len(named)
+        SINGLE_HEADS[name].estimator.fit_many(members, X, member_tasks)
+
+
+def _watching(task: FitTask) -> FitTask:
+    return replace(task, on_epoch=None, group=None)
+
+
+def _train_rows(task: FitTask) -> FitTask:
+    return FitTask(task.scores, task.train)
 
 
 def _all_rows(task: FitTask) -> FitTask:
-    rows = task.train if task.validation is None else np.concatenate([task.train, task.validation])
-    return FitTask(task.scores, rows)
+    if task.validation is None:
+        return FitTask(task.scores, task.train)
+    return FitTask(task.scores, np.concatenate([task.train, task.validation]))
 
 
-def _below(weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): values for name, values in weights.items() if name.startswith(prefix)}
+def _equal_weights(count: int) -> np.ndarray:
+    return np.full(count, 1 / count)
 
 
-def _curves(scores: np.ndarray, training: np.ndarray) -> Weights:
-    """From the members' scores (M, V) and those of the training rows to ranks and back."""
-    levels = (np.arange(scores.shape[1]) + 0.5) / scores.shape[1]
-    return {
-        "reference": np.sort(scores, axis=1),
-        "levels": levels,
-        "quantiles": np.quantile(training, levels),
-    }
+def _with_prefix(weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The tensors whose names start with a prefix, by their names without it."""
+    found = {}
+    for name, values in weights.items():
+        if name.startswith(prefix):
+            found[name.removeprefix(prefix)] = values
+    return found
 
 
-def _piecewise(values: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The curve through the points (x, y), rising, linear between them and beyond by the slope of the whole."""
-    width, height = (np.ptp(x) or 1.0), (np.ptp(y) or 1.0)
-    return np.interp(
-        values, [x[0] - 9 * width, *x, x[-1] + 9 * width], [y[0] - 9 * height, *y, y[-1] + 9 * height]
-    )
+def _piecewise(
+    values: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+) -> np.ndarray:
+    """A rising curve through the points (x, y); beyond them it has the gradient of the whole."""
+    width = np.ptp(x) or 1.0
+    height = np.ptp(y) or 1.0
+    long_x = [x[0] - BEYOND * width, *x, x[-1] + BEYOND * width]
+    long_y = [y[0] - BEYOND * height, *y, y[-1] + BEYOND * height]
+    return np.interp(values, long_x, long_y)

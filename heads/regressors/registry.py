@@ -1,8 +1,12 @@
-"""The heads that runs can use, by name."""
+"""The heads that runs can use, by name, and their options.
+
+`tier4k.heads.regressors.single_heads` describes how to add a head.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 
 from tier4k.heads.regressors.base import FitTask, Head
@@ -10,10 +14,16 @@ from tier4k.heads.regressors.choices import HeadName, RecipeName
 from tier4k.heads.regressors.ensemble import EnsembleHead
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.mlp.recipes import recipe_options
-from tier4k.heads.regressors.options import HeadError, as_given, cli_name, require_within, typed
-from tier4k.heads.regressors.specs import SINGLE, HeadSpec
+from tier4k.heads.regressors.options import (
+    HeadError,
+    cli_name,
+    option_text,
+    parse_option,
+    require_within,
+)
+from tier4k.heads.regressors.single_heads import SINGLE_HEADS, HeadSpec
 
-HEADS: dict[str, HeadSpec] = {**SINGLE, "ensemble": HeadSpec(EnsembleHead)}
+HEADS: dict[str, HeadSpec] = {**SINGLE_HEADS, "ensemble": HeadSpec(EnsembleHead)}
 
 
 def head_options(name: str) -> dict[str, Any]:
@@ -33,70 +43,77 @@ def resolve_options(
     changed: Mapping[str, Any],
     text_width: Callable[[], int] | None = None,
 ) -> dict[str, Any]:
-    """Every option of a head but its seed, which each repeat has for itself.
+    """Every option of a head but its seed, which is that of the repeat.
 
     Args:
         name: A name of `HEADS`.
-        recipe: Where the options start from; only the MLP has more than one.
+        recipe: Where the options start from; only the MLP has more than one recipe.
         image_architecture: timm's name of the image encoder, which the published recipe depends on.
         changed: Options that differ from the recipe's; values may be texts.
-        text_width: Tells how many columns of the fused vector, from the first, are the text's; asked where a head parts them.
+        text_width: Returns the number of text columns, the first of the fused vector. Called only for heads
+            that treat text and image differently.
 
     Raises:
         HeadError: The head has no such option or recipe, or the option does not take the value.
     """
-    kind, known = HEADS[name], head_options(name)
-    if unknown := sorted(set(changed) - set(known)):
-        raise HeadError(
-            f"the {name} head has no option {', '.join(map(cli_name, unknown))}: it has {', '.join(map(cli_name, known))}"
-        )
-    if kind.estimator is not MLPHead and recipe != "cached":
-        raise HeadError(
-            f"--recipe {recipe} describes the training of the mlp head: use --head mlp, or leave it out"
-        )
-    start = recipe_options(recipe, image_architecture) if kind.estimator is MLPHead else {}
-    given = {option: typed(option, value, known[option]) for option, value in changed.items()}
-    options = {
-        option: value
-        for option, value in kind.make(start | given).get_params().items()
-        if option != "random_state"
+    spec = HEADS[name]
+    _require_options_exist(name, changed)
+    _require_recipe_exists(spec, recipe)
+    given = {
+        option: parse_option(option, value, head_options(name)[option]) for option, value in changed.items()
     }
-    require_within(options, kind.estimator.limits)
-    parts_text = kind.parts_text or any(SINGLE[member].parts_text for member in options.get("members", ()))
-    return options | ({"text_width": text_width()} if parts_text and text_width else {})
+    options = spec.make(_recipe_start(spec, recipe, image_architecture) | given).get_params()
+    options.pop("random_state", None)
+    require_within(options, spec.estimator.limits)
+    if text_width and _needs_text_width(spec, options):
+        options["text_width"] = text_width()
+    return options
 
 
 def changed_options(
-    name: str, recipe: RecipeName, image_architecture: str, options: Mapping[str, Any]
+    name: str,
+    recipe: RecipeName,
+    image_architecture: str,
+    options: Mapping[str, Any],
 ) -> list[str]:
-    """The options of a head that differ from its recipe's, as `--set` takes them; none of what is no head of `HEADS`.
+    """The options of a head that differ from its recipe's, as `--set` takes them.
 
     Args:
-        name: Name of the head.
-        recipe, image_architecture: As for `resolve_options`.
+        name: Name of the head; a name that is not in `HEADS` has no options.
+        recipe: As for `resolve_options`.
+        image_architecture: As for `resolve_options`.
         options: Every option of the head, as JSON has them.
     """
     if name not in HEADS:
         return []
-    start = resolve_options(cast(HeadName, name), recipe, image_architecture, {})
-    texts = {
-        option: (as_given(options[option]), as_given(start[option]))
-        for option in head_options(name)
-        if option in options
-    }
-    return [f"{cli_name(option)}={given}" for option, (given, default) in texts.items() if given != default]
+    defaults = resolve_options(cast(HeadName, name), recipe, image_architecture, {})
+    changed = []
+    for option in head_options(name):
+        if option not in options:
+            continue
+        text = option_text(options[option])
+        if text != option_text(defaults[option]):
+            changed.append(f"{cli_name(option)}={text}")
+    return changed
 
 
 def options_at_default(
-    name: HeadName, recipe: RecipeName, image_architecture: str, options: Mapping[str, Any]
+    name: HeadName,
+    recipe: RecipeName,
+    image_architecture: str,
+    options: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """The names of the options of a head that are at their recipe's value; arguments as for `changed_options`."""
-    start = resolve_options(name, recipe, image_architecture, {})
-    return tuple(option for option, value in start.items() if options[option] == value)
+    """Names of the options that have their recipe's value; arguments as for `changed_options`."""
+    defaults = resolve_options(name, recipe, image_architecture, {})
+    return tuple(option for option, default in defaults.items() if options[option] == default)
 
 
-def make_head(name: HeadName, options: Mapping[str, Any], seed: int) -> Head:
-    """A head to be fitted; the seed goes to heads that draw random numbers."""
+def make_head(
+    name: HeadName,
+    options: Mapping[str, Any],
+    seed: int,
+) -> Head:
+    """An unfitted head; heads that draw random numbers take the seed."""
     return HEADS[name].make(options, seed)
 
 
@@ -107,20 +124,97 @@ def fit_heads(
     tasks: Sequence[FitTask],
     finished: Callable[[int], None],
 ) -> None:
-    """Fit several heads of one kind on rows of one matrix of fused vectors X (N, d), sharing what they have in common.
+    """Fit several heads of one name on rows of one matrix of fused vectors X (N, d), sharing common work.
 
     Args:
         name: A name of `HEADS`.
-        heads: Unfitted heads of that kind.
+        heads: Unfitted heads of that name.
         X: Fused vectors.
-        tasks: What each head learns.
+        tasks: Rows and scores of each head.
         finished: Called with the number of each head, from 0, when it is fitted.
     """
     HEADS[name].estimator.fit_many(heads, X, tasks, finished)
 
 
 def restore_head(
-    name: HeadName, weights: Mapping[str, np.ndarray], options: Mapping[str, Any], seed: int
+    name: HeadName,
+    weights: Mapping[str, np.ndarray],
+    options: Mapping[str, Any],
+    seed: int,
 ) -> Head:
     """The head that `make_head` made and that was fitted to these weights."""
     return HEADS[name].restore(weights, options, seed)
+
+
+def _require_options_exist(name: str, changed: Mapping[str, Any]) -> None:
+    known = head_options(name)
+    unknown = sorted(set(changed) - set(known))
+    if unknown:
+        raise HeadError(f"the {name} head has no option {_cli_names(unknown)}: it has {_cli_names(known)}")
+
+
+def _cli_names(options: Sequence[str] | Mapping[str, Any]) -> str:
+    return ", ".join(map(cli_name, options))
+
+
+def _require_recipe_exists(spec: HeadSpec, recipe: RecipeName) -> None:
+    if spec.estimator is not MLPHead and recipe != "cached":
+        raise HeadError(
+            f"--recipe {recipe} describes the training of the mlp head: use --head mlp, or leave it out"
+        )
+
+
+def _recipe_start(
+    spec: HeadSpec,
+    recipe: RecipeName,
+    image_architecture: str,
+) -> dict[str, Any]:
+    if spec.estimator is not MLPHead:
+        return {}
+    return recipe_options(recipe, image_architecture)
+
+
+def _needs_text_width(spec: HeadSpec, options: Mapping[str, Any]) -> bool:
+    if spec.needs_text_width:
+        return True
+    return any(SINGLE_HEADS[member].needs_text_width for member in options.get("members", ()))
+
+
+def require_head_options(
+    estimator: str,
+    options: Mapping[str, Any],
+    field: str,
+) -> None:
+    """Refuse options that the head does not take.
+
+    Args:
+        estimator: Name of the head; other names, those of scorers or of heads of another run, are not
+            checked.
+        options: Its options, as JSON has them.
+        field: Of the file, such as "$.head", for the message.
+
+    Raises:
+        ValueError: A value is of another type or out of its limits.
+    """
+    if estimator not in HEADS:
+        return
+    for name, type_ in head_options(estimator).items():
+        if name in options:
+            _require_type(options[name], type_, f"{field}.{name}")
+    limits = HEADS[estimator].estimator.limits
+    known = {name: limit for name, limit in limits.items() if name in options}
+    try:
+        require_within(options, known)
+    except HeadError as error:
+        raise ValueError(f"`{field}`: {error}") from error
+
+
+def _require_type(
+    value: Any,
+    type_: Any,
+    field: str,
+) -> None:
+    try:
+        msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{error} - at `{field}`") from error

@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tier4k.heads.regressors.base import (
+    BaseHead,
     EpochListener,
     FitTask,
     HeldOut,
+    Weights,
     checked_tensors,
     fit_task,
     with_same_rows,
@@ -23,40 +24,46 @@ from tier4k.heads.regressors.standardization import Standardization
 
 PATH = tuple(np.logspace(-3, 3, 37).tolist())
 
+LEAST_FREEDOM = 1e-12  # smallest 1 - leverage that a residual is divided by
 
-class RidgeHead(RegressorMixin, BaseEstimator):
-    """A linear head with an L2 penalty, chosen by the leave-one-out error or, where there are any, on validation rows.
 
-    The leave-one-out error promises too much where the features have seen the scores of the training rows, as those of finetuned
-    encoders have: there validation rows that the encoders were not trained on must choose.
+class RidgeHead(BaseHead):
+    """A linear head with an L2 penalty, chosen by the leave-one-out error or on validation rows where given.
 
-    With the standardised inputs X (N, d), centred scores y, and the eigenvalues e and eigenvectors of the smaller of the two Gram
-    matrices, X'X = V diag(e) V' or XX' = U diag(e) U', the weights at penalty p are V diag(1 / (e + p d)) V'X'y, or
-    X'U diag(1 / (e + p d)) U'y (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 3.4.1 and 18.3.5): one
-    decomposition serves every penalty. The hat matrix is Z diag(1 / (e + p d)) Z' with Z = XV, or U diag(sqrt e), and the leave-one-out
-    residuals are r_i / (1 - h_i), h being its diagonal (Allen, 1974).
+    The leave-one-out error is too optimistic where the features depend on the scores of the training rows, as
+    those of finetuned encoders do. Validation rows that the encoders were not trained on must choose there.
+
+    With the standardized inputs X (N, d), centred scores y, and the eigenvalues e and eigenvectors of the
+    smaller of the two Gram matrices, X'X = V diag(e) V' or XX' = U diag(e) U', the weights at penalty p
+    are V diag(1 / (e + p d)) V'X'y, or X'U diag(1 / (e + p d)) U'y (Hastie, Tibshirani & Friedman, The
+    Elements of Statistical Learning, 3.4.1 and 18.3.5): one decomposition serves every penalty. The hat
+    matrix is Z diag(1 / (e + p d)) Z' with Z = XV, or U diag(sqrt e), and the leave-one-out residuals are
+    r_i / (1 - h_i), h being its diagonal (Allen, 1974).
 
     Args:
-        penalties: Penalties to choose from, all above 0, in units of the number of columns d, so that they mean the same for any encoder.
-        validation_fraction: Share of the rows that `fit` cuts out to choose the penalty where no validation rows are given; they are not
-            learnt from. 0 leaves each row out in turn instead.
+        penalties: Penalties to choose from, all above 0, in units of the number of columns d, so that
+            they mean the same for any encoder.
+        validation_fraction: Share of the rows that `fit` cuts out to choose the penalty where no validation
+            rows are given; the weights are not fitted on them. 0 leaves each row out in turn instead.
         random_state: Seed of the cut.
 
     Attributes:
         weights_: `linear.weight` (1, d) and `linear.bias` (1,), float64, which act on raw fused vectors.
         penalty_: The chosen penalty.
-        error_: Mean squared error of each penalty by which it was chosen, in squared score units.
-        held_out_: (N,) scores of the training rows, each as predicted by the ridge of the chosen penalty fitted without the rows of its
-            group; only where `fit` was told of groups.
+        error_: (P,) mean squared error of each penalty by which it was chosen, in squared score units.
+        held_out_: (N,) scores of the training rows, each as predicted by the ridge of the chosen penalty
+            fitted without the rows of its group; None without groups.
     """
 
-    # The mean of a linear head's predictions over views is its prediction of their mean; leaving out one view alone would leave its
-    # picture in.
-    averages_views: ClassVar[bool] = True
+    # The mean of a linear head's predictions over crops is its prediction of their mean. Leaving out one crop
+    # alone would keep the other crops of its image.
+    averages_crops: ClassVar[bool] = True
     limits: ClassVar[Limits] = {
         "penalties": Range(0, without_least=True),
         "validation_fraction": Range(0, 0.9),
     }
+    weights_: Weights
+    n_features_in_: int
 
     def __init__(
         self,
@@ -82,53 +89,22 @@ class RidgeHead(RegressorMixin, BaseEstimator):
             X: Fused vectors.
             y: Mean opinion scores.
             validation: Fused vectors and scores that choose the penalty.
-            on_epoch: Called once, with 1 and a function that predicts: all of a ridge's training is one epoch.
-            groups: Prompt of each row of X (N,); asks for `held_out_`.
+            on_epoch: Called once, with 1 and a function that predicts: all of the training is one epoch.
+            groups: (N,) prompt of each row of X; needed for `held_out_`.
+
+        Raises:
+            HeadError: An option is out of its limits.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=np.float64,
+            y_numeric=True,
+        )
         rows, (task,) = fit_task(X, y, validation, on_epoch)
         self.fit_many([self], rows, [replace(task, group=groups)])
         return self
-
-    def _learn(
-        self, rows: "_Decomposition", y: np.ndarray, validation: HeldOut | None, groups: np.ndarray | None
-    ) -> None:
-        """Become the ridge of decomposed training rows and their scores y (N,)."""
-        mean, scale = rows.scaling.mean, rows.scaling.scale
-        scores = y - y.mean()
-        # (P, rank): the fitted scores are projected @ (shrinkage * (projected' @ scores)) at each penalty.
-        shrinkage = 1 / (rows.eigenvalues + np.asarray(self.penalties)[:, None] * len(mean))
-        weights = rows.weights(shrinkage, scores)
-        if validation is None:
-            self.error_ = _leave_one_out(rows.projected, shrinkage, scores)
-        else:
-            held = rows.scaling.inputs(validation[0])
-            self.error_ = np.mean((held @ weights.T + y.mean() - validation[1][:, None]) ** 2, axis=0)
-        best = int(np.argmin(self.error_))
-        self.penalty_ = self.penalties[best]
-        if groups is not None:
-            self.held_out_ = y - _leave_groups_out(rows.projected, shrinkage[best], scores, groups)
-        weight = weights[best] / scale
-        self.weights_ = {"linear.weight": weight[None], "linear.bias": np.array([y.mean() - weight @ mean])}
-        self.n_features_in_ = len(mean)
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Scores (N,) float64 of fused vectors X (N, d)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return X @ self.weights_["linear.weight"][0] + self.weights_["linear.bias"][0]
-
-    @classmethod
-    def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> "RidgeHead":
-        """A fitted head from its two tensors.
-
-        Raises:
-            ValueError: A tensor is missing or the shapes do not fit each other.
-        """
-        head = cls(**options)
-        head.weights_ = checked_tensors(weights, {"linear.weight": "1d", "linear.bias": "1"}, "ridge head")
-        head.n_features_in_ = head.weights_["linear.weight"].shape[1]
-        return head
 
     @classmethod
     def fit_many(
@@ -138,30 +114,84 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Fit several heads on rows of one matrix of fused vectors X (N, d); those with the same training rows share one decomposition."""
-        for head in heads:
+        """Fit several heads on rows of one matrix of fused vectors X (N, d).
+
+        Heads with the same training rows share one decomposition.
+        """
+        cut = []
+        for head, task in zip(heads, tasks, strict=True):
             require_within(head.get_params(), head.limits)
-        pairs = zip(tasks, heads, strict=True)
-        cut = [
-            with_validation(task, head.validation_fraction, check_random_state(head.random_state))
-            for task, head in pairs
-        ]
+            random = check_random_state(head.random_state)
+            cut.append(with_validation(task, head.validation_fraction, random))
         for train, numbers in with_same_rows(cut):
             decomposition = _Decomposition.of(X[train].astype(np.float64))
             for number in numbers:
-                head, task = heads[number], cut[number]
-                head._learn(decomposition, task.scores[train], task.held(X), task.groups())
-                if task.on_epoch:
-                    task.on_epoch(1, head.predict)
+                heads[number]._fit_decomposed(decomposition, X, cut[number])
                 finished(number)
+
+    def _fit_decomposed(
+        self,
+        rows: "_Decomposition",
+        X: np.ndarray,
+        task: FitTask,
+    ) -> None:
+        y = task.scores[task.train]
+        mean = rows.scaling.mean
+        scale = rows.scaling.scale
+        scores = y - y.mean()
+        # (P, rank): the fitted scores are projected @ (shrinkage * (projected' @ scores)) at each penalty.
+        shrinkage = 1 / (rows.eigenvalues + np.asarray(self.penalties)[:, None] * len(mean))
+        weights = rows.weights(shrinkage, scores)
+        validation = task.validation_rows(X)
+        if validation is None:
+            self.error_ = _leave_one_out(rows.projected, shrinkage, scores)
+        else:
+            self.error_ = _validation_error(rows.scaling, weights, y.mean(), validation)
+        best = int(np.argmin(self.error_))
+        self.penalty_ = self.penalties[best]
+        groups = task.train_groups()
+        self.held_out_ = None
+        if groups is not None:
+            self.held_out_ = y - _leave_groups_out(rows.projected, shrinkage[best], scores, groups)
+        weight = weights[best] / scale
+        bias = y.mean() - weight @ mean
+        self.weights_ = {"linear.weight": weight[None], "linear.bias": np.array([bias])}
+        self.n_features_in_ = len(mean)
+        if task.on_epoch:
+            task.on_epoch(1, self.predict)
+
+    @property
+    def held_out_prediction(self) -> np.ndarray | None:
+        """(n,) scores of the training rows, each predicted without its group; None without groups."""
+        return self.held_out_
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Scores (N,) float64 of fused vectors X (N, d)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return X @ self.weights_["linear.weight"][0] + self.weights_["linear.bias"][0]
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
+        """A fitted head from its two tensors.
+
+        Raises:
+            ValueError: A tensor is missing or the shapes do not fit each other.
+        """
+        head = cls(**options)
+        shapes = {"linear.weight": "1d", "linear.bias": "1"}
+        head.weights_ = checked_tensors(weights, shapes, "ridge head")
+        head.n_features_in_ = head.weights_["linear.weight"].shape[1]
+        head.held_out_ = None
+        return head
 
 
 @dataclass(frozen=True)
 class _Decomposition:
-    """Standardised training rows (N, d) by the eigenvectors of the smaller of their Gram matrices.
+    """Standardized training rows (N, d) by the eigenvectors of the smaller of their Gram matrices.
 
     Attributes:
-        scaling: How the rows were standardised.
+        scaling: The standardization of the rows.
         eigenvalues: (r,).
         projected: Z (N, r).
         weights: A function from shrinkages (P, r) and centred scores (N,) to weights (P, d).
@@ -174,44 +204,80 @@ class _Decomposition:
 
     @classmethod
     def of(cls, X: np.ndarray) -> "_Decomposition":
-        """Standardise and decompose rows X (N, d)."""
+        """Standardize and decompose rows X (N, d)."""
         scaling = Standardization.of(X, np.zeros(len(X)))
         inputs = scaling.inputs(X)
-        dual = len(inputs) < inputs.shape[1]
-        eigenvalues, vectors = np.linalg.eigh(inputs @ inputs.T if dual else inputs.T @ inputs)
+        if len(inputs) < inputs.shape[1]:
+            return cls._of_rows(scaling, inputs)
+        return cls._of_columns(scaling, inputs)
+
+    @classmethod
+    def _of_rows(cls, scaling: Standardization, inputs: np.ndarray) -> "_Decomposition":
+        """By XX' (N, N), the smaller matrix where there are fewer rows than columns."""
+        eigenvalues, vectors = np.linalg.eigh(inputs @ inputs.T)
         eigenvalues = np.maximum(eigenvalues, 0)
-        if dual:
-            projected = vectors * np.sqrt(eigenvalues)
-            return cls(
-                scaling,
-                eigenvalues,
-                projected,
-                lambda shrinkage, y: ((shrinkage * (vectors.T @ y)) @ vectors.T) @ inputs,
-            )
+
+        def weights(shrinkage: np.ndarray, scores: np.ndarray) -> np.ndarray:
+            """Weights (P, d) at each shrinkage."""
+            dual = (shrinkage * (vectors.T @ scores)) @ vectors.T
+            return dual @ inputs
+
+        return cls(scaling, eigenvalues, vectors * np.sqrt(eigenvalues), weights)
+
+    @classmethod
+    def _of_columns(cls, scaling: Standardization, inputs: np.ndarray) -> "_Decomposition":
+        """By X'X (d, d)."""
+        eigenvalues, vectors = np.linalg.eigh(inputs.T @ inputs)
+        eigenvalues = np.maximum(eigenvalues, 0)
         projected = inputs @ vectors
-        return cls(
-            scaling, eigenvalues, projected, lambda shrinkage, y: (shrinkage * (projected.T @ y)) @ vectors.T
-        )
+
+        def weights(shrinkage: np.ndarray, scores: np.ndarray) -> np.ndarray:
+            """Weights (P, d) at each shrinkage."""
+            return (shrinkage * (projected.T @ scores)) @ vectors.T
+
+        return cls(scaling, eigenvalues, projected, weights)
 
 
-def _leave_one_out(projected: np.ndarray, shrinkage: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Mean squared leave-one-out residual (P,) of Z (N, r) and shrinkages (P, r), the mean being fitted too."""
-    residuals = scores - (shrinkage * (projected.T @ scores)) @ projected.T
+def _validation_error(
+    scaling: Standardization,
+    weights: np.ndarray,
+    score_mean: float,
+    validation: HeldOut,
+) -> np.ndarray:
+    """Mean squared error (P,) of weights (P, d) on validation rows."""
+    X, y = validation
+    predicted = scaling.inputs(X) @ weights.T + score_mean
+    return np.mean((predicted - y[:, None]) ** 2, axis=0)
+
+
+def _leave_one_out(
+    projected: np.ndarray,
+    shrinkage: np.ndarray,
+    scores: np.ndarray,
+) -> np.ndarray:
+    """Mean squared leave-one-out residual (P,) of Z (N, r) and shrinkages (P, r); the mean is fitted too."""
+    fitted = (shrinkage * (projected.T @ scores)) @ projected.T
+    residuals = scores - fitted
     leverage = shrinkage @ (projected**2).T + 1 / len(scores)
-    return np.mean((residuals / np.maximum(1 - leverage, 1e-12)) ** 2, axis=1)
+    return np.mean((residuals / np.maximum(1 - leverage, LEAST_FREEDOM)) ** 2, axis=1)
 
 
 def _leave_groups_out(
-    projected: np.ndarray, shrinkage: np.ndarray, scores: np.ndarray, groups: np.ndarray
+    projected: np.ndarray,
+    shrinkage: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
 ) -> np.ndarray:
-    """Residuals (N,) of each row, fitted without the rows of its group: (I - H_gg)^-1 r_g with the hat matrix H and the residuals r.
+    """Residuals (N,) of each row, fitted without the rows of its group.
 
-    Rows Z (N, r), one shrinkage (r,), centred scores and groups (N,). The block form of the leave-one-out residual (Cook & Weisberg,
-    Residuals and Influence in Regression, 1982, 3.6); the inputs stay standardised by all rows.
+    (I - H_gg)^-1 r_g with the hat matrix H and the residuals r, for rows Z (N, r), one shrinkage (r,),
+    centred scores and groups (N,). The block form of the leave-one-out residual (Cook & Weisberg,
+    Residuals and Influence in Regression, 1982, 3.6); the inputs stay standardized by all rows.
     """
     residuals = scores - projected @ (shrinkage * (projected.T @ scores))
     _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    for rows in np.split(np.argsort(number, kind="stable"), np.cumsum(sizes)[:-1]):
+    by_group = np.argsort(number, kind="stable")
+    for rows in np.split(by_group, np.cumsum(sizes)[:-1]):
         hat = (projected[rows] * shrinkage) @ projected[rows].T + 1 / len(scores)
         residuals[rows] = np.linalg.solve(np.eye(len(rows)) - hat, residuals[rows])
     return residuals

@@ -1,13 +1,24 @@
-"""Inputs and scores of mean 0 and deviation 1 in training, undone in the fitted weights."""
+"""Standardization of inputs and scores to mean 0 and deviation 1, folded into the weights after training."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+SMALLEST_SHARE = 0.1  # of the median deviation; no column is divided by less
+
+CONSTANT = 1e-6  # deviation over mean under which a column is constant
+
 
 @dataclass(frozen=True)
 class Standardization:
-    """x -> (x - mean) / scale for inputs (d,) and the score; heads fold it into their weights once they are fitted."""
+    """x -> (x - mean) / scale for inputs (d,) and for the score.
+
+    Attributes:
+        mean: (d,) of the inputs.
+        scale: (d,) divisors of the inputs.
+        score_mean: Mean of the scores.
+        score_scale: Divisor of the scores.
+    """
 
     mean: np.ndarray
     scale: np.ndarray
@@ -17,26 +28,28 @@ class Standardization:
     @classmethod
     def of(cls, inputs: np.ndarray, scores: np.ndarray) -> "Standardization":
         """Mean and standard deviation of training rows (N, d) and their scores (N,)."""
-        mean, scale = inputs.mean(0, dtype=np.float64), inputs.std(0, dtype=np.float64)
-        # A column that hardly moves in training may jump in a test picture; divided by its own tiny deviation it would then
-        # outweigh all others, so no column is divided by less than a tenth of the typical deviation.
-        scale = np.maximum(scale, 0.1 * np.median(scale))
-        scale[scale <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1.0
+        mean = inputs.mean(0, dtype=np.float64)
+        scale = inputs.std(0, dtype=np.float64)
+        # A column that is almost constant in training may differ widely in a test image. Divided by its own
+        # tiny deviation it would outweigh all others.
+        scale = np.maximum(scale, SMALLEST_SHARE * np.median(scale))
+        constant = scale <= CONSTANT * np.maximum(np.abs(mean), 1e-6)
+        scale[constant] = 1.0
         return cls(mean, scale, float(scores.mean()), float(scores.std()) or 1.0)
 
     @classmethod
     def none(cls, width: int) -> "Standardization":
-        """The identity."""
+        """The identity for inputs of `width` columns."""
         return cls(np.zeros(width), np.ones(width), 0.0, 1.0)
 
     def inputs(self, fused: np.ndarray) -> np.ndarray:
-        """Standardised inputs (N, d)."""
+        """Standardized inputs (N, d) of fused vectors (N, d)."""
         return (fused - self.mean) / self.scale
 
     def scores(self, scores: np.ndarray) -> np.ndarray:
-        """Standardised scores (N,)."""
+        """Standardized scores (N,)."""
         return (scores - self.score_mean) / self.score_scale
 
     def unscale(self, predicted: np.ndarray) -> np.ndarray:
-        """Standardised scores (...) as scores, float64."""
+        """Standardized scores (...) in units of the score, float64."""
         return predicted.astype(np.float64) * self.score_scale + self.score_mean

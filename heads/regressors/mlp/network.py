@@ -1,7 +1,6 @@
-"""The networks of heads: linear layers of the fused vector, a way to mix them into hidden units, and one linear layer to the score.
+"""Networks of heads: linear layers, their mixture as hidden units, and one linear layer to the score.
 
-Every tensor has a first axis of K heads that are trained side by side. As the fused vector is read by linear layers only, and the score
-comes from one, standardisation in training can be folded into the weights, whatever the network.
+Every tensor has a first axis of K heads that are trained side by side.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,71 +12,70 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tier4k.heads.regressors.base import Weights
 from tier4k.heads.regressors.options import HeadError
-from tier4k.heads.regressors.standardization import Standardization
 
 ALIGNMENT = 16  # floats; each head's parameters begin at a multiple of 64 bytes
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+Activation = Callable[[Tensor], Tensor]
+
+Tensors = Mapping[str, Tensor]
+
+ACTIVATIONS: dict[str, Activation] = {
     "relu": torch.relu,
     "gelu": nn.functional.gelu,
     "silu": nn.functional.silu,
 }
 
-Tensors = Mapping[str, Tensor]
 
-
-def _concatenation(products: Tensors, activation: Callable[[Tensor], Tensor]) -> Tensor:
+def _concatenation(products: Tensors, activation: Activation) -> Tensor:
     return activation(products["fc1"])
 
 
-def _gated(products: Tensors, activation: Callable[[Tensor], Tensor]) -> Tensor:
-    return activation(products["text"] + 2 * torch.sigmoid(products["gate"]) * products["picture"])
+def _gated(products: Tensors, activation: Activation) -> Tensor:
+    return activation(products["text"] + 2 * torch.sigmoid(products["gate"]) * products["image"])
 
 
-def _bilinear(products: Tensors, activation: Callable[[Tensor], Tensor]) -> Tensor:
-    return activation(products["text"]) * activation(products["picture"])
+def _bilinear(products: Tensors, activation: Activation) -> Tensor:
+    return activation(products["text"]) * activation(products["image"])
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """How hidden units come from the fused vector.
+    """The first layers of a network, and their mixture as hidden units.
 
     Attributes:
-        layers: Names of the linear layers, each of as many units as the hidden layer, with what they read: "text", "picture" or "all".
-        mix: From the products of the layers (K, B, h) by name and the activation to hidden units (K, B, h).
+        layers: For each linear layer the columns that it reads: "text", "image" or "all". Each has h outputs.
+        mix: Maps the layers' products (K, B, h) by name and the activation to hidden units (K, B, h).
     """
 
     layers: Mapping[str, str]
-    mix: Callable[[Tensors, Callable[[Tensor], Tensor]], Tensor]
+    mix: Callable[[Tensors, Activation], Tensor]
 
 
 FUSIONS: dict[str, Fusion] = {
     "concatenation": Fusion({"fc1": "all"}, _concatenation),
-    "gated": Fusion({"text": "text", "gate": "text", "picture": "picture"}, _gated),
-    "bilinear": Fusion({"text": "text", "picture": "picture"}, _bilinear),
+    "gated": Fusion({"text": "text", "gate": "text", "image": "image"}, _gated),
+    "bilinear": Fusion({"text": "text", "image": "image"}, _bilinear),
 }
 
 
 def tensor_axes(fusion: str) -> dict[str, str]:
-    """The axes of a head's tensors: h hidden units, and columns t of the text, p of the pictures, a of all."""
-    layers = FUSIONS[fusion].layers
-    first = {
-        f"{layer}.{part}": axes
-        for layer, reads in layers.items()
-        for part, axes in (("weight", f"h{reads[0]}"), ("bias", "h"))
-    }
-    return {**first, "fc2.weight": "1h", "fc2.bias": "1"}
+    """Return the axes of a head's tensors by name: h hidden units, and t text, i image or a all columns."""
+    axes: dict[str, str] = {}
+    for layer, columns in FUSIONS[fusion].layers.items():
+        axes[f"{layer}.weight"] = f"h{columns[0]}"
+        axes[f"{layer}.bias"] = "h"
+    axes["fc2.weight"] = "1h"
+    axes["fc2.bias"] = "1"
+    return axes
 
 
 def width_of(weights: Mapping[str, np.ndarray], fusion: str) -> int:
-    """Columns d of the fused vectors that a head's tensors read."""
-    return sum(
-        {
-            reads: weights[f"{layer}.weight"].shape[1] for layer, reads in FUSIONS[fusion].layers.items()
-        }.values()
-    )
+    """Return the number d of columns of the fused vectors that a head's tensors read."""
+    widths: dict[str, int] = {}
+    for layer, columns in FUSIONS[fusion].layers.items():
+        widths[columns] = weights[f"{layer}.weight"].shape[1]
+    return sum(widths.values())
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Network:
         hidden: Hidden units h.
         activation: A name of `ACTIVATIONS`.
         fusion: A name of `FUSIONS`.
-        text: Columns of the fused vector, from the first, that are the text's; only looked at where the fusion parts them.
+        text: Text columns of the fused vector, which come first; not used by "concatenation".
     """
 
     inputs: int
@@ -99,136 +97,128 @@ class Network:
     text: int
 
     @classmethod
-    def of(cls, inputs: int, hidden: int | None, activation: str, fusion: str, text: int | None) -> "Network":
-        """With d // 2 hidden units where none are named.
+    def of(
+        cls,
+        inputs: int,
+        hidden: int | None,
+        activation: str,
+        fusion: str,
+        text: int | None,
+    ) -> "Network":
+        """Return the network with these options; None hidden units are d // 2.
 
         Raises:
-            HeadError: The fusion needs to know where the text ends.
+            HeadError: The fusion separates text from image columns, and one of them would have no columns.
         """
-        if fusion != "concatenation" and not (text and 0 < text < inputs):
+        separates = fusion != "concatenation"
+        if separates and not (text and 0 < text < inputs):
             raise HeadError(
-                f"{fusion} fusion needs text_width, how many columns of X (n_features = {inputs}) are the text's, not {text}"
+                f"{fusion} fusion needs text_width, the number of text columns of X (n_features = {inputs}), "
+                f"from 1 to less than all, not {text}"
             )
         return cls(inputs, hidden or max(inputs // 2, 1), activation, fusion, text or 0)
 
     @property
     def is_published(self) -> bool:
-        """Whether it is TIER's: Linear, ReLU, Linear."""
+        """Whether it is TIER's network: Linear, ReLU, Linear."""
         return self.fusion == "concatenation" and self.activation == "relu"
 
+    @property
+    def first_layers(self) -> list[str]:
+        """Names of the layers that read the fused vector."""
+        return list(FUSIONS[self.fusion].layers)
+
     def columns(self, layer: str) -> slice:
-        """The columns of the fused vector that a first layer reads."""
-        return {"all": slice(None), "text": slice(self.text), "picture": slice(self.text, None)}[
-            FUSIONS[self.fusion].layers[layer]
-        ]
+        """Return the columns of the fused vector that a first layer reads."""
+        columns = {
+            "all": slice(None),
+            "text": slice(self.text),
+            "image": slice(self.text, None),
+        }
+        return columns[FUSIONS[self.fusion].layers[layer]]
 
     def linears(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of every linear layer, in the order in which their initial weights are drawn."""
-        first = {
-            layer: (len(range(self.inputs)[self.columns(layer)]), self.hidden)
-            for layer in FUSIONS[self.fusion].layers
-        }
-        return {**first, "fc2": (self.hidden, 1)}
+        """Return (inputs, outputs) of every linear layer, in the order in which initial weights are drawn."""
+        sizes: dict[str, tuple[int, int]] = {}
+        for layer in self.first_layers:
+            width = len(range(self.inputs)[self.columns(layer)])
+            sizes[layer] = width, self.hidden
+        sizes["fc2"] = self.hidden, 1
+        return sizes
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of one head's tensors by name, as `nn.Linear` has them."""
-        return {
-            f"{layer}.{part}": shape
-            for layer, (inputs, outputs) in self.linears().items()
-            for part, shape in (("weight", (outputs, inputs)), ("bias", (outputs,)))
-        }
+        """Return the shapes of one head's tensors by name, as in `nn.Linear`."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, (inputs, outputs) in self.linears().items():
+            shapes[f"{layer}.weight"] = outputs, inputs
+            shapes[f"{layer}.bias"] = (outputs,)
+        return shapes
 
     @property
     def size(self) -> int:
-        """Length P of one head's flat vector of parameters."""
-        return -(-sum(map(prod, self.shapes().values())) // ALIGNMENT) * ALIGNMENT
+        """Length P of one head's flat vector of parameters, rounded up to a multiple of `ALIGNMENT`."""
+        count = sum(map(prod, self.shapes().values()))
+        return -(-count // ALIGNMENT) * ALIGNMENT
 
     def initial(self, random: torch.Generator) -> Tensor:
-        """Flat initial parameters (P,) as `nn.Linear` draws them."""
+        """Draw flat initial parameters (P,) as `nn.Linear` draws them."""
         flat = torch.zeros(self.size)
-        tensors = self.crops(flat[None])
+        tensors = self.tensors(flat[None])
         for layer, (inputs, _) in self.linears().items():
+            bound = 1 / sqrt(inputs)
             nn.init.kaiming_uniform_(tensors[f"{layer}.weight"][0], a=sqrt(5), generator=random)
-            nn.init.uniform_(tensors[f"{layer}.bias"], -1 / sqrt(inputs), 1 / sqrt(inputs), generator=random)
+            nn.init.uniform_(tensors[f"{layer}.bias"], -bound, bound, generator=random)
         return flat
 
     def starts(self) -> dict[str, int]:
-        """Where in the flat parameters each tensor begins."""
+        """Return the position in the flat parameters at which each tensor begins."""
         shapes = self.shapes()
-        return dict(zip(shapes, accumulate(map(prod, shapes.values()), initial=0), strict=False))
+        positions = accumulate(map(prod, shapes.values()), initial=0)
+        return dict(zip(shapes, positions, strict=False))
 
-    def crops(self, flat: Tensor) -> dict[str, Tensor]:
-        """Flat parameters (K, P) as weights (K, outputs, inputs) and biases (K, 1, outputs)."""
+    def tensors(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return views of flat parameters (K, P): weights (K, outputs, inputs) and biases (K, 1, outputs)."""
         starts = self.starts()
-        return {
-            name: flat[:, starts[name] : starts[name] + prod(shape)].view(
-                len(flat), *(shape if len(shape) > 1 else (1, *shape))
-            )
-            for name, shape in self.shapes().items()
-        }
+        tensors: dict[str, Tensor] = {}
+        for name, shape in self.shapes().items():
+            part = flat[:, starts[name] : starts[name] + prod(shape)]
+            matrix = shape if len(shape) > 1 else (1, *shape)
+            tensors[name] = part.view(len(flat), *matrix)
+        return tensors
 
     def products(self, tensors: Tensors, inputs: Tensor) -> dict[str, Tensor]:
-        """What the first layers make (K, B, h) of inputs (K, B, d), rounded as `nn.Linear` does it."""
-        return {
-            layer: torch.baddbmm(
-                tensors[f"{layer}.bias"], inputs[..., self.columns(layer)], tensors[f"{layer}.weight"].mT
+        """Return the first layers' products (K, B, h) of inputs (K, B, d), rounded as by `nn.Linear`."""
+        products: dict[str, Tensor] = {}
+        for layer in self.first_layers:
+            products[layer] = torch.baddbmm(
+                tensors[f"{layer}.bias"],
+                inputs[..., self.columns(layer)],
+                tensors[f"{layer}.weight"].mT,
             )
-            for layer in FUSIONS[self.fusion].layers
-        }
+        return products
 
     def hidden_units(self, products: Tensors) -> Tensor:
-        """Hidden units (K, B, h) of what the first layers made (K, B, h)."""
+        """Return hidden units (K, B, h) of the first layers' products (K, B, h)."""
         return FUSIONS[self.fusion].mix(products, ACTIVATIONS[self.activation])
 
     def scores(self, tensors: Tensors, hidden: Tensor) -> Tensor:
-        """Scores (K, B) of hidden units (K, B, h)."""
+        """Return scores (K, B) of hidden units (K, B, h)."""
         return torch.baddbmm(tensors["fc2.bias"], hidden, tensors["fc2.weight"].mT).squeeze(2)
 
     def forward(self, tensors: Tensors, inputs: Tensor) -> Tensor:
-        """Scores (K, B) of inputs (K, B, d)."""
-        return self.scores(tensors, self.hidden_units(self.products(tensors, inputs)))
+        """Return scores (K, B) of inputs (K, B, d)."""
+        hidden = self.hidden_units(self.products(tensors, inputs))
+        return self.scores(tensors, hidden)
 
     def predict(self, weights: Mapping[str, np.ndarray], fused: np.ndarray) -> np.ndarray:
-        """Scores (N,) float64 of fused vectors X (N, d) by one head's weights, computed in float64 so that batching changes nothing."""
-        tensors = {
-            name: torch.from_numpy(np.atleast_2d(values).astype(np.float64))[None]
-            for name, values in weights.items()
-        }
-        with torch.inference_mode():
-            return self.forward(tensors, torch.from_numpy(fused.astype(np.float64))[None])[0].numpy()
+        """Return scores (N,) float64 of fused vectors X (N, d) by one head's weights.
 
-    def folded(self, flat: Tensor, scaling: Standardization) -> Weights:
-        """Weights float32 that take raw inputs and give raw scores, of one head's parameters (P,) that take standardised ones."""
-        tensors = {name: view[0].double().cpu() for name, view in self.crops(flat[None]).items()}
-        mean, scale = torch.from_numpy(scaling.mean), torch.from_numpy(scaling.scale)
-        for layer in FUSIONS[self.fusion].layers:
-            columns = self.columns(layer)
-            tensors[f"{layer}.weight"] /= scale[columns]
-            tensors[f"{layer}.bias"] -= tensors[f"{layer}.weight"] @ mean[columns]
-        tensors["fc2.weight"] *= scaling.score_scale
-        tensors["fc2.bias"] *= scaling.score_scale
-        tensors["fc2.bias"] += scaling.score_mean
-        return {name: tensors[name].float().reshape(shape).numpy() for name, shape in self.shapes().items()}
-
-    def unfolded(self, weights: Mapping[str, np.ndarray], scaling: Standardization) -> Tensor:
-        """The parameters (P,) of which `folded` makes these weights.
-
-        Raises:
-            HeadError: The weights are of a network of another shape.
+        They are computed in float64, so that batching changes nothing.
         """
-        found = {name: values.shape for name, values in weights.items()}
-        if found != self.shapes():
-            raise HeadError(
-                f"the head to start from has the tensors {found}, and {self.shapes()} are wanted: give both the same options"
-            )
-        raw = {name: values.astype(np.float64) for name, values in weights.items()}
-        for layer in FUSIONS[self.fusion].layers:
-            columns = self.columns(layer)
-            raw[f"{layer}.bias"] = raw[f"{layer}.bias"] + raw[f"{layer}.weight"] @ scaling.mean[columns]
-            raw[f"{layer}.weight"] = raw[f"{layer}.weight"] * scaling.scale[columns]
-        raw["fc2.weight"] = raw["fc2.weight"] / scaling.score_scale
-        raw["fc2.bias"] = (raw["fc2.bias"] - scaling.score_mean) / scaling.score_scale
-        flat = torch.zeros(self.size)
-        for name, view in self.crops(flat[None]).items():
-            view.copy_(torch.from_numpy(raw[name].reshape(view.shape)))
-        return flat
+        tensors: dict[str, Tensor] = {}
+        for name, values in weights.items():
+            matrix = np.atleast_2d(values).astype(np.float64)
+            tensors[name] = torch.from_numpy(matrix)[None]
+        with torch.inference_mode():
+            inputs = torch.from_numpy(fused.astype(np.float64))[None]
+            return self.forward(tensors, inputs)[0].numpy()

@@ -1,10 +1,8 @@
-"""Options of the published recipe and of the recipe for stored features."""
+"""The recipes that `--recipe` names: options of `MLPHead` as published, and for stored features."""
 
-from dataclasses import fields
 from typing import Any
 
 from tier4k.heads.regressors.choices import RecipeName
-from tier4k.heads.regressors.mlp.recipe import Recipe
 
 PUBLISHED_RECIPE: dict[str, Any] = {
     "learning_rate": 1e-4,
@@ -17,19 +15,23 @@ PUBLISHED_RECIPE: dict[str, Any] = {
     "validation_fraction": 0.0,
 }
 
-RECIPES: dict[RecipeName, dict[str, Any]] = {"cached": {}, "published": PUBLISHED_RECIPE}
+RECIPES: dict[RecipeName, dict[str, Any]] = {
+    "cached": {},
+    "published": PUBLISHED_RECIPE,
+}
 
-RECIPE_OPTIONS = [option.name for option in fields(Recipe) if option.name != "seed"]
+PUBLISHED_RATE_OF_LARGE_VIT = 1e-5
+"""Learning rate with which TIER-4K trains its large vision transformer: a tenth of the usual one."""
 
 
 def recipe_options(recipe: RecipeName, image_architecture: str) -> dict[str, Any]:
-    """Options of `MLPHead` for a recipe; TIER-4K trains its vision transformer at a tenth of the learning rate.
+    """Return the options of `MLPHead` that a recipe sets.
 
     Args:
         recipe: "cached" (the defaults of `MLPHead`) or "published".
-        image_architecture: timm's name of the image encoder.
+        image_architecture: timm's name of the image encoder, which the published learning rate depends on.
     """
     options = dict(RECIPES[recipe])
     if recipe == "published" and image_architecture.startswith("vit_large"):
-        options["learning_rate"] = 1e-5
+        options["learning_rate"] = PUBLISHED_RATE_OF_LARGE_VIT
     return options

@@ -1,8 +1,4 @@
-"""Any number of heads that are networks, trained in one call.
-
-Where weights, gradients and Adam's two moments of several heads do not fit the cache together, it is faster to train one head after the
-other.
-"""
+"""Any number of heads that are networks, trained in one call."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -13,18 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from tier4k.heads.regressors.base import FitTask
-from tier4k.heads.regressors.mlp.recipe import Recipe
-from tier4k.heads.regressors.mlp.torch_backend import TENSORS, Fitted, StackedHead, StackTrainer
+from tier4k.heads.regressors.mlp.hyperparameters import Hyperparameters
+from tier4k.heads.regressors.mlp.stacked_head import FittedHead, StackedHead
+from tier4k.heads.regressors.mlp.torch_backend import StackTrainer
 from tier4k.heads.regressors.standardization import Standardization
 
-# Bytes that weights, gradients and moments of the heads trained side by side may take; what is more is trained in turn. On a GPU this
-# bounds the memory. On the CPU it is what a core's own cache holds: there only small heads gain, whose time is not in the products, and
-# torch's products of large ones, shared out among threads, are rounded otherwise when there are several.
+# Bytes of weights, gradients and moments of heads that are trained side by side; further heads are trained
+# after them. On a GPU this bounds the memory. On the CPU it is the size of a core's own cache: only small
+# heads gain there, whose time is not spent in the products, and torch rounds products of several large heads,
+# shared out among threads, otherwise.
 STATE_BYTES = {"cpu": 4 * 2**20, "cuda": 8 * 2**30}
+
+STATE_TENSORS = 4  # of a head's size at most: weights, gradients, two moments
+
+FLOAT_BYTES = 4
 
 
 class HeadNetwork(nn.Module):
-    """Fused vectors (N, d) -> scores (N,)."""
+    """The published head in plain torch: fused vectors (N, d) -> scores (N,).
+
+    Args:
+        inputs: Columns d of the fused vectors.
+        hidden: Hidden units; None are d // 2.
+    """
 
     def __init__(self, inputs: int, hidden: int | None = None) -> None:
         super().__init__()
@@ -33,81 +40,110 @@ class HeadNetwork(nn.Module):
         self.fc2 = nn.Linear(hidden, 1)
 
     def forward(self, fused: Tensor) -> Tensor:
-        """Scores of fused vectors."""
-        return self.fc2(torch.relu(self.fc1(fused))).squeeze(-1)
+        """Scores (N,) of fused vectors (N, d)."""
+        hidden = torch.relu(self.fc1(fused))
+        return self.fc2(hidden).squeeze(-1)
 
 
 class StackedMLP:
-    """K heads on one matrix of fused vectors; each becomes what it becomes alone, up to rounding.
+    """K heads on one matrix of fused vectors, each trained as if alone, up to rounding.
 
-    Heads may differ in everything. Those that share hidden width, optimizer, schedule, batch size, epochs and number of training rows
-    are trained side by side, as many as `STATE_BYTES` allows. Initial weights, batch order and the moment of stopping are each
-    head's own; a head that has stopped leaves, and the others go on without it.
+    Heads may differ in everything. Those that share network, optimizer, schedule, batch size, epochs,
+    dropout, loss and number of training rows are trained side by side, as many as `STATE_BYTES` allows: where
+    weights, gradients and Adam's two moments of several heads do not fit the cache together, training in turn
+    is faster. Each head has its own initial weights, batch order and early stopping; heads that stopped early
+    are dropped and the others continue.
 
     Args:
-        recipes: How to train each of the K heads.
-        device: Where, as torch names it.
+        hyperparameters: How to train each of the K heads.
+        device: Device to train on, by torch's name.
         state_bytes: Replaces `STATE_BYTES`.
     """
 
     def __init__(
-        self, recipes: Sequence[Recipe], device: str = "cpu", state_bytes: int | None = None
+        self,
+        hyperparameters: Sequence[Hyperparameters],
+        device: str = "cpu",
+        state_bytes: int | None = None,
     ) -> None:
-        self.recipes = recipes
+        self.hyperparameters = hyperparameters
         self.device = torch.device(device)
         self.state_bytes = STATE_BYTES[self.device.type] if state_bytes is None else state_bytes
 
     def fit(
-        self, X: np.ndarray, tasks: Sequence[FitTask], finished: Callable[[int], None] = lambda _: None
-    ) -> list[Fitted]:
+        self,
+        X: np.ndarray,
+        tasks: Sequence[FitTask],
+        finished: Callable[[int], None] = lambda _: None,
+    ) -> list[FittedHead]:
         """Train all heads.
 
         Args:
             X: Fused vectors (N, d); held once as float32, and standardised batch by batch for each head.
             tasks: The K tasks.
             finished: Called with the number of each head, from 0, when it is trained.
+
+        Raises:
+            HeadError: The weights that a task starts from belong to a network of another shape.
         """
-        parts = zip(self.recipes, tasks, _scalings(X, self.recipes, tasks), strict=True)
-        members = [
-            StackedHead(number, recipe.network(X.shape[1]), recipe, task, one)
-            for number, (recipe, task, one) in enumerate(parts)
-        ]
+        heads = self._heads(X, tasks)
         inputs = torch.from_numpy(np.array(X, np.float32, order="C")).to(self.device)
-        for group in self._passes(members):
-            self._kind(group[0])(inputs, group).run(finished)
-        fitted = []
-        while members:  # each of which lets go of its parameters; not before the last pass, see `StackedHead`
-            fitted.append(members.pop(0).fitted())
+        for stack in self._stacks(heads):
+            trainer = self._trainer_class(stack[0])
+            trainer(inputs, stack).run(finished)
+        fitted: list[FittedHead] = []
+        while heads:  # after the last stack, see `StackedHead`; each head is freed in turn
+            fitted.append(heads.pop(0).fitted())
         return fitted
 
-    def _kind(self, member: StackedHead) -> type[StackTrainer]:
-        if self.device.type == "cpu" and member.is_published:
+    def _heads(self, X: np.ndarray, tasks: Sequence[FitTask]) -> list[StackedHead]:
+        scalings = _scalings(X, self.hyperparameters, tasks)
+        heads: list[StackedHead] = []
+        for one, task, scaling in zip(self.hyperparameters, tasks, scalings, strict=True):
+            heads.append(StackedHead(len(heads), one.network(X.shape[1]), one, task, scaling))
+        return heads
+
+    def _trainer_class(self, head: StackedHead) -> type[StackTrainer]:
+        if self.device.type == "cpu" and head.is_published:
             from tier4k.heads.regressors.mlp.numba_backend import NumbaTrainer
 
             return NumbaTrainer
         return StackTrainer
 
-    def _passes(self, members: list[StackedHead]) -> Iterator[list[StackedHead]]:
-        """Heads to be trained side by side; those with one learning rate and penalty stand together, to be updated in one call."""
-        ordered = sorted(members, key=lambda member: (member.shared, member.rates))
-        for _, group in groupby(ordered, key=lambda member: member.shared):
-            together = list(group)
-            count = max(1, self.state_bytes // (TENSORS * 4 * together[0].network.size))
-            yield from (together[start : start + count] for start in range(0, len(together), count))
+    def _stacks(self, heads: Sequence[StackedHead]) -> Iterator[list[StackedHead]]:
+        """Heads to train side by side.
+
+        Those with equal learning rate and decay are neighbours, so that they are updated in one call.
+        """
+        ordered = sorted(heads, key=lambda head: (head.stack_key, head.hyperparameters.update_key))
+        for _, group in groupby(ordered, key=lambda head: head.stack_key):
+            without_targets = list(group)
+            head_bytes = STATE_TENSORS * FLOAT_BYTES * without_targets[0].network.size
+            count = max(1, self.state_bytes // head_bytes)
+            for start in range(0, len(without_targets), count):
+                yield without_targets[start : start + count]
 
 
-def _scalings(X: np.ndarray, recipes: Sequence[Recipe], tasks: Sequence[FitTask]) -> list[Standardization]:
-    """Of each head, of its own training rows; the inputs' part is computed once for heads that share rows."""
-    known: dict[bytes, Standardization] = {}
-    out = []
-    for recipe, task in zip(recipes, tasks, strict=True):
-        if not recipe.standardize:
-            out.append(Standardization.none(X.shape[1]))
+def _scalings(
+    X: np.ndarray,
+    hyperparameters: Sequence[Hyperparameters],
+    tasks: Sequence[FitTask],
+) -> list[Standardization]:
+    """Standardisation of each head's training rows.
+
+    Mean and scale of the inputs are computed once for heads that share rows.
+    """
+    by_rows: dict[bytes, Standardization] = {}
+    scalings: list[Standardization] = []
+    for one, task in zip(hyperparameters, tasks, strict=True):
+        if not one.standardize:
+            scalings.append(Standardization.none(X.shape[1]))
             continue
-        scores, rows = task.scores[task.train], task.train.tobytes()
-        if rows not in known:
-            known[rows] = Standardization.of(X[task.train], scores)
-        out.append(
-            replace(known[rows], score_mean=float(scores.mean()), score_scale=float(scores.std()) or 1.0)
-        )
-    return out
+        scores = task.scores[task.train]
+        key = task.train.tobytes()
+        if key not in by_rows:
+            by_rows[key] = Standardization.of(X[task.train], scores)
+        score_mean = float(scores.mean())
+        score_scale = float(scores.std()) or 1.0
+        scalings.append(replace(by_rows[key], score_mean=score_mean, score_scale=score_scale))
+    return scalings

@@ -1,4 +1,4 @@
-"""The bootstrap over prompts: exact on repeated rows, and as wide as it must be where rows of one prompt resemble each other."""
+"""The bootstrap over prompts is exact on repeated rows, and wider where rows of a prompt are similar."""
 
 import warnings
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, rankdata, spearmanr
 
+from tier4k.heads.metrics.all_metrics import METRICS, evaluate
 from tier4k.heads.metrics.bootstrap import (
     TestRows,
     bootstrap_intervals,
@@ -19,9 +20,8 @@ from tier4k.heads.metrics.bootstrap import (
     resampled_rmse,
     resampled_srcc,
 )
-from tier4k.heads.metrics.evaluate import METRICS, evaluate
 
-Figure = Callable[[np.ndarray, np.ndarray], float]
+Metric = Callable[[np.ndarray, np.ndarray], float]
 Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -32,7 +32,7 @@ def scores(count: int) -> st.SearchStrategy[np.ndarray]:
 
 @st.composite
 def resamples(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Counts (3, K) of prompts that draw at least two rows, the prompt of each row (N,), and two scores (N,)."""
+    """Counts (3, K) of prompts that draw two rows or more, prompt (N,) and two scores (N,) of each row."""
     count = draw(st.integers(2, 14))
     prompt = draw(arrays(int, count, elements=st.integers(0, 4)))
     drawn = arrays(int, (3, 5), elements=st.integers(0, 3)).filter(
@@ -46,7 +46,7 @@ def root_mean_square(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    ("resampled", "figure"),
+    ("resampled", "metric"),
     [
         (resampled_srcc, lambda x, y: spearmanr(x, y).statistic),
         (resampled_krcc, lambda x, y: kendalltau(x, y).statistic),
@@ -57,13 +57,13 @@ def root_mean_square(x: np.ndarray, y: np.ndarray) -> float:
 )
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(data=resamples())
-def test_drawing_a_prompt_again_is_as_good_as_repeating_its_rows(
-    resampled: Resampled, figure: Figure, data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+def test_drawing_a_prompt_twice_equals_repeating_its_rows(
+    resampled: Resampled, metric: Metric, data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     counts, prompt, x, y = data
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
-        expected = [figure(np.repeat(x, times), np.repeat(y, times)) for times in counts[:, prompt]]
+        expected = [metric(np.repeat(x, times), np.repeat(y, times)) for times in counts[:, prompt]]
     np.testing.assert_allclose(resampled(counts.astype(float), prompt, x, y), expected, atol=1e-12)
 
 
@@ -98,7 +98,7 @@ def clustered(
 
 
 def as_own_prompts(rows: TestRows) -> TestRows:
-    """The same rows, each taken for a prompt of its own: a bootstrap over rows."""
+    """The same rows, each a prompt of its own: a bootstrap over rows."""
     return TestRows(np.arange(len(rows.truth)), rows.truth, rows.prediction)
 
 
@@ -119,28 +119,29 @@ def test_intervals_cover_the_true_correlation_of_clustered_data() -> None:
         intervals = bootstrap_intervals([clustered(random, 40, 3, 0.8, 0.7, 0.2)])
         for name, value in true.items():
             inside[name] += intervals[name][0] <= value <= intervals[name][1]
-    assert {name: count for name, count in inside.items() if not 0.87 <= count / trials <= 0.99} == {}
+    for name, count in inside.items():
+        assert 0.87 <= count / trials <= 0.99, name
 
 
-def test_intervals_are_wider_than_a_bootstrap_over_rows_where_rows_of_a_prompt_resemble_each_other() -> None:
+def test_intervals_are_wider_than_over_rows_where_rows_of_a_prompt_resemble_each_other() -> None:
     random = np.random.default_rng(1)
     for _ in range(3):
         rows = clustered(random, 20, 8, 0.9, 0.6, 0.6)
-        by_prompt, by_row = bootstrap_intervals([rows]), bootstrap_intervals([as_own_prompts(rows)])
+        by_prompt = bootstrap_intervals([rows])
+        by_row = bootstrap_intervals([as_own_prompts(rows)])
         for name in ("srcc", "krcc", "plcc", "rmse"):
             assert width(by_prompt[name]) > 1.5 * width(by_row[name])
 
 
-def test_intervals_are_as_wide_as_a_bootstrap_over_rows_where_rows_of_a_prompt_have_nothing_in_common() -> (
-    None
-):
+def test_intervals_are_those_of_a_bootstrap_over_rows_where_rows_are_independent() -> None:
     rows = clustered(np.random.default_rng(2), 300, 2, 0.0, 0.0, 0.6)
-    by_prompt, by_row = bootstrap_intervals([rows]), bootstrap_intervals([as_own_prompts(rows)])
+    by_prompt = bootstrap_intervals([rows])
+    by_row = bootstrap_intervals([as_own_prompts(rows)])
     for name in ("srcc", "plcc", "rmse"):
         assert width(by_prompt[name]) == pytest.approx(width(by_row[name]), rel=0.25)
 
 
-def test_testing_on_the_same_rows_again_does_not_make_an_interval_narrower() -> None:
+def test_repeats_on_the_same_rows_do_not_narrow_an_interval() -> None:
     rows = clustered(np.random.default_rng(3), 15, 4, 0.5, 0.7, 0.7)
     once, thrice = bootstrap_intervals([rows]), bootstrap_intervals([rows] * 3)
     for name in METRICS:
@@ -148,22 +149,21 @@ def test_testing_on_the_same_rows_again_does_not_make_an_interval_narrower() -> 
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
-    rows, order = (
-        clustered(np.random.default_rng(4), 15, 4, 0.5, 0.7, 0.7),
-        np.random.default_rng(5).permutation(60),
-    )
+    rows = clustered(np.random.default_rng(4), 15, 4, 0.5, 0.7, 0.7)
+    order = np.random.default_rng(5).permutation(60)
     other = TestRows(rows.group[order], rows.truth[order], rows.prediction[order])
     here, there = bootstrap_intervals([rows]), bootstrap_intervals([other])
     for name in METRICS:
         assert here[name] == pytest.approx(there[name], abs=1e-3 if name.endswith("_logistic") else 1e-9)
 
 
-def test_one_prompt_alone_can_only_be_drawn_again() -> None:
+def test_the_interval_of_a_single_prompt_has_no_width() -> None:
     rows = clustered(np.random.default_rng(6), 1, 30, 0.0, 0.7, 0.7)
-    figures, intervals = evaluate(rows.truth, rows.prediction), bootstrap_intervals([rows])
+    values = evaluate(rows.truth, rows.prediction)
+    intervals = bootstrap_intervals([rows])
     assert set(intervals) == set(METRICS)
     for name, (low, high) in intervals.items():
-        assert low == high == pytest.approx(figures[name])
+        assert low == high == pytest.approx(values[name])
 
 
 def test_a_lower_level_gives_an_interval_inside() -> None:
@@ -193,10 +193,9 @@ def test_constant_predictions_have_an_error_but_no_correlation(constant: float) 
     assert 0 < intervals["rmse"][0] < intervals["rmse"][1]
 
 
-def test_a_resample_without_a_figure_drops_out() -> None:
-    rows = TestRows(
-        np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([1.0, 1, 3, 3])
-    )  # one prompt alone is constant
+def test_a_resample_without_a_value_is_left_out() -> None:
+    # Resamples of a single prompt are constant.
+    rows = TestRows(np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([1.0, 1, 3, 3]))
     assert bootstrap_intervals([rows])["srcc"] == pytest.approx((1, 1))
 
 

@@ -1,4 +1,4 @@
-"""Conformal intervals keep their promise for new prompts, and say so where there are too few to promise anything."""
+"""Conformal intervals cover images of new prompts, and are infinite where there are too few prompts."""
 
 import json
 
@@ -16,17 +16,16 @@ def residual_rows(group: np.ndarray, residual: np.ndarray) -> TestRows:
 
 
 def prompts(random: np.random.Generator, count: int) -> TestRows:
-    """Rows of prompts of 1 to 8 pictures; an error that the rows of a prompt share outweighs their own."""
+    """Rows of prompts of 1 to 8 images; an error that the rows of a prompt share outweighs their own."""
     group = np.repeat(np.arange(count), random.integers(1, 9, count))
     return residual_rows(group, 2 * random.normal(size=count)[group] + random.normal(size=len(group)))
 
 
-def test_the_promise_holds_for_a_new_prompt_whose_rows_share_their_error() -> None:
+def test_the_coverage_holds_for_a_new_prompt_whose_rows_share_their_error() -> None:
     random = np.random.default_rng(0)
     covered = [coverage(prompts(random, 1), half_width(prompts(random, 19))) for _ in range(3000)]
-    assert (
-        LEVEL - 0.012 < np.mean(covered) < LEVEL + 0.03
-    )  # with 19 prompts the promise costs at most 1 / 20 more than the level
+    # With 19 prompts the coverage is at most 1 / 20 above the level.
+    assert LEVEL - 0.012 < np.mean(covered) < LEVEL + 0.03
 
 
 def test_rows_of_their_own_prompt_give_the_usual_split_conformal_quantile() -> None:
@@ -45,7 +44,7 @@ def test_a_prompt_counts_once_however_many_rows_it_has() -> None:
     )
 
 
-def test_too_few_prompts_promise_nothing_and_survive_json() -> None:
+def test_too_few_prompts_have_an_infinite_interval_that_json_keeps() -> None:
     few, enough = (residual_rows(np.arange(count), np.ones(count)) for count in (8, 9))
     assert half_width(few) == float("inf")
     assert half_width(enough) == 1.0
@@ -55,7 +54,7 @@ def test_too_few_prompts_promise_nothing_and_survive_json() -> None:
     assert Interval.from_dict(stored) == interval
 
 
-def test_what_ridge_holds_out_equals_fitting_without_the_group() -> None:
+def test_held_out_predictions_of_ridge_equal_fits_without_the_group() -> None:
     random = np.random.default_rng(3)
     for width in (4, 60):  # both forms of the decomposition
         X, groups = random.normal(size=(40, width)), np.repeat(np.arange(10), 4)

@@ -1,14 +1,14 @@
-"""What is remembered is what would be computed again, and is told apart by everything that makes a difference."""
+"""A memoized function computes equal arguments once, and returns what a new computation would."""
 
 import weakref
 
 import numpy as np
 import pytest
 
-from tier4k.heads.metrics.memoize import MOST, memoized
+from tier4k.heads.metrics.memoize import CAPACITY, memoized
 
 
-def test_equal_contents_are_computed_once_and_nothing_else_is_taken_for_them() -> None:
+def test_equal_contents_are_computed_once_and_others_anew() -> None:
     calls = []
 
     @memoized
@@ -31,20 +31,20 @@ def test_equal_contents_are_computed_once_and_nothing_else_is_taken_for_them() -
     assert total(2.0, x, x[:2]) == 42  # not what it was before the array was changed
 
 
-def test_an_array_that_is_remembered_cannot_be_changed() -> None:
+def test_a_shared_array_is_read_only() -> None:
     doubled = memoized(lambda x: 2 * x)
     with pytest.raises(ValueError, match="read-only"):
         doubled(np.ones(3))[0] = 7
 
 
-def test_arrays_are_not_kept_and_of_results_only_the_latest() -> None:
+def test_only_the_latest_results_are_kept_and_no_arguments() -> None:
     calls = []
     first = memoized(lambda x, number: calls.append(number) or float(x[0]) + number)
     x = np.ones(3)
     kept = weakref.ref(x)
-    for number in (*range(MOST), 0, MOST):  # the second 0 is known, and then is younger than 1
+    for number in (*range(CAPACITY), 0, CAPACITY):  # the second 0 is known, and then is younger than 1
         first(x, number)
-    assert len(calls) == MOST + 1
-    assert [first(x, 0), first(x, 1)] == [1.0, 2.0] and calls[MOST + 1 :] == [1]
+    assert len(calls) == CAPACITY + 1
+    assert [first(x, 0), first(x, 1)] == [1.0, 2.0] and calls[CAPACITY + 1 :] == [1]
     del x
     assert kept() is None

@@ -1,4 +1,4 @@
-"""Where there is nothing to learn nothing is found, and what metadata know is what the floors say."""
+"""Without a signal nothing is found, and heads that see metadata alone equal the metadata baselines."""
 
 from dataclasses import replace
 from typing import Any, get_args
@@ -10,9 +10,10 @@ from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.splits import make_splits
-from tier4k.heads.evaluation.trial import Trial, run_trials
+from tier4k.heads.evaluation.run_trials import run_trials
+from tier4k.heads.evaluation.trial import Trial
 from tier4k.heads.regressors.choices import HeadName
-from tier4k.tests.heads.regressors.test_heads import feature_set
+from tier4k.tests.builders.feature_sets import feature_set
 
 OPTIONS: dict[HeadName, dict[str, Any]] = {
     "ridge": {},
@@ -26,11 +27,11 @@ def trials(features: FeatureSet, rule: SplitRule, head: HeadName = "ridge", repe
 
 
 def mean_srcc(found: list[Trial], name: str) -> float:
-    return float(np.mean([trial.figures[name]["srcc"] for trial in found]))
+    return float(np.mean([trial.metrics[name]["srcc"] for trial in found]))
 
 
 def rated_by_siblings() -> FeatureSet:
-    """Each prompt and generator has a score of its own, which its pictures share but for noise."""
+    """Each prompt and generator has a score of its own, which its images share up to noise."""
     features, random = feature_set(600), np.random.default_rng(0)
     _, family = np.unique(
         [f"{g} {m}" for g, m in zip(features.group, features.generator, strict=True)], return_inverse=True
@@ -41,7 +42,7 @@ def rated_by_siblings() -> FeatureSet:
 
 @pytest.mark.parametrize("rule", get_args(SplitRule))
 @pytest.mark.parametrize("head", ["ridge", "mlp"])
-def test_shuffled_scores_teach_nothing_under_any_split(head: HeadName, rule: SplitRule) -> None:
+def test_shuffled_scores_give_no_skill_under_any_split(head: HeadName, rule: SplitRule) -> None:
     features = feature_set(900)
     learnable = features.image @ np.ones((6, 1))
     shuffled = replace(features, targets=np.random.default_rng(1).permutation(learnable))
@@ -51,7 +52,7 @@ def test_shuffled_scores_teach_nothing_under_any_split(head: HeadName, rule: Spl
 
 
 @pytest.mark.parametrize("rule", ["prompt", "random", "published"])
-def test_a_model_that_sees_the_generator_alone_is_the_generator_floor(rule: SplitRule) -> None:
+def test_a_model_that_sees_the_generator_alone_is_the_generator_baseline(rule: SplitRule) -> None:
     features = feature_set(600)
     _, generator = np.unique(features.generator, return_inverse=True)
     known = np.eye(3)[generator]
@@ -61,8 +62,8 @@ def test_a_model_that_sees_the_generator_alone_is_the_generator_floor(rule: Spli
     )
     for trial in trials(blind, rule):
         np.testing.assert_allclose(trial.predictions["last"], trial.predictions["generator_mean"], atol=0.02)
-        assert trial.figures["last"]["srcc"] == pytest.approx(
-            trial.figures["generator_mean"]["srcc"], abs=1e-6
+        assert trial.metrics["last"]["srcc"] == pytest.approx(
+            trial.metrics["generator_mean"]["srcc"], abs=1e-6
         )
 
 

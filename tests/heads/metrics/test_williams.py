@@ -1,4 +1,4 @@
-"""Williams' test says what is published, is right about chance where rows are independent, and is silent where it does not exist."""
+"""Williams' test has its published values, its level on independent rows, and a reason where it is NaN."""
 
 from collections.abc import Callable
 
@@ -37,9 +37,7 @@ def pair(random: np.random.Generator, rows: int, noise: float = 1.0) -> tuple[Te
         ),  # the example of Steiger (1980), case A, as in the R package psych
     ],
 )
-def test_published_examples_are_met(
-    correlations: tuple[float, float, float], rows: int, t: float, p: float
-) -> None:
+def test_published_examples(correlations: tuple[float, float, float], rows: int, t: float, p: float) -> None:
     digits = len(str(t).split(".")[1])
     found = williams_t(*correlations, rows)
     assert (
@@ -49,7 +47,7 @@ def test_published_examples_are_met(
 
 
 @pytest.mark.parametrize(("metric", "correlation"), [("plcc", pearsonr), ("srcc", spearmanr)])
-def test_the_correlations_are_those_of_the_figure_and_the_p_value_is_two_sided(
+def test_the_correlations_are_those_of_the_metric_and_the_p_value_is_two_sided(
     metric: str, correlation: Callable
 ) -> None:
     first, second = pair(np.random.default_rng(0), 60, noise=2)
@@ -63,13 +61,13 @@ def test_the_correlations_are_those_of_the_figure_and_the_p_value_is_two_sided(
     assert williams(metric, [first], [second]) == williams(metric, [second], [first])
 
 
-def test_p_is_uniform_where_nothing_differs_and_rows_are_independent() -> None:
+def test_p_is_uniform_for_equal_predictors_of_independent_rows() -> None:
     random = np.random.default_rng(1)
     p = [williams("plcc", [first], [second]).p for first, second in (pair(random, 50) for _ in range(1000))]
     assert kstest(p, "uniform").pvalue > 0.01
 
 
-def test_of_ranks_it_is_nearly_as_sure_as_it_says() -> None:
+def test_on_ranks_the_level_is_nearly_the_nominal_one() -> None:
     random = np.random.default_rng(2)
     p = [williams("srcc", [first], [second]).p for first, second in (pair(random, 50) for _ in range(1000))]
     assert 0.04 < np.mean(np.array(p) < 0.05) < 0.09
@@ -83,8 +81,8 @@ def test_p_is_small_where_one_is_better() -> None:
     )
 
 
-def test_rows_that_resemble_each_other_make_it_call_chance_a_difference() -> None:
-    """Which is why the bootstrap over prompts stays the result."""
+def test_rows_that_resemble_each_other_make_p_too_small() -> None:
+    """Therefore the bootstrap over prompts stays the result."""
     random, found = np.random.default_rng(3), []
     for _ in range(200):
         first, second = (
@@ -94,7 +92,7 @@ def test_rows_that_resemble_each_other_make_it_call_chance_a_difference() -> Non
     assert np.mean(found) > 0.2
 
 
-def test_of_several_repeats_twice_the_median_counts_and_never_more_than_one() -> None:
+def test_p_of_several_repeats_is_twice_the_median_and_at_most_one() -> None:
     random = np.random.default_rng(4)
     repeats = [pair(random, 40, noise=1.5) for _ in range(5)]
     alone = [williams("srcc", [first], [second]).p for first, second in repeats]
@@ -104,7 +102,7 @@ def test_of_several_repeats_twice_the_median_counts_and_never_more_than_one() ->
     assert williams("srcc", [likely[0]] * 3, [likely[1]] * 3).p == min(1, 2 * max(alone))
 
 
-def test_where_it_does_not_exist_the_reason_is_told() -> None:
+def test_a_missing_p_has_a_reason() -> None:
     first, second = pair(np.random.default_rng(5), 30)
     constant = TestRows(first.group, first.truth, np.ones(30))
     perfect = TestRows(first.group, first.truth, 3 * first.truth + 1)

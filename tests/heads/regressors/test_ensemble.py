@@ -1,4 +1,4 @@
-"""An ensemble is the weighted mean of its members' scores or ranks, and nothing but tensors."""
+"""An ensemble is the weighted mean of its members' scores or ranks, and its state is its tensors."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_scores_are_the_weighted_mean_of_heads_fitted_on_all_rows() -> None:
     )
 
 
-def test_the_weights_are_the_best_for_validation_rows_that_the_members_have_not_seen() -> None:
+def test_the_weights_are_the_best_for_validation_rows_that_the_members_were_not_fitted_on() -> None:
     X, y = rows(150)
     held = rows(60, seed=1)
     head = EnsembleHead(PAIR, random_state=0).fit(X, y, held)
@@ -52,7 +52,7 @@ def test_the_weights_are_the_best_for_validation_rows_that_the_members_have_not_
     np.testing.assert_allclose(head.validation_prediction_, head.weights_["weights"] @ members, rtol=1e-6)
 
 
-def test_a_member_that_knows_nothing_has_hardly_any_weight() -> None:
+def test_a_member_without_skill_has_hardly_any_weight() -> None:
     random = np.random.default_rng(0)
     X = random.normal(size=(400, 20))
     y = 3 + X[:, 0] + 0.01 * random.normal(size=400)
@@ -60,8 +60,8 @@ def test_a_member_that_knows_nothing_has_hardly_any_weight() -> None:
     assert head.weights_["weights"][0] > 0.9
 
 
-def test_ranks_do_not_depend_on_what_a_members_scores_look_like() -> None:
-    """Where all members rank alike, the ensemble ranks so too, and its scores are spread as those of training."""
+def test_ranks_depend_on_the_order_of_a_members_scores_only() -> None:
+    """Equal ranks of all members are those of the ensemble; its scores have the training scores' spread."""
     (X, y), held, (test, _) = rows(200), rows(60, seed=1), rows(300, seed=2)
     head = EnsembleHead(("ridge", "ridge"), "ranks", random_state=0).fit(X, y, held)
     single = RidgeHead().fit(np.vstack([X, held[0]]), np.concatenate([y, held[1]])).predict(test)
@@ -87,7 +87,7 @@ def test_a_head_is_its_tensors(options: dict) -> None:
         EnsembleHead.from_weights({"weights": np.ones(3)}, members=PAIR)
 
 
-def test_ensembles_fitted_together_are_what_each_is_alone() -> None:
+def test_ensembles_fitted_together_equal_ensembles_fitted_alone() -> None:
     X, y = rows(90)
     tasks = [
         FitTask(scores, np.arange(start, start + 60), np.arange(30)) for scores, start in ((y, 30), (-y, 30))

@@ -26,7 +26,7 @@ def standardized(X: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
-def test_they_are_scikit_learn_estimators(head: _KernelHead) -> None:
+def test_kernel_heads_are_scikit_learn_estimators(head: _KernelHead) -> None:
     check_estimator(head, on_skip=None)
 
 
@@ -78,7 +78,7 @@ def test_a_head_is_its_tensors(head: _KernelHead) -> None:
 
 
 @pytest.mark.parametrize("kind", [KernelRidgeHead, SVRHead])
-def test_heads_fitted_together_are_what_each_is_alone(kind: type[_KernelHead]) -> None:
+def test_heads_fitted_together_equal_heads_fitted_alone(kind: type[_KernelHead]) -> None:
     X, y = rows(60)
     train = [np.arange(40), np.arange(40), np.arange(20, 60)]
     tasks = [FitTask(scores, part) for scores, part in zip((y, -y, y), train, strict=True)]
@@ -91,7 +91,7 @@ def test_heads_fitted_together_are_what_each_is_alone(kind: type[_KernelHead]) -
 
 
 @pytest.mark.parametrize(
-    ("head", "told"),
+    ("head", "message"),
     [
         (KernelRidgeHead((), (1.0,)), "length_scales is empty"),
         (KernelRidgeHead((1.0,), (0.0,)), "penalties is 0.0: a number above 0 is wanted"),
@@ -99,8 +99,8 @@ def test_heads_fitted_together_are_what_each_is_alone(kind: type[_KernelHead]) -
         (SVRHead(epsilon=-0.1), "epsilon is -0.1: a number from 0 is wanted"),
     ],
 )
-def test_options_out_of_their_limits_are_refused(head: _KernelHead, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_options_out_of_their_limits_are_refused(head: _KernelHead, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         head.fit(*rows(10))
 
 

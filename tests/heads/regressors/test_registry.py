@@ -1,4 +1,4 @@
-"""Every head takes part in everything: options in a user's words, fits in one pass, stored tensors, and no skill without a signal."""
+"""Every head has the same interface: options as users write them, joint fits, tensors, no false skill."""
 
 import json
 from pathlib import Path
@@ -11,20 +11,22 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.splits import make_splits
-from tier4k.heads.evaluation.trial import run_trials
+from tier4k.heads.evaluation.run_trials import run_trials
+from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.options import OPTION_OF
 from tier4k.heads.regressors.registry import (
     HEADS,
     HeadError,
     changed_options,
+    fit_heads,
     has_epochs,
     head_options,
     make_head,
     resolve_options,
     restore_head,
 )
-from tier4k.tests.heads.regressors.test_heads import feature_set
+from tier4k.tests.builders.feature_sets import feature_set
 
 NETWORK = {"max_epochs": 20, "hidden": 8, "learning_rate": 0.01, "batch_size": 16}
 QUICK: dict[str, dict[str, Any]] = {
@@ -63,13 +65,35 @@ def test_a_restored_head_predicts_what_the_fitted_one_does(name: HeadName) -> No
 
 
 @pytest.mark.parametrize("name", HEADS)
+def test_every_head_has_the_losses_and_held_out_predictions_of_the_protocol(name: HeadName) -> None:
+    features = feature_set(60)
+    X = fuse(features, "nr")
+    head = make_head(name, options(name), seed=0)
+    task = FitTask(features.targets[:, 0], np.arange(40), np.arange(40, 60), group=features.group)
+    fit_heads(name, [head], X, [task], lambda _: None)
+    assert bool(len(head.history.training_loss)) == has_epochs(name)
+    assert len(head.history.validation_loss) == len(head.history.training_loss)
+    before = head.validation_prediction
+    assert (before is not None) == (name == "ensemble")
+    assert before is None or before.shape == (20,)
+    held_out = head.held_out_prediction
+    assert (held_out is not None) == (name in ("ridge", "kernel-ridge"))
+    assert held_out is None or held_out.shape == (40,)
+    restored = restore_head(name, head.weights_, options(name), seed=0)
+    assert len(restored.history.training_loss) == 0
+    assert restored.validation_prediction is None
+    assert restored.held_out_prediction is None
+
+
+@pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("rule", ["prompt", "random"])
 def test_without_a_signal_no_head_has_skill(name: HeadName, rule: Any) -> None:
     features = feature_set(200)
     splits = make_splits(features, rule, 5, 0)
     trials = run_trials(features, fuse(features, "nr"), ("MOS_q",), splits, name, options(name))
-    # The SRCC of n independent pairs has variance 1 / (n - 1); five test parts of 40 rows overlap, so that one alone is the bound.
-    found = [trial.figures["last"]["srcc"] for trial in trials if "srcc" in trial.figures["last"]]
+    # The SRCC of n independent pairs has variance 1 / (n - 1). Five test parts of 40 rows overlap, so the
+    # bound is that of one.
+    found = [trial.metrics["last"]["srcc"] for trial in trials if "srcc" in trial.metrics["last"]]
     assert abs(np.nanmean(found)) < 3 / np.sqrt(39)
 
 
@@ -79,7 +103,7 @@ def test_with_a_signal_every_head_has_skill(name: HeadName) -> None:
     X = fuse(features, "nr")
     features.targets[:, 0] = 3 + X[:, 0] + X[:, 5]
     (trial,) = run_trials(features, X, ("MOS_q",), make_splits(features, "random", 1, 0), name, options(name))
-    assert trial.figures["last"]["srcc"] > 0.6
+    assert trial.metrics["last"]["srcc"] > 0.6
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -93,7 +117,7 @@ def test_scikit_learn_searches_and_validates_every_head_on_fused_features(name: 
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_options_that_differ_from_the_defaults_are_told_in_words_that_give_them_back(name: HeadName) -> None:
+def test_changed_options_are_listed_as_texts_that_resolve_to_them(name: HeadName) -> None:
     stored = json.loads(json.dumps(options(name)))  # as a run's configuration has them
     changed = [text.split("=") for text in changed_options(name, "cached", "resnet18", stored)]
     assert {OPTION_OF.get(option, option) for option, _ in changed} == set(QUICK.get(name, {}))
@@ -115,7 +139,7 @@ def test_options_that_differ_from_the_defaults_are_told_in_words_that_give_them_
     )
 
 
-def test_none_and_truth_values_are_told_as_they_are_given() -> None:
+def test_none_and_booleans_are_listed_as_they_are_given() -> None:
     stored = resolve_options(
         "mlp", "published", "vit_large_patch16_224", {"patience": 3, "standardize": True, "hidden": 8}
     )
@@ -145,7 +169,7 @@ def test_texts_become_values_of_the_options_type(
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "told"),
+    ("name", "given", "message"),
     [
         ("mlp", {"hidden": "many"}, "hidden is 'many': a whole number or none is wanted"),
         ("mlp", {"hidden": 2.5}, "hidden is 2.5: a whole number or none is wanted"),
@@ -164,10 +188,10 @@ def test_texts_become_values_of_the_options_type(
         ("svr", {"C": "nan"}, "C is nan: a number above 0 is wanted"),
     ],
 )
-def test_what_an_option_does_not_take_is_told_in_the_users_words(
-    name: HeadName, given: dict[str, Any], told: str
+def test_a_wrong_option_or_value_is_refused_with_the_valid_ones(
+    name: HeadName, given: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(HeadError, match=told):
+    with pytest.raises(HeadError, match=message):
         resolve_options(name, "cached", "resnet18", given)
 
 
@@ -180,7 +204,7 @@ def test_every_default_is_within_its_limits_and_of_its_type(name: HeadName) -> N
     assert again == resolved
 
 
-def test_heads_without_epochs_speak_of_none(project: Path) -> None:
+def test_output_of_heads_without_epochs_mentions_none(project: Path) -> None:
     from typer.testing import CliRunner
 
     from tier4k import cli

@@ -51,7 +51,7 @@ def test_without_validation_rows_the_error_is_that_of_leaving_each_row_out(shape
     assert head.penalty_ == head.penalties[int(np.argmin(head.error_))]
 
 
-def test_with_validation_rows_these_choose_and_nothing_else_does() -> None:
+def test_validation_rows_alone_choose_the_penalty() -> None:
     (X, y), held = rows(50, 30), rows(25, 30, seed=2)
     head = RidgeHead().fit(X, y, held)
     errors = [np.mean((reference(X, y, penalty, held[0]) - held[1]) ** 2) for penalty in head.penalties]
@@ -59,13 +59,13 @@ def test_with_validation_rows_these_choose_and_nothing_else_does() -> None:
     assert head.penalty_ == head.penalties[int(np.argmin(errors))]
 
 
-def test_features_that_have_seen_the_training_scores_need_a_validation_part() -> None:
-    """As those of finetuned encoders: a column that tells the scores of the rows they were trained on, and of no others."""
+def test_features_that_depend_on_the_training_scores_need_a_validation_part() -> None:
+    """Finetuned encoders are like a column that equals the scores of their own training rows only."""
     X, y = rows(300, 40)
     seen, held, new = np.arange(150), np.arange(150, 200), np.arange(200, 300)
-    told = np.random.default_rng(3).normal(y.mean(), y.std(), len(y))
-    told[seen] = y[seen]
-    X = np.column_stack([X, told])
+    leaked = np.random.default_rng(3).normal(y.mean(), y.std(), len(y))
+    leaked[seen] = y[seen]
+    X = np.column_stack([X, leaked])
     left_out = RidgeHead().fit(X[seen], y[seen])
     chosen = RidgeHead().fit(X[seen], y[seen], (X[held], y[held]))
     assert chosen.penalty_ > left_out.penalty_
@@ -73,14 +73,14 @@ def test_features_that_have_seen_the_training_scores_need_a_validation_part() ->
     assert error < without
 
 
-def test_a_validation_part_that_it_cuts_out_itself_is_not_learnt_from() -> None:
+def test_a_validation_part_that_the_head_cuts_out_is_not_fitted_on() -> None:
     X, y = rows(80, 12)
     head = RidgeHead((0.1, 1.0), validation_fraction=0.25, random_state=5).fit(X, y)
     order = np.random.RandomState(5).permutation(len(y))
     held, train = order[:20], order[20:]
-    alike = RidgeHead((0.1, 1.0)).fit(X[train], y[train], (X[held], y[held]))
-    np.testing.assert_allclose(head.error_, alike.error_, rtol=1e-10)
-    np.testing.assert_allclose(head.predict(X), alike.predict(X), rtol=1e-10)
+    expected = RidgeHead((0.1, 1.0)).fit(X[train], y[train], (X[held], y[held]))
+    np.testing.assert_allclose(head.error_, expected.error_, rtol=1e-10)
+    np.testing.assert_allclose(head.predict(X), expected.predict(X), rtol=1e-10)
 
 
 def test_a_head_is_its_two_tensors() -> None:
@@ -93,9 +93,9 @@ def test_a_head_is_its_two_tensors() -> None:
 
 def test_its_training_is_one_epoch() -> None:
     X, y = rows(40, 10)
-    course = []
-    head = RidgeHead().fit(X, y, on_epoch=lambda epoch, predict: course.append((epoch, predict(X))))
-    ((epoch, predictions),) = course
+    history = []
+    head = RidgeHead().fit(X, y, on_epoch=lambda epoch, predict: history.append((epoch, predict(X))))
+    ((epoch, predictions),) = history
     assert epoch == 1
     np.testing.assert_array_equal(predictions, head.predict(X))
 
@@ -111,6 +111,6 @@ def test_options_of_another_head_are_refused() -> None:
 
 
 @pytest.mark.parametrize("penalties", [(), (0.0, 1.0), (-1.0,)])
-def test_penalties_that_are_none_are_refused(penalties: tuple[float, ...]) -> None:
+def test_penalties_must_be_positive_and_not_empty(penalties: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="penalties is"):
         RidgeHead(penalties).fit(*rows(10, 6))

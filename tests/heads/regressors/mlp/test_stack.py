@@ -1,4 +1,4 @@
-"""Heads trained side by side become what each becomes alone, and what plain torch makes of them."""
+"""Heads trained side by side equal heads trained alone, and heads trained by plain torch."""
 
 import subprocess
 import sys
@@ -16,15 +16,16 @@ from torch import Tensor
 
 from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack
-from tier4k.heads.regressors.mlp.losses import FREE_LOSSES
-from tier4k.heads.regressors.mlp.recipe import Recipe
+from tier4k.heads.regressors.mlp.hyperparameters import Hyperparameters
+from tier4k.heads.regressors.mlp.losses import SCALE_FREE_LOSSES
 from tier4k.heads.regressors.mlp.stack import STATE_BYTES, HeadNetwork, StackedMLP
-from tier4k.heads.regressors.mlp.torch_backend import Fitted, StackedHead, StackTrainer
+from tier4k.heads.regressors.mlp.stacked_head import FittedHead, StackedHead
+from tier4k.heads.regressors.mlp.torch_backend import StackTrainer
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.standardization import Standardization
 
 ROWS, WIDTH = 90, 10
-RECIPE = {
+DEFAULTS = {
     "hidden": 6,
     "learning_rate": 0.01,
     "weight_decay": 1e-2,
@@ -36,7 +37,7 @@ RECIPE = {
     "standardize": True,
     "seed": 0,
 }
-# Of one learning rate and of several, next to each other and not, with and without standardisation, patient and not.
+# Equal and different learning rates, neighbours and not, with and without standardisation, patient and not.
 MIX: list[dict[str, Any]] = [
     {},
     {"seed": 1},
@@ -58,8 +59,8 @@ NETWORKS: list[dict[str, Any]] = [
 ]
 
 
-def recipe(**changed: Any) -> Recipe:
-    return Recipe(**RECIPE | changed)
+def hyperparameters(**changed: Any) -> Hyperparameters:
+    return Hyperparameters(**DEFAULTS | changed)
 
 
 def rows_of_a_split(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,7 +82,7 @@ def tasks(X: np.ndarray, count: int) -> list[FitTask]:
     return out
 
 
-def assert_same(found: Fitted, expected: Fitted) -> None:
+def assert_same(found: FittedHead, expected: FittedHead) -> None:
     assert found.best_epoch == expected.best_epoch
     np.testing.assert_allclose(found.training_loss, expected.training_loss, rtol=1e-4)
     np.testing.assert_allclose(found.validation_loss, expected.validation_loss, rtol=1e-4)
@@ -92,65 +93,65 @@ def assert_same(found: Fitted, expected: Fitted) -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 @pytest.mark.parametrize("batch_size", [8, 16])
-def test_each_head_of_a_mixed_stack_is_what_it_is_alone(
+def test_each_head_of_a_mixed_stack_equals_the_head_trained_alone(
     X: np.ndarray, optimizer: str, schedule: str, batch_size: int
 ) -> None:
-    recipes = [
-        recipe(optimizer=optimizer, schedule=schedule, batch_size=batch_size, **changed) for changed in MIX
+    stack = [
+        hyperparameters(optimizer=optimizer, schedule=schedule, batch_size=batch_size, **changed)
+        for changed in MIX
     ]
-    given = tasks(X, len(recipes))
-    stacked = StackedMLP(recipes).fit(X, given)
+    given = tasks(X, len(stack))
+    stacked = StackedMLP(stack).fit(X, given)
     assert len({len(fitted.training_loss) for fitted in stacked}) > 2, (
         "the heads should stop at different epochs"
     )
-    for one, task, found in zip(recipes, given, stacked, strict=True):
+    for one, task, found in zip(stack, given, stacked, strict=True):
         assert_same(found, StackedMLP([one]).fit(X, [task])[0])
 
 
-def test_heads_that_cannot_stand_side_by_side_are_trained_in_one_call_too(X: np.ndarray) -> None:
-    recipes = [
-        recipe(),
-        recipe(hidden=4),
-        recipe(batch_size=7),
-        recipe(optimizer="adam"),
-        recipe(max_epochs=3),
-        recipe(),
+def test_heads_of_different_shapes_are_trained_in_one_call_too(X: np.ndarray) -> None:
+    stack = [
+        hyperparameters(),
+        hyperparameters(hidden=4),
+        hyperparameters(batch_size=7),
+        hyperparameters(optimizer="adam"),
+        hyperparameters(max_epochs=3),
+        hyperparameters(),
     ]
-    given = tasks(X, len(recipes))
+    given = tasks(X, len(stack))
     given[-1] = FitTask(given[-1].scores, given[-1].train[:50])
     finished: list[int] = []
-    for found, one, task in zip(
-        StackedMLP(recipes).fit(X, given, finished.append), recipes, given, strict=True
-    ):
+    for found, one, task in zip(StackedMLP(stack).fit(X, given, finished.append), stack, given, strict=True):
         assert_same(found, StackedMLP([one]).fit(X, [task])[0])
-    assert sorted(finished) == list(range(len(recipes)))
+    assert sorted(finished) == list(range(len(stack)))
 
 
-def test_what_does_not_fit_the_memory_is_trained_in_turn(
+def test_heads_that_do_not_fit_the_memory_are_trained_in_turn(
     X: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together: list[int] = []
     monkeypatch.setattr(
         "tier4k.heads.regressors.mlp.torch_backend.StackTrainer.run",
-        lambda self, _: together.append(len(self.members)),
+        lambda self, _: together.append(len(self.heads)),
     )
     a_head = 4 * 4 * 80  # 6 x 10 + 6 + 6 + 1 parameters, in steps of 16, and their gradients and moments
     for limit in (0, 2 * a_head, 7 * a_head, STATE_BYTES["cpu"]):
-        StackedMLP([recipe()] * 7, state_bytes=limit).fit(X, tasks(X, 7))
+        StackedMLP([hyperparameters()] * 7, state_bytes=limit).fit(X, tasks(X, 7))
     assert together == [1] * 7 + [2, 2, 2, 1] + [7] + [7]
 
 
-@pytest.mark.parametrize(
-    "recipe_options", [{}, {"optimizer": "adam", "schedule": "constant", "standardize": False}]
-)
+@pytest.mark.parametrize("changed", [{}, {"optimizer": "adam", "schedule": "constant", "standardize": False}])
 @pytest.mark.parametrize(("batch_size", "hidden"), [(16, 6), (8, 6), (7, 5), (3, 1)])
-def test_a_head_is_what_plain_torch_makes_of_it(
-    X: np.ndarray, recipe_options: dict[str, Any], batch_size: int, hidden: int
+def test_a_head_equals_one_trained_by_plain_torch(
+    X: np.ndarray, changed: dict[str, Any], batch_size: int, hidden: int
 ) -> None:
-    """Autograd, torch's optimizer and its scheduler, step by step, on rows standardised beforehand; the last batch is smaller."""
+    """Autograd, torch's optimizer and its scheduler, step by step, on rows standardised beforehand.
+
+    The last batch is smaller.
+    """
     (task,), one = (
         tasks(X, 1),
-        recipe(seed=7, max_epochs=4, batch_size=batch_size, hidden=hidden, **recipe_options),
+        hyperparameters(seed=7, max_epochs=4, batch_size=batch_size, hidden=hidden, **changed),
     )
     task = FitTask(task.scores, task.train)
     scaling = (
@@ -167,7 +168,7 @@ def test_a_head_is_what_plain_torch_makes_of_it(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimizer, T_max=4 * -(-len(task.train) // batch_size)
     )
-    courses: list[np.ndarray] = []
+    histories: list[np.ndarray] = []
     expected: list[np.ndarray] = []
     for _ in range(one.max_epochs):
         for batch in torch.randperm(len(task.train)).split(one.batch_size):
@@ -179,63 +180,66 @@ def test_a_head_is_what_plain_torch_makes_of_it(
                 schedule.step()
         with torch.no_grad():
             expected.append(scaling.unscale(network(inputs).numpy()))
-    listening = FitTask(task.scores, task.train, None, lambda _, predict: courses.append(predict(X)))
+    listening = FitTask(task.scores, task.train, None, lambda _, predict: histories.append(predict(X)))
     (fitted,) = StackedMLP([one]).fit(X, [listening])
-    np.testing.assert_allclose(courses, expected, atol=1e-5)
+    np.testing.assert_allclose(histories, expected, atol=1e-5)
     np.testing.assert_allclose(MLPHead.from_weights(fitted.weights).predict(X), expected[-1], atol=1e-5)
 
 
-def test_listeners_hear_every_epoch_of_their_own_head(X: np.ndarray) -> None:
-    courses: list[dict[int, np.ndarray]] = [{} for _ in MIX]
+def test_listeners_are_called_after_every_epoch_of_their_own_head(X: np.ndarray) -> None:
+    histories: list[dict[int, np.ndarray]] = [{} for _ in MIX]
 
     def listening(number: int, task: FitTask) -> FitTask:
         return FitTask(
             task.scores,
             task.train,
             task.validation,
-            lambda epoch, predict: courses[number].update({epoch: predict(X)}),
+            lambda epoch, predict: histories[number].update({epoch: predict(X)}),
         )
 
     given = [listening(number, task) for number, task in enumerate(tasks(X, len(MIX)))]
     before = X.copy()
-    for found, course in zip(
-        StackedMLP([recipe(**changed) for changed in MIX]).fit(X, given), courses, strict=True
+    for found, history in zip(
+        StackedMLP([hyperparameters(**changed) for changed in MIX]).fit(X, given), histories, strict=True
     ):
-        assert list(course) == list(range(1, len(found.training_loss) + 1))
+        assert list(history) == list(range(1, len(found.training_loss) + 1))
         kept = MLPHead.from_weights(found.weights).predict(X)
-        np.testing.assert_allclose(kept, course[found.best_epoch], atol=1e-4)
+        np.testing.assert_allclose(kept, history[found.best_epoch], atol=1e-4)
     np.testing.assert_array_equal(X, before)
 
 
 @pytest.mark.parametrize("batch_size", [8, 16])
-def test_a_head_that_diverges_leaves_the_others_alone_and_says_so(X: np.ndarray, batch_size: int) -> None:
+def test_a_head_that_diverges_has_nan_losses_and_does_not_change_the_others(
+    X: np.ndarray, batch_size: int
+) -> None:
     given = tasks(X, 3)
-    recipes = [
-        recipe(batch_size=batch_size, **changed) for changed in ({}, {"learning_rate": 1e38}, {"seed": 2})
+    stack = [
+        hyperparameters(batch_size=batch_size, **changed)
+        for changed in ({}, {"learning_rate": 1e38}, {"seed": 2})
     ]
-    first, diverged, last = StackedMLP(recipes).fit(X, given)
-    assert_same(first, StackedMLP(recipes[:1]).fit(X, given[:1])[0])
-    assert_same(last, StackedMLP(recipes[2:]).fit(X, given[2:])[0])
+    first, diverged, last = StackedMLP(stack).fit(X, given)
+    assert_same(first, StackedMLP(stack[:1]).fit(X, given[:1])[0])
+    assert_same(last, StackedMLP(stack[2:]).fit(X, given[2:])[0])
     assert np.isnan(diverged.validation_loss[-1]) and np.isnan(diverged.training_loss[-1])
     assert diverged.best_epoch == 0 and len(diverged.training_loss) == 3, (
-        "it should stop when its patience is at an end"
+        "it should stop when its patience runs out"
     )
     assert np.isnan(diverged.weights["fc1.weight"]).any()
 
 
-def test_scores_of_rows_that_are_not_a_heads_own_do_not_matter(X: np.ndarray) -> None:
+def test_scores_of_other_rows_than_a_heads_own_do_not_matter(X: np.ndarray) -> None:
     (task,) = tasks(X, 1)
     other = task.scores.copy()
     other[rows_of_a_split(0)[2]] = np.nan
     (found,), (expected,) = (
-        StackedMLP([recipe()]).fit(X, [FitTask(scores, task.train, task.validation)])
+        StackedMLP([hyperparameters()]).fit(X, [FitTask(scores, task.train, task.validation)])
         for scores in (other, task.scores)
     )
     for name, weights in expected.weights.items():
         np.testing.assert_array_equal(found.weights[name], weights)
 
 
-def test_fit_stack_leaves_heads_as_their_own_fit_would(X: np.ndarray) -> None:
+def test_fit_stack_gives_the_same_heads_as_their_own_fit(X: np.ndarray) -> None:
     """On rows given for validation, cut out by the head, and without any."""
     options = {"hidden": 6, "max_epochs": 5, "learning_rate": 0.01, "batch_size": 16}
     heads = [
@@ -256,30 +260,33 @@ def test_fit_stack_leaves_heads_as_their_own_fit_would(X: np.ndarray) -> None:
     assert [len(head.validation_loss_) for head in heads] == [5, 5, 0]
 
 
-def test_training_leaves_the_random_numbers_alone(X: np.ndarray) -> None:
+def test_training_does_not_change_the_random_state_of_torch(X: np.ndarray) -> None:
     torch.manual_seed(1)
     expected = torch.random.get_rng_state()
-    StackedMLP([recipe(max_epochs=1)] * 2).fit(X, tasks(X, 2))
+    StackedMLP([hyperparameters(max_epochs=1)] * 2).fit(X, tasks(X, 2))
     torch.testing.assert_close(torch.random.get_rng_state(), expected)
 
 
-@pytest.mark.parametrize(("what", "known"), [("optimizer", "adam, adamw"), ("schedule", "cosine, constant")])
-def test_unknown_words_are_refused(X: np.ndarray, what: str, known: str) -> None:
-    with pytest.raises(ValueError, match=f"{what} is 'x': one of {known} is wanted"):
-        MLPHead(**{what: "x"}).fit(X, X[:, 0])
+@pytest.mark.parametrize(("name", "known"), [("optimizer", "adam, adamw"), ("schedule", "cosine, constant")])
+def test_unknown_names_of_optimizers_and_schedules_are_refused(X: np.ndarray, name: str, known: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 'x': one of {known} is wanted"):
+        MLPHead(**{name: "x"}).fit(X, X[:, 0])
 
 
 @pytest.mark.parametrize("changed", NETWORKS, ids=str)
-def test_other_networks_and_losses_stand_side_by_side_as_well(X: np.ndarray, changed: dict[str, Any]) -> None:
-    recipes = [
-        recipe(**changed | other) for other in ({}, {"seed": 1}, {"learning_rate": 0.03}, {"patience": 1})
+def test_other_networks_and_losses_are_trained_side_by_side_as_well(
+    X: np.ndarray, changed: dict[str, Any]
+) -> None:
+    stack = [
+        hyperparameters(**changed | other)
+        for other in ({}, {"seed": 1}, {"learning_rate": 0.03}, {"patience": 1})
     ]
-    given = tasks(X, len(recipes))
-    for found, one, task in zip(StackedMLP(recipes).fit(X, given), recipes, given, strict=True):
+    given = tasks(X, len(stack))
+    for found, one, task in zip(StackedMLP(stack).fit(X, given), stack, given, strict=True):
         assert_same(found, StackedMLP([one]).fit(X, [task])[0])
 
 
-def plain(weights: dict[str, Tensor], one: Recipe, inputs: Tensor) -> Tensor:
+def plain(weights: dict[str, Tensor], one: Hyperparameters, inputs: Tensor) -> Tensor:
     """Scores by the formulas of `MLPHead`."""
     function = {"relu": torch.relu, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}[
         one.activation
@@ -288,13 +295,13 @@ def plain(weights: dict[str, Tensor], one: Recipe, inputs: Tensor) -> Tensor:
     def layer(name: str, rows: Tensor) -> Tensor:
         return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
-    text, picture = inputs[:, : one.text_width], inputs[:, one.text_width :]
+    text, image = inputs[:, : one.text_width], inputs[:, one.text_width :]
     hidden = {
         "concatenation": lambda: function(layer("fc1", inputs)),
         "gated": lambda: function(
-            layer("text", text) + 2 * torch.sigmoid(layer("gate", text)) * layer("picture", picture)
+            layer("text", text) + 2 * torch.sigmoid(layer("gate", text)) * layer("image", image)
         ),
-        "bilinear": lambda: function(layer("text", text)) * function(layer("picture", picture)),
+        "bilinear": lambda: function(layer("text", text)) * function(layer("image", image)),
     }[one.fusion]()
     return layer("fc2", hidden)[:, 0]
 
@@ -313,12 +320,14 @@ def plain_loss(name: str, p: Tensor, y: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("changed", [changed for changed in NETWORKS if "dropout" not in changed], ids=str)
-def test_every_network_and_loss_is_what_plain_torch_makes_of_its_formula(
+def test_every_network_and_loss_equals_its_formula_in_plain_torch(
     X: np.ndarray, changed: dict[str, Any]
 ) -> None:
     (task,), one = (
         tasks(X, 1),
-        recipe(seed=7, max_epochs=2, optimizer="adam", schedule="constant", standardize=False, **changed),
+        hyperparameters(
+            seed=7, max_epochs=2, optimizer="adam", schedule="constant", standardize=False, **changed
+        ),
     )
     task = FitTask(task.scores, task.train)
     inputs, scores = torch.tensor(X), torch.tensor(task.scores, dtype=torch.float32)
@@ -357,9 +366,11 @@ def test_dropout_leaves_out_its_share_of_hidden_units_and_keeps_their_mean(
     X: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masks: list[Tensor] = []
-    mask = StackedHead.mask
-    monkeypatch.setattr(StackedHead, "mask", lambda self, rows: masks.append(mask(self, rows)) or masks[-1])
-    StackedMLP([recipe(dropout=0.25, hidden=50)]).fit(X, tasks(X, 1))
+    mask = StackedHead.dropout_mask
+    monkeypatch.setattr(
+        StackedHead, "dropout_mask", lambda self, rows: masks.append(mask(self, rows)) or masks[-1]
+    )
+    StackedMLP([hyperparameters(dropout=0.25, hidden=50)]).fit(X, tasks(X, 1))
     values = torch.cat(masks)
     assert values.unique().tolist() == pytest.approx([0, 4 / 3])
     assert float((values == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
@@ -369,14 +380,14 @@ def test_dropout_leaves_out_its_share_of_hidden_units_and_keeps_their_mean(
 def test_standardisation_is_folded_into_the_weights_of_every_network(
     X: np.ndarray, changed: dict[str, Any]
 ) -> None:
-    """What a head predicts after its last epoch, standardised in training, is what its folded weights make of raw vectors."""
-    (task,), course = tasks(X, 1), []
-    options = {name: value for name, value in (RECIPE | changed).items() if name != "seed"}
+    """Folded weights predict from raw vectors what the standardised head predicts after its last epoch."""
+    (task,), history = tasks(X, 1), []
+    options = {name: value for name, value in (DEFAULTS | changed).items() if name != "seed"}
     head = MLPHead(**options, validation_fraction=0.0, random_state=0)
     fit_stack(
-        [head], X, [FitTask(task.scores, task.train, None, lambda _, predict: course.append(predict(X)))]
+        [head], X, [FitTask(task.scores, task.train, None, lambda _, predict: history.append(predict(X)))]
     )
-    np.testing.assert_allclose(head.predict(X), course[-1], atol=1e-3)
+    np.testing.assert_allclose(head.predict(X), history[-1], atol=1e-3)
     restored = MLPHead.from_weights(head.weights_, **options)
     np.testing.assert_array_equal(restored.predict(X), head.predict(X))
     assert np.corrcoef(head.predict(X[task.train]), task.scores[task.train])[0, 1] > 0.3
@@ -384,32 +395,35 @@ def test_standardisation_is_folded_into_the_weights_of_every_network(
 
 @pytest.mark.parametrize("changed", [{}, *NETWORKS], ids=str)
 @pytest.mark.parametrize("standardize", [True, False])
-def test_a_head_that_is_trained_on_without_learning_stays_what_it_was(
+def test_a_started_head_with_learning_rate_zero_stays_the_same(
     X: np.ndarray, changed: dict[str, Any], standardize: bool
 ) -> None:
     one, other = tasks(X, 2)
-    recipes = [recipe(**changed), recipe(**changed, learning_rate=0.0, seed=9, standardize=standardize)]
-    (fitted,) = StackedMLP(recipes[:1]).fit(X, [one])
+    stack = [
+        hyperparameters(**changed),
+        hyperparameters(**changed, learning_rate=0.0, seed=9, standardize=standardize),
+    ]
+    (fitted,) = StackedMLP(stack[:1]).fit(X, [one])
     # On other rows, whose mean and deviation are others.
-    (again,) = StackedMLP(recipes[1:]).fit(
+    (again,) = StackedMLP(stack[1:]).fit(
         X, [replace(other, train=rows_of_a_split(3)[0], start=fitted.weights)]
     )
     before, after = (
-        recipes[0].network(WIDTH).predict(weights, X) for weights in (fitted.weights, again.weights)
+        stack[0].network(WIDTH).predict(weights, X) for weights in (fitted.weights, again.weights)
     )
-    if changed.get("loss") in FREE_LOSSES:  # whose scale is that of the new training rows
+    if changed.get("loss") in SCALE_FREE_LOSSES:  # whose scale is that of the new training rows
         assert np.corrcoef(before, after)[0, 1] == pytest.approx(1, abs=1e-6)
     else:
         np.testing.assert_allclose(after, before, rtol=1e-4)
 
 
-def test_training_on_never_ends_behind_its_start_on_the_validation_rows(X: np.ndarray) -> None:
+def test_a_started_head_never_ends_with_a_worse_validation_loss_than_its_start(X: np.ndarray) -> None:
     (task,) = tasks(X, 1)
-    (fitted,) = StackedMLP([recipe()]).fit(X, [task])
+    (fitted,) = StackedMLP([hyperparameters()]).fit(X, [task])
     on = replace(task, start=fitted.weights)
-    wild, careful = StackedMLP([recipe(learning_rate=10.0), recipe(learning_rate=1e-4, seed=1)]).fit(
-        X, [on, on]
-    )
+    wild, careful = StackedMLP(
+        [hyperparameters(learning_rate=10.0), hyperparameters(learning_rate=1e-4, seed=1)]
+    ).fit(X, [on, on])
     assert wild.best_epoch == 0
     for name, weights in fitted.weights.items():
         np.testing.assert_allclose(wild.weights[name], weights, atol=1e-5)
@@ -417,11 +431,11 @@ def test_training_on_never_ends_behind_its_start_on_the_validation_rows(X: np.nd
     assert wild.training_loss[-1] > 10 * careful.training_loss[-1]
 
 
-def test_a_head_of_another_shape_is_no_start(X: np.ndarray) -> None:
+def test_training_cannot_start_from_a_head_of_another_shape(X: np.ndarray) -> None:
     (task,) = tasks(X, 1)
-    (fitted,) = StackedMLP([recipe(hidden=5)]).fit(X, [task])
+    (fitted,) = StackedMLP([hyperparameters(hidden=5)]).fit(X, [task])
     with pytest.raises(HeadError, match="give both the same options"):
-        StackedMLP([recipe()]).fit(X, [replace(task, start=fitted.weights)])
+        StackedMLP([hyperparameters()]).fit(X, [replace(task, start=fitted.weights)])
 
 
 @pytest.mark.parametrize("loss", ["plcc", "rank"])
@@ -434,7 +448,7 @@ def test_a_loss_without_a_scale_still_predicts_on_the_scale_of_the_scores(X: np.
     assert slope == pytest.approx(1, abs=0.01) and intercept == pytest.approx(0, abs=1)
 
 
-def test_text_that_is_not_parted_from_the_picture_is_told(X: np.ndarray) -> None:
+def test_a_missing_or_wrong_text_width_is_refused(X: np.ndarray) -> None:
     for width in (None, WIDTH):
         with pytest.raises(
             ValueError, match=f"gated fusion needs text_width.*n_features = 10.*, not {width}"
@@ -445,8 +459,8 @@ def test_text_that_is_not_parted_from_the_picture_is_told(X: np.ndarray) -> None
 
 
 @pytest.mark.parametrize("fusion", ["gated", "bilinear"])
-def test_text_that_changes_what_pictures_are_worth_is_learnt_by_fusions_that_part_them(fusion: str) -> None:
-    """Which column of the picture counts says the text: no sum of a function of the text and one of the picture knows that."""
+def test_gated_and_bilinear_fusion_learn_how_text_changes_the_weight_of_image_features(fusion: str) -> None:
+    """The text selects the image column that counts: no sum of functions of text and image can express it."""
     random = np.random.default_rng(0)
     X = random.normal(size=(600, 5))
     y = np.where(X[:, 0] > 0, X[:, 2], X[:, 3])
@@ -478,17 +492,17 @@ def test_the_published_head_depends_neither_on_the_number_of_threads_nor_on_othe
         for number in range(3)
     ]
     rates = [0.001 * (1 + number) for number in range(3)]
-    recipes = [
-        recipe(batch_size=batch_size, hidden=hidden, seed=number, learning_rate=rate, max_epochs=3)
+    stack = [
+        hyperparameters(batch_size=batch_size, hidden=hidden, seed=number, learning_rate=rate, max_epochs=3)
         for number, rate in enumerate(rates)
     ]
     before, blas, found = torch.get_num_threads(), threads_of_blas(), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(StackedMLP(recipes).fit(X, scores))
+            found.append(StackedMLP(stack).fit(X, scores))
             found.append(
-                [StackedMLP([one]).fit(X, [task])[0] for one, task in zip(recipes, scores, strict=True)]
+                [StackedMLP([one]).fit(X, [task])[0] for one, task in zip(stack, scores, strict=True)]
             )
             assert torch.get_num_threads() == threads
             assert threads_of_blas() == blas
@@ -505,51 +519,56 @@ def threads_of_blas() -> list[int]:
 
 
 @pytest.mark.parametrize("batch_size", [5, 16, 60])
-def test_the_compiled_loop_and_the_one_that_gpus_run_agree(
+def test_the_compiled_loop_and_the_torch_loop_agree(
     X: np.ndarray, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipes, given = [recipe(batch_size=batch_size, **changed) for changed in MIX], tasks(X, len(MIX))
-    found = StackedMLP(recipes).fit(X, given)
-    monkeypatch.setattr(StackedMLP, "_kind", lambda *_: StackTrainer)
-    for one, expected in zip(found, StackedMLP(recipes).fit(X, given), strict=True):
+    stack, given = [hyperparameters(batch_size=batch_size, **changed) for changed in MIX], tasks(X, len(MIX))
+    found = StackedMLP(stack).fit(X, given)
+    monkeypatch.setattr(StackedMLP, "_trainer_class", lambda *_: StackTrainer)
+    for one, expected in zip(found, StackedMLP(stack).fit(X, given), strict=True):
         assert_same(one, expected)
 
 
 def test_heads_can_be_fitted_in_several_threads_at_once(X: np.ndarray) -> None:
-    recipes, given = [recipe(seed=seed, batch_size=8 * (1 + seed % 2)) for seed in range(6)], tasks(X, 6)
+    stack, given = (
+        [hyperparameters(seed=seed, batch_size=8 * (1 + seed % 2)) for seed in range(6)],
+        tasks(X, 6),
+    )
     with ThreadPoolExecutor(3) as pool:
         found = [
-            fitted
-            for (fitted,) in pool.map(lambda one, task: StackedMLP([one]).fit(X, [task]), recipes, given)
+            fitted for (fitted,) in pool.map(lambda one, task: StackedMLP([one]).fit(X, [task]), stack, given)
         ]
-    for one, task, expected in zip(recipes, given, found, strict=True):
+    for one, task, expected in zip(stack, given, found, strict=True):
         (fitted,) = StackedMLP([one]).fit(X, [task])
         assert all(np.array_equal(fitted.weights[name], expected.weights[name]) for name in fitted.weights)
 
 
-def test_a_listener_is_told_when_it_asks_for_vectors_of_another_width(X: np.ndarray) -> None:
+def test_a_listener_that_predicts_vectors_of_another_width_gets_an_error(X: np.ndarray) -> None:
     (task,) = tasks(X, 1)
     for width in (WIDTH - 1, WIDTH + 1, 100 * WIDTH):
         wrong = np.zeros((3, width), np.float32)
         listening = replace(task, on_epoch=lambda _, predict, wrong=wrong: predict(wrong))
         with pytest.raises(ValueError, match=rf"shape \(3, {width}\) are given to a head of {WIDTH} columns"):
-            StackedMLP([recipe()]).fit(X, [listening])
+            StackedMLP([hyperparameters()]).fit(X, [listening])
 
 
-def test_slopes_beyond_float32_leave_a_weight_where_it_is(
+def test_gradients_beyond_float32_do_not_change_a_weight(
     X: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their square is infinite, and Adam's step 0, as torch has it; not NaN."""
-    (task,), one = tasks(X, 1), recipe(optimizer="adam", schedule="constant", learning_rate=1e6, max_epochs=8)
+    (task,), one = (
+        tasks(X, 1),
+        hyperparameters(optimizer="adam", schedule="constant", learning_rate=1e6, max_epochs=8),
+    )
     found = StackedMLP([one]).fit(X, [FitTask(task.scores, task.train)])[0]
-    monkeypatch.setattr(StackedMLP, "_kind", lambda *_: StackTrainer)
+    monkeypatch.setattr(StackedMLP, "_trainer_class", lambda *_: StackTrainer)
     expected = StackedMLP([one]).fit(X, [FitTask(task.scores, task.train)])[0]
-    assert max(expected.training_loss) > 1e15, "the slopes should be large"
+    assert max(expected.training_loss) > 1e15, "the gradients should be large"
     for name, weights in expected.weights.items():
         assert np.isfinite(weights).all() and np.isfinite(found.weights[name]).all()
 
 
-def test_a_process_forked_after_a_fit_says_that_it_cannot_fit() -> None:
+def test_fitting_in_a_process_forked_after_a_fit_is_refused() -> None:
     program = """
 import os
 import numpy as np
@@ -581,17 +600,17 @@ else:
 
 
 def test_the_order_of_a_matrix_in_memory_changes_nothing(X: np.ndarray) -> None:
-    from tier4k.heads.regressors.mlp.numba_backend import epoch
+    from tier4k.heads.regressors.mlp.numba_kernels import train_epoch
 
     found = [
-        StackedMLP([recipe(batch_size=8)]).fit(order(X), tasks(X, 1))[0].weights
+        StackedMLP([hyperparameters(batch_size=8)]).fit(order(X), tasks(X, 1))[0].weights
         for order in (np.ascontiguousarray, np.asfortranarray)
     ]
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
-    assert len(epoch.signatures) == 1, "it should not be compiled for every order"
+    assert len(train_epoch.signatures) == 1, "it should not be compiled for every order"
 
 
-def test_where_nothing_can_be_written_the_loops_are_compiled_all_the_same() -> None:
+def test_the_loops_are_compiled_even_where_no_cache_can_be_written() -> None:
     program = """
 import numpy as np
 from numba.core.caching import FunctionCache
@@ -610,10 +629,10 @@ print(np.corrcoef(head.predict(X), X[:, 0])[0, 1] > .9)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_what_the_cpu_gives(X: np.ndarray) -> None:
-    recipes, given = [recipe(**changed) for changed in MIX], tasks(X, len(MIX))
+def test_a_gpu_trains_the_same_heads_as_the_cpu(X: np.ndarray) -> None:
+    stack, given = [hyperparameters(**changed) for changed in MIX], tasks(X, len(MIX))
     torch.backends.cuda.matmul.allow_tf32 = False
     for found, expected in zip(
-        StackedMLP(recipes, "cuda").fit(X, given), StackedMLP(recipes).fit(X, given), strict=True
+        StackedMLP(stack, "cuda").fit(X, given), StackedMLP(stack).fit(X, given), strict=True
     ):
         assert_same(found, expected)

@@ -1,0 +1,74 @@
+"""Compilation by Numba, and the threads of its compiled loops."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from threading import Lock
+from typing import Any, TypeVar
+
+import numba
+import torch
+from numba import njit
+from threadpoolctl import ThreadpoolController
+
+from tier4k.heads.regressors.options import HeadError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_one_caller = Lock()
+
+_owners: list[int] = []  # the process that started Numba's threads, once there are any
+
+
+def compiled(**options: Any) -> Callable[[Function], Function]:
+    """Return a decorator that compiles with these options of `numba.njit`.
+
+    Compiled code is kept beside the module or in the user's cache folder. Where neither can be written to,
+    every process compiles for itself.
+    """
+
+    def compile_function(function: Function) -> Function:
+        try:
+            return njit(function, cache=True, **options)
+        except RuntimeError:
+            return njit(function, **options)
+
+    return compile_function
+
+
+@contextmanager
+def threads() -> Iterator[int]:
+    """Run compiled loops with as many of Numba's threads as of torch's, which is yielded.
+
+    Each thread calls BLAS with one thread, and meanwhile so does the whole process. One caller runs at a
+    time, as not all of Numba's thread pools can be entered twice.
+
+    Raises:
+        HeadError: This process was forked from one that has fitted heads; forked processes have no threads.
+    """
+    _require_own_threads()
+    with _one_caller, _blas().limit(limits=1, user_api="blas"):
+        before = numba.get_num_threads()
+        workers = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        numba.set_num_threads(workers)
+        _owners[:] = [os.getpid()]
+        try:
+            yield workers
+        finally:
+            numba.set_num_threads(before)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _require_own_threads() -> None:
+    # OpenMP kills a forked process that enters the pool of its parent.
+    forked = bool(_owners) and os.getpid() not in _owners
+    if forked and numba.threading_layer() == "omp":  # type: ignore[attr-defined]
+        raise HeadError(
+            "heads were fitted before this process was forked, and threads do not survive a fork: "
+            "start processes by 'spawn' or 'forkserver'"
+        )

@@ -1,0 +1,80 @@
+"""Heads by name. A new head goes here.
+
+1. Write an estimator with the protocol `tier4k.heads.regressors.base.Head`; `ridge.py` is a short example.
+   Derive it from `BaseHead` and give its options `limits`.
+2. Add its name to `tier4k.heads.regressors.choices.HeadName`, which the help lists.
+3. Add one entry to `SINGLE_HEADS` below.
+
+Options of the command line, sweeps, runs, the ensemble and the tests of all heads read that entry.
+`tier4k.heads.regressors.registry` adds the ensemble, which is made of these heads, and has the functions that
+runs call.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tier4k.heads.regressors.base import Head
+from tier4k.heads.regressors.kernel import KernelRidgeHead, SVRHead
+from tier4k.heads.regressors.mlp.estimator import MLPHead
+from tier4k.heads.regressors.options import option_types
+from tier4k.heads.regressors.ridge import RidgeHead
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """The estimator that a head's name stands for.
+
+    Attributes:
+        estimator: Class of the head.
+        fixed: Options that the name fixes; users cannot give them.
+    """
+
+    estimator: type[Head]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, options: Mapping[str, Any] = {}, seed: int | None = None) -> Head:
+        """An unfitted head; heads that draw random numbers take the seed."""
+        return self.estimator(**self._parameters(options, seed))
+
+    def restore(
+        self,
+        weights: Mapping[str, Any],
+        options: Mapping[str, Any] = {},
+        seed: int | None = None,
+    ) -> Head:
+        """The head that `make` made and that was fitted to these weights."""
+        return self.estimator.from_weights(weights, **self._parameters(options, seed))
+
+    def options(self) -> dict[str, Any]:
+        """The options that a user may give, with their types."""
+        types = option_types(self.estimator)
+        for name in self.fixed:
+            types.pop(name, None)
+        return types
+
+    @property
+    def needs_text_width(self) -> bool:
+        """Whether the head needs the number of text columns in the fused vector."""
+        return "fusion" in self.fixed
+
+    @property
+    def watches_validation(self) -> bool:
+        """Whether the head with its default options is trained with validation rows."""
+        return self.estimator().get_params().get("validation_fraction", 0) > 0
+
+    def _parameters(self, options: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+        parameters = {**options, **self.fixed}
+        if "random_state" in self.estimator().get_params():
+            parameters["random_state"] = seed
+        return parameters
+
+
+SINGLE_HEADS: dict[str, HeadSpec] = {
+    "mlp": HeadSpec(MLPHead),
+    "gated": HeadSpec(MLPHead, {"fusion": "gated"}),
+    "bilinear": HeadSpec(MLPHead, {"fusion": "bilinear"}),
+    "ridge": HeadSpec(RidgeHead),
+    "kernel-ridge": HeadSpec(KernelRidgeHead),
+    "svr": HeadSpec(SVRHead),
+}
