@@ -1,4 +1,4 @@
-"""What a head sees: the stored features of a data set's rows, fused as TIER does."""
+"""The features that a head sees: those of a data set's rows, read from stores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,28 +14,33 @@ from tier4k.extract.encoders.levels import Levels
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of N rows beside features and scores, in the manifest's order.
+    """N rows of a data set without features and scores, in the manifest's order.
 
     Attributes:
-        name: (N,) names of the pictures, distinct.
+        name: (N,) names of the images, distinct.
         group: (N,) identity of the prompt.
         generator: (N,) text-to-image model.
-        position: (N,) number of the row within the benchmark in the source table, which the published split counts by.
-        picture: (N,) key of the picture's content, hexadecimal.
+        position: (N,) number of the row within its benchmark in the source table; the published split counts
+            by it.
+        image_key: (N,) key of the image's content, hexadecimal.
     """
 
     name: np.ndarray
     group: np.ndarray
     generator: np.ndarray
     position: np.ndarray
-    picture: np.ndarray
+    image_key: np.ndarray
 
     @staticmethod
     def of(manifest: Manifest) -> "Rows":
-        """The rows of a manifest."""
+        """Return the rows of a manifest."""
         table = manifest.table
         return Rows(
-            *(table[column].to_numpy() for column in ("name", "group", "generator", "position", "image_key"))
+            name=table["name"].to_numpy(),
+            group=table["group"].to_numpy(),
+            generator=table["generator"].to_numpy(),
+            position=table["position"].to_numpy(),
+            image_key=table["image_key"].to_numpy(),
         )
 
     def __len__(self) -> int:
@@ -48,12 +53,14 @@ class FeatureSet(Rows):
 
     Attributes:
         text: (N, Dt) features of the text prompts.
-        image: (N, Di) features of the pictures, (N, V, Di) where V views of each are stored, the centre first.
-        image_prompt: features of the image prompts, of the same shape, zero where there is none.
+        image: (N, Di) features of the images; (N, V, Di) where V crops of each are stored, the centre crop
+            first.
+        image_prompt: Features of the image prompts, of the same shape; zero where a row has none.
         has_image_prompt: (N,) bool.
         targets: (N, T) mean opinion scores, float64.
         target_names: Names of the T targets.
-        zero_shot: (N, S) scores of S zero-shot scorers, the last columns of fused vectors; None without.
+        zero_shot: (N, S) scores of S zero-shot scorers, the last columns of fused vectors; None without
+            scorers.
     """
 
     text: np.ndarray
@@ -65,8 +72,9 @@ class FeatureSet(Rows):
     zero_shot: np.ndarray | None = None
 
     def scores(self, target: str) -> np.ndarray:
-        """(N,) mean opinion scores of one target."""
-        return self.targets[:, self.target_names.index(target)]
+        """Return the (N,) mean opinion scores of one target."""
+        column = self.target_names.index(target)
+        return self.targets[:, column]
 
 
 def load_features(
@@ -76,43 +84,34 @@ def load_features(
     stages: Sequence[str] = (),
     zero_shot: Sequence[FeatureStore] = (),
 ) -> FeatureSet:
-    """Read the features of every row of a manifest, row by row aligned with it.
+    """Read the features of every row of a manifest, in its order.
 
     Args:
         manifest: The rows.
         images, texts: Stores of their features.
-        stages: Names of the levels that are kept of multilevel features; none for all that is stored.
+        stages: Names of the levels to keep of multilevel features; none keeps all.
         zero_shot: Stores of zero-shot scores.
 
     Raises:
-        LevelsError: The features of the pictures have no levels.
+        LevelsError: The image features have no levels.
         StoreError: Some rows are not extracted yet.
         ShardError: A shard is damaged.
     """
-    table = manifest.table
-    has_image_prompt = (table["image_prompt_key"] != "").to_numpy()
-    # Both picture streams are read in one pass: a row without an image prompt reads its picture twice and is then zeroed.
-    prompt_keys = table["image_prompt_key"].where(has_image_prompt, table["image_key"])
-    pictures = images.read(_keys(pd.concat([table["image_key"], prompt_keys])))
-    if stages:
-        pictures = pictures[..., Levels.parse(images.signature.feature).columns(stages)]
-    image, image_prompt = pictures[: len(table)], pictures[len(table) :]
-    image_prompt[~has_image_prompt] = 0
-    pairs = _keys(manifest.pair_keys()) if zero_shot else None
+    rows = rows_without_features(manifest)
+    image, image_prompt = _read_images(manifest, images, stages, rows.has_image_prompt)
     return replace(
-        rows_alone(manifest),
-        zero_shot=np.concatenate([store.read(pairs) for store in zero_shot], axis=1)
-        if pairs is not None
-        else None,
-        text=texts.read(_keys(table["prompt_key"])),
+        rows,
+        text=texts.read(_keys(manifest.table["prompt_key"])),
         image=image,
         image_prompt=image_prompt,
+        zero_shot=_read_scores(manifest, zero_shot),
     )
 
 
-def rows_alone(manifest: Manifest) -> FeatureSet:
-    """What is known of a manifest's rows without any features."""
-    table, nothing = manifest.table, np.empty((len(manifest), 0), np.float32)
+def rows_without_features(manifest: Manifest) -> FeatureSet:
+    """Return the rows of a manifest with their scores and with features of width 0."""
+    table = manifest.table
+    nothing = np.empty((len(manifest), 0), np.float32)
     return FeatureSet(
         text=nothing,
         image=nothing,
@@ -124,5 +123,31 @@ def rows_alone(manifest: Manifest) -> FeatureSet:
     )
 
 
-def _keys(texts: pd.Series) -> np.ndarray:
-    return key_array(map(bytes.fromhex, texts))
+def _read_images(
+    manifest: Manifest,
+    images: FeatureStore,
+    stages: Sequence[str],
+    has_image_prompt: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read images and image prompts in one pass over the store; a row without an image prompt gets zeros."""
+    table = manifest.table
+    prompt_keys = table["image_prompt_key"].where(has_image_prompt, table["image_key"])
+    features = images.read(_keys(pd.concat([table["image_key"], prompt_keys])))
+    if stages:
+        levels = Levels.parse(images.signature.feature)
+        features = features[..., levels.columns(stages)]
+    image = features[: len(table)]
+    image_prompt = features[len(table) :]
+    image_prompt[~has_image_prompt] = 0
+    return image, image_prompt
+
+
+def _read_scores(manifest: Manifest, stores: Sequence[FeatureStore]) -> np.ndarray | None:
+    if not stores:
+        return None
+    pairs = _keys(manifest.pair_keys())
+    return np.concatenate([store.read(pairs) for store in stores], axis=1)
+
+
+def _keys(hexadecimal: pd.Series) -> np.ndarray:
+    return key_array(map(bytes.fromhex, hexadecimal))

@@ -1,4 +1,4 @@
-"""Fusion: NR, FR and PR vectors from the streams of features."""
+"""Fusion: one vector per row from its text, image and image prompt (TIER-NR, TIER-FR, TIER-PR)."""
 
 from typing import TYPE_CHECKING, TypeVar, get_args
 
@@ -12,53 +12,70 @@ from tier4k.heads.data.features import FeatureSet
 if TYPE_CHECKING:
     from torch import Tensor
 
+Features = TypeVar("Features", np.ndarray, "Tensor")
+
 
 class FusionError(TierError):
     """A fusion method that these rows do not allow."""
 
 
 def fuse(features: FeatureSet, method: Method) -> np.ndarray:
-    """The fused vectors X (N, d) of a TIER method, the text first; (N, V, d) where V views of each picture are stored.
+    """Return the fused vectors X (N, d) of a TIER method, or (N, V, d) where V crops of each image are
+    stored.
 
     nr: [text, image]. fr: [text, image, image prompt], for rows that all have an image prompt.
-    pr: [text, mean of image and image prompt where there is one, else image]. Zero-shot scores follow, where there are any.
+    pr: [text, mean of image and image prompt]; a row without an image prompt has its image there.
+    Zero-shot scores follow as last columns, where there are any.
 
     Raises:
-        FusionError: `fr` with rows that have no image prompt.
+        FusionError: The method does not exist, or is `fr` with rows that have no image prompt.
     """
     if method not in get_args(Method):
         raise FusionError(f"there is no method {method!r}: choose {', '.join(get_args(Method))}")
     if method == "fr":
         _require_image_prompts(features)
-    # Where there is no image prompt the picture stands for it: the mean of both is then the picture itself.
-    guided = features.has_image_prompt.reshape(-1, *[1] * (features.image.ndim - 1))
-    image_prompt = np.where(guided, features.image_prompt, features.image)
-    return _side_by_side(features, *image_parts(method, features.image, image_prompt))
+    # The image replaces a missing image prompt: the mean of both is then the image itself.
+    axes = [1] * (features.image.ndim - 1)
+    has_image_prompt = features.has_image_prompt.reshape(-1, *axes)
+    image_prompt = np.where(has_image_prompt, features.image_prompt, features.image)
+    return _concatenated(features, image_parts(method, features.image, image_prompt))
 
 
-Pictures = TypeVar("Pictures", np.ndarray, "Tensor")
+def image_parts(
+    method: Method,
+    image: Features,
+    image_prompt: Features,
+) -> list[Features]:
+    """Return the parts of a fused vector that follow the text, as arrays or tensors.
 
-
-def image_parts(method: Method, image: Pictures, image_prompt: Pictures) -> list[Pictures]:
-    """What follows the text in fused vectors, arrays or tensors, the picture standing where there is no image prompt."""
+    Args:
+        method: The fusion.
+        image: (..., Di).
+        image_prompt: (..., Di), equal to `image` where a row has no image prompt.
+    """
     if method == "nr":
         return [image]
-    return [image, image_prompt] if method == "fr" else [(image + image_prompt) / 2]
+    if method == "fr":
+        return [image, image_prompt]
+    return [(image + image_prompt) / 2]
 
 
-def _side_by_side(features: FeatureSet, *pictures: np.ndarray) -> np.ndarray:
-    crops = pictures[0].shape[1:-1]
-
-    def of_every_view(rows: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(
-            rows.reshape(len(rows), *[1] * len(crops), -1), (len(rows), *crops, rows.shape[-1])
-        )
-
-    scores = [] if features.zero_shot is None else [of_every_view(features.zero_shot)]
-    return np.concatenate([of_every_view(features.text), *pictures, *scores], axis=-1)
+def _concatenated(features: FeatureSet, images: list[np.ndarray]) -> np.ndarray:
+    """Concatenate text, image parts (N, ..., Di) and scores; text and scores are repeated for every crop."""
+    crops = images[0].shape[1:-1]
+    parts = [_repeated(features.text, crops), *images]
+    if features.zero_shot is not None:
+        parts.append(_repeated(features.zero_shot, crops))
+    return np.concatenate(parts, axis=-1)
 
 
-def require_possible(method: Method, benchmark: Benchmark) -> None:
+def _repeated(rows: np.ndarray, crops: tuple[int, ...]) -> np.ndarray:
+    """(N, D) -> (N, *crops, D)."""
+    axes = [1] * len(crops)
+    return np.broadcast_to(rows.reshape(len(rows), *axes, -1), (len(rows), *crops, rows.shape[-1]))
+
+
+def require_valid_benchmark(method: Method, benchmark: Benchmark) -> None:
     """Refuse full reference where rows without an image prompt take part.
 
     Raises:
@@ -66,20 +83,21 @@ def require_possible(method: Method, benchmark: Benchmark) -> None:
     """
     if method == "fr" and benchmark != "I2I":
         raise FusionError(
-            f"--method fr needs an image prompt in every row, and {benchmark} has rows without one: use --benchmark I2I, "
-            "or --method pr, which uses the image prompt where there is one"
+            f"--method fr needs an image prompt in every row, and {benchmark} has rows without one: "
+            "use --benchmark I2I, or --method pr, which uses the image prompt where there is one"
         )
+
+
+def default_benchmark(method: Method) -> Benchmark:
+    """Return the widest benchmark that a method allows."""
+    return "I2I" if method == "fr" else "all"
 
 
 def _require_image_prompts(features: FeatureSet) -> None:
     without = np.flatnonzero(~features.has_image_prompt)
     if len(without):
         raise FusionError(
-            f"full reference (fr) needs an image prompt in every row; {len(without)} of {len(features)} have none, first "
-            f"{features.name[without[0]]}: use the I2I benchmark, or partial reference (pr)"
+            f"full reference (fr) needs an image prompt in every row; {len(without)} of {len(features)} "
+            "have none, "
+            f"first {features.name[without[0]]}: use the I2I benchmark, or partial reference (pr)"
         )
-
-
-def default_benchmark(method: Method) -> Benchmark:
-    """The widest benchmark that a method can be fitted on."""
-    return "I2I" if method == "fr" else "all"

@@ -1,6 +1,5 @@
-"""Where the encoders of a model are: with it, or wherever weights are found, and then known again by their signatures."""
+"""Finding the encoders of a model: beside its heads, or by their signatures where weights are looked for."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -11,30 +10,33 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.from_signature import RUN_MARK, image_encoder_of, text_encoder_of
 from tier4k.extract.encoders.weights import search_folders
 from tier4k.heads.encoders.finetuned import (
-    ENCODERS,
     RECORD,
-    FinetunedEncoders,
+    TEXT_FOLDER,
+    SavedEncoders,
     finetuned_encoders,
     keeps_finetuned_encoders,
 )
-from tier4k.heads.results.files import read_config
+from tier4k.heads.results.json_files import read_json
+from tier4k.heads.results.layout import ENCODERS, described, is_run
 from tier4k.heads.results.model import HeadKey, Model, ModelError
+from tier4k.heads.results.read import read_config
 
-IMAGE_FILE, TEXT_FOLDER, SEEN_FILE = (
-    "image.safetensors",
-    "text",
-    "seen.json",
-)  # in the folder `ENCODERS` of an exported model
+# In the folder `ENCODERS` of an exported model.
+IMAGE_FILE = "image.safetensors"
+
+SEEN_FILE = "seen.json"
+
+STREAMS = ("image", "text")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Heads that act on the features of the same two encoders.
+class EncoderSource:
+    """Heads that read the features of the same two encoders, and a way to find these.
 
     Attributes:
         model: With these heads alone.
         find_image, find_text: Find the encoders; they raise TierError where weights are missing or others.
-        seen: Keys (hexadecimal) of the pictures that the encoder of a stream was finetuned on, of streams where it was.
+        seen: For each stream with a finetuned encoder, keys (hexadecimal) of the images that it has seen.
     """
 
     model: Model
@@ -53,87 +55,109 @@ class Source:
         return self.find_text()
 
 
-def sources(
+def encoder_sources(
     model: Model,
     image_weights: Path | None = None,
     text_weights: Path | None = None,
     beside: Sequence[Path] = (),
-) -> list[Source]:
-    """The encoders of every head of a model.
+) -> list[EncoderSource]:
+    """Sources of the encoders of every head of a model.
 
     Args:
         model: A run's, or an exported one.
-        image_weights, text_weights: A file and a folder given by the user, which are then the only places looked at.
-        beside: Folders that may hold `pretrained/`, besides the working directory and the data set of the run.
+        image_weights, text_weights: A file and a folder given by the user, in place of any other.
+        beside: Folders that may hold `pretrained/`, besides the working directory and the run's data set.
 
     Raises:
         FinetunedError: A finetuned run lacks the encoders of a head.
-        ModelError: Its heads see more than what these two encoders know.
+        ModelError: Its heads read features that are not those of two encoders.
     """
-    if scorers := sorted(set(model.signatures) - {"image", "text"}):
-        raise ModelError(
-            f"the heads of {model.folder} were fitted with the scores of {', '.join(scorers)} as features, which are not computed for new "
-            "pictures: fit heads without --score-features, or judge these on stored scores"
-        )
+    _require_two_encoders(model)
     if keeps_finetuned_encoders(model.folder):
-        return [_finetuned(model, place) for place in model.heads]
-    origins = {stream: origin for stream in ("image", "text") if (origin := _origin(model, stream))}
-    image = (
-        image_weights
-        or _kept(model, IMAGE_FILE)
-        or (origins["image"].image.weights.path if "image" in origins else None)
-    )
-    text = (
-        text_weights
-        or _kept(model, TEXT_FOLDER)
-        or (origins["text"].text.weights.path if "text" in origins else None)
-    )
+        return [_finetuned_source(model, key) for key in model.heads]
+    origins = _origins(model)
+    image = image_weights or _exported(model, IMAGE_FILE)
+    if image is None and "image" in origins:
+        image = origins["image"].image.weights.path
+    text = text_weights or _exported(model, TEXT_FOLDER)
+    if text is None and "text" in origins:
+        text = origins["text"].text.weights.path
+    seen: Mapping[str, Sequence[str]] = {stream: origin.seen for stream, origin in origins.items()}
     folders = [*search_folders(None), *beside, *beside_training(model.folder)]
-    signatures = model.signatures
-    find_image, find_text = (
-        partial(image_encoder_of, signatures["image"], image),
-        partial(text_encoder_of, signatures["text"], text),
+    source = EncoderSource(
+        model=model,
+        find_image=partial(image_encoder_of, model.signatures["image"], image, folders),
+        find_text=partial(text_encoder_of, model.signatures["text"], text, folders),
+        seen=seen or _exported_seen(model),
     )
-    seen = {stream: origin.seen for stream, origin in origins.items()} or _kept_seen(model)
-    return [Source(model, partial(find_image, folders), partial(find_text, folders), seen)]
+    return [source]
 
 
-def _kept(model: Model, name: str) -> Path | None:
+def beside_training(folder: Path) -> Iterator[Path]:
+    """Folders that may hold `pretrained/` beside the data set of a run; none for an exported model."""
+    if is_run(folder):
+        data = read_config(folder).environment.data
+        if data:
+            yield from search_folders(Path(data).parent)
+
+
+def _require_two_encoders(model: Model) -> None:
+    scorers = sorted(set(model.signatures) - set(STREAMS))
+    if scorers:
+        raise ModelError(
+            f"the heads of {model.folder} were fitted with the scores of {', '.join(scorers)} as features, "
+            "which are not computed for new images: fit heads without --score-features, or evaluate these on "
+            "stored scores"
+        )
+
+
+def _exported(model: Model, name: str) -> Path | None:
     """Weights in the folder of an exported model."""
     path = model.folder / ENCODERS / name
     return path if path.exists() else None
 
 
-def _kept_seen(model: Model) -> dict[str, list[str]]:
-    path = _kept(model, SEEN_FILE)
+def _exported_seen(model: Model) -> dict[str, tuple[str, ...]]:
+    path = _exported(model, SEEN_FILE)
+    if path is None:
+        return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): export the model again") from error
+        return read_json(path, dict[str, tuple[str, ...]])
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({described(error)}): export the model again") from error
 
 
-def _origin(model: Model, stream: str) -> FinetunedEncoders | None:
-    """What a run beside this one finetuned, where the heads were fitted on features of `tier extract --finetuned`."""
-    mark = model.signatures[stream].encoder.partition(RUN_MARK)[2]
-    for record in model.folder.resolve().parent.glob(f"*/{ENCODERS}/*/*/{RECORD}") if mark else ():
-        run, target, repeat = record.parents[3], unquote(record.parts[-3]), record.parts[-2]
+def _origins(model: Model) -> dict[str, SavedEncoders]:
+    """For each stream with features from `tier extract --finetuned`, its encoders, of a run beside this."""
+    found = {}
+    for stream in STREAMS:
+        mark = model.signatures[stream].encoder.partition(RUN_MARK)[2]
+        origin = _marked_encoders(model.folder.resolve().parent, mark) if mark else None
+        if origin:
+            found[stream] = origin
+    return found
+
+
+def _marked_encoders(runs: Path, mark: str) -> SavedEncoders | None:
+    for record in runs.glob(f"*/{ENCODERS}/*/*/{RECORD}"):
+        run = record.parents[3]
+        target = unquote(record.parts[-3])
+        repeat = record.parts[-2]
         if f"{run.name}-{target}-{repeat}" == mark:
             return finetuned_encoders(run, target, int(repeat))
     return None
 
 
-def _finetuned(model: Model, place: HeadKey) -> Source:
-    encoders = finetuned_encoders(model.folder, *place)
+def _finetuned_source(model: Model, key: HeadKey) -> EncoderSource:
+    encoders = finetuned_encoders(model.folder, *key)
     signatures = {"image": encoders.image.signature, "text": encoders.text.signature}
-    alone = replace(model.only(*place), signatures=signatures)
-    seen = {
-        stream: encoders.seen for stream, signature in signatures.items() if RUN_MARK in signature.encoder
-    }
-    return Source(alone, lambda: encoders.image, lambda: encoders.text, seen)
-
-
-def beside_training(folder: Path) -> Iterator[Path]:
-    """Folders that may hold `pretrained/` beside the data set of a run."""
-    if (folder / "results.json").is_file():
-        data = read_config(folder)["environment"].get("data")
-        yield from search_folders(Path(data).parent) if isinstance(data, str) else ()
+    seen = {}
+    for stream, signature in signatures.items():
+        if RUN_MARK in signature.encoder:
+            seen[stream] = encoders.seen
+    return EncoderSource(
+        model=replace(model.only(*key), signatures=signatures),
+        find_image=lambda: encoders.image,
+        find_text=lambda: encoders.text,
+        seen=seen,
+    )

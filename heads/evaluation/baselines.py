@@ -1,4 +1,4 @@
-"""Metadata floors: what a look-up in the table reaches without a single pixel. Fitted on training rows only."""
+"""Metadata baselines: scores of a look-up in the table, without a pixel. Fitted on training rows only."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,14 @@ import pandas as pd
 
 from tier4k.heads.data.features import FeatureSet
 
-Floor = Callable[[FeatureSet, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Baseline = Callable[[FeatureSet, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def generator_mean(
-    features: FeatureSet, scores: np.ndarray, train: np.ndarray, test: np.ndarray
+    features: FeatureSet,
+    scores: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
 ) -> np.ndarray:
     """Mean training score of each test row's generator; of all training rows where the generator is new.
 
@@ -26,50 +29,87 @@ def generator_mean(
     """
     generator, _ = pd.factorize(features.generator)
     count, mean = _by_key(generator, scores[train], train)
-    return np.where(count > 0, mean, scores[train].mean())[generator[test]]
+    of_generators = np.where(count > 0, mean, scores[train].mean())
+    return of_generators[generator[test]]
 
 
 def generator_and_prompt(
-    features: FeatureSet, scores: np.ndarray, train: np.ndarray, test: np.ndarray
+    features: FeatureSet,
+    scores: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
 ) -> np.ndarray:
-    """The generator's mean plus what the prompt's other pictures were rated above theirs, shrunk towards nothing.
+    """The generator's mean plus an effect of the prompt, shrunk towards zero.
 
-    The effect of a prompt with n training rows is n / (n + k) of their mean residual, with k the variance within prompts over
-    that between them (the best linear unbiased prediction of a random effect; Robinson, Statistical Science 6, 1991), both
-    estimated by a one-way analysis of variance, as if the generators' means were known (good where prompts cross generators;
-    too little effect where each prompt has one generator). Equal to the generator's mean for prompts that training does not
-    hold. Arguments as above.
+    The effect of a prompt with n training rows is n / (n + k) of their mean residual from the generators'
+    means, with k the variance within prompts over that between them (the best linear unbiased prediction of a
+    random effect; Robinson, Statistical Science 6, 1991). Both are estimated by a one-way analysis of
+    variance, as if the generators' means were known: good where prompts cross generators, too small an effect
+    where each prompt has one generator. Prompts without training rows have no effect.
+
+    Args:
+        features: The rows.
+        scores: One target of all rows (N,).
+        train: Row numbers to learn from.
+        test: Row numbers to predict (M,).
+
+    Returns:
+        (M,) scores.
     """
-    floor = generator_mean(features, scores, train, np.arange(len(features)))
-    residual = scores[train] - floor[train]
+    baseline = generator_mean(features, scores, train, np.arange(len(features)))
+    residual = scores[train] - baseline[train]
     prompt, _ = pd.factorize(features.group)
     count, mean = _by_key(prompt, residual, train)
     prompts = np.count_nonzero(count)
     if not 1 < prompts < len(train):
-        return floor[test]
-    within = float(((residual - mean[prompt[train]]) ** 2).sum()) / (len(train) - prompts)
-    typical = (len(train) - float((count**2).sum()) / len(train)) / (prompts - 1)
-    between = (float((count * mean**2).sum()) / (prompts - 1) - within) / typical
+        return baseline[test]
+    deviation = residual - mean[prompt[train]]
+    within = float((deviation**2).sum()) / (len(train) - prompts)
+    typical_count = (len(train) - float((count**2).sum()) / len(train)) / (prompts - 1)
+    of_means = float((count * mean**2).sum()) / (prompts - 1)
+    between = (of_means - within) / typical_count
     if between <= 0:
-        return floor[test]
-    # A prompt that training does not hold has no effect, also where rows of one prompt have equal scores (within is 0).
-    effect = np.divide(mean * count, count + within / between, out=np.zeros_like(mean), where=count > 0)
-    return floor[test] + effect[prompt[test]]
+        return baseline[test]
+    # Where rows of one prompt have equal scores, `within` is 0, and a prompt without training rows would give
+    # 0 / 0.
+    nothing = np.zeros_like(mean)
+    effect = np.divide(mean * count, count + within / between, out=nothing, where=count > 0)
+    return baseline[test] + effect[prompt[test]]
 
 
-def sibling_mean(features: FeatureSet, scores: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Mean training score of the rows with the same prompt and generator; the generator's mean where there are none.
+def sibling_mean(
+    features: FeatureSet,
+    scores: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+) -> np.ndarray:
+    """Mean training score of the rows with the same prompt and generator; else the generator's mean.
 
-    Above the generator's mean only where the split leaks: where pictures of a test prompt are in training. Arguments as above.
+    It exceeds the generator's mean only where the split leaks: where images of a test prompt are in training.
+
+    Args:
+        features: The rows.
+        scores: One target of all rows (N,).
+        train: Row numbers to learn from.
+        test: Row numbers to predict (M,).
+
+    Returns:
+        (M,) scores.
     """
-    (prompt, _), (generator, generators) = pd.factorize(features.group), pd.factorize(features.generator)
+    prompt, _ = pd.factorize(features.group)
+    generator, generators = pd.factorize(features.generator)
     pair, _ = pd.factorize(prompt * len(generators) + generator)
     count, mean = _by_key(pair, scores[train], train)
-    return np.where(count[pair[test]] > 0, mean[pair[test]], generator_mean(features, scores, train, test))
+    tested = pair[test]
+    return np.where(count[tested] > 0, mean[tested], generator_mean(features, scores, train, test))
 
 
-def _by_key(key: np.ndarray, values: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many training rows have each of K keys (K,), and the mean of their values (K,), 0 where there are none.
+def _by_key(
+    key: np.ndarray,
+    values: np.ndarray,
+    train: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows of each of K keys (K,), counted, and the mean of their values (K,); 0 without such rows.
 
     Args:
         key: Key of every row (N,), from 0 to K - 1.
@@ -77,10 +117,11 @@ def _by_key(key: np.ndarray, values: np.ndarray, train: np.ndarray) -> tuple[np.
         train: Their row numbers.
     """
     count = np.bincount(key[train], minlength=key.max() + 1)
-    return count, np.bincount(key[train], values, minlength=len(count)) / np.maximum(count, 1)
+    total = np.bincount(key[train], values, minlength=len(count))
+    return count, total / np.maximum(count, 1)
 
 
-BASELINES: dict[str, Floor] = {
+BASELINES: dict[str, Baseline] = {
     "generator_mean": generator_mean,
     "generator_and_prompt": generator_and_prompt,
     "sibling_mean": sibling_mean,

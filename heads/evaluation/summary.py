@@ -1,4 +1,4 @@
-"""The summary of trials: each metric over repeats, with a bootstrap interval."""
+"""The summary of trials: each metric over the repeats, with a bootstrap interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,25 @@ from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.trial import SELECTIONS, UNFITTED, Trial
+from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.bootstrap import TestRows, bootstrap_intervals
-from tier4k.heads.metrics.evaluate import METRICS
+
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One figure of one target and selection over all repeats.
+    """One metric of one target and selection over all repeats.
 
     Attributes:
         values: The raw value of every repeat.
         mean, sd, median: Over the repeats; sd with R - 1, NaN for one repeat.
-        sd_splits: Standard deviation over distinct test parts of the mean over the repeats that share one; NaN for one test part.
-        sd_seeds: Mean over the test parts of the standard deviation over the repeats that share one, whose heads and validation parts have
-            other seeds; NaN where no two repeats do.
-        interval: 95 % interval of the mean, by bootstrap over prompts; NaN where no predictions are kept (best_test).
+        interval: 95 % interval of the mean, by bootstrap over prompts; NaN where no predictions are kept
+            (best_test).
+        sd_splits: Standard deviation over distinct test parts of the mean over the repeats that share one;
+            NaN for one test part.
+        sd_seeds: Mean over the test parts of the standard deviation over the repeats that share one, whose
+            heads and validation parts have other seeds; NaN where no two repeats do.
     """
 
     values: tuple[float, ...]
@@ -36,52 +40,78 @@ class Summary:
 
 
 def summarize(
-    features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]
+    features: FeatureSet,
+    trials: Sequence[Trial],
+    splits: Sequence[Split],
 ) -> dict[str, dict[str, dict[str, Summary]]]:
-    """All figures as {target: {selection or floor: {metric: Summary}}}."""
-    return {
-        target: _summarize_target(features, [trial for trial in trials if trial.target == target], splits)
-        for target in dict.fromkeys(trial.target for trial in trials)
-    }
+    """All metrics as {target: {selection or baseline: {metric: Summary}}}.
+
+    Args:
+        features: The rows.
+        trials: One for each target and repeat; those of one target in the order of the repeats.
+        splits: One for each repeat.
+    """
+    by_target: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_target.setdefault(trial.target, []).append(trial)
+    return {target: _summarize_target(features, its, splits) for target, its in by_target.items()}
 
 
 def _summarize_target(
-    features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]
+    features: FeatureSet,
+    trials: Sequence[Trial],
+    splits: Sequence[Split],
 ) -> dict[str, dict[str, Summary]]:
-    out, parts = {}, [split.test.tobytes() for split in splits]
-    for name in (name for name in (*UNFITTED, *SELECTIONS, *BASELINES) if name in trials[0].figures):
-        intervals = {}
-        if name in trials[0].predictions:
-            intervals = bootstrap_intervals(
-                [
-                    TestRows(features.group[s.test], t.truth, t.predictions[name])
-                    for t, s in zip(trials, splits, strict=True)
-                ]
-            )
-        out[name] = {
-            metric: _summary([trial.figures[name][metric] for trial in trials], intervals.get(metric), parts)
-            for metric in METRICS
-        }
-    return out
+    test_parts = [split.test.tobytes() for split in splits]
+    summaries: dict[str, dict[str, Summary]] = {}
+    for name in (*UNFITTED, *SELECTIONS, *BASELINES):
+        if name not in trials[0].metrics:
+            continue
+        intervals = _intervals(features, trials, splits, name)
+        summaries[name] = {}
+        for metric in METRICS:
+            values = [trial.metrics[name][metric] for trial in trials]
+            summaries[name][metric] = _summary(values, intervals.get(metric), test_parts)
+    return summaries
+
+
+def _intervals(
+    features: FeatureSet,
+    trials: Sequence[Trial],
+    splits: Sequence[Split],
+    name: str,
+) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals of a selection or baseline by metric; none where its predictions are not kept."""
+    if name not in trials[0].predictions:
+        return {}
+    repeats = []
+    for trial, split in zip(trials, splits, strict=True):
+        repeats.append(TestRows(features.group[split.test], trial.truth, trial.predictions[name]))
+    return bootstrap_intervals(repeats)
 
 
 def _summary(
-    values: Sequence[float], interval: tuple[float, float] | None, parts: Sequence[bytes]
+    values: Sequence[float],
+    interval: tuple[float, float] | None,
+    test_parts: Sequence[bytes],
 ) -> Summary:
     array = np.array(values)
-    if np.isnan(array).all():
-        interval = None
-    of_part = [array[[part == one for one in parts]] for part in dict.fromkeys(parts)]
+    if interval is None or np.isnan(array).all():
+        interval = (NAN, NAN)
+    of_parts = []
+    for part in dict.fromkeys(test_parts):
+        shares_part = [other == part for other in test_parts]
+        of_parts.append(array[shares_part])
     return Summary(
-        tuple(map(float, values)),
-        float(array.mean()),
-        _sd(array),
-        float(np.median(array)),
-        interval or (float("nan"), float("nan")),
-        sd_splits=_sd(np.array([some.mean() for some in of_part])),
-        sd_seeds=float(np.mean([_sd(some) for some in of_part])),
+        values=tuple(map(float, values)),
+        mean=float(array.mean()),
+        sd=_sd(array),
+        median=float(np.median(array)),
+        interval=interval,
+        sd_splits=_sd(np.array([part.mean() for part in of_parts])),
+        sd_seeds=float(np.mean([_sd(part) for part in of_parts])),
     )
 
 
 def _sd(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    return float(values.std(ddof=1)) if len(values) > 1 else NAN

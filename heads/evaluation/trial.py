@@ -1,59 +1,62 @@
-"""The protocol: split, fit, select, evaluate, with the metadata floors beside it."""
+"""One trial of the protocol: a head is fitted, an epoch selected, and its test predictions evaluated."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
-from time import perf_counter
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
+from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, nan_reason
 from tier4k.heads.metrics.bootstrap import TestRows
 from tier4k.heads.metrics.correlation import rmse
-from tier4k.heads.metrics.evaluate import CORRELATIONS, METRICS, evaluate, why_nan
-from tier4k.heads.regressors.base import FitTask, Head, Predictor, Weights
-from tier4k.heads.regressors.choices import HeadName
-from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
-
-if TYPE_CHECKING:
-    from tier4k.heads.encoders.finetuned import TrainedEncoders
-
+from tier4k.heads.regressors.base import Head, Predictor
 
 SELECTIONS = ("last", "best_validation", "best_test")
 
-ZERO_SHOT = "zero_shot"  # the selection of what is not fitted at all
+ZERO_SHOT = "zero_shot"  # the selection of scorers, which are not fitted
 
-ELSEWHERE = "elsewhere"  # that of heads that another run fitted
+ELSEWHERE = "elsewhere"  # the selection of heads that another run fitted
 
 UNFITTED = (ZERO_SHOT, ELSEWHERE)  # nothing was fitted to these rows
+
+NAN = float("nan")
 
 MetricValues = dict[str, float]
 
 
+class WritableEncoders(Protocol):
+    """The encoders that were trained with a head."""
+
+    def write(self, folder: Path) -> None:
+        """Write them into a new folder."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What fitting on one target of one repeat came to, in whatever way it was fitted.
+    """What fitting on one target of one repeat gave, whichever way it was fitted.
 
     Attributes:
         head: The fitted head.
-        course: Predictions of the test rows (M,) after each epoch.
-        chosen: Predictions of the test rows (M,) at the best validation epoch; None without a validation part.
+        history: Predictions of the test rows (M,) after each epoch.
+        best_validation: Predictions of the test rows (M,) at the best validation epoch; None without a
+            validation part.
         seconds: Time that fitting took; heads that were fitted together have equal shares.
-        encoders: The encoders that were trained with the head, where they were and are to be kept.
-        held_out: Rows besides the test rows that the head was not trained on, as it predicts them: intervals rest on them.
-        training_loss, validation_loss: Of each epoch, in the unit of the head's loss; without entries where there are no epochs, or no
-            validation rows.
+        encoders: The encoders that were trained with the head, where they are kept.
+        held_out: Rows outside the test part that the head was not trained on, with its predictions; intervals
+            use them.
+        training_loss, validation_loss: Of each epoch, in the unit of the head's loss; empty where there are
+            no epochs, or no validation rows.
     """
 
     head: Head
-    course: Sequence[np.ndarray]
-    chosen: np.ndarray | None
+    history: Sequence[np.ndarray]
+    best_validation: np.ndarray | None
     seconds: float
-    encoders: "TrainedEncoders | None" = None
+    encoders: WritableEncoders | None = None
     held_out: TestRows | None = None
     training_loss: Sequence[float] = ()
     validation_loss: Sequence[float] = ()
@@ -61,12 +64,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Curve:
-    """How a training went, one entry for each epoch.
+    """The history of a training, one entry for each epoch.
 
     Attributes:
         training_loss: Mean loss of the epoch's steps.
         validation_loss: Loss of the validation rows after the epoch; NaN without them.
-        test_srcc: SRCC of the test rows after the epoch, which nothing but `best_test` chooses by.
+        test_srcc: SRCC of the test rows after the epoch. Only the selection `best_test` uses it.
     """
 
     training_loss: Sequence[float]
@@ -78,26 +81,26 @@ class Curve:
         """The curve of an outcome; None where it had no epochs."""
         if not outcome.training_loss:
             return None
-        return cls(
-            outcome.training_loss, outcome.validation_loss or [float("nan")] * len(test_srcc), test_srcc
-        )
+        validation_loss = outcome.validation_loss or [NAN] * len(test_srcc)
+        return cls(outcome.training_loss, validation_loss, test_srcc)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One head fitted on one target of one repeat.
+    """One head fitted on one target of one repeat, with its metrics.
 
     Attributes:
         target: Name of the target.
         repeat: Number of the repeat, from 0.
         seed: Its seed.
-        head: The fitted head; None of what is not fitted.
+        head: The fitted head; None where nothing was fitted.
         truth: Scores of the test rows (M,).
-        predictions: Scores of the test rows (M,) by selection and by floor; `best_test` has none, as it mixes epochs.
-        figures: Metrics by selection and by floor.
-        reasons: Why figures are NaN, where they are.
+        predictions: Predictions of the test rows (M,) by selection and by baseline; `best_test` has none, as
+            it mixes epochs.
+        metrics: Metrics by selection and by baseline.
+        reasons: Why metrics are NaN, where they are.
         seconds, encoders, held_out: As in the outcome.
-        curve: How training went, where it had epochs.
+        curve: The history of the training, where it had epochs.
     """
 
     target: str
@@ -106,40 +109,43 @@ class Trial:
     head: Head | None
     truth: np.ndarray
     predictions: dict[str, np.ndarray]
-    figures: dict[str, MetricValues]
+    metrics: dict[str, MetricValues]
     reasons: dict[str, str]
     seconds: float
-    encoders: "TrainedEncoders | None" = None
+    encoders: WritableEncoders | None = None
     held_out: TestRows | None = None
     curve: Curve | None = None
 
     @classmethod
-    def of(cls, features: FeatureSet, target: str, repeat: int, split: Split, outcome: Outcome) -> "Trial":
-        """Judge an outcome by the test rows of its split, beside the metadata floors."""
-        predictions = {"last": outcome.course[-1]}
-        if outcome.chosen is not None:
-            predictions["best_validation"] = outcome.chosen
-        trial = cls.judged(features, target, repeat, split, predictions)
-        correlations = {
-            name: [metric(trial.truth, values) for values in outcome.course]
-            for name, metric in CORRELATIONS.items()
-        }
-        trial.figures["best_test"] = _best_test(trial.truth, outcome.course, correlations)
-        if outcome.chosen is None:
-            trial.figures["best_validation"] = dict.fromkeys(METRICS, float("nan"))
+    def of(
+        cls,
+        features: FeatureSet,
+        target: str,
+        repeat: int,
+        split: Split,
+        outcome: Outcome,
+    ) -> "Trial":
+        """Evaluate an outcome on the test rows of its split, beside the metadata baselines."""
+        predictions = {"last": outcome.history[-1]}
+        if outcome.best_validation is not None:
+            predictions["best_validation"] = outcome.best_validation
+        trial = cls.evaluated(features, target, repeat, split, predictions)
+        by_epoch = _correlations_by_epoch(trial.truth, outcome.history)
+        trial.metrics["best_test"] = _best_test(trial.truth, outcome.history, by_epoch)
+        if outcome.best_validation is None:
+            trial.metrics["best_validation"] = dict.fromkeys(METRICS, NAN)
             trial.reasons["best_validation"] = "no validation part"
-        curve = Curve.of(outcome, correlations["srcc"])
         return replace(
             trial,
             head=outcome.head,
             seconds=outcome.seconds,
             encoders=outcome.encoders,
             held_out=outcome.held_out,
-            curve=curve,
+            curve=Curve.of(outcome, by_epoch["srcc"]),
         )
 
     @classmethod
-    def judged(
+    def evaluated(
         cls,
         features: FeatureSet,
         target: str,
@@ -147,153 +153,77 @@ class Trial:
         split: Split,
         predictions: Mapping[str, np.ndarray],
     ) -> "Trial":
-        """Judge predictions of the test rows (M,) by selection, beside the metadata floors where there are rows to learn these from."""
-        scores, seen = features.scores(target), np.concatenate([split.train, split.validation])
-        truth, floors = scores[split.test], BASELINES if len(seen) else {}
-        both = {
-            **predictions,
-            **{name: floor(features, scores, seen, split.test) for name, floor in floors.items()},
-        }
-        figures = {name: evaluate(truth, values) for name, values in both.items()}
-        reasons = {name: reason for name, values in both.items() if (reason := why_nan(truth, values))}
-        return cls(target, repeat, split.seed, None, truth, both, figures, reasons, seconds=0.0)
+        """Evaluate predictions of the test rows (M,) by selection, beside the metadata baselines.
+
+        Baselines are fitted on training and validation rows; without such rows there are none.
+        """
+        scores = features.scores(target)
+        truth = scores[split.test]
+        learned = np.concatenate([split.train, split.validation])
+        everything = dict(predictions)
+        if len(learned):
+            for name, baseline in BASELINES.items():
+                everything[name] = baseline(features, scores, learned, split.test)
+        metrics, reasons = {}, {}
+        for name, values in everything.items():
+            metrics[name] = evaluate(truth, values)
+            if reason := nan_reason(truth, values):
+                reasons[name] = reason
+        return cls(target, repeat, split.seed, None, truth, everything, metrics, reasons, seconds=0.0)
+
+    def with_rmse(self, selection: str, value: float) -> "Trial":
+        """The trial with another RMSE of one selection."""
+        values = self.metrics[selection] | {"rmse": value}
+        return replace(self, metrics=self.metrics | {selection: values})
+
+    def without_rmse(self, selection: str, reason: str) -> "Trial":
+        """The trial without an RMSE of one selection; the reason is added to the selection's own."""
+        reasons = [self.reasons[selection], reason] if selection in self.reasons else [reason]
+        trial = self.with_rmse(selection, NAN)
+        return replace(trial, reasons=self.reasons | {selection: "; ".join(reasons)})
 
 
 def headline(names: Container[str]) -> str:
-    """The selection that a run is judged by: best_validation where there was a validation part, else last; what was not fitted is alone."""
+    """The selection that is a run's result: best_validation with a validation part, else last.
+
+    Runs without a fit have one selection alone.
+    """
     return next(name for name in (*UNFITTED, "best_validation", "last") if name in names)
 
 
-def run_trials(
-    features: FeatureSet,
-    fused: np.ndarray,
-    targets: Sequence[str],
-    splits: Sequence[Split],
-    estimator: HeadName,
-    head_options: dict[str, Any],
-    finished: Callable[[int, int], None] = lambda *_: None,
-    starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
-) -> list[Trial]:
-    """Fit and evaluate one head for every target and repeat.
-
-    Args:
-        features: The rows.
-        fused: Their fused vectors (N, d), or (N, V, d): training sees every view or their mean, a prediction is of all.
-        targets: Names of targets.
-        splits: One for each repeat.
-        estimator: Name of the head.
-        head_options: Its options.
-        finished: Called with (heads fitted, heads in all).
-        starts: By target and repeat the weights that training starts from, where it does not start anew.
-    """
-    if HEADS[estimator].estimator.averages_views and fused.ndim == 3:
-        fused = fused.mean(axis=1)
-    jobs = [
-        _Job(
-            target,
-            repeat,
-            split,
-            features.scores(target),
-            make_head(estimator, head_options, split.seed),
-            starts.get((target, repeat)),
-        )
-        for target in targets
-        for repeat, split in enumerate(splits)
-    ]
-    done = count(1)
-    start = perf_counter()
-    fit_heads(
-        estimator,
-        [job.head for job in jobs],
-        fused.reshape(-1, fused.shape[-1]),
-        [job.task(features, fused) for job in jobs],
-        lambda _: finished(next(done), len(jobs)),
-    )
-    seconds = (perf_counter() - start) / len(jobs)
-    return [
-        Trial.of(features, job.target, job.repeat, job.split, job.outcome(features, fused, seconds))
-        for job in jobs
-    ]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One head to be fitted, and what it predicted for the test rows at every epoch."""
-
-    target: str
-    repeat: int
-    split: Split
-    scores: np.ndarray
-    head: Head
-    start: Weights | None
-    course: list[np.ndarray] = field(default_factory=list)
-
-    def task(self, features: FeatureSet, fused: np.ndarray) -> FitTask:
-        """What the head learns from fused vectors (N, d), or from N V views (N, V, d) as rows of their own."""
-        crops, test = fused[0, ..., 0].size, fused[self.split.test]
-
-        def rows(numbers: np.ndarray) -> np.ndarray:
-            return (numbers[:, None] * crops + np.arange(crops)).ravel()
-
-        return FitTask(
-            np.repeat(self.scores, crops),
-            rows(self.split.train),
-            rows(self.split.validation) if len(self.split.validation) else None,
-            lambda _, predict: self.course.append(mean_over_crops(predict, test)),
-            np.repeat(features.group, crops),
-            self.start,
-        )
-
-    def outcome(self, features: FeatureSet, fused: np.ndarray, seconds: float) -> Outcome:
-        """What the fitted head predicted."""
-        judged = len(self.split.validation) > 0
-        chosen = mean_over_crops(self.head.predict, fused[self.split.test]) if judged else None
-        # Heads without epochs have no losses to tell of.
-        training, validation = (
-            getattr(self.head, name, ()) for name in ("training_loss_", "validation_loss_")
-        )
-        return Outcome(
-            self.head,
-            self.course,
-            chosen,
-            seconds,
-            None,
-            self._held_out(features, fused),
-            training,
-            validation,
-        )
-
-    def _held_out(self, features: FeatureSet, fused: np.ndarray) -> TestRows | None:
-        """The validation rows, or what the head itself knows of its training rows without those of their prompts."""
-        rows, predicted = self.split.validation, None
-        if len(rows):
-            # An ensemble has seen them in the end, and tells what it predicted before.
-            known = getattr(self.head, "validation_prediction_", None)
-            predicted = mean_over_crops(self.head.predict, fused[rows]) if known is None else known
-        elif hasattr(self.head, "held_out_"):
-            rows, predicted = self.split.train, self.head.held_out_
-        return None if predicted is None else TestRows(features.group[rows], self.scores[rows], predicted)
-
-
 def mean_over_crops(predict: Predictor, fused: np.ndarray) -> np.ndarray:
-    """Predictions (N,) of rows (N, d), or the mean over the views of rows (N, V, d)."""
+    """Predictions (N,) of rows (N, d), or the mean over the crops of rows (N, V, d)."""
     predicted = predict(fused.reshape(-1, fused.shape[-1]))
     return predicted.reshape(len(fused), -1).mean(axis=1)
 
 
-def _best_test(
-    truth: np.ndarray, course: Sequence[np.ndarray], correlations: Mapping[str, list[float]]
-) -> MetricValues:
-    """The published selection: each metric at the test epoch that is best for it. Optimistic, as it looks at the test rows.
+def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for name, metric in CORRELATIONS.items():
+        found[name] = [metric(truth, predicted) for predicted in history]
+    return found
 
-    The figures after the logistic are those of the epoch with the best raw PLCC.
+
+def _best_test(
+    truth: np.ndarray,
+    history: Sequence[np.ndarray],
+    by_epoch: Mapping[str, list[float]],
+) -> MetricValues:
+    """The published selection: each metric at the test epoch that is best for it.
+
+    It is optimistic, as it uses the test rows. The metrics after the logistic are those of the epoch with the
+    best raw PLCC.
     """
-    figures = {name: max(values, key=_nan_lowest) for name, values in correlations.items()}
-    figures["rmse"] = min(rmse(truth, values) for values in course)
-    mapped = evaluate(
-        truth, max(zip(correlations["plcc"], course, strict=True), key=lambda pair: _nan_lowest(pair[0]))[1]
-    )
-    return figures | {name: mapped[name] for name in ("plcc_logistic", "rmse_logistic")}
+    metrics = {}
+    for name, values in by_epoch.items():
+        metrics[name] = max(values, key=_nan_lowest)
+    metrics["rmse"] = min(rmse(truth, predicted) for predicted in history)
+    plcc = [_nan_lowest(value) for value in by_epoch["plcc"]]
+    best_epoch = plcc.index(max(plcc))
+    mapped = evaluate(truth, history[best_epoch])
+    for name in ("plcc_logistic", "rmse_logistic"):
+        metrics[name] = mapped[name]
+    return metrics
 
 
 def _nan_lowest(value: float) -> float:

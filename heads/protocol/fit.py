@@ -5,14 +5,23 @@ from pathlib import Path
 
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.heads.data.features import load_features
+from tier4k.heads.data.features import FeatureSet, load_features
 from tier4k.heads.data.fusion import fuse
-from tier4k.heads.encoders.finetuned import require_unseen
-from tier4k.heads.evaluation.trial import run_trials
+from tier4k.heads.encoders.seen_images import require_unseen
+from tier4k.heads.evaluation.run_trials import run_trials
+from tier4k.heads.evaluation.trial import Trial
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.plan import Plan, plan_run
-from tier4k.heads.protocol.publish import Run, _found, publish_run
-from tier4k.heads.results.files import require_writable
+from tier4k.heads.protocol.publish import Run, publish_run, read_run
+from tier4k.heads.regressors.base import Weights
+from tier4k.heads.results.model import HeadKey
+from tier4k.heads.results.write import require_writable
+
+Progress = Callable[[int, int], None]  # (heads fitted, heads in all)
+
+
+def no_progress(done: int, total: int) -> None:
+    """Show no progress."""
 
 
 def fit_head(
@@ -22,9 +31,9 @@ def fit_head(
     options: FitOptions,
     out: Path,
     command: Sequence[str] = (),
-    finished: Callable[[int, int], None] = lambda *_: None,
+    finished: Progress = no_progress,
 ) -> Run:
-    """Fit, evaluate and write a run; a run of the same configuration that is on disk is read instead.
+    """Fit, evaluate and write a run; a stored run of the same configuration is read instead.
 
     Args:
         manifest: All rows of the data set.
@@ -37,42 +46,78 @@ def fit_head(
     Raises:
         TierError: The options do not fit each other or the data; nothing has been written then.
     """
-    return fit_plans([plan_run(manifest, images, texts, options)], out, command, finished)[0]
+    plan = plan_run(manifest, images, texts, options)
+    (run,) = fit_plans([plan], out, command, finished)
+    return run
 
 
 def fit_plans(
     plans: Sequence[Plan],
     out: Path,
     command: Sequence[str] = (),
-    finished: Callable[[int, int], None] = lambda *_: None,
+    finished: Progress = no_progress,
 ) -> list[Run]:
-    """Fit, evaluate and write runs that are `alike`; those that are on disk are read instead. The arguments are those of `fit_head`."""
+    """Fit, evaluate and write runs that differ only in their targets; stored runs are read instead.
+
+    Args:
+        plans: Plans with equal `without_targets`.
+        out: Folder of runs.
+        command: Command line, recorded.
+        finished: Called with (heads fitted, heads in all).
+    """
     missing = [plan for plan in plans if not (out / plan.config.id).exists()]
-    fitted = _fit_missing(missing, out, command, finished) if missing else {}
-    return [fitted.get(plan.config.id) or _found(out / plan.config.id) for plan in plans]
+    fitted: dict[str, Run] = {}
+    if missing:
+        fitted = _fit_missing(missing, out, command, finished)
+    runs = []
+    for plan in plans:
+        name = plan.config.id
+        runs.append(fitted[name] if name in fitted else read_run(out / name))
+    return runs
 
 
 def _fit_missing(
-    plans: Sequence[Plan], out: Path, command: Sequence[str], finished: Callable[[int, int], None]
+    plans: Sequence[Plan],
+    out: Path,
+    command: Sequence[str],
+    finished: Progress,
 ) -> dict[str, Run]:
-    one = plans[0]
-    assert isinstance(one.images, FeatureStore)
-    assert isinstance(one.texts, FeatureStore)
-    require_unseen(one.manifest, one.splits, one.images, one.texts)
-    features = load_features(one.manifest, one.images, one.texts, one.config.stages, one.zero_shot)
-    fused = fuse(features, one.method)
-    require_writable(out)
-    targets = list(dict.fromkeys(target for plan in plans for target in plan.config.targets))
-    starts = {place: weights for plan in plans for place, weights in plan.starts.items()}
-    trials = run_trials(
-        features, fused, targets, one.splits, one.estimator, one.config.head, finished, starts
-    )
-    of_plan = {
-        plan.config.id: [trial for trial in trials if trial.target in plan.config.targets] for plan in plans
-    }
-    return {
-        plan.config.id: publish_run(
-            out, plan.config, plan.manifest, command, features, of_plan[plan.config.id], plan.splits
+    features, trials = _run_trials(plans, out, finished)
+    runs = {}
+    for plan in plans:
+        own = [trial for trial in trials if trial.target in plan.config.targets]
+        runs[plan.config.id] = publish_run(
+            out, plan.config, plan.manifest, command, features, own, plan.splits
         )
-        for plan in plans
-    }
+    return runs
+
+
+def _run_trials(
+    plans: Sequence[Plan],
+    out: Path,
+    finished: Progress,
+) -> tuple[FeatureSet, list[Trial]]:
+    """Fit and evaluate the heads of all plans together; they differ only in their targets."""
+    first = plans[0]
+    assert isinstance(first.images, FeatureStore)
+    assert isinstance(first.texts, FeatureStore)
+    require_unseen(first.manifest, first.splits, first.images, first.texts)
+    features = load_features(first.manifest, first.images, first.texts, first.config.stages, first.zero_shot)
+    fused = fuse(features, first.method)
+    require_writable(out)
+    targets: list[str] = []
+    starts: dict[HeadKey, Weights] = {}
+    for plan in plans:
+        targets.extend(plan.config.targets)
+        starts.update(plan.starts)
+    trials = run_trials(
+        features,
+        fused,
+        list(dict.fromkeys(targets)),
+        first.splits,
+        first.estimator,
+        first.config.head,
+        finished,
+        starts,
+    )
+    return features, trials

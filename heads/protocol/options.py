@@ -8,13 +8,14 @@ from tier4k.cache.errors import TierError
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.heads.data.choices import Method, SplitRule
-from tier4k.heads.data.split_files import StoredSplits
+from tier4k.heads.data.split_request import SplitRequest
+from tier4k.heads.data.stored_splits import StoredSplits
 from tier4k.heads.regressors.choices import HeadName, RecipeName
 from tier4k.heads.results.choices import KeptModels
 
 
-class FitError(TierError):
-    """Something that cannot be fitted."""
+class ProtocolError(TierError):
+    """Options that contradict each other, the data or the run that they name."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,18 @@ class FitOptions:
         method: "nr", "fr" or "pr".
         benchmark: Rows that take part.
         targets: Names of targets; ("all",) for every one.
-        stages: Levels of multilevel features by name or number; none for all.
-        split, repeats, seed: The protocol; repeat r has the seed `seed + r`. None repeats: `default_repeats`.
-        folds: So many repeats whose test parts part the rows among them; None for parts that each repeat draws anew.
-        seeds: Heads fitted on each split, with seeds of their own.
+        stages: Levels of multilevel features by name or number; none keeps all.
+        split, repeats, folds, seed: The splits, as in `SplitRequest`.
+        seeds: Heads fitted on each split, each with a seed of its own.
         recipe: "cached" or "published".
         estimator: Name of the head.
         head: Options of the head that differ from the recipe's; values may be texts.
-        models: Which fitted heads to keep: of all repeats, of the first, none.
-        zero_shot: Stores of zero-shot scores, which heads see as further features.
-        finetune: Which part of the encoders is trained with the head; "none" fits the head on stored features.
+        models: Which fitted heads are kept: those of all repeats, of the first, or none.
+        zero_shot: Stores of zero-shot scores, which are further columns of the fused vectors.
+        finetune: Which part of the encoders is trained with the head; "none" fits the head on stored
+            features.
         training: Options of that training that differ from the recipe's; values may be texts.
-        start: Run whose heads these go on from; None starts anew.
+        start: Run whose heads are trained further; None starts from new heads.
     """
 
     method: Method = "nr"
@@ -57,12 +58,10 @@ class FitOptions:
     training: dict[str, Any] = field(default_factory=dict)
     start: Path | None = None
 
-
-def split_name(options: FitOptions) -> str:
-    """What a run calls its split: the rule, with the number of folds, or "file-" and the beginning of a digest."""
-    if isinstance(options.split, StoredSplits):
-        return options.split.name
-    return options.split + (f"-{options.folds}-fold" if options.folds else "")
+    @property
+    def split_request(self) -> SplitRequest:
+        """The splits that are asked for."""
+        return SplitRequest(self.split, self.repeats, self.folds, self.seed)
 
 
 @dataclass(frozen=True)

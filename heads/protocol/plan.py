@@ -1,24 +1,20 @@
-"""A run before it is fitted: options resolved, splits drawn, problems found."""
+"""A run before it is fitted: options resolved, splits made, problems found."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.levels import Levels
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import Rows
-from tier4k.heads.data.fusion import require_possible
-from tier4k.heads.data.split_files import StoredSplits
-from tier4k.heads.data.splits import Split, SplitError, default_repeats, make_splits, with_seeds
-from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitError, FitOptions, TrainingOptions, split_name
+from tier4k.heads.data.fusion import require_valid_benchmark
+from tier4k.heads.data.splits import Split, with_seeds
+from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitOptions, ProtocolError, TrainingOptions
 from tier4k.heads.protocol.warm_start import Start
 from tier4k.heads.regressors.base import Weights
 from tier4k.heads.regressors.choices import HeadName
@@ -29,16 +25,16 @@ from tier4k.heads.results.model import HeadKey
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it is fitted, with everything that can be wrong found out.
+    """A run before it is fitted; its options fit each other and the data.
 
     Attributes:
         manifest: The rows that take part.
-        images, texts: Stores of their features; encoders where these are to be finetuned.
-        zero_shot: Stores of the zero-shot scores that stand beside them.
+        images, texts: Stores of their features, or the encoders to train end to end.
+        zero_shot: Stores of the zero-shot scores among the features.
         method, estimator: As in the options.
         config: The configuration.
-        splits: One for each repeat.
-        starts: By target and repeat the weights that training starts from, where it does not start anew.
+        splits: One per repeat and seed.
+        starts: Weights that training starts from, by target and repeat; empty for new heads.
     """
 
     manifest: Manifest
@@ -53,31 +49,32 @@ class Plan:
 
     @property
     def fits(self) -> int:
-        """How many heads it fits."""
+        """Number of heads to fit."""
         return len(self.config.targets) * len(self.splits)
 
     @property
-    def alike(self) -> str:
-        """Equal for runs that differ in nothing but their targets, and so can be fitted at once."""
+    def without_targets(self) -> str:
+        """Equal for runs that differ only in their targets, which are therefore fitted together."""
         return replace(self.config, targets=()).id
 
 
 def resolve_targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The targets of a data set that are meant, ("all",) being every one.
+    """Return the wanted targets of a data set; ("all",) wants every one.
 
     Raises:
-        FitError: There is no such target.
+        ProtocolError: There is no such target.
     """
     if not manifest.targets:
-        raise FitError(f"{manifest.name} has no numeric score column, so there is nothing to fit")
+        raise ProtocolError(f"{manifest.name} has no numeric score column, so there is nothing to fit")
     if wanted == ("all",):
         return manifest.targets
     for name in wanted:
         if name not in manifest.targets:
             close = difflib.get_close_matches(name, manifest.targets, n=1, cutoff=0.3)
             nearest = f" (nearest: {close[0]})" if close else ""
-            raise FitError(
-                f"{manifest.name} has no target {name!r}{nearest}: choose among {', '.join(manifest.targets)}, or all"
+            known = ", ".join(manifest.targets)
+            raise ProtocolError(
+                f"{manifest.name} has no target {name!r}{nearest}: choose among {known}, or all"
             )
     return tuple(dict.fromkeys(wanted))
 
@@ -89,7 +86,7 @@ def plan_run(
     options: FitOptions,
     training: TrainingOptions = FROZEN_ENCODERS,
 ) -> Plan:
-    """Resolve everything about a run and find what is wrong with it.
+    """Resolve the options of a run, make its splits and find every problem.
 
     Args:
         manifest: All rows of the data set.
@@ -101,60 +98,62 @@ def plan_run(
         TierError: The options do not fit each other or the data.
     """
     if (options.finetune == "none") != isinstance(images, FeatureStore):
-        raise FitError(
+        raise ProtocolError(
             f"finetune is {options.finetune!r}: stored features are for 'none', encoders for everything else"
         )
-    require_possible(options.method, options.benchmark)
+    require_valid_benchmark(options.method, options.benchmark)
     selected = manifest.select(options.benchmark)
-    targets = resolve_targets(selected, options.targets)
-    architecture = images.signature.architecture
-    # Only heads that see text and pictures apart ask for the width, and these are not trained end to end.
-    width = (lambda: texts.width) if isinstance(texts, FeatureStore) else (lambda: 0)
-    head = resolve_options(options.estimator, options.recipe, architecture, options.head, width)
+    head = resolve_options(
+        options.estimator,
+        options.recipe,
+        images.signature.architecture,
+        options.head,
+        _text_width(texts),
+    )
     if training.values:
         head["validation_fraction"] = training.values["validation_fraction"]
     rows = Rows.of(selected)
-    splits = with_seeds(splits_of(rows, options, head.get("validation_fraction", 0.0)), options.seeds)
-    config = _config(selected, images, texts, options, targets, head, training, len(splits) // options.seeds)
-    plan = Plan(selected, images, texts, options.zero_shot, options.method, options.estimator, config, splits)
-    return _started(plan, rows, options.start) if options.start else plan
+    splits = options.split_request.splits(rows, head.get("validation_fraction", 0.0))
+    plan = Plan(
+        selected,
+        images,
+        texts,
+        options.zero_shot,
+        options.method,
+        options.estimator,
+        _config(selected, images, texts, options, head, training, len(splits)),
+        with_seeds(splits, options.seeds),
+    )
+    if options.start:
+        return _started(plan, rows, options.start)
+    return plan
 
 
-def _started(plan: Plan, rows: Rows, run: Path) -> Plan:
-    """The same with heads that go on from those of another run."""
+def _text_width(texts: FeatureStore | TextEncoder) -> Callable[[], int]:
+    """Return the width of text features on request: few heads need it, and none that trains end to end."""
+
+    def width() -> int:
+        return texts.width if isinstance(texts, FeatureStore) else 0
+
+    return width
+
+
+def _started(
+    plan: Plan,
+    rows: Rows,
+    run: Path,
+) -> Plan:
+    """Return the plan with the weights of another run's heads to start from."""
     if not (isinstance(plan.images, FeatureStore) and isinstance(plan.texts, FeatureStore)):
-        raise FitError(
-            "--start is for heads on stored features: with --finetune the head starts as the training's options say"
+        raise ProtocolError(
+            "--start is for heads on stored features: with --finetune the head starts as the training's "
+            "options say"
         )
-    start, config = Start.read(run), plan.config
+    start = Start.read(run)
+    config = plan.config
     start.require_like(config)
-    signatures = {name: Signature.from_dict(values) for name, values in config.signatures.items()}
-    weights = start.weights(rows, config.targets, plan.splits, signatures)
+    weights = start.weights(rows, config.targets, plan.splits, config.signatures)
     return replace(plan, config=replace(config, start=start.run), starts=weights)
-
-
-def splits_of(rows: Rows, options: FitOptions, validation: float) -> list[Split]:
-    """The splits that a run's options ask for, each once.
-
-    Args:
-        rows: The rows that take part.
-        options: Their protocol is looked at.
-        validation: Share of the training part that becomes the validation part, as for `make_splits`.
-
-    Raises:
-        SplitError: The options do not fit each other or the rows.
-    """
-    split, repeats, folds = options.split, options.repeats, options.folds
-    if isinstance(split, StoredSplits):
-        if repeats or folds:
-            raise SplitError(
-                f"{split.path} has {len(split.repeats)} repeats of its own: leave out --repeats and --folds"
-            )
-        return split.of(rows, options.seed, validation)
-    if repeats and folds:
-        raise SplitError(f"{folds} folds are {folds} repeats: leave out --repeats")
-    count = folds or repeats or default_repeats(split, len(np.unique(rows.generator)))
-    return make_splits(rows, split, count, options.seed, validation, folds is not None)
 
 
 def _config(
@@ -162,25 +161,26 @@ def _config(
     images: FeatureStore | ImageEncoder,
     texts: FeatureStore | TextEncoder,
     options: FitOptions,
-    targets: tuple[str, ...],
     head: dict[str, Any],
     training: TrainingOptions,
     repeats: int,
 ) -> RunConfig:
     architecture = images.signature.architecture
+    signatures = {"image": images.signature, "text": texts.signature}
+    for store in options.zero_shot:
+        signatures[store.signature.encoder] = store.signature
+    stages: tuple[str, ...] = ()
+    if options.stages:
+        stages = Levels.parse(images.signature.feature).named(options.stages)
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
         method=options.method,
         benchmark=options.benchmark,
-        targets=targets,
-        signatures={
-            "image": asdict(images.signature),
-            "text": asdict(texts.signature),
-            **{store.signature.encoder: asdict(store.signature) for store in options.zero_shot},
-        },
-        stages=Levels.parse(images.signature.feature).named(options.stages) if options.stages else (),
-        split=split_name(options),
+        targets=resolve_targets(manifest, options.targets),
+        signatures=signatures,
+        stages=stages,
+        split=options.split_request.name,
         repeats=repeats,
         seed=options.seed,
         seeds=options.seeds,

@@ -2,30 +2,46 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from tier4k.cache.store import StoreError
+from tier4k.cache.errors import StoreError
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.versions import library_version
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.summary import summarize
 from tier4k.heads.evaluation.trial import Trial
-from tier4k.heads.results.config import RunConfig
-from tier4k.heads.results.files import write_run
+from tier4k.heads.results.config import Environment, RunConfig
 from tier4k.heads.results.results import Results
+from tier4k.heads.results.write import write_run
+
+RECORDED_LIBRARIES = ("tier4k", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "pandas")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is on disk: its folder, its results, and whether it was there already."""
+    """A stored run.
+
+    Attributes:
+        folder: Its folder.
+        results: Its results.
+        found: Whether it was stored before this command.
+    """
 
     folder: Path
     results: Results
     found: bool
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run that another command stored.
+
+    Raises:
+        ResultError: It cannot be read.
+    """
+    return Run(folder, Results.read(folder), found=True)
 
 
 def publish_run(
@@ -45,32 +61,27 @@ def publish_run(
         manifest: All rows of the data set.
         command: Command line, recorded.
         features: The rows.
-        trials: One for each target and repeat.
-        splits: One for each repeat.
+        trials: One per target and repeat.
+        splits: One per repeat.
     """
-    results, folder = (
-        Results.of(config, features, trials, splits, summarize(features, trials, splits)),
-        out / config.id,
-    )
+    summaries = summarize(features, trials, splits)
+    results = Results.of(config, features, trials, splits, summaries)
+    folder = out / config.id
     try:
-        write_run(out, config, _environment(manifest, command), results, features, trials, splits)
+        config = replace(config, environment=_environment(manifest, command))
+        write_run(out, config, results, features, trials, splits)
     except StoreError:
         if not folder.exists():
             raise
-        return _found(folder)  # another process was faster with the same run
+        return read_run(folder)  # another process published the same run first
     return Run(folder, results, found=False)
 
 
-def _found(folder: Path) -> Run:
-    return Run(folder, Results.read(folder), found=True)
-
-
-def _environment(manifest: Manifest, command: Sequence[str]) -> dict[str, Any]:
-    libraries = ("tier4k", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "pandas")
-    return {
-        "command": list(command),
-        "data": str(manifest.source.resolve()),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "versions": {name: library_version(name) for name in libraries},
-    }
+def _environment(manifest: Manifest, command: Sequence[str]) -> Environment:
+    return Environment(
+        command=tuple(command),
+        data=str(manifest.source.resolve()),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        python=platform.python_version(),
+        versions={name: library_version(name) for name in RECORDED_LIBRARIES},
+    )

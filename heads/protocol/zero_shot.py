@@ -1,7 +1,7 @@
-"""A published scorer as a run: nothing is fitted, and its scores are judged as a head's predictions are."""
+"""A published scorer as a run: nothing is fitted, and its scores are evaluated like a head's predictions."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,51 +11,44 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.heads.data.choices import SplitRule
-from tier4k.heads.data.features import FeatureSet, rows_alone
-from tier4k.heads.data.split_files import StoredSplits
+from tier4k.heads.data.features import FeatureSet, rows_without_features
+from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.trial import ZERO_SHOT, Trial
-from tier4k.heads.protocol.options import FitOptions, split_name
-from tier4k.heads.protocol.plan import resolve_targets, splits_of
-from tier4k.heads.protocol.publish import Run, publish_run
+from tier4k.heads.protocol.plan import resolve_targets
+from tier4k.heads.protocol.publish import Run, publish_run, read_run
 from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
-from tier4k.heads.results.files import require_writable
-from tier4k.heads.results.results import Results
+from tier4k.heads.results.write import require_writable
 
-WHOLE = "whole"
-
+ALL_ROWS = "whole"  # the split's name where every row is a test row
 NO_UNIT = "RMSE of a raw score does not exist, as it is not in the target's units"
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What to judge and how.
+    """What to evaluate a scorer on.
 
     Attributes:
         benchmark: Rows that take part.
         targets: Names of targets; ("all",) for every one.
-        split: None: all rows at once, as published; else the test rows of every repeat, so that heads can be compared with it.
-        repeats, folds, seed: Of the split, as in `FitOptions`.
+        split: The splits whose test rows are evaluated, so that heads can be compared; None: all rows at
+            once, as published.
     """
 
     benchmark: Benchmark = "all"
     targets: tuple[str, ...] = ("all",)
-    split: SplitRule | StoredSplits | None = None
-    repeats: int | None = None
-    folds: int | None = None
-    seed: int = 0
+    split: SplitRequest | None = None
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """A run of a scorer before there are scores, with everything that can be wrong found out.
+    """A run of a scorer before there are scores; its options fit each other and the data.
 
     Attributes:
-        features: What is known of the rows that take part, without scores.
-        keys: (N, 32) of their pairs of picture and prompt.
+        features: The rows that take part, without features.
+        keys: (N, 32) of their pairs of image and prompt.
         config: The configuration.
-        splits: One for each repeat.
+        splits: One per repeat.
         manifest: All rows of the data set.
     """
 
@@ -66,31 +59,43 @@ class EvaluationPlan:
     manifest: Manifest
 
 
-def plan_evaluation(manifest: Manifest, signature: Signature, options: ScoreOptions) -> EvaluationPlan:
-    """Resolve everything.
+def plan_evaluation(
+    manifest: Manifest,
+    signature: Signature,
+    options: ScoreOptions,
+) -> EvaluationPlan:
+    """Resolve the options of a scorer's run and find every problem.
 
     Args:
         manifest: All rows of the data set.
         signature: Of the scores.
-        options: What to judge.
+        options: What to evaluate on.
 
     Raises:
         TierError: The options do not fit each other or the data.
     """
     selected = manifest.select(options.benchmark)
-    features = rows_alone(selected)
-    splits, name = _splits(features, options)
-    keys = key_array(map(bytes.fromhex, selected.pair_keys()))
+    features = rows_without_features(selected)
+    splits = _splits(features, options.split)
     return EvaluationPlan(
-        features, keys, _config(selected, signature, options, name, len(splits)), splits, manifest
+        features,
+        key_array(map(bytes.fromhex, selected.pair_keys())),
+        _config(selected, signature, options, len(splits)),
+        splits,
+        manifest,
     )
 
 
-def evaluate_scorer(plan: EvaluationPlan, store: FeatureStore, out: Path, command: Sequence[str] = ()) -> Run:
-    """Judge a scorer and write the run; one of the same configuration that is on disk is read instead.
+def evaluate_scorer(
+    plan: EvaluationPlan,
+    store: FeatureStore,
+    out: Path,
+    command: Sequence[str] = (),
+) -> Run:
+    """Evaluate a scorer and write the run; a stored run of the same configuration is read instead.
 
     Args:
-        plan: What to judge.
+        plan: What to evaluate.
         store: The scores.
         out: Folder of runs.
         command: Command line, recorded.
@@ -99,21 +104,23 @@ def evaluate_scorer(plan: EvaluationPlan, store: FeatureStore, out: Path, comman
         StoreError: Some rows are not scored yet, or the run cannot be written.
         ShardError: A shard is damaged.
     """
-    config, folder = plan.config, out / plan.config.id
+    folder = out / plan.config.id
     if folder.exists():
-        return Run(folder, Results.read(folder), found=True)
+        return read_run(folder)
     scores = store.read(plan.keys)[:, 0].astype(float)
     require_writable(out)
-    trials = [
-        _trial(plan.features, scores, target, repeat, split)
-        for target in config.targets
-        for repeat, split in enumerate(plan.splits)
-    ]
-    return publish_run(out, config, plan.manifest, command, plan.features, trials, plan.splits)
+    trials = []
+    for target in plan.config.targets:
+        for repeat, split in enumerate(plan.splits):
+            trials.append(_trial(plan.features, scores, target, repeat, split))
+    return publish_run(out, plan.config, plan.manifest, command, plan.features, trials, plan.splits)
 
 
 def _config(
-    manifest: Manifest, signature: Signature, options: ScoreOptions, split: str, repeats: int
+    manifest: Manifest,
+    signature: Signature,
+    options: ScoreOptions,
+    repeats: int,
 ) -> RunConfig:
     return RunConfig(
         data=manifest.name,
@@ -121,10 +128,10 @@ def _config(
         method=ZERO_SHOT_METHOD,
         benchmark=options.benchmark,
         targets=resolve_targets(manifest, options.targets),
-        signatures={"score": asdict(signature)},
-        split=split,
+        signatures={"score": signature},
+        split=options.split.name if options.split else ALL_ROWS,
         repeats=repeats,
-        seed=options.seed,
+        seed=options.split.seed if options.split else 0,
         recipe="published",
         estimator=signature.encoder,
         head={},
@@ -132,17 +139,21 @@ def _config(
     )
 
 
-def _splits(features: FeatureSet, options: ScoreOptions) -> tuple[list[Split], str]:
-    """One split that tests all rows, or those asked for, whose test rows are the same whether a head needs validation rows or not."""
-    nothing = np.empty(0, int)
-    if options.split is None:
-        return [Split(nothing, nothing, np.arange(len(features)), options.seed)], WHOLE
-    asked = FitOptions(split=options.split, repeats=options.repeats, folds=options.folds, seed=options.seed)
-    return splits_of(features, asked, validation=0.0), split_name(asked)
+def _splits(features: FeatureSet, request: SplitRequest | None) -> list[Split]:
+    """Make the splits. Their test rows are those of a head's splits, with or without validation rows."""
+    if request is None:
+        nothing = np.empty(0, int)
+        return [Split(nothing, nothing, np.arange(len(features)), seed=0)]
+    return request.splits(features, validation=0.0)
 
 
-def _trial(features: FeatureSet, scores: np.ndarray, target: str, repeat: int, split: Split) -> Trial:
-    trial = Trial.judged(features, target, repeat, split, {ZERO_SHOT: scores[split.test]})
-    figures = trial.figures | {ZERO_SHOT: trial.figures[ZERO_SHOT] | {"rmse": float("nan")}}
-    reasons = trial.reasons | {ZERO_SHOT: "; ".join(filter(None, (trial.reasons.get(ZERO_SHOT), NO_UNIT)))}
-    return replace(trial, figures=figures, reasons=reasons)
+def _trial(
+    features: FeatureSet,
+    scores: np.ndarray,
+    target: str,
+    repeat: int,
+    split: Split,
+) -> Trial:
+    """Evaluate raw scores on the test rows; they have no RMSE."""
+    trial = Trial.evaluated(features, target, repeat, split, {ZERO_SHOT: scores[split.test]})
+    return trial.without_rmse(ZERO_SHOT, NO_UNIT)

@@ -1,36 +1,137 @@
-"""The files of a run, and errors about them."""
+"""The files of a run's folder, and the errors about missing and damaged ones.
+
+runs/ID/
+    config.json                      `RunConfig`: what was fitted, on which features, in which environment
+    results.json                     `Results`: metrics of every selection and baseline
+    splits.json                      for each repeat, its seed and the names of the rows in each part
+    predictions.csv                  a line for each test image, repeat and target
+    curves.csv                       a line for each epoch, where heads have epochs
+    model.json, model.safetensors    the fitted heads, where they are kept
+    encoders/TARGET/REPEAT/          the encoders that were finetuned with a head, where they are kept
+"""
 
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
 
-from tier4k.heads.results.run_format import ResultError
+from tier4k.heads.results.json_files import read_json
+from tier4k.heads.results.run_format import RUN_FORMAT, ResultError
 
-RUN_FILES = ("config.json", "results.json", "predictions.csv")
+CONFIG_FILE = "config.json"
+
+RESULTS_FILE = "results.json"
+
+SPLITS_FILE = "splits.json"
+
+PREDICTIONS_FILE = "predictions.csv"
+
+CURVES_FILE = "curves.csv"
+
+MODEL_FILE = "model.json"
+
+WEIGHTS_FILE = "model.safetensors"
+
+ENCODERS = "encoders"
+
+# An exported model has a config.json too, so that one file alone does not make a run.
+FILES_OF_EVERY_RUN = (CONFIG_FILE, RESULTS_FILE, PREDICTIONS_FILE)
+
+Value = TypeVar("Value")
 
 
-def _file_of(folder: Path, name: str) -> Path:
-    """A file of a run."""
-    if (folder / name).is_file():
-        return folder / name
-    if _is_run(folder):
-        raise ResultError(f"{folder} has no {name}: delete {folder} and run the command again that made it")
-    remedy = ", such as runs/ID"
-    if any(folder.glob("*/results.json")):
-        remedy = f"; it holds runs, give these: {folder}/*"
-    elif folder.is_file() and (folder.parent / "results.json").exists():
-        remedy = f", {folder.parent}, not a file in it"
-    raise ResultError(f"there is no run {folder}: give the folder of a run{remedy}")
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, unlike that of an exported model."""
+    return (folder / RESULTS_FILE).is_file()
 
 
-def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run, if a damaged one; nobody is told to delete another, as an exported model has a config.json too."""
-    return sum((folder / name).is_file() for name in RUN_FILES) > 1
+def encoders_folder(
+    run: Path,
+    target: str,
+    repeat: int,
+) -> Path:
+    """Folder of the encoders that were finetuned with one head of a run."""
+    return run / ENCODERS / quote(target, safe=" ") / str(repeat)
 
 
-def _damaged(path: Path, error: Exception) -> ResultError:
+def read_run_file(
+    run: Path,
+    name: str,
+    kind: type[Value],
+) -> Value:
+    """Read a JSON file of a run as an object of a type.
+
+    Raises:
+        ResultError: There is no such run or file, it is of another format, or a value in it is of another
+            type.
+    """
+    path = existing_file(run, name)
+    require_current_format(run)
+    try:
+        return read_json(path, kind)
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+
+
+def existing_file(run: Path, name: str) -> Path:
+    """Path of a file of a run.
+
+    Raises:
+        ResultError: There is no such run or file.
+    """
+    path = run / name
+    if path.is_file():
+        return path
+    if _is_damaged_run(run):
+        raise ResultError(f"{run} has no {name}: delete {run} and run the command again that made it")
+    raise ResultError(f"there is no run {run}: give the folder of a run{_likely_run(run)}")
+
+
+def require_current_format(run: Path) -> None:
+    """Refuse a run whose files are of another format; missing and damaged files are left to their readers.
+
+    Raises:
+        ResultError: The run is of another format.
+    """
+    found = format_of(run / RESULTS_FILE)
+    if found not in (None, RUN_FORMAT):
+        raise ResultError(
+            f"{run} is a run of format {found}, and this version of tier4k reads format {RUN_FORMAT}: "
+            "delete it and fit again"
+        )
+
+
+def format_of(path: Path) -> int | None:
+    """The number in the field `format` of a JSON file; None where the file or the number cannot be read."""
+    try:
+        found = read_json(path, dict).get("format")
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, int) else None
+
+
+def damaged(path: Path, error: Exception) -> ResultError:
+    """The error about a file of a run that cannot be read."""
     run = path.parent
-    remedy = (
-        f"delete {run} and run the command again that made it"
-        if _is_run(run)
-        else "give the folder of a run, such as runs/ID"
-    )
-    return ResultError(f"{path} cannot be read ({error!r}): {remedy}")
+    remedy = "give the folder of a run, such as runs/ID"
+    if _is_damaged_run(run):
+        remedy = f"delete {run} and run the command again that made it"
+    return ResultError(f"{path} cannot be read ({described(error)}): {remedy}")
+
+
+def described(error: Exception) -> str:
+    """The message of an error on one line, or its class where it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _is_damaged_run(folder: Path) -> bool:
+    existing = [name for name in FILES_OF_EVERY_RUN if (folder / name).is_file()]
+    return len(existing) > 1
+
+
+def _likely_run(given: Path) -> str:
+    """A hint, after "give the folder of a run"."""
+    if any(given.glob(f"*/{RESULTS_FILE}")):
+        return f"; it holds runs, give these: {given}/*"
+    if given.is_file() and is_run(given.parent):
+        return f", {given.parent}, not a file in it"
+    return ", such as runs/ID"

@@ -1,51 +1,58 @@
-"""What results.json holds."""
+"""The results of a run, as results.json holds them."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from tier4k.extract.datasets.choices import Benchmark
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.splits import Split, siblings
+from tier4k.heads.data.splits import Split, prompt_and_generator
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.evaluation.trial import Trial, headline
+from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.bootstrap import TestRows
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.correlation import srcc
-from tier4k.heads.results.config import RunConfig
-from tier4k.heads.results.layout import _damaged, _file_of
-from tier4k.heads.results.run_format import RUN_FORMAT, require_current_format
+from tier4k.heads.results.config import RunConfig, RunMethod
+from tier4k.heads.results.layout import RESULTS_FILE, damaged, read_run_file
+from tier4k.heads.results.run_format import RUN_FORMAT
 
-SEEN = ("seen_prompts", "seen_images", "seen_siblings")
+SEEN_COUNTS = ("seen_prompts", "seen_images", "seen_siblings")
+
+Summaries = dict[str, dict[str, dict[str, Summary]]]
 
 
 @dataclass(frozen=True)
 class Results:
-    """What results.json holds.
+    """The results of a run.
 
     Attributes:
+        format: Of the run's files.
         id: Identity of the run.
         data: Name of the data set.
         method, benchmark, split, estimator: As in the configuration.
         rows: Rows of the benchmark.
-        headline: The selection that the run is judged by and whose predictions are kept.
+        headline: The selection that is the run's result and whose predictions are kept.
         test_rows, test_prompts: For each repeat: rows and distinct prompts of its test part.
-        seen_prompts, seen_images, seen_siblings: For each repeat: of these prompts, those that stand in training or validation too, and
-            of these rows, those whose very picture (by content) does, and those with a row of the same prompt and generator there.
-        summaries: {target: {selection or floor: {metric: Summary}}}.
-        reasons: {target: {selection or floor: why its correlations are NaN}}.
-        intervals: {target: the conformal interval of a prediction}, without targets whose heads had no rows held out of training.
-        held_out_srcc: {target: for each repeat, the SRCC on those rows}, of the same targets; selection among runs may look at it.
+        seen_prompts, seen_images, seen_siblings: For each repeat: test prompts that are in training or
+            validation too, test rows with an exact duplicate of their image there, and test rows with a row
+            of the same prompt and generator there.
+        summaries: {target: {selection or baseline: {metric: Summary}}}.
+        reasons: {target: {selection or baseline: why its correlations are NaN}}.
+        intervals: {target: conformal interval of a prediction}, without targets whose heads had no rows held
+            out of training.
+        held_out_srcc: {target: for each repeat, the SRCC on those rows}, of the same targets; runs may be
+            selected by it.
         seconds: Time that fitting took.
     """
 
+    format: int
     id: str
     data: str
-    method: str
-    benchmark: str
+    method: RunMethod
+    benchmark: Benchmark
     split: str
     estimator: str
     rows: int
@@ -55,7 +62,7 @@ class Results:
     seen_prompts: tuple[int, ...]
     seen_images: tuple[int, ...]
     seen_siblings: tuple[int, ...]
-    summaries: dict[str, dict[str, dict[str, Summary]]]
+    summaries: Summaries
     reasons: dict[str, dict[str, str]]
     intervals: dict[str, Interval]
     held_out_srcc: dict[str, tuple[float, ...]]
@@ -68,16 +75,22 @@ class Results:
         features: FeatureSet,
         trials: Sequence[Trial],
         splits: Sequence[Split],
-        summaries: dict[str, dict[str, dict[str, Summary]]],
+        summaries: Summaries,
     ) -> "Results":
-        """Gather the results of a run."""
-        seen = [split.seen(features.group) for split in splits]
-        families = siblings(features)
-        reasons: dict[str, dict[str, str]] = {}
-        for trial in trials:
-            told = reasons.setdefault(trial.target, {})
-            told |= {name: _with_reason(told.get(name, ""), reason) for name, reason in trial.reasons.items()}
+        """Gather the results of a run.
+
+        Args:
+            config: Its configuration.
+            features: The rows.
+            trials: One for each target and repeat.
+            splits: One for each repeat.
+            summaries: Of the trials.
+        """
+        held_out = _held_out(trials)
+        counts = [_split_counts(features, split) for split in splits]
+        test_rows, test_prompts, seen_prompts, seen_images, seen_siblings = zip(*counts, strict=True)
         return cls(
+            format=RUN_FORMAT,
             id=config.id,
             data=config.data,
             method=config.method,
@@ -86,99 +99,120 @@ class Results:
             estimator=config.estimator,
             rows=len(features),
             headline=headline(trials[0].predictions),
-            test_rows=tuple(len(split.test) for split in splits),
-            test_prompts=tuple(len(np.unique(features.group[split.test])) for split in splits),
-            seen_prompts=tuple(
-                len(np.unique(features.group[split.test][rows]))
-                for split, rows in zip(splits, seen, strict=True)
-            ),
-            seen_images=tuple(int(split.seen(features.picture).sum()) for split in splits),
-            seen_siblings=tuple(int(split.seen(families).sum()) for split in splits),
+            test_rows=test_rows,
+            test_prompts=test_prompts,
+            seen_prompts=seen_prompts,
+            seen_images=seen_images,
+            seen_siblings=seen_siblings,
             summaries=summaries,
-            reasons=reasons,
-            intervals=_intervals(features, trials, splits),
-            held_out_srcc={
-                target: tuple(srcc(rows.truth, rows.prediction) for rows in held_out)
-                for target, (_, held_out) in _held_out(trials).items()
-            },
+            reasons=_reasons(trials),
+            intervals=_intervals(features, splits, held_out),
+            held_out_srcc=_held_out_srcc(held_out),
             seconds=sum(trial.seconds for trial in trials),
         )
 
     @property
     def leaks(self) -> bool:
-        """Whether anything of the test rows was seen in training."""
-        return any(any(getattr(self, name)) for name in SEEN)
+        """Whether training or validation holds a prompt or an image of the test rows."""
+        return any(map(any, (self.seen_prompts, self.seen_images, self.seen_siblings)))
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
-        """Read a run's results back.
+        """Read the results of a run.
 
         Raises:
             ResultError: There is no run, or its results are damaged or of another format.
         """
-        path = _file_of(folder, "results.json")
-        require_current_format(folder)
-        try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if values.pop("format") != RUN_FORMAT:
-                raise ValueError("the format is not a whole number")
-            summaries = {
-                target: {
-                    name: {metric: _read_summary(summary) for metric, summary in metrics.items()}
-                    for name, metrics in names.items()
-                }
-                for target, names in values.pop("summaries").items()
-            }
-            for name in ("test_rows", "test_prompts", *SEEN):
-                values[name] = tuple(values[name])
-            intervals = {
-                target: Interval.from_dict(interval) for target, interval in values.pop("intervals").items()
-            }
-            held_out = {
-                target: tuple(map(_number, known)) for target, known in values.pop("held_out_srcc").items()
-            }
-            return cls(**values, summaries=summaries, intervals=intervals, held_out_srcc=held_out)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _damaged(path, error) from error
+        results = read_run_file(folder, RESULTS_FILE, cls)
+        for problem in _problems(results):
+            raise damaged(folder / RESULTS_FILE, ValueError(problem))
+        intervals = {target: _with_infinity(one) for target, one in results.intervals.items()}
+        return replace(results, intervals=intervals)
 
 
-def _held_out(trials: Sequence[Trial]) -> dict[str, tuple[list[Trial], list[TestRows]]]:
-    """The trials of each target, and of each trial the rows that were held out of training; without targets that had none."""
-    found = {}
-    for target in dict.fromkeys(trial.target for trial in trials):
-        its = [trial for trial in trials if trial.target == target]
-        held_out = [trial.held_out for trial in its if trial.held_out]
-        if len(held_out) == len(its):
-            found[target] = (its, held_out)
-    return found
-
-
-def _intervals(features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split]) -> dict[str, Interval]:
-    found = {}
-    for target, (its, held_out) in _held_out(trials).items():
-        chosen = headline(its[0].predictions)
-        test = [
-            TestRows(features.group[splits[trial.repeat].test], trial.truth, trial.predictions[chosen])
-            for trial in its
-        ]
-        found[target] = Interval.of(held_out, test)
-    return found
-
-
-def _with_reason(told: str, reason: str) -> str:
-    """Reasons of several repeats, each once."""
-    return "; ".join(dict.fromkeys(part for part in (*told.split("; "), *reason.split("; ")) if part))
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _read_summary(values: dict[str, Any]) -> Summary:
-    low, high = values["interval"]
-    single = {name: _number(values[name]) for name in ("mean", "sd", "median", "sd_splits", "sd_seeds")}
-    return Summary(
-        values=tuple(_number(value) for value in values["values"]),
-        interval=(_number(low), _number(high)),
-        **single,
+def _split_counts(features: FeatureSet, split: Split) -> tuple[int, int, int, int, int]:
+    """Count test rows, test prompts, and of these the prompts, images and siblings that training has seen."""
+    return (
+        len(split.test),
+        len(np.unique(features.group[split.test])),
+        _seen_prompts(features, split),
+        _seen_rows(split, features.image_key),
+        _seen_rows(split, prompt_and_generator(features)),
     )
+
+
+def _seen_prompts(features: FeatureSet, split: Split) -> int:
+    seen = split.seen(features.group)
+    return len(np.unique(features.group[split.test][seen]))
+
+
+def _seen_rows(split: Split, identity: np.ndarray) -> int:
+    return int(split.seen(identity).sum())
+
+
+def _reasons(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
+    """{target: {selection or baseline: the reasons of all repeats, each once}}."""
+    found: dict[str, dict[str, str]] = {}
+    for trial in trials:
+        of_target = found.setdefault(trial.target, {})
+        for name, reason in trial.reasons.items():
+            parts = [*of_target.get(name, "").split("; "), *reason.split("; ")]
+            of_target[name] = "; ".join(filter(None, dict.fromkeys(parts)))
+    return found
+
+
+def _held_out(trials: Sequence[Trial]) -> dict[str, list[tuple[Trial, TestRows]]]:
+    """Trials with the rows held out of their training, by target; only targets where every trial has some."""
+    by_target: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_target.setdefault(trial.target, []).append(trial)
+    found = {}
+    for target, its in by_target.items():
+        pairs = [(trial, trial.held_out) for trial in its if trial.held_out]
+        if len(pairs) == len(its):
+            found[target] = pairs
+    return found
+
+
+def _held_out_srcc(held_out: dict[str, list[tuple[Trial, TestRows]]]) -> dict[str, tuple[float, ...]]:
+    found = {}
+    for target, pairs in held_out.items():
+        found[target] = tuple(srcc(rows.truth, rows.prediction) for _, rows in pairs)
+    return found
+
+
+def _intervals(
+    features: FeatureSet,
+    splits: Sequence[Split],
+    held_out: dict[str, list[tuple[Trial, TestRows]]],
+) -> dict[str, Interval]:
+    found = {}
+    for target, pairs in held_out.items():
+        selection = headline(pairs[0][0].predictions)
+        test = []
+        for trial, _ in pairs:
+            group = features.group[splits[trial.repeat].test]
+            test.append(TestRows(group, trial.truth, trial.predictions[selection]))
+        found[target] = Interval.of([rows for _, rows in pairs], test)
+    return found
+
+
+def _with_infinity(interval: Interval) -> Interval:
+    """Infinite half-widths are null in JSON and so are read as NaN."""
+    widths = np.array(interval.half_width)
+    return replace(interval, half_width=tuple(np.where(np.isnan(widths), np.inf, widths).tolist()))
+
+
+def _problems(results: Results) -> Iterator[str]:
+    """Contradictions between values of the right types."""
+    repeats = len(results.test_rows)
+    if not results.summaries:
+        yield "`$.summaries` has no target"
+    for target, names in results.summaries.items():
+        if results.headline not in names:
+            yield f"`$.summaries` of {target} lacks the result, {results.headline}"
+        for name, metrics in names.items():
+            if missing := [metric for metric in METRICS if metric not in metrics]:
+                yield f"`$.summaries` of {target}, {name}, lacks {', '.join(missing)}"
+            if any(len(summary.values) != repeats for summary in metrics.values()):
+                yield f"`$.summaries` of {target}, {name}, has not {repeats} values, one for each repeat"

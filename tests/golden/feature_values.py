@@ -246,7 +246,7 @@ def _scores(scorer: Scorer) -> list[float]:
     with torch.inference_mode():
         texts = network.encode_texts(PROMPTS)
         for image in images().values():
-            encoded = network.encode_pictures(transform(image)[None])
+            encoded = network.encode_images(transform(image)[None])
             values += network.score(encoded.expand(len(texts), *encoded.shape[1:]), texts).tolist()
     return values
 

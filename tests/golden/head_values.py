@@ -17,18 +17,20 @@ from tier4k.extract.encoders.weights import file_weights
 from tier4k.extract.images.preprocessing import reference
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import fuse
-from tier4k.heads.data.split_files import StoredSplits, split_names
+from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.splits import make_splits, with_seeds
-from tier4k.heads.evaluation.trial import Trial, run_trials
+from tier4k.heads.data.stored_splits import StoredSplits, stored_splits
+from tier4k.heads.evaluation.run_trials import run_trials
+from tier4k.heads.evaluation.trial import Trial
 from tier4k.heads.finetuning.finetune import finetune
-from tier4k.heads.finetuning.recipe import finetune_recipe
+from tier4k.heads.finetuning.recipe import finetuning_recipe
 from tier4k.heads.protocol.cross_dataset import calibrate
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.publish import Run
 from tier4k.heads.protocol.zero_shot import ScoreOptions, evaluate_scorer, plan_evaluation
 from tier4k.heads.regressors.registry import HEADS, has_epochs, resolve_options
-from tier4k.heads.results.files import read_curves, read_predictions
+from tier4k.heads.results.read import read_curves, read_predictions
 from tier4k.tests.builders.golden import fill, write_dataset, write_tiny_bert
 from tier4k.tests.golden import golden_rows
 
@@ -106,7 +108,7 @@ def default_options(_: Path) -> dict[str, Any]:
         values[f"mlp, published, {architecture}"] = resolve_options("mlp", "published", architecture, {})
         for recipe in ("cached", "published"):
             values[f"finetuning, {recipe}, {architecture}"] = asdict(
-                finetune_recipe("all", recipe, architecture, {})
+                finetuning_recipe("all", recipe, architecture, {})
             )
     return values
 
@@ -122,7 +124,7 @@ def splits(root: Path) -> dict[str, Any]:
         )
         values[f"{rule}, 3 folds"] = _parts(make_splits(rows, rule, 3, SEED, folds=True))
     values["prompt, 2 seeds"] = _parts(with_seeds(make_splits(rows, "prompt", REPEATS, SEED), seeds=2))
-    written = split_names(rows, make_splits(rows, "prompt", REPEATS, SEED, validation=0.0))
+    written = stored_splits(rows, make_splits(rows, "prompt", REPEATS, SEED, validation=0.0))
     values["of a file"] = _parts(StoredSplits(Path("splits.json"), written).of(rows, seed=1, validation=0.15))
     return values
 
@@ -251,7 +253,7 @@ def zero_shot(root: Path) -> dict[str, Any]:
     *_, scores = golden_rows.write_stores(root)
     rows = golden_rows.manifest()
     whole = ScoreOptions(targets=golden_rows.TARGETS[:1])
-    split = replace(whole, split="prompt", repeats=REPEATS, seed=SEED)
+    split = replace(whole, split=SplitRequest("prompt", REPEATS, seed=SEED))
     values: dict[str, Any] = {}
     for name, options in (("all rows", whole), ("prompt split", split)):
         run = evaluate_scorer(plan_evaluation(rows, scores.signature, options), scores, root / "runs")

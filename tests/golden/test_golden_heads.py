@@ -1,6 +1,7 @@
 """A run that is found again has the values that this program would compute.
 
-heads.json holds the values, `head_values` computes them, `python -m tier4k.tests.golden.record heads` records them.
+heads.json holds the values, `head_values` computes them, `python -m tier4k.tests.golden.record heads` records
+them.
 """
 
 from pathlib import Path

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,12 +14,12 @@ from typer.testing import CliRunner
 from tier4k import cli
 from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.fusion import fuse
-from tier4k.heads.data.split_files import StoredSplits, split_names, write_splits
-from tier4k.heads.data.splits import Split, SplitError, make_splits, siblings, with_seeds
+from tier4k.heads.data.splits import Split, SplitError, make_splits, prompt_and_generator, with_seeds
+from tier4k.heads.data.stored_splits import StoredSplits, stored_splits, write_splits
+from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.summary import summarize
-from tier4k.heads.evaluation.trial import run_trials
 from tier4k.heads.results.results import Results
-from tier4k.tests.heads.regressors.test_heads import feature_set
+from tier4k.tests.builders.feature_sets import feature_set
 
 ROWS = feature_set(80)
 UNITS = {"prompt": ROWS.group, "random": ROWS.name, "generator": ROWS.generator, "published": ROWS.name}
@@ -53,7 +54,8 @@ def test_the_validation_part_is_the_asked_share_of_the_training_part(rule: Split
     held, kept = (len(np.unique(UNITS[rule][part])) for part in (split.validation, split.train))
     assert held == np.ceil(share * (held + kept))
     (stored,) = StoredSplits(
-        Path("mine.json"), [part | {"validation": []} for part in split_names(ROWS, [split])]
+        Path("mine.json"),
+        [msgspec.structs.replace(part, validation=[]) for part in stored_splits(ROWS, [split])],
     ).of(ROWS, 0, share)
     assert abs(len(stored.validation) / len(split.train) - share) < 0.1
 
@@ -77,11 +79,11 @@ def test_other_seeds_give_other_folds_but_of_the_published_rule_which_begins_wit
 
 
 @pytest.mark.parametrize(
-    ("rule", "folds", "told"),
+    ("rule", "folds", "expected"),
     [("prompt", 21, "21 folds of 20 distinct prompts"), ("generator", 4, "--repeats 3|--folds 2 … 3")],
 )
-def test_more_folds_than_there_are_units_are_refused(rule: SplitRule, folds: int, told: str) -> None:
-    with pytest.raises(SplitError, match=told):
+def test_more_folds_than_there_are_units_are_refused(rule: SplitRule, folds: int, expected: str) -> None:
+    with pytest.raises(SplitError, match=expected):
         make_splits(ROWS, rule, folds, seed=0, folds=True)
 
 
@@ -118,7 +120,7 @@ def test_validation_rows_that_a_file_does_not_name_are_cut_out_of_training_by_pr
 
 
 def test_the_name_of_stored_splits_says_what_they_hold_and_not_how_they_are_written(tmp_path: Path) -> None:
-    one, two = split_names(ROWS, make_splits(ROWS, "random", 2, seed=0))
+    one, two = msgspec.to_builtins(stored_splits(ROWS, make_splits(ROWS, "random", 2, seed=0)))
     texts = [
         json.dumps([one, two]),
         json.dumps([dict(reversed(one.items())), two], indent=3),
@@ -131,14 +133,14 @@ def test_the_name_of_stored_splits_says_what_they_hold_and_not_how_they_are_writ
     assert names[0] == names[1] != names[2] and names[0].startswith("file-")
 
 
-(REPEAT,) = split_names(ROWS, make_splits(ROWS, "prompt", 1, seed=0))
+(REPEAT,) = msgspec.to_builtins(stored_splits(ROWS, make_splits(ROWS, "prompt", 1, seed=0)))
 WRONG: dict[str, tuple[Any, str]] = {
     "no such row": (
         change(REPEAT, test=["G_3.jpg", "H_1.jpg"]),
         "1 of .* names are not among the 80 rows, first 'H_1.jpg'.*--benchmark",
     ),
-    "a row in two parts": (change(REPEAT, test=REPEAT["train"][:3]), "stands twice, in train and test"),
-    "a row twice": (change(REPEAT, test=REPEAT["test"] + REPEAT["test"][:1]), "stands twice, in test"),
+    "a row in two parts": (change(REPEAT, test=REPEAT["train"][:3]), "occurs twice, in train and test"),
+    "a row twice": (change(REPEAT, test=REPEAT["test"] + REPEAT["test"][:1]), "occurs twice, in test"),
     "no test rows": (change(REPEAT, test=[]), "repeat 0 leaves .* and 0 to test"),
     "no training rows": (change(REPEAT, train=[]), "repeat 0 leaves 0 to train"),
     "one training prompt": (
@@ -148,16 +150,23 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no repeats": ([], "cannot be read as splits"),
     "no list": ({"seed": 0}, "cannot be read as splits"),
     "no seed": ([{part: [] for part in ("train", "validation", "test")}], "cannot be read as splits"),
-    "numbers for names": (change(REPEAT, test=[1, 2]), "each with seed, train, validation and test"),
+    "a seed beyond numpy's": (
+        change(REPEAT, seed=2**32),
+        r"`int` .* 4294967296 - at `\$\[0\]\.seed`|Expected `int` <",
+    ),
+    "numbers for names": (
+        change(REPEAT, test=[1, 2]),
+        r"Expected `str`, got `int` - at `\$\[0\]\.test\[0\]`",
+    ),
 }
 
 
-@pytest.mark.parametrize(("content", "told"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize(("content", "expected"), WRONG.values(), ids=WRONG)
 def test_a_file_that_does_not_fit_is_refused_with_its_name_and_the_reason(
-    tmp_path: Path, content: Any, told: str
+    tmp_path: Path, content: Any, expected: str
 ) -> None:
     (tmp_path / "mine.json").write_text(json.dumps(content))
-    with pytest.raises(SplitError, match=f"(?s)mine.json.*{told}"):
+    with pytest.raises(SplitError, match=f"(?s)mine.json.*{expected}"):
         StoredSplits.read(tmp_path / "mine.json").of(ROWS, 0, validation=0.15)
 
 
@@ -166,12 +175,12 @@ def test_leakage_counts_prompts_pictures_and_siblings() -> None:
         np.array([0, 1, 2, 8]),
         np.array([3, 4, 9, 12]),
     )  # rows 4 p + k share prompt p; row n is of generator n % 3
-    rows = replace(ROWS, picture=ROWS.picture.copy())
-    rows.picture[12] = rows.picture[2]
+    rows = replace(ROWS, image_key=ROWS.image_key.copy())
+    rows.image_key[12] = rows.image_key[2]
     split = Split(train, train[:0], test, 0)
     assert split.seen(rows.group).tolist() == [True, False, True, False]
-    assert split.seen(rows.picture).tolist() == [False, False, False, True]
-    assert split.seen(siblings(rows)).tolist() == [
+    assert split.seen(rows.image_key).tolist() == [False, False, False, True]
+    assert split.seen(prompt_and_generator(rows)).tolist() == [
         True,
         False,
         False,
@@ -180,7 +189,7 @@ def test_leakage_counts_prompts_pictures_and_siblings() -> None:
 
 
 @pytest.mark.parametrize("split", ["random", "prompt"])
-def test_spreads_over_splits_and_over_seeds_are_told_apart(split: SplitRule) -> None:
+def test_spreads_over_splits_and_over_seeds_are_expected_apart(split: SplitRule) -> None:
     features = feature_set(80)
     splits = with_seeds(make_splits(features, split, 3, seed=0), 4)
     assert len({one.seed for one in splits}) == 12
@@ -188,7 +197,7 @@ def test_spreads_over_splits_and_over_seeds_are_told_apart(split: SplitRule) -> 
         features, fuse(features, "nr"), ["MOS_q"], splits, "mlp", {"hidden": 2, "max_epochs": 2}
     )
     found = summarize(features, trials, splits)["MOS_q"]["last"]["srcc"]
-    values = np.array([trial.figures["last"]["srcc"] for trial in trials]).reshape(3, 4)
+    values = np.array([trial.metrics["last"]["srcc"] for trial in trials]).reshape(3, 4)
     np.testing.assert_allclose(found.sd_splits, values.mean(1).std(ddof=1))
     np.testing.assert_allclose(found.sd_seeds, values.std(1, ddof=1).mean())
     floor = summarize(features, trials, splits)["MOS_q"]["generator_mean"]["srcc"]
@@ -231,7 +240,7 @@ def test_splits_of_the_command_serve_another_run_and_are_part_of_its_identity(pr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--split", "promt"], "promt cannot be read as splits"),
         (["--split", "promt:1"], "promt cannot be read as splits"),
@@ -242,7 +251,7 @@ def test_splits_of_the_command_serve_another_run_and_are_part_of_its_identity(pr
     ],
 )
 def test_options_that_do_not_fit_each_other_are_refused(
-    project: Path, arguments: list[str], told: str
+    project: Path, arguments: list[str], expected: str
 ) -> None:
     assert run("split", "Dataset", "--split", "random", "-o", "mine.json", "--repeats", "2").exit_code == 0
     common = [
@@ -256,4 +265,4 @@ def test_options_that_do_not_fit_each_other_are_refused(
     ]
     found = run("fit-head", *common, *arguments)
     assert found.exit_code == 2 and not Path("runs").exists()
-    assert any(cli_name in found.output for cli_name in told.split("|")), found.output
+    assert any(cli_name in found.output for cli_name in expected.split("|")), found.output

@@ -1,4 +1,4 @@
-"""The protocol is honest: test scores are looked at once, after everything else, and every figure can be computed again."""
+"""Test scores are used once, after everything else, and every metric can be computed again."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,11 +12,12 @@ from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.splits import Split, make_splits
 from tier4k.heads.evaluation.baselines import BASELINES
+from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.summary import summarize
-from tier4k.heads.evaluation.trial import SELECTIONS, Trial, headline, run_trials
-from tier4k.heads.metrics.evaluate import METRICS
+from tier4k.heads.evaluation.trial import SELECTIONS, Trial, headline
+from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.regressors.mlp.estimator import MLPHead
-from tier4k.tests.heads.regressors.test_heads import feature_set
+from tier4k.tests.builders.feature_sets import feature_set
 
 HEAD = {"hidden": 4, "max_epochs": 6, "learning_rate": 0.02, "batch_size": 16}
 TARGETS = ("quality", "alignment")
@@ -24,7 +25,7 @@ RAW_METRICS = ("plcc", "rmse")
 
 
 def learnable(rows: int = 160, noise: float = 1.0, seed: int = 0) -> FeatureSet:
-    """Two targets that are linear in the picture's features, but for noise."""
+    """Two targets that are linear in the image's features, but for noise."""
     features, random = feature_set(rows, seed), np.random.default_rng(seed)
     targets = 3 + features.image @ random.normal(size=(6, 2)) + noise * random.normal(size=(rows, 2))
     return replace(features, targets=targets, target_names=TARGETS)
@@ -46,25 +47,25 @@ def with_scores(features: FeatureSet, rows: np.ndarray, scores: np.ndarray) -> F
 def test_the_best_test_epoch_is_never_worse_than_the_last(noise: float) -> None:
     features = learnable(noise=noise)
     for trial in fit(features, make_splits(features, "prompt", 2, seed=0), TARGETS):
-        best, last = trial.figures["best_test"], trial.figures["last"]
+        best, last = trial.metrics["best_test"], trial.metrics["last"]
         assert all(best[name] >= last[name] for name in ("srcc", "krcc", "plcc"))
         assert best["rmse"] <= last["rmse"]
 
 
-def test_the_selections_are_those_of_the_course_of_training() -> None:
+def test_the_selections_are_epochs_of_the_training() -> None:
     features = learnable(noise=3)
     (split,), X, y = make_splits(features, "prompt", 1, seed=3), fuse(features, "nr"), features.targets[:, 0]
-    course: list[np.ndarray] = []
+    history: list[np.ndarray] = []
     head = MLPHead(**HEAD, random_state=3)
     held = X[split.validation], y[split.validation]
-    head.fit(X[split.train], y[split.train], held, lambda _, predict: course.append(predict(X[split.test])))
+    head.fit(X[split.train], y[split.train], held, lambda _, predict: history.append(predict(X[split.test])))
     truth, (trial,) = y[split.test], fit(features, [split])
-    best = trial.figures["best_test"]
-    assert best["srcc"] == pytest.approx(max(spearmanr(truth, values).statistic for values in course))
-    assert best["plcc"] == pytest.approx(max(pearsonr(truth, values).statistic for values in course))
-    assert best["rmse"] == pytest.approx(min(np.sqrt(np.mean((truth - values) ** 2)) for values in course))
-    np.testing.assert_array_equal(trial.predictions["last"], course[-1])
-    np.testing.assert_allclose(trial.predictions["best_validation"], course[head.best_epoch_ - 1], rtol=1e-5)
+    best = trial.metrics["best_test"]
+    assert best["srcc"] == pytest.approx(max(spearmanr(truth, values).statistic for values in history))
+    assert best["plcc"] == pytest.approx(max(pearsonr(truth, values).statistic for values in history))
+    assert best["rmse"] == pytest.approx(min(np.sqrt(np.mean((truth - values) ** 2)) for values in history))
+    np.testing.assert_array_equal(trial.predictions["last"], history[-1])
+    np.testing.assert_allclose(trial.predictions["best_validation"], history[head.best_epoch_ - 1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("rule", ["prompt", "random", "generator", "published"])
@@ -75,7 +76,7 @@ def test_scores_of_test_rows_never_influence_a_prediction(rule: Any) -> None:
     permuted = with_scores(features, test, np.random.default_rng(0).permutation(features.targets[test]))
     assert [split.test.tolist() for split in make_splits(permuted, rule, 1, seed=0)] == [test.tolist()]
     (before,), (after,) = fit(features, splits), fit(permuted, splits)
-    assert before.figures["last"] != after.figures["last"]
+    assert before.metrics["last"] != after.metrics["last"]
     for name in ("last", "best_validation", *BASELINES):
         np.testing.assert_array_equal(before.predictions[name], after.predictions[name])
 
@@ -90,14 +91,14 @@ def test_features_of_test_rows_never_influence_the_head() -> None:
         np.testing.assert_array_equal(weights, after.head.weights_[name])
 
 
-def test_what_is_there_is_learned_and_shuffled_scores_teach_nothing() -> None:
+def test_a_signal_is_learned_and_shuffled_scores_give_no_correlation() -> None:
     features = learnable(rows=400, noise=0.3)
     shuffled = with_scores(features, np.arange(400), np.random.default_rng(1).permutation(features.targets))
     splits = make_splits(features, "prompt", 4, seed=0)
     found, nothing = (
         np.mean(
             [
-                trial.figures["best_validation"]["srcc"]
+                trial.metrics["best_validation"]["srcc"]
                 for trial in fit(rows, splits, max_epochs=8, batch_size=32)
             ]
         )
@@ -107,22 +108,22 @@ def test_what_is_there_is_learned_and_shuffled_scores_teach_nothing() -> None:
     assert abs(nothing) < 0.15
 
 
-def test_equal_seeds_give_equal_figures_whatever_ran_before() -> None:
+def test_equal_seeds_give_equal_metrics_whatever_ran_before() -> None:
     features = learnable(rows=80)
 
-    def figures(targets: tuple[str, ...], seed: int) -> dict[tuple[Any, ...], float]:
+    def metrics(targets: tuple[str, ...], seed: int) -> dict[tuple[Any, ...], float]:
         trials = fit(features, make_splits(features, "prompt", 2, seed), targets)
         return {
-            (t.target, t.repeat, name, metric): t.figures[name][metric]
+            (t.target, t.repeat, name, metric): t.metrics[name][metric]
             for t in trials
             for name in SELECTIONS
             for metric in RAW_METRICS
         }
 
-    first = figures(TARGETS, 5)
+    first = metrics(TARGETS, 5)
     torch.manual_seed(99)
-    assert figures(TARGETS[::-1], 5) == first
-    assert not set(figures(TARGETS, 7).values()) & set(first.values())
+    assert metrics(TARGETS[::-1], 5) == first
+    assert not set(metrics(TARGETS, 7).values()) & set(first.values())
 
 
 def test_fitting_leaves_the_users_random_numbers_alone() -> None:
@@ -144,7 +145,7 @@ def test_a_summary_is_numpy_on_the_raw_values() -> None:
     for target, names in summaries.items():
         for name, metrics in names.items():
             for metric in METRICS:
-                raw = np.array([trial.figures[name][metric] for trial in trials if trial.target == target])
+                raw = np.array([trial.metrics[name][metric] for trial in trials if trial.target == target])
                 found = metrics[metric]
                 np.testing.assert_array_equal(found.values, raw)
                 np.testing.assert_allclose(
@@ -152,15 +153,15 @@ def test_a_summary_is_numpy_on_the_raw_values() -> None:
                 )
 
 
-def test_figures_are_scipys_on_the_kept_predictions() -> None:
+def test_metrics_are_those_of_scipy_on_the_kept_predictions() -> None:
     features = learnable()
     for trial in fit(features, make_splits(features, "random", 2, seed=0)):
         for name, predictions in trial.predictions.items():
-            assert trial.figures[name]["srcc"] == pytest.approx(spearmanr(trial.truth, predictions).statistic)
-            assert trial.figures[name]["plcc"] == pytest.approx(pearsonr(trial.truth, predictions).statistic)
+            assert trial.metrics[name]["srcc"] == pytest.approx(spearmanr(trial.truth, predictions).statistic)
+            assert trial.metrics[name]["plcc"] == pytest.approx(pearsonr(trial.truth, predictions).statistic)
 
 
-def test_an_interval_surrounds_the_mean_and_there_is_none_for_a_mixture_of_epochs() -> None:
+def test_an_interval_surrounds_the_mean_and_a_mixture_of_epochs_has_none() -> None:
     features = learnable()
     splits = make_splits(features, "prompt", 3, seed=0)
     names = summarize(features, fit(features, splits), splits)["quality"]
@@ -177,19 +178,19 @@ def test_one_repeat_has_no_standard_deviation() -> None:
     assert np.isnan(found.sd) and found.mean == found.median == found.values[0]
 
 
-def test_without_validation_rows_the_run_is_judged_by_the_last_epoch() -> None:
+def test_without_validation_rows_the_result_is_the_last_epoch() -> None:
     features = learnable()
     (trial,) = fit(
         features, make_splits(features, "prompt", 1, seed=0, validation=0.0), validation_fraction=0.0
     )
     assert headline(trial.predictions) == "last"
-    assert np.isnan(list(trial.figures["best_validation"].values())).all()
+    assert np.isnan(list(trial.metrics["best_validation"].values())).all()
     assert trial.reasons["best_validation"] == "no validation part"
     (validated,) = fit(features, make_splits(features, "prompt", 1, seed=0))
     assert headline(validated.predictions) == "best_validation"
 
 
-def test_equal_scores_have_no_correlation_and_the_reason_is_told() -> None:
+def test_equal_scores_have_no_correlation_and_a_reason() -> None:
     features = learnable(rows=60)
     equal = with_scores(features, np.arange(60), np.full((60, 2), 2.5))
     splits = make_splits(equal, "prompt", 2, seed=0)
@@ -216,3 +217,15 @@ def test_progress_counts_every_head() -> None:
     assert [(trial.target, trial.repeat) for trial in trials] == [
         (target, repeat) for target in TARGETS for repeat in range(2)
     ]
+
+
+def test_a_trial_without_an_rmse_keeps_its_other_metrics_and_adds_the_reason() -> None:
+    features = learnable(rows=60)
+    (trial,) = fit(features, make_splits(features, "prompt", 1, seed=0))
+    assert trial.with_rmse("last", 0.5).metrics["last"] == trial.metrics["last"] | {"rmse": 0.5}
+    without = replace(trial, reasons={"last": "no correlation"}).without_rmse("last", "no scale")
+    assert np.isnan(without.metrics["last"]["rmse"]) and without.reasons == {
+        "last": "no correlation; no scale"
+    }
+    assert without.metrics["last"]["srcc"] == trial.metrics["last"]["srcc"]
+    assert trial.without_rmse("last", "no scale").reasons["last"] == "no scale"

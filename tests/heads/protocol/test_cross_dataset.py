@@ -1,4 +1,6 @@
-"""A model on another data set: the figures are those of its predictions, scales are told apart, and what was seen before is said."""
+"""A model on another data set: the figures are those of its predictions, scales are told apart, and what was
+seen before is said.
+"""
 
 import json
 import shutil
@@ -9,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from tier4k.heads.protocol.cross_dataset import EvaluationError, calibrate
+from tier4k.heads.protocol.cross_dataset import ProtocolError, calibrate
 from tier4k.heads.reporting.html.page import write_report
 from tier4k.heads.results.results import Results
 from tier4k.tests.builders.data import write_agiqa
@@ -29,7 +31,7 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     table = write_agiqa(Path("other"), rows=12)
     both = ["--target", "MOS_q=mos_quality", "--target", "MOS_c=mos_align"]
     results, output = evaluated("runs/nr", "other", *both)
-    assert "TIER-NR, ridge of nr, fitted elsewhere, on AIGIQA4K of other, split elsewhere" in output
+    assert "TIER-NR, ridge of nr, fitted elsewhere, on all rows of other, split elsewhere" in output
     assert "mean ± sd of 2 heads" in output and "were fitted in another run" in output
     assert not any(words in output for words in ("zero-shot", "seeds", "nothing was fitted", "the result is"))
     assert "NaN, RMSE needs a common scale" in output
@@ -66,7 +68,9 @@ def test_the_heads_of_two_repeats_are_two_runs(fitted_copy: Path) -> None:
         code, output = tier(
             "evaluate", "runs/nr", "other", "--target", "MOS_q=mos_quality", *repeat, "--out", "judged"
         )
-        assert code == 0 and ("one head " in output) == bool(repeat) and "there already" not in output, output
+        assert code == 0 and ("one head " in output) == bool(repeat) and "exists already" not in output, (
+            output
+        )
     runs = [Results.read(path) for path in Path("judged").iterdir()]
     values = {vars(run.summaries["mos_quality"]["elsewhere"]["srcc"])["values"] for run in runs}
     (both,) = (one for one in values if len(one) == 2)
@@ -111,7 +115,7 @@ def test_a_calibration_undoes_scale_and_shift_and_never_sees_the_prompt_it_is_ap
     np.testing.assert_array_equal(
         calibrate(group, truth, noise)[inside], calibrate(group, changed, noise)[inside]
     )
-    with pytest.raises(EvaluationError, match="too few for --calibrate"):
+    with pytest.raises(ProtocolError, match="too few for --calibrate"):
         calibrate(np.zeros(60), truth, noise)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tier4k.cache.errors import TierError
+from tier4k.cache.errors import StoreError, TierError
 from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
-from tier4k.cache.store import FeatureStore, StoreError
-from tier4k.extract.datasets.layouts import DataError
+from tier4k.cache.store import FeatureStore
+from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.levels import LevelsError
@@ -22,14 +22,14 @@ from tier4k.extract.encoders.weights import Weights
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError
 from tier4k.heads.data.splits import SplitError
-from tier4k.heads.finetuning.recipe import resolve_training
+from tier4k.heads.finetuning.recipe import resolve_finetuning
 from tier4k.heads.protocol.fit import fit_head
-from tier4k.heads.protocol.options import FitError, FitOptions
+from tier4k.heads.protocol.options import FitOptions, ProtocolError
 from tier4k.heads.protocol.plan import plan_run
 from tier4k.heads.protocol.publish import Run
 from tier4k.heads.regressors.registry import head_options
-from tier4k.heads.results.files import read_config
 from tier4k.heads.results.model import read_model
+from tier4k.heads.results.read import read_config
 from tier4k.heads.results.run_format import ResultError
 
 ROWS, WITH_IMAGE_PROMPT = 40, 24
@@ -143,7 +143,8 @@ HEAD_CHANGES: dict[str, Any] = {
 
 
 def test_no_option_is_forgotten_here() -> None:
-    # stages: of multilevel features, below; zero_shot: test_zero_shot.py; start: test_start.py; finetune, training: test_finetune.py
+    # stages: of multilevel features, below; zero_shot: test_zero_shot.py; start: test_start.py; finetune,
+    # training: test_finetune.py
     assert {*CHANGES, "stages", "zero_shot", "finetune", "training", "start"} == {
         field.name for field in fields(FitOptions)
     }
@@ -169,8 +170,8 @@ def test_an_option_at_its_default_makes_no_other_run_and_is_not_part_of_the_iden
     run = fit()
     config = read_config(run.folder)
     for name in set(head_options("mlp")) - set(HEAD):
-        assert fit(head=HEAD | {name: config["head"][name]}).folder == run.folder
-    assert set(config["head"]) - set(config["head_defaults"]) == set(HEAD)
+        assert fit(head=HEAD | {name: config.head[name]}).folder == run.folder
+    assert set(config.head) - set(config.head_defaults) == set(HEAD)
 
 
 def test_the_part_that_is_finetuned_and_changed_options_alone_are_the_identity_of_a_training() -> None:
@@ -179,7 +180,7 @@ def test_the_part_that_is_finetuned_and_changed_options_alone_are_the_identity_o
     text = TextEncoder(text_preset("minilm"), weights)
     for part, training in (("all", {}), ("image", {}), ("last:2", {"warmup": 0.1})):
         options = FitOptions(finetune=part, training=training)
-        plan = plan_run(manifest(), image, text, options, resolve_training(options, "resnet18"))
+        plan = plan_run(manifest(), image, text, options, resolve_finetuning(options, "resnet18"))
         assert plan.config.hashed["finetune"] == {"part": part} | training
         assert plan.config.hashed["head"] == {}
 
@@ -310,15 +311,19 @@ def test_every_prediction_stands_beside_the_score_of_its_picture(fit: Fit) -> No
 REFUSED: dict[str, tuple[dict[str, Any], type[TierError], str]] = {
     "a misspelt target": (
         {"targets": ("MOS_qualty",)},
-        FitError,
+        ProtocolError,
         r"no target 'MOS_qualty' \(nearest: MOS_quality\)",
     ),
     "a target out of nowhere": (
         {"targets": ("zzz",)},
-        FitError,
+        ProtocolError,
         "choose among MOS_quality, MOS_alignment, or all",
     ),
-    "one wrong target of two": ({"targets": (TARGETS[0], "MOS_align")}, FitError, "nearest: MOS_alignment"),
+    "one wrong target of two": (
+        {"targets": (TARGETS[0], "MOS_align")},
+        ProtocolError,
+        "nearest: MOS_alignment",
+    ),
     "full reference on T2I": (
         {"method": "fr", "benchmark": "T2I"},
         FusionError,
@@ -366,7 +371,7 @@ def with_four_prompts(data: Manifest) -> Manifest:
 @pytest.mark.parametrize(
     ("cut", "benchmark", "error", "words"),
     [
-        (without_targets, "all", FitError, "no numeric score column"),
+        (without_targets, "all", ProtocolError, "no numeric score column"),
         (without_image_prompts, "I2I", DataError, "use another --benchmark"),
         (with_four_prompts, "all", SplitError, "4 distinct prompts are too few"),
     ],

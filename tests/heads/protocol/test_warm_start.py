@@ -14,8 +14,8 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.publish import Run
-from tier4k.heads.results.files import read_config
 from tier4k.heads.results.model import read_model
+from tier4k.heads.results.read import read_config
 from tier4k.tests.heads.protocol.test_fit import IMAGE, OPTIONS, TARGETS, image_store, manifest, text_store
 
 Fit = Callable[..., Run]
@@ -53,7 +53,7 @@ def test_each_head_starts_from_that_of_its_own_target_and_split(fit: Fit) -> Non
     for place, head in after.items():
         for name, weights in head.weights_.items():
             np.testing.assert_allclose(weights, before[place].weights_[name], rtol=1e-4, atol=1e-5)
-    assert read_config(on.folder)["start"] == first.folder.name
+    assert read_config(on.folder).start == first.folder.name
 
 
 def test_one_repeat_of_a_run_can_be_gone_on_from_by_its_seed(fit: Fit) -> None:
@@ -76,9 +76,9 @@ def test_what_a_head_starts_from_makes_another_run(fit: Fit) -> None:
 @pytest.mark.parametrize(
     ("first", "then", "words"),
     [
-        ({}, {"seed": 5}, "may know its test rows"),
-        ({}, {"split": "random"}, "may know its test rows"),
-        ({}, {"head": OPTIONS.head | {"validation_fraction": 0.0}}, "may know its test rows"),
+        ({}, {"seed": 5}, "may have seen its test rows"),
+        ({}, {"split": "random"}, "may have seen its test rows"),
+        ({}, {"head": OPTIONS.head | {"validation_fraction": 0.0}}, "may have seen its test rows"),
         ({"targets": TARGETS[:1]}, {}, f"no head for {TARGETS[1]}"),
         ({}, {"estimator": "ridge", "head": {}}, "ridge are not trained in steps"),
         ({"estimator": "ridge", "head": {}}, {}, "ridge are not trained in steps"),
@@ -104,7 +104,7 @@ def test_a_head_of_other_features_is_refused(
 ) -> None:
     run = fit().folder
     other = image_store(tmp_path / "other", replace(IMAGE, weights="12" * 32))
-    with pytest.raises(TierError, match="acts on image features of"):
+    with pytest.raises(TierError, match="was fitted on image features of"):
         fit_head(manifest(), other, stores[1], replace(OPTIONS, start=run), tmp_path / "runs")
 
 
@@ -112,7 +112,8 @@ def test_a_head_of_other_rows_of_the_same_names_is_refused(
     fit: Fit, tmp_path: Path, stores: tuple[FeatureStore, FeatureStore]
 ) -> None:
     run, data = fit(split="random").folder, manifest()
-    # The names stay in their parts, and pictures that the head was fitted on come to stand among the test rows.
+    # The names stay in their parts, and pictures that the head was fitted on come to stand among the test
+    # rows.
     pictures = data.table["image_key"].sample(frac=1, random_state=0).to_numpy()
     other = replace(data, table=data.table.assign(image_key=pictures))
     with pytest.raises(TierError, match="were fitted on other rows"):
@@ -125,7 +126,7 @@ def test_scores_that_the_head_sees_are_the_same_in_the_same_order(fit: Fit, tmp_
     assert fit(zero_shot=tuple(scorers), head=STAY, start=run)
     with pytest.raises(TierError, match="--score-features a,b, not b,a"):
         fit(zero_shot=tuple(scorers[::-1]), start=run)
-    with pytest.raises(TierError, match="acts on b features"):
+    with pytest.raises(TierError, match="was fitted on b features"):
         fit(zero_shot=(scorers[0], score_store(tmp_path / "other", "b", 2)), start=run)
 
 

@@ -1,4 +1,6 @@
-"""A scorer's run stands beside heads' runs: the same rows, figures, tables and comparisons, and nothing that only a fit has."""
+"""A scorer's run stands beside heads' runs: the same rows, figures, tables and comparisons, and nothing that
+only a fit has.
+"""
 
 import json
 import shutil
@@ -12,17 +14,19 @@ from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
 from tier4k import cli
+from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import key_array
 from tier4k.cache.signature import Signature
-from tier4k.cache.store import FeatureStore, StoreError
-from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.cache.store import FeatureStore
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.stores.find import find_score_stores
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import fuse
-from tier4k.heads.encoders.sources import sources
+from tier4k.heads.data.split_request import SplitRequest
+from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.evaluation.trial import headline
-from tier4k.heads.metrics.evaluate import evaluate
+from tier4k.heads.metrics.all_metrics import evaluate
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.publish import Run
@@ -31,8 +35,8 @@ from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.html.detail import by_part, in_units, target_rows
 from tier4k.heads.reporting.html.runs import read_runs
 from tier4k.heads.reporting.tidy import tidy
-from tier4k.heads.results.files import read_config, read_predictions, used_stores
 from tier4k.heads.results.model import ModelError, read_model
+from tier4k.heads.results.read import read_config, read_predictions, used_stores
 from tier4k.heads.results.results import Results
 from tier4k.heads.sweeps.grid import Cell, grid_cells
 from tier4k.heads.sweeps.run import run_sweep
@@ -65,7 +69,7 @@ def whole(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def split(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return judge_scores(
-        store, ScoreOptions(split="prompt", repeats=3, seed=4), tmp_path_factory.mktemp("runs")
+        store, ScoreOptions(split=SplitRequest("prompt", repeats=3, seed=4)), tmp_path_factory.mktemp("runs")
     )
 
 
@@ -109,7 +113,7 @@ def test_a_run_has_nothing_that_only_a_fit_has(whole: Run, split: Run) -> None:
         split.results.summaries[TARGETS[0]]["zero_shot"]["rmse"].mean
     )
     config = read_config(split.folder)
-    assert (config["method"], config["estimator"], config["head"]) == ("zero-shot", "pickscore", {})
+    assert (config.method, config.estimator, config.head) == ("zero-shot", "pickscore", {})
     assert used_stores(split.folder.parent) == {SCORE.digest}
 
 
@@ -118,23 +122,27 @@ def test_a_run_has_nothing_that_only_a_fit_has(whole: Run, split: Run) -> None:
 def test_a_scorer_and_a_head_of_one_split_are_compared_on_the_same_test_rows(
     rule: str, head: str, store: FeatureStore, tmp_path: Path
 ) -> None:
-    protocol = {"split": rule, "repeats": 2, "seed": 3, "targets": TARGETS[:1]}
     options = FitOptions(
-        **protocol,
+        targets=TARGETS[:1],
+        split=rule,
+        repeats=2,
+        seed=3,
         estimator=head,
         head={"max_epochs": 1, "hidden": 2} if head == "mlp" else {},
         models="none",
     )
     fitted = fit_head(manifest(), image_store(tmp_path), text_store(tmp_path), options, tmp_path / "runs")
-    judged = judge_scores(store, ScoreOptions(**protocol), tmp_path / "runs")
-    (difference,) = compare([judged.folder, fitted.folder])
-    assert difference.figures[0] == pytest.approx(
-        judged.results.summaries[TARGETS[0]]["zero_shot"]["srcc"].mean
+    evaluated = judge_scores(
+        store, ScoreOptions(targets=TARGETS[:1], split=options.split_request), tmp_path / "runs"
     )
-    for floor in set(fitted.results.summaries[TARGETS[0]]) & set(judged.results.summaries[TARGETS[0]]):
-        ours, theirs = (run.results.summaries[TARGETS[0]][floor]["srcc"].mean for run in (judged, fitted))
+    (difference,) = compare([evaluated.folder, fitted.folder])
+    assert difference.means[0] == pytest.approx(
+        evaluated.results.summaries[TARGETS[0]]["zero_shot"]["srcc"].mean
+    )
+    for floor in set(fitted.results.summaries[TARGETS[0]]) & set(evaluated.results.summaries[TARGETS[0]]):
+        ours, theirs = (run.results.summaries[TARGETS[0]][floor]["srcc"].mean for run in (evaluated, fitted))
         assert ours == pytest.approx(theirs, nan_ok=True)
-    table = tidy([judged.folder, fitted.folder])
+    table = tidy([evaluated.folder, fitted.folder])
     assert set(table["head"]) == {"pickscore", head} and table[table["is_result"]]["run"].nunique() == 2
 
 
@@ -143,24 +151,24 @@ def test_folds_of_a_scorer_test_every_row_once_as_those_of_a_head_do(
 ) -> None:
     options = FitOptions(targets=TARGETS[:1], folds=4, estimator="ridge", models="none")
     fitted = fit_head(manifest(), image_store(tmp_path), text_store(tmp_path), options, tmp_path / "runs")
-    judged = judge_scores(
-        store, ScoreOptions(targets=TARGETS[:1], split="prompt", folds=4), tmp_path / "runs"
+    evaluated = judge_scores(
+        store, ScoreOptions(targets=TARGETS[:1], split=SplitRequest("prompt", folds=4)), tmp_path / "runs"
     )
-    assert judged.results.split == fitted.results.split == "prompt-4-fold"
-    assert sorted(read_predictions(judged.folder)["name"]) == sorted(manifest().table["name"])
-    assert len(compare([judged.folder, fitted.folder])) == 1
+    assert evaluated.results.split == fitted.results.split == "prompt-4-fold"
+    assert sorted(read_predictions(evaluated.folder)["name"]) == sorted(manifest().table["name"])
+    assert len(compare([evaluated.folder, fitted.folder])) == 1
 
 
 def test_what_is_judged_makes_another_run_and_the_same_is_found_again(
     store: FeatureStore, tmp_path: Path
 ) -> None:
-    base, drawn = ScoreOptions(), ScoreOptions(split="random", repeats=1)
+    base, drawn = ScoreOptions(), ScoreOptions(split=SplitRequest("random", repeats=1))
     changed = [
         replace(base, benchmark="I2I"),
         replace(base, targets=TARGETS[:1]),
         drawn,
-        replace(drawn, repeats=2),
-        replace(drawn, seed=1),
+        ScoreOptions(split=SplitRequest("random", repeats=2)),
+        ScoreOptions(split=SplitRequest("random", repeats=1, seed=1)),
     ]
     runs = [judge_scores(store, options, tmp_path) for options in (base, *changed)]
     assert len({run.folder for run in runs}) == 6 and not any(run.found for run in runs)
@@ -211,11 +219,11 @@ def test_a_head_that_sees_scores_knows_what_they_know_and_is_another_run(
     assert seeing.folder != blind.folder
     srcc = [run.results.summaries[TARGETS[0]][run.results.headline]["srcc"].mean for run in (blind, seeing)]
     assert srcc[1] > srcc[0] + 0.2  # the other features are noise
-    assert set(read_config(seeing.folder)["signatures"]) == {"image", "text", "pickscore"}
+    assert set(read_config(seeing.folder).signatures) == {"image", "text", "pickscore"}
     assert SCORE.digest in used_stores(tmp_path / "runs")
     assert set(tidy([blind.folder, seeing.folder])["feature"]) == {"pooled", "pooled+pickscore"}
     with pytest.raises(ModelError, match="fitted with the scores of pickscore"):
-        sources(read_model(seeing.folder))
+        encoder_sources(read_model(seeing.folder))
 
 
 def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Path) -> None:
@@ -228,7 +236,7 @@ def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Pat
     )
     cells, _ = grid_cells({"score_features": ["", " pickscore , "], "target": TARGETS[0]}, manifest(), base)
     runs = list(run_sweep(manifest(), tmp_path, cells, tmp_path / "runs"))
-    assert [set(read_config(run.folder)["signatures"]) - {"image", "text"} for run in runs] == [
+    assert [set(read_config(run.folder).signatures) - {"image", "text"} for run in runs] == [
         set(),
         {"pickscore"},
     ]
@@ -285,17 +293,15 @@ def test_one_command_scores_once_and_judges_twice(folder: Path) -> None:
     code, output = tier(*COMMAND, "--repeats", "2")
     assert code == 0, output
     assert "scorer clipscore: weights from" in output and "encoded 20 of 20" in output
-    assert "clipscore, zero-shot, on AIGIQA4K of t, split whole" in output and "split prompt" in output
-    assert "RMSE (logistic)" in output and "epoch" not in output and "no interval" not in output
+    assert "clipscore, zero-shot, on all rows of t, split whole" in output and "split prompt" in output
+    assert "RMSE (logistic)" in output and "epoch" not in output and "prediction interval" not in output
     runs = sorted((folder / "runs").iterdir())
     assert [run.name.rsplit("-", 1)[0] for run in runs] == [
-        "zero-shot-AIGIQA4K-prompt",
-        "zero-shot-AIGIQA4K-whole",
+        "zero-shot-all-prompt",
+        "zero-shot-all-whole",
     ]
     code, output = tier(*COMMAND, "--repeats", "2")
-    assert (
-        code == 0 and "all 20 distinct inputs are in" in output and output.count("it was there already") == 2
-    )
+    assert code == 0 and "all 20 distinct inputs are in" in output and output.count("it exists already") == 2
     shown = {"store ls": " t ", "store verify": "20 rows are sound", "store gc": "Everything is in use"}
     for command, words in shown.items():
         assert words in tier(*command.split())[1]
@@ -335,7 +341,7 @@ def test_new_pictures_are_scored_by_the_scorer_of_a_run(folder: Path) -> None:
     write_clip(folder / "other", seed=1)
     wrong = {
         ("--weights", "other"): "is not the one of the run: weights: the run's",
-        ("--repeat", "0"): "a scorer has no heads",
+        ("--repeat", "0"): "the run of a scorer has",
     }
     for options, words in wrong.items():
         code, output = tier(*predict, "data/MJ_0.png", "--prompt", "unheard of", *options)

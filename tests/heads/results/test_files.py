@@ -1,4 +1,4 @@
-"""A run's folder is there whole or not at all, and says again all that was known when it was written."""
+"""A run's folder exists whole or not at all, and everything that was written is read back."""
 
 import json
 from collections.abc import Callable
@@ -12,22 +12,24 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from tier4k.cache.errors import StoreError
 from tier4k.cache.signature import Signature
-from tier4k.cache.store import StoreError
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.splits import Split, make_splits
 from tier4k.heads.encoders.finetuned import finetuned_encoders
+from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.summary import summarize
-from tier4k.heads.evaluation.trial import Trial, run_trials
+from tier4k.heads.evaluation.trial import Trial
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.results.choices import KeptModels
-from tier4k.heads.results.config import RunConfig
-from tier4k.heads.results.files import read_config, read_curves, read_predictions, used_stores, write_run
+from tier4k.heads.results.config import Environment, RunConfig
 from tier4k.heads.results.model import ModelError, read_model
+from tier4k.heads.results.read import read_config, read_curves, read_predictions, used_stores
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run_format import PROTOCOL_VERSION, RUN_FORMAT, ResultError
-from tier4k.tests.heads.regressors.test_heads import feature_set
+from tier4k.heads.results.write import write_run
+from tier4k.tests.builders.feature_sets import feature_set
 
 TARGETS = ("quality", "alignment")
 REPEATS = 2
@@ -35,7 +37,7 @@ REPEATS = 2
 
 @dataclass(frozen=True)
 class Fitted:
-    """All that a run's folder is written from."""
+    """Everything that a run's folder is written from."""
 
     config: RunConfig
     features: FeatureSet
@@ -53,9 +55,9 @@ class Fitted:
         )
 
     def write(self, out: Path, models: KeptModels = "all") -> Path:
-        config = replace(self.config, models=models)
+        config = replace(self.config, models=models, environment=Environment(("tier",)))
         results = replace(self.results, id=config.id)
-        return write_run(out, config, {"command": ["tier"]}, results, self.features, self.trials, self.splits)
+        return write_run(out, config, results, self.features, self.trials, self.splits)
 
 
 def fit(**head: Any) -> Fitted:
@@ -76,7 +78,7 @@ def fit(**head: Any) -> Fitted:
         "split": "prompt",
     }
     signatures = {
-        stream: asdict(Signature(stream, stream, stream, "0" * 64, "native: as it is", "pooled"))
+        stream: Signature(stream, stream, stream, "0" * 64, "native: as it is", "pooled")
         for stream in ("image", "text")
     }
     config = RunConfig(
@@ -103,10 +105,10 @@ def run(fitted: Fitted, tmp_path: Path) -> Path:
 
 
 def strict_json(path: Path) -> Any:
-    """What a reader sees who knows no NaN."""
+    """The content of a file for readers that refuse NaN."""
 
-    def refuse(cli_name: str) -> None:
-        raise AssertionError(f"{path.name} holds {cli_name}, which is not JSON")
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{path.name} holds {constant}, which is not JSON")
 
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
@@ -146,9 +148,9 @@ def test_every_json_file_is_strict_json(run: Path) -> None:
 
 
 def test_the_recorded_configuration_gives_the_run_its_name(run: Path) -> None:
-    record = strict_json(run / "config.json")
-    assert record.pop("environment") == {"command": ["tier"]}
-    assert RunConfig(**record).id == run.name == strict_json(run / "results.json")["id"]
+    config = read_config(run)
+    assert config.environment.command == ("tier",)
+    assert config.id == run.name == strict_json(run / "results.json")["id"]
 
 
 @pytest.mark.parametrize(
@@ -156,13 +158,13 @@ def test_the_recorded_configuration_gives_the_run_its_name(run: Path) -> None:
     [
         lambda _: "",
         lambda text: text[: len(text) // 2],
-        lambda text: text.replace('"format": 4', '"format": "four"'),
-        lambda text: text.replace('"format": 4,', ""),
+        lambda text: text.replace('"format": 5', '"format": "four"'),
+        lambda text: text.replace('"format": 5,', ""),
         lambda text: text.replace('"sd"', '"spread"'),
         lambda text: text.replace('"rows"', '"lines"'),
         lambda _: "[]",
         lambda _: "null",
-        lambda _: '{"format": 4, "summaries": []}',
+        lambda _: '{"format": 5, "summaries": []}',
     ],
     ids=[
         "empty",
@@ -185,6 +187,50 @@ def test_damaged_results_are_refused_with_the_folder_to_delete(
         Results.read(run)
 
 
+WRONG_CONFIGS = {
+    "method": ('"method": "nr"', '"method": "xr"', r"`\$\.method`"),
+    "head": ('"head": {', '"head": [], "was": {', r"Expected `object`, got `array` - at `\$\.head`"),
+    "signature": ('"feature": "pooled"', '"feature": 3', r"Expected `str`, got `int` - at `\$\.signatures"),
+    "signature without a field": ('"feature"', '"other"', "missing required field `feature`"),
+    "command": ('"command": [', '"command": 1, "was": [', r"`\$\.environment\.command`"),
+    "stream": ('"text": {', '"texts": {', r"`\$\.signatures` lacks text"),
+}
+
+WRONG_RESULTS = {
+    "identity": ('"id": "nr', '"id": ["a"], "was": "nr', r"Expected `str`, got `array` - at `\$\.id`"),
+    "rows": ('"rows": 80', '"rows": "80"', r"Expected `int`, got `str` - at `\$\.rows`"),
+    "headline": ('"headline": "best', '"headline": "worst', "lacks the result, worst_validation"),
+    "metric": ('"plcc": {', '"plbc": {', "lacks plcc"),
+    "repeats": ('"test_rows": [', '"test_rows": [1,', "has not 3 values"),
+}
+
+
+def assert_refused(path: Path, old: str, new: str, message: str, read: Callable[[Path], object]) -> None:
+    """Change a text in a file of a run; the run is refused in one line with the file and the remedy."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    expected = (
+        rf"^{path} cannot be read \(.*{message}.*\): delete {path.parent} and run the command again .*$"
+    )
+    with pytest.raises(ResultError, match=expected):
+        read(path.parent)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG_CONFIGS.values(), ids=WRONG_CONFIGS)
+def test_a_wrong_value_of_the_configuration_is_refused_by_its_field(
+    run: Path, old: str, new: str, message: str
+) -> None:
+    assert_refused(run / "config.json", old, new, message, read_config)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG_RESULTS.values(), ids=WRONG_RESULTS)
+def test_a_wrong_value_of_the_results_is_refused_by_its_field(
+    run: Path, old: str, new: str, message: str
+) -> None:
+    assert_refused(run / "results.json", old, new, message, Results.read)
+
+
 def write_format(run: Path, version: int) -> None:
     for name in ("config.json", "results.json"):
         text = (run / name).read_text()
@@ -204,7 +250,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("version", [RUN_FORMAT - 1, RUN_FORMAT + 1])
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_a_run_of_another_format_is_to_be_fitted_again_whatever_is_read_of_it(
+def test_a_run_of_another_format_must_be_fitted_again_whichever_file_is_read(
     run: Path, read: Callable[[Path], object], version: int
 ) -> None:
     write_format(run, version)
@@ -221,7 +267,7 @@ def test_the_version_of_the_protocol_is_part_of_a_runs_identity(fitted: Fitted) 
     assert replace(config, format=RUN_FORMAT + 1).id != config.id
 
 
-def test_what_is_at_its_default_is_not_part_of_a_runs_identity(fitted: Fitted) -> None:
+def test_options_at_their_default_are_not_part_of_a_runs_identity(fitted: Fitted) -> None:
     usual = replace(fitted.config, head_defaults=("dropout",))
     older = replace(
         usual, head={name: value for name, value in usual.head.items() if name != "dropout"}, head_defaults=()
@@ -237,7 +283,7 @@ def test_what_is_at_its_default_is_not_part_of_a_runs_identity(fitted: Fitted) -
     assert len({config.id for config in (usual, *changed)}) == 4
 
 
-def test_a_run_that_is_not_there_is_not_to_be_deleted(tmp_path: Path) -> None:
+def test_nobody_is_asked_to_delete_a_run_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="there is no run .*nowhere: give the folder of a run"):
         Results.read(tmp_path / "nowhere")
 
@@ -255,7 +301,7 @@ def test_missing_results_are_refused_with_the_folder_to_delete(run: Path) -> Non
 @pytest.mark.parametrize(
     ("error", "seen"), [(OSError(28, "No space left"), StoreError), (KeyboardInterrupt(), KeyboardInterrupt)]
 )
-def test_a_write_that_fails_half_way_leaves_nothing(
+def test_a_write_that_fails_halfway_leaves_nothing(
     fitted: Fitted,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -282,7 +328,7 @@ def test_a_run_is_never_overwritten(fitted: Fitted, run: Path) -> None:
 
 
 @pytest.mark.parametrize(("models", "repeats"), [("all", (0, 1)), ("first", (0,))])
-def test_the_heads_that_were_asked_for_are_kept(
+def test_the_requested_heads_are_kept(
     fitted: Fitted, tmp_path: Path, models: KeptModels, repeats: tuple[int, ...]
 ) -> None:
     assert set(read_model(fitted.write(tmp_path, models)).heads) == {
@@ -290,7 +336,7 @@ def test_the_heads_that_were_asked_for_are_kept(
     }
 
 
-def test_no_heads_are_kept_where_none_were_asked_for(fitted: Fitted, tmp_path: Path) -> None:
+def test_no_heads_are_kept_where_none_are_requested(fitted: Fitted, tmp_path: Path) -> None:
     run = fitted.write(tmp_path, "none")
     assert {file.name for file in run.iterdir()} == {
         "config.json",
@@ -320,7 +366,25 @@ def test_a_damaged_record_of_the_heads_is_refused(run: Path, text: str) -> None:
         read_model(run)
 
 
-def test_there_is_one_prediction_for_every_test_picture_repeat_and_target(fitted: Fitted, run: Path) -> None:
+def test_a_wrong_value_in_the_record_of_the_heads_is_refused_by_its_field(run: Path) -> None:
+    text = (run / "model.json").read_text()
+    (run / "model.json").write_text(text.replace('"repeat": 1', '"repeat": "one"'))
+    with pytest.raises(
+        ModelError, match=r"model\.json: Expected `int`, got `str` - at `\$\.heads\[1\]\.repeat`"
+    ):
+        read_model(run)
+
+
+def test_an_infinite_half_width_is_read_as_it_was_written(fitted: Fitted, tmp_path: Path) -> None:
+    widths = (float("inf"), 0.5)
+    intervals = {"quality": replace(fitted.results.intervals["quality"], half_width=widths)}
+    results = replace(fitted.results, intervals=intervals)
+    folder = write_run(tmp_path, fitted.config, results, fitted.features, fitted.trials, fitted.splits)
+    assert Results.read(folder).intervals["quality"].half_width == widths
+    assert list(read_model(folder).half_widths.values()) == [0.5]
+
+
+def test_every_test_image_has_one_prediction_for_each_repeat_and_target(fitted: Fitted, run: Path) -> None:
     table = pd.read_csv(run / "predictions.csv")
     lines = list(table[["name", "repeat", "target"]].itertuples(index=False, name=None))
     expected = {
@@ -332,7 +396,7 @@ def test_there_is_one_prediction_for_every_test_picture_repeat_and_target(fitted
     assert len(lines) == len(expected) and set(lines) == expected
 
 
-def test_predictions_stand_beside_the_row_they_belong_to(fitted: Fitted, run: Path) -> None:
+def test_predictions_are_beside_their_rows(fitted: Fitted, run: Path) -> None:
     features, heads = fitted.features, read_model(run).heads
     row = {name: number for number, name in enumerate(features.name)}
     for line in pd.read_csv(run / "predictions.csv").itertuples():
@@ -352,7 +416,7 @@ def test_the_headline_can_be_computed_again_from_the_predictions(run: Path) -> N
         assert results.summaries[target][results.headline]["srcc"].mean == pytest.approx(np.mean(expected))
 
 
-def test_the_names_of_each_split_part_the_rows(fitted: Fitted, run: Path) -> None:
+def test_the_parts_of_each_split_hold_every_row_once(fitted: Fitted, run: Path) -> None:
     splits, table = strict_json(run / "splits.json"), pd.read_csv(run / "predictions.csv")
     assert [split["seed"] for split in splits] == [4, 5]
     for repeat, split in enumerate(splits):
@@ -380,11 +444,11 @@ def test_training_curves_are_the_heads_own_and_hold_the_best_test_epoch(fitted: 
         assert isinstance(trial.head, MLPHead)
         np.testing.assert_allclose(its["training_loss"], trial.head.training_loss_)
         np.testing.assert_allclose(its["validation_loss"], trial.head.validation_loss_)
-        figures = {
+        found = {
             name: asdict(results.summaries[trial.target][name]["srcc"])["values"][trial.repeat]
             for name in ("last", "best_test")
         }
-        assert figures == pytest.approx(
+        assert found == pytest.approx(
             {"last": its["test_srcc"].iloc[-1], "best_test": its["test_srcc"].max()}
         )
 

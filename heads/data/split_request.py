@@ -1,0 +1,77 @@
+"""The splits that a user asks for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+import numpy as np
+
+from tier4k.heads.data.choices import SplitRule
+from tier4k.heads.data.features import Rows
+from tier4k.heads.data.splits import Split, SplitError, default_repeats, make_splits
+from tier4k.heads.data.stored_splits import StoredSplits
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """Which splits to make of a data set's rows.
+
+    Attributes:
+        rule: A rule, or the splits of a file.
+        repeats: Number of repeats; None: 10, or one per generator with the rule "generator".
+        folds: Number of folds, whose test parts share out the rows; None: every repeat draws its own test
+            part.
+        seed: Seed of the first repeat; repeat r has the seed `seed + r`.
+    """
+
+    rule: SplitRule | StoredSplits = "prompt"
+    repeats: int | None = None
+    folds: int | None = None
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The rule with the number of folds, or "file-" and the beginning of a digest."""
+        if isinstance(self.rule, StoredSplits):
+            return self.rule.name
+        if self.folds:
+            return f"{self.rule}-{self.folds}-fold"
+        return self.rule
+
+    def splits(self, rows: Rows, validation: float) -> list[Split]:
+        """Make the splits of these rows.
+
+        Args:
+            rows: The rows that take part.
+            validation: Share of the training part that becomes the validation part, as in `make_splits`.
+
+        Raises:
+            SplitError: The request contradicts itself or the rows.
+        """
+        if isinstance(self.rule, StoredSplits):
+            if self.repeats or self.folds:
+                raise SplitError(
+                    f"{self.rule.path} has {len(self.rule.repeats)} repeats of its own: "
+                    "leave out --repeats and --folds"
+                )
+            return self.rule.of(rows, self.seed, validation)
+        if self.repeats and self.folds:
+            raise SplitError(f"{self.folds} folds are {self.folds} repeats: leave out --repeats")
+        generators = len(np.unique(rows.generator))
+        count = self.folds or self.repeats or default_repeats(self.rule, generators)
+        return make_splits(rows, self.rule, count, self.seed, validation, self.folds is not None)
+
+
+def parse_split(text: str) -> SplitRule | StoredSplits:
+    """Return a rule by its name, the splits of a file, or with FILE:N its repeat N alone.
+
+    Raises:
+        SplitError: There is no such rule, file or repeat.
+    """
+    if text in get_args(SplitRule):
+        return cast(SplitRule, text)
+    file, _, number = text.rpartition(":")
+    names_a_repeat = file and number.isdecimal() and not Path(text).exists()
+    if not names_a_repeat:
+        return StoredSplits.read(Path(text))
+    return StoredSplits.read(Path(file)).only(int(number))

@@ -1,0 +1,131 @@
+"""Heads are fitted and evaluated on every target and repeat."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from time import perf_counter
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from tier4k.heads.data.features import FeatureSet
+from tier4k.heads.data.splits import Split
+from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
+from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.regressors.base import FitTask, Head, Weights
+from tier4k.heads.regressors.choices import HeadName
+from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
+
+
+def run_trials(
+    features: FeatureSet,
+    fused: np.ndarray,
+    targets: Sequence[str],
+    splits: Sequence[Split],
+    estimator: HeadName,
+    head_options: dict[str, Any],
+    finished: Callable[[int, int], None] = lambda *_: None,
+    starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
+) -> list[Trial]:
+    """Fit and evaluate one head for every target and repeat.
+
+    Args:
+        features: The rows.
+        fused: Their fused vectors (N, d), or (N, V, d) of V crops: heads learn from every crop or from their
+            mean, and a prediction is the mean over all.
+        targets: Names of targets.
+        splits: One for each repeat.
+        estimator: Name of the head.
+        head_options: Its options.
+        finished: Called with (heads fitted, heads in all).
+        starts: By target and repeat the weights that training starts from; other heads start anew.
+    """
+    if HEADS[estimator].estimator.averages_crops and fused.ndim == 3:
+        fused = fused.mean(axis=1)
+    jobs = []
+    for target in targets:
+        scores = features.scores(target)
+        for repeat, split in enumerate(splits):
+            head = make_head(estimator, head_options, split.seed)
+            jobs.append(_Job(target, repeat, split, scores, head, starts.get((target, repeat))))
+    done = count(1)
+    start = perf_counter()
+    fit_heads(
+        estimator,
+        [job.head for job in jobs],
+        fused.reshape(-1, fused.shape[-1]),
+        [job.task(features, fused) for job in jobs],
+        lambda _: finished(next(done), len(jobs)),
+    )
+    seconds = (perf_counter() - start) / len(jobs)
+    trials = []
+    for job in jobs:
+        outcome = job.outcome(features, fused, seconds)
+        trials.append(Trial.of(features, job.target, job.repeat, job.split, outcome))
+    return trials
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One head to be fitted, and its predictions of the test rows at every epoch."""
+
+    target: str
+    repeat: int
+    split: Split
+    scores: np.ndarray
+    head: Head
+    start: Weights | None
+    history: list[np.ndarray] = field(default_factory=list)
+
+    def task(self, features: FeatureSet, fused: np.ndarray) -> FitTask:
+        """The head's task on fused vectors (N, d), or on N V crops (N, V, d) as rows of their own."""
+        crops = fused[0, ..., 0].size
+        test = fused[self.split.test]
+
+        def rows(numbers: np.ndarray) -> np.ndarray:
+            return (numbers[:, None] * crops + np.arange(crops)).ravel()
+
+        return FitTask(
+            scores=np.repeat(self.scores, crops),
+            train=rows(self.split.train),
+            validation=rows(self.split.validation) if len(self.split.validation) else None,
+            on_epoch=lambda _, predict: self.history.append(mean_over_crops(predict, test)),
+            group=np.repeat(features.group, crops),
+            start=self.start,
+        )
+
+    def outcome(
+        self,
+        features: FeatureSet,
+        fused: np.ndarray,
+        seconds: float,
+    ) -> Outcome:
+        """Predictions and losses of the fitted head."""
+        best_validation = None
+        if len(self.split.validation):
+            best_validation = mean_over_crops(self.head.predict, fused[self.split.test])
+        losses = self.head.history
+        return Outcome(
+            head=self.head,
+            history=self.history,
+            best_validation=best_validation,
+            seconds=seconds,
+            held_out=self._held_out(features, fused),
+            training_loss=losses.training_loss,
+            validation_loss=losses.validation_loss,
+        )
+
+    def _held_out(self, features: FeatureSet, fused: np.ndarray) -> TestRows | None:
+        """The validation rows, or the training rows where the head predicts each without its prompt."""
+        rows = self.split.validation
+        if len(rows):
+            predicted = self.head.validation_prediction
+            if predicted is None:
+                predicted = mean_over_crops(self.head.predict, fused[rows])
+        else:
+            rows = self.split.train
+            predicted = self.head.held_out_prediction
+        if predicted is None:
+            return None
+        return TestRows(features.group[rows], self.scores[rows], predicted)

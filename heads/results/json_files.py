@@ -1,0 +1,67 @@
+"""JSON files that are written and read as typed objects. JSON has no NaN: null stands for it."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import inspect
+
+NAN = float("nan")
+
+Value = TypeVar("Value")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a dataclass, or plain values, as indented JSON; numbers that are not finite become null."""
+    encoded = msgspec.json.encode(value, enc_hook=_plain)
+    path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+
+
+def read_json(path: Path, kind: type[Value]) -> Value:
+    """Read a JSON file as an object of a type; null becomes NaN where the type is float.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not JSON, or a value is of another type; the message names the field, such as
+            `$.head`.
+        RecursionError: It is nested too deeply.
+    """
+    values = msgspec.json.decode(path.read_bytes())
+    return msgspec.convert(_with_nan(values, inspect.type_info(kind)), kind)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _with_nan(value: object, kind: inspect.Type) -> object:
+    """The value of a JSON file with NaN instead of null wherever the type is float."""
+    if value is None and isinstance(kind, inspect.FloatType):
+        return NAN
+    if isinstance(value, dict):
+        types = _types_of_fields(value, kind)
+        return {name: _with_nan(one, types[name]) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(one, _type_of_item(kind, number)) for number, one in enumerate(value)]
+    return value
+
+
+def _types_of_fields(values: dict[str, object], kind: inspect.Type) -> dict[str, inspect.Type]:
+    types: dict[str, inspect.Type] = dict.fromkeys(values, inspect.AnyType())
+    if isinstance(kind, inspect.DictType):
+        types = dict.fromkeys(values, kind.value_type)
+    elif isinstance(kind, inspect.DataclassType):
+        for field in kind.fields:
+            types[field.encode_name] = field.type
+    return types
+
+
+def _type_of_item(kind: inspect.Type, number: int) -> inspect.Type:
+    if isinstance(kind, inspect.VarTupleType | inspect.ListType):
+        return kind.item_type
+    if isinstance(kind, inspect.TupleType) and number < len(kind.item_types):
+        return kind.item_types[number]
+    return inspect.AnyType()

@@ -1,0 +1,100 @@
+"""Reading a run. `layout.py` lists its files, `write.py` writes them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
+from tier4k.heads.results.layout import (
+    CONFIG_FILE,
+    CURVES_FILE,
+    PREDICTIONS_FILE,
+    damaged,
+    existing_file,
+    read_run_file,
+    require_current_format,
+)
+
+PREDICTION_TYPES: Mapping[str, type] = {
+    "name": str,
+    "generator": str,
+    "group": str,
+    "benchmark": str,
+    "repeat": int,
+    "target": str,
+    "truth": float,
+    "prediction": float,
+}
+
+CURVE_TYPES: Mapping[str, type] = {
+    "target": str,
+    "repeat": int,
+    "epoch": int,
+    "training_loss": float,
+    "validation_loss": float,
+    "test_srcc": float,
+}
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read the configuration of a run, with its environment.
+
+    Raises:
+        ResultError: It is missing or damaged, or the run is of another format.
+    """
+    config = read_run_file(folder, CONFIG_FILE, RunConfig)
+    streams = ("score",) if config.method == ZERO_SHOT_METHOD else ("image", "text")
+    if missing := [stream for stream in streams if stream not in config.signatures]:
+        problem = f"`$.signatures` lacks {' and '.join(missing)}"
+        raise damaged(folder / CONFIG_FILE, ValueError(problem))
+    return config
+
+
+def read_predictions(run: Path) -> pd.DataFrame:
+    """A run's predictions: name, generator, group, benchmark (I2I or T2I), repeat, target, truth, prediction.
+
+    Raises:
+        ResultError: They are missing or damaged, or the run is of another format.
+    """
+    path = existing_file(run, PREDICTIONS_FILE)
+    require_current_format(run)
+    return _read_table(path, PREDICTION_TYPES)
+
+
+def read_curves(run: Path) -> pd.DataFrame:
+    """Training histories of a run's heads; heads without epochs have no line.
+
+    Columns are target, repeat, epoch (from 1), training_loss, validation_loss and test_srcc.
+
+    Raises:
+        ResultError: They are damaged, or the run is of another format.
+    """
+    path = run / CURVES_FILE
+    require_current_format(run)
+    if not path.exists():
+        return pd.DataFrame(columns=list(CURVE_TYPES))
+    return _read_table(path, CURVE_TYPES)
+
+
+def used_stores(out: Path) -> frozenset[str]:
+    """Signature digests of the stores that the runs in a folder were fitted on.
+
+    Raises:
+        ResultError: A run cannot be read, so that its stores are unknown.
+    """
+    used = set()
+    for path in out.glob(f"*/{CONFIG_FILE}"):
+        for signature in read_config(path.parent).signatures.values():
+            used.add(signature.digest)
+    return frozenset(used)
+
+
+def _read_table(path: Path, types: Mapping[str, type]) -> pd.DataFrame:
+    # An empty cell is NaN where a number is expected; a generator may well be called "NA".
+    missing = {name: [""] for name, kind in types.items() if kind is float}
+    try:
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
+        return frame[list(types)]
+    except (OSError, ValueError, KeyError) as error:
+        raise damaged(path, error) from error

@@ -1,0 +1,154 @@
+"""Writing a run: the folder runs/ID exists whole or not at all. `layout.py` lists its files."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from tier4k.cache.atomic import publish
+from tier4k.cache.write_errors import explain_write_errors
+from tier4k.heads.data.choices import Method
+from tier4k.heads.data.features import FeatureSet
+from tier4k.heads.data.splits import Split
+from tier4k.heads.data.stored_splits import stored_splits
+from tier4k.heads.evaluation.trial import Trial
+from tier4k.heads.regressors.choices import HeadName
+from tier4k.heads.results.config import RunConfig
+from tier4k.heads.results.json_files import write_json
+from tier4k.heads.results.layout import (
+    CONFIG_FILE,
+    CURVES_FILE,
+    PREDICTIONS_FILE,
+    RESULTS_FILE,
+    SPLITS_FILE,
+    encoders_folder,
+)
+from tier4k.heads.results.model import HeadKey, Model
+from tier4k.heads.results.read import CURVE_TYPES
+from tier4k.heads.results.results import Results
+
+
+def require_writable(out: Path) -> None:
+    """Make the folder of runs and try a file there, before hours of work are spent on a run.
+
+    Raises:
+        StoreError: The folder cannot be made or written to.
+    """
+    with explain_write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+
+
+def write_run(
+    out: Path,
+    config: RunConfig,
+    results: Results,
+    features: FeatureSet,
+    trials: Sequence[Trial],
+    splits: Sequence[Split],
+) -> Path:
+    """Write runs/ID in one step and return it.
+
+    Args:
+        out: Folder of runs.
+        config: The configuration and its environment.
+        results: The metrics.
+        features: The rows.
+        trials: Every fitted head.
+        splits: One for each repeat.
+
+    Raises:
+        StoreError: The folder exists, or the disk refuses.
+    """
+    folder = out / config.id
+
+    def fill(path: Path) -> None:
+        path.mkdir()
+        write_json(path / CONFIG_FILE, config)
+        write_json(path / RESULTS_FILE, results)
+        write_json(path / SPLITS_FILE, stored_splits(features, splits))
+        predictions = _predictions(features, trials, splits, results.headline)
+        predictions.to_csv(path / PREDICTIONS_FILE, index=False)
+        _write_curves(path / CURVES_FILE, trials)
+        _write_model(path, config, results, trials)
+        _write_encoders(path, trials)
+
+    with explain_write_errors(out):
+        publish(folder, fill)
+    return folder
+
+
+def _predictions(
+    features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split], selection: str
+) -> pd.DataFrame:
+    frames = []
+    for trial in trials:
+        test = splits[trial.repeat].test
+        columns = {
+            "name": features.name[test],
+            "generator": features.generator[test],
+            "group": features.group[test],
+            "benchmark": np.where(features.has_image_prompt[test], "I2I", "T2I"),
+            "repeat": trial.repeat,
+            "target": trial.target,
+            "truth": trial.truth,
+            "prediction": trial.predictions[selection],
+        }
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames)
+
+
+def _write_curves(path: Path, trials: Sequence[Trial]) -> None:
+    frames = []
+    for trial in trials:
+        if trial.curve is None:
+            continue
+        frame = pd.DataFrame(asdict(trial.curve))
+        epochs = range(1, len(frame) + 1)
+        frames.append(frame.assign(target=trial.target, repeat=trial.repeat, epoch=epochs))
+    if frames:
+        pd.concat(frames)[list(CURVE_TYPES)].to_csv(path, index=False)
+
+
+def _write_model(
+    path: Path,
+    config: RunConfig,
+    results: Results,
+    trials: Sequence[Trial],
+) -> None:
+    kept = list(_kept_trials(config, trials))
+    if not kept:
+        return
+    half_widths: dict[HeadKey, float] = {}
+    for trial in kept:
+        if interval := results.intervals.get(trial.target):
+            half_widths[trial.target, trial.repeat] = interval.half_width[trial.repeat]
+    model = Model(
+        folder=path,
+        method=cast(Method, config.method),
+        estimator=cast(HeadName, config.estimator),
+        options=config.head,
+        signatures=config.signatures,
+        stages=config.stages,
+        heads={(trial.target, trial.repeat): trial.head for trial in kept if trial.head is not None},
+        seeds={(trial.target, trial.repeat): trial.seed for trial in kept},
+        half_widths=half_widths,
+    )
+    model.write()
+
+
+def _kept_trials(config: RunConfig, trials: Sequence[Trial]) -> Iterator[Trial]:
+    for trial in trials:
+        chosen = config.models == "all" or (config.models == "first" and trial.repeat == 0)
+        if chosen and trial.head is not None:
+            yield trial
+
+
+def _write_encoders(path: Path, trials: Sequence[Trial]) -> None:
+    for trial in trials:
+        if trial.encoders is not None:
+            trial.encoders.write(encoders_folder(path, trial.target, trial.repeat))
