@@ -1,4 +1,4 @@
-"""The batches that end-to-end training reads."""
+"""Batches of rows for end-to-end training."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +20,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class InputRows:
-    """N rows, told by the numbers of their distinct inputs.
+    """N rows by the numbers of their distinct inputs.
 
     Attributes:
-        image: (N,) number of the picture.
+        image: (N,) number of the image.
         image_prompt: (N,) number of the image prompt, -1 where there is none.
         text: (N,) number of the prompt.
         texts: The distinct prompts.
@@ -36,44 +36,45 @@ class InputRows:
 
     @classmethod
     def of(cls, manifest: Manifest) -> "InputRows":
-        """The rows of a manifest; pictures are numbered as in `Manifest.pictures`."""
-        table, prompts = manifest.table, manifest.prompts()
-        pictures = manifest.pictures().index
+        """Return the rows of a manifest; images are numbered as in `Manifest.images`."""
+        table = manifest.table
+        prompts = manifest.prompts()
+        image_keys = manifest.images().index
         return cls(
-            pictures.get_indexer(table["image_key"]),
-            pictures.get_indexer(table["image_prompt_key"]),
-            prompts.index.get_indexer(table["prompt_key"]),
-            prompts.tolist(),
+            image=image_keys.get_indexer(table["image_key"]),
+            image_prompt=image_keys.get_indexer(table["image_prompt_key"]),
+            text=prompts.index.get_indexer(table["prompt_key"]),
+            texts=prompts.tolist(),
         )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows, with every input that they share there once.
+    """B rows, with each input that several of them share once.
 
     Attributes:
-        pictures: Prepared pictures (n, 3, h, w) uint8, one tensor for each shape; or (n, D) features of a frozen encoder.
-        image: (B,) number of the picture among all of `pictures`.
-        image_prompt: (B,) number of the image prompt, of the picture itself where there is none.
+        images: Preprocessed images (n, 3, h, w) uint8, one tensor for each shape; or (n, D) features of a
+            frozen encoder.
+        image: (B,) number of the image among all of `images`.
+        image_prompt: (B,) number of the image prompt, or of the image itself where there is none.
         tokens: The prompts; or (n, D) features of a frozen encoder.
         text: (B,) number of the prompt among these.
     """
 
-    pictures: tuple[Tensor, ...]
+    images: tuple[Tensor, ...]
     image: Tensor
     image_prompt: Tensor
     tokens: TokenBatch | Tensor
     text: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on another device."""
-        pictures = tuple(part.to(device, non_blocking=True) for part in self.pictures)
+        """Return the same batch on another device."""
         return Batch(
-            pictures,
-            self.image.to(device),
-            self.image_prompt.to(device),
-            self.tokens.to(device),
-            self.text.to(device),
+            images=tuple(part.to(device, non_blocking=True) for part in self.images),
+            image=self.image.to(device),
+            image_prompt=self.image_prompt.to(device),
+            tokens=self.tokens.to(device),
+            text=self.text.to(device),
         )
 
 
@@ -83,17 +84,18 @@ class Batches:
 
     Attributes:
         rows: All rows.
-        pictures: Their pictures; or the features (n, D) of all, where the encoder is frozen.
+        images: Their images; or the features (n, D) of all, where the encoder is frozen.
         texts: The encoder of the prompts, which has the tokenizer; or the features (n, D) of all.
-        method: What is fused: nothing is read that it has no use for.
-        augment: Whether pictures are cropped and flipped at random.
-        shared: Whether a picture that several rows share is encoded once. Not so where batch normalisation takes its statistics from the
-            batch: there, as in the published code, it counts as often as it stands in the rows.
-        seed: Of crops and flips.
+        method: The fusion; inputs that it does not use are not read.
+        augment: Whether images are cropped and flipped at random.
+        shared: Whether an image that several rows share is encoded once. Batch normalisation with statistics
+            of the batch needs False: there, as in the published code, an image counts once for each of its
+            rows.
+        seed: Seed of crops and flips.
     """
 
     rows: InputRows
-    pictures: DecodedImages | Tensor
+    images: DecodedImages | Tensor
     texts: TextNetwork | Tensor
     method: Method
     augment: bool
@@ -101,49 +103,72 @@ class Batches:
     seed: int
 
     def of(self, numbers: np.ndarray, epoch: int) -> Batch:
-        """The batch of some rows in an epoch."""
-        image, prompt = self.rows.image[numbers], self.rows.image_prompt[numbers]
-        guided = (prompt >= 0) & (self.method != "nr")
-        wanted, at = np.concatenate([image, prompt[guided]]), np.tile(np.arange(len(image)), 2)
-        at[len(image) :][guided] = len(image) + np.arange(guided.sum())
+        """Return the batch of some rows, by their numbers (B,), in an epoch."""
+        wanted, image_at, prompt_at = self._wanted_images(numbers)
+        images, places = self._images(wanted, epoch)
+        prompts, text = np.unique(self.rows.text[numbers], return_inverse=True)
+        return Batch(
+            images=tuple(images),
+            image=torch.from_numpy(places[image_at]),
+            image_prompt=torch.from_numpy(places[prompt_at]),
+            tokens=self._tokens(prompts),
+            text=torch.from_numpy(text),
+        )
+
+    def _wanted_images(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of the images to encode, and the places (B,) of images and image prompts among them."""
+        image = self.rows.image[numbers]
+        prompt = self.rows.image_prompt[numbers]
+        has_prompt = (prompt >= 0) & (self.method != "nr")
+        wanted = np.concatenate([image, prompt[has_prompt]])
+        image_at = np.arange(len(image))
+        prompt_at = np.arange(len(image))
+        prompt_at[has_prompt] = len(image) + np.arange(has_prompt.sum())
         if self.shared:
             wanted, inverse = np.unique(wanted, return_inverse=True)
-            at = inverse[at]
-        pictures, place = self._views(wanted, epoch)
-        image_at, prompt_at = (torch.from_numpy(half) for half in np.split(place[at], 2))
-        prompts, text = np.unique(self.rows.text[numbers], return_inverse=True)
-        return Batch(tuple(pictures), image_at, prompt_at, self._tokens(prompts), torch.from_numpy(text))
+            image_at = inverse[image_at]
+            prompt_at = inverse[prompt_at]
+        return wanted, image_at, prompt_at
+
+    def _images(self, wanted: np.ndarray, epoch: int) -> tuple[list[Tensor], np.ndarray]:
+        """The encoder's inputs, and the place of each image among its outputs, one input after the other."""
+        if isinstance(self.images, Tensor):
+            return [self.images[torch.from_numpy(wanted)]], np.arange(len(wanted))
+        if self.augment:
+            crops = [self.images.random(number, self.seed, epoch) for number in wanted]
+        else:
+            crops = [self.images.centre(number) for number in wanted]
+        return stack_by_shape(crops)
 
     def _tokens(self, prompts: np.ndarray) -> TokenBatch | Tensor:
         if isinstance(self.texts, Tensor):
             return self.texts[torch.from_numpy(prompts)]
         return self.texts.tokenize([self.rows.texts[number] for number in prompts])
 
-    def _views(self, wanted: np.ndarray, epoch: int) -> tuple[list[Tensor], np.ndarray]:
-        """What is encoded of some pictures, and where each of them is when the results stand one after the other."""
-        if isinstance(self.pictures, Tensor):
-            return [self.pictures[torch.from_numpy(wanted)]], np.arange(len(wanted))
-        if self.augment:
-            crops = [self.pictures.random(number, self.seed, epoch) for number in wanted]
-        else:
-            crops = [self.pictures.centre(number) for number in wanted]
-        return stack_by_shape(crops)
-
 
 def stack_by_shape(crops: Sequence[Tensor]) -> tuple[list[Tensor], np.ndarray]:
-    """Views stacked with others of their shape, and the place of each among all of these stacks."""
-    shapes = [view.shape for view in crops]
-    order = [number for shape in dict.fromkeys(shapes) for number, its in enumerate(shapes) if its == shape]
-    stacks = [torch.stack([view for view in crops if view.shape == shape]) for shape in dict.fromkeys(shapes)]
+    """Stack crops with others of their shape.
+
+    Returns:
+        The stacks, and the place of each crop when the stacks are concatenated.
+    """
+    by_shape: dict[torch.Size, list[int]] = {}
+    for number, crop in enumerate(crops):
+        by_shape.setdefault(crop.shape, []).append(number)
+    stacks: list[Tensor] = []
+    order: list[int] = []
+    for numbers in by_shape.values():
+        stacks.append(torch.stack([crops[number] for number in numbers]))
+        order.extend(numbers)
     return stacks, np.argsort(order)
 
 
 def prefetched(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items, each made in another thread while the one before it is in use."""
-    source, end = iter(items), object()
-    following = partial(next, source, end)
+    """Yield the same items, each made in another thread while the one before it is in use."""
+    end = object()
+    next_item = partial(next, iter(items), end)
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(following)
+        coming = pool.submit(next_item)
         while (item := coming.result()) is not end:
-            coming = pool.submit(following)
+            coming = pool.submit(next_item)
             yield item

@@ -1,7 +1,8 @@
-"""Names that options of end-to-end training take. Imports nothing, so that help shows at once."""
+"""Values of the options of end-to-end training. Imports nothing, so that help shows at once."""
 
 from typing import Literal
 
-FinetunedPart = Literal["none", "image", "text", "all"]  # beside "last:N"
+FinetunedPart = Literal["none", "image", "text", "all"]
+"""The encoders that are trained with the head; "last:N" is a fifth value."""
 
 Device = Literal["auto", "cpu"]

@@ -1,4 +1,4 @@
-"""Training in several processes that `accelerate launch` started: what they agree on, and what is said when one of them ends."""
+"""Training in several processes that `accelerate launch` started: their agreement and their errors."""
 
 import fcntl
 import os
@@ -9,61 +9,82 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from tier4k.cache.store import writing
+from tier4k.cache.write_errors import explain_write_errors
 from tier4k.heads.finetuning.choices import Device
-from tier4k.heads.finetuning.recipe import FinetuneError
+from tier4k.heads.finetuning.errors import FinetuningError
 
 
 def make_accelerator(device: Device) -> Accelerator:
-    """What this process, alone or one of several, trains with."""
+    """Return the accelerator of this process, which trains alone or with others."""
     return Accelerator(cpu=device == "cpu", mixed_precision="no")
 
 
-def broadcast(accelerator: Accelerator, number: int) -> list[int]:
-    """What every process says, the same list in each."""
+def gather_numbers(accelerator: Accelerator, number: int) -> list[int]:
+    """Return the numbers that all processes pass, the same list in each."""
     return accelerator.gather(torch.tensor([number], device=accelerator.device)).tolist()
 
 
-def visible_to_all(accelerator: Accelerator, folder: Path) -> bool:
-    """Whether a folder is there.
+def exists_for_all(accelerator: Accelerator, folder: Path) -> bool:
+    """Whether a folder exists.
 
     Raises:
-        FinetuneError: For some processes it is, for others not.
+        FinetuningError: It exists for some processes and not for others.
     """
-    seen = broadcast(accelerator, folder.exists())
+    seen = gather_numbers(accelerator, folder.exists())
     if len(set(seen)) > 1:
-        raise FinetuneError(
-            f"{folder} is there for {sum(seen)} of {len(seen)} processes: give an --out that all machines share"
+        raise FinetuningError(
+            f"{folder} exists for {sum(seen)} of {len(seen)} processes: give an --out that all machines share"
         )
     return bool(seen[0])
 
 
 @contextmanager
-def shared_folder(accelerator: Accelerator, folder: Path) -> Iterator[None]:
-    """Make a folder that all these processes see and no other training uses meanwhile; it is removed again where it stays empty.
+def exclusive_folder(accelerator: Accelerator, folder: Path) -> Iterator[None]:
+    """Make a folder for this training alone, visible to all its processes; remove it afterwards if it is
+    empty.
 
     Raises:
-        FinetuneError: Another training uses it, or not all processes see it.
+        FinetuningError: Another training uses it, or not all processes see it.
         StoreError: It cannot be made.
     """
     with ExitStack() as stack:
         if accelerator.is_main_process:
-            stack.enter_context(_made(folder))
+            stack.enter_context(_locked_folder(folder))
         accelerator.wait_for_everyone()
-        visible_to_all(accelerator, folder)
+        exists_for_all(accelerator, folder)
         yield
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    with writing(folder):
+def explaining_lost_processes(accelerator: Accelerator) -> Iterator[None]:
+    """Raise an error that names the remedy when another process, which exchanges gradients with this one, has
+    ended.
+
+    Raises:
+        FinetuningError: Another process has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if accelerator.num_processes == 1 or not _is_lost_connection(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise FinetuningError(
+            f"another process of this training has ended ({reason}); its own output states why. "
+            "The same command continues after the last epoch."
+        ) from error
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise FinetuneError(
+        raise FinetuningError(
             f"this run is being trained already, in {folder}: wait for its end, or give another --out"
         ) from error
     except OSError:
@@ -76,24 +97,6 @@ def _made(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-@contextmanager
-def exchanging(accelerator: Accelerator) -> Iterator[None]:
-    """Say what to do where another process, with which this one exchanges gradients, has ended.
-
-    Raises:
-        FinetuneError: It has.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if accelerator.num_processes == 1 or not _tells_of_a_lost_process(error):
-            raise
-        raise FinetuneError(
-            f"another process of this training has ended ({str(error).splitlines()[0]}); it or its machine tells why. "
-            "The same command goes on from the last epoch."
-        ) from error
-
-
-def _tells_of_a_lost_process(error: RuntimeError) -> bool:
+def _is_lost_connection(error: RuntimeError) -> bool:
     # gloo has no class of its own for it.
     return isinstance(error, torch.distributed.DistError) or "onnection" in str(error)

@@ -1,4 +1,4 @@
-"""A metric object: a run or an exported model, loaded once, that scores pictures in memory."""
+"""A metric object: a run or an exported model, loaded once, that scores images in memory."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,17 +10,17 @@ import torch
 from huggingface_hub import ModelHubMixin
 
 from tier4k.extract.encoders.levels import Levels
-from tier4k.extract.pipeline.live import LiveEncoders, Picture
+from tier4k.extract.pipeline.loaded_encoders import ImageInput, LiveEncoders
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import FusionError
-from tier4k.heads.encoders.sources import Source, sources
+from tier4k.heads.encoders.sources import EncoderSource, encoder_sources
 from tier4k.heads.results.model import HeadKey, Model, ModelError, read_model, score_table
 
-Pictures = Picture | Sequence[Picture]
+Images = ImageInput | Sequence[ImageInput]
 
 Prompts = str | Sequence[str]
 
-Guides = Picture | Sequence[Picture | None] | None
+ImagePrompts = ImageInput | Sequence[ImageInput | None] | None
 
 
 class Metric(
@@ -29,63 +29,74 @@ class Metric(
     tags=["image-quality-assessment"],
     repo_url="https://arxiv.org/abs/2404.18409",
 ):
-    """Scores pictures as people would: higher is better, in the units of the scores that the heads were fitted on.
+    """Scores images as people do: higher is better, in the units of the scores in the training data.
 
-    Make one with `load`, or with `Metric.from_pretrained` of an exported model, which may lie on the Hugging Face hub.
+    Make one with `load`, or with `Metric.from_pretrained` from an exported model, which may be on the hub.
 
     Args:
         sources: Heads with their encoders.
         device: "auto", or a torch device.
 
     Attributes:
-        targets: Names of the scores that it gives.
-        method: "nr", "fr" (needs image prompts) or "pr" (uses them where there are some).
-        lower_better: False; the name is that of other metric libraries.
+        targets: Names of the scores.
+        method: "nr", "fr" (needs image prompts) or "pr" (uses image prompts where given).
+        lower_better: False; other metric libraries use this name.
     """
 
     lower_better = False
 
-    def __init__(self, sources: Sequence[Source], device: str = "auto") -> None:
+    def __init__(self, sources: Sequence[EncoderSource], device: str = "auto") -> None:
         self.sources = tuple(sources)
-        self.targets = tuple(dict.fromkeys(target for source in sources for target in source.model.targets))
+        self.targets = _targets(sources)
         self.method = sources[0].model.method
         self._live = [LiveEncoders(source.image, source.text, device) for source in sources]
 
     def score(
-        self, image: Pictures, prompt: Prompts, image_prompt: Guides = None, target: str | None = None
+        self,
+        image: Images,
+        prompt: Prompts,
+        image_prompt: ImagePrompts = None,
+        target: str | None = None,
     ) -> float | np.ndarray:
-        """The score of a picture, or (N,) scores of several.
+        """Return the score of an image, or the scores (N,) of several.
 
         Args:
-            image: A path, a PIL picture, an array (H, W, 3) or a tensor (3, H, W), uint8 or floating from 0 to 1; or a list, an array
-                (N, H, W, 3) or a tensor (N, 3, H, W) of several.
-            prompt: Its text prompt; one for all, or as many as pictures.
+            image: A path, a PIL image, an array (H, W, 3) or a tensor (3, H, W), uint8 or float from 0 to 1;
+                or several as a list, an array (N, H, W, 3) or a tensor (N, 3, H, W).
+            prompt: Its text prompt; one for all images, or one for each.
             image_prompt: Its image prompt, in the same forms; None, also in a list, where there is none.
-            target: Which score; needed where there are several.
+            target: Name of the score; required where the metric has several.
 
         Raises:
-            ModelError: The target is missing or unknown, or the lists are not of one length.
-            FusionError: Full reference, and an image prompt is missing.
-            PictureError: Something is no picture.
+            ModelError: The target is missing or unknown, or the lists differ in length.
+            FusionError: The method is full reference and an image prompt is missing.
+            ImageError: An input is no image.
         """
-        chosen = self._target(target)
+        chosen = self._require_target(target)
         predicted = self._predict(image, prompt, image_prompt, chosen)
         scores = np.mean(list(predicted.values()), axis=0)
         return scores if _is_several(image) else float(scores[0])
 
     __call__ = score
 
-    def table(self, image: Pictures, prompt: Prompts, image_prompt: Guides = None) -> pd.DataFrame:
-        """Every score with its conformal interval and the spread over the heads (see `score_table`); arguments and errors as `score`."""
-        predicted = self._predict(image, prompt, image_prompt, None)
-        widths = {
-            place: width for source in self.sources for place, width in source.model.half_widths.items()
-        }
-        given = image if _is_several(image) else [image]
-        names = [str(one) if isinstance(one, str | Path) else str(number) for number, one in enumerate(given)]  # type: ignore[arg-type]
-        return score_table(names, predicted, widths)
+    def table(
+        self,
+        image: Images,
+        prompt: Prompts,
+        image_prompt: ImagePrompts = None,
+    ) -> pd.DataFrame:
+        """Return every score with its prediction interval and the spread over the heads (see `score_table`).
 
-    def _target(self, target: str | None) -> str:
+        Arguments and errors are those of `score`.
+        """
+        predicted = self._predict(image, prompt, image_prompt, None)
+        half_widths: dict[HeadKey, float] = {}
+        for source in self.sources:
+            half_widths.update(source.model.half_widths)
+        names = [_name(one, number) for number, one in enumerate(_as_list(image))]
+        return score_table(names, predicted, half_widths)
+
+    def _require_target(self, target: str | None) -> str:
         if target is None and len(self.targets) == 1:
             return self.targets[0]
         if target not in self.targets:
@@ -95,30 +106,36 @@ class Metric(
         return target
 
     def _predict(
-        self, image: Pictures, prompt: Prompts, image_prompt: Guides, target: str | None
+        self,
+        image: Images,
+        prompt: Prompts,
+        image_prompt: ImagePrompts,
+        target: str | None,
     ) -> dict[HeadKey, np.ndarray]:
-        pictures: list[Any] = list(image) if _is_several(image) else [image]  # type: ignore[arg-type]
-        if not pictures:
-            raise ModelError("there are no pictures to score: the list is empty")
-        prompts = _as_many(
-            prompt, len(pictures), "prompts", isinstance(prompt, str) or not isinstance(prompt, Iterable)
-        )
-        guides = _as_many(image_prompt, len(pictures), "image prompts", not _is_several(image_prompt))
-        if wrong := [text for text in prompts if not isinstance(text, str) or not text.strip()]:
-            raise ModelError(f"{wrong[0]!r} is no text prompt: a picture is scored for what it was to show")
-        if self.method == "fr" and any(guide is None for guide in guides):
-            raise FusionError(
-                "these heads are full reference (fr): give an image_prompt for every picture, or use a run of method pr or nr"
-            )
-        if self.method == "nr":
-            guides = [None] * len(pictures)
+        images = _as_list(image)
+        if not images:
+            raise ModelError("there are no images to score: the list is empty")
+        prompts = _text_prompts(prompt, len(images))
+        image_prompts = self._image_prompts(image_prompt, len(images))
         predicted: dict[HeadKey, np.ndarray] = {}
         for source, live in zip(self.sources, self._live, strict=True):
-            if target in (None, *source.model.targets):
-                predicted |= source.model.only(target).predict(
-                    _features(source.model, live, pictures, [text.strip() for text in prompts], guides)
-                )
+            model = source.model
+            if target in (None, *model.targets):
+                features = _features(model, live, images, prompts, image_prompts)
+                predicted |= model.only(target).predict(features)
         return predicted
+
+    def _image_prompts(self, image_prompt: ImagePrompts, count: int) -> list[Any]:
+        """Return one image prompt for each of `count` images, None where there is none or it is not used."""
+        image_prompts = _one_each(image_prompt, count, "image prompts", not _is_several(image_prompt))
+        if self.method == "nr":
+            return [None] * count
+        if self.method == "fr" and any(one is None for one in image_prompts):
+            raise FusionError(
+                "these heads are full reference (fr): give an image_prompt for every image, "
+                "or use a run of method pr or nr"
+            )
+        return image_prompts
 
     def _save_pretrained(self, save_directory: Path) -> None:
         from tier4k.heads.inference.export import export_into
@@ -141,13 +158,15 @@ class Metric(
             return load(model_id, **options)
         from huggingface_hub import snapshot_download
 
-        place = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "local_files_only": local_files_only,
-            "token": token,
-        }
-        return load(snapshot_download(model_id, force_download=force_download, **place), **options)  # type: ignore[arg-type]
+        folder = snapshot_download(
+            model_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        return load(folder, **options)
 
 
 def load(
@@ -158,64 +177,111 @@ def load(
     image_weights: Path | None = None,
     text_weights: Path | None = None,
 ) -> Metric:
-    """Load a run or an exported model; nothing in it is executed.
+    """Load a run or an exported model; no code in it is executed.
 
     Args:
         path: Its folder.
-        target: One score alone, so that `score` needs not be told which.
-        repeat: The head of one repeat alone; None for the mean over all.
+        target: Load one score only, which `score` then returns by default.
+        repeat: Load the head of one repeat only; None for the mean over all.
         device: "auto", or a torch device such as "cuda:1".
-        image_weights, text_weights: Where the encoders' weights are, if not with the model nor where `tier extract` finds them.
+        image_weights: File with the weights of the image encoder; None takes those of the model, or searches
+            where `tier extract` does.
+        text_weights: Folder of the text encoder, likewise.
 
     Raises:
-        ModelError: There are no readable heads, or not of this target or repeat.
-        WeightsError, SignatureError: The encoders are missing, or not those that the heads were fitted on.
+        ModelError: There are no readable heads, or none of this target or repeat.
+        WeightsError: The weights of an encoder are missing.
+        SignatureError: An encoder is not the one that the heads were fitted on.
     """
-    return Metric(sources(read_model(Path(path)).only(target, repeat), image_weights, text_weights), device)
+    model = read_model(Path(path)).only(target, repeat)
+    return Metric(encoder_sources(model, image_weights, text_weights), device)
+
+
+def _targets(sources: Sequence[EncoderSource]) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for source in sources:
+        names.update(dict.fromkeys(source.model.targets))
+    return tuple(names)
 
 
 def _is_several(value: object) -> bool:
-    return isinstance(value, list | tuple) or (
-        isinstance(value, np.ndarray | torch.Tensor) and value.ndim == 4
-    )
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.ndim == 4
+    return isinstance(value, list | tuple)
 
 
-def _as_many(value: Any, count: int, what: str, is_one: bool) -> list[Any]:
+def _as_list(image: Any) -> list[Any]:
+    return list(image) if _is_several(image) else [image]
+
+
+def _name(image: object, number: int) -> str:
+    return str(image) if isinstance(image, str | Path) else str(number)
+
+
+def _one_each(
+    value: Any,
+    count: int,
+    noun: str,
+    is_one: bool,
+) -> list[Any]:
     values = [value] * count if is_one else list(value)
     if len(values) != count:
-        raise ModelError(f"{len(values)} {what} for {count} pictures: give one for all, or as many")
+        raise ModelError(f"{len(values)} {noun} for {count} images: give one for all, or one for each")
     return values
+
+
+def _text_prompts(prompt: Prompts, count: int) -> list[str]:
+    is_one = isinstance(prompt, str) or not isinstance(prompt, Iterable)
+    prompts = _one_each(prompt, count, "prompts", is_one)
+    for text in prompts:
+        if not isinstance(text, str) or not text.strip():
+            raise ModelError(f"{text!r} is no text prompt: give the prompt that the image was generated from")
+    return [text.strip() for text in prompts]
 
 
 def _features(
     model: Model,
     live: LiveEncoders,
-    pictures: Sequence[Picture],
+    images: Sequence[ImageInput],
     prompts: Sequence[str],
-    guides: Sequence[Picture | None],
+    image_prompts: Sequence[ImageInput | None],
 ) -> FeatureSet:
-    """Features of pictures in memory; pictures and image prompts that are the same object are encoded once."""
-    guided = [guide for guide in guides if guide is not None]
-    distinct = {id(one): one for one in (*pictures, *guided)}
-    number = {key: row for row, key in enumerate(distinct)}
-    encoded = live.pictures(list(distinct.values()))
-    if model.stages:
-        encoded = encoded[..., Levels.parse(model.signatures["image"].feature).columns(model.stages)]
-    image = encoded[[number[id(one)] for one in pictures]]
+    """Return the features of images in memory; an object that occurs several times is encoded once."""
+    given = [one for one in image_prompts if one is not None]
+    encoded = _encoded(model, live, [*images, *given])
+    image = encoded[: len(images)]
     image_prompt = np.zeros_like(image)
-    has_image_prompt = np.array([guide is not None for guide in guides])
-    image_prompt[has_image_prompt] = encoded[[number[id(one)] for one in guided]]
-    names = np.array([str(row) for row in range(len(pictures))])
+    has_image_prompt = np.array([one is not None for one in image_prompts])
+    image_prompt[has_image_prompt] = encoded[len(images) :]
+    names = np.array([str(row) for row in range(len(images))])
     return FeatureSet(
         text=live.texts(prompts),
         image=image,
         image_prompt=image_prompt,
         has_image_prompt=has_image_prompt,
-        targets=np.empty((len(pictures), 0)),
+        targets=np.empty((len(images), 0)),
         target_names=(),
         name=names,
         group=names,
         generator=names,
-        position=np.arange(len(pictures)),
-        picture=names,
+        position=np.arange(len(images)),
+        image_key=names,
     )
+
+
+def _encoded(
+    model: Model,
+    live: LiveEncoders,
+    images: Sequence[ImageInput],
+) -> np.ndarray:
+    """Return the features (N, …, D) of images, of the levels that the heads use."""
+    distinct: dict[int, ImageInput] = {}
+    row_of: dict[int, int] = {}
+    for image in images:
+        row_of.setdefault(id(image), len(row_of))
+        distinct[id(image)] = image
+    encoded = live.images(list(distinct.values()))
+    if model.stages:
+        levels = Levels.parse(model.signatures["image"].feature)
+        encoded = encoded[..., levels.columns(model.stages)]
+    return encoded[[row_of[id(image)] for image in images]]

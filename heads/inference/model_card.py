@@ -1,87 +1,145 @@
-"""The model card of an exported model."""
+"""The model card of an exported model, in Markdown."""
 
 from collections.abc import Iterator
 
-from tier4k.heads.results.files import read_config
+from tier4k.heads.evaluation.summary import Summary
+from tier4k.heads.metrics.conformal import Interval
+from tier4k.heads.results.layout import is_run
 from tier4k.heads.results.model import Model
+from tier4k.heads.results.read import read_config
 from tier4k.heads.results.results import Results
 
 CARD = "README.md"
 
-HEADER = ("---", "library_name: tier4k", "tags:", "- image-quality-assessment", "- model_hub_mixin", "---")
+HEADER = (
+    "---",
+    "library_name: tier4k",
+    "tags:",
+    "- image-quality-assessment",
+    "- model_hub_mixin",
+    "---",
+)
+
+INPUTS = {
+    "nr": "their text prompt.",
+    "fr": "their text prompt and their image prompt.",
+    "pr": "their text prompt, and by their image prompt where they have one.",
+}
+
+SHOWN_METRICS = ("srcc", "plcc", "rmse")
 
 
-def _card(model: Model) -> str:
-    if not (model.folder / "results.json").is_file():
-        return (model.folder / CARD).read_text(encoding="utf-8")  # an exported model that is exported again
-    results, config = Results.read(model.folder), read_config(model.folder)
-    parts = (
+def model_card(model: Model) -> str:
+    """Return the card of a run's model; an exported model keeps its card.
+
+    Raises:
+        ResultError: The files of the run cannot be read.
+    """
+    if not is_run(model.folder):
+        return (model.folder / CARD).read_text(encoding="utf-8")
+    results = Results.read(model.folder)
+    sections = (
         HEADER,
-        _about(model, results, config["data_digest"]),
-        _figures(results),
-        _use(model),
+        _description(model, results),
+        _metrics(results),
+        _usage(model),
         _limits(results),
     )
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def _about(model: Model, results: Results, digest: str) -> list[str]:
-    image, text = (model.signatures[stream] for stream in ("image", "text"))
+def _description(model: Model, results: Results) -> list[str]:
+    digest = read_config(model.folder).data_digest
+    image = model.signatures["image"]
+    text = model.signatures["text"]
     return [
         f"# TIER-{results.method.upper()} fitted on {results.data}",
         "",
-        f"Scores AI-generated pictures for {', '.join(model.targets)} by their text prompt"
-        + {
-            "nr": ".",
-            "fr": " and their image prompt.",
-            "pr": ", and by their image prompt where there is one.",
-        }[model.method],
+        f"Scores AI-generated images for {', '.join(model.targets)} by {INPUTS[model.method]}",
         "",
         f"- Data: {results.data}, {results.benchmark}, {results.rows:,} rows (digest {digest[:12]})",
-        f"- Image encoder: {image.encoder}, {image.feature_name}, prepared: {image.preprocessing}",
-        f"- Text encoder: {text.encoder}, {text.feature_name}, {text.preprocessing}",
-        f"- Head: {model.estimator}, {len(model.heads)} fitted (targets x repeats); a score is the mean over the repeats",
+        f"- Image encoder: {image.encoder}, {image.feature_name}, preprocessing: {image.preparation}",
+        f"- Text encoder: {text.encoder}, {text.feature_name}, {text.preparation}",
+        f"- Head: {model.estimator}, {len(model.heads)} fitted (targets x repeats); "
+        "a score is the mean over the repeats",
         f"- Run: {results.id}",
     ]
 
 
-def _figures(results: Results) -> Iterator[str]:
+def _metrics(results: Results) -> Iterator[str]:
     seen = f"{sum(results.seen_prompts)} of {sum(results.test_prompts)} test prompts were seen in training"
-    yield f"## Figures, split `{results.split}`, {len(results.test_rows)} repeats"
+    yield f"## Metrics, split `{results.split}`, {len(results.test_rows)} repeats"
     yield ""
-    yield f"Of single heads on their test rows, mean ± standard deviation over the repeats; {seen}."
+    yield f"Single heads on their test rows, mean ± standard deviation over the repeats; {seen}."
     yield ""
-    yield "| target | SRCC | PLCC | RMSE | floor: SRCC of the generator's mean | 90 % interval | test rows in it |"
-    yield "|---|---|---|---|---|---|---|"
-    for target, summaries in results.summaries.items():
-        its, interval = summaries[results.headline], results.intervals.get(target)
-        cells = [f"{its[name].mean:.3f} ± {its[name].sd:.3f}" for name in ("srcc", "plcc", "rmse")]
-        width = f"± {sum(interval.half_width) / len(interval.half_width):.3g}" if interval else "none"
-        covered = f"{sum(interval.coverage) / len(interval.coverage):.1%}" if interval else ""
-        yield f"| {target} | {' | '.join(cells)} | {summaries['generator_mean']['srcc'].mean:.3f} | {width} | {covered} |"
+    columns = (
+        "target",
+        "SRCC",
+        "PLCC",
+        "RMSE",
+        "baseline: SRCC of the generator's mean",
+        "90 % prediction interval",
+        "test coverage",
+    )
+    yield _row(columns)
+    yield "|" + "---|" * len(columns)
+    for target in results.summaries:
+        yield _row(_cells(results, target))
 
 
-def _use(model: Model) -> list[str]:
-    guide = ', image_prompt="guide.png"' if model.method == "fr" else ""
+def _cells(results: Results, target: str) -> list[str]:
+    summaries = results.summaries[target]
+    own = summaries[results.headline]
+    baseline = summaries["generator_mean"]["srcc"]
+    return [
+        target,
+        *(_mean_and_sd(own[metric]) for metric in SHOWN_METRICS),
+        f"{baseline.mean:.3f}",
+        *_width_and_coverage(results.intervals.get(target)),
+    ]
+
+
+def _mean_and_sd(summary: Summary) -> str:
+    return f"{summary.mean:.3f} ± {summary.sd:.3f}"
+
+
+def _width_and_coverage(interval: Interval | None) -> tuple[str, str]:
+    if interval is None:
+        return "none", ""
+    width = sum(interval.half_width) / len(interval.half_width)
+    coverage = sum(interval.coverage) / len(interval.coverage)
+    return f"± {width:.3g}", f"{coverage:.1%}"
+
+
+def _row(cells: "list[str] | tuple[str, ...]") -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _usage(model: Model) -> list[str]:
+    image_prompt = ', image_prompt="image_prompt.png"' if model.method == "fr" else ""
     return [
         "## Use",
         "",
         "```python",
-        "from tier4k import load  # pip install tier4k",
+        "import tier4k  # pip install tier4k",
         "",
-        f'metric = load("this folder", target="{model.targets[0]}")',
-        f'metric.score("picture.png", "its text prompt"{guide})',
+        f'metric = tier4k.load("this folder", target="{model.targets[0]}")',
+        f'metric.score("image.png", "its text prompt"{image_prompt})',
         "```",
     ]
 
 
 def _limits(results: Results) -> list[str]:
-    leaks = "The split shows pictures of test prompts in training: the figures are too good for new prompts. "
-    return [
-        "## Limits",
-        "",
-        f"{leaks if any(results.seen_prompts) else ''}The figures hold for prompts and generators like those of {results.data};",
-        "on a generator that training has not seen they are lower. The scores are on that data set's scale. The interval is promised",
-        "for a single picture of a new prompt of the same kind, and for nothing else. The heads learnt what people said of pictures,",
-        "not what is in them.",
+    lines = ["## Limits", ""]
+    if any(results.seen_prompts):
+        lines.append(
+            "The split has images of test prompts in training: for new prompts the metrics are too good."
+        )
+    lines += [
+        f"The metrics hold for prompts and generators like those of {results.data};",
+        "on generators that are not in the training data they are lower.",
+        "Scores are on the scale of that data set.",
+        "The prediction interval holds only for a single image of a new prompt of the same kind.",
+        "The heads learnt human ratings of images, not the content of images.",
     ]
+    return lines

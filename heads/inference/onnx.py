@@ -1,18 +1,19 @@
-"""Heads and encoders as ONNX files, each checked against the original by ONNX Runtime before it is kept.
+"""Heads and encoders as ONNX files; each is compared with its original by ONNX Runtime before it is kept.
 
 DIR/
-    image.onnx   pictures (N, 3, H, W) uint8, prepared -> features (N, D); several views of a picture are rows of their own
+    image.onnx   images (N, 3, H, W) uint8, preprocessed -> features (N, D); each crop is a row of its own
     text.onnx    ids and mask (N, L) int64 of the tokenizer -> features (N, D)
-    head.onnx    fused vectors (N, d) float32, the text first -> scores (N, T), the mean over the repeats, in the order of the targets
+    head.onnx    fused vectors (N, d) float32, text first -> scores (N, T), one a target, means over repeats
 """
 
 import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +22,19 @@ from torch import Tensor, nn
 from tier4k.cache.errors import TierError
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork, TokenBatch
-from tier4k.heads.encoders.sources import Source
+from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.mlp.network import ACTIVATIONS, FUSIONS, Network
 from tier4k.heads.regressors.ridge import RidgeHead
 from tier4k.heads.results.model import Model
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-4  # largest difference between ONNX Runtime and torch
 
-ROWS = 3
+ROWS = 3  # rows of the example inputs
+
+DEFAULT_SIDE = 224  # pixels of example images where the preprocessing fixes no size
+
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 PROMPTS = (
     "a red fox in the snow, oil on canvas",
@@ -39,49 +44,84 @@ PROMPTS = (
 
 
 class OnnxError(TierError):
-    """Something that has no ONNX form, or whose form does not agree with it."""
+    """A network that has no ONNX form, or whose ONNX form differs from it."""
 
 
-def export_onnx(source: Source, folder: Path) -> dict[str, float]:
+@dataclass(frozen=True)
+class Graph:
+    """A network that becomes one ONNX file.
+
+    Attributes:
+        name: Name of the file without its suffix.
+        network: The network.
+        inputs: Example inputs of `ROWS` rows by name, in the order of the network's arguments.
+        dynamic_axes: For each input, in the same order, the axes of variable length and their names.
+        output: Name of the output.
+    """
+
+    name: str
+    network: nn.Module
+    inputs: Mapping[str, Tensor]
+    dynamic_axes: Mapping[str, Mapping[int, str]]
+    output: str = "features"
+
+
+def export_onnx(source: EncoderSource, folder: Path) -> dict[str, float]:
     """Write image.onnx, text.onnx and head.onnx.
 
     Args:
         source: Heads with their encoders.
-        folder: Where to write; made if need be.
+        folder: Where to write; made where it does not exist.
 
     Returns:
-        Largest absolute difference to the original of each file, relative to the largest value where this is above 1.
+        For each file the largest absolute difference to its original, relative to the largest value where
+        that exceeds 1.
 
     Raises:
-        OnnxError: The packages are missing, a head or an encoder has no ONNX form, or they differ by more than 1e-4.
+        OnnxError: Packages are missing, or a head or an encoder has no ONNX form within 1e-4 of its values.
     """
     _require_packages()
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
-    image, text = ImageNetwork.of(source.image).frozen("fp32"), TextNetwork.of(source.text).frozen("fp32")
-    side = source.image.preprocessing.size or source.image.preprocessing.resize or 224
-    pictures = torch.from_numpy(random.integers(0, 256, (ROWS, 3, side, side), np.uint8))
-    tokens = text.tokenize(PROMPTS)
-    head = HeadsModule(source.model)
-    fused = torch.from_numpy(random.normal(size=(ROWS, head.width)).astype(np.float32))
-    parts: list[tuple[str, nn.Module, dict[str, Tensor], dict[str, Any]]] = [
-        ("image", image, {"pictures": pictures}, {"pictures": {0: "N"}}),
-        (
-            "text",
-            _Tokens(text),
-            {"ids": tokens.ids, "mask": tokens.mask},
-            {name: {0: "N", 1: "L"} for name in ("ids", "mask")},
-        ),
-        ("head", head, {"fused": fused}, {"fused": {0: "N"}}),
+    graphs = [
+        _image_graph(source, random),
+        _text_graph(source),
+        _head_graph(source.model, random),
     ]
-    return {
-        name: _written(module, inputs, shapes, folder / f"{name}.onnx")
-        for name, module, inputs, shapes in parts
-    }
+    return {graph.name: _write(graph, folder / f"{graph.name}.onnx") for graph in graphs}
+
+
+def _image_graph(source: EncoderSource, random: np.random.Generator) -> Graph:
+    network = ImageNetwork.of(source.image).frozen("fp32")
+    preprocessing = source.image.preprocessing
+    side = preprocessing.size or preprocessing.resize or DEFAULT_SIDE
+    pixels = random.integers(0, 256, (ROWS, 3, side, side), np.uint8)
+    return Graph("image", network, {"images": torch.from_numpy(pixels)}, {"images": {0: "N"}})
+
+
+def _text_graph(source: EncoderSource) -> Graph:
+    network = TextNetwork.of(source.text).frozen("fp32")
+    tokens = network.tokenize(PROMPTS)
+    axes = {0: "N", 1: "L"}
+    return Graph(
+        "text",
+        _TextModule(network),
+        {"ids": tokens.ids, "mask": tokens.mask},
+        {"ids": axes, "mask": axes},
+    )
+
+
+def _head_graph(model: Model, random: np.random.Generator) -> Graph:
+    network = HeadsModule(model)
+    fused = random.normal(size=(ROWS, network.width)).astype(np.float32)
+    return Graph("head", network, {"fused": torch.from_numpy(fused)}, {"fused": {0: "N"}}, "scores")
 
 
 class HeadsModule(nn.Module):
-    """Fused vectors (N, d) -> scores (N, T): the mean over the repeats of every target.
+    """Fused vectors (N, d) -> scores (N, T): for each target the mean over its repeats.
+
+    Args:
+        model: The heads.
 
     Raises:
         OnnxError: A head is not made of linear layers.
@@ -89,29 +129,30 @@ class HeadsModule(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.by_target = nn.ModuleList(
-            nn.ModuleList(_module(head) for (name, _), head in model.heads.items() if name == target)
-            for target in model.targets
-        )
+        self.by_target = nn.ModuleList()
+        for target in model.targets:
+            heads = [_module(head) for (name, _), head in model.heads.items() if name == target]
+            self.by_target.append(nn.ModuleList(heads))
         self.width = int(next(iter(model.heads.values())).n_features_in_)
 
     def forward(self, fused: Tensor) -> Tensor:
-        """Scores of fused vectors."""
-        return torch.cat(
-            [torch.stack([head(fused) for head in heads]).mean(dim=0) for heads in self._heads()], dim=1
-        )
-
-    def _heads(self) -> Iterator[nn.ModuleList]:
-        return (heads for heads in self.by_target if isinstance(heads, nn.ModuleList))
+        """Return the scores (N, T) of fused vectors (N, d)."""
+        means = []
+        for heads in self.by_target:
+            assert isinstance(heads, nn.ModuleList)
+            scores = torch.stack([head(fused) for head in heads])
+            means.append(scores.mean(dim=0))
+        return torch.cat(means, dim=1)
 
 
 def _module(head: object) -> nn.Module:
     if isinstance(head, RidgeHead):
         return _linear(head.weights_["linear.weight"], head.weights_["linear.bias"])
     if isinstance(head, MLPHead):
-        return _NetworkModule(head)
+        return _MLPModule(head)
     raise OnnxError(
-        f"{type(head).__name__} keeps training rows and has no ONNX form here: export a ridge, mlp, gated or bilinear head"
+        f"{type(head).__name__} keeps training rows and has no ONNX form here: "
+        "export a ridge, mlp, gated or bilinear head"
     )
 
 
@@ -121,92 +162,115 @@ def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
     return layer.requires_grad_(False)
 
 
-class _NetworkModule(nn.Module):
+class _MLPModule(nn.Module):
     def __init__(self, head: MLPHead) -> None:
         super().__init__()
         weights = head.weights_
+        hidden = weights["fc2.weight"].shape[1]
         self.network = Network.of(
-            head.n_features_in_, weights["fc2.weight"].shape[1], head.activation, head.fusion, head.text_width
+            head.n_features_in_,
+            hidden,
+            head.activation,
+            head.fusion,
+            head.text_width,
         )
-        names = [*FUSIONS[head.fusion].layers, "fc2"]
-        self.layers = nn.ModuleDict(
-            {name: _linear(weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in names}
-        )
+        self.layers = nn.ModuleDict()
+        for name in (*FUSIONS[head.fusion].layers, "fc2"):
+            self.layers[name] = _linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
 
     def forward(self, fused: Tensor) -> Tensor:
+        """Return the scores (N, 1) of fused vectors (N, d)."""
         fusion = FUSIONS[self.network.fusion]
-        products = {name: self.layers[name](fused[:, self.network.columns(name)]) for name in fusion.layers}
+        products = {}
+        for name in fusion.layers:
+            products[name] = self.layers[name](fused[:, self.network.columns(name)])
         return self.layers["fc2"](fusion.mix(products, ACTIVATIONS[self.network.activation]))
 
 
-class _Tokens(nn.Module):
+class _TextModule(nn.Module):
+    """A text network that takes ids and mask as two inputs."""
+
     def __init__(self, network: TextNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the features (N, D) of ids and mask (N, L)."""
         return self.network(TokenBatch(ids, mask))
 
 
-def _written(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any], path: Path) -> float:
-    """Export, run with one row more and one less than at export, and tell the largest difference."""
+def _write(graph: Graph, path: Path) -> float:
+    """Export a graph, and return its largest difference from torch, for one row and for all example rows."""
+    graph.network.eval()
     try:
-        _quietly(lambda: _export(module.eval(), inputs, shapes, path))
-    except Exception as error:  # whatever the exporter raises of a network that it cannot follow
-        raise OnnxError(
-            f"{path.stem} cannot be exported to ONNX ({str(error).strip().splitlines()[0]}): leave out --onnx"
-        ) from error
-    difference = max(
-        _difference(module, {name: tensor[:rows] for name, tensor in inputs.items()}, path)
-        for rows in (1, ROWS)
-    )
+        with _silence():
+            _export(graph, path)
+    except Exception as error:  # the exporter raises errors of any class
+        reason = str(error).strip().splitlines()[0]
+        raise OnnxError(f"{path.stem} cannot be exported to ONNX ({reason}): leave out --onnx") from error
+    difference = max(_difference(graph, rows, path) for rows in (1, ROWS))
     if not difference <= TOLERANCE:
         raise OnnxError(
-            f"{path.stem}: ONNX Runtime differs from torch by {difference:.2g}, more than {TOLERANCE:g}: leave out --onnx"
+            f"{path.stem}: ONNX Runtime differs from torch by {difference:.2g}, more than {TOLERANCE:g}: "
+            "leave out --onnx"
         )
     return difference
 
 
-@torch.no_grad()  # in training networks take other paths, which depend on the data
-def _export(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any], path: Path) -> None:
+@torch.no_grad()  # with gradients, networks take other paths, which depend on the data
+def _export(graph: Graph, path: Path) -> None:
     torch.onnx.export(
-        module,
-        kwargs=inputs,
+        graph.network,
+        tuple(graph.inputs.values()),
         f=str(path),
-        input_names=list(inputs),
-        output_names=["scores" if path.stem == "head" else "features"],
-        dynamic_shapes=shapes,
+        input_names=list(graph.inputs),
+        output_names=[graph.output],
+        dynamic_shapes=tuple(graph.dynamic_axes.values()),
         dynamo=True,
         external_data=False,
         verbose=False,
     )
 
 
-def _difference(module: nn.Module, inputs: dict[str, Tensor], path: Path) -> float:
+def _difference(
+    graph: Graph,
+    rows: int,
+    path: Path,
+) -> float:
+    """Return the largest difference of ONNX Runtime from torch on the first rows of the example inputs."""
     import onnxruntime
 
+    inputs = {name: tensor[:rows] for name, tensor in graph.inputs.items()}
     with torch.inference_mode():
-        expected = module(**inputs).numpy()
+        expected = graph.network(*inputs.values()).numpy()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
-    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1.0))
+    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+    (found,) = session.run(None, arrays)
+    scale = max(np.abs(expected).max(), 1.0)
+    return float(np.abs(found - expected).max() / scale)
 
 
-def _quietly(export: Callable[[], None]) -> None:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        export()
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Suppress the exporter's output, warnings and log."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
-def _require_packages(names: Sequence[str] = ("onnx", "onnxruntime", "onnxscript")) -> None:
-    from importlib.util import find_spec
-
-    if missing := [name for name in names if find_spec(name) is None]:
+def _require_packages(names: Sequence[str] = PACKAGES) -> None:
+    missing = [name for name in names if util.find_spec(name) is None]
+    if missing:
         raise OnnxError(f"--onnx needs {', '.join(missing)}: pip install 'tier4k[onnx]'")

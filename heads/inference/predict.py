@@ -1,7 +1,7 @@
-"""`predict`: new pictures through the same stage 1 as those of training, then through the heads."""
+"""Prediction: new images are encoded as in training, then scored by the heads of a run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,9 @@ import pandas as pd
 from tier4k.cache.atomic import publish, require_suffix
 from tier4k.cache.errors import TierError
 from tier4k.cache.keys import key_array
-from tier4k.cache.signature import Signature
-from tier4k.cache.store import SIGNATURE_FILE, FeatureStore, writing
+from tier4k.cache.signature import SIGNATURE_FILE, Signature
+from tier4k.cache.store import FeatureStore
+from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.weights import search_folders
@@ -21,59 +22,79 @@ from tier4k.extract.pipeline.run import extract
 from tier4k.extract.scorers.from_signature import scorer_of
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError
-from tier4k.heads.encoders.finetuned import record_seen
-from tier4k.heads.encoders.sources import Source, beside_training
+from tier4k.heads.encoders.seen_images import record_seen
+from tier4k.heads.encoders.sources import EncoderSource, beside_training
 from tier4k.heads.results.config import ZERO_SHOT_METHOD
-from tier4k.heads.results.files import read_config
+from tier4k.heads.results.layout import is_run
 from tier4k.heads.results.model import HeadKey
-
-SUFFIXES = (".csv", ".jsonl", ".json")
+from tier4k.heads.results.read import read_config
 
 
 class PredictionError(TierError):
-    """Predictions that cannot be made or written."""
-
-
-def require_image_prompts(manifest: Manifest, method: str) -> None:
-    """Raise FusionError before anything is encoded where full reference lacks an image prompt."""
-    without = manifest.table.loc[manifest.table["image_prompt_key"] == "", "name"]
-    if method == "fr" and len(without):
-        raise FusionError(
-            f"these heads are full reference (fr) and need an image prompt for every picture; {len(without)} of {len(manifest)} have none, "
-            f"first {without.iloc[0]}: give --image-prompt FILE, a table with the column image_prompt, or a run of --method pr or nr"
-        )
+    """Scores that cannot be written."""
 
 
 def predict(
-    sources: Sequence[Source], manifest: Manifest, root: Path, options: ExtractionOptions, listener: Listener
+    sources: Sequence[EncoderSource],
+    manifest: Manifest,
+    root: Path,
+    options: ExtractionOptions,
+    listener: Listener,
 ) -> tuple[dict[HeadKey, np.ndarray], list[StreamSummary]]:
-    """What every head predicts for every row; only what the stores do not hold is encoded.
+    """Return the scores of every head for every row; only inputs that no store holds are encoded.
 
     Args:
         sources: Heads with their encoders.
-        manifest: The rows.
+        manifest: The N rows.
         root: Folder of stores.
-        options, listener: As for extraction.
+        options: Options of the extraction.
+        listener: Receives the progress of the extraction.
 
     Returns:
-        Scores (N,) by target and repeat, and what was encoded.
+        Scores (N,) by target and repeat, and a summary of each encoder that ran.
 
     Raises:
-        TierError: An image prompt or weights are missing, or something cannot be encoded.
+        FusionError: The heads need image prompts and a row has none.
+        TierError: Weights are missing, or an input cannot be encoded.
     """
     predicted: dict[HeadKey, np.ndarray] = {}
     summaries: list[StreamSummary] = []
     for source in sources:
-        require_image_prompts(manifest, source.model.method)
+        model = source.model
+        require_image_prompts(manifest, model.method)
         summaries += _encode(source, manifest, root, options, listener)
-        images, texts = (_store(root, source.model.signatures[stream]) for stream in ("image", "text"))
-        predicted |= source.model.predict(load_features(manifest, images, texts, source.model.stages))
+        images = _store(root, model.signatures["image"])
+        texts = _store(root, model.signatures["text"])
+        features = load_features(manifest, images, texts, model.stages)
+        predicted |= model.predict(features)
     return predicted, summaries
 
 
+def require_image_prompts(manifest: Manifest, method: str) -> None:
+    """Refuse rows without an image prompt for full-reference heads, before anything is encoded.
+
+    Raises:
+        FusionError: The method is "fr" and a row has no image prompt.
+    """
+    if method != "fr":
+        return
+    without = manifest.table.loc[manifest.table["image_prompt_key"] == "", "name"]
+    if without.empty:
+        return
+    raise FusionError(
+        "these heads are full reference (fr) and need an image prompt for every image; "
+        f"{len(without)} of {len(manifest)} have none, first {without.iloc[0]}: give --image-prompt FILE, "
+        "a table with the column image_prompt, or a run of --method pr or nr"
+    )
+
+
 def is_zero_shot(run: Path) -> bool:
-    """Whether a folder is a run of `tier score`, which has a scorer and no heads."""
-    return (run / "results.json").is_file() and read_config(run)["method"] == ZERO_SHOT_METHOD
+    """Return whether a folder is a run of `tier score`, which has a scorer and no heads.
+
+    Raises:
+        ResultError: It is a run whose files cannot be read.
+    """
+    return is_run(run) and read_config(run).method == ZERO_SHOT_METHOD
 
 
 def predict_zero_shot(
@@ -84,46 +105,58 @@ def predict_zero_shot(
     listener: Listener,
     weights: Path | None = None,
 ) -> tuple[dict[HeadKey, np.ndarray], list[StreamSummary]]:
-    """What the scorer of a run of `tier score` gives every row; only pairs that the store does not hold are scored.
+    """Return the score of a published scorer for every row; only pairs that no store holds are scored.
 
     Args:
-        run: Its folder.
-        manifest: The rows.
+        run: Folder of a run of `tier score`.
+        manifest: The N rows.
         root: Folder of stores.
-        options, listener: As for extraction.
-        weights: Of the scorer, given by the user.
+        options: Options of the extraction.
+        listener: Receives the progress of the extraction.
+        weights: Weights of the scorer; None searches for them.
 
     Returns:
-        Scores (N,), the scorer standing for target and repeat 0, and what was scored.
+        Scores (N,) by the scorer's name and repeat 0, and a summary of what was scored.
 
     Raises:
-        TierError: Weights are missing or others, or something cannot be scored.
+        TierError: The weights are missing or not those of the run, or a pair cannot be scored.
     """
-    signature = Signature.from_dict(read_config(run)["signatures"]["score"])
-    keys, summaries = key_array(map(bytes.fromhex, manifest.pair_keys())), []
+    signature = _scorer_signature(run)
+    keys = key_array(map(bytes.fromhex, manifest.pair_keys()))
+    summaries: list[StreamSummary] = []
     if not _holds(root, signature, keys):
-        scorer = scorer_of(signature, weights, [*search_folders(manifest.data), *beside_training(run)])
+        folders = [*search_folders(manifest.data), *beside_training(run)]
+        scorer = scorer_of(signature, weights, folders)
         summaries = extract(manifest, [scorer], root, options, listener)
-    return {(signature.encoder, 0): _store(root, signature).read(keys)[:, 0].astype(float)}, summaries
+    scores = _store(root, signature).read(keys)[:, 0].astype(float)
+    return {(signature.encoder, 0): scores}, summaries
+
+
+def _scorer_signature(run: Path) -> Signature:
+    return read_config(run).signatures["score"]
 
 
 def _encode(
-    source: Source, manifest: Manifest, root: Path, options: ExtractionOptions, listener: Listener
+    source: EncoderSource,
+    manifest: Manifest,
+    root: Path,
+    options: ExtractionOptions,
+    listener: Listener,
 ) -> list[StreamSummary]:
-    # Weights are asked for only where something is to be encoded.
-    encoders: list[ImageEncoder | TextEncoder] = []
+    """Encode missing inputs; encoders and their weights are searched only where inputs are missing."""
     signatures = source.model.signatures
-    if not _holds(
-        root, signatures["image"], np.concatenate([manifest.keys("image"), manifest.keys("image_prompt")])
-    ):
+    image_keys = np.concatenate([manifest.keys("image"), manifest.keys("image_prompt")])
+    encoders: list[ImageEncoder | TextEncoder] = []
+    if not _holds(root, signatures["image"], image_keys):
         encoders.append(source.image)
     if not _holds(root, signatures["text"], manifest.keys("prompt")):
         encoders.append(source.text)
     if not encoders:
         return []
     for encoder in encoders:
-        if encoder.signature.stream in source.seen:
-            record_seen(root, encoder, source.seen[encoder.signature.stream])
+        stream = encoder.signature.stream
+        if stream in source.seen:
+            record_seen(root, encoder, source.seen[stream])
     return extract(manifest, encoders, root, options, listener)
 
 
@@ -131,30 +164,62 @@ def _store(root: Path, signature: Signature) -> FeatureStore:
     return FeatureStore.open(root / signature.folder_name)
 
 
-def _holds(root: Path, signature: Signature, keys: np.ndarray) -> bool:
-    there = (root / signature.folder_name / SIGNATURE_FILE).is_file()
-    return there and bool(_store(root, signature).holds(keys).all())
+def _holds(
+    root: Path,
+    signature: Signature,
+    keys: np.ndarray,
+) -> bool:
+    if not (root / signature.folder_name / SIGNATURE_FILE).is_file():
+        return False
+    return bool(_store(root, signature).holds(keys).all())
+
+
+def require_score_suffix(output: Path) -> None:
+    """Refuse a file for scores whose format is unknown, before any work.
+
+    Raises:
+        PredictionError: The name does not end in .csv, .jsonl or .json.
+    """
+    require_suffix(output, tuple(WRITERS), PredictionError)
 
 
 def write_scores(table: pd.DataFrame, output: Path) -> None:
-    """Write a table of scores as .csv, .jsonl (an object a line) or .json (a list of objects); NaN is empty or null.
+    """Write scores as .csv, .jsonl (one object a line) or .json (a list of objects); NaN is empty or null.
+
+    Args:
+        table: Scores as of `tier4k.heads.results.model.score_table`.
+        output: The file.
 
     Raises:
-        PredictionError: The name has another ending.
+        PredictionError: The name has another suffix.
         StoreError: The file cannot be written.
     """
-    require_suffix(output, SUFFIXES, PredictionError)
-    with writing(output):
-        publish(output, lambda path: _write(table, path))
+    require_score_suffix(output)
+    write = WRITERS[output.suffix]
+    with explain_write_errors(output):
+        publish(output, lambda path: write(table, path))
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
-    if path.suffix.lower() == ".csv":
-        table.to_csv(path, index=False)
-        return
-    records = table.astype(object).where(table.notna(), None).to_dict("records")
-    if path.suffix.lower() == ".json":
-        text = json.dumps(records, indent=1, ensure_ascii=False)
-    else:
-        text = "\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False)
+
+
+def _write_json(table: pd.DataFrame, path: Path) -> None:
+    text = json.dumps(_records(table), indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_json_lines(table: pd.DataFrame, path: Path) -> None:
+    lines = [json.dumps(record, ensure_ascii=False) for record in _records(table)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, object]]:
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_json_lines,
+    ".json": _write_json,
+}

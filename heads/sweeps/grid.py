@@ -1,4 +1,4 @@
-"""Many runs at once: the cells of a grid, each fitted once, those that are there already left alone."""
+"""The cells of a sweep: the runs of the paper's table, or every combination of a grid's values."""
 
 import math
 import tomllib
@@ -11,14 +11,14 @@ from typing import Any, get_args
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.choice import ImageChoice
 from tier4k.extract.encoders.choices import FeatureName, Precision
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.levels import parse_level_names
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.stores.find import parse_scorer_names
 from tier4k.heads.data.choices import Method
-from tier4k.heads.data.fusion import FusionError, default_benchmark, require_possible
-from tier4k.heads.data.split_files import parse_split
+from tier4k.heads.data.fusion import FusionError, default_benchmark, require_valid_benchmark
+from tier4k.heads.data.split_request import parse_split
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.regressors.choices import HeadName, RecipeName
 from tier4k.heads.regressors.options import OPTION_OF, cli_name
@@ -33,7 +33,8 @@ PAPER: tuple[tuple[Method, Benchmark], ...] = (
     ("pr", "all"),
 )
 
-WORDS: dict[str, tuple[str, ...]] = {
+# Options of `fit-head` that a grid may have, with underscores. First those that take one of some names.
+NAMES_OF: dict[str, tuple[str, ...]] = {
     "method": get_args(Method),
     "benchmark": get_args(Benchmark),
     "head": get_args(HeadName),
@@ -43,28 +44,50 @@ WORDS: dict[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
 }
 
-FIT_NAMES = {"method", "benchmark", "split", "recipe", "repeats", "folds", "seed", "seeds"}
-
-IMAGE_NAMES = {"preprocessing", "image_size", "feature", "precision"}
-
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "score_features": str,
-    "target": str, "stages": (int, str), "image_encoder": str, "text_encoder": str, "image_size": (int, str), "split": str,
-    "repeats": int, "folds": int, "seed": int, "seeds": int,
-}  # fmt: skip
+TYPES_OF: dict[str, tuple[type, ...]] = {
+    "score_features": (str,),
+    "target": (str,),
+    "stages": (int, str),
+    "image_encoder": (str,),
+    "text_encoder": (str,),
+    "image_size": (int, str),
+    "split": (str,),
+    "repeats": (int,),
+    "folds": (int,),
+    "seed": (int,),
+    "seeds": (int,),
+}
 
 LEAST = {"seed": 0, "seeds": 1, "repeats": 1, "folds": 2, "image_size": 32}
 
-HEAD_WORDS = {cli_name(option) for name in get_args(HeadName) for option in head_options(name)}
+SIZE_NAMES = get_args(get_args(ImageSize)[1])
+
+TYPE_NAMES = {int: "a whole number", str: "a text"}
+
+# Options that go into `FitOptions` and into `ImageChoice` as they are.
+FIT_NAMES = {"method", "benchmark", "recipe", "repeats", "folds", "seed", "seeds"}
+
+IMAGE_NAMES = {"preprocessing", "image_size", "feature", "precision"}
+
+HEAD_OPTIONS = {cli_name(option) for name in get_args(HeadName) for option in head_options(name)}
+
+EXAMPLE = 'method = ["nr", "fr"]\nbenchmark = "I2I"\nhead = ["mlp", "ridge"]\nrepeats = 10'
 
 
 class SweepError(TierError):
-    """A grid that cannot be swept."""
+    """A grid that cannot be swept or searched."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep; the stores of its scorers are found when the sweep begins."""
+    """One run of a sweep.
+
+    Attributes:
+        image: The image encoder and its preprocessing.
+        text_encoder: Name of the text encoder.
+        options: Options of the fit.
+        scorers: Zero-shot scorers whose scores are features; their stores are found when the sweep begins.
+    """
 
     image: ImageChoice
     text_encoder: str
@@ -73,47 +96,57 @@ class Cell:
 
 
 def paper_cells(manifest: Manifest, base: Cell) -> list[Cell]:
-    """The 15 runs of the paper's table: its five lines for each target, or those of them that the data set has rows for.
+    """The 15 runs of the paper's table: its five lines for each target.
+
+    Lines that the data set has no rows for are left out.
 
     Args:
         manifest: The data set.
-        base: What all cells have in common.
+        base: Options that all cells share.
     """
-    there = {"all", *manifest.table["benchmark"]}
-    lines = [(method, benchmark) for method, benchmark in PAPER if benchmark in there]
-    # Without image prompts PR is NR, and T2I is all there is.
-    lines = lines if "I2I" in there else [("nr", "all")]
-    return [
-        replace(base, options=replace(base.options, method=method, benchmark=benchmark, targets=(target,)))
-        for (method, benchmark), target in product(lines, manifest.targets)
-    ]
+    cells = []
+    for method, benchmark in _paper_lines(manifest):
+        for target in manifest.targets:
+            options = replace(base.options, method=method, benchmark=benchmark, targets=(target,))
+            cells.append(replace(base, options=options))
+    return cells
 
 
-def grid_cells(grid: Mapping[str, Any], manifest: Manifest, base: Cell) -> tuple[list[Cell], int]:
-    """Every combination of a grid's values, and how many were left out because FR needs image prompts in all rows.
+def _paper_lines(manifest: Manifest) -> list[tuple[Method, Benchmark]]:
+    benchmarks = {"all", *manifest.table["benchmark"]}
+    if "I2I" not in benchmarks:
+        # Without image prompts PR equals NR, and T2I equals all rows.
+        return [("nr", "all")]
+    return [(method, benchmark) for method, benchmark in PAPER if benchmark in benchmarks]
+
+
+def grid_cells(
+    grid: Mapping[str, Any],
+    manifest: Manifest,
+    base: Cell,
+) -> tuple[list[Cell], int]:
+    """Every combination of a grid's values.
 
     Args:
-        grid: For each option of `fit-head`, in its words with underscores, a value or a list of values. "all" targets are taken one by one.
+        grid: For each option of `fit-head`, named as there with underscores, a value or a list of values. The
+            target "all" stands for every target, each in a run of its own.
         manifest: The data set.
-        base: What the grid does not name.
+        base: Options that the grid does not name.
+
+    Returns:
+        The cells, and the number of combinations left out because FR needs an image prompt in every row.
 
     Raises:
         SweepError: An option or a value that does not exist.
     """
-    values = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
-    for name, some in values.items():
-        _require_known(name, some)
-    targets = values.pop("target", ["all"])
-    values["target"] = list(
-        dict.fromkeys(
-            one for target in targets for one in (manifest.targets if target == "all" else [target])
-        )
-    )
-    cells, impossible = [], 0
-    for chosen in product(*values.values()):
-        cell = _cell(dict(zip(values, chosen, strict=True)), base)
+    values = _value_lists(grid)
+    values["target"] = _targets(values.pop("target", ["all"]), manifest)
+    cells = []
+    impossible = 0
+    for combination in product(*values.values()):
+        cell = _cell(dict(zip(values, combination, strict=True)), base)
         try:
-            require_possible(cell.options.method, cell.options.benchmark)
+            require_valid_benchmark(cell.options.method, cell.options.benchmark)
         except FusionError:
             impossible += 1
         else:
@@ -135,50 +168,87 @@ def read_grid(path: Path) -> dict[str, Any]:
         ) from error
 
 
-EXAMPLE = 'method = ["nr", "fr"]\nbenchmark = "I2I"\nhead = ["mlp", "ridge"]\nrepeats = 10'
+def _value_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Checked values of each option as a list."""
+    values = {}
+    for name, given in grid.items():
+        values[name] = given if isinstance(given, list) else [given]
+        _require_valid(name, values[name])
+    return values
 
 
-def _cell(chosen: dict[str, Any], base: Cell) -> Cell:
-    image = {name: chosen[name] for name in IMAGE_NAMES & set(chosen)}
-    if "image_encoder" in chosen:
-        image["encoder"] = chosen["image_encoder"]
-    fit = {name: chosen[name] for name in FIT_NAMES & set(chosen)}
-    if "split" in chosen:
-        fit["split"] = parse_split(chosen["split"])
-    fit["targets"] = (chosen["target"],)
-    if "stages" in chosen:
-        fit["stages"] = parse_level_names(str(chosen["stages"]))
-    fit["estimator"] = chosen.get("head", base.options.estimator)
-    if "benchmark" not in chosen:
-        fit["benchmark"] = default_benchmark(fit.get("method", base.options.method))
-    given = {OPTION_OF.get(name, name): chosen[name] for name in HEAD_WORDS & set(chosen)}
-    fit["head"] = base.options.head | given
-    scorers, texts = (
-        parse_scorer_names(chosen.get("score_features", "")),
+def _targets(given: Sequence[str], manifest: Manifest) -> list[str]:
+    """Distinct targets, "all" replaced by those of the data set."""
+    targets: dict[str, None] = {}
+    for target in given:
+        names = manifest.targets if target == "all" else [target]
+        targets.update(dict.fromkeys(names))
+    return list(targets)
+
+
+def _cell(chosen: Mapping[str, Any], base: Cell) -> Cell:
+    """The cell of one combination of values."""
+    return Cell(
+        _image_choice(chosen, base.image),
         chosen.get("text_encoder", base.text_encoder),
+        _fit_options(chosen, base.options),
+        parse_scorer_names(chosen.get("score_features", "")),
     )
-    return Cell(replace(base.image, **image), texts, replace(base.options, **fit), scorers)
 
 
-def _require_known(name: str, values: Sequence[Any]) -> None:
-    known = {*WORDS, *KINDS, *HEAD_WORDS}
+def _image_choice(chosen: Mapping[str, Any], base: ImageChoice) -> ImageChoice:
+    image = {name: value for name, value in chosen.items() if name in IMAGE_NAMES}
+    image["encoder"] = chosen.get("image_encoder", base.encoder)
+    return replace(base, **image)
+
+
+def _fit_options(chosen: Mapping[str, Any], base: FitOptions) -> FitOptions:
+    options = {name: value for name, value in chosen.items() if name in FIT_NAMES}
+    options["targets"] = (chosen["target"],)
+    options["estimator"] = chosen.get("head", base.estimator)
+    if "split" in chosen:
+        options["split"] = parse_split(chosen["split"])
+    if "stages" in chosen:
+        options["stages"] = parse_level_names(str(chosen["stages"]))
+    if "benchmark" not in chosen:
+        options["benchmark"] = default_benchmark(chosen.get("method", base.method))
+    head = dict(base.head)
+    for name, value in chosen.items():
+        if name in HEAD_OPTIONS:
+            head[OPTION_OF.get(name, name)] = value
+    return replace(base, **options, head=head)
+
+
+def _require_valid(name: str, values: Sequence[Any]) -> None:
+    known = {*NAMES_OF, *TYPES_OF, *HEAD_OPTIONS}
     if name not in known:
         raise SweepError(f"a grid has no option {name!r}: choose among {', '.join(sorted(known))}")
     if not values:
         raise SweepError(f"{name} has no value: give one, or a list of them")
     for value in values:
-        if name in WORDS and value not in WORDS[name]:
-            raise SweepError(f"{name} is {value!r}: choose among {', '.join(WORDS[name])}")
-        if name in KINDS and (isinstance(value, bool) or not isinstance(value, KINDS[name])):
-            raise SweepError(
-                f"{name} is {value!r}, which is not of the right kind: {_kind(KINDS[name])} is wanted"
-            )
-        if name in LEAST and not isinstance(value, str) and not LEAST[name] <= value < math.inf:
-            raise SweepError(f"{name} is {value!r}: {LEAST[name]} is the least")
-        if name == "image_size" and isinstance(value, str) and value not in get_args(get_args(ImageSize)[1]):
-            raise SweepError(f"image_size is {value!r}: give a number of pixels, or 'full'")
+        _require_name(name, value)
+        _require_type(name, value)
+        _require_least(name, value)
 
 
-def _kind(kinds: type | tuple[type, ...]) -> str:
-    names = {int: "a whole number", float: "a number", str: "a text"}
-    return " or ".join(names[kind] for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+def _require_name(name: str, value: Any) -> None:
+    if name in NAMES_OF and value not in NAMES_OF[name]:
+        raise SweepError(f"{name} is {value!r}: choose among {', '.join(NAMES_OF[name])}")
+
+
+def _require_type(name: str, value: Any) -> None:
+    if name not in TYPES_OF:
+        return
+    types = TYPES_OF[name]
+    if isinstance(value, bool) or not isinstance(value, types):
+        wanted = " or ".join(TYPE_NAMES[type_] for type_ in types)
+        raise SweepError(f"{name} is {value!r}, which is not of the right type: {wanted} is wanted")
+    if name == "image_size" and isinstance(value, str) and value not in SIZE_NAMES:
+        raise SweepError(f"image_size is {value!r}: give a number of pixels, or 'full'")
+
+
+def _require_least(name: str, value: Any) -> None:
+    if name not in LEAST or isinstance(value, str):
+        return
+    if not LEAST[name] <= value < math.inf:
+        raise SweepError(f"{name} is {value!r}: {LEAST[name]} is the least")

@@ -1,4 +1,4 @@
-"""The fits of a sweep in several processes, each of which takes one unit after another."""
+"""The fits of a sweep in several processes, each of which fits one unit after another."""
 
 import multiprocessing
 import os
@@ -13,68 +13,75 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
-from tier4k.cache.errors import TierError
-from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.protocol.publish import Run
+from tier4k.heads.sweeps.grid import SweepError
 
 POLL_SECONDS = 0.2
 
 SEMAPHORES_OF_POOL = 8  # of a ProcessPoolExecutor, with some to spare
 
-
-class ProcessError(TierError):
-    """A process of a sweep that died."""
+FitUnit = Callable[[Sequence[Plan], Path, Sequence[str], Callable[[int, int], None]], list[Run]]
+"""(plans, folder of runs, command, listener) -> the runs of the plans."""
 
 
 def fit_in_processes(
+    fit: FitUnit,
     units: Sequence[Sequence[Plan]],
     out: Path,
     command: Sequence[str],
     jobs: int,
     finished: Callable[[int], None],
 ) -> list[list[Run]]:
-    """Fit the runs of every unit, as `fit_plans` does; cores are shared out among the processes.
+    """Fit the runs of every unit; the processes share the cores equally.
 
-    However this ends, no process is left, and runs that were finished are there.
+    After a return or an error no process is left, and finished runs are on disk.
 
     Args:
-        units: Plans that are `alike`, together.
+        fit: Fits the runs of one unit; a function that worker processes can import, such as `fit_plans`.
+        units: Groups of plans that are `without_targets`.
         out: Folder of runs.
-        command: Command line, recorded.
+        command: Command line, recorded in the runs.
         jobs: Processes.
-        finished: Called again and again with the number of heads that are fitted.
+        finished: Called repeatedly with the number of fitted heads.
+
+    Returns:
+        The runs of every unit.
 
     Raises:
-        ProcessError: The system killed a process.
-        TierError: Of the first unit that failed.
+        SweepError: The system killed a process.
+        TierError: That of the first unit that failed.
     """
     jobs = min(jobs, len(units))
     # Neither PyTorch's threads nor HDF5's state survive a fork.
     context = multiprocessing.get_context("spawn")
     done = context.Array("q", len(units), lock=False)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
     with (
-        ProcessPoolExecutor(jobs, context, _begin, (done, max(1, (os.cpu_count() or 1) // jobs))) as pool,
+        ProcessPoolExecutor(jobs, context, _begin, (done, threads)) as pool,
         _killed_on_error(pool),
     ):
+        futures = []
         with _signals_held():
-            futures = [pool.submit(_fit, number, unit, out, command) for number, unit in enumerate(units)]
+            for number, unit in enumerate(units):
+                futures.append(pool.submit(_fit, fit, number, unit, out, command))
         while wait(futures, POLL_SECONDS, FIRST_EXCEPTION).not_done:
-            _require_sound(futures)
+            _raise_first_error(futures)
             finished(sum(done))
-        _require_sound(futures)
+        _raise_first_error(futures)
         finished(sum(done))
         return [future.result() for future in futures]
 
 
-def _require_sound(futures: Sequence["Future[list[Run]]"]) -> None:
-    errors = [error for future in futures if future.done() and (error := future.exception())]
-    if errors and isinstance(errors[0], BrokenProcessPool):
-        raise ProcessError(
-            "a process of the sweep was killed, most likely for want of memory: give fewer --jobs"
-        ) from errors[0]
-    if errors:
-        raise errors[0]
+def _raise_first_error(futures: Sequence["Future[list[Run]]"]) -> None:
+    for future in futures:
+        error = future.exception() if future.done() else None
+        if isinstance(error, BrokenProcessPool):
+            raise SweepError(
+                "a process of the sweep was killed, most likely for want of memory: give fewer --jobs"
+            ) from error
+        if error:
+            raise error
 
 
 @contextmanager
@@ -94,7 +101,7 @@ def _killed_on_error(pool: ProcessPoolExecutor) -> Iterator[None]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Processes started herein never see Ctrl-C or a batch system's kill: this one does, and ends them."""
+    """Processes started inside ignore SIGINT and SIGTERM; this process receives them and ends the others."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -102,7 +109,7 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_done: list[int] = []  # of a process: the heads fitted so far of every unit, in memory that all share
+_done: list[int] = []  # heads fitted so far of every unit, in memory that all processes share
 
 
 def _begin(done: list[int], threads: int) -> None:
@@ -120,8 +127,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _fit(number: int, unit: Sequence[Plan], out: Path, command: Sequence[str]) -> list[Run]:
+def _fit(
+    fit: FitUnit,
+    number: int,
+    unit: Sequence[Plan],
+    out: Path,
+    command: Sequence[str],
+) -> list[Run]:
     def count(done: int, _: int) -> None:
+        """Write the number of fitted heads where the parent reads it."""
         _done[number] = done
 
-    return fit_plans(unit, out, command, count)
+    return fit(unit, out, command, count)

@@ -1,4 +1,4 @@
-"""The cells of a sweep are fitted; runs that exist are not fitted again."""
+"""Fit the cells of a sweep; runs on disk are read and not fitted again."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -6,14 +6,21 @@ from pathlib import Path
 
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.choice import ImageChoice
-from tier4k.extract.pipeline.handover import semaphores_fit
+from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.extract.pipeline.shared_memory import semaphores_fit
 from tier4k.extract.stores.find import find_score_stores, find_stores
 from tier4k.heads.protocol.fit import fit_plans
+from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.plan import Plan, plan_run
 from tier4k.heads.protocol.publish import Run
 from tier4k.heads.sweeps.grid import Cell
 from tier4k.heads.sweeps.processes import SEMAPHORES_OF_POOL, fit_in_processes
+
+Unit = list[Plan]
+"""Plans that differ in their targets only, which are fitted together."""
+
+Finished = Callable[[int, int], None]
+"""Called with (heads fitted, heads to be fitted in all)."""
 
 
 def run_sweep(
@@ -23,71 +30,106 @@ def run_sweep(
     out: Path,
     command: Sequence[str] = (),
     jobs: int = 1,
-    finished: Callable[[int, int], None] = lambda *_: None,
+    finished: Finished = lambda *_: None,
 ) -> Iterator[Run]:
-    """Fit every cell that is not on disk yet, and yield the runs; what one process fits is yielded as soon as it is there.
+    """Fit every cell that is not on disk yet, and yield all runs in the order of their units.
 
-    Every store is looked for and every cell's options are resolved before the first fit, so that nothing wrong ends a sweep in the middle.
+    With one process, a unit's runs are yielded as soon as they are written, before the next unit is fitted.
+    All stores are found and all options are resolved before the first fit, so that a mistake in one cell
+    does not end a sweep in the middle.
 
     Args:
         manifest: The data set.
         features: Folder of stores.
-        cells: What to fit.
+        cells: Cells to fit.
         out: Folder of runs.
-        command: Command line, recorded.
-        jobs: Processes that fit at once; the runs are the same for any number. Where /dev/shm has no room for the
-            semaphores of processes, one process fits.
+        command: Command line, recorded in the runs.
+        jobs: Processes that fit at once; the runs are the same for any number. One process fits where
+            /dev/shm has no room for the semaphores of several.
         finished: Called with (heads fitted, heads to be fitted in all).
 
     Raises:
-        StoreError: Features of a cell are not there.
+        StoreError: Features of a cell are not stored.
         TierError: The options of a cell do not fit each other or the data.
     """
-    units = _alike(plan_cells(manifest, features, cells))
-    total = sum(plan.fits for unit in units for plan in _missing(unit, out))
+    units = _units(plan_cells(manifest, features, cells))
+    total = sum(_missing_fits(unit, out) for unit in units)
     if jobs > 1 and semaphores_fit(SEMAPHORES_OF_POOL):
-        # Processes are for what is to be fitted; what is there is only read.
-        needed = [unit for unit in units if _missing(unit, out)]
-        fitted = (
-            fit_in_processes(needed, out, command, jobs, lambda done: finished(done, total)) if needed else []
-        )
-        of_unit = {unit[0].alike: runs for unit, runs in zip(needed, fitted, strict=True)}
-        for unit in units:
-            yield from of_unit.get(unit[0].alike) or fit_plans(unit, out, command)
+        yield from _run_in_processes(units, out, command, jobs, lambda done: finished(done, total))
         return
     before = 0
     for unit in units:
-        here = sum(plan.fits for plan in _missing(unit, out))
-        yield from fit_plans(unit, out, command, _from(before, total, finished))
-        before += here
+        fits = _missing_fits(unit, out)
+        yield from fit_plans(unit, out, command, _counted_from(before, total, finished))
+        before += fits
 
 
-def plan_cells(manifest: Manifest, features: Path, cells: Sequence[Cell]) -> list[Plan]:
+def plan_cells(
+    manifest: Manifest,
+    features: Path,
+    cells: Sequence[Cell],
+) -> list[Plan]:
     """A plan of every cell; the arguments and errors are those of `run_sweep`."""
+    options = [_with_score_stores(cell, features) for cell in cells]
     stores: dict[tuple[ImageChoice, str], tuple[FeatureStore, FeatureStore]] = {}
-    cells = [
-        replace(cell, options=replace(cell.options, zero_shot=find_score_stores(features, cell.scorers)))
-        for cell in cells
-    ]
     for cell in cells:
-        if (cell.image, cell.text_encoder) not in stores:
-            stores[cell.image, cell.text_encoder] = find_stores(features, cell.image, cell.text_encoder)
-    return [plan_run(manifest, *stores[cell.image, cell.text_encoder], cell.options) for cell in cells]
+        encoders = (cell.image, cell.text_encoder)
+        if encoders not in stores:
+            stores[encoders] = find_stores(features, cell.image, cell.text_encoder)
+    plans = []
+    for cell, own_options in zip(cells, options, strict=True):
+        images, texts = stores[cell.image, cell.text_encoder]
+        plans.append(plan_run(manifest, images, texts, own_options))
+    return plans
 
 
-def _from(before: int, total: int, finished: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """Counts on after what earlier units fitted."""
+def _with_score_stores(cell: Cell, features: Path) -> FitOptions:
+    return replace(cell.options, zero_shot=find_score_stores(features, cell.scorers))
+
+
+def _run_in_processes(
+    units: Sequence[Unit],
+    out: Path,
+    command: Sequence[str],
+    jobs: int,
+    finished: Callable[[int], None],
+) -> Iterator[Run]:
+    """Fit incomplete units in processes, and read the others here."""
+    incomplete = [unit for unit in units if _missing(unit, out)]
+    fitted: dict[str, list[Run]] = {}
+    if incomplete:
+        runs_of_units = fit_in_processes(fit_plans, incomplete, out, command, jobs, finished)
+        for unit, runs in zip(incomplete, runs_of_units, strict=True):
+            fitted[unit[0].without_targets] = runs
+    for unit in units:
+        yield from fitted.get(unit[0].without_targets) or fit_plans(unit, out, command)
+
+
+def _counted_from(
+    before: int,
+    total: int,
+    finished: Finished,
+) -> Finished:
+    """A listener of one unit that adds the heads fitted by earlier units."""
     return lambda done, _: finished(before + done, total)
 
 
 def _missing(unit: Sequence[Plan], out: Path) -> list[Plan]:
-    """Plans, each once, whose runs are not on disk."""
-    return [plan for run, plan in {plan.config.id: plan for plan in unit}.items() if not (out / run).exists()]
+    """Distinct plans whose runs are not on disk."""
+    missing: dict[str, Plan] = {}
+    for plan in unit:
+        if not (out / plan.config.id).exists():
+            missing[plan.config.id] = plan
+    return list(missing.values())
 
 
-def _alike(plans: Sequence[Plan]) -> list[list[Plan]]:
-    """Plans that can be fitted at once, in the order of the first of each."""
-    groups: dict[str, list[Plan]] = {}
+def _missing_fits(unit: Sequence[Plan], out: Path) -> int:
+    return sum(plan.fits for plan in _missing(unit, out))
+
+
+def _units(plans: Sequence[Plan]) -> list[Unit]:
+    """Units in the order of the first plan of each."""
+    units: dict[str, Unit] = {}
     for plan in plans:
-        groups.setdefault(plan.alike, []).append(plan)
-    return list(groups.values())
+        units.setdefault(plan.without_targets, []).append(plan)
+    return list(units.values())

@@ -1,6 +1,6 @@
-"""A search through a grid by Optuna, which learns from the runs so far which combination to try next.
+"""A search through a grid by Optuna, which proposes combinations from the results of earlier ones.
 
-What is made as large as it can be is the SRCC on rows that were held out of training, never a figure of the test rows.
+The search maximizes the SRCC on rows that were held out of training. It never uses the test rows.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.protocol.publish import Run
-from tier4k.heads.results.files import require_writable
+from tier4k.heads.results.write import require_writable
 from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells
 from tier4k.heads.sweeps.run import plan_cells
 
@@ -29,25 +29,33 @@ if TYPE_CHECKING:
 
 JOURNAL = "search.journal"
 
-# What says on which rows a figure is measured, or of which scores: figures of different ones say nothing of what is better.
-PROTOCOL = ("benchmark", "split", "repeats", "folds", "seed", "seeds")
+# Options that choose the rows or the scores of the evaluation. SRCCs on different rows cannot be compared.
+EVALUATION_OPTIONS = ("benchmark", "split", "repeats", "folds", "seed", "seeds")
 
 REMEDY = "leave out svr, which has none, --recipe published and validation_fraction = 0"
 
+Combination = Mapping[str, Any]
+"""A value of each option that the grid has several values of."""
+
 
 @dataclass(frozen=True)
-class Tried:
+class TriedCombination:
     """A combination of a grid's values, and the runs of its targets.
 
     Attributes:
-        chosen: The values of what the grid has several of.
+        chosen: Value of each option that the grid has several values of.
         runs: One for each target.
-        figure: Mean over targets and repeats of the SRCC on rows held out of training.
+        held_out_srcc: Mean over targets and repeats of the SRCC on rows held out of training; may be NaN.
     """
 
     chosen: dict[str, Any]
     runs: list[Run]
-    figure: float
+    held_out_srcc: float
+
+    @property
+    def rank(self) -> float:
+        """The held-out SRCC, with -inf for NaN: Optuna takes no NaN, and NaN is never the best."""
+        return self.held_out_srcc if math.isfinite(self.held_out_srcc) else -math.inf
 
 
 def search(
@@ -59,100 +67,155 @@ def search(
     out: Path,
     command: Sequence[str] = (),
     finished: Callable[[int, int], None] = lambda *_: None,
-) -> list[Tried]:
-    """Try so many combinations of a grid's values, each once, and tell of all, the best first.
+) -> list[TriedCombination]:
+    """Try `count` combinations of a grid's values, each once; returns all that were tried, the best first.
 
-    Trials stand in a journal in the folder of runs: the same search goes on where it was, with what is left of `count`.
+    Trials are stored in a journal in the folder of runs. The same search continues from it, with the rest of
+    `count`.
 
     Args:
         manifest: The data set.
         features: Folder of stores.
-        grid: As of `tier4k.heads.sweeps.grid.grid_cells`; its lists are what is chosen from, but for `target`, whose figures are averaged.
-        base: What the grid does not name.
-        count: Combinations to try; all of them where there are no more.
+        grid: As for `tier4k.heads.sweeps.grid.grid_cells`. The search chooses from its lists, except from
+            `target`: the SRCCs of the targets are averaged.
+        base: Options that the grid does not name.
+        count: Combinations to try; all of them where there are fewer.
         out: Folder of runs and of the journal.
-        command: Command line, recorded.
+        command: Command line, recorded in the runs.
         finished: Called with (combinations tried, combinations to be tried in all).
 
     Raises:
         SweepError: Optuna is not installed, or the grid cannot be searched.
-        TierError: As of `tier4k.heads.sweeps.run.run_sweep`; combinations that no single value tells of are found out when they are tried.
+        TierError: As for `tier4k.heads.sweeps.run.run_sweep`. Every value is checked before the first fit,
+            combinations of values when they are tried.
     """
-    space = {
-        name: list(dict.fromkeys(values))
-        for name, values in grid.items()
-        if isinstance(values, list) and name != "target"
-    }
-    if several := [name for name in PROTOCOL if len(space.get(name, ())) > 1]:
-        raise SweepError(
-            f"a search compares figures of the same rows, but the grid has several of {', '.join(several)}: give one"
-        )
-    space = {name: values for name, values in space.items() if len(values) > 1}
-    first = {name: values[0] for name, values in space.items()}
-    ways = [first, *(first | {name: value} for name, values in space.items() for value in values[1:])]
-    plans = [_plans(manifest, features, grid, base, way) for way in ways]
-    if len({plan.config.benchmark for some in plans for plan in some}) > 1:
-        raise SweepError(
-            "a search compares figures of the same rows, but the methods' benchmarks differ: give one, such as benchmark = 'I2I'"
-        )
+    space = _SearchSpace(manifest, features, grid, base, _searched_values(grid))
+    study_name = space.checked_name()
     require_writable(out)
-    study = _study(out / JOURNAL, _name(space, plans))
+    study = _open_study(out / JOURNAL, study_name)
 
-    def fit(way: Mapping[str, Any]) -> Tried:
-        return _fitted(way, fit_plans(_plans(manifest, features, grid, base, way), out, command))
+    def fit(combination: Combination) -> TriedCombination:
+        """Fit the runs of one combination, or read them."""
+        return _tried(combination, fit_plans(space.plans(combination), out, command))
 
-    # Runs that were deleted since are fitted again.
+    # Fits again runs that were deleted since.
     tried = [fit(trial.params) for trial in study.trials if trial.value is not None]
-    total = max(len(tried), min(count, math.prod(map(len, space.values()))))
+    total = max(len(tried), min(count, space.size))
     while len(tried) < total:
         finished(len(tried), total)
-        trial = _new_trial(study, space, [one.chosen for one in tried], base.options.seed + len(study.trials))
+        seed = base.options.seed + len(study.trials)
+        trial = _new_trial(study, space.values, [one.chosen for one in tried], seed)
         tried.append(fit(trial.params))
-        study.tell(trial, _rank(tried[-1]))
+        study.tell(trial, tried[-1].rank)
     finished(total, total)
-    return sorted(tried, key=_rank, reverse=True)
+    return sorted(tried, key=lambda one: one.rank, reverse=True)
 
 
-def _rank(one: Tried) -> float:
-    # Optuna knows no NaN; what has no figure is never the best.
-    return one.figure if math.isfinite(one.figure) else -math.inf
+def _searched_values(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Distinct values of each option that the grid has several values of.
 
-
-def _plans(
-    manifest: Manifest, features: Path, grid: Mapping[str, Any], base: Cell, way: Mapping[str, Any]
-) -> list[Plan]:
-    """The runs of one combination, one for each target."""
-    cells, _ = grid_cells({**grid, **way}, manifest, base)
-    if not cells:
+    Raises:
+        SweepError: An option of the evaluation has several values.
+    """
+    values = {}
+    for name, given in grid.items():
+        if name == "target" or not isinstance(given, list):
+            continue
+        distinct = list(dict.fromkeys(given))
+        if len(distinct) > 1:
+            values[name] = distinct
+    several = [name for name in EVALUATION_OPTIONS if name in values]
+    if several:
         raise SweepError(
-            "full reference (fr) needs an image prompt in every row: leave it out, or search with benchmark = 'I2I'"
+            f"a search compares metrics of the same rows, but the grid has several of {', '.join(several)}: "
+            "give one"
         )
-    return plan_cells(manifest, features, cells)
+    return values
 
 
-def _fitted(way: Mapping[str, Any], runs: Sequence[Run]) -> Tried:
-    of_targets = [run.results.held_out_srcc.get(target) for run in runs for target in run.results.summaries]
-    known = [values for values in of_targets if values is not None]
-    if len(known) < len(of_targets):
-        head = runs[0].results.estimator
-        raise SweepError(
-            f"{runs[0].folder} ({head}) held no rows out of training, by which a search could judge: {REMEDY}"
-        )
-    return Tried(dict(way), list(runs), float(np.mean(known)))
+@dataclass(frozen=True)
+class _SearchSpace:
+    """Every combination of the searched values of a grid.
+
+    Attributes:
+        values: Distinct values of each option that the grid has several values of.
+    """
+
+    manifest: Manifest
+    features: Path
+    grid: Mapping[str, Any]
+    base: Cell
+    values: dict[str, list[Any]]
+
+    @property
+    def size(self) -> int:
+        """Number of combinations."""
+        return math.prod(map(len, self.values.values()))
+
+    def plans(self, combination: Combination) -> list[Plan]:
+        """The runs of one combination, one for each target."""
+        cells, _ = grid_cells({**self.grid, **combination}, self.manifest, self.base)
+        if not cells:
+            raise SweepError(
+                "full reference (fr) needs an image prompt in every row: leave it out, or search with "
+                "benchmark = 'I2I'"
+            )
+        return plan_cells(self.manifest, self.features, cells)
+
+    def checked_name(self) -> str:
+        """A name that is equal for searches of the same values on the same data, and for no others.
+
+        Plans a combination with every value, so that wrong values end the search before the first fit.
+        """
+        plans: list[Plan] = []
+        for combination in self._each_value_once():
+            plans += self.plans(combination)
+        if len({plan.config.benchmark for plan in plans}) > 1:
+            raise SweepError(
+                "a search compares metrics of the same rows, but the methods' benchmarks differ: give one, "
+                "such as benchmark = 'I2I'"
+            )
+        runs = [plan.config.id for plan in plans]
+        content = json.dumps([self.values, runs], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+    def _each_value_once(self) -> list[dict[str, Any]]:
+        """The combination of all first values, and for each other value one with it among first values."""
+        first = {name: values[0] for name, values in self.values.items()}
+        combinations = [first]
+        for name, values in self.values.items():
+            combinations += [first | {name: value} for value in values[1:]]
+        return combinations
 
 
-def _study(journal: Path, name: str) -> "Study":
+def _tried(combination: Combination, runs: Sequence[Run]) -> TriedCombination:
+    held_out = []
+    for run in runs:
+        for target in run.results.summaries:
+            srcc = run.results.held_out_srcc.get(target)
+            if srcc is None:
+                raise SweepError(
+                    f"{runs[0].folder} ({runs[0].results.estimator}) held no rows out of training, which a "
+                    f"search needs for its evaluation: {REMEDY}"
+                )
+            held_out.append(srcc)
+    return TriedCombination(dict(combination), list(runs), float(np.mean(held_out)))
+
+
+def _open_study(journal: Path, name: str) -> "Study":
     try:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
         raise SweepError("--search needs Optuna: pip install 'tier4k[search]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = JournalStorage(JournalFileBackend(str(journal)))
         return optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+            storage=storage,
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
         )
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise SweepError(
@@ -160,28 +223,34 @@ def _study(journal: Path, name: str) -> "Study":
         ) from error
 
 
-def _name(space: Mapping[str, Sequence[Any]], plans: Sequence[Sequence[Plan]]) -> str:
-    """The same for a search of the same values on the same data by the same program, and for no other."""
-    runs = [plan.config.id for some in plans for plan in some]
-    return hashlib.sha256(json.dumps([dict(space), runs], sort_keys=True).encode()).hexdigest()[:10]
-
-
 def _new_trial(
-    study: "Study", space: Mapping[str, Sequence[Any]], tried: Sequence[Mapping[str, Any]], seed: int
+    study: "Study",
+    values: Mapping[str, Sequence[Any]],
+    tried: Sequence[Combination],
+    seed: int,
 ) -> "Trial":
-    """A trial of a combination that was not tried yet: Optuna's proposal, or a random one where it comes back to what is known."""
+    """A trial of a new combination: Optuna's proposal, or a random one where that was tried before."""
     from optuna.distributions import CategoricalDistribution
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
-    choices = {name: CategoricalDistribution(values) for name, values in space.items()}
+    choices = {name: CategoricalDistribution(options) for name, options in values.items()}
     study.sampler = TPESampler(seed=seed)
     trial = study.ask(dict(choices))
     if trial.params not in tried:
         return trial
     study.tell(trial, state=TrialState.FAIL)
-    draw = random.Random(seed)
-    while (way := {name: draw.choice(values) for name, values in space.items()}) in tried:
-        pass
-    study.enqueue_trial(way)
+    study.enqueue_trial(_random_combination(values, tried, random.Random(seed)))
     return study.ask(dict(choices))
+
+
+def _random_combination(
+    values: Mapping[str, Sequence[Any]],
+    tried: Sequence[Combination],
+    draw: random.Random,
+) -> dict[str, Any]:
+    """A random combination that was not tried before."""
+    while True:
+        combination = {name: draw.choice(options) for name, options in values.items()}
+        if combination not in tried:
+            return combination

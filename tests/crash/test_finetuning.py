@@ -1,7 +1,7 @@
-"""Whenever a training is killed, the same command ends with the very predictions of one that was not.
+"""Whenever a training is killed, the same command ends with the predictions of one that was not.
 
-`tier fit-head` runs in processes forked from one that has imported everything: most of its time would be loading otherwise. Where a
-training stands is seen from outside, by the files that it writes.
+`tier fit-head` runs in processes forked from one that has imported everything: most of its time would be
+spent on loading otherwise. The files that a training writes show from outside how far it is.
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tier4k.cache.atomic import TEMPORARY_PREFIX
-from tier4k.heads.finetuning.trainer import LAST
+from tier4k.heads.finetuning.checkpoints import LAST
 from tier4k.tests.builders.data import write_test_resnet
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,8 @@ SHORT = [
 SERVER = """
 import json, os, sys
 import openpyxl, transformers.models.bert.modeling_bert
-import cli, tier4k.extract.datasets.check, tier4k.extract.pipeline.progress, tier4k.heads.finetuning.finetune, tier4k.heads.reporting.terminal
+import cli, tier4k.extract.datasets.check, tier4k.extract.pipeline.progress
+import tier4k.heads.finetuning.finetune, tier4k.heads.reporting.terminal
 for line in sys.stdin:
     child = os.fork()
     if not child:
@@ -69,7 +70,7 @@ Moment = Callable[[Path], bool]
 
 @pytest.fixture
 def tier(project: Path) -> Iterator[Callable[..., int]]:
-    """Runs `tier` in the project, and kills it `delay` seconds after a moment if one is given; its exit code."""
+    """Runs `tier` in the project, or kills it `delay` seconds after a moment, and returns its exit code."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     encoders = write_test_resnet(project)
@@ -96,7 +97,7 @@ def tier(project: Path) -> Iterator[Callable[..., int]]:
 
 
 def ended(child: int) -> bool:
-    """Whether it is gone, or a zombie that nobody has waited for yet."""
+    """Whether the process has ended; it may be a zombie."""
     try:
         return Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -104,12 +105,12 @@ def ended(child: int) -> bool:
 
 
 def checkpoints(out: Path) -> dict[Path, int]:
-    """The last checkpoints there are, and when each was written."""
+    """The last checkpoints, and when each was written."""
     return {path: path.stat().st_mtime_ns for path in out.glob(f".*/encoders/*/*/{LAST}")}
 
 
 def after_checkpoints(count: int) -> Moment:
-    """So many new checkpoints are there: training goes on with the next epoch."""
+    """More than `count` checkpoints have been written: training continues with the next epoch."""
     seen: set[tuple[Path, int]] = set()
 
     def reached(out: Path) -> bool:

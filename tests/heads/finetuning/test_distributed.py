@@ -1,4 +1,4 @@
-"""Several processes train as one does, and none waits for one that is no more."""
+"""Several processes train as one does, and none waits for one that has ended."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tier4k.heads.results.files import read_curves, read_predictions
+from tier4k.heads.results.read import read_curves, read_predictions
 from tier4k.tests.builders.data import write_test_resnet
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def train(*command: str) -> Path:
 @pytest.mark.parametrize(
     ("batch", "epochs"), [(4, 10), (1, 2)]
 )  # of eight training rows; a batch of one leaves nothing for a process
-def test_two_processes_end_where_one_does(project: Path, batch: int, epochs: int) -> None:
+def test_two_processes_end_with_the_same_weights_as_one(project: Path, batch: int, epochs: int) -> None:
     steps = ["--train-batch-size", str(batch), "--epochs", str(epochs), "--set", "patience=10", *SHORT]
     command = ["-m", "cli", *TRAIN, *write_test_resnet(project), *steps]
     one, two = train(sys.executable, *command, "--out", "one"), train(*LAUNCH, *command, "--out", "two")
@@ -88,7 +88,7 @@ def test_two_processes_end_where_one_does(project: Path, batch: int, epochs: int
 
 
 def start_two(project: Path, *folders: str) -> list[subprocess.Popen[str]]:
-    """Two processes as on two machines, where nobody but themselves ends them."""
+    """Two processes as on two machines, where no launcher ends them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -102,7 +102,7 @@ def start_two(project: Path, *folders: str) -> list[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_process_whose_partner_is_killed_says_so_and_ends(project: Path, killed: int) -> None:
+def test_a_process_whose_partner_is_killed_reports_it_and_ends(project: Path, killed: int) -> None:
     processes = start_two(project, "runs", "runs")
     try:
         wait_for(lambda: list(Path("runs").rglob("last.safetensors")), processes)
@@ -116,7 +116,7 @@ def test_a_process_whose_partner_is_killed_says_so_and_ends(project: Path, kille
     assert "Traceback" not in output
 
 
-def test_processes_with_different_folders_are_told(project: Path) -> None:
+def test_processes_with_different_folders_are_refused(project: Path) -> None:
     processes = start_two(project, "here", "there")
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
@@ -125,8 +125,8 @@ def test_processes_with_different_folders_are_told(project: Path) -> None:
     assert not list(Path("here").iterdir()) and not list(Path("there").iterdir())
 
 
-def wait_for(there: Callable[[], object], processes: Sequence[subprocess.Popen[str]]) -> None:
+def wait_for(condition: Callable[[], object], processes: Sequence[subprocess.Popen[str]]) -> None:
     ends = time.monotonic() + 300
-    while not there():
+    while not condition():
         assert time.monotonic() < ends and all(process.poll() is None for process in processes)
         time.sleep(0.05)

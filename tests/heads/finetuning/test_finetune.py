@@ -1,4 +1,4 @@
-"""Encoders and head trained together: the published losses, the same numbers after a kill, and encoders that can be used again."""
+"""Encoders and head trained together: published losses, the same values after a kill, reusable encoders."""
 
 import fcntl
 import os
@@ -19,24 +19,26 @@ from typer.testing import CliRunner
 
 from tier4k import cli
 from tier4k.cache.atomic import publish_text
+from tier4k.cache.listing import stores as feature_stores
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
-from tier4k.cache.store import stores as feature_stores
 from tier4k.extract.datasets.check import load_manifest
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.choice import ImageChoice
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.data.splits import Split
-from tier4k.heads.encoders.finetuned import SEEN, FinetunedError, finetuned_encoders, require_unseen
+from tier4k.heads.encoders.finetuned import finetuned_encoders
+from tier4k.heads.encoders.seen_images import SEEN_FOLDER, FinetunedError, require_unseen
 from tier4k.heads.finetuning.batches import Batches, InputRows
+from tier4k.heads.finetuning.checkpoints import BEST, LAST
 from tier4k.heads.finetuning.network import TierNetwork
-from tier4k.heads.finetuning.recipe import finetune_recipe
-from tier4k.heads.finetuning.trainer import BEST, LAST, Training
+from tier4k.heads.finetuning.recipe import finetuning_recipe
+from tier4k.heads.finetuning.trainer import Trainer
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
-from tier4k.heads.results.files import read_predictions
 from tier4k.heads.results.model import read_model
+from tier4k.heads.results.read import read_predictions
 from tier4k.tests.builders.golden import fill
 from tier4k.tests.golden.test_published_features import GOLDEN
 
@@ -54,15 +56,15 @@ def test_losses_of_the_published_training(
     head = HeadNetwork(GOLDEN[f"{method.upper()}_features"].shape[1])
     head.load_state_dict(fill(head.state_dict(), 72))
     changed = {"batch_size": 12, "max_epochs": 4, "augment": False}
-    recipe = finetune_recipe("all", "published", "resnet18", changed)
+    recipe = finetuning_recipe("all", "published", "resnet18", changed)
     assert recipe.learning_rate == recipe.head_learning_rate == 1e-4
-    pictures = DecodedImages(manifest.pictures(), image.preprocessing, 1)
+    pictures = DecodedImages(manifest.images(), image.preprocessing, 1)
     batches = Batches(InputRows.of(manifest), pictures, texts, method, recipe.augment, shared=False, seed=0)
     scores, everything = manifest.table["MOS_q"].to_numpy(), np.arange(len(manifest))
     split = Split(everything, everything[:0], everything[:2], seed=0)
     network = TierNetwork(images, texts, head, method)
-    course = Training(network, batches, scores, split, recipe, Accelerator(cpu=True), tmp_path).run()
-    np.testing.assert_allclose(course.training_loss, GOLDEN[f"{method.upper()}_losses"], rtol=1e-3)
+    history = Trainer(network, batches, scores, split, recipe, Accelerator(cpu=True), tmp_path).run()
+    np.testing.assert_allclose(history.training_loss, GOLDEN[f"{method.upper()}_losses"], rtol=1e-3)
 
 
 ARGUMENTS = [
@@ -101,14 +103,14 @@ def run(*arguments: str) -> Path:
 
 def interrupted_after_an_epoch(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Path:
     """Ctrl-C when the first checkpoint is there; the folder of the checkpoints."""
-    save = Training._save
+    save = Trainer._save
 
-    def interrupt(self: Training) -> None:
+    def interrupt(self: Trainer) -> None:
         save(self)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "_save", interrupt)
+        patch.setattr(Trainer, "_save", interrupt)
         result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
     assert result.exit_code == 130
     assert "the same command does the rest" in result.output
@@ -118,14 +120,14 @@ def interrupted_after_an_epoch(monkeypatch: pytest.MonkeyPatch, *arguments: str)
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_after_its_last_epoch(
+def test_an_interrupted_training_continues_after_its_last_epoch(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = read_predictions(run("--out", "runs"))
     shutil.rmtree("runs")
     interrupted_after_an_epoch(monkeypatch)
-    epochs, save = [], Training._save
-    monkeypatch.setattr(Training, "_save", lambda self: (epochs.append(self.course.epochs), save(self)))
+    epochs, save = [], Trainer._save
+    monkeypatch.setattr(Trainer, "_save", lambda self: (epochs.append(self.history.epochs), save(self)))
     again = run()
     assert epochs == [2]
     pd.testing.assert_frame_equal(read_predictions(again), expected, check_exact=True)
@@ -133,20 +135,20 @@ def test_an_interrupted_training_goes_on_after_its_last_epoch(
 
 
 def refused(*arguments: str) -> str:
-    """What is said of a training that cannot be done."""
+    """The output of a training that is refused."""
     result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
     assert result.exit_code == 2, result.output
     return result.output
 
 
 @pytest.mark.slow
-def test_what_stands_in_the_way_of_a_training_is_told_and_it_goes_on_afterwards(
+def test_every_obstacle_to_a_training_is_reported_and_training_continues_once_it_is_removed(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = interrupted_after_an_epoch(monkeypatch)
     (last,) = folder.rglob(LAST)
     sound = last.read_bytes()
-    for damaged in (sound[: len(sound) // 2], save({"course.seconds": torch.zeros(1)}), b""):
+    for damaged in (sound[: len(sound) // 2], save({"history.seconds": torch.zeros(1)}), b""):
         last.write_bytes(damaged)
         assert f"delete {last.parent} and run the same command again" in refused()
     last.write_bytes(sound)
@@ -161,7 +163,7 @@ def test_what_stands_in_the_way_of_a_training_is_told_and_it_goes_on_afterwards(
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(
         resource.RLIMIT_FSIZE, (20_000_000, limit[1])
-    )  # enough for decoded pictures, too little for a checkpoint
+    )  # enough for decoded images, too little for a checkpoint
     try:
         output = refused()
     finally:
@@ -171,7 +173,7 @@ def test_what_stands_in_the_way_of_a_training_is_told_and_it_goes_on_afterwards(
     assert sorted(path.name for path in last.parent.iterdir()) == [BEST, LAST]
     done = run()
     assert [path.name for path in Path("runs").iterdir()] == [done.name]
-    # Whoever was killed between publishing and clearing up leaves checkpoints, which the next call takes away.
+    # A process killed between publishing and clearing up leaves checkpoints, which the next call removes.
     folder.mkdir()
     last.parent.mkdir(parents=True)
     last.write_bytes(sound)
@@ -179,7 +181,7 @@ def test_what_stands_in_the_way_of_a_training_is_told_and_it_goes_on_afterwards(
     assert [path.name for path in Path("runs").iterdir()] == [done.name]
 
 
-def test_a_training_that_diverges_says_so_and_leaves_nothing(project: Path) -> None:
+def test_a_training_that_diverges_is_reported_and_leaves_no_files(project: Path) -> None:
     assert (
         "use a smaller --learning-rate"
         in refused("--learning-rate", "1e3", "--epochs", "20", "--set", "gradient_clip=0").lower()
@@ -187,7 +189,7 @@ def test_a_training_that_diverges_says_so_and_leaves_nothing(project: Path) -> N
     assert not list(Path("runs").iterdir())
 
 
-def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
+def test_encoders_of_a_run_reproduce_its_predictions(project: Path) -> None:
     folder = run()
     result = CliRunner().invoke(cli.app, ["extract", "Dataset", "--finetuned", str(folder)])
     assert result.exit_code == 0, result.output
@@ -202,7 +204,7 @@ def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
     expected = read_predictions(folder).set_index("name")["prediction"]
     found = pd.Series(head.predict(fused), names)[expected.index]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    # So does a head that goes on from the run's and learns nothing, and one that learns is another run.
+    # So does a head that starts from the run's with learning rate 0; one that learns is another run.
     start = ["fit-head", "Dataset", *stores, *best, "--set", "hidden=8", "--out", "started"]
     for options in (["--learning-rate", "0"], []):
         result = CliRunner().invoke(cli.app, [*start, *options])
@@ -214,14 +216,14 @@ def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
     near = [np.allclose(one, expected, rtol=1e-4) for one in found]
     assert True in near
     assert len(found) == 2
-    # On the split of the run a head may be fitted on them; on another one test pictures would be known to the encoders.
+    # On the split of the run a head may be fitted on them; on another one the encoders have seen test images.
     same = ["fit-head", "Dataset", *stores, "--target", "MOS_q", "--split", "random", "--repeats", "1"]
     result = CliRunner().invoke(cli.app, same)
     assert result.exit_code == 0, result.output
     result = CliRunner().invoke(cli.app, [*same, "--seed", "1"])
     assert result.exit_code == 2
     assert "were finetuned on" in result.output
-    # What is stored of the encoders as they were is not meant by their names any less than before.
+    # Names of the untrained encoders still find their own stores.
     result = CliRunner().invoke(cli.app, ["features", "Dataset", "-o", "Y.npz", *ARGUMENTS[2:6]])
     assert result.exit_code == 0, result.output
 
@@ -230,7 +232,7 @@ def test_encoders_of_a_run_give_its_predictions_again(project: Path) -> None:
     ("method", "benchmark"),
     [pytest.param("nr", "all", marks=pytest.mark.slow), ("fr", "I2I"), ("pr", "all")],
 )
-def test_new_pictures_are_scored_by_the_encoders_of_the_run_wherever_it_goes(
+def test_new_images_are_scored_by_the_encoders_of_the_run_and_of_its_export(
     project: Path, tmp_path: Path, method: str, benchmark: str
 ) -> None:
     folder = run("--method", method, "--benchmark", benchmark, "--epochs", "1")
@@ -254,19 +256,19 @@ def test_new_pictures_are_scored_by_the_encoders_of_the_run_wherever_it_goes(
         assert result.exit_code == 0, result.output
         found = pd.read_csv("scores.csv")["score"]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-        assert_known(Path(features), 2)
+        assert_recorded(Path(features), 2)
 
 
-def assert_known(features: Path, count: int) -> None:
-    """Of so many stores it is known which pictures trained their encoders, and no others are of finetuned encoders."""
+def assert_recorded(features: Path, count: int) -> None:
+    """`count` stores are of finetuned encoders, and the images that trained each of them are recorded."""
     finetuned = [store for store in feature_stores(features) if "@" in store.signature.encoder]
     assert len(finetuned) == count
-    assert {path.stem for path in (features / SEEN).iterdir()} == {
+    assert {path.stem for path in (features / SEEN_FOLDER).iterdir()} == {
         store.signature.weights for store in finetuned
     }
 
 
-def test_what_finetuned_encoders_have_seen_is_known_wherever_their_features_are_stored(
+def test_images_seen_by_finetuned_encoders_are_recorded_beside_every_store_of_their_features(
     project: Path, tmp_path: Path
 ) -> None:
     result = CliRunner().invoke(cli.app, ["extract", "Dataset", "--finetuned", str(run("--epochs", "1"))])
@@ -293,7 +295,7 @@ def test_what_finetuned_encoders_have_seen_is_known_wherever_their_features_are_
     for model, features in ((folder, Path("new")), (tmp_path / "model", Path("anew"))):
         result = CliRunner().invoke(cli.app, ["predict", str(model), "Dataset", "-F", str(features)])
         assert result.exit_code == 0, result.output
-        assert_known(features, 2)
+        assert_recorded(features, 2)
         known = {store.signature.stream: store.path.name for store in feature_stores(features)}
         others = [
             "--image-encoder",
@@ -308,8 +310,8 @@ def test_what_finetuned_encoders_have_seen_is_known_wherever_their_features_are_
         result = CliRunner().invoke(cli.app, [*fit, *others])
         assert result.exit_code == 2
         assert "were finetuned on" in result.output
-    # Where it is not known any more, nothing is fitted that might be worth nothing.
-    shutil.rmtree(Path("features") / SEEN)
+    # Without that record no head is fitted.
+    shutil.rmtree(Path("features") / SEEN_FOLDER)
     result = CliRunner().invoke(cli.app, [*fit, *stores, "--seed", "1"])
     assert result.exit_code == 2
     assert "run `tier extract DATA --finetuned RUN` again" in result.output
@@ -339,7 +341,7 @@ def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--finetune", "lost:1"], "choose none, image, text, all, or last:N"),
         (["--head", "ridge"], "use --head mlp"),
@@ -351,24 +353,24 @@ def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
         (["--recipe", "published", "--set", "recompute=true"], "give --set training_mode=false"),
     ],
 )
-def test_what_cannot_be_trained_is_said(project: Path, arguments: list[str], words: str) -> None:
+def test_options_that_do_not_fit_end_to_end_training_are_refused(
+    project: Path, arguments: list[str], message: str
+) -> None:
     result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
     assert result.exit_code == 2, result.output
-    assert words in result.output
+    assert message in result.output
 
 
-def test_a_picture_under_two_prompts_is_the_splits_own_leak_and_any_other_known_one_is_refused(
+def test_a_test_image_that_the_encoders_have_seen_is_refused_unless_the_split_itself_leaks_it(
     tmp_path: Path,
 ) -> None:
     signature = Signature("image", "net@run-MOS_q-0", "net", "f" * 64, "none", "pooled")
     store = FeatureStore.create(tmp_path, signature, {})
-    publish_text(tmp_path / SEEN / f"{signature.weights}.json", '["a", "b", "c"]')
+    publish_text(tmp_path / SEEN_FOLDER / f"{signature.weights}.json", '["a", "b", "c"]')
     manifest = Manifest("data", tmp_path, pd.DataFrame({"image_key": ["a", "b", "c", "a", "d"]}), ("MOS_q",))
     train, validation = np.array([0, 1]), np.array([2])
     require_unseen(manifest, [Split(train, validation, np.array([3, 4]), 0)], store)
-    with pytest.raises(
-        FinetunedError, match=r"finetuned on 1 of the 2 test pictures of the split with seed 7"
-    ):
+    with pytest.raises(FinetunedError, match=r"finetuned on 1 of the 2 test images of the split with seed 7"):
         require_unseen(manifest, [Split(train, np.array([4]), np.array([2, 3]), 7)], store)
 
 

@@ -17,10 +17,14 @@ from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.data.splits import Split
+from tier4k.heads.finetuning import parameters
 from tier4k.heads.finetuning.batches import Batches, InputRows
-from tier4k.heads.finetuning.network import TierNetwork, fused_rows
-from tier4k.heads.finetuning.recipe import finetune_recipe
-from tier4k.heads.finetuning.trainer import BEST, LAST, History, Training
+from tier4k.heads.finetuning.checkpoints import BEST, LAST
+from tier4k.heads.finetuning.features import fused_rows
+from tier4k.heads.finetuning.history import History
+from tier4k.heads.finetuning.network import TierNetwork
+from tier4k.heads.finetuning.recipe import finetuning_recipe
+from tier4k.heads.finetuning.trainer import Trainer
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
 from tier4k.tests.builders.data import tiny_encoder
 from tier4k.tests.builders.golden import fill
@@ -32,11 +36,11 @@ Train = Callable[..., History]
 
 @pytest.fixture(params=["test_efficientnet", "test_vit"])
 def train(request: pytest.FixtureRequest, golden_project: Path, tmp_path: Path) -> Train:
-    """Trains a small network of this kind and a small BERT for two epochs of two steps, and gives the course."""
+    """Trains a small network of this kind and a small BERT for two epochs of two steps; the history."""
     manifest = load_manifest(golden_project / "Dataset").manifest
     image = tiny_encoder(tmp_path, request.param)
     text = find_text_encoder("bert-base-uncased", folders=[golden_project])
-    pictures = DecodedImages(manifest.pictures(), image.preprocessing, 1)
+    pictures = DecodedImages(manifest.images(), image.preprocessing, 1)
     accelerator = Accelerator(cpu=True)
 
     def trained(part: str = "all", name: str = "plain", **changed: Any) -> History:
@@ -44,20 +48,20 @@ def train(request: pytest.FixtureRequest, golden_project: Path, tmp_path: Path) 
         batches = Batches(InputRows.of(manifest), pictures, texts, "pr", augment=True, shared=True, seed=0)
         head = HeadNetwork(fused_rows(images, texts, batches, ROWS[:1], accelerator).shape[1])
         head.load_state_dict(fill(head.state_dict(), 72))
-        recipe = finetune_recipe(
+        recipe = finetuning_recipe(
             part, "cached", "", {"batch_size": 8, "max_epochs": 2, "average": 0.5} | changed
         )
         network = TierNetwork(images, texts, head, "pr", recipe.precision == "bf16")
-        return Training(
+        return Trainer(
             network, batches, manifest.table["MOS_q"].to_numpy(), SPLIT, recipe, accelerator, tmp_path / name
         ).run()
 
     return trained
 
 
-def assert_equal(course: History, plain: History) -> None:
-    np.testing.assert_allclose(course.training_loss, plain.training_loss, rtol=1e-5)
-    np.testing.assert_allclose(course.predictions, plain.predictions, rtol=1e-5)
+def assert_equal(history: History, plain: History) -> None:
+    np.testing.assert_allclose(history.training_loss, plain.training_loss, rtol=1e-5)
+    np.testing.assert_allclose(history.predictions, plain.predictions, rtol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["all", "last:1"])
@@ -87,6 +91,19 @@ def test_activations_that_are_computed_again_are_not_kept(train: Train) -> None:
     assert kept_for_the_backward_pass(
         lambda: train(max_epochs=1, recompute=True)
     ) < 0.5 * kept_for_the_backward_pass(lambda: train(name="again", max_epochs=1))
+
+
+def test_activations_are_computed_again_without_the_private_method_of_transformers_too(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(max_epochs=1, recompute=True)
+    monkeypatch.setattr(parameters, "has_private_checkpointing", lambda _: False)
+    histories: list[History] = []
+    kept = kept_for_the_backward_pass(
+        lambda: histories.append(train(name="public", max_epochs=1, recompute=True))
+    )
+    assert_equal(histories[0], expected)
+    assert kept < 0.5 * kept_for_the_backward_pass(lambda: train(name="kept", max_epochs=1))
 
 
 def kept_for_the_backward_pass(run: Callable[[], object]) -> int:

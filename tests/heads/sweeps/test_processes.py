@@ -1,4 +1,4 @@
-"""Several processes fit what one fits, tell of errors as one does, and leave nothing behind when they are interrupted."""
+"""Several processes fit the runs of one, raise its errors, and end when a sweep is interrupted."""
 
 import multiprocessing
 import os
@@ -12,15 +12,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tier4k.cache.store import StoreError
+from tier4k.cache.errors import StoreError
 from tier4k.extract.datasets.check import check
-from tier4k.heads.results.files import read_predictions
-from tier4k.heads.sweeps.grid import Cell, grid_cells, paper_cells
-from tier4k.heads.sweeps.processes import ProcessError
+from tier4k.heads.results.read import read_predictions
+from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, paper_cells
 from tier4k.heads.sweeps.run import run_sweep
-from tier4k.tests.heads.sweeps.test_sweep import BASE
+from tier4k.tests.builders.sweeps import BASE
 
 ROOT = Path(__file__).parents[3]
+
+
+def require_no_processes() -> None:
+    """No process of a sweep is left; those that were ended are gone within seconds."""
+    for process in multiprocessing.active_children():
+        process.join(10)
+    assert not multiprocessing.active_children()
 
 
 def cells(**grid: object) -> list[Cell]:
@@ -32,9 +38,8 @@ def test_two_processes_write_the_predictions_of_one_and_count_the_fits(project: 
     asked = [replace(cell, options=replace(cell.options, repeats=2)) for cell in paper_cells(manifest, BASE)]
     asked += cells(head="mlp", epochs=2)
     alone = list(run_sweep(manifest, Path("features"), asked, Path("alone")))
-    next(
-        run_sweep(manifest, Path("features"), asked, Path("runs"))
-    )  # three runs, or six fits, are there already
+    # Three runs, or six fits, are on disk already.
+    next(run_sweep(manifest, Path("features"), asked, Path("runs")))
     runs = list(
         run_sweep(
             manifest, Path("features"), asked, Path("runs"), jobs=2, finished=lambda *now: counted.append(now)
@@ -49,7 +54,7 @@ def test_two_processes_write_the_predictions_of_one_and_count_the_fits(project: 
     done = [now for now, _ in counted]
     assert {total for _, total in counted} == {15 * 2 + 2 - 3 * 2}
     assert done == sorted(done) and done[-1] == 26
-    assert not multiprocessing.active_children()
+    require_no_processes()
 
 
 def test_one_process_counts_the_fits_too(project: Path) -> None:
@@ -67,7 +72,7 @@ def test_one_process_counts_the_fits_too(project: Path) -> None:
     assert counted == [(done, 4) for done in (1, 2, 3, 4)]
 
 
-def test_an_error_of_a_process_comes_back_as_it_is(project: Path) -> None:
+def test_an_error_of_a_process_is_raised_unchanged(project: Path) -> None:
     Path("runs").write_text("a file where the folder of runs should be")
     with pytest.raises(StoreError, match="runs"):
         list(
@@ -75,16 +80,16 @@ def test_an_error_of_a_process_comes_back_as_it_is(project: Path) -> None:
                 check(Path("Dataset")).manifest, Path("features"), cells(seed=[0, 1]), Path("runs"), jobs=2
             )
         )
-    assert not multiprocessing.active_children()
+    require_no_processes()
 
 
 @pytest.mark.slow
-def test_a_process_that_the_system_kills_is_told(project: Path) -> None:
+def test_a_process_that_the_system_kills_ends_the_sweep_with_a_remedy(project: Path) -> None:
     def kill(*_: int) -> None:
         for process in multiprocessing.active_children():
             process.kill()
 
-    with pytest.raises(ProcessError, match="fewer --jobs"):
+    with pytest.raises(SweepError, match="fewer --jobs"):
         list(
             run_sweep(
                 check(Path("Dataset")).manifest,

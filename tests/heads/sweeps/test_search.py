@@ -1,4 +1,4 @@
-"""A search looks at held-out rows only, tries nothing twice, and goes on where it was."""
+"""A search uses held-out rows only, tries no combination twice, and continues where it ended."""
 
 import sys
 from pathlib import Path
@@ -10,8 +10,8 @@ from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.check import check
 from tier4k.heads.results.results import Results
 from tier4k.heads.sweeps.grid import SweepError
-from tier4k.heads.sweeps.search import JOURNAL, Tried, search
-from tier4k.tests.heads.sweeps.test_sweep import BASE
+from tier4k.heads.sweeps.search import JOURNAL, TriedCombination, search
+from tier4k.tests.builders.sweeps import BASE
 
 RATES, WIDTHS = [1e-4, 1e-3, 1e-2], [2, 4]
 GRID = {
@@ -24,24 +24,24 @@ GRID = {
 }
 
 
-def found(count: int, out: str = "runs", **grid: object) -> list[Tried]:
+def found(count: int, out: str = "runs", **grid: object) -> list[TriedCombination]:
     return search(check(Path("Dataset")).manifest, Path("features"), GRID | grid, BASE, count, Path(out))
 
 
-def test_every_combination_is_tried_once_and_told_in_the_order_of_the_held_out_figure(project: Path) -> None:
+def test_every_combination_is_tried_once_and_listed_by_its_held_out_srcc(project: Path) -> None:
     tried = found(100)
     assert sorted((one.chosen["learning_rate"], one.chosen["hidden"]) for one in tried) == [
         (r, w) for r in RATES for w in WIDTHS
     ]
-    figures = [one.figure for one in tried]
-    assert figures == sorted(figures, reverse=True)
+    values = [one.held_out_srcc for one in tried]
+    assert values == sorted(values, reverse=True)
     for one in tried:
         assert [list(run.results.summaries) for run in one.runs] == [["MOS_q"], ["MOS_a"]]
         held_out = [
             value for run in one.runs for values in run.results.held_out_srcc.values() for value in values
         ]
         assert len(held_out) == 2 * 2
-        np.testing.assert_allclose(one.figure, np.mean(held_out))
+        np.testing.assert_allclose(one.held_out_srcc, np.mean(held_out))
         assert all(Results.read(run.folder).held_out_srcc == run.results.held_out_srcc for run in one.runs)
 
 
@@ -52,7 +52,7 @@ def test_a_search_that_is_run_again_tries_what_is_left(project: Path) -> None:
     known = [one.chosen for one in first]
     assert all(one.chosen in [other.chosen for other in again] for one in first)
     assert [all(run.found for run in one.runs) for one in again if one.chosen in known] == [True, True]
-    assert len(found(1)) == 4  # what was tried is told
+    assert len(found(1)) == 4  # all that were tried are listed
     assert len(found(1, learning_rate=0.5, hidden=[2, 3])) == 1  # another grid is another search
     (Path("runs") / JOURNAL).write_text("no journal\n")
     with pytest.raises(SweepError, match=f"{JOURNAL}.*delete it"):
@@ -60,7 +60,7 @@ def test_a_search_that_is_run_again_tries_what_is_left(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("grid", "told"),
+    ("grid", "message"),
     [
         ({"seed": [0, 1]}, "several of seed: give one"),
         ({"method": ["nr", "fr"]}, "benchmarks differ"),
@@ -69,10 +69,10 @@ def test_a_search_that_is_run_again_tries_what_is_left(project: Path) -> None:
         ({"head": "mlp", "recipe": "published", "C": 1.0}, "no option C"),
     ],
 )
-def test_a_grid_that_cannot_be_searched_is_told_before_the_first_fit(
-    project: Path, grid: dict, told: str
+def test_a_grid_that_cannot_be_searched_is_refused_before_the_first_fit(
+    project: Path, grid: dict, message: str
 ) -> None:
-    with pytest.raises(TierError, match=told):
+    with pytest.raises(TierError, match=message):
         found(2, **grid)
     assert not Path("runs").exists()
 

@@ -1,4 +1,4 @@
-"""A sweep is its cells: every combination once, nothing twice, and what is there is left alone."""
+"""A sweep fits every combination once, and leaves runs on disk alone."""
 
 import io
 import shutil
@@ -12,25 +12,20 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tier4k import cli
-from tier4k.cache.errors import TierError
-from tier4k.cache.store import StoreError
+from tier4k.cache.errors import StoreError, TierError
 from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.choice import ImageChoice
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.heads.evaluation.baselines import BASELINES
-from tier4k.heads.protocol.options import FitOptions
+from tier4k.heads.reporting.columns import ABOUT
+from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.latex import latex
 from tier4k.heads.reporting.tables import write_table
-from tier4k.heads.reporting.tidy import ABOUT, TableError, sweep_table, tidy
-from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, paper_cells, read_grid
+from tier4k.heads.reporting.tidy import sweep_table, tidy
+from tier4k.heads.sweeps.grid import SweepError, grid_cells, paper_cells, read_grid
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.tests.builders.data import write_agiqa, write_pku
-
-BASE = Cell(
-    ImageChoice("resnet18"),
-    "bert-base-uncased",
-    FitOptions(repeats=1, estimator="ridge", split="random", models="none"),
-)
+from tier4k.tests.builders.sweeps import BASE
 
 
 @pytest.fixture
@@ -55,7 +50,7 @@ def test_a_data_set_without_image_prompts_has_one_line_for_each_target(tmp_path:
     assert [(cell.options.method, cell.options.benchmark) for cell in cells] == [("nr", "all")] * 2
 
 
-def test_a_grid_is_the_product_of_its_values_without_what_cannot_be(manifest: Manifest) -> None:
+def test_a_grid_is_the_product_of_its_values_without_impossible_ones(manifest: Manifest) -> None:
     grid = {
         "method": ["nr", "fr"],
         "benchmark": ["I2I", "T2I"],
@@ -74,7 +69,7 @@ def test_a_grid_is_the_product_of_its_values_without_what_cannot_be(manifest: Ma
     ) == len(cells)
 
 
-def test_options_of_heads_go_by_the_names_of_the_command_line(manifest: Manifest) -> None:
+def test_options_of_heads_have_the_names_of_the_command_line(manifest: Manifest) -> None:
     cells, _ = grid_cells(
         {"head": "mlp", "learning_rate": [1e-3, 1e-4], "epochs": 5, "train_batch_size": 8}, manifest, BASE
     )
@@ -90,7 +85,7 @@ def test_stages_of_a_grid_are_lists_in_texts(manifest: Manifest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("grid", "told"),
+    ("grid", "message"),
     [
         ({"metod": "nr"}, "a grid has no option 'metod': choose among"),
         ({"method": ["nr", "xr"]}, "method is 'xr': choose among nr, fr, pr"),
@@ -102,8 +97,8 @@ def test_stages_of_a_grid_are_lists_in_texts(manifest: Manifest) -> None:
         ({"image_size": "big"}, "give a number of pixels, or 'full'"),
     ],
 )
-def test_a_wrong_grid_is_told_with_the_way_out(manifest: Manifest, grid: dict, told: str) -> None:
-    with pytest.raises(SweepError, match=told):
+def test_a_wrong_grid_is_refused_with_the_remedy(manifest: Manifest, grid: dict, message: str) -> None:
+    with pytest.raises(SweepError, match=message):
         grid_cells(grid, manifest, BASE)
 
 
@@ -116,7 +111,7 @@ def test_a_grid_file_is_toml(tmp_path: Path) -> None:
             read_grid(tmp_path / name)
 
 
-def test_a_sweep_that_ended_in_the_middle_goes_on_to_the_same_table(project: Path) -> None:
+def test_an_interrupted_sweep_continues_to_the_same_table(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     cells = paper_cells(manifest, BASE)
     half = run_sweep(manifest, Path("features"), cells, Path("runs"))
@@ -128,7 +123,7 @@ def test_a_sweep_that_ended_in_the_middle_goes_on_to_the_same_table(project: Pat
     pd.testing.assert_frame_equal(tidy([run.folder for run in runs]), tidy([run.folder for run in whole]))
 
 
-def test_a_missing_store_is_told_before_the_first_fit(project: Path) -> None:
+def test_a_missing_store_is_reported_before_the_first_fit(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     cells, _ = grid_cells({"image_encoder": ["resnet18", "resnet50"]}, manifest, BASE)
     with pytest.raises(StoreError, match="tier extract DATA.*resnet50"):
@@ -136,7 +131,7 @@ def test_a_missing_store_is_told_before_the_first_fit(project: Path) -> None:
     assert not Path("runs").exists()
 
 
-def test_options_that_one_cell_cannot_have_are_told_before_the_first_fit(project: Path) -> None:
+def test_wrong_options_of_one_cell_are_reported_before_the_first_fit(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     wrong = [
         ({"head": ["mlp", "ridge"], "epochs": 1}, "ridge head has no option epochs: it has penalties"),
@@ -147,14 +142,14 @@ def test_options_that_one_cell_cannot_have_are_told_before_the_first_fit(project
         ),
         ({"head": "svr", "C": "much"}, "C is 'much': a number is wanted"),
     ]
-    for grid, told in wrong:
+    for grid, message in wrong:
         cells, _ = grid_cells(grid, manifest, BASE)
-        with pytest.raises(TierError, match=told):
+        with pytest.raises(TierError, match=message):
             list(run_sweep(manifest, Path("features"), cells, Path("runs")))
     assert not Path("runs").exists()
 
 
-def test_the_table_holds_the_figures_of_the_runs_in_every_format(project: Path) -> None:
+def test_the_table_holds_the_metrics_of_the_runs_in_every_format(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     runs = list(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE), Path("runs")))
     frame = tidy([run.folder for run in runs])
@@ -168,14 +163,14 @@ def test_the_table_holds_the_figures_of_the_runs_in_every_format(project: Path) 
         np.testing.assert_allclose(read(f"table{suffix}")["mean"], frame["mean"], rtol=1e-12)
     write_table(frame, Path("table.tex"))
     text = Path("table.tex").read_text()
-    floors = frame[frame["figures_of"].isin(BASELINES)].drop_duplicates(["benchmark", "figures_of"])
+    baselines = frame[frame["metrics_of"].isin(BASELINES)].drop_duplicates(["benchmark", "metrics_of"])
     assert (
-        text.count(r"\\") == 2 + 5 + len(floors)
-        and text.count("{floor: ") == len(floors) >= 3
+        text.count(r"\\") == 2 + 5 + len(baselines)
+        and text.count("{baseline: ") == len(baselines) >= 3
         and r"\multicolumn{2}{c}{MOS\_q}" in text
         and text == latex(frame)
     )
-    with pytest.raises(TableError, match=r"suffix '.doc'.*\.csv"):
+    with pytest.raises(ReportError, match=r"suffix '.doc'.*\.csv"):
         write_table(frame, Path("table.doc"))
 
 
@@ -189,8 +184,8 @@ def test_the_best_figure_of_each_benchmark_is_bold_and_no_other() -> None:
 
 
 def made_up(runs: Iterable[dict]) -> pd.DataFrame:
-    """A tidy table of SRCC and PLCC of runs that are alike but for what is given, and of a floor."""
-    alike = dict.fromkeys((*ABOUT, "run", "options", "changed_options", "target"), "x") | {
+    """A tidy table of SRCC and PLCC of runs that differ in the given columns only, and of a baseline."""
+    shared = dict.fromkeys((*ABOUT, "run", "options", "changed_options", "target"), "x") | {
         "benchmark": "I2I",
         "repeats": 1,
         "leaks": False,
@@ -200,11 +195,11 @@ def made_up(runs: Iterable[dict]) -> pd.DataFrame:
         "high": 1,
     }
     parts: list[dict] = [
-        {"figures_of": "last", "is_result": True},
-        {"figures_of": "generator_mean", "is_result": False, "mean": 0.625},
+        {"metrics_of": "last", "is_result": True},
+        {"metrics_of": "generator_mean", "is_result": False, "mean": 0.625},
     ]
     return pd.DataFrame(
-        alike | run | part | {"metric": metric}
+        shared | run | part | {"metric": metric}
         for run in runs
         for part in parts
         for metric in ("srcc", "plcc")
@@ -217,13 +212,13 @@ def lines(frame: pd.DataFrame) -> list[dict[str, str]]:
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-def test_the_floors_of_the_same_rows_stand_once_below_the_runs_of_a_paper() -> None:
+def test_baselines_of_the_same_rows_are_shown_once_below_the_runs_of_a_paper() -> None:
     rows = latex(
         made_up([{"run": "a", "head": "mlp"}, {"run": "b", "head": "ridge"}, {"benchmark": "T2I"}])
     ).splitlines()
     below = rows[len(rows) - 1 - rows[::-1].index(r"\midrule") : -2]
     assert [row.split(" & ")[0] for row in below[1:]] == [
-        rf"\multicolumn{{3}}{{l}}{{floor: generator mean, {part}}}" for part in ("I2I", "T2I")
+        rf"\multicolumn{{3}}{{l}}{{baseline: generator mean, {part}}}" for part in ("I2I", "T2I")
     ]
     assert all(row.count(".625") == 2 and "textbf" not in row for row in below[1:])
 
@@ -245,15 +240,15 @@ def test_the_terminal_shows_what_tells_runs_apart_and_nothing_more() -> None:
         "target",
         "SRCC",
         "PLCC",
-        "floor SRCC",
-        "floor PLCC",
+        "baseline SRCC",
+        "baseline PLCC",
     ]
     assert [line["stages"] for line in shown] == ["stage3,stage4", "all"]
     assert [line["SRCC"] for line in shown] == [
         "0.250 ± 0.125 [0.500, 1.000]",
         "0.500 ± 0.125 [0.500, 1.000]",
     ]
-    assert {line["floor PLCC"] for line in shown} == {"0.625 ± 0.125"}
+    assert {line["baseline PLCC"] for line in shown} == {"0.625 ± 0.125"}
     assert [row.style for row in sweep_table(made_up([{"run": "a"}, {"run": "b", "mean": 0.5}])).rows] == [
         "",
         "bold",
@@ -282,7 +277,7 @@ def test_the_command_shows_runs_and_says_what_is_no_run(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE)[:1], Path("runs")))
     shown = CliRunner().invoke(cli.app, ["table", str(run.folder)])
-    assert shown.exit_code == 0 and "floor SRCC" in shown.output and "ridge" in shown.output
+    assert shown.exit_code == 0 and "baseline SRCC" in shown.output and "ridge" in shown.output
     for wrong, way_out in (
         ("nowhere", "such as runs/ID"),
         ("Dataset", "such as runs/ID"),

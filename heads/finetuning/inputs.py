@@ -1,0 +1,76 @@
+"""The inputs of end-to-end training: rows, decoded images, and the features of frozen encoders."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from accelerate import Accelerator
+from torch import Tensor
+
+from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.extract.images.memory_map import DecodedImages
+from tier4k.heads.data.choices import Method
+from tier4k.heads.finetuning.batches import InputRows
+from tier4k.heads.finetuning.features import image_features, text_features
+
+DECODING_THREADS = 8  # at most
+
+Progress = Callable[[str, int, int], None]
+"""Called with a description of the work, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """The rows' inputs, decoded or encoded on first use.
+
+    Attributes:
+        manifest: The rows that take part.
+        image, text: Encoders that training starts from.
+        method: The fusion; inputs that it does not use are not encoded.
+        accelerator: Of this process.
+        progress: Called while images are decoded.
+    """
+
+    manifest: Manifest
+    image: ImageEncoder
+    text: TextEncoder
+    method: Method
+    accelerator: Accelerator
+    progress: Progress
+
+    @cached_property
+    def rows(self) -> InputRows:
+        """The rows by the numbers of their inputs."""
+        return InputRows.of(self.manifest)
+
+    @cached_property
+    def decoded(self) -> DecodedImages:
+        """Every image, decoded."""
+        return DecodedImages(
+            self.manifest.images(),
+            self.image.preprocessing,
+            min(os.cpu_count() or 1, DECODING_THREADS),
+            lambda done, total: self.progress("decode images", done, total),
+        )
+
+    @cached_property
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Features of all images (P, D) and prompts (T, D) by the encoders before training."""
+        device = self.accelerator.device
+        images = ImageNetwork.of(self.image).frozen("fp32").to(device)
+        texts = TextNetwork.of(self.text).frozen("fp32").to(device)
+        of_images = image_features(images, self.decoded, self._used_images(), self.accelerator)
+        prompts = self.rows.texts
+        of_texts = text_features(texts, texts, prompts, np.arange(len(prompts)), device)
+        return of_images, of_texts
+
+    def _used_images(self) -> np.ndarray:
+        if self.method == "nr":
+            return np.unique(self.rows.image)
+        used = np.unique(np.append(self.rows.image, self.rows.image_prompt))
+        return used[used >= 0]

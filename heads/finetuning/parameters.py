@@ -1,0 +1,96 @@
+"""The parameters of a network that are trained: their learning rates, their mode, their activations."""
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.heads.finetuning.errors import FinetuningError
+from tier4k.heads.finetuning.hyperparameters import FinetuningHyperparameters
+from tier4k.heads.finetuning.network import TierNetwork
+
+
+def parameter_groups(
+    network: TierNetwork, hyperparameters: FinetuningHyperparameters
+) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: each trained parameter with its peak learning rate; freeze all others.
+
+    The last layer of an encoder has `learning_rate`, and each layer before it `layer_decay` times that of the
+    next.
+    """
+    network.requires_grad_(False)
+    by_rate: dict[float, list[nn.Parameter]] = {}
+    for encoder in (network.images, network.texts):
+        if isinstance(encoder, ImageNetwork | TextNetwork):
+            _collect_layers(encoder, hyperparameters, by_rate)
+    groups: list[dict[str, Any]] = []
+    for rate, parameters in by_rate.items():
+        groups.append({"params": parameters, "rate": rate})
+    groups.append({"params": list(network.head.parameters()), "rate": hyperparameters.head_learning_rate})
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
+    return groups
+
+
+def set_training_mode(network: TierNetwork, hyperparameters: FinetuningHyperparameters) -> None:
+    """Put the network into the mode in which it is trained; frozen modules are never in training mode."""
+    network.train(hyperparameters.training_mode)
+    for module in network.modules():
+        if _is_frozen(module):
+            module.eval()
+        if hyperparameters.recompute and isinstance(module, GradientCheckpointingLayer):
+            # transformers' layers recompute in training mode only; the modules that they hold keep their
+            # mode.
+            module.training = True
+
+
+def recompute_activations(encoder: ImageNetwork | TextNetwork) -> None:
+    """Compute the encoder's activations again in the backward pass instead of keeping them.
+
+    Raises:
+        FinetuningError: The encoder does not support it.
+    """
+    backbone: Any = encoder.backbone
+    try:
+        if isinstance(encoder, ImageNetwork):
+            backbone.set_grad_checkpointing(True)
+        elif has_private_checkpointing(backbone):
+            # The public method also makes the embeddings require gradients, which costs time with `last:N`.
+            backbone._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))
+        else:
+            backbone.activation_checkpointing_enable({"use_reentrant": False})
+    except (AssertionError, AttributeError, ValueError) as error:
+        raise FinetuningError(
+            f"{type(backbone).__name__} cannot compute activations again: leave recompute out; "
+            "micro_batch saves memory too"
+        ) from error
+
+
+def has_private_checkpointing(backbone: nn.Module) -> bool:
+    """Whether this version of transformers has the private method that `recompute_activations` prefers."""
+    return hasattr(backbone, "_set_gradient_checkpointing")
+
+
+def _collect_layers(
+    encoder: ImageNetwork | TextNetwork,
+    hyperparameters: FinetuningHyperparameters,
+    by_rate: dict[float, list[nn.Parameter]],
+) -> None:
+    """Add the trained layers of an encoder to the parameters by learning rate, the last layer first."""
+    if hyperparameters.recompute:
+        recompute_activations(encoder)
+    layers = encoder.layers()
+    trained = layers[-(hyperparameters.layers or len(layers)) :]
+    for above, layer in enumerate(reversed(trained)):
+        rate = hyperparameters.learning_rate * hyperparameters.layer_decay**above
+        by_rate.setdefault(rate, []).extend(layer)
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
