@@ -1,7 +1,8 @@
-"""What runs reach within parts of their test rows: generators, or rows with and without an image prompt."""
+"""Results of runs within parts of their test rows: by generator, or with and without an image prompt."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,43 +12,71 @@ from rich.text import Text
 from tier4k.heads.metrics.correlation import plcc, srcc
 from tier4k.heads.metrics.logistic import logistic5_mapping, logistic_mapping
 from tier4k.heads.reporting.choices import Part
+from tier4k.heads.reporting.terminal import metric_cell
 from tier4k.heads.reporting.tidy import named_once, run_labels
-from tier4k.heads.results.files import read_predictions
+from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
 
-Figure = Callable[[np.ndarray, np.ndarray], float]
 
-FIGURES: dict[str, Figure] = {
+def plcc_logistic(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """PLCC of scores (N,) with predictions (N,) after the 4-parameter logistic."""
+    return plcc(truth, logistic_mapping(truth, prediction))
+
+
+def plcc_logistic5(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """PLCC of scores (N,) with predictions (N,) after the 5-parameter logistic."""
+    return plcc(truth, logistic5_mapping(truth, prediction))
+
+
+PART_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "srcc": srcc,
     "plcc": plcc,
-    "plcc_logistic": lambda truth, prediction: plcc(truth, logistic_mapping(truth, prediction)),
-    "plcc_logistic5": lambda truth, prediction: plcc(truth, logistic5_mapping(truth, prediction)),
+    "plcc_logistic": plcc_logistic,
+    "plcc_logistic5": plcc_logistic5,
 }
 
 TITLES = ("SRCC", "PLCC", "PLCC (logistic)", "PLCC (5-parameter)")
 
+AFTER_LOGISTIC = ["plcc_logistic", "plcc_logistic5"]
+
 
 def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
-    """Figures of every run's result within each part of its test rows.
+    """Metrics of every run's result within each part of its test rows.
 
     Returns:
-        One line for each run, target and part: `run`, `method`, `head`, `target`, the part under the name of `by`, `pictures` (distinct),
-        `repeats` (in which the part has an SRCC), and for each of `FIGURES` the mean over these, and `_sd`. A mean over those repeats
-        alone in which a rising curve fits would be too good: after a logistic it is NaN where none fits in one of them.
+        One line for each run, target and part: `run`, `method`, `head`, `target`, the part under the name of
+        `by`, `images` (distinct), `repeats` (in which the part has an SRCC), and for each of `PART_METRICS`
+        the mean over these, and `_sd`. After a logistic the mean is NaN where one of them has no monotonic
+        fit: a mean over the others would be too good.
 
     Raises:
         ResultError: A run cannot be read.
     """
-    return pd.concat([_of_run(name, run, by) for name, run in named_once(runs).items()], ignore_index=True)
+    frames = []
+    for name, run in named_once(runs).items():
+        results = Results.read(run)
+        frame = within_parts(read_predictions(run), by)
+        frame.insert(0, "run", name)
+        frame.insert(1, "method", results.method)
+        frame.insert(2, "head", results.estimator)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
 
 
 def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
-    """The breakdown of runs on a terminal, with what sets them apart besides method and head."""
-    apart = run_labels(runs, known=("method", "head"))
-    settings = {name: apart[run.resolve()] for name, run in named_once(runs).items()}
+    """The breakdown of runs on a terminal, with the settings besides method and head in which they differ.
+
+    Args:
+        frame: From `breakdown`.
+        runs: The runs that it was made of.
+
+    Raises:
+        ResultError: A run cannot be read.
+    """
     about = list(frame.columns[1:6])
-    if any(settings.values()):
-        frame = frame.assign(setting=frame["run"].map(settings))
+    labels = run_labels(runs, known=("method", "head"))
+    if any(labels.values()):
+        frame = frame.assign(setting=_settings(frame, runs, labels))
         about.insert(2, "setting")
     table = Table()
     for name in about:
@@ -55,66 +84,79 @@ def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
     for title in TITLES:
         table.add_column(title, justify="right")
     for line in frame.to_dict("records"):
-        table.add_row(
-            *(str(line[name]) for name in about), *(_cell(line[name], line[f"{name}_sd"]) for name in FIGURES)
-        )
+        cells = [str(line[name]) for name in about]
+        for name in PART_METRICS:
+            deviation = line[f"{name}_sd"]
+            cells.append(metric_cell(line[name], deviation))
+        table.add_row(*cells)
     return table
 
 
 def breakdown_notes(frame: pd.DataFrame) -> Iterator[Text]:
-    """What a reader must know of the figures that are NaN."""
-    there = frame[frame["repeats"] > 0]
-    if without := int(there[["plcc_logistic", "plcc_logistic5"]].isna().to_numpy().sum()):
+    """Explanations of the NaN values in a breakdown."""
+    measured = frame[frame["repeats"] > 0]
+    missing = int(measured[AFTER_LOGISTIC].isna().to_numpy().sum())
+    if missing:
         yield Text(
-            f"NaN after a logistic: in one repeat or more no rising curve fits the part ({without} figures)",
+            "NaN after a logistic: "
+            f"no monotonic logistic fit to the part in one repeat or more ({missing} values)",
             "dim",
         )
-    if len(there) < len(frame):
+    if len(measured) < len(frame):
         yield Text(
-            "NaN in all figures: in no repeat has the part rows with different scores and predictions", "dim"
+            "NaN in all metrics: "
+            "in every repeat the part has fewer than two rows, equal scores or equal predictions",
+            "dim",
         )
 
 
 def within_parts(rows: pd.DataFrame, by: Part) -> pd.DataFrame:
-    """Figures of predictions within each part of their rows.
+    """Metrics of predictions within each part of their rows.
 
     Args:
         rows: Predictions, as `read_predictions` reads them.
-        by: What parts them.
+        by: Column that holds the part of each row.
 
     Returns:
-        The lines of `breakdown` without the columns that tell of the run, by target and part in the order of the predictions.
+        The lines of `breakdown` without the columns about the run, by target and part in the order of the
+        predictions.
     """
     lines = []
-    for (target, part), its in rows.groupby(["target", by], sort=False):
-        repeats = [
-            (one["truth"].to_numpy(), one["prediction"].to_numpy()) for _, one in its.groupby("repeat")
-        ]
-        figures = pd.DataFrame(
-            [{name: figure(*both) for name, figure in FIGURES.items()} for both in repeats]
-        )
-        about = {
+    for (target, part), some in rows.groupby(["target", by], sort=False):
+        metrics = _metrics_of_repeats(some)
+        measured = metrics[metrics["srcc"].notna()]
+        line = {
             "target": target,
             by: part,
-            "pictures": its["name"].nunique(),
-            "repeats": int(figures["srcc"].notna().sum()),
+            "images": some["name"].nunique(),
+            "repeats": len(measured),
+            **measured.mean(skipna=False).to_dict(),
+            **measured.std(skipna=False).add_suffix("_sd").to_dict(),
         }
-        there = figures[figures["srcc"].notna()]
-        lines.append(
-            about | there.mean(skipna=False).to_dict() | there.std(skipna=False).add_suffix("_sd").to_dict()
-        )
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
-def _of_run(name: str, run: Path, by: Part) -> pd.DataFrame:
-    results, rows = Results.read(run), read_predictions(run)
-    frame = within_parts(rows, by)
-    for place, (column, value) in enumerate(
-        (("run", name), ("method", results.method), ("head", results.estimator))
-    ):
-        frame.insert(place, column, value)
-    return frame
+def _settings(
+    frame: pd.DataFrame,
+    runs: Sequence[Path],
+    labels: dict[Path, str],
+) -> pd.Series:
+    """The label of the run of each line."""
+    by_name = {}
+    for name, run in named_once(runs).items():
+        by_name[name] = labels[run.resolve()]
+    return frame["run"].map(by_name)
 
 
-def _cell(mean: float, sd: float) -> str:
-    return "NaN" if mean != mean else f"{mean:.3f}" + (f" ± {sd:.3f}" if sd == sd else "")
+def _metrics_of_repeats(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line for each repeat, one column for each of `PART_METRICS`."""
+    lines: list[dict[str, Any]] = []
+    for _, repeat in rows.groupby("repeat"):
+        truth = repeat["truth"].to_numpy()
+        prediction = repeat["prediction"].to_numpy()
+        line = {}
+        for name, metric in PART_METRICS.items():
+            line[name] = metric(truth, prediction)
+        lines.append(line)
+    return pd.DataFrame(lines)

@@ -1,4 +1,7 @@
-"""What can be compared and broken down. Imports nothing, so that help shows at once."""
+"""Metrics that runs are compared in, and columns that break their results down.
+
+Imports nothing, so that help shows at once.
+"""
 
 from typing import Literal
 

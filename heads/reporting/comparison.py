@@ -1,4 +1,4 @@
-"""Is one run better than another? A paired comparison on the very same test rows."""
+"""Is one run better than another? A paired comparison on the same test rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,45 +8,51 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tier4k.cache.errors import TierError
 from tier4k.heads.evaluation.trial import UNFITTED
 from tier4k.heads.metrics.bootstrap import TestRows, interval, resampled_means
-from tier4k.heads.metrics.correlation import krcc, plcc, rmse, srcc
+from tier4k.heads.metrics.correlation import (
+    krcc,
+    plcc,
+    rmse,
+    srcc,
+)
 from tier4k.heads.metrics.memoize import memoized
-from tier4k.heads.metrics.significance import RESAMPLES, _p, holm
+from tier4k.heads.metrics.significance import RESAMPLES, holm, two_sided_p
 from tier4k.heads.metrics.williams import WILLIAMS, Williams, williams
-from tier4k.heads.results.files import read_predictions
+from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
 
 COMPARED = {"srcc": srcc, "krcc": krcc, "plcc": plcc, "rmse": rmse}
 
-ROW = ["repeat", "name"]
+ROW_ORDER = ["repeat", "name"]
 
-
-class CompareError(TierError):
-    """Runs that cannot be compared."""
+ROW_IDENTITY = ["repeat", "name", "group", "truth"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of two runs in one figure of one target.
+    """The difference of two runs in one metric of one target.
 
     Attributes:
         target, metric: What is compared.
         first, second: Numbers of the runs, from 0.
-        figures: Mean over the repeats of each.
+        means: Mean of the metric over the repeats of each run.
         difference: First minus second.
-        interval: 95 % interval of the difference, by bootstrap over test prompts, both runs being given the same resamples.
-        p: Two-sided p-value of no difference: twice the share of resamples on the other side of zero, at least 2 / (B + 1).
+        interval: 95 % interval of the difference, by bootstrap over test prompts, both runs with the same
+            resamples.
+        p: Two-sided p-value of no difference: twice the share of resamples on the other side of zero, at
+            least 2 / (B + 1).
         p_holm: The same after Holm's correction for all comparisons of the table.
-        williams: Williams' test, for srcc and plcc; said beside p, as it takes the rows of one prompt to be independent.
+        williams: Williams' test, for SRCC and PLCC. It assumes that rows are independent, which those of one
+            prompt are not.
     """
 
     target: str
     metric: str
     first: int
     second: int
-    figures: tuple[float, float]
+    means: tuple[float, float]
     difference: float
     interval: tuple[float, float]
     p: float
@@ -54,91 +60,151 @@ class Comparison:
     williams: Williams | None = None
 
 
-def compare(runs: Sequence[Path], metric: str = "srcc", seed: int = 0) -> list[Comparison]:
+def compare(
+    runs: Sequence[Path],
+    metric: str = "srcc",
+    seed: int = 0,
+) -> list[Comparison]:
     """Compare every pair of runs in every target that all have.
 
-    What differs by chance between two trainings with other seeds is not in the intervals: they are about these fitted heads.
+    The intervals are about these fitted heads: they do not contain the variation between trainings.
 
     Args:
-        runs: Folders of runs whose test rows are the same.
+        runs: Folders of runs with the same test rows.
         metric: A name of `COMPARED`.
         seed: Seed of the resampling.
 
     Raises:
-        CompareError: Fewer than two runs, no common target, other test rows or scores, or RMSE of scores that were not fitted to these.
+        ReportError: Fewer than two runs, no common target, other test rows or scores, or RMSE of a run that
+            was not fitted to these scores.
         ResultError: A run cannot be read.
     """
     if len(runs) < 2:
-        raise CompareError("a comparison needs two runs or more: tier compare RUN RUN")
-    if metric == "rmse" and (without := [run for run in runs if Results.read(run).headline in UNFITTED]):
-        raise CompareError(
-            f"{without[0]} was not fitted to these scores: its own are not in the units of the target, compare in srcc, krcc or plcc"
-        )
-    tables = [read_predictions(run) for run in runs]
-    targets = [
-        target
-        for target in tables[0]["target"].unique()
-        if all(target in set(table["target"]) for table in tables)
-    ]
-    if not targets:
-        raise CompareError(
-            f"the runs have no target in common: {'; '.join(', '.join(table['target'].unique()) for table in tables)}"
-        )
+        raise ReportError("a comparison needs two runs or more: tier compare RUN RUN")
+    if metric == "rmse":
+        _require_fitted(runs)
+    tables = list(map(read_predictions, runs))
     comparisons = []
-    for target in targets:
-        rows = _test_rows(runs, [table[table["target"] == target] for table in tables])
+    for target in _common_targets(tables):
+        rows = _test_rows(runs, tables, target)
         comparisons += _pairs(target, metric, rows, seed)
+    return _corrected(comparisons)
+
+
+def _require_fitted(runs: Sequence[Path]) -> None:
+    for run in runs:
+        if Results.read(run).headline in UNFITTED:
+            raise ReportError(
+                f"{run} was not fitted to these scores, so its predictions are not in the units of the "
+                "target: compare in srcc, krcc or plcc"
+            )
+
+
+def _common_targets(tables: Sequence[pd.DataFrame]) -> list[str]:
+    common = list(tables[0]["target"].unique())
+    listed = []
+    for table in tables:
+        targets = list(table["target"].unique())
+        common = [target for target in common if target in targets]
+        listed.append(", ".join(targets))
+    if not common:
+        raise ReportError(f"the runs have no target in common: {'; '.join(listed)}")
+    return common
+
+
+def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     corrected = holm(np.array([comparison.p for comparison in comparisons]))
-    return [
-        replace(comparison, p_holm=float(p)) for comparison, p in zip(comparisons, corrected, strict=True)
-    ]
+    found = []
+    for comparison, p in zip(comparisons, corrected, strict=True):
+        found.append(replace(comparison, p_holm=float(p)))
+    return found
 
 
-def _pairs(target: str, metric: str, rows: Sequence[Sequence[TestRows]], seed: int) -> list[Comparison]:
-    """Every pair of runs, given the test rows of every repeat of each."""
-    resampled = [
-        _resampled(
-            metric,
-            seed,
-            RESAMPLES,
-            *(column for one in repeats for column in (one.group, one.truth, one.prediction)),
-        )
-        for repeats in rows
-    ]
-    figures = [
-        float(np.mean([COMPARED[metric](one.truth, one.prediction) for one in repeats])) for repeats in rows
-    ]
+def _pairs(
+    target: str,
+    metric: str,
+    rows: Sequence[Sequence[TestRows]],
+    seed: int,
+) -> list[Comparison]:
+    """Compare every pair of runs, given the test rows of every repeat of each."""
+    means = []
+    resampled = []
+    for repeats in rows:
+        means.append(_mean(metric, repeats))
+        resampled.append(_resampled(metric, seed, RESAMPLES, *_columns(repeats)))
     comparisons = []
     for first, second in combinations(range(len(rows)), 2):
-        both, differences = (figures[first], figures[second]), resampled[first] - resampled[second]
-        one = Comparison(
-            target, metric, first, second, both, both[0] - both[1], interval(differences), _p(differences)
+        differences = resampled[first] - resampled[second]
+        classical = williams(metric, rows[first], rows[second]) if metric in WILLIAMS else None
+        comparison = Comparison(
+            target=target,
+            metric=metric,
+            first=first,
+            second=second,
+            means=(means[first], means[second]),
+            difference=means[first] - means[second],
+            interval=interval(differences),
+            p=two_sided_p(differences),
+            williams=classical,
         )
-        comparisons.append(
-            replace(one, williams=williams(metric, rows[first], rows[second])) if metric in WILLIAMS else one
-        )
+        comparisons.append(comparison)
     return comparisons
+
+
+def _mean(metric: str, repeats: Sequence[TestRows]) -> float:
+    measure = COMPARED[metric]
+    return float(np.mean([measure(rows.truth, rows.prediction) for rows in repeats]))
+
+
+def _columns(repeats: Sequence[TestRows]) -> list[np.ndarray]:
+    """Groups, truths and predictions of all repeats, one after the other."""
+    columns = []
+    for rows in repeats:
+        columns += [rows.group, rows.truth, rows.prediction]
+    return columns
 
 
 @memoized
 def _resampled(metric: str, seed: int, resamples: int, *columns: np.ndarray) -> np.ndarray:
-    """Resampled figures of repeats whose groups, truths and predictions stand side by side; a run is compared with many others."""
-    repeats = [TestRows(*columns[start : start + 3]) for start in range(0, len(columns), 3)]
+    """Resampled means (B,) of repeats in the form of `_columns`.
+
+    Memoized, as a run is compared with many others.
+    """
+    repeats = []
+    for start in range(0, len(columns), 3):
+        group, truth, prediction = columns[start : start + 3]
+        repeats.append(TestRows(group, truth, prediction))
     return resampled_means(repeats, seed, (metric,), resamples)[metric]
 
 
-def _test_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> list[list[TestRows]]:
+def _test_rows(
+    runs: Sequence[Path],
+    tables: Sequence[pd.DataFrame],
+    target: str,
+) -> list[list[TestRows]]:
     """The test rows of every run and repeat, in the same order in each run, their prompts as numbers."""
-    ordered = [table.sort_values(ROW, kind="stable") for table in tables]
-    known = ["repeat", "name", "group", "truth"]
-    for run, table in zip(runs[1:], ordered[1:], strict=True):
-        if not np.array_equal(ordered[0][known].to_numpy(), table[known].to_numpy()):
-            raise CompareError(
-                f"{runs[0]} and {run} were not tested on the same rows with the same scores: compare runs with equal data, benchmark, "
-                "--split, --seed and --repeats"
-            )
+    ordered = []
+    for table in tables:
+        of_target = table[table["target"] == target]
+        ordered.append(of_target.sort_values(ROW_ORDER, kind="stable"))
+    _require_same_rows(runs, ordered)
     prompts = np.unique(ordered[0]["group"].to_numpy(str))
-    return [[_rows(part, prompts) for _, part in table.groupby("repeat")] for table in ordered]
+    rows = []
+    for table in ordered:
+        repeats = [_rows(part, prompts) for _, part in table.groupby("repeat")]
+        rows.append(repeats)
+    return rows
+
+
+def _require_same_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
+    expected = tables[0][ROW_IDENTITY].to_numpy()
+    for run, table in zip(runs[1:], tables[1:], strict=True):
+        found = table[ROW_IDENTITY].to_numpy()
+        if not np.array_equal(expected, found):
+            raise ReportError(
+                f"{runs[0]} and {run} were not tested on the same rows with the same scores: "
+                "compare runs with equal data, benchmark, --split, --seed and --repeats"
+            )
 
 
 def _rows(table: pd.DataFrame, prompts: np.ndarray) -> TestRows:

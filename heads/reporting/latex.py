@@ -6,76 +6,134 @@ from typing import Any
 
 import pandas as pd
 
+from tier4k.heads.reporting.columns import (
+    CONTEXT,
+    PAPER_METRICS,
+    baseline_rows,
+    column_title,
+    result_rows,
+    varying_columns,
+)
 from tier4k.heads.reporting.terminal import LABELS
-from tier4k.heads.reporting.tidy import CONTEXT, PAPER_METRICS, _floors, _results, _titled, _varying
+
+MISSING = "--"
 
 
 def latex(frame: pd.DataFrame) -> str:
-    """SRCC and PLCC of every run's result, one line for each configuration, the best of each column and benchmark in bold.
+    """SRCC and PLCC of every run's result, one line for each configuration.
 
-    A line holds the targets side by side, each figure with its 95 % interval; it needs the package booktabs. Below the runs stand the
-    metadata floors of their rows.
+    A line has the targets side by side, each value with its 95 % interval; the best of each column and
+    benchmark is bold. The metadata baselines of the same rows follow below the runs. The table needs the
+    package booktabs.
+
+    Args:
+        frame: A tidy table.
     """
-    shown = _results(frame)
-    columns = [(target, metric) for target in shown["target"].unique() for metric in PAPER_METRICS]
-    varying = _varying(shown)
+    rows = result_rows(frame)
+    targets = list(rows["target"].unique())
+    about = varying_columns(rows)
+    baselines = _baseline_lines(frame, targets, len(about))
     lines = [
-        " & ".join([*map(_escaped, about), *cells]) + r" \\"
-        for about, cells in _side_by_side(shown, varying, columns)
+        rf"\begin{{tabular}}{{{'l' * len(about)}{'c' * len(PAPER_METRICS) * len(targets)}}}",
+        r"\toprule",
+        *_head(about, targets),
+        r"\midrule",
+        *_run_lines(rows, targets, about),
     ]
-    floors = _floors(frame)
-    of_rows = [name for name in CONTEXT if name == "benchmark" or len(floors[name].unique()) > 1]
-    below = [
-        rf"\multicolumn{{{len(varying)}}}{{l}}{{{_escaped(', '.join([LABELS[floor], *map(str, about)]))}}} & {' & '.join(cells)} \\"
-        for (*about, floor), cells in _side_by_side(floors, [*of_rows, "figures_of"], columns)
-    ]
-    targets = [
-        rf"\multicolumn{{{len(PAPER_METRICS)}}}{{c}}{{{_escaped(target)}}}"
-        for target in shown["target"].unique()
-    ]
-    head = [" & ".join([*[""] * len(varying), *targets]) + r" \\"]
-    head.append(
-        " & ".join([*map(_titled, varying), *(PAPER_METRICS[metric] for _, metric in columns)]) + r" \\"
-    )
-    align = "l" * len(varying) + "c" * len(columns)
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{align}}}",
-            r"\toprule",
-            *head,
-            r"\midrule",
-            *lines,
-            *([r"\midrule", *below] if below else []),
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
+    if baselines:
+        lines += [r"\midrule", *baselines]
+    lines += [r"\bottomrule", r"\end{tabular}", ""]
+    return "\n".join(lines)
+
+
+def _head(about: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """Two lines: the targets over their columns, and the titles of all columns."""
+    first = [""] * len(about)
+    second = list(map(column_title, about))
+    for target in targets:
+        first.append(_spanning(len(PAPER_METRICS), "c", target))
+        second += PAPER_METRICS.values()
+    return [_line(first), _line(second)]
+
+
+def _run_lines(
+    rows: pd.DataFrame,
+    targets: Sequence[str],
+    about: Sequence[str],
+) -> list[str]:
+    lines = []
+    for values, cells in _side_by_side(rows, about, targets):
+        settings = map(_escaped, values)
+        lines.append(_line([*settings, *cells]))
+    return lines
+
+
+def _baseline_lines(
+    frame: pd.DataFrame,
+    targets: Sequence[str],
+    width: int,
+) -> list[str]:
+    """Lines of the baselines, whose description spans `width` columns."""
+    rows = baseline_rows(frame)
+    about = []
+    for column in CONTEXT:
+        varies = len(rows[column].unique()) > 1
+        if varies or column == "benchmark":
+            about.append(column)
+    lines = []
+    for values, cells in _side_by_side(rows, [*about, "metrics_of"], targets):
+        *context, baseline = values
+        title = ", ".join([LABELS[baseline], *map(str, context)])
+        lines.append(_line([_spanning(width, "l", title), *cells]))
+    return lines
 
 
 def _side_by_side(
-    shown: pd.DataFrame, about: Sequence[str], columns: Sequence[tuple[str, str]]
+    rows: pd.DataFrame,
+    about: Sequence[str],
+    targets: Sequence[str],
 ) -> Iterator[tuple[tuple[Any, ...], list[str]]]:
-    """Lines of a LaTeX table: what each is about, and its cells for each target and metric."""
-    cells = shown.assign(cell=[_cell(row) for _, row in shown.iterrows()])
-    for values, group in cells.groupby(list(about), sort=False):
-        figures = group.set_index(["target", "metric"])["cell"]
-        yield values, [figures.get(column, "--") for column in columns]
+    """Each combination of values of the columns in `about`, and its cells for each target and metric."""
+    cells = [_cell(row) for _, row in rows.iterrows()]
+    for values, group in rows.assign(cell=cells).groupby(list(about), sort=False):
+        by_column = group.set_index(["target", "metric"])["cell"]
+        line = []
+        for target in targets:
+            for metric in PAPER_METRICS:
+                cell = by_column.get((target, metric), MISSING)
+                line.append(cell)
+        yield values, line
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _spanning(
+    columns: int,
+    align: str,
+    text: object,
+) -> str:
+    return rf"\multicolumn{{{columns}}}{{{align}}}{{{_escaped(text)}}}"
 
 
 def _cell(row: pd.Series) -> str:
-    figure = _short(row["mean"])
-    figure = rf"\textbf{{{figure}}}" if row["is_best"] else figure
-    return (
-        figure
-        if row["low"] != row["low"]
-        else rf"{figure} {{\scriptsize [{_short(row['low'])}, {_short(row['high'])}]}}"
-    )
+    value = _short(row["mean"])
+    if row["is_best"]:
+        value = rf"\textbf{{{value}}}"
+    if pd.isna(row["low"]):
+        return value
+    interval = f"[{_short(row['low'])}, {_short(row['high'])}]"
+    return rf"{value} {{\scriptsize {interval}}}"
 
 
 def _short(value: float) -> str:
-    return "--" if value != value else re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
+    """Three decimals without a leading zero, as papers print correlations."""
+    if pd.isna(value):
+        return MISSING
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
 
 
 def _escaped(text: object) -> str:
-    return re.sub(r"([&%$#_{}])", r"\\\1", str(text).replace("\\", r"\textbackslash "))
+    backslashes = str(text).replace("\\", r"\textbackslash ")
+    return re.sub(r"([&%$#_{}])", r"\\\1", backslashes)

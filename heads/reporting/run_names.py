@@ -1,61 +1,71 @@
-"""What a reader knows the runs of a report by: what was fitted on what, and what sets a run apart from the others."""
+"""Names of the runs in a report: the settings of each, and a short label that tells it from the others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-# What two runs may differ in, and how a reader calls it. The order is that of the page.
+from tier4k.heads.reporting.run_settings import WHOLE_IMAGE, RunSettings
+
+# Settings in which two runs may differ, with their titles, in the order of the page.
 FACTORS = {
     "method": "method",
-    "encoder": "image encoder",
-    "text": "text encoder",
+    "image_encoder": "image encoder",
+    "text_encoder": "text encoder",
     "feature": "feature",
     "stages": "stages",
-    "preparation": "picture preparation",
-    "views": "views",
+    "preprocessing": "image preprocessing",
+    "crops": "crops",
     "precision": "precision",
-    "scores": "zero-shot scores that the head sees",
+    "scores": "zero-shot scores as features",
     "head": "head",
-    "start": "head that this one goes on from",
+    "start": "initial weights of the head",
     "training": "training of the encoders",
     "other": "run",
 }
 
+# Values that most runs have: labels leave them out.
 USUAL = {
     "stages": "all stages",
-    "views": "centre view",
+    "crops": "centre crop",
     "precision": "fp32",
-    "start": "no other head",
+    "start": "new weights",
     "scores": "no scores",
     "training": "frozen encoders",
 }
 
+Context = tuple[str, str, str]  # data set, benchmark, split
+
 ORDER = ("benchmark", *FACTORS, "split")
+
+ALWAYS_IN_LABELS = ("method", "head", "training")
+
+MOST_SHOWN_VALUES = 3  # of an option that is a list
 
 
 @dataclass(frozen=True)
 class RunName:
-    """What a reader knows a run by.
+    """Settings of a run as a reader sees them.
 
     Attributes:
         data: Name of the data set, with the beginning of its digest where two data sets share a name.
         benchmark: Rows that took part.
-        split: The split rule with the number of repeats, and seeds and the first seed where they are not the usual ones.
-        method, encoder, text, feature, stages, preparation, views, precision, scores, head, start, training: What was fitted, in words; see
-            `FACTORS`. "" where a run has no such thing, `USUAL` where it is what most have.
-        other: Identity of the run, where nothing above tells it from another one; else "".
+        split: The split rule with the number of repeats; seeds and the first seed where these are unusual.
+        method, image_encoder, text_encoder, feature, stages, preprocessing, crops, precision, scores, head,
+            start, training: The settings in `FACTORS`; "" where a run has none, a value of `USUAL` where
+            it has the usual one.
+        other: Identity of the run where no other setting tells it from another run, else "".
     """
 
     data: str
     benchmark: str
     split: str
     method: str
-    encoder: str
-    text: str = ""
+    image_encoder: str
+    text_encoder: str = ""
     feature: str = ""
     stages: str = USUAL["stages"]
     preprocessing: str = ""
-    crops: str = USUAL["views"]
+    crops: str = USUAL["crops"]
     precision: str = USUAL["precision"]
     scores: str = USUAL["scores"]
     head: str = "none"
@@ -64,135 +74,184 @@ class RunName:
     other: str = ""
 
     @property
-    def context(self) -> tuple[str, str, str]:
-        """Runs are comparable where this is equal: the same rows, split in the same way."""
+    def context(self) -> Context:
+        """Runs are comparable where this is equal."""
         return self.data, self.benchmark, self.split
 
     @property
     def features(self) -> str:
-        """Everything of the picture's features but the encoder."""
-        return self._unusual("feature", "stages", "preparation", "views", "precision", "scores")
+        """The image features: all settings but the encoder."""
+        parts = ("feature", "stages", "preprocessing", "crops", "precision", "scores")
+        return join_parts(self, parts, separator=", ")
 
     @property
     def fitted(self) -> str:
-        """The head, and whether the encoders were trained with it."""
-        return self._unusual("head", "start", "training", "other")
-
-    def _unusual(self, *parts: str) -> str:
-        said = {part: getattr(self, part) for part in parts}
-        return ", ".join(value for part, value in said.items() if value and value != USUAL.get(part))
+        """The head, and the training of the encoders."""
+        return join_parts(self, ("head", "start", "training", "other"), separator=", ")
 
 
-def run_names(configs: Sequence[Mapping[str, Any]], identities: Sequence[str]) -> list[RunName]:
-    """Names of runs, no two of them equal.
+def join_parts(
+    name: RunName,
+    parts: Sequence[str],
+    separator: str = " · ",
+) -> str:
+    """The values of some parts of a run's name, without missing and usual ones."""
+    values = []
+    for part in parts:
+        value = getattr(name, part)
+        if value and value != USUAL.get(part):
+            values.append(value)
+    return separator.join(values)
+
+
+def differing_parts(names: Sequence[RunName], parts: Sequence[str]) -> list[str]:
+    """The parts in which any two names differ."""
+    different = []
+    for part in parts:
+        values = {getattr(name, part) for name in names}
+        if len(values) > 1:
+            different.append(part)
+    return different
+
+
+def run_names(settings: Sequence[RunSettings], identities: Sequence[str]) -> list[RunName]:
+    """Names of runs, all different.
 
     Args:
-        configs: Their config.json.
-        identities: What tells runs apart that are alike in all that a name holds.
+        settings: The settings of each run.
+        identities: An identity of each run, for those whose settings are all equal.
     """
+    data_names = _data_names(settings)
+    head_options = _varying_options(settings, lambda run: run.head_options)
+    finetuning = _varying_options(settings, lambda run: run.finetuning)
+    names = []
+    for run, data in zip(settings, data_names, strict=True):
+        group = _option_group(run)
+        names.append(_run_name(run, data, head_options[group], finetuning[group]))
+    return _with_identities(names, identities)
+
+
+def short_labels(names: Sequence[RunName]) -> list[str]:
+    """Label of each run: method, head, training, and settings in which runs on its data set differ."""
+    by_data: dict[str, list[RunName]] = {}
+    for name in names:
+        by_data.setdefault(name.data, []).append(name)
+    shown = {}
+    for data, some in by_data.items():
+        parts = {*ALWAYS_IN_LABELS, *differing_parts(some, ORDER)}
+        shown[data] = [part for part in ORDER if part in parts]
+    return [join_parts(name, shown[name.data]) for name in names]
+
+
+def _data_names(settings: Sequence[RunSettings]) -> list[str]:
+    """Name of each run's data set, with its digest where two data sets share name and benchmark."""
     digests: dict[tuple[str, str], set[str]] = {}
-    for config in configs:
-        digests.setdefault((config["data"], config["benchmark"]), set()).add(config["data_digest"])
-    heads, trainings = (_varying(configs, part) for part in ("head", "finetune"))
-    names = [
-        RunName(
-            data=config["data"]
-            + (
-                f" ({config['data_digest'][:6]})"
-                if len(digests[config["data"], config["benchmark"]]) > 1
-                else ""
-            ),
-            benchmark=config["benchmark"],
-            split=_split(config),
-            method=config["method"].upper(),
-            **_inputs(config, heads[_kind(config)], trainings[_kind(config)]),
-        )
-        for config in configs
-    ]
-    return [
-        replace(name, other=f"run {identity}") if names.count(name) > 1 else name
-        for name, identity in zip(names, identities, strict=True)
-    ]
+    for run in settings:
+        digests.setdefault((run.data, run.benchmark), set()).add(run.data_digest)
+    names = []
+    for run in settings:
+        ambiguous = len(digests[run.data, run.benchmark]) > 1
+        names.append(f"{run.data} ({run.data_digest[:6]})" if ambiguous else run.data)
+    return names
 
 
-def labels(names: Sequence[RunName]) -> list[str]:
-    """What sets each run apart from the others on its data set: the method, what was trained, and what is unusual where any two differ."""
-    shown = {
-        data: differing([name for name in names if name.data == data], ORDER)
-        for data in {name.data for name in names}
-    }
-    return [
-        told(name, [part for part in ORDER if part in ("method", "head", "training", *shown[name.data])])
-        for name in names
-    ]
-
-
-def told(name: RunName, parts: Sequence[str]) -> str:
-    """Parts of a run's name in words, without what is usual."""
-    return " · ".join(value for part in parts if (value := getattr(name, part)) not in ("", USUAL.get(part)))
-
-
-def differing(names: Sequence[RunName], parts: Sequence[str]) -> list[str]:
-    """Those of the parts in which any two names differ."""
-    return [part for part in parts if len({getattr(name, part) for name in names}) > 1]
-
-
-def _split(config: Mapping[str, Any]) -> str:
-    seeds = config["seeds"]
-    several = f" × {seeds} seeds" if seeds > 1 else ""
-    return f"{config['split']} × {config['repeats']}{several}" + (
-        f", seed {config['seed']}" if config["seed"] else ""
+def _run_name(
+    run: RunSettings,
+    data: str,
+    head_options: Sequence[str],
+    finetuning_options: Sequence[str],
+) -> RunName:
+    name = RunName(
+        data=data,
+        benchmark=run.benchmark,
+        split=_split(run),
+        method=run.method.upper(),
+        image_encoder=run.image_encoder,
+    )
+    if run.is_zero_shot:
+        return name
+    return replace(
+        name,
+        text_encoder=run.text_encoder,
+        feature=run.feature,
+        stages=" ".join(run.stages) or USUAL["stages"],
+        preprocessing=run.preprocessing,
+        crops=_crops(run),
+        precision=run.precision,
+        scores=f"scores of {' and '.join(run.scorers)}" if run.scorers else USUAL["scores"],
+        head=_head(run, head_options),
+        start=f"from {run.start}" if run.start else USUAL["start"],
+        training=_training(run, finetuning_options),
     )
 
 
-def _inputs(config: Mapping[str, Any], head: Sequence[str], training: Sequence[str]) -> dict[str, str]:
-    """What a run reads and what makes a score of it; a zero-shot scorer reads pictures and texts with one network, and has no head."""
-    signatures = config["signatures"]
-    if "score" in signatures:
-        return {"encoder": signatures["score"]["encoder"]}
-    image, crops = signatures["image"], str(signatures["image"].get("views", "centre"))
-    scores = [name for name in signatures if name not in ("image", "text")]
-    recipe = ", published recipe" if config["recipe"] == "published" else ""
-    tuned = config["finetune"]
-    return {
-        "encoder": image["encoder"],
-        "text": signatures["text"]["encoder"],
-        "feature": _before_colon(image.get("feature", "")),
-        "stages": " ".join(config["stages"]) or USUAL["stages"],
-        "preparation": _before_colon(image.get("preparation", "")),
-        "views": USUAL["views"] if crops == "centre" else crops.split(",", 1)[0],
-        "precision": str(image.get("precision", USUAL["precision"])),
-        "scores": f"scores of {' and '.join(scores)}" if scores else USUAL["scores"],
-        "head": config["estimator"] + recipe + _options(config["head"], head),
-        "start": f"from {config['start']}" if config["start"] else USUAL["start"],
-        "training": f"finetuned {tuned['part']}{_options(tuned, training)}" if tuned else USUAL["training"],
-    }
+def _with_identities(names: Sequence[RunName], identities: Sequence[str]) -> list[RunName]:
+    unique = []
+    for name, identity in zip(names, identities, strict=True):
+        is_ambiguous = names.count(name) > 1
+        unique.append(replace(name, other=f"run {identity}") if is_ambiguous else name)
+    return unique
 
 
-def _before_colon(described: object) -> str:
-    """The name in front of a description."""
-    return str(described).split(":", 1)[0]
+def _split(run: RunSettings) -> str:
+    several = f" × {run.seeds} seeds" if run.seeds > 1 else ""
+    first = f", seed {run.seed}" if run.seed else ""
+    return f"{run.split} × {run.repeats}{several}{first}"
 
 
-def _kind(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Runs whose options are worth comparing: other data, a recipe and training end to end say in a word why these differ."""
-    return config["data"], config["estimator"], config["recipe"], config["finetune"].get("part", "")
+def _crops(run: RunSettings) -> str:
+    if run.crops == WHOLE_IMAGE:
+        return USUAL["crops"]
+    return run.crops.split(",", 1)[0]
 
 
-def _varying(configs: Sequence[Mapping[str, Any]], part: str) -> dict[tuple[str, ...], list[str]]:
-    """Options, of the head or of finetuning, in which runs of one kind differ, by kind."""
-    out = {}
-    for kind in {_kind(config) for config in configs}:
-        options = [config.get(part) or {} for config in configs if _kind(config) == kind]
-        names = dict.fromkeys(name for one in options for name in one)
-        out[kind] = [name for name in names if any(one.get(name) != options[0].get(name) for one in options)]
-    return out
+def _head(run: RunSettings, shown: Sequence[str]) -> str:
+    recipe = ", published recipe" if run.recipe == "published" else ""
+    return f"{run.head}{recipe}{_options(run.head_options, shown)}"
+
+
+def _training(run: RunSettings, shown: Sequence[str]) -> str:
+    if not run.finetuning:
+        return USUAL["training"]
+    return f"finetuned {run.finetuning['part']}{_options(run.finetuning, shown)}"
+
+
+def _option_group(run: RunSettings) -> tuple[str, ...]:
+    """Runs in one group are compared option by option; others differ in data, head, recipe or finetuning."""
+    return run.data, run.head, run.recipe, run.finetuning.get("part", "")
+
+
+def _varying_options(
+    settings: Sequence[RunSettings], options_of: Callable[[RunSettings], Mapping[str, Any]]
+) -> dict[tuple[str, ...], list[str]]:
+    """For each `_option_group`, names of the options in which its runs differ."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for run in settings:
+        groups.setdefault(_option_group(run), []).append(options_of(run))
+    found = {}
+    for group, options in groups.items():
+        found[group] = _differing_options(options)
+    return found
+
+
+def _differing_options(options: Sequence[Mapping[str, Any]]) -> list[str]:
+    names: dict[str, None] = {}
+    for one in options:
+        names.update(dict.fromkeys(one))
+    different = []
+    for name in names:
+        values = [one.get(name) for one in options]
+        if values.count(values[0]) < len(values):
+            different.append(name)
+    return different
 
 
 def _options(values: Mapping[str, Any], shown: Sequence[str]) -> str:
-    said = [f"{name} {_short(values.get(name))}" for name in shown]
-    return f" ({', '.join(said)})" if said else ""
+    texts = [f"{name} {_short(values.get(name))}" for name in shown]
+    return f" ({', '.join(texts)})" if texts else ""
 
 
 def _short(value: object) -> str:
-    return f"{len(value)} values" if isinstance(value, list) and len(value) > 3 else str(value)
+    if isinstance(value, list) and len(value) > MOST_SHOWN_VALUES:
+        return f"{len(value)} values"
+    return str(value)

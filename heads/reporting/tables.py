@@ -1,37 +1,49 @@
-"""Tables written as .csv, .parquet, .xlsx or .tex."""
+"""Files of tidy tables: .csv, .parquet, .xlsx, and .tex for a paper."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from tier4k.cache.atomic import publish, publish_text, require_suffix
-from tier4k.cache.store import writing
+from tier4k.cache.write_errors import explain_write_errors
+from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.latex import latex
-from tier4k.heads.reporting.tidy import TableError
 
 SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
 
 
 def require_table_suffix(path: Path) -> None:
-    """Refuse a file whose format is not known, before any work.
+    """Refuse a file of an unknown format, before any work.
 
     Raises:
-        TableError: The name does not end in one of `SUFFIXES`.
+        ReportError: The name does not end in one of `SUFFIXES`.
     """
-    require_suffix(path, SUFFIXES, TableError)
+    require_suffix(path, SUFFIXES, ReportError)
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a tidy table: as it is (.csv, .parquet, .xlsx), or as the LaTeX table of a paper (.tex).
+    """Write a tidy table: all of it (.csv, .parquet, .xlsx), or the LaTeX table of a paper (.tex).
 
     Raises:
-        TableError: Another suffix.
+        ReportError: The name does not end in one of `SUFFIXES`.
         StoreError: The file cannot be written.
     """
     require_table_suffix(path)
-    writers = {".csv": frame.to_csv, ".parquet": frame.to_parquet, ".xlsx": frame.to_excel}
-    with writing(path):
+    with explain_write_errors(path):
         if path.suffix == ".tex":
             publish_text(path, latex(frame))
         else:
-            publish(path, lambda temporary: writers[path.suffix](temporary, index=False))
+            publish(path, lambda temporary: _write(frame, temporary, path.suffix))
+
+
+def _write(
+    frame: pd.DataFrame,
+    path: Path,
+    suffix: str,
+) -> None:
+    if suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_excel(path, index=False)

@@ -1,6 +1,6 @@
-"""A run's figures on a terminal."""
+"""Results, comparisons and scores on a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,90 +9,216 @@ from rich.text import Text
 
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.summary import Summary
-from tier4k.heads.evaluation.trial import ELSEWHERE, SELECTIONS, UNFITTED, ZERO_SHOT
-from tier4k.heads.metrics.significance import RESAMPLES, least_p_holm
+from tier4k.heads.evaluation.trial import (
+    ELSEWHERE,
+    SELECTIONS,
+    UNFITTED,
+    ZERO_SHOT,
+)
+from tier4k.heads.metrics.conformal import Interval
+from tier4k.heads.metrics.significance import RESAMPLES, smallest_holm_p
 from tier4k.heads.regressors.registry import has_epochs
 from tier4k.heads.reporting.comparison import Comparison
-from tier4k.heads.results.results import SEEN, Results
+from tier4k.heads.results.results import Results
 
 SIGNIFICANT = 0.05
 
-OF_WILLIAMS = (
-    "p (Williams): the t-test of two correlations with the same scores, without Holm's correction; of several repeats, twice the median. "
-    "It takes pictures of one prompt to be independent, which they are not: the bootstrap's p is the result."
+ABOUT_WILLIAMS = (
+    "p (Williams): t-test of two correlations with the same scores, not corrected; "
+    "for several repeats, twice the median p. "
+    "It assumes that images of one prompt are independent, which they are not: "
+    "the bootstrap's p is the result."
 )
 
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
 
+WITH_INTERVAL = ("srcc", "plcc")
+
 LABELS = {
-    "srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC", "plcc_logistic": "PLCC (logistic)", "rmse": "RMSE", "rmse_logistic": "RMSE (logistic)",
-    "last": "last epoch", "best_validation": "best validation", "best_test": "best test epoch (optimistic)",
-    "zero_shot": "zero-shot", "elsewhere": "fitted elsewhere",
-    "generator_mean": "floor: generator mean", "generator_and_prompt": "floor: generator + prompt", "sibling_mean": "floor: sibling mean",
-}  # fmt: skip
+    "srcc": "SRCC",
+    "krcc": "KRCC",
+    "plcc": "PLCC",
+    "plcc_logistic": "PLCC (logistic)",
+    "rmse": "RMSE",
+    "rmse_logistic": "RMSE (logistic)",
+    "last": "last epoch",
+    "best_validation": "best validation",
+    "best_test": "best test epoch (optimistic)",
+    "zero_shot": "zero-shot",
+    "elsewhere": "fitted elsewhere",
+    "generator_mean": "baseline: generator mean",
+    "generator_and_prompt": "baseline: generator + prompt",
+    "sibling_mean": "baseline: sibling mean",
+}
+
+
+# ---- one run
 
 
 def results_table(results: Results) -> Table:
-    """Mean ± sd over the repeats and the 95 % interval of SRCC and PLCC, for each target, selection and floor."""
-    names = (*selections(results), *shown_baselines(results))
-    title = f"{described(results)}, split {results.split}{' (leaks)' if results.leaks else ''}"
-    table = Table(title=title, title_justify="left")
+    """One line for each target, selection and baseline: mean ± sd over the repeats, and 95 % intervals."""
+    leaks = " (leaks)" if results.leaks else ""
+    table = Table(title=f"{described(results)}, split {results.split}{leaks}", title_justify="left")
     table.add_column("target")
     table.add_column("selection")
-    # A score that was not fitted to these rows is in no unit of the target's, unless it was calibrated.
-    has_unit = any(
-        np.isfinite(summaries[results.headline]["rmse"].mean) for summaries in results.summaries.values()
-    )
-    metrics = [
-        f"{metric}_logistic" if metric == "rmse" and not has_unit else metric for metric in SHOWN_METRICS
-    ]
+    metrics = _table_metrics(results)
     for metric in metrics:
         table.add_column(LABELS[metric], justify="right")
+    names = (*selections(results), *shown_baselines(results))
     for target, summaries in results.summaries.items():
         for name in names:
-            style = (
-                "bold"
-                if name == results.headline
-                else "dim"
-                if name in BASELINES or name == "best_test"
-                else ""
+            table.add_row(
+                target,
+                label(results, name),
+                *_metric_cells(summaries[name], metrics),
+                style=_style(results, name),
+                end_section=name == names[-1],
             )
-            cells = [_cell(summaries[name][metric], metric in ("srcc", "plcc")) for metric in metrics]
-            table.add_row(target, label(results, name), *cells, style=style, end_section=name == names[-1])
     return table
 
 
 def described(results: Results) -> str:
-    """What a run is, and of which rows."""
-    rows = f"{results.benchmark} of {results.data}"
+    """Method, head and rows of a run."""
+    rows = f"{results.benchmark} rows of {results.data}"
     if results.headline == ZERO_SHOT:
         return f"{results.estimator}, zero-shot, on {rows}"
-    fitted = (
-        f"{results.estimator}, fitted elsewhere"
-        if results.headline == ELSEWHERE
-        else f"{results.estimator} head"
+    if results.headline == ELSEWHERE:
+        return f"TIER-{results.method.upper()}, {results.estimator}, fitted elsewhere, on {rows}"
+    return f"TIER-{results.method.upper()}, {results.estimator} head, on {rows}"
+
+
+def notes(results: Results) -> Iterator[Text]:
+    """Explanations of a run's results: NaN values, standard deviations, and last how they were computed."""
+    yield from _missing_values(results)
+    if results.headline != ELSEWHERE:  # heads of another run had splits of their own
+        yield from _sources_of_variation(results)
+    yield _how_computed(results)
+
+
+def interval_lines(results: Results) -> Iterator[Text]:
+    """For each target, the width of the prediction interval and its coverage of the test rows."""
+    if results.headline in UNFITTED:
+        return
+    for target, interval in results.intervals.items():
+        yield Text(f"{target}: {_interval_text(interval)}", style="dim")
+    for target in results.summaries:
+        if target not in results.intervals:
+            yield Text(f"{target}: no prediction interval, as no rows were held out", style="dim")
+
+
+def leakage(results: Results) -> Text:
+    """Numbers of test prompts, duplicates and siblings in training."""
+    if results.headline == ZERO_SHOT:
+        return Text("no leakage: nothing was fitted to these scores", style="green")
+    if results.headline == ELSEWHERE:
+        return Text("the heads were fitted in another run: leakage is unknown", style="dim")
+    repeats = len(results.test_rows)
+    prompts = sum(results.test_prompts) / repeats
+    rows = sum(results.test_rows) / repeats
+    seen_prompts = sum(results.seen_prompts) / repeats
+    duplicates = sum(results.seen_images) / repeats
+    siblings = sum(results.seen_siblings) / repeats
+    line = (
+        f"seen in training, mean of {repeats} repeats: {seen_prompts:.4g} of {prompts:.4g} test prompts; "
+        f"of {rows:.4g} test rows, {duplicates:.4g} have exact duplicates, "
+        f"{siblings:.4g} have images of the same prompt and generator"
     )
-    return f"TIER-{results.method.upper()}, {fitted}, on {rows}"
+    if results.leaks:
+        return Text(f"{line}: this split leaks, compare with the baselines", style="yellow")
+    return Text(line, style="green")
 
 
-def score_listing(scores: pd.DataFrame, most: int) -> Table:
-    """One line for each of the first pictures: every target's score with its interval and the spread over the heads."""
-    targets = list(dict.fromkeys(scores["target"]))
-    table = Table("picture")
-    for target in targets:
-        table.add_column(target, justify="right")
-    for start in range(0, min(len(scores), most * len(targets)), len(targets)):
-        its = scores.iloc[start : start + len(targets)]
-        table.add_row(
-            str(its["name"].iloc[0]),
-            *(_scored(score, low, high, spread) for *_, score, low, high, spread in its.to_numpy()),
-        )
-    return table
+def selections(results: Results) -> tuple[str, ...]:
+    """The selections of a run that differ from each other."""
+    if not has_epochs(results.estimator):
+        return (results.headline,)
+    if results.headline == "best_validation":
+        return SELECTIONS
+    # Without a validation part there is no best validation epoch, and the result is the last one.
+    return tuple(name for name in SELECTIONS if name != "best_validation")
 
 
-def _scored(score: float, low: float, high: float, spread: float) -> str:
-    interval = f" [{low:.2f}, {high:.2f}]" if low == low else ""
-    return f"{score:.3f}{interval}" + (f" ± {spread:.2f}" if spread == spread else "")
+def shown_baselines(results: Results) -> tuple[str, ...]:
+    """The baselines that differ from each other: without test prompts in training, all equal the first."""
+    shown = set(BASELINES) if any(results.seen_prompts) else {next(iter(BASELINES))}
+    for summaries in results.summaries.values():
+        shown &= summaries.keys()
+    return tuple(name for name in BASELINES if name in shown)
+
+
+def label(results: Results, name: str) -> str:
+    """Title of a selection or a baseline; "fit" for the one selection of a head without epochs."""
+    is_always_named = name in BASELINES or name in UNFITTED
+    if is_always_named or has_epochs(results.estimator):
+        return LABELS[name]
+    return "fit"
+
+
+def _table_metrics(results: Results) -> list[str]:
+    """Metrics of the table; RMSE after the logistic where no prediction is in the unit of its target."""
+    for summaries in results.summaries.values():
+        if np.isfinite(summaries[results.headline]["rmse"].mean):
+            return list(SHOWN_METRICS)
+    return ["rmse_logistic" if metric == "rmse" else metric for metric in SHOWN_METRICS]
+
+
+def _metric_cells(summaries: Mapping[str, Summary], metrics: Sequence[str]) -> list[str]:
+    cells = []
+    for metric in metrics:
+        with_interval = metric in WITH_INTERVAL
+        cells.append(summary_cell(summaries[metric], with_interval))
+    return cells
+
+
+def _style(results: Results, name: str) -> str:
+    if name == results.headline:
+        return "bold"
+    return "dim" if name in BASELINES or name == "best_test" else ""
+
+
+def _missing_values(results: Results) -> Iterator[Text]:
+    shown = (*selections(results), *shown_baselines(results))
+    missing: dict[tuple[str, bool], list[str]] = {}
+    for target, reasons in results.reasons.items():
+        for name, reason in reasons.items():
+            if name in shown:
+                cells = missing.setdefault((reason, name in BASELINES), [])
+                cells.append(f"{target} {label(results, name)}")
+    for (reason, of_baselines), cells in missing.items():
+        yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if of_baselines else "yellow")
+
+
+def _sources_of_variation(results: Results) -> Iterator[Text]:
+    for target, summaries in results.summaries.items():
+        summary = summaries[results.headline]["srcc"]
+        if not np.isfinite(summary.sd_seeds):
+            continue
+        # All repeats of the published split share one test part, and so have no deviation over splits.
+        has_splits = np.isfinite(summary.sd_splits)
+        splits = f"{summary.sd_splits:.3f} over splits, " if has_splits else ""
+        yield Text(f"{target} SRCC: sd {splits}{summary.sd_seeds:.3f} over seeds of one split", style="dim")
+
+
+def _how_computed(results: Results) -> Text:
+    repeats = len(results.test_rows)
+    one, many = ("head", "heads") if results.headline == ELSEWHERE else ("repeat", "repeats")
+    over = f"mean ± sd of {repeats} {many}" if repeats > 1 else f"one {one}"
+    result = ""
+    if results.headline not in UNFITTED:
+        result = f"; the result is the {label(results, results.headline)}"
+    return Text(f"{over} [95 % interval: bootstrap over test prompts]{result}", style="dim")
+
+
+def _interval_text(interval: Interval) -> str:
+    width = np.mean(interval.half_width)
+    level = f"{100 * interval.level:.0f} % prediction interval"
+    if not np.isfinite(width):
+        return f"no {level}, as {min(interval.prompts)} held-out prompts are too few"
+    coverage = 100 * np.mean(interval.coverage)
+    return f"± {width:.3g} is the {level} (test coverage {coverage:.1f} %)"
+
+
+# ---- comparisons of runs
 
 
 def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) -> Table:
@@ -103,150 +229,128 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
         names: A short name of each run.
     """
     metric = LABELS[comparisons[0].metric]
-    classical = [one.williams for one in comparisons if one.williams]
     table = Table("target", "runs")
-    for column in (
-        f"{metric} of each",
-        "difference",
-        "95 % interval",
-        "p",
-        "p (Holm)",
-        *(["p (Williams)"] if classical else []),
-    ):
+    columns = [f"{metric} of each", "difference", "95 % interval", "p", "p (Holm)"]
+    if comparisons[0].williams:  # all are of one metric
+        columns.append("p (Williams)")
+    for column in columns:
         table.add_column(column, justify="right")
-    for one in comparisons:
-        figures = " and ".join(f"{value:.3f}" for value in one.figures)
-        pair = f"{names[one.first]} - {names[one.second]}"
-        interval = f"[{one.interval[0]:+.3f}, {one.interval[1]:+.3f}]"
-        p = [one.p, one.p_holm, *([one.williams.p] if one.williams else [])]
-        style = "bold" if one.p_holm < SIGNIFICANT else ""
+    for comparison in comparisons:
         table.add_row(
-            one.target, pair, figures, f"{one.difference:+.3f}", interval, *map(metric_cell, p), style=style
+            comparison.target,
+            _pair(comparison, names),
+            *_comparison_cells(comparison),
+            style="bold" if comparison.p_holm < SIGNIFICANT else "",
         )
     return table
 
 
 def comparison_notes(comparisons: Sequence[Comparison], names: Sequence[str]) -> Iterator[Text]:
-    """What a reader must know of the p-values; the arguments are those of `comparison_table`."""
+    """Explanations of the p-values; the arguments are those of `comparison_table`."""
     yield Text(
-        "p: paired bootstrap over test prompts; bold: p (Holm) under 0.05. Chance between trainings is not in the intervals.",
+        "p: paired bootstrap over test prompts; bold: p (Holm) under 0.05. "
+        "The intervals do not contain the variation between trainings.",
         "dim",
     )
-    if told := too_many(len(comparisons)):
-        yield Text(told, "yellow")
+    warning = too_many(len(comparisons))
+    if warning:
+        yield Text(warning, "yellow")
+    if comparisons[0].williams:
+        yield Text(ABOUT_WILLIAMS, "dim")
     missing: dict[str, list[str]] = {}
-    for one in comparisons:
-        if one.williams and one.williams.why_not:
-            missing.setdefault(one.williams.why_not, []).append(
-                f"{one.target} {names[one.first]} - {names[one.second]}"
-            )
-    if any(one.williams for one in comparisons):
-        yield Text(OF_WILLIAMS, "dim")
+    for comparison in comparisons:
+        test = comparison.williams
+        if test and test.why_not:
+            pair = f"{comparison.target} {_pair(comparison, names)}"
+            missing.setdefault(test.why_not, []).append(pair)
     for why, pairs in missing.items():
         yield Text(f"p (Williams) is NaN, {why}: {', '.join(pairs)}", "yellow")
 
 
 def too_many(comparisons: int) -> str:
-    """What to say of a table of comparisons of which none could be called significant; "" of another."""
-    least = least_p_holm(comparisons)
+    """Warning about a number of comparisons of which none can be significant; "" for fewer."""
+    least = smallest_holm_p(comparisons)
     if least < SIGNIFICANT:
         return ""
-    return f"{comparisons} comparisons are too many for {RESAMPLES:,} resamples: p (Holm) is {least:.3f} at least, compare fewer runs"
-
-
-def notes(results: Results) -> Iterator[Text]:
-    """What a reader must know of the figures."""
-    missing: dict[tuple[str, bool], list[str]] = {}
-    for target, reasons in results.reasons.items():
-        for name, reason in reasons.items():
-            if name not in (*selections(results), *shown_baselines(results)):
-                continue
-            missing.setdefault((reason, name in BASELINES), []).append(f"{target} {label(results, name)}")
-    for (reason, of_floors), cells in missing.items():
-        yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if of_floors else "yellow")
-    repeats, elsewhere = len(results.test_rows), results.headline == ELSEWHERE
-    for target, summaries in results.summaries.items():
-        found = summaries[results.headline]["srcc"]
-        if np.isfinite(found.sd_seeds) and not elsewhere:  # heads of another run had splits of their own
-            # Where all repeats have one test part, as with the published split, there is nothing to tell of splits.
-            splits = f"{found.sd_splits:.3f} over splits, " if np.isfinite(found.sd_splits) else ""
-            yield Text(f"{target} SRCC: sd {splits}{found.sd_seeds:.3f} over seeds of one split", style="dim")
-    one, many = ("head", "heads") if elsewhere else ("repeat", "repeats")
-    over = f"mean ± sd of {repeats} {many}" if repeats > 1 else f"one {one}"
-    judged = "" if results.headline in UNFITTED else f"; the result is the {label(results, results.headline)}"
-    yield Text(f"{over} [95 % interval: bootstrap over test prompts]{judged}", style="dim")
-
-
-def interval_lines(results: Results) -> Iterator[Text]:
-    """For each target, how wide the conformal interval of a prediction is, and how many test rows it covers."""
-    if results.headline in UNFITTED:
-        return
-    for target, interval in results.intervals.items():
-        width, covered = np.mean(interval.half_width), np.mean(interval.coverage)
-        promise = f"{target}: a score lies within ± {width:.3g} of its prediction, promised for {interval.level:.0%}"
-        if np.isinf(width):
-            promise = f"{target}: {min(interval.prompts)} prompts are too few for an interval that holds {interval.level:.0%}"
-        yield Text(
-            f"{promise}, {covered:.1%} of the test rows do" if np.isfinite(width) else promise, style="dim"
-        )
-    if without := [target for target in results.summaries if target not in results.intervals]:
-        yield Text(
-            f"no interval for {', '.join(without)}: this training keeps no validation rows", style="dim"
-        )
-
-
-def leakage(results: Results) -> Text:
-    """How many test prompts, pictures and siblings were seen in training."""
-    if results.headline == ZERO_SHOT:
-        return Text("nothing was fitted to these scores", style="green")
-    if results.headline == ELSEWHERE:
-        return Text(
-            "the heads were fitted in another run: what they saw of these rows there is not counted here",
-            style="dim",
-        )
-    repeats = len(results.test_rows)
-    prompts, pictures, siblings = (sum(getattr(results, name)) / repeats for name in SEEN)
-    rows = f"{sum(results.test_rows) / repeats:.4g}"
-    line = (
-        f"seen in training, mean of {repeats} repeats: {prompts:.4g} of {sum(results.test_prompts) / repeats:.4g} test prompts, the very "
-        f"picture of {pictures:.4g} of {rows} test rows, siblings (same prompt and generator) of {siblings:.4g}"
-    )
     return (
-        Text(f"{line}: this split leaks, compare with the floors", style="yellow")
-        if results.leaks
-        else Text(line, style="green")
+        f"{comparisons} comparisons are too many for {RESAMPLES:,} resamples: "
+        f"p (Holm) is {least:.3f} at least, compare fewer runs"
     )
 
 
-def shown_baselines(results: Results) -> tuple[str, ...]:
-    """Floors that say something: where no test prompt is in training, all are the generator's mean."""
-    names = tuple(BASELINES) if any(results.seen_prompts) else tuple(BASELINES)[:1]
-    return tuple(name for name in names if all(name in summaries for summaries in results.summaries.values()))
+def _pair(comparison: Comparison, names: Sequence[str]) -> str:
+    return f"{names[comparison.first]} - {names[comparison.second]}"
 
 
-def label(results: Results, name: str) -> str:
-    """What a reader calls a selection or a floor."""
-    return LABELS[name] if name in (*BASELINES, *UNFITTED) or has_epochs(results.estimator) else "fit"
+def _comparison_cells(comparison: Comparison) -> list[str]:
+    low, high = comparison.interval
+    first, second = comparison.means
+    cells = [
+        f"{first:.3f} and {second:.3f}",
+        f"{comparison.difference:+.3f}",
+        f"[{low:+.3f}, {high:+.3f}]",
+        metric_cell(comparison.p),
+        metric_cell(comparison.p_holm),
+    ]
+    if comparison.williams:
+        cells.append(metric_cell(comparison.williams.p))
+    return cells
 
 
-def selections(results: Results) -> tuple[str, ...]:
-    """The selections that say something of a run."""
-    # Without a validation part there is no best validation epoch, and the result is the last one; without epochs there is one fit.
-    if not has_epochs(results.estimator):
-        return (results.headline,)
-    return tuple(name for name in SELECTIONS if name != "best_validation" or results.headline == name)
+# ---- scores of images
+
+
+def score_listing(scores: pd.DataFrame, most: int) -> Table:
+    """One line for each of the first images: every target's score, interval and spread over the heads.
+
+    Args:
+        scores: From `tier4k.heads.results.model.score_table`.
+        most: Images to list.
+    """
+    targets = list(dict.fromkeys(scores["target"]))
+    table = Table("image")
+    for target in targets:
+        table.add_column(target, justify="right")
+    for start in range(0, min(len(scores), most * len(targets)), len(targets)):
+        lines = scores.iloc[start : start + len(targets)]
+        cells = []
+        for line in lines.itertuples():
+            cell = _score_cell(line.score, line.low, line.high, line.spread)
+            cells.append(cell)
+        table.add_row(str(lines["name"].iloc[0]), *cells)
+    return table
+
+
+def _score_cell(
+    score: float,
+    low: float,
+    high: float,
+    spread: float,
+) -> str:
+    interval = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    deviation = "" if np.isnan(spread) else f" ± {spread:.2f}"
+    return f"{score:.3f}{interval}{deviation}"
+
+
+# ---- cells
+
+
+def summary_cell(summary: Summary, with_interval: bool) -> str:
+    """Mean and standard deviation of a metric over the repeats, and its interval on demand."""
+    if not with_interval:
+        return metric_cell(summary.mean, summary.sd)
+    return metric_cell(summary.mean, summary.sd, *summary.interval)
 
 
 def metric_cell(
-    mean: float, sd: float = float("nan"), low: float = float("nan"), high: float = float("nan")
+    mean: float,
+    sd: float = float("nan"),
+    low: float = float("nan"),
+    high: float = float("nan"),
 ) -> str:
-    """A figure with its spread and interval, as far as these exist."""
-    if mean != mean:
+    """A value with its standard deviation and interval, where these exist."""
+    if np.isnan(mean):
         return "NaN"
-    spread = f" ± {sd:.3f}" if sd == sd else ""
-    interval = f" [{low:.3f}, {high:.3f}]" if low == low else ""
+    spread = "" if np.isnan(sd) else f" ± {sd:.3f}"
+    interval = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
     return f"{mean:.3f}{spread}{interval}"
-
-
-def _cell(summary: Summary, with_interval: bool) -> str:
-    return metric_cell(summary.mean, summary.sd, *(summary.interval if with_interval else ()))

@@ -1,4 +1,4 @@
-"""Figures of many runs as one table: for other programs (tidy: one figure a line), for a paper (LaTeX) and for a terminal."""
+"""Metrics of many runs as one tidy table, one value a line, and its short form on a terminal."""
 
 import json
 from collections.abc import Sequence
@@ -8,193 +8,179 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from tier4k.cache.errors import TierError
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.summary import Summary
-from tier4k.heads.metrics.evaluate import METRICS
-from tier4k.heads.regressors.registry import changed_options
+from tier4k.heads.metrics.all_metrics import METRICS
+from tier4k.heads.reporting.columns import (
+    PAPER_METRICS,
+    column_title,
+    result_rows,
+    varying_columns,
+)
+from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import metric_cell, selections, shown_baselines
-from tier4k.heads.results.files import read_config
 from tier4k.heads.results.results import Results
-
-PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
-
-ABOUT = (
-    "data", "method", "benchmark", "split", "image_encoder", "preparation", "feature", "stages", "precision", "views", "text_encoder",
-    "head", "recipe", "start", "seed",
-)  # fmt: skip
-
-CONTEXT = (
-    "data",
-    "benchmark",
-    "split",
-    "seed",
-    "repeats",
-)  # runs that are alike in these have the same floors
-
-ALWAYS = ("method", "benchmark", "head")  # shown where all runs are alike in them too
-
-OWN = ("image", "text", "score")  # of a run's signatures; the others are scorers whose scores its heads see
-
-
-class TableError(TierError):
-    """A table that cannot be written."""
 
 
 def tidy(runs: Sequence[Path]) -> pd.DataFrame:
-    """One line for each run, target, selection or floor, and metric.
+    """One line for each run, target, selection or baseline, and metric.
 
     Args:
-        runs: Folders of runs; each is told of once.
+        runs: Folders of runs; a run that is given twice counts once.
 
     Returns:
-        Columns `run` (the name of its folder; its path where two have one name), those of `ABOUT`, `options` (the head's, JSON),
-        `changed_options` (those that differ from the head's defaults, as `--set` takes them), `leaks` (`Results.leaks`), `target`,
-        `figures_of` (a selection or a floor), `is_result` (the selection that the run is judged by), `metric`, `mean`, `sd`,
-        `sd_splits`, `sd_seeds`, `median`, `low`, `high` (95 % interval) and `repeats`.
+        Columns `run` (the name of its folder; its path where two have one name), those of `columns.ABOUT`,
+        `options` (the head's, JSON), `changed_options` (those that differ from the head's defaults, as
+        `--set` takes them), `leaks` (`Results.leaks`), `target`, `metrics_of` (a selection or a baseline),
+        `is_result` (the selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`,
+        `median`, `low`, `high` (95 % interval) and `repeats`.
 
     Raises:
         ResultError: A run cannot be read.
     """
-    return pd.DataFrame([line for name, run in named_once(runs).items() for line in _lines(run, name)])
+    lines = []
+    for name, run in named_once(runs).items():
+        lines += _lines(run, name)
+    return pd.DataFrame(lines)
 
 
 def named_once(runs: Sequence[Path]) -> dict[str, Path]:
     """Each run once, by the name of its folder, or by its path where two folders have one name."""
-    folders = list({run.resolve(): run for run in runs}.values())
-    names = [run.absolute().name for run in folders]
-    return {
-        str(run) if names.count(name) > 1 else name: run for run, name in zip(folders, names, strict=True)
-    }
+    folders = {run.resolve(): run for run in runs}
+    names = [run.absolute().name for run in folders.values()]
+    found = {}
+    for run, name in zip(folders.values(), names, strict=True):
+        is_unique = names.count(name) == 1
+        found[name if is_unique else str(run)] = run
+    return found
 
 
 def run_labels(runs: Sequence[Path], known: Sequence[str]) -> dict[Path, str]:
-    """For the resolved folder of each run, in words, that in which it differs from the others, as the tables show it.
+    """Settings in which each run differs from the others.
 
     Args:
         runs: Folders of runs.
         known: Columns of the tidy table that the reader is shown anyway.
 
+    Returns:
+        The settings as the tables show them, by the resolved folder of the run.
+
     Raises:
         ResultError: A run cannot be read.
     """
-    shown = _results(tidy(runs))
-    varying = [name for name in _varying(shown) if name not in known and len(shown[name].unique()) > 1]
-    firsts = shown.drop_duplicates("run")[varying].to_dict("records")
-    said = [", ".join(_said(str(name), value) for name, value in first.items()) for first in firsts]
-    return {run.resolve(): text for run, text in zip(named_once(runs).values(), said, strict=True)}
-
-
-def _said(name: str, value: object) -> str:
-    if name == "changed_options":
-        return str(value) or "default options"
-    return f"{_titled(name)} {value}"
+    rows = result_rows(tidy(runs))
+    columns = []
+    for column in varying_columns(rows):
+        varies = len(rows[column].unique()) > 1
+        if varies and column not in known:
+            columns.append(column)
+    settings = rows.drop_duplicates("run")[columns].to_dict("records")
+    labels = {}
+    for run, values in zip(named_once(runs).values(), settings, strict=True):
+        texts = [_setting(str(column), value) for column, value in values.items()]
+        labels[run.resolve()] = ", ".join(texts)
+    return labels
 
 
 def sweep_table(frame: pd.DataFrame) -> Table:
-    """On a terminal, SRCC and PLCC of every run's result and target beside the floor's; the best SRCC of each benchmark is bold.
+    """SRCC and PLCC of every run's result on every target beside its baseline's.
+
+    The best SRCC of each benchmark is bold.
 
     Args:
         frame: A tidy table.
     """
-    shown = _results(frame)
-    varying = [*_varying(shown), "target"]
-    table = Table()
-    for name in varying:
-        table.add_column(
-            _titled(name), overflow="fold"
-        )  # an option or a run's name that is cut off tells nothing apart
-    for column in (*PAPER_METRICS.values(), *(f"floor {metric}" for metric in PAPER_METRICS.values())):
-        table.add_column(column, justify="right")
-    of_floors = frame[frame["figures_of"].isin(BASELINES)]  # the last that is told of says the most
-    floors = {
-        (one.run, one.target, one.metric): metric_cell(one.mean, one.sd) for one in of_floors.itertuples()
-    }
-    for (run, target), its in shown.groupby(["run", "target"], sort=False):
-        figures = its.set_index("metric")
-        cells = [metric_cell(*figures.loc[metric, ["mean", "sd", "low", "high"]]) for metric in PAPER_METRICS]
-        cells += [
-            floors.get((run, target, metric), "") for metric in PAPER_METRICS
-        ]  # scorers on all rows have none
+    rows = result_rows(frame)
+    columns = [*varying_columns(rows), "target"]
+    baselines = _baseline_cells(frame)
+    table = _empty_table(columns)
+    for (run, target), group in rows.groupby(["run", "target"], sort=False):
+        metrics = group.set_index("metric")
+        own_cells = []
+        baseline_cells = []
+        for metric in PAPER_METRICS:
+            own_cells.append(metric_cell(*metrics.loc[metric, ["mean", "sd", "low", "high"]]))
+            baseline_cells.append(baselines.get((run, target, metric), ""))  # a scorer on all rows has none
         table.add_row(
-            *map(str, its[varying].iloc[0]), *cells, style="bold" if figures.loc["srcc", "is_best"] else ""
+            *map(str, group[columns].iloc[0]),
+            *own_cells,
+            *baseline_cells,
+            style="bold" if metrics.loc["srcc", "is_best"] else "",
         )
     return table
 
 
-def _results(frame: pd.DataFrame) -> pd.DataFrame:
-    """What readers are shown: SRCC and PLCC of results, `is_best` where no run of the same rows is better, in words where CSV has marks."""
-    shown = frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)]
-    best = shown.groupby(["data", "benchmark", "split", "target", "metric"])["mean"].transform("max")
-    return _marked(shown.assign(is_best=shown["mean"] == best, stages=shown["stages"].replace("", "all")))
+def _empty_table(columns: Sequence[str]) -> Table:
+    table = Table()
+    for column in columns:
+        table.add_column(column_title(column), overflow="fold")  # cut options would no longer tell runs apart
+    for title in PAPER_METRICS.values():
+        table.add_column(title, justify="right")
+    for title in PAPER_METRICS.values():
+        table.add_column(f"baseline {title}", justify="right")
+    return table
 
 
-def _floors(frame: pd.DataFrame) -> pd.DataFrame:
-    """SRCC and PLCC of the floors, once for runs of the same rows and splits."""
-    floors = frame[frame["figures_of"].isin(BASELINES) & frame["metric"].isin(PAPER_METRICS)]
-    return _marked(floors.assign(is_best=False).drop_duplicates([*CONTEXT, "target", "figures_of", "metric"]))
+def _baseline_cells(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """By run, target and metric: the last of the run's baselines, which uses the most metadata."""
+    cells = {}
+    for line in frame[frame["metrics_of"].isin(BASELINES)].itertuples():
+        cells[line.run, line.target, line.metric] = metric_cell(line.mean, line.sd)
+    return cells
 
 
-def _marked(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(benchmark=frame["benchmark"] + frame["leaks"].map({True: " (leaks)", False: ""}))
-
-
-def _varying(shown: pd.DataFrame) -> list[str]:
-    """The columns that tell runs apart."""
-    names = [
-        name
-        for name in (*ABOUT, "changed_options", "repeats")
-        if name in ALWAYS or len(shown[name].unique()) > 1
-    ]
-    # No run is lost, whatever else they differ in.
-    return [*names, "run"] if shown.duplicated([*names, "target", "metric"]).any() else names
+def _setting(column: str, value: object) -> str:
+    if column == "changed_options":
+        return str(value) or "default options"
+    return f"{column_title(column)} {value}"
 
 
 def _lines(run: Path, name: str) -> list[dict[str, Any]]:
-    results, config = Results.read(run), read_config(run)
-    # One network of a zero-shot scorer reads pictures and texts.
-    image, text = (
-        config["signatures"].get(stream) or config["signatures"]["score"] for stream in ("image", "text")
-    )
-    about = {
-        "run": name,
+    results = Results.read(run)
+    about = {"run": name, **_about(results, read_settings(run)), "leaks": results.leaks}
+    shown = {*selections(results), *shown_baselines(results)}
+    lines = []
+    for target, summaries in results.summaries.items():
+        for selection, metrics in summaries.items():
+            if selection not in shown:
+                continue
+            for metric in METRICS:
+                key = {
+                    "target": target,
+                    "metrics_of": selection,
+                    "is_result": selection == results.headline,
+                    "metric": metric,
+                }
+                lines.append(about | key | _values(metrics[metric]))
+    return lines
+
+
+def _about(results: Results, settings: RunSettings) -> dict[str, Any]:
+    """The columns of `columns.ABOUT`, and the options of the head."""
+    return {
         "data": results.data,
         "method": results.method,
         "benchmark": results.benchmark,
         "split": results.split,
-        "image_encoder": image["encoder"],
-        "preparation": image["preparation"].split(":")[0],
-        "feature": "+".join(
-            [image["feature"].split(":")[0], *(name for name in config["signatures"] if name not in OWN)]
-        ),
-        "stages": ",".join(config["stages"]),
-        "precision": image["precision"],
-        "views": image["views"],
-        "text_encoder": text["encoder"],
+        "image_encoder": settings.image_encoder,
+        "preprocessing": settings.preprocessing,
+        "feature": "+".join([settings.feature, *settings.scorers]),
+        "stages": ",".join(settings.stages),
+        "precision": settings.precision,
+        "crops": settings.crops,
+        "text_encoder": settings.text_encoder,
         "head": results.estimator,
-        "recipe": config["recipe"],
-        "start": config["start"],
-        "seed": config["seed"],
-        "options": json.dumps(config["head"]),
-        "changed_options": " ".join(
-            changed_options(results.estimator, config["recipe"], image["architecture"], config["head"])
-        ),
-        "leaks": results.leaks,
+        "recipe": settings.recipe,
+        "start": settings.start,
+        "seed": settings.seed,
+        "options": json.dumps(settings.head_options),
+        "changed_options": " ".join(settings.changed_options()),
     }
-    return [
-        about
-        | {"target": target, "figures_of": of, "is_result": of == results.headline, "metric": metric}
-        | _figures(metrics[metric])
-        for target, summaries in results.summaries.items()
-        for of, metrics in summaries.items()
-        if of in (*selections(results), *shown_baselines(results))
-        for metric in METRICS
-    ]
 
 
-def _figures(summary: Summary) -> dict[str, float | int]:
+def _values(summary: Summary) -> dict[str, float | int]:
     low, high = summary.interval
-    figures = {
+    return {
         "mean": summary.mean,
         "sd": summary.sd,
         "sd_splits": summary.sd_splits,
@@ -202,9 +188,5 @@ def _figures(summary: Summary) -> dict[str, float | int]:
         "median": summary.median,
         "low": low,
         "high": high,
+        "repeats": len(summary.values),
     }
-    return figures | {"repeats": len(summary.values)}
-
-
-def _titled(column: str) -> str:
-    return {"changed_options": "options"}.get(column, column).replace("_", " ")

@@ -1,70 +1,68 @@
-"""The runs of a report: read, told apart, and set out as lines of an ablation table."""
+"""The runs of a report: read, named, and set out as lines of an ablation table."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
-from tier4k.cache.errors import TierError
 from tier4k.heads.evaluation.summary import Summary
-from tier4k.heads.reporting.run_names import FACTORS, RunName, differing, labels, run_names
+from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.run_names import (
+    FACTORS,
+    Context,
+    RunName,
+    differing_parts,
+    run_names,
+    short_labels,
+)
+from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import LABELS, SHOWN_METRICS, shown_baselines
-from tier4k.heads.results.files import read_config, read_curves, read_predictions
+from tier4k.heads.results.read import read_curves, read_predictions
 from tier4k.heads.results.results import Results
+
+LinePlace = tuple[str, str, Context]
 
 LOWER_IS_BETTER = frozenset(("rmse", "rmse_logistic"))
 
-OF_TARGETS = (
-    "targets",
-    "environment",
-)  # fields of a configuration in which the folders of one run of the report may differ
-
-Value = TypeVar("Value")
-
-
-class ReportError(TierError):
-    """Runs or pictures that no report can be written of."""
-
 
 @dataclass(frozen=True)
-class Source:
-    """A folder of runs/: its config.json and its results.json."""
+class RunFolder:
+    """A folder of runs/ with its settings and results."""
 
-    folder: Path
-    config: Mapping[str, Any]
+    path: Path
+    settings: RunSettings
     results: Results
 
 
 @dataclass(frozen=True)
 class ReportRun:
-    """One run, read from its folder; or several that differ in their targets alone, as those of a sweep, which a reader takes for one.
+    """A run of the report: one folder, or several that differ in their targets alone, such as a sweep's.
 
     Attributes:
         letter: A, B, … as in `tier compare`.
-        sources: Where it was read; no two tell of the same target.
-        config: The config.json of the first, with the targets of all.
-        results: The results.json of all together.
+        folders: Where it was read; no two have a target in common.
+        settings: Settings of the first folder.
+        results: Results of all folders together.
         predictions: Their predictions.csv.
         curves: Their curves.csv; no line where the heads have no epochs.
-        name: What a reader knows it by.
-        label: The letter and what sets it apart from the other runs of the report.
-        short: The same without the letter and the data set.
+        name: The settings that a reader sees.
+        label: The letter and the settings that tell the run apart from the others of the report.
+        short_label: The same without the letter and the data set.
     """
 
     letter: str
-    sources: tuple[Source, ...]
-    config: Mapping[str, Any]
+    folders: tuple[RunFolder, ...]
+    settings: RunSettings
     results: Results
     predictions: pd.DataFrame
     curves: pd.DataFrame
     name: RunName
     label: str
-    short: str
+    short_label: str
 
     @property
     def leaks(self) -> bool:
@@ -72,228 +70,309 @@ class ReportRun:
         return self.results.leaks
 
     def folder(self, target: str) -> Path:
-        """Where the results of a target lie."""
-        return next(source.folder for source in self.sources if target in source.results.summaries)
+        """Folder with the results of a target.
+
+        Raises:
+            KeyError: The run has no such target.
+        """
+        for folder in self.folders:
+            if target in folder.results.summaries:
+                return folder.path
+        raise KeyError(target)
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the ablation table: a run's result, or a floor, on one target.
+class TableLine:
+    """One line of the ablation table: a run's result, or a baseline, on one target.
 
     Attributes:
-        run: Letter of the run, "" for a floor.
+        run: Letter of the run, "" for a baseline.
         target: Name of the target.
-        name: What is on the line; of a floor only the context says something.
-        floor: Name of the floor, "" for a run.
+        name: Name of the run; for a baseline only its context counts.
+        baseline: Name of the baseline, "" for a run.
         leaks: Whether the split leaks.
-        figures: {metric: Summary} for `SHOWN_METRICS`.
-        best: Metrics in which no run of the same target and context is better; empty where there is no other run.
+        metrics: {metric: Summary}.
+        best: Metrics in which no run of the same target and context is better; empty without other runs.
     """
 
     run: str
     target: str
     name: RunName
-    floor: str
+    baseline: str
     leaks: bool
-    figures: Mapping[str, Summary]
+    metrics: Mapping[str, Summary]
     best: frozenset[str]
 
     @property
+    def place(self) -> LinePlace:
+        """Lines in an equal place are together in the table."""
+        return self.name.data, self.target, self.name.context
+
+    @property
     def key(self) -> str:
-        """What no other line has."""
-        return " ".join((self.run or self.floor, self.target, *self.name.context))
+        """Identity of the line on the page."""
+        name = self.run or self.baseline
+        return " ".join((name, self.target, *self.name.context))
 
 
 def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
-    """Read runs, each once, put together those that differ in their targets alone, and name them.
+    """Read and name runs: each once, and those together that differ in their targets alone.
 
     Raises:
-        ReportError: No folder is given, or a run's predictions are not of its targets.
-        ResultError: A folder is no run, or something in it is missing or damaged.
+        ReportError: No run was given, or predictions are missing.
+        ResultError: A folder is no run, or is damaged.
     """
-    distinct = list({folder.resolve(): folder for folder in folders}.values())
+    distinct = {folder.resolve(): folder for folder in folders}
     if not distinct:
         raise ReportError("a report needs one run or more: tier report runs/*")
-    groups = _groups([Source(folder, read_config(folder), Results.read(folder)) for folder in distinct])
-    names = run_names(
-        [group[0].config for group in groups], [group[0].results.id.rpartition("-")[-1] for group in groups]
-    )
-    several = bool(differing(names, ["data"]))
-    return [
-        _read(_letter(number), group, name, short, several)
-        for number, (group, name, short) in enumerate(zip(groups, names, labels(names), strict=True))
-    ]
+    groups = _groups(list(map(_read_folder, distinct.values())))
+    settings = []
+    identities = []
+    for first, *_ in groups:
+        settings.append(first.settings)
+        identities.append(first.results.id.rpartition("-")[-1])  # the hash at the end
+    names = run_names(settings, identities)
+    labels = short_labels(names)
+    several_data = bool(differing_parts(names, ["data"]))
+    runs: list[ReportRun] = []
+    for group, name, short_label in zip(groups, names, labels, strict=True):
+        letter = _letter(len(runs))
+        label = f"{letter}  {name.data} · {short_label}" if several_data else f"{letter}  {short_label}"
+        runs.append(_report_run(group, name, letter, label, short_label))
+    return runs
 
 
-def ablation(runs: Sequence[ReportRun]) -> list[Line]:
-    """Every run's headline on every target, and the floors of every target and context once, data set by data set."""
-    lines = [
-        Line(
-            run.letter,
-            target,
-            run.name,
-            "",
-            run.leaks,
-            summaries[run.results.headline],
-            _best_in(run, target, runs),
-        )
-        for run in runs
-        for target, summaries in run.results.summaries.items()
-    ]
-    floors = {
-        (target, floor, run.name.context): Line(
-            "", target, run.name, floor, run.leaks, summaries[floor], frozenset()
-        )
-        for run in reversed(runs)
-        for target, summaries in run.results.summaries.items()
-        for floor in shown_baselines(run.results)
-    }
-    order = list(dict.fromkeys((line.name.data, line.target, line.name.context) for line in lines))
-    return sorted(
-        [*lines, *reversed(floors.values())],
-        key=lambda line: order.index((line.name.data, line.target, line.name.context)),
-    )
+def ablation_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
+    """Every run's result on every target, and the baselines of every target and context once.
+
+    Lines of one data set, target and context stand together.
+    """
+    lines = _run_lines(runs)
+    groups: dict[LinePlace, list[TableLine]] = {}
+    for line in [*lines, *_baseline_lines(runs)]:
+        groups.setdefault(line.place, []).append(line)
+    ordered = []
+    for group in groups.values():
+        ordered += group
+    return ordered
 
 
-def spans(some: Sequence[ReportRun], runs: Sequence[ReportRun]) -> str:
-    """Letters of some of the runs as a reader takes them in at a glance, such as "A–D, F"; "all runs" where they are all of several."""
+def line_title(line: TableLine, runs: Mapping[str, ReportRun]) -> str:
+    """The settings that tell a line apart from the others; `runs` by their letters."""
+    if line.run:
+        return runs[line.run].short_label
+    return f"{LABELS[line.baseline]} · {line.name.benchmark} · {line.name.split}"
+
+
+def lines_by_data(lines: Iterable[TableLine]) -> dict[str, list[TableLine]]:
+    """The lines of each data set."""
+    found: dict[str, list[TableLine]] = {}
+    for line in lines:
+        found.setdefault(line.name.data, []).append(line)
+    return found
+
+
+def letter_ranges(some: Sequence[ReportRun], runs: Sequence[ReportRun]) -> str:
+    """Letters of some of the runs, such as "A–D, F"; "all runs" for all of several."""
     if len(some) == len(runs) > 1:
         return "all runs"
     letters = [run.letter for run in runs]
-    places = enumerate(sorted(letters.index(run.letter) for run in some))
-    stretches = [
-        [letters[place] for _, place in part] for _, part in groupby(places, lambda pair: pair[1] - pair[0])
-    ]
-    return ", ".join(f"{one[0]}–{one[-1]}" if len(one) > 2 else ", ".join(one) for one in stretches)
+    places = sorted(letters.index(run.letter) for run in some)
+    texts = []
+    # Place minus rank is the same for all of a row of neighbours.
+    for _, neighbours in groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
+        part = [letters[place] for _, place in neighbours]
+        texts.append(f"{part[0]}–{part[-1]}" if len(part) > 2 else ", ".join(part))
+    return ", ".join(texts)
 
 
-def comparable(runs: Sequence[ReportRun]) -> list[tuple[str, list[ReportRun]]]:
+def comparable_groups(runs: Sequence[ReportRun]) -> list[tuple[str, list[ReportRun]]]:
     """Groups of runs that differ in one factor alone, as [(factor, runs)]."""
     found = []
     for factor in FACTORS:
         groups: dict[tuple[str, ...], dict[str, ReportRun]] = {}
         for run in runs:
-            others = tuple(getattr(run.name, other) for other in FACTORS if other != factor)
-            groups.setdefault((*run.name.context, *others), {}).setdefault(getattr(run.name, factor), run)
-        found += [(factor, list(group.values())) for group in groups.values() if len(group) > 1]
+            others = [getattr(run.name, other) for other in FACTORS if other != factor]
+            group = groups.setdefault((*run.name.context, *others), {})
+            group.setdefault(getattr(run.name, factor), run)
+        for group in groups.values():
+            different = list(group.values())
+            if len(different) > 1:
+                found.append((factor, different))
     return found
 
 
-def by_data(lines: Iterable[Line]) -> dict[str, list[Line]]:
-    """Lines of each data set."""
-    out: dict[str, list[Line]] = {}
-    for line in lines:
-        out.setdefault(line.name.data, []).append(line)
-    return out
+# ---- reading
 
 
-def _groups(sources: Sequence[Source]) -> list[list[Source]]:
-    """Sources that differ in their targets alone, in the order of the first of each; the same run in two folders counts once."""
-    alike: dict[str, list[list[Source]]] = {}
-    for source in sources:
-        key = json.dumps(
-            {name: value for name, value in source.config.items() if name not in OF_TARGETS}, sort_keys=True
-        )
-        groups = alike.setdefault(key, [])
-        if any(source.results.id == one.results.id for group in groups for one in group):
-            continue
-        targets = set(source.results.summaries)
-        free = next(
-            (group for group in groups if not any(targets & set(one.results.summaries) for one in group)),
-            None,
-        )
-        if free is None:
-            groups.append([source])
-        else:
-            free.append(source)
-    order = _target_order(sources)
-    return [
-        sorted(group, key=lambda one: min(map(order.index, one.results.summaries)))
-        for groups in alike.values()
-        for group in groups
-    ]
+def _read_folder(path: Path) -> RunFolder:
+    return RunFolder(path, read_settings(path), Results.read(path))
 
 
-def _target_order(sources: Sequence[Source]) -> list[str]:
-    """Targets in the order of the runs that have most of them; those that no run has together by name."""
-    lists = [list(source.results.summaries) for source in sources]
-    return list(
-        dict.fromkeys(
-            target for targets in sorted(lists, key=lambda one: (-len(one), one[0])) for target in targets
-        )
-    )
+def _groups(folders: Sequence[RunFolder]) -> list[list[RunFolder]]:
+    """Folders that differ in their targets alone, in the order of the first of each; copies count once."""
+    groups: dict[str, list[list[RunFolder]]] = {}
+    for folder in folders:
+        _add_to_group(folder, groups.setdefault(folder.settings.key, []))
+    order = _target_order(folders)
+
+    def place(folder: RunFolder) -> int:
+        return min(map(order.index, folder.results.summaries))
+
+    found = []
+    for without_targets in groups.values():
+        for group in without_targets:
+            group.sort(key=place)
+            found.append(group)
+    return found
 
 
-def _read(letter: str, sources: Sequence[Source], name: RunName, short: str, several_data: bool) -> ReportRun:
-    predictions = [_predictions(source) for source in sources]
-    results = _together([source.results for source in sources])
+def _add_to_group(folder: RunFolder, groups: list[list[RunFolder]]) -> None:
+    """Add a folder to the first group without its targets, or to a new one; leave out a copy."""
+    free = None
+    for group in groups:
+        known_targets: set[str] = set()
+        for other in group:
+            if other.results.id == folder.results.id:
+                return
+            known_targets |= other.results.summaries.keys()
+        if free is None and known_targets.isdisjoint(folder.results.summaries):
+            free = group
+    if free is None:
+        groups.append([folder])
+    else:
+        free.append(folder)
+
+
+def _target_order(folders: Sequence[RunFolder]) -> list[str]:
+    """Targets in the order of the runs that have most of them; targets of separate runs by name."""
+    lists = [list(folder.results.summaries) for folder in folders]
+    order: dict[str, None] = {}
+    for targets in sorted(lists, key=lambda one: (-len(one), one[0])):
+        order.update(dict.fromkeys(targets))
+    return list(order)
+
+
+def _report_run(
+    folders: Sequence[RunFolder],
+    name: RunName,
+    letter: str,
+    label: str,
+    short_label: str,
+) -> ReportRun:
+    results = []
+    predictions = []
+    curves = []
+    for folder in folders:
+        results.append(folder.results)
+        predictions.append(_predictions(folder))
+        curves.append(read_curves(folder.path))
     return ReportRun(
-        letter,
-        tuple(sources),
-        {**sources[0].config, "targets": list(results.summaries)},
-        results,
-        pd.concat(predictions, ignore_index=True),
-        pd.concat([read_curves(source.folder) for source in sources], ignore_index=True),
-        name,
-        label=f"{letter}  {name.data} · {short}" if several_data else f"{letter}  {short}",
-        short=short,
+        letter=letter,
+        folders=tuple(folders),
+        settings=folders[0].settings,
+        results=_merged(results),
+        predictions=pd.concat(predictions, ignore_index=True),
+        curves=pd.concat(curves, ignore_index=True),
+        name=name,
+        label=label,
+        short_label=short_label,
     )
 
 
-def _together(parts: Sequence[Results]) -> Results:
+def _merged(parts: Sequence[Results]) -> Results:
     """Results of different targets as those of one run."""
-    return replace(
-        parts[0],
-        summaries=_union([part.summaries for part in parts]),
-        reasons=_union([part.reasons for part in parts]),
-        intervals=_union([part.intervals for part in parts]),
-        held_out_srcc=_union([part.held_out_srcc for part in parts]),
-        seconds=sum(part.seconds for part in parts),
-    )
-
-
-def _union(parts: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
-    return {target: value for part in parts for target, value in part.items()}
-
-
-def _predictions(source: Source) -> pd.DataFrame:
-    predictions = read_predictions(source.folder)
-    missing = [target for target in source.results.summaries if not (predictions["target"] == target).any()]
-    if missing:
-        raise ReportError(
-            f"{source.folder / 'predictions.csv'} has no line of {', '.join(missing)}, which results.json tells of: delete {source.folder} "
-            "and run the command again that made it"
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = replace(
+            merged,
+            summaries=merged.summaries | part.summaries,
+            reasons=merged.reasons | part.reasons,
+            intervals=merged.intervals | part.intervals,
+            held_out_srcc=merged.held_out_srcc | part.held_out_srcc,
+            seconds=merged.seconds + part.seconds,
         )
+    return merged
+
+
+def _predictions(folder: RunFolder) -> pd.DataFrame:
+    predictions = read_predictions(folder.path)
+    targets = set(predictions["target"])
+    for target in folder.results.summaries:
+        if target not in targets:
+            raise ReportError(
+                f"{folder.path / 'predictions.csv'} has no line of {target}, but results.json has: "
+                f"delete {folder.path} and run the command again that made it"
+            )
     return predictions
 
 
 def _letter(number: int) -> str:
+    """A to Z, then AA, AB, …"""
     more, last = divmod(number, len(ascii_uppercase))
-    return (_letter(more - 1) if more else "") + ascii_uppercase[last]
+    first = _letter(more - 1) if more else ""
+    return first + ascii_uppercase[last]
 
 
-def _best_in(run: ReportRun, target: str, runs: Sequence[ReportRun]) -> frozenset[str]:
-    rivals = [
-        other.results
-        for other in runs
-        if other.name.context == run.name.context and target in other.results.summaries
-    ]
+# ---- lines of the table
+
+
+def _run_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
+    lines = []
+    for run in runs:
+        for target, summaries in run.results.summaries.items():
+            line = TableLine(
+                run=run.letter,
+                target=target,
+                name=run.name,
+                baseline="",
+                leaks=run.leaks,
+                metrics=summaries[run.results.headline],
+                best=_best_metrics(run, target, runs),
+            )
+            lines.append(line)
+    return lines
+
+
+def _baseline_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
+    lines: dict[LinePlace, TableLine] = {}
+    for run in reversed(
+        runs
+    ):  # of several runs with a baseline, the first of the report is the last to write it
+        for target, summaries in run.results.summaries.items():
+            for baseline in shown_baselines(run.results):
+                lines[target, baseline, run.name.context] = TableLine(
+                    run="",
+                    target=target,
+                    name=run.name,
+                    baseline=baseline,
+                    leaks=run.leaks,
+                    metrics=summaries[baseline],
+                    best=frozenset(),
+                )
+    return list(reversed(lines.values()))
+
+
+def _best_metrics(
+    run: ReportRun,
+    target: str,
+    runs: Sequence[ReportRun],
+) -> frozenset[str]:
+    """Metrics in which a run is the best of those with the same target and context; none if it is alone."""
+    rivals = []
+    for other in runs:
+        if other.name.context == run.name.context and target in other.results.summaries:
+            result = other.results.summaries[target][other.results.headline]
+            rivals.append(result)
     if len(rivals) < 2:
         return frozenset()
     own = run.results.summaries[target][run.results.headline]
     best = set()
     for metric in SHOWN_METRICS:
-        means = [rival.summaries[target][rival.headline][metric].mean for rival in rivals]
-        means = [mean for mean in means if mean == mean]
-        if means and own[metric].mean == (min if metric in LOWER_IS_BETTER else max)(means):
+        means = np.array([rival[metric].mean for rival in rivals])
+        if np.isnan(means).all():
+            continue
+        best_mean = np.nanmin(means) if metric in LOWER_IS_BETTER else np.nanmax(means)
+        if own[metric].mean == best_mean:
             best.add(metric)
     return frozenset(best)
-
-
-def line_title(line: Line, runs: Mapping[str, ReportRun]) -> str:
-    """What sets a line apart from the others, in words; `runs` by their letters."""
-    return (
-        runs[line.run].short
-        if line.run
-        else f"{LABELS[line.floor]} · {line.name.benchmark} · {line.name.split}"
-    )

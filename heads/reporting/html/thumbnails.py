@@ -1,8 +1,10 @@
-"""The pictures of a report: found again in the data set by their names, and shrunk to thumbnails."""
+"""The images of a report: found in the data set by their names, and shrunk to thumbnails."""
 
 import base64
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,186 +12,250 @@ import numpy as np
 from PIL import Image
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.datasets.check import load_manifest
-from tier4k.extract.datasets.layouts import DataError
+from tier4k.cache.keys import file_key
+from tier4k.extract.datasets.check import check_table, raise_for_problems
+from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.layouts import SourceTable, read_source
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.images.decode import ImageError, decode, read_bytes
-from tier4k.heads.reporting.html.runs import ReportError, ReportRun
+from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.html.runs import ReportRun
 
 SIDE = 128
 
 QUALITY = 70
 
-DEFAULT_PICTURES = 400
+DEFAULT_IMAGES = 400
 
-Key = tuple[str, str]  # name of the data set, name of the picture
+ImageKey = tuple[str, str]  # name of the data set, name of the image
 
 
 @dataclass(frozen=True)
-class Album:
-    """Where the test pictures lie.
+class FoundImages:
+    """Files of the test images.
 
     Attributes:
-        paths: Path of each picture that was found.
-        notes: What a reader must know: data sets without pictures, and why.
+        paths: Path of each image that was found.
+        notes: Notes for the reader: data sets without images, and why.
     """
 
-    paths: Mapping[Key, Path]
+    paths: Mapping[ImageKey, Path]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Small JPEG pictures.
+    """Small JPEG images.
 
     Attributes:
-        jpeg: Each picture in base64.
-        wanted: Number of distinct test pictures of all runs.
-        notes: What a reader must know.
+        jpeg: Each image in base64.
+        wanted: Number of distinct test images of all runs.
+        notes: Notes for the reader.
     """
 
-    jpeg: Mapping[Key, str]
+    jpeg: Mapping[ImageKey, str]
     wanted: int
     notes: tuple[str, ...]
 
 
-class _Everything(frozenset[str]):
-    """Holds every key: the runs have used these pictures, so that none need be decoded to be checked again."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-
-def find_pictures(runs: Sequence[ReportRun], data: Sequence[Path]) -> Album:
-    """Look the test pictures up in the given data sets, or in those that the runs recorded.
+def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
+    """Look the test images up in the given data sets, or in those that the runs recorded.
 
     Args:
         runs: The runs.
-        data: Data folders or tables; empty to use what the runs' `environment` names as "data".
+        data: Data folders or tables; empty to use the recorded ones.
 
     Raises:
         DataError: A given data set cannot be used.
-        ReportError: A given data set is that of no run.
+        ReportError: A given data set belongs to no run.
     """
-    recorded = {str(run.config["environment"].get("data", "")) for run in runs} - {""}
-    manifests = (
-        [_manifest(path) for path in data]
-        if data
-        else [found for path in sorted(recorded) if (found := _if_there(path))]
-    )
-    paths: dict[Key, Path] = {}
+    manifests = list(map(_manifest, data)) if data else _recorded_manifests(runs)
+    paths: dict[ImageKey, Path] = {}
     notes: dict[str, None] = {}
     used = set()
     for run in runs:
-        same = [
-            (number, changed)
-            for number, one in enumerate(manifests)
-            if (changed := _changed(run, one)) is not None
-        ]
-        if not same:
-            notes[_why_none(run, data)] = None
+        match = _best_match(run, manifests)
+        if match is None:
+            notes[_why_no_images(run, data)] = None
             continue
-        number, changed = min(same, key=lambda pair: pair[1])
+        number, has_changed = match
         used.add(number)
-        if changed:
-            notes[
-                f"{run.name.data} has changed since run {run.letter} was fitted; its pictures are found by their names alone."
-            ] = None
-        known = manifests[number].table.set_index("name")["image"]
-        names = run.predictions["name"].unique()
-        paths |= {(run.name.data, name): Path(known[name]) for name in names if name in known.index}
+        if has_changed:
+            note = f"{run.name.data} has changed since run {run.letter} was fitted"
+            notes[f"{note}; its images are matched by name alone."] = None
+        paths |= _paths(run, manifests[number])
     for number, path in enumerate(data):
         if number not in used:
+            names = {run.name.data for run in runs}
             raise ReportError(
-                f"{path} is the data set of none of the runs ({', '.join(sorted({r.name.data for r in runs}))}): give theirs"
+                f"{path} is the data set of none of the runs ({', '.join(sorted(names))}): give theirs"
             )
-    return Album(paths, tuple(notes))
+    return FoundImages(paths, tuple(notes))
 
 
-def make_thumbnails(album: Album, runs: Sequence[ReportRun], first: Iterable[Key], limit: int) -> Thumbnails:
-    """Thumbnails of all test pictures, or of `limit` of them: those in `first`, then those tested in the first repeats, at random.
+def make_thumbnails(
+    images: FoundImages,
+    runs: Sequence[ReportRun],
+    first: Iterable[ImageKey],
+    limit: int,
+) -> Thumbnails:
+    """Thumbnails of all test images, or of `limit` of them.
 
     Args:
-        album: Where the pictures lie.
+        images: Files of the images.
         runs: The runs.
-        first: Pictures that are shown in any case, the most important first.
-        limit: How many.
+        first: The most important images, in order; those of the first repeats follow, at random.
+        limit: Number of thumbnails.
     """
-    wanted = list(
-        dict.fromkeys((run.name.data, name) for run in runs for name in run.predictions["name"].unique())
-    )
-    known = [key for key in wanted if key in album.paths]
-    chosen = list(dict.fromkeys(key for key in first if key in album.paths))
-    first_tested = _first_tested(runs)
-    rest = [known[number] for number in np.random.default_rng(0).permutation(len(known))]
-    # The page opens with the first repeat of the first run, whose points had better have their pictures.
-    chosen = list(dict.fromkeys([*chosen, *sorted(rest, key=lambda key: first_tested[key])]))[:limit]
-    jpeg, broken = {}, []
+    wanted = test_images(runs)
+    known = [key for key in wanted if key in images.paths]
+    chosen = _ranked(known, runs, first)[:limit]
+    jpeg: dict[ImageKey, str] = {}
+    broken = []
     for key in chosen:
         try:
-            jpeg[key] = _thumbnail(album.paths[key])
+            jpeg[key] = _thumbnail(images.paths[key])
         except ImageError as error:
             broken.append(f"{key[1]} {error}")
-    notes = list(album.notes)
+    notes = list(images.notes)
     if limit and len(known) > len(chosen):
         notes.append(
-            f"{len(chosen):,} of {len(known):,} test pictures are in this page: those with the largest errors, then those tested in the "
-            "first repeats. The option `--pictures N` takes more."
+            f"{len(chosen):,} of {len(known):,} test images are in this page: those with the largest errors, "
+            "then those of the first repeats. The option `--pictures N` includes more."
         )
     if not limit:
-        notes.append("The report was written without pictures (`--pictures 0`).")
+        notes.append("The report was written without images (`--pictures 0`).")
     if broken:
-        notes.append(f"{len(broken)} pictures cannot be shown; the first: {broken[0]}")
+        notes.append(f"{len(broken)} images cannot be shown; the first: {broken[0]}")
     return Thumbnails(jpeg, len(wanted), tuple(notes))
 
 
-def _first_tested(runs: Sequence[ReportRun]) -> dict[Key, tuple[int, int]]:
-    """The first repeat, and in it the first run, that tests each picture."""
-    out: dict[Key, tuple[int, int]] = {}
-    for number, run in enumerate(runs):
-        for name, repeat in run.predictions.groupby("name")["repeat"].min().items():
-            key = run.name.data, str(name)
-            out[key] = min((int(repeat), number), out.get(key, (int(repeat), number)))
-    return out
+def test_images(runs: Sequence[ReportRun]) -> list[ImageKey]:
+    """Every distinct test image of the runs, in their order."""
+    keys: dict[ImageKey, None] = {}
+    for run in runs:
+        for name in run.predictions["name"].unique():
+            keys[run.name.data, name] = None
+    return list(keys)
+
+
+def _recorded_manifests(runs: Sequence[ReportRun]) -> list[Manifest]:
+    """The data sets that the runs recorded and that can still be used; a report needs none of them."""
+    paths = {run.settings.data_path for run in runs}
+    manifests = []
+    for path in sorted(paths - {""}):
+        try:
+            manifests.append(_manifest(Path(path)))
+        except TierError:
+            continue
+    return manifests
 
 
 def _manifest(path: Path) -> Manifest:
-    return load_manifest(path, on_error="skip", known=_Everything()).manifest
+    """The usable rows of a data set.
+
+    Its images are hashed but not decoded again: the runs were fitted on them, and a thumbnail that cannot be
+    decoded is noted on the page.
+    """
+    source = read_source(path)
+    report = check_table(source, known=_file_keys(source))
+    return raise_for_problems(report, on_error="skip").manifest
 
 
-def _if_there(path: str) -> Manifest | None:
-    """A recorded data set, None where it has gone: the report does without, as nobody asked for it."""
+def _file_keys(source: SourceTable) -> frozenset[str]:
+    """Content keys, hexadecimal, of the files that a data set names."""
+    paths = {
+        *map(source.image_folder.joinpath, source.frame["image"]),
+        *map(source.image_prompt_folder.joinpath, source.frame["image_prompt"]),
+    }
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter lock
+        return frozenset(pool.map(_file_key, paths))
+
+
+def _file_key(path: Path) -> str:
+    """Content key of a file, "" where there is none; checking the data set finds out why."""
     try:
-        return _manifest(Path(path))
-    except TierError:
-        return None
+        return file_key(path).hex() if path.is_file() else ""
+    except (OSError, ValueError):
+        return ""
 
 
-def _changed(run: ReportRun, manifest: Manifest) -> bool | None:
-    """None where the manifest is not the run's data set, else whether it has changed since."""
+def _best_match(run: ReportRun, manifests: Sequence[Manifest]) -> tuple[int, bool] | None:
+    """Number of the run's data set among some, and whether it has changed since; an unchanged one wins."""
+    changed = None
+    for number, manifest in enumerate(manifests):
+        if _is_unchanged(run, manifest):
+            return number, False
+        if changed is None and _has_the_names(run, manifest):
+            changed = number
+    return None if changed is None else (changed, True)
+
+
+def _is_unchanged(run: ReportRun, manifest: Manifest) -> bool:
     try:
-        if manifest.select(run.config["benchmark"]).digest == run.config["data_digest"]:
-            return False
+        return manifest.select(run.settings.benchmark).digest == run.settings.data_digest
+    except DataError:  # no rows of this benchmark
+        return False
+
+
+def _has_the_names(run: ReportRun, manifest: Manifest) -> bool:
+    try:
+        manifest.select(run.settings.benchmark)
     except DataError:
-        return None
-    same_names = (
-        manifest.name == run.config["data"] and run.predictions["name"].isin(manifest.table["name"]).all()
-    )
-    return True if same_names else None
+        return False
+    has_names = run.predictions["name"].isin(manifest.table["name"]).all()
+    return bool(manifest.name == run.settings.data and has_names)
 
 
-def _why_none(run: ReportRun, data: Sequence[Path]) -> str:
-    why = (
-        "none of the folders given by --data is it"
-        if data
-        else "the runs do not say where it lies, or it is there no more"
-    )
-    return f"There are no pictures of {run.name.data}: {why}. `tier report … --data FOLDER` brings them."
+def _paths(run: ReportRun, manifest: Manifest) -> dict[ImageKey, Path]:
+    known = manifest.table.set_index("name")["image"]
+    paths: dict[ImageKey, Path] = {}
+    for name in run.predictions["name"].unique():
+        if name in known.index:
+            paths[run.name.data, name] = Path(known[name])
+    return paths
+
+
+def _ranked(
+    known: Sequence[ImageKey],
+    runs: Sequence[ReportRun],
+    first: Iterable[ImageKey],
+) -> list[ImageKey]:
+    """The known images by importance: `first`, then by the repeat that tests them first, at random.
+
+    The page opens with the first repeat of the first run, whose points should have their images.
+    """
+    existing = set(known)
+    ranked = dict.fromkeys(key for key in first if key in existing)
+    first_tested = _first_tested(runs)
+    order = np.random.default_rng(0).permutation(len(known))
+    shuffled = [known[number] for number in order]
+    shuffled.sort(key=first_tested.__getitem__)
+    return list(ranked | dict.fromkeys(shuffled))
+
+
+def _first_tested(runs: Sequence[ReportRun]) -> dict[ImageKey, tuple[int, int]]:
+    """The first repeat, and in it the first run, that tests each image."""
+    found: dict[ImageKey, tuple[int, int]] = {}
+    for number, run in enumerate(runs):
+        for name, repeat in run.predictions.groupby("name")["repeat"].min().items():
+            key = run.name.data, str(name)
+            place = int(repeat), number
+            found[key] = min(place, found.get(key, place))
+    return found
+
+
+def _why_no_images(run: ReportRun, data: Sequence[Path]) -> str:
+    why = "the runs recorded no folder that still exists"
+    if data:
+        why = "none of the folders given by --data holds it"
+    return f"There are no images of {run.name.data}: {why}. `tier report … --data FOLDER` adds them."
 
 
 def _thumbnail(path: Path) -> str:
-    picture = decode(read_bytes(path))
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    """A JPEG in base64."""
+    image = decode(read_bytes(path))
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
     return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""A comparison is paired, corrected for how many there are, and refused where the test rows differ."""
+"""A comparison is paired, corrected for multiple tests, and refused where the test rows differ."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from tier4k import cli
 from tier4k.heads.metrics.significance import holm
-from tier4k.heads.reporting.comparison import CompareError, compare
+from tier4k.heads.reporting.comparison import compare
+from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.results.run_format import ResultError
 
 PROMPTS, REPEATS = 20, 2
@@ -49,7 +50,7 @@ def write(tmp_path: Path) -> Write:
     return predictions
 
 
-def test_a_clear_difference_is_found_with_its_sign_and_its_figures(write: Write) -> None:
+def test_a_clear_difference_is_found_with_its_sign_and_both_means(write: Write) -> None:
     good, bad = write("good", 0.5), write("bad", 5.0, seed=1)
     (found,) = compare([good, bad])
     expected = []
@@ -63,7 +64,7 @@ def test_a_clear_difference_is_found_with_its_sign_and_its_figures(write: Write)
                 ]
             )
         )
-    assert found.figures == pytest.approx(tuple(expected)) and found.difference == pytest.approx(
+    assert found.means == pytest.approx(tuple(expected)) and found.difference == pytest.approx(
         expected[0] - expected[1]
     )
     assert 0 < found.interval[0] < found.difference < found.interval[1] and found.p < 0.01
@@ -79,7 +80,7 @@ def test_a_run_does_not_differ_from_itself(write: Write) -> None:
     assert (found.difference, found.interval, found.p) == (0, (0, 0), 1)
 
 
-def test_pairing_finds_what_two_separate_intervals_cannot(write: Write) -> None:
+def test_pairing_finds_a_difference_that_two_separate_intervals_miss(write: Write) -> None:
     first = write("first", 1.0)
     table = pd.read_csv(first / "predictions.csv", dtype={"group": str})
     shaken = table["prediction"] + np.random.default_rng(5).normal(0, 0.7, len(table))
@@ -127,15 +128,15 @@ def test_constant_predictions_have_no_difference(write: Write) -> None:
 
 @pytest.mark.parametrize("change", [{"truth": 1.0}, {"name": "other.png"}, {"repeat": 0}, {"group": "000"}])
 def test_other_test_rows_are_refused(write: Write, change: dict[str, object]) -> None:
-    with pytest.raises(CompareError, match="not tested on the same rows"):
+    with pytest.raises(ReportError, match="not tested on the same rows"):
         compare([write("a", 1.0), write("b", 1.0, **change)])
 
 
-def test_what_cannot_be_compared_is_said(write: Write, tmp_path: Path) -> None:
+def test_runs_that_cannot_be_compared_are_refused_with_the_reason(write: Write, tmp_path: Path) -> None:
     run = write("a", 1.0)
-    with pytest.raises(CompareError, match="two runs or more"):
+    with pytest.raises(ReportError, match="two runs or more"):
         compare([run])
-    with pytest.raises(CompareError, match="no target in common: MOS_q; MOS_c"):
+    with pytest.raises(ReportError, match="no target in common: MOS_q; MOS_c"):
         compare([run, write("b", 1.0, targets=("MOS_c",))])
     for content in (
         b"",
@@ -151,7 +152,7 @@ def test_what_cannot_be_compared_is_said(write: Write, tmp_path: Path) -> None:
     whole = write("whole", 1.0)
     (run / "results.json").rename(
         run / "config.json"
-    )  # which exported models and weights have too: nobody is told to delete these
+    )  # exported models and weights have one too, and must not be deleted
     for nothing in (run, run / "nowhere"):
         with pytest.raises(
             ResultError, match=f"there is no run {nothing}: give the folder of a run, such as runs/ID"
@@ -179,7 +180,7 @@ def test_the_command_shows_the_runs_and_the_table(project: Path) -> None:
         and "p (Holm)" in output
         and "MOS_a" in output
     )
-    assert "Williams" not in output  # there is no such test of an RMSE
+    assert "Williams" not in output  # the test does not exist for RMSE
     code, output = tier("compare", *runs)
     assert (
         code == 0

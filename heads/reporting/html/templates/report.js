@@ -1,5 +1,5 @@
 "use strict";
-// Draws what the program computed; no figure is computed here.
+// Draws the values that the program computed; no metric is computed here.
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
@@ -7,7 +7,7 @@
   const narrow = matchMedia("(max-width: 44rem)");
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "x"];
 
-  // ---- the table: sort, filter, floors
+  // ---- the table: sort, filter, baselines
 
   const table = $("ablation");
 
@@ -20,7 +20,7 @@
 
   function compareCells(a, b, sign) {
     if (typeof a === "string") return sign * a.localeCompare(b, undefined, { numeric: true });
-    if (isNaN(a) || isNaN(b)) return isNaN(a) - isNaN(b); // what does not exist stands last, whichever way
+    if (isNaN(a) || isNaN(b)) return isNaN(a) - isNaN(b); // missing values are last in both directions
     return sign * (a - b);
   }
 
@@ -39,7 +39,7 @@
   }
 
   function filterRows() {
-    const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const terms = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0, all = 0;
     for (const body of table.tBodies) {
       const heading = body.querySelector(".group");
@@ -47,8 +47,8 @@
       let here = 0;
       for (const row of rows) {
         const text = `${row.textContent} ${heading ? heading.textContent : ""}`.toLowerCase();
-        row.hidden = !words.every((word) => text.includes(word));
-        const counts = $("floors").checked || !row.classList.contains("floor");
+        row.hidden = !terms.every((term) => text.includes(term));
+        const counts = $("baselines").checked || !row.classList.contains("baseline");
         all += counts;
         here += counts && !row.hidden;
       }
@@ -61,8 +61,8 @@
 
   for (const button of table.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button.parentNode));
   $("filter").addEventListener("input", filterRows);
-  $("floors").addEventListener("change", () => {
-    table.classList.toggle("no-floors", !$("floors").checked);
+  $("baselines").addEventListener("change", () => {
+    table.classList.toggle("no-baselines", !$("baselines").checked);
     filterRows();
   });
 
@@ -99,16 +99,16 @@
     return window.Plotly;
   }
 
-  function interval(lines, colour, figure, floor) {
-    const at = lines.map((line, place) => ({ ...line, y: -place })).filter((line) => line.floor === floor && line.figures[figure][0] !== null);
-    const values = at.map((line) => line.figures[figure]);
-    const tone = floor ? colour.quiet : colour.accent;
+  function interval(lines, colour, metric, baseline) {
+    const at = lines.map((line, place) => ({ ...line, y: -place })).filter((line) => line.baseline === baseline && line.metrics[metric][0] !== null);
+    const values = at.map((line) => line.metrics[metric]);
+    const tone = baseline ? colour.quiet : colour.accent;
     return {
       type: "scatter", mode: "markers", x: values.map((v) => v[0]), y: at.map((line) => line.y),
-      marker: { size: 9, color: floor ? colour.paper : tone, line: { color: tone, width: 2 }, symbol: floor ? "diamond" : "circle" },
+      marker: { size: 9, color: baseline ? colour.paper : tone, line: { color: tone, width: 2 }, symbol: baseline ? "diamond" : "circle" },
       error_x: {
         type: "data", symmetric: false, array: values.map((v) => (v[2] === null ? 0 : v[2] - v[0])), arrayminus: values.map((v) => (v[1] === null ? 0 : v[0] - v[1])),
-        color: tone, thickness: floor ? 1.2 : 2, width: 0,
+        color: tone, thickness: baseline ? 1.2 : 2, width: 0,
       },
       customdata: values.map((v) => v.map(shown)), hovertemplate: "%{customdata[0]} [%{customdata[1]}, %{customdata[2]}]<extra></extra>",
     };
@@ -125,23 +125,23 @@
 
   function drawForests() {
     if (!Plots) return;
-    const colour = colours(), figure = $("metric").value, floors = $("floors").checked;
+    const colour = colours(), metric = $("metric").value, baselines = $("baselines").checked;
     const rows = [...table.tBodies].flatMap((body) => [...body.rows]).filter((row) => row.dataset.key && !row.hidden);
     const place = new Map(rows.map((row, number) => [row.dataset.key, number]));
     data.forests.forEach((forest, number) => {
-      const lines = forest.lines.filter((line) => place.has(line.key) && (floors || !line.floor)).sort((a, b) => place.get(a.key) - place.get(b.key));
+      const lines = forest.lines.filter((line) => place.has(line.key) && (baselines || !line.baseline)).sort((a, b) => place.get(a.key) - place.get(b.key));
       const box = $(`forest-${number}`);
       box.parentNode.hidden = !lines.length;
       if (!lines.length) return;
       const titles = lines.map((line) => inLines(line.title, Math.max(12, Math.floor(box.clientWidth / 7))));
       const names = lines.map((line, row) => ({
         x: 0, xref: "paper", xanchor: "left", y: -row, yanchor: "bottom", yshift: 7, showarrow: false, align: "left",
-        text: titles[row].map(safe).join("<br>"), bgcolor: colour.paper, borderpad: 0, font: { size: 12, color: line.floor ? colour.quiet : colour.ink },
+        text: titles[row].map(safe).join("<br>"), bgcolor: colour.paper, borderpad: 0, font: { size: 12, color: line.baseline ? colour.quiet : colour.ink },
       }));
       const height = lines.length * (30 + 16 * Math.max(1, ...titles.map((title) => title.length))) + 64;
-      Plots.react(box, [interval(lines, colour, figure, false), interval(lines, colour, figure, true)], layout(colour, {
+      Plots.react(box, [interval(lines, colour, metric, false), interval(lines, colour, metric, true)], layout(colour, {
         height, showlegend: false, annotations: names,
-        xaxis: { title: { text: data.labels[figure] }, fixedrange: true },
+        xaxis: { title: { text: data.labels[metric] }, fixedrange: true },
         yaxis: { range: [0.4 - lines.length, 0.9], showticklabels: false, showgrid: false, fixedrange: true },
       }), CONFIG);
     });
@@ -155,7 +155,7 @@
       title.textContent = several ? `${forest.target}, ${forest.data}` : forest.target;
       box.id = `forest-${number}`;
       box.setAttribute("role", "img");
-      box.setAttribute("aria-label", `Intervals of ${title.textContent}; the table above holds the same figures`);
+      box.setAttribute("aria-label", `Intervals of ${title.textContent}; the table above has the same values`);
       place.append(title, box);
       return place;
     }));
@@ -183,34 +183,34 @@
   function showDetail() {
     for (const detail of document.querySelectorAll(".detail")) {
       detail.hidden = detail.dataset.run !== $("run").value || detail.dataset.target !== $("target").value;
-      if (!detail.hidden) for (const picture of detail.querySelectorAll("img[data-picture]")) picture.src = source(picture.dataset.picture);
+      if (!detail.hidden) for (const image of detail.querySelectorAll("img[data-image]")) image.src = source(image.dataset.image);
     }
     showParts();
     drawPoints();
     drawCurves();
   }
 
-  // The breakdown that was asked for, or the first one where the run has no such parts.
+  // The chosen breakdown, or the first one where the run does not have it.
   function showParts() {
-    const there = [...document.querySelectorAll(".detail:not([hidden]) .part")];
-    $("part-field").hidden = there.length < 2;
-    const wanted = there.find((part) => part.dataset.part === $("part").value) || there[0];
-    for (const part of there) part.hidden = part !== wanted;
+    const parts = [...document.querySelectorAll(".detail:not([hidden]) .part")];
+    $("part-field").hidden = parts.length < 2;
+    const wanted = parts.find((part) => part.dataset.part === $("part").value) || parts[0];
+    for (const part of parts) part.hidden = part !== wanted;
   }
 
   const source = (number) => (number in data.thumbnails ? `data:image/jpeg;base64,${data.thumbnails[number]}` : "");
 
   function pointsOf(one) {
-    const pictures = data.shared[one.pictures], truth = data.shared[one.truth];
-    const all = pictures.map((picture, row) => ({ picture, truth: truth[row], prediction: one.prediction[row], generator: data.generators[picture] }));
+    const images = data.shared[one.images], truth = data.shared[one.truth];
+    const all = images.map((image, row) => ({ image, truth: truth[row], prediction: one.prediction[row], generator: data.generators[image] }));
     return all.sort((a, b) => a.prediction - b.prediction);
   }
 
   function drawPoints(keep = -1) {
     const one = trial();
     points = pointsOf(one);
-    const figures = Object.entries(data.labels).map(([name, label]) => `${label} ${shown(one.figures[name])}`);
-    $("figures").textContent = `Repeat ${one.repeat}, ${points.length} test pictures: ${figures.join(", ")}.` + (one.without ? ` ${one.without} without a prediction are not shown.` : "");
+    const values = Object.entries(data.labels).map(([name, label]) => `${label} ${shown(one.metrics[name])}`);
+    $("values").textContent = `Repeat ${one.repeat}, ${points.length} test images: ${values.join(", ")}.` + (one.without ? ` ${one.without} images without a prediction are not shown.` : "");
     if (!Plots) return show(keep);
     const colour = colours();
     const generators = [...new Set(data.generators)].sort().filter((name) => points.some((point) => point.generator === name));
@@ -249,7 +249,7 @@
     if (!lines.length) return;
     const repeats = data.trials[$("run").value][$("target").value].length;
     const range = repeats > 1 ? ` Lines are means over ${repeats} repeats, bands reach from the lowest to the highest; a repeat that stopped early is missing from later epochs.` : "";
-    $("trained").textContent = `Loss and SRCC of the test rows after every epoch of ${$("target").value}.${range} No epoch is chosen by test rows, except for the figures that are marked as optimistic.`;
+    $("trained").textContent = `Loss and SRCC of the test rows after every epoch of ${$("target").value}.${range} No epoch is chosen by test rows, except for the values that are marked as optimistic.`;
     if (!Plots) return;
     const colour = colours();
     const losses = lines.filter((line) => line.name !== "test_srcc");
@@ -287,15 +287,15 @@
 
   function show(row) {
     chosen = row;
-    const point = points[row], picture = $("card-picture");
-    const address = point ? source(point.picture) : "";
-    picture.hidden = !address;
+    const point = points[row], image = $("card-image");
+    const address = point ? source(point.image) : "";
+    image.hidden = !address;
     $("card-none").hidden = Boolean(address);
-    if (address) picture.src = address;
-    if (!point) $("card-none").textContent = "Hover, tap, or use the arrow keys on the plot to see a picture.";
-    else $("card-none").textContent = "This picture is not in the page.";
+    if (address) image.src = address;
+    if (!point) $("card-none").textContent = "Hover, tap, or use the arrow keys on the plot to see an image.";
+    else $("card-none").textContent = "This image is not in the page.";
     $("card-text").replaceChildren(...(point ? facts([
-      ["name", data.names[point.picture]], ["generator", point.generator], ["true", shown(point.truth)], ["predicted", shown(point.prediction)],
+      ["name", data.names[point.image]], ["generator", point.generator], ["true", shown(point.truth)], ["predicted", shown(point.prediction)],
     ]) : []));
     if ($("points").data) Plots.restyle($("points"), { x: [point ? [point.prediction] : []], y: [point ? [point.truth] : []] }, [$("points").data.length - 1]);
   }

@@ -1,4 +1,4 @@
-"""The report in a real browser: it opens without a network, and everything on it can be used by pointer, by touch and by keyboard."""
+"""The report in a real browser: it opens without a network and can be used by pointer, touch and keyboard."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tier4k.heads.reporting.html.page import write_report
-from tier4k.tests.heads.reporting.html.test_page import HOSTILE, make_sample
+from tier4k.tests.builders.reports import HOSTILE, make_sample
 
 pytestmark = pytest.mark.browser
 REQUIRED = os.environ.get("TIER4K_REQUIRE_BROWSER") == "1"
@@ -26,16 +26,16 @@ ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 
 @dataclass
 class Opened:
-    """A page, with what it said and what it asked for."""
+    """A page with its console messages and its network requests."""
 
     page: Any
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
     def ready(self, path: Path) -> Any:
         """Open a report and wait until its plots are drawn."""
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri())
         self.page.wait_for_function("document.documentElement.dataset.ready === 'yes'")
@@ -52,10 +52,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's chromium; where it is missing the tests are skipped, or fail where TIER4K_REQUIRE_BROWSER=1."""
+    """Debian's chromium; without it the tests are skipped, or fail where TIER4K_REQUIRE_BROWSER=1."""
     program = shutil.which("chromium")
     if program is None:
-        why = "there is no chromium: apt-get install chromium"
+        why = "chromium is missing: apt-get install chromium"
         pytest.fail(why) if REQUIRED else pytest.skip(why)
     from playwright.sync_api import sync_playwright
 
@@ -82,24 +82,25 @@ def phone(browser: Any) -> Iterator[Opened]:
 
 
 def column(page: Any, number: int, rows: str = "tr:not([hidden])") -> list[str]:
-    """Texts of one column of the ablation table, as it stands."""
-    script = f"rows => rows.map(row => row.cells[{number}].dataset.value ?? row.cells[{number}].textContent.trim())"
+    """Texts of one column of the ablation table, in its current order."""
+    cell = f"row.cells[{number}]"
+    script = f"rows => rows.map(row => {cell}.dataset.value ?? {cell}.textContent.trim())"
     return page.eval_on_selector_all(f"#ablation tbody {rows}", script)
 
 
 def letters(page: Any) -> list[str]:
-    """The runs of the lines that the ablation table shows, "" for a floor."""
+    """The runs of the lines that the ablation table shows, "" for a baseline."""
     return page.eval_on_selector_all(
         "#ablation tbody tr:not([hidden])", "rows => rows.map(row => row.dataset.run)"
     )
 
 
-def test_it_opens_without_a_word_and_without_a_request(wide: Opened, report: Path) -> None:
+def test_the_page_opens_without_messages_and_without_requests(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
     for key in ("run", "target", "repeat", "metric"):
         page.select_option(f"#{key}", index=1)
     page.wait_for_timeout(300)
-    assert wide.said == []
+    assert wide.messages == []
     assert [url for url in wide.requests if not url.startswith(("data:", "blob:"))] == [report.as_uri()]
     assert (
         page.locator(".js-plotly-plot").count() == 4
@@ -119,7 +120,7 @@ def test_the_table_sorts_by_click_and_by_keyboard(wide: Opened, report: Path) ->
     ) == "ascending"
     page.locator("#ablation thead button", has_text="run").press("Space")
     page.locator("#ablation thead button", has_text="run").press("Space")
-    assert letters(page) == ["C", "C", "B", "B", "A", "A", *[""] * 8]  # floors stand last, whichever way
+    assert letters(page) == ["C", "C", "B", "B", "A", "A", *[""] * 8]  # baselines are last in both directions
     page.locator("#ablation thead button", has_text="target").press("Space")
     assert column(page, 1) == sorted(column(page, 1)) and header.get_attribute("aria-sort") == "none"
 
@@ -134,12 +135,12 @@ def test_the_table_filters_by_every_word(wide: Opened, report: Path) -> None:
     assert len(letters(page)) == 14 and page.inner_text("#count") == "14 lines"
 
 
-def test_floors_can_be_hidden_in_the_table_and_in_the_plots(wide: Opened, report: Path) -> None:
+def test_baselines_can_be_hidden_in_the_table_and_in_the_plots(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
     labels = "document.querySelectorAll('#forest-0 .annotation').length"
-    assert page.locator("#ablation tr.floor:visible").count() == 8 and page.evaluate(labels) == 7
-    page.uncheck("#floors")
-    assert page.locator("#ablation tr.floor:visible").count() == 0 and page.evaluate(labels) == 3
+    assert page.locator("#ablation tr.baseline:visible").count() == 8 and page.evaluate(labels) == 7
+    page.uncheck("#baselines")
+    assert page.locator("#ablation tr.baseline:visible").count() == 0 and page.evaluate(labels) == 3
     assert page.inner_text("#count") == "6 lines"
 
 
@@ -147,8 +148,10 @@ def test_the_plots_of_intervals_follow_the_order_and_the_filter_of_the_table(
     wide: Opened, report: Path
 ) -> None:
     page = wide.ready(report)
-    drawn = "[...document.querySelectorAll('#forest-0 .annotation')].map(one => one.textContent.trim().split(/\\s+/)[0])"
-    runs = "rows => rows.filter(row => row.cells[1].textContent === 'quality').map(row => row.dataset.run || 'floor:')"
+    labels = "[...document.querySelectorAll('#forest-0 .annotation')]"
+    drawn = labels + ".map(one => one.textContent.trim().split(/\\s+/)[0])"
+    rows = "rows => rows.filter(row => row.cells[1].textContent === 'quality')"
+    runs = rows + ".map(row => row.dataset.run || 'baseline:')"
     for column_title in ("SRCC", "RMSE", "run"):
         page.locator("#ablation thead th", has_text=column_title).first.locator("button").click()
         page.wait_for_timeout(100)
@@ -164,30 +167,30 @@ def test_the_plots_of_intervals_follow_the_order_and_the_filter_of_the_table(
 
 
 def marker(page: Any) -> tuple[float, float]:
-    """Where the middle of some marker of the points is on the screen."""
+    """Screen position of the centre of a marker in the scatter plot."""
     page.locator("#points").scroll_into_view_if_needed()
     page.wait_for_timeout(300)
     box = page.locator("#points .scatterlayer .trace .points path").first.bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def test_a_picture_is_shown_on_hover(wide: Opened, report: Path) -> None:
+def test_an_image_is_shown_on_hover(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
-    assert not page.is_visible("#card-picture")
+    assert not page.is_visible("#card-image")
     page.mouse.move(*marker(page))
-    page.wait_for_selector("#card-picture", state="visible")
-    assert page.evaluate("document.getElementById('card-picture').naturalWidth") > 20
+    page.wait_for_selector("#card-image", state="visible")
+    assert page.evaluate("document.getElementById('card-image').naturalWidth") > 20
     name = page.inner_text("#card-text dd >> nth=0")
     assert name in page.evaluate("JSON.parse(document.getElementById('data').textContent).names")
 
 
-def test_a_picture_is_shown_on_tap(phone: Opened, report: Path) -> None:
+def test_an_image_is_shown_on_tap(phone: Opened, report: Path) -> None:
     page = phone.ready(report)
     page.touchscreen.tap(*marker(page))
-    page.wait_for_selector("#card-picture", state="visible")
+    page.wait_for_selector("#card-image", state="visible")
 
 
-def test_pictures_are_reached_by_keyboard(wide: Opened, report: Path) -> None:
+def test_images_are_reached_by_keyboard(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
     page.focus("#points")
     shown = []
@@ -195,10 +198,10 @@ def test_pictures_are_reached_by_keyboard(wide: Opened, report: Path) -> None:
         page.keyboard.press(key)
         shown.append(float(page.inner_text("#card-text dd >> nth=3")))
     first, second, again, last, home = shown
-    assert first == again == home <= second <= last and page.is_visible("#card-picture")
+    assert first == again == home <= second <= last and page.is_visible("#card-image")
 
 
-def test_a_chosen_run_and_target_show_their_own_breakdown_and_errors(wide: Opened, report: Path) -> None:
+def test_choosing_a_run_and_a_target_shows_their_breakdown_and_errors(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
     page.select_option("#run", "C")
     page.select_option("#target", "align")
@@ -207,14 +210,11 @@ def test_a_chosen_run_and_target_show_their_own_breakdown_and_errors(wide: Opene
     )
     assert visible == [["C", "align"]]
     assert page.locator(".detail:visible .errors img").count() > 0
-    assert page.evaluate(
-        "[...document.querySelectorAll('.detail:not([hidden]) .errors img')].every(one => one.src.startsWith('data:image'))"
-    )
+    images = "[...document.querySelectorAll('.detail:not([hidden]) .errors img')]"
+    assert page.evaluate(images + ".every(one => one.src.startsWith('data:image'))")
 
 
-def test_the_breakdown_switches_between_generators_and_benchmarks_and_stays_so(
-    wide: Opened, report: Path
-) -> None:
+def test_the_choice_of_breakdown_is_kept_when_the_run_changes(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
     shown = "all => all.map(one => [one.closest('.detail').dataset.run, one.dataset.part])"
     page.focus("#part")
@@ -227,7 +227,7 @@ def test_the_breakdown_switches_between_generators_and_benchmarks_and_stays_so(
     assert page.eval_on_selector_all(".part:visible", shown) == [["B", "generator"]]
 
 
-def test_hostile_names_are_shown_as_they_are(wide: Opened, report: Path) -> None:
+def test_hostile_names_are_shown_as_text(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
     page.on("dialog", lambda dialog: pytest.fail(f"a name was run as a script: {dialog.message}"))
     page.select_option("#run", "C")
@@ -251,7 +251,7 @@ def test_the_page_never_scrolls_sideways(browser: Any, report: Path, width: int)
     context.close()
 
 
-def test_on_a_phone_every_line_says_what_it_is_and_its_srcc_is_seen_without_scrolling(
+def test_on_a_phone_every_line_shows_its_label_and_its_srcc_without_scrolling(
     phone: Opened, report: Path
 ) -> None:
     page = phone.ready(report)
@@ -272,9 +272,11 @@ def test_on_a_phone_every_line_says_what_it_is_and_its_srcc_is_seen_without_scro
     assert not page.locator("#ablation thead", has_text="encoder").locator("th:nth-child(5)").is_visible()
 
 
-def test_the_dark_scheme_reaches_the_plots_and_follows_a_change(phone: Opened, report: Path) -> None:
+def test_plots_follow_the_dark_scheme(phone: Opened, report: Path) -> None:
     page = phone.ready(report)
-    look = "[getComputedStyle(document.body).backgroundColor, document.querySelector('#points .main-svg').style.backgroundColor]"
+    body = "getComputedStyle(document.body).backgroundColor"
+    plot = "document.querySelector('#points .main-svg').style.backgroundColor"
+    look = f"[{body}, {plot}]"
     dark = page.evaluate(look)
     assert dark[0] == dark[1] == "rgb(22, 24, 27)"
     page.emulate_media(color_scheme="light")
@@ -283,7 +285,7 @@ def test_the_dark_scheme_reaches_the_plots_and_follows_a_change(phone: Opened, r
     assert light[0] == light[1] == "rgb(253, 253, 252)"
 
 
-def test_the_first_stop_of_the_keyboard_skips_to_the_results(wide: Opened, report: Path) -> None:
+def test_the_first_tab_stop_skips_to_the_results(wide: Opened, report: Path) -> None:
     page = wide.ready(report)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -302,9 +304,8 @@ def test_texts_have_enough_contrast(browser: Any, report: Path, scheme: str) -> 
         "names => names.map(n => getComputedStyle(document.documentElement).getPropertyValue(n).trim())",
         [*names],
     )
-    papers = page.evaluate(
-        "['--paper', '--panel'].map(n => getComputedStyle(document.documentElement).getPropertyValue(n).trim())"
-    )
+    root = "getComputedStyle(document.documentElement)"
+    papers = page.evaluate(f"['--paper', '--panel'].map(n => {root}.getPropertyValue(n).trim())")
     assert all(contrast(colour, paper) >= 4.5 for colour in colours for paper in papers)
     series = page.evaluate(
         "getComputedStyle(document.documentElement).getPropertyValue('--series').trim().split(/\\s+/)"

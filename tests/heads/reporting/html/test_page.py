@@ -1,11 +1,11 @@
-"""The report shows what the runs hold, asks no network for anything, and is not broken by any name of a file."""
+"""The report shows the results of its runs, needs no network, and is safe from hostile file names."""
 
 import base64
 import gzip
 import json
 import re
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,120 +18,29 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tier4k import cli
+from tier4k.cache.errors import StoreError
 from tier4k.cache.signature import Signature
-from tier4k.cache.store import StoreError
 from tier4k.extract.datasets.check import load_manifest
-from tier4k.extract.datasets.layouts import DataError
-from tier4k.extract.datasets.manifest import Manifest
-from tier4k.heads.data.choices import SplitRule
-from tier4k.heads.data.features import FeatureSet, Rows
-from tier4k.heads.data.fusion import fuse
-from tier4k.heads.data.splits import make_splits
-from tier4k.heads.evaluation.summary import summarize
-from tier4k.heads.evaluation.trial import run_trials
+from tier4k.extract.datasets.errors import DataError
 from tier4k.heads.metrics.correlation import srcc
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.regressors.choices import HeadName
-from tier4k.heads.regressors.registry import resolve_options
-from tier4k.heads.reporting.breakdown import FIGURES, breakdown
+from tier4k.heads.reporting.breakdown import PART_METRICS, breakdown
 from tier4k.heads.reporting.choices import Part
 from tier4k.heads.reporting.comparison import compare
-from tier4k.heads.reporting.html.detail import by_part, curve, factor_comparisons, largest_errors
+from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.html.detail import by_part, largest_errors, logistic_curve
+from tier4k.heads.reporting.html.factors import factor_comparisons
 from tier4k.heads.reporting.html.page import write_report
-from tier4k.heads.reporting.html.runs import ReportError, ablation, comparable, read_runs, spans
-from tier4k.heads.reporting.terminal import OF_WILLIAMS
-from tier4k.heads.results.config import RunConfig
-from tier4k.heads.results.files import write_run
+from tier4k.heads.reporting.html.runs import ablation_lines, comparable_groups, letter_ranges, read_runs
+from tier4k.heads.reporting.terminal import ABOUT_WILLIAMS
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.data import write_table
+from tier4k.tests.builders.reports import HOSTILE, HOSTILE_GENERATOR, Sample, fit_run, make_sample
 
-ROWS, REPEATS = 48, 2
 HEADS: tuple[HeadName, ...] = ("ridge", "svr")
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;{{7*7}}.png"
-HOSTILE_GENERATOR = "<a href='https://example.org'>G</a></script>"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A data set and three runs on it: two heads on one split, and one split that leaks."""
-
-    data: Path
-    ridge: Path
-    mlp: Path
-    leaking: Path
-
-    @property
-    def runs(self) -> list[Path]:
-        return [self.ridge, self.mlp, self.leaking]
-
-
-def make_sample(folder: Path) -> Sample:
-    """Write a sample; one picture and one generator have hostile names."""
-    names = [f"{('MJ', 'SD', 'DALLE')[row % 3]}_{row // 4:03d}_{row:02d}.png" for row in range(ROWS)]
-    names[7] = HOSTILE  # a test row of the published split
-    scores = np.random.default_rng(0).uniform(1, 5, ROWS).round(3)
-    frame = pd.DataFrame(
-        {"image": names, "prompt": [f"secret prompt {row // 4}" for row in range(ROWS)], "quality": scores}
-    )
-    frame["generator"] = [(HOSTILE_GENERATOR, "SD", "DALLE")[row % 3] for row in range(ROWS)]
-    frame["align"] = np.roll(scores, 1)
-    (folder / "set" / Path(HOSTILE).parent).mkdir(parents=True)
-    data = write_table(folder / "set" / "toy.csv", frame)
-    manifest = load_manifest(data).manifest
-    out = folder / "runs"
-    return Sample(
-        data,
-        fit_run(out, manifest, "ridge", "prompt"),
-        fit_run(out, manifest, "mlp", "prompt", {"max_epochs": 3, "hidden": 3}),
-        fit_run(out, manifest, "ridge", "published"),
-    )
-
-
-def fit_run(
-    out: Path,
-    manifest: Manifest,
-    head: HeadName,
-    split: SplitRule,
-    options: dict[str, Any] | None = None,
-    targets: tuple[str, ...] = (),
-    **more: Any,
-) -> Path:
-    """Fit and write a run on random features that know a little of the scores; `more` changes its configuration."""
-    table, targets = manifest.table, targets or manifest.targets
-    scores = table[list(manifest.targets)].to_numpy(float)
-    random = np.random.default_rng(7)
-    image = scores @ random.normal(size=(len(manifest.targets), 6)) + random.normal(0, 2, (len(table), 6))
-    features = FeatureSet(
-        text=random.normal(size=(len(table), 2)),
-        image=image,
-        image_prompt=np.zeros_like(image),
-        has_image_prompt=np.arange(len(table)) // 4 % 3 == 0,
-        targets=scores,
-        target_names=manifest.targets,
-        **vars(Rows.of(manifest)),
-    )
-    resolved = resolve_options(head, "cached", "resnet18", options or {})
-    splits = make_splits(features, split, REPEATS, 0, resolved.get("validation_fraction", 0.0))
-    trials = run_trials(features, fuse(features, "nr"), targets, splits, head, resolved)
-    made = {
-        stream: Signature(stream, f"{stream}net", "net", "0" * 64, "native: as it is", "pooled")
-        for stream in ("image", "text")
-    }
-    signatures = {stream: asdict(signature) for stream, signature in made.items()}
-    config = RunConfig(
-        data=manifest.name, data_digest=manifest.digest, method="nr", benchmark="all", targets=targets, signatures=signatures,
-        split=split, repeats=REPEATS, seed=0, recipe="cached", estimator=head, head=resolved, models="none",
-    )  # fmt: skip
-    config = replace(config, **more)
-    environment = {
-        "command": ["/home/somebody/bin/tier", "fit-head", "my data <b>"],
-        "python": "3.11.7",
-        "versions": {"numpy": "2.4.6"},
-    }
-    results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
-    return write_run(out, config, environment, results, features, trials, splits)
 
 
 @pytest.fixture(scope="module")
@@ -147,14 +56,14 @@ def page(sample: Sample) -> str:
 
 
 def page_data(page: str) -> Any:
-    """What the page's script reads."""
+    """The data of the page's script."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found
     return json.loads(found[1], parse_constant=lambda cli_name: pytest.fail(f"{cli_name} is not JSON"))
 
 
 class Elements(HTMLParser):
-    """Collects elements with their attributes, and what stands in the lines of the ablation table."""
+    """Collects elements with their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -176,7 +85,7 @@ def table_lines(page: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_every_figure_of_the_table_is_that_of_results_json(sample: Sample, page: str) -> None:
+def test_every_value_of_the_table_equals_results_json(sample: Sample, page: str) -> None:
     lines = {
         (m[1], m[2]): row
         for a, _, row in table_lines(page)
@@ -203,9 +112,11 @@ def test_every_figure_of_the_table_is_that_of_results_json(sample: Sample, page:
                 assert all(value in lines[letter, target] for value in shown or ["NaN"])
 
 
-def test_floors_stand_once_for_each_split_and_leaking_splits_are_marked(sample: Sample, page: str) -> None:
-    floors = [text for attributes, text, _ in table_lines(page) if 'class="floor"' in attributes]
-    assert len(floors) == 2 * (
+def test_baselines_appear_once_for_each_split_and_leaking_splits_are_marked(
+    sample: Sample, page: str
+) -> None:
+    baselines = [text for attributes, text, _ in table_lines(page) if 'class="baseline"' in attributes]
+    assert len(baselines) == 2 * (
         1 + 3
     )  # of two targets: one where nothing leaks, as all are equal there, and all three where it does
     leaks = ["leaks" in text for attributes, text, _ in table_lines(page) if 'data-run="C"' in attributes]
@@ -215,47 +126,45 @@ def test_floors_stand_once_for_each_split_and_leaking_splits_are_marked(sample: 
         if re.search(r'data-run="[AB]"', attributes)
     ]
     assert leaks == [True, True] and sound == [False] * 4
-    assert "Leaking splits: C tested" in page and "this split leaks, compare with the floors" in page
+    assert "Leaking splits: C tested" in page and "this split leaks, compare with the baselines" in page
 
 
-def test_the_best_is_marked_among_runs_of_one_split_alone(sample: Sample) -> None:
-    lines = [line for line in ablation(read_runs(sample.runs)) if line.run]
+def test_the_best_value_is_marked_among_runs_of_the_same_split_only(sample: Sample) -> None:
+    lines = [line for line in ablation_lines(read_runs(sample.runs)) if line.run]
     for target in ("quality", "align"):
         first, second, alone = (line for line in lines if line.target == target)
-        better = first if first.figures["srcc"].mean > second.figures["srcc"].mean else second
+        better = first if first.metrics["srcc"].mean > second.metrics["srcc"].mean else second
         assert [line for line in (first, second) if "srcc" in line.best] == [better]
-        smaller = first if first.figures["rmse"].mean < second.figures["rmse"].mean else second
+        smaller = first if first.metrics["rmse"].mean < second.metrics["rmse"].mean else second
         assert [line for line in (first, second) if "rmse" in line.best] == [smaller]
         assert not alone.best
 
 
-def test_points_are_those_of_the_predictions_and_the_curve_is_the_fitted_one(
-    sample: Sample, page: str
-) -> None:
+def test_the_scatter_plot_shows_the_predictions_and_the_fitted_logistic(sample: Sample, page: str) -> None:
     data = page_data(page)
     for letter, run in zip("ABC", sample.runs, strict=True):
         table = pd.read_csv(run / "predictions.csv")
         for (target, repeat), rows in table.groupby(["target", "repeat"]):
             trial = data["trials"][letter][target][repeat]
             shown = pd.DataFrame({"truth": data["shared"][trial["truth"]], "prediction": trial["prediction"]})
-            shown.index = [data["names"][number] for number in data["shared"][trial["pictures"]]]
+            shown.index = [data["names"][number] for number in data["shared"][trial["images"]]]
             expected = rows.set_index("name")[["truth", "prediction"]].loc[shown.index]
             np.testing.assert_allclose(shown, expected, rtol=1e-4)
-            assert trial["figures"]["srcc"] == pytest.approx(
+            assert trial["metrics"]["srcc"] == pytest.approx(
                 srcc(rows["truth"].to_numpy(), rows["prediction"].to_numpy()), nan_ok=True
             )
             mapped = logistic_mapping(rows["truth"].to_numpy(), rows["prediction"].to_numpy())
             assert set(trial["curve"][1]) <= {float(f"{value:.5g}") for value in mapped}
 
 
-def test_the_intervals_of_the_plot_are_those_of_results_json(sample: Sample, page: str) -> None:
+def test_the_plotted_intervals_equal_results_json(sample: Sample, page: str) -> None:
     forests = {forest["target"]: forest for forest in page_data(page)["forests"]}
     for letter, run in zip("ABC", sample.runs, strict=True):
         results = Results.read(run)
         for target, summaries in results.summaries.items():
             (line,) = (line for line in forests[target]["lines"] if line["title"].startswith(f"{letter} "))
             one = summaries[results.headline]["plcc"]
-            assert line["figures"]["plcc"] == [one.mean, *one.interval]
+            assert line["metrics"]["plcc"] == [one.mean, *one.interval]
 
 
 def test_the_page_needs_no_network(page: str) -> None:
@@ -269,7 +178,7 @@ def test_the_page_needs_no_network(page: str) -> None:
     assert "default-src 'none'" in page
 
 
-def test_plotly_is_inside_packed(page: str) -> None:
+def test_the_page_contains_plotly_compressed(page: str) -> None:
     from plotly.offline import get_plotlyjs
 
     packed = re.search(r'id="plotly">([A-Za-z0-9+/=]+)</script>', page)
@@ -277,7 +186,7 @@ def test_plotly_is_inside_packed(page: str) -> None:
     assert len(packed[1]) < 2.5e6
 
 
-def test_names_of_files_and_generators_are_text(page: str) -> None:
+def test_names_of_files_and_generators_are_never_read_as_html(page: str) -> None:
     elements = Elements(page).elements
     assert sum(tag == "script" for tag, _ in elements) == 3
     assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in elements)
@@ -287,12 +196,12 @@ def test_names_of_files_and_generators_are_text(page: str) -> None:
     assert "{{7*7}}.png" in unescape(page).replace("<wbr>", "") and "my data &lt;b&gt;" in page
 
 
-def test_prompts_and_the_place_of_the_program_are_not_in_the_page(page: str) -> None:
+def test_the_page_holds_neither_prompts_nor_the_path_of_the_program(page: str) -> None:
     assert "secret prompt" not in page and "/home/somebody" not in page
     assert "tier fit-head &#39;my data &lt;b&gt;&#39;" in page
 
 
-def test_how_to_reproduce_holds_versions_signatures_and_identities(sample: Sample, page: str) -> None:
+def test_how_to_reproduce_lists_versions_signatures_and_identities(sample: Sample, page: str) -> None:
     text = unescape(page)
     for run in sample.runs:
         config = json.loads((run / "config.json").read_text())
@@ -304,36 +213,37 @@ def test_how_to_reproduce_holds_versions_signatures_and_identities(sample: Sampl
     assert "Python 3.11.7" in text and "numpy 2.4.6" in text and "0" * 64 in text
 
 
-def test_all_pictures_are_in_the_page_as_small_jpegs(sample: Sample, page: str) -> None:
+def test_all_test_images_are_in_the_page_as_small_jpegs(sample: Sample, page: str) -> None:
     data = page_data(page)
     assert set(data["thumbnails"]) == {str(number) for number in range(len(data["names"]))}
     for jpeg in data["thumbnails"].values():
         raw = base64.b64decode(jpeg)
         assert raw.startswith(b"\xff\xd8") and len(raw) < 20_000
-    assert "All 48 test pictures" in page or f"All {len(data['names'])} test pictures" in page
+    assert "All 48 test images" in page or f"All {len(data['names'])} test images" in page
 
 
-def test_fewer_pictures_are_those_with_the_largest_errors(sample: Sample, tmp_path: Path) -> None:
-    written = write_report([sample.ridge], tmp_path / "r.html", [sample.data], pictures=3)
+def test_with_a_limit_the_images_with_the_largest_errors_are_shown(sample: Sample, tmp_path: Path) -> None:
+    written = write_report([sample.ridge], tmp_path / "r.html", [sample.data], images=3)
     page = (tmp_path / "r.html").read_text()
     data = page_data(page)
     worst = largest_errors(read_runs([sample.ridge])[0].predictions.query("target == 'quality'"), 3)
     assert {data["names"][int(number)] for number in data["thumbnails"]} == {one.name for one in worst}
-    assert written.pictures == 3 and written.size == len(page.encode())
-    assert f"3 of {len(data['names'])} test pictures are in this page" in page
-    write_report([sample.ridge], tmp_path / "r.html", [sample.data], pictures=0)
-    assert "written without pictures" in (tmp_path / "r.html").read_text()
+    assert written.images == 3 and written.size == len(page.encode())
+    assert f"3 of {len(data['names'])} test images are in this page" in page
+    write_report([sample.ridge], tmp_path / "r.html", [sample.data], images=0)
+    assert "written without images" in (tmp_path / "r.html").read_text()
 
 
-def test_without_the_data_set_the_page_says_so(sample: Sample, tmp_path: Path) -> None:
-    assert write_report([sample.ridge], tmp_path / "r.html").pictures == 0
+def test_a_page_without_the_data_set_explains_why_it_has_no_images(sample: Sample, tmp_path: Path) -> None:
+    assert write_report([sample.ridge], tmp_path / "r.html").images == 0
     assert (
-        "There are no pictures of toy: the runs do not say where it lies" in (tmp_path / "r.html").read_text()
+        "There are no images of toy: the runs recorded no folder that still exists"
+        in (tmp_path / "r.html").read_text()
     )
 
 
 def recorded(run: Path, folder: Path, **environment: object) -> Path:
-    """A copy of a run whose environment says more."""
+    """A copy of a run with more fields in its environment."""
     shutil.copytree(run, folder)
     config = json.loads((folder / "config.json").read_text())
     config["environment"] |= environment
@@ -341,21 +251,21 @@ def recorded(run: Path, folder: Path, **environment: object) -> Path:
     return folder
 
 
-def test_the_data_set_that_a_run_recorded_is_used_unless_it_has_gone(sample: Sample, tmp_path: Path) -> None:
+def test_the_data_set_that_a_run_recorded_is_used_if_it_still_exists(sample: Sample, tmp_path: Path) -> None:
     there, gone = (
         recorded(sample.ridge, tmp_path / str(place.name), data=str(place))
         for place in (sample.data, tmp_path / "gone.csv")
     )
-    assert write_report([there], tmp_path / "r.html").pictures > 0
-    assert write_report([gone], tmp_path / "r.html").pictures == 0
+    assert write_report([there], tmp_path / "r.html").images > 0
+    assert write_report([gone], tmp_path / "r.html").images == 0
 
 
-def test_a_changed_data_set_is_told_of_and_a_foreign_one_refused(sample: Sample, tmp_path: Path) -> None:
+def test_a_changed_data_set_is_noted_and_a_foreign_one_is_refused(sample: Sample, tmp_path: Path) -> None:
     shutil.copytree(sample.data.parent, tmp_path / "set")
     changed = tmp_path / "set" / "toy.csv"
     frame = pd.read_csv(changed)
     frame.assign(quality=frame["quality"] + 1).to_csv(changed, index=False)
-    assert write_report([sample.ridge], tmp_path / "r.html", [changed]).pictures > 0
+    assert write_report([sample.ridge], tmp_path / "r.html", [changed]).images > 0
     assert "toy has changed since run A was fitted" in (tmp_path / "r.html").read_text()
     other = write_table(tmp_path / "other.csv")
     with pytest.raises(ReportError, match=r"other\.csv is the data set of none of the runs \(toy\)"):
@@ -364,17 +274,17 @@ def test_a_changed_data_set_is_told_of_and_a_foreign_one_refused(sample: Sample,
         write_report([sample.ridge], tmp_path / "r.html", [tmp_path / "nowhere"])
 
 
-def test_a_picture_that_has_gone_bad_is_told_of(sample: Sample, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_is_noted(sample: Sample, tmp_path: Path) -> None:
     shutil.copytree(sample.data.parent, tmp_path / "set")
-    (tmp_path / "set" / "MJ_000_00.png").write_bytes(b"no picture")
+    (tmp_path / "set" / "MJ_000_00.png").write_bytes(b"no image")
     runs = [sample.leaking, sample.ridge, sample.mlp]
     written = write_report(runs, tmp_path / "r.html", [tmp_path / "set" / "toy.csv"])
     tested = any("MJ_000_00.png" in set(run.predictions["name"]) for run in read_runs(runs))
-    assert written.pictures == written.test_pictures - tested
-    assert ("1 pictures cannot be shown" in (tmp_path / "r.html").read_text()) == tested
+    assert written.images == written.test_images - tested
+    assert ("1 images cannot be shown" in (tmp_path / "r.html").read_text()) == tested
 
 
-def test_runs_of_two_data_sets_are_grouped_and_never_rivals(sample: Sample, tmp_path: Path) -> None:
+def test_runs_of_two_data_sets_are_grouped_and_not_compared(sample: Sample, tmp_path: Path) -> None:
     other = write_table(tmp_path / "other" / "second.csv", pd.DataFrame({
         "image": [f"SD_{row:02d}.png" for row in range(24)], "prompt": [f"p {row // 2}" for row in range(24)],
         "generator": ["SD", "MJ"] * 12, "quality": np.linspace(1, 4, 24),
@@ -386,13 +296,13 @@ def test_runs_of_two_data_sets_are_grouped_and_never_rivals(sample: Sample, tmp_
         re.findall(r'scope="rowgroup"><span>(\w+)</span>', page) == ["toy", "second"]
         and page.count("<tbody>") >= 2
     )
-    lines = ablation(read_runs([sample.ridge, second, sample.mlp]))
+    lines = ablation_lines(read_runs([sample.ridge, second, sample.mlp]))
     assert [line.run for line in lines if line.run and line.target == "quality"] == ["A", "C", "B"]
     assert {group for line in lines if line.run == "B" for group in line.best} == set()
 
 
-def test_runs_that_differ_in_one_thing_are_compared_by_our_own_test(sample: Sample, page: str) -> None:
-    ((factor, group),) = comparable(read_runs(sample.runs))
+def test_runs_that_differ_in_one_setting_are_compared_as_by_tier_compare(sample: Sample, page: str) -> None:
+    ((factor, group),) = comparable_groups(read_runs(sample.runs))
     assert factor == "head" and [run.folder("quality") for run in group] == [sample.ridge, sample.mlp]
     text = unescape(page)
     for one in compare([sample.ridge, sample.mlp]):
@@ -400,7 +310,7 @@ def test_runs_that_differ_in_one_thing_are_compared_by_our_own_test(sample: Samp
     assert "One difference at a time" in text
 
 
-def test_runs_that_differ_in_their_targets_alone_are_one_run_of_the_report(
+def test_runs_that_differ_only_in_their_targets_are_one_run_of_the_report(
     sample: Sample, tmp_path: Path
 ) -> None:
     manifest = load_manifest(sample.data).manifest
@@ -434,29 +344,26 @@ def test_runs_that_differ_in_their_targets_alone_are_one_run_of_the_report(
     ]  # a target twice: a run of its own
 
 
-def test_williams_test_stands_beside_the_bootstrap_with_what_it_takes_for_granted(
-    sample: Sample, page: str
-) -> None:
+def test_williams_test_is_shown_with_its_assumption_beside_the_bootstrap(sample: Sample, page: str) -> None:
     expected = [one.williams.p for one in compare([sample.ridge, sample.mlp]) if one.williams]
-    lines = re.findall(
-        r'<td class="number">[^<]*</td>\n<td class="number">([\d.]+)</td>\n<td class="number">[^<]*, [^<]*</td>',
-        page,
-    )
-    assert len(expected) == 2 and lines == [f"{p:.3f}" for p in expected] and OF_WILLIAMS in unescape(page)
+    cell = r'<td class="number">{}</td>'
+    cells = [cell.format(text) for text in ("[^<]*", r"([\d.]+)", "[^<]*, [^<]*")]
+    lines = re.findall(r"\n".join(cells), page)
+    assert len(expected) == 2 and lines == [f"{p:.3f}" for p in expected] and ABOUT_WILLIAMS in unescape(page)
 
 
-def test_letters_of_many_runs_are_told_as_spans(sample: Sample) -> None:
+def test_letters_of_many_runs_are_shortened_to_ranges(sample: Sample) -> None:
     run = read_runs([sample.ridge])[0]
     runs = [replace(run, letter=letter) for letter in ("A", "B", "C", "D", "E", "F", "Z", "AA")]
-    assert spans(runs, runs) == "all runs" and spans(runs[:1], runs[:1]) == "A"
+    assert letter_ranges(runs, runs) == "all runs" and letter_ranges(runs[:1], runs[:1]) == "A"
     assert (
-        spans([runs[5], *runs[:3]], runs) == "A–C, F"
-        and spans(runs[3:5], runs) == "D, E"
-        and spans(runs[5:], runs) == "F–AA"
+        letter_ranges([runs[5], *runs[:3]], runs) == "A–C, F"
+        and letter_ranges(runs[3:5], runs) == "D, E"
+        and letter_ranges(runs[5:], runs) == "F–AA"
     )
 
 
-def test_many_comparisons_are_folded_and_too_many_are_said_to_be_so(
+def test_many_comparisons_are_folded_and_too_many_give_a_warning(
     sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "r.html"
@@ -474,12 +381,12 @@ def test_many_comparisons_are_folded_and_too_many_are_said_to_be_so(
     ]  # two runs of two targets, and a group of runs that are compared
 
 
-def test_without_any_picture_no_frame_stands_for_one(sample: Sample, page: str, tmp_path: Path) -> None:
-    write_report(sample.runs, tmp_path / "r.html", pictures=0)
-    assert 'class="frame"' in page and "no picture</span>" not in (tmp_path / "r.html").read_text()
+def test_a_page_without_images_has_no_empty_frames(sample: Sample, page: str, tmp_path: Path) -> None:
+    write_report(sample.runs, tmp_path / "r.html", images=0)
+    assert 'class="frame"' in page and "no image</span>" not in (tmp_path / "r.html").read_text()
 
 
-def test_runs_that_differ_in_what_no_column_shows_are_told_apart_and_compared(
+def test_runs_that_differ_in_an_unshown_setting_are_named_by_their_identity_and_compared(
     sample: Sample, tmp_path: Path
 ) -> None:
     manifest = load_manifest(sample.data).manifest
@@ -501,14 +408,16 @@ def test_a_finetuned_run_differs_from_a_cached_one_in_its_training(sample: Sampl
     )
     runs = read_runs([sample.ridge, sample.mlp, tuned])
     assert [run.name.training for run in runs] == ["frozen encoders", "frozen encoders", "finetuned all"]
-    assert {(found.factor, pair.first.letter, pair.second.letter) for found in factor_comparisons(runs) for pair in found.pairs} == {
-        ("head", "A", "B"), ("training", "B", "C"),
-    }  # fmt: skip
+    pairs = set()
+    for found in factor_comparisons(runs):
+        for pair in found.pairs:
+            pairs.add((found.factor, pair.first.letter, pair.second.letter))
+    assert pairs == {("head", "A", "B"), ("training", "B", "C")}
     write_report([sample.ridge, sample.mlp, tuned], tmp_path / "r.html")
     assert "part &#34;all&#34;, learning_rate 0.0001" in (tmp_path / "r.html").read_text()
 
 
-def test_runs_that_differ_in_two_things_are_not_compared(sample: Sample, tmp_path: Path) -> None:
+def test_runs_that_differ_in_two_settings_are_not_compared(sample: Sample, tmp_path: Path) -> None:
     manifest = load_manifest(sample.data).manifest
     signatures = json.loads((sample.ridge / "config.json").read_text())["signatures"]
 
@@ -521,29 +430,34 @@ def test_runs_that_differ_in_two_things_are_not_compared(sample: Sample, tmp_pat
             signatures={**signatures, "image": {**signatures["image"], **fields}},
         )
 
-    both = changed(feature="multilevel: stage1 8, head 8", preprocessing="native at 512: 512 pixels")
+    both = changed(feature="multilevel: stage1 8, head 8", preparation="native at 512: 512 pixels")
     assert factor_comparisons(read_runs([sample.ridge, both])) == []
-    one = changed(preprocessing="native at 512: 512 pixels")
+    one = changed(preparation="native at 512: 512 pixels")
     (found,) = factor_comparisons(read_runs([sample.ridge, one]))
     assert (
-        found.factor == "preparation"
+        found.factor == "preprocessing"
         and [pair.second.name.preprocessing for pair in found.pairs] == ["native at 512"] * 2
     )
 
 
-def test_the_breakdown_of_errors_counts_and_ranks_within_each_part() -> None:
-    rows = pd.DataFrame({
-        "name": list("abcdabcd"), "generator": list("xxxyxxxy"), "repeat": [0] * 4 + [1] * 4, "truth": [1.0, 2, 3, 4] * 2,
-        "prediction": [1.5, 2.5, 3.5, 3.0, 3.5, 2.5, 1.5, 5.0], "target": "quality",
-    })  # fmt: skip
+def test_the_breakdown_computes_errors_and_correlations_within_each_part() -> None:
+    columns = {
+        "name": list("abcdabcd"),
+        "generator": list("xxxyxxxy"),
+        "repeat": [0] * 4 + [1] * 4,
+        "truth": [1.0, 2, 3, 4] * 2,
+        "prediction": [1.5, 2.5, 3.5, 3.0, 3.5, 2.5, 1.5, 5.0],
+        "target": "quality",
+    }
+    rows = pd.DataFrame(columns)
     x, y = by_part(rows, rows, "generator")
-    assert (x.part, x.rows, x.pictures) == ("x", 6, 3) and (y.part, y.rows, y.pictures) == ("y", 2, 1)
-    assert x.figures["srcc"] == pytest.approx((0, 2**0.5))  # 1 in one repeat, -1 in the other
+    assert (x.part, x.rows, x.images) == ("x", 6, 3) and (y.part, y.rows, y.images) == ("y", 2, 1)
+    assert x.metrics["srcc"] == pytest.approx((0, 2**0.5))  # 1 in one repeat, -1 in the other
     assert x.error == pytest.approx(0.5) and x.absolute_error == pytest.approx(
         (0.5 * 3 + 2.5 + 0.5 + 1.5) / 6
     )
     assert (
-        np.isnan(y.figures["srcc"][0])
+        np.isnan(y.metrics["srcc"][0])
         and y.error == pytest.approx(0)
         and y.absolute_error == pytest.approx(1)
     )
@@ -552,7 +466,7 @@ def test_the_breakdown_of_errors_counts_and_ranks_within_each_part() -> None:
 
 
 def breakdowns(page: str) -> dict[tuple[str, str, str], list[str]]:
-    """The texts of the table cells of every breakdown, by run, target and what parts the rows."""
+    """Texts of the cells of every breakdown table, by run, target and column."""
     found = {}
     for detail in page.split('<div class="detail" ')[1:]:
         run, target = re.findall(r'data-run="(\w+)" data-target="(\w+)"', detail)[0]
@@ -565,7 +479,7 @@ def breakdowns(page: str) -> dict[tuple[str, str, str], list[str]]:
     return found
 
 
-def test_the_breakdowns_have_the_figures_of_the_terminals_table(sample: Sample, page: str) -> None:
+def test_the_breakdowns_equal_those_on_the_terminal(sample: Sample, page: str) -> None:
     shown = breakdowns(page)
     assert {by for _, _, by in shown} == {"generator", "benchmark"}
     for letter, run in zip("ABC", sample.runs, strict=True):
@@ -573,16 +487,16 @@ def test_the_breakdowns_have_the_figures_of_the_terminals_table(sample: Sample, 
             for line in breakdown([run], by).to_dict("records"):
                 cells = shown[letter, line["target"], by]
                 at = cells.index(line[by])
-                assert cells[at + 1] == str(line["pictures"])
-                told = [
+                assert cells[at + 1] == str(line["images"])
+                cells_of_line = [
                     f"{line[name]:.3f} ± {line[f'{name}_sd']:.3f}".replace("nan", "NaN").replace(" ± NaN", "")
-                    for name in FIGURES
+                    for name in PART_METRICS
                 ]
-                told = [text.replace("-", "−") for text in told]
-                assert cells[at + 3 : at + 3 + len(FIGURES)] == told
+                cells_of_line = [text.replace("-", "−") for text in cells_of_line]
+                assert cells[at + 3 : at + 3 + len(PART_METRICS)] == cells_of_line
 
 
-def test_only_runs_whose_rows_lie_in_several_benchmarks_are_broken_down_by_benchmark(
+def test_only_runs_with_rows_of_both_benchmarks_are_broken_down_by_benchmark(
     sample: Sample, tmp_path: Path
 ) -> None:
     run = recorded(sample.ridge, tmp_path / "run")
@@ -595,9 +509,9 @@ def test_only_runs_whose_rows_lie_in_several_benchmarks_are_broken_down_by_bench
         write_report([run], tmp_path / "damaged.html")
 
 
-def test_a_curve_that_does_not_exist_is_left_out() -> None:
-    assert not len(curve(np.arange(9.0), np.ones(9)).score)
-    rising = curve(np.arange(90.0), np.arange(90.0) + np.random.default_rng(0).normal(size=90))
+def test_the_logistic_is_a_rising_curve_and_empty_where_none_fits() -> None:
+    assert not len(logistic_curve(np.arange(9.0), np.ones(9)).score)
+    rising = logistic_curve(np.arange(90.0), np.arange(90.0) + np.random.default_rng(0).normal(size=90))
     assert (
         20 < len(rising.score) <= 60
         and (np.diff(rising.prediction) > 0).all()
@@ -605,7 +519,7 @@ def test_a_curve_that_does_not_exist_is_left_out() -> None:
     )
 
 
-def test_predictions_that_do_not_exist_are_counted_not_drawn(sample: Sample, tmp_path: Path) -> None:
+def test_missing_predictions_are_counted_and_not_drawn(sample: Sample, tmp_path: Path) -> None:
     run = recorded(sample.ridge, tmp_path / "run")
     frame = pd.read_csv(run / "predictions.csv", dtype={"group": str})
     frame.loc[0, "prediction"] = np.nan
@@ -615,7 +529,7 @@ def test_predictions_that_do_not_exist_are_counted_not_drawn(sample: Sample, tmp
     assert trial["without"] == 1 and trial["curve"] == [[], []]
 
 
-def test_what_is_no_run_is_refused_with_what_to_give(sample: Sample, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_refused_with_a_remedy(sample: Sample, tmp_path: Path) -> None:
     def refused(match: str, *runs: Path) -> None:
         with pytest.raises((ReportError, ResultError), match=match):
             write_report(runs, tmp_path / "r.html")
@@ -641,7 +555,9 @@ def test_what_is_no_run_is_refused_with_what_to_give(sample: Sample, tmp_path: P
     refused("has no line of quality", run)
 
 
-def test_an_output_that_is_no_page_or_cannot_be_written_is_refused(sample: Sample, tmp_path: Path) -> None:
+def test_an_output_that_is_no_html_file_or_cannot_be_written_is_refused(
+    sample: Sample, tmp_path: Path
+) -> None:
     (tmp_path / "folder.html").mkdir()
     for name in ("r.pdf", "report", "folder.html"):
         with pytest.raises(ReportError, match=r"ends in \.html"):
@@ -651,14 +567,14 @@ def test_an_output_that_is_no_page_or_cannot_be_written_is_refused(sample: Sampl
         write_report([sample.ridge], tmp_path / "file" / "r.html")
 
 
-def test_a_run_given_twice_stands_once(sample: Sample) -> None:
+def test_a_run_that_is_given_twice_appears_once(sample: Sample) -> None:
     assert [
         run.letter
         for run in read_runs([sample.ridge, sample.ridge.parent / "." / sample.ridge.name, sample.mlp])
     ] == ["A", "B"]
 
 
-def test_the_command_says_what_it_wrote(sample: Sample, tmp_path: Path) -> None:
+def test_the_command_prints_the_file_that_it_wrote(sample: Sample, tmp_path: Path) -> None:
     output = tmp_path / "r.html"
     result = CliRunner().invoke(
         cli.app, ["report", *map(str, sample.runs), "-o", str(output), "--data", str(sample.data)]
@@ -670,15 +586,15 @@ def test_the_command_says_what_it_wrote(sample: Sample, tmp_path: Path) -> None:
     assert result.exit_code == 2 and "there is no run" in result.output and "Traceback" not in result.output
 
 
-def test_thumbnails_keep_the_shape_of_the_picture(sample: Sample, page: str) -> None:
+def test_thumbnails_keep_the_aspect_ratio_of_the_image(sample: Sample, page: str) -> None:
     from io import BytesIO
 
     data = page_data(page)
-    with Image.open(BytesIO(base64.b64decode(next(iter(data["thumbnails"].values()))))) as picture:
-        assert max(picture.size) <= 128 and picture.width / picture.height == pytest.approx(40 / 30, abs=0.05)
+    with Image.open(BytesIO(base64.b64decode(next(iter(data["thumbnails"].values()))))) as image:
+        assert max(image.size) <= 128 and image.width / image.height == pytest.approx(40 / 30, abs=0.05)
 
 
-def test_training_curves_are_the_mean_and_range_over_the_repeats_that_got_so_far(
+def test_training_curves_show_mean_and_range_of_the_repeats_that_reached_an_epoch(
     sample: Sample, page: str
 ) -> None:
     drawn = page_data(page)["curves"]

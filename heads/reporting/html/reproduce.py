@@ -1,0 +1,109 @@
+"""The section "How to reproduce" of the report page."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tier4k.cache.errors import TierError
+from tier4k.cache.signature import Signature
+from tier4k.heads.reporting.html.runs import ReportRun, RunFolder
+from tier4k.heads.reporting.run_settings import RunSettings
+from tier4k.heads.reporting.terminal import label
+
+
+@dataclass
+class Command:
+    """A command, the software that it ran with, and the folders of a run that it made.
+
+    Attributes:
+        text: The command line, "" where none was recorded.
+        python: Version of Python.
+        versions: Versions of the libraries.
+        folders: The folders.
+    """
+
+    text: str
+    python: str
+    versions: Mapping[str, str]
+    folders: list[RunFolder] = field(default_factory=list)
+
+    @property
+    def finished(self) -> str:
+        """Time at which the last folder was finished, "" where none was recorded."""
+        return max(folder.settings.finished for folder in self.folders)
+
+    @property
+    def seconds(self) -> float:
+        """Time that fitting took."""
+        seconds = 0.0
+        for folder in self.folders:
+            seconds += folder.results.seconds
+        return seconds
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How to make a run again.
+
+    Attributes:
+        run: The run.
+        commands: The commands that made its folders.
+        stores: Name of the store folder of each signature, "" where it cannot be derived.
+        head_options: Options of the head, as JSON.
+        finetuning: Options of end-to-end training, as JSON.
+        result: Title of the selection that is the run's result.
+    """
+
+    run: ReportRun
+    commands: list[Command]
+    stores: Mapping[str, str]
+    head_options: Mapping[str, str]
+    finetuning: Mapping[str, str]
+    result: str
+
+
+def reproduction(run: ReportRun) -> Reproduction:
+    """Gather how to make a run again."""
+    settings = run.settings
+    return Reproduction(
+        run=run,
+        commands=_commands(run),
+        stores=_store_names(settings),
+        head_options=_as_json(settings.head_options),
+        finetuning=_as_json(settings.finetuning),
+        result=label(run.results, run.results.headline),
+    )
+
+
+def _commands(run: ReportRun) -> list[Command]:
+    """The distinct commands that made a run's folders."""
+    commands: dict[str, Command] = {}
+    for folder in run.folders:
+        settings = folder.settings
+        command = Command(_command_line(settings), settings.python, settings.versions)
+        key = json.dumps([command.text, command.python, command.versions], sort_keys=True)
+        commands.setdefault(key, command).folders.append(folder)
+    return list(commands.values())
+
+
+def _command_line(settings: RunSettings) -> str:
+    """The command without the path of the program."""
+    if not settings.command:
+        return ""
+    return shlex.join(["tier", *settings.command[1:]])
+
+
+def _store_names(settings: RunSettings) -> dict[str, str]:
+    names = {}
+    for stream, signature in settings.signatures.items():
+        try:
+            names[stream] = Signature.from_dict(signature).folder_name
+        except TierError:
+            names[stream] = ""  # another format of stores; the page shows the signature's fields all the same
+    return names
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: json.dumps(value) for name, value in values.items()}
