@@ -1,4 +1,4 @@
-"""What tests share: a project folder with small pictures, small networks, and its features extracted once."""
+"""Shared fixtures: a project folder with small images and small networks, its features, and runs on them."""
 
 import os
 import shutil
@@ -8,9 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not depend on a network, nor wait for one
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # small networks gain nothing from more, and `make test` runs a process on every core
+# Small networks gain nothing from more threads, and `make test` runs a process on every core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ENCODERS = ["--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
+
+RUNS = {
+    "nr": ["--head", "ridge", "--method", "nr", "--benchmark", "I2I"],
+    "fr": ["--head", "ridge", "--method", "fr", "--benchmark", "I2I"],
+    "pr": ["--head", "ridge", "--method", "pr", "--benchmark", "all"],
+    "mlp": ["--epochs", "3"],
+}
 
 
 @pytest.fixture(scope="session")
@@ -21,10 +29,8 @@ def golden_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("golden")
     write_golden_project(folder)
-    arguments = ["extract", str(folder / "Dataset"), "-F", str(folder / "features")]
-    result = CliRunner().invoke(
-        cli.app, [*arguments, "--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
-    )
+    arguments = ["extract", str(folder / "Dataset"), "-F", str(folder / "features"), *ENCODERS]
+    result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     return folder
 
@@ -41,14 +47,14 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights are not looked for in the hub's cache of whoever runs the tests."""
-    for module in ("encoders", "scorers"):
-        monkeypatch.setattr(f"extract.{module}.from_hub", lambda *_: None)
+    """Weights are not searched in the hub's cache of the user who runs the tests."""
+    for package in ("encoders", "scorers"):
+        monkeypatch.setattr(f"tier4k.extract.{package}.find.from_hub", lambda *_: None)
 
 
 @pytest.fixture
 def project(golden_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder as working directory, to be spoiled at will."""
+    """A copy of that folder as working directory, which a test may change."""
     folder = tmp_path / "project"
     shutil.copytree(golden_project, folder)
     monkeypatch.chdir(folder)
@@ -57,35 +63,19 @@ def project(golden_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="session")
 def fitted_project(golden_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder with a ridge run of every method and a run of the two layers: runs/nr, runs/fr, runs/pr, runs/mlp."""
+    """A user's folder with runs of ridge heads (runs/nr, runs/fr, runs/pr) and of an mlp head (runs/mlp)."""
     from tier4k import cli
 
     folder = tmp_path_factory.mktemp("fitted") / "project"
     shutil.copytree(golden_project, folder)
-    methods = {"nr": "I2I", "fr": "I2I", "pr": "all"}
-    kinds = {
-        method: ["--head", "ridge", "--method", method, "--benchmark", benchmark]
-        for method, benchmark in methods.items()
-    }
-    common = [
-        "--split",
-        "random",
-        "--repeats",
-        "2",
-        "--image-encoder",
-        "resnet18",
-        "--text-encoder",
-        "bert-base-uncased",
-    ]
+    fit = ["fit-head", "Dataset", "--split", "random", "--repeats", "2", *ENCODERS]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name, options in (kinds | {"mlp": ["--epochs", "3"]}).items():
-            result = CliRunner().invoke(
-                cli.app, ["fit-head", "Dataset", *common, *options, "--out", f"out/{name}"]
-            )
+        Path("runs").mkdir(exist_ok=True)
+        for name, options in RUNS.items():
+            result = CliRunner().invoke(cli.app, [*fit, *options, "--out", f"out/{name}"])
             assert result.exit_code == 0, result.output
             (run,) = Path(f"out/{name}").iterdir()
-            Path("runs").mkdir(exist_ok=True)
             run.rename(Path("runs") / name)
     return folder
 

@@ -1,4 +1,4 @@
-"""Extraction's options and the commands on stores, as a user meets them."""
+"""Options of extraction, and the commands on stores."""
 
 import json
 import shutil
@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tier4k.tests.heads.commands.test_commands import ENCODERS, arrays, tier
+from tier4k.tests.builders.commands import DATA, ENCODERS, arrays, succeed, tier
 
 TEXT = ["--text-encoder", "bert-base-uncased"]
+
 TEXT_WIDTH = 96
+
 WIDTH = 2 * (64 + 64 + 128 + 256 + 512)  # mean and deviation of ResNet-18's stages
 
 
@@ -19,176 +21,167 @@ def stores(folder: str = "features") -> set[str]:
     return {path.parent.name for path in Path(folder).glob("*/signature.json")}
 
 
-def test_multilevel_features_of_whole_pictures_with_views_go_all_the_way_to_a_head(project: Path) -> None:
-    asked = ["--feature", "multilevel", "--image-size", "64", *ENCODERS]
-    code, output = tier("extract", "Dataset", "--crops", "2", *asked)
-    assert code == 0, output
+def test_a_head_can_be_fitted_on_multilevel_features_of_whole_images_with_crops(project: Path) -> None:
+    options = ["--feature", "multilevel", "--image-size", "64", *ENCODERS]
+    output = succeed("extract", "Dataset", "--crops", "2", *options)
     assert "resnet18: encoded 14 of 14" in output
-    code, output = tier("features", "Dataset", "-o", "X.npz", *asked)
-    assert code == 0, output
+    succeed("features", "Dataset", "-o", "X.npz", *options)
     assert arrays("X.npz")["X"].shape == (12, 3, TEXT_WIDTH + WIDTH)
-    code, output = tier("features", "Dataset", "-o", "X.parquet", *asked)
-    assert code == 2 and "give a .npz file" in output
+    code, output = tier("features", "Dataset", "-o", "X.parquet", *options)
+    assert code == 2
+    assert "give a .npz file" in output
+    fit = ["fit-head", "Dataset", "--split", "random", "--repeats", "1", "--target", "MOS_q", *options]
     for head in ("ridge", "mlp"):
-        code, output = tier(
-            "fit-head",
-            "Dataset",
-            "--head",
-            head,
-            "--split",
-            "random",
-            "--repeats",
-            "1",
-            "--target",
-            "MOS_q",
-            *asked,
-        )
-        assert code == 0, output
+        succeed(*fit, "--head", head)
 
 
-def test_two_encoders_are_filled_by_one_command_and_chosen_by_name_afterwards(project: Path) -> None:
+def test_one_command_fills_the_stores_of_two_encoders(project: Path) -> None:
     shutil.rmtree("features")
-    code, output = tier(
-        "extract", "Dataset", "--image-encoder", "resnet18", "--image-encoder", "efficientnet-lite0", *TEXT
-    )
-    assert code == 0, output
-    assert "resnet18: encoded 14 of 14" in output and "efficientnet-lite0: encoded 14 of 14" in output
+    encoders = ["--image-encoder", "resnet18", "--image-encoder", "efficientnet-lite0"]
+    output = succeed("extract", "Dataset", *encoders, *TEXT)
+    assert "resnet18: encoded 14 of 14" in output
+    assert "efficientnet-lite0: encoded 14 of 14" in output
     for encoder, width in (("resnet18", 512), ("efficientnet-lite0", 1280)):
-        assert tier("features", "Dataset", "-o", f"{encoder}.npz", "--image-encoder", encoder, *TEXT)[0] == 0
+        succeed("features", "Dataset", "-o", f"{encoder}.npz", "--image-encoder", encoder, *TEXT)
         assert arrays(f"{encoder}.npz")["X"].shape == (12, TEXT_WIDTH + width)
     report = json.loads(Path("features/extract.json").read_text())
-    assert [one["encoder"] for one in report["encoders"]] == [
-        "resnet18",
-        "efficientnet-lite0",
-        "bert-base-uncased",
-    ]
-    assert all(one["inputs_per_second"] > 0 for one in report["encoders"])
+    names = [entry["encoder"] for entry in report["encoders"]]
+    assert names == ["resnet18", "efficientnet-lite0", "bert-base-uncased"]
+    assert all(entry["inputs_per_second"] > 0 for entry in report["encoders"])
 
 
 def test_every_choice_has_its_own_store_and_an_ambiguous_one_is_not_guessed(project: Path) -> None:
-    for options in (
+    choices = (
         ["--precision", "bf16"],
         ["--feature", "multilevel"],
         ["--image-size", "full"],
         ["--crops", "1"],
-    ):
-        assert tier("extract", "Dataset", *options, *ENCODERS)[0] == 0
-    assert (
-        len(stores()) == 1 + 1 + 4 + 1
-    )  # images and texts of the fixture, four more of images, texts in bf16
+    )
+    for options in choices:
+        succeed("extract", "Dataset", *options, *ENCODERS)
+    assert len(stores()) == 1 + 1 + 4 + 1  # images and texts before, four stores of images, texts in bf16
     code, output = tier("features", "Dataset", "-o", "X.npz", *ENCODERS)
-    assert code == 2 and "5 stores in" in output and "Name one of these folders" in output
-    (whole,) = [name for name in stores() if "native_at_full" in name or "reference_at_full" in name]
-    (texts,) = [name for name in stores() if name.startswith("bert") and "fp32" in name]
-    assert (
-        tier("features", "Dataset", "-o", "X.npz", "--image-encoder", whole, "--text-encoder", texts)[0] == 0
-    )
-    assert (
-        tier(
-            "features",
-            "Dataset",
-            "-o",
-            "Y.npz",
-            "--image-size",
-            "full",
-            "--text-encoder",
-            texts,
-            *ENCODERS[:2],
-        )[0]
-        == 0
-    )
+    assert code == 2
+    assert "5 stores in" in output
+    assert "Name one of these folders" in output
+    (whole,) = (name for name in stores() if "native_at_full" in name or "reference_at_full" in name)
+    (texts,) = (name for name in stores() if name.startswith("bert") and "fp32" in name)
+    features = ["features", "Dataset", "--text-encoder", texts]
+    succeed(*features, "-o", "X.npz", "--image-encoder", whole)
+    succeed(*features, "-o", "Y.npz", "--image-encoder", "resnet18", "--image-size", "full")
     np.testing.assert_array_equal(arrays("X.npz")["X"], arrays("Y.npz")["X"])
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (["--image-size", "31"], "neither a number of pixels from 32 to 2048 nor 'full'"),
-        (["--image-size", "huge"], "'huge' is neither"),
-        (["--crops-seed", "5"], "give --crops as well"),
-        (["--crops", "-1"], "greater than or equal to 0"),
-        (["--feature", "tokens"], "'multilevel'"),
-        (["--precision", "int8"], "'bf16'"),
-        (
-            ["--image-encoder", "resnet50", "--image-weights", "x.pth"],
-            "one file of weights for several encoders",
-        ),
-        (["--device", "meta"], "cpu, cuda, cuda:N or mps"),
-    ],
-)
-def test_a_wrong_option_is_told_with_the_way_out_and_writes_nothing(
-    project: Path, options: list[str], told: str
+WRONG = [
+    (["--image-size", "31"], "neither a number of pixels from 32 to 2048 nor 'full'"),
+    (["--image-size", "huge"], "'huge' is neither"),
+    (["--crops-seed", "5"], "give --crops as well"),
+    (["--crops", "-1"], "greater than or equal to 0"),
+    (["--feature", "tokens"], "'multilevel'"),
+    (["--precision", "int8"], "'bf16'"),
+    (
+        ["--image-encoder", "resnet50", "--image-weights", "x.pth"],
+        "one file of weights for several encoders",
+    ),
+    (["--device", "meta"], "cpu, cuda, cuda:N or mps"),
+    (["--repeat", "1"], "give --finetuned as well"),
+    (["--finetuned", "runs/nothing"], "leave out the other options of encoders"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), WRONG)
+def test_a_wrong_option_of_extract_is_rejected_with_a_remedy_and_writes_nothing(
+    project: Path, options: list[str], expected: str
 ) -> None:
     code, output = tier("extract", "Dataset", "-F", "fresh", *ENCODERS, *options)
-    assert code == 2 and told in " ".join(output.replace("│", " ").split())
+    assert code == 2
+    assert expected in " ".join(output.replace("│", " ").split())
     assert not Path("fresh").exists()
 
 
-def test_an_encoder_of_one_size_refuses_whole_pictures(project: Path) -> None:
-    code, output = tier(
-        "extract", "Dataset", "-F", "fresh", "--image-encoder", "vit", "--image-size", "384", *TEXT
-    )
-    assert code == 2 and "vit takes pictures of 224 x 224 only: leave out --image-size" in output
+def test_an_encoder_of_one_size_refuses_whole_images(project: Path) -> None:
+    options = ["--image-encoder", "vit", "--image-size", "384", *TEXT]
+    code, output = tier("extract", "Dataset", "-F", "fresh", *options)
+    assert code == 2
+    assert "224 x 224 only: leave out --image-size" in output
 
 
 def test_compaction_leaves_one_shard_and_the_same_features(project: Path) -> None:
-    assert tier("extract", "Dataset", "-F", "parts", "--shard", "1/3", *ENCODERS)[0] == 0
-    assert tier("extract", "Dataset", "-F", "parts", *ENCODERS)[0] == 0
-    assert tier("features", "Dataset", "-F", "parts", "-o", "before.npz", *ENCODERS)[0] == 0
-    code, output = tier("store", "compact", "-F", "parts")
-    assert code == 0 and "2 shards became 1, 14 rows, 0 doubles removed" in output
-    assert {len(list(path.glob("*.h5"))) for path in Path("parts").glob("*-*")} == {1}
-    assert tier("features", "Dataset", "-F", "parts", "-o", "after.npz", *ENCODERS)[0] == 0
+    succeed("extract", "Dataset", "-F", "parts", "--shard", "1/3", *ENCODERS)
+    succeed("extract", "Dataset", "-F", "parts", *ENCODERS)
+    succeed("features", "Dataset", "-F", "parts", "-o", "before.npz", *ENCODERS)
+    output = succeed("store", "compact", "-F", "parts")
+    assert "2 shards became 1, 14 rows, 0 doubles removed" in output
+    for store in Path("parts").glob("*-*"):
+        assert len(list(store.glob("*.h5"))) == 1
+    succeed("features", "Dataset", "-F", "parts", "-o", "after.npz", *ENCODERS)
     np.testing.assert_array_equal(arrays("before.npz")["X"], arrays("after.npz")["X"])
 
 
-def test_export_names_pictures_by_their_files_and_prompts_by_themselves(project: Path) -> None:
-    names = {"reference": [], "masked": []}
-    for name in stores():
-        code, output = tier("store", "export", name, "-o", f"{name}.parquet")
-        assert code == 0, output
-        names["masked" if "masked" in name else "reference"] = pd.read_parquet(f"{name}.parquet")[
-            "name"
-        ].tolist()
-    table = pd.read_excel("Dataset/PKU-AIGIQA-4K/annotation.xlsx")
-    assert {f"All/{name}" for name in table["Generated_image"]} < set(names["reference"])
-    assert set(names["masked"]) == set(table["Text_prompt"])
+def test_export_names_images_by_their_files_and_prompts_by_their_texts(project: Path) -> None:
+    names = {}
+    for store in stores():
+        succeed("store", "export", store, "-o", f"{store}.parquet")
+        stream = "text" if "masked" in store else "image"
+        names[stream] = set(pd.read_parquet(f"{store}.parquet")["name"])
+    table = pd.read_excel(DATA / "annotation.xlsx")
+    assert {f"All/{name}" for name in table["Generated_image"]} < names["image"]
+    assert names["text"] == set(table["Text_prompt"])
     code, output = tier("store", "export", "nothing", "-o", "x.npz")
-    assert code == 2 and "is not a feature store" in output
+    assert code == 2
+    assert "is not a feature store" in output
 
 
-def test_gc_shows_first_and_removes_only_when_told(project: Path) -> None:
-    shutil.rmtree("features/datasets")  # of the folder that this one was copied from, which is still there
-    assert (
-        tier("fit-head", "Dataset", "--split", "random", "--repeats", "1", "--target", "MOS_q", *ENCODERS)[0]
-        == 0
-    )
-    assert tier("extract", "Dataset", "--precision", "bf16", *ENCODERS)[0] == 0
-    assert "Everything is in use" in tier("store", "gc", "--older-than", "0")[1]
+@pytest.fixture
+def unused_stores(project: Path) -> Path:
+    """A project with four stores: two that a run uses, two that nothing uses."""
+    shutil.rmtree("features/datasets")  # records of the folder that this one was copied from, which exists
+    fit = ["fit-head", "Dataset", "--split", "random", "--repeats", "1", "--target", "MOS_q"]
+    succeed(*fit, *ENCODERS)
+    succeed("extract", "Dataset", "--precision", "bf16", *ENCODERS)
+    assert "Everything is in use" in succeed("store", "gc", "--older-than", "0")
     shutil.rmtree("Dataset")
-    code, output = tier("store", "gc", "--older-than", "0")
-    assert code == 0 and "repeat with --delete" in output and len(stores()) == 4
-    lines = [line.split(" ", 1) for line in output.splitlines()]
-    said = {state: [line for first, line in lines if first == state] for state in ("kept", "unused")}
-    assert ["fp32" in line and "a run uses it" in line for line in said["kept"]] == [True, True]
-    assert sum("bf16" in line and "no run uses it" in line for line in said["unused"]) == 2
-    code, output = tier("store", "gc", "--delete")
-    assert code == 0 and output.count("0.0 hours old, younger than 24 hours (--older-than)") == 2
     assert len(stores()) == 4
-    code, output = tier("store", "gc", "--delete", "--older-than", "0")
-    assert code == 0 and "removed" in output and {name for name in stores() if "bf16" in name} == set()
+    return project
+
+
+def test_gc_lists_first_and_removes_only_with_delete(unused_stores: Path) -> None:
+    output = succeed("store", "gc", "--older-than", "0")
+    assert "repeat with --delete" in output
+    assert len(stores()) == 4
+    unused = [line for line in output.splitlines() if line.startswith("unused")]
+    assert sum("bf16" in line for line in unused) == 2
+    assert not any("fp32" in line for line in unused)  # the run's stores are kept
+    assert "removed" in succeed("store", "gc", "--older-than", "0", "--delete")
     assert len(stores()) == 2
-    code, output = tier("store", "gc", "--runs", "nowhere", "--delete")
-    assert code == 2 and "there is no folder nowhere" in output and len(stores()) == 2
-    Path("runs", next(Path("runs").iterdir()).name, "config.json").write_text("{}")
-    code, output = tier("store", "gc", "--delete")
-    assert code == 2 and "config.json cannot be read" in output and len(stores()) == 2
+    assert not any("bf16" in name for name in stores())
 
 
-def test_a_store_that_cannot_be_opened_is_named_and_hides_no_other(project: Path) -> None:
+def test_gc_keeps_young_stores_as_another_process_may_be_filling_them(unused_stores: Path) -> None:
+    output = succeed("store", "gc", "--delete")
+    assert "younger than 24 hours" in output
+    assert len(stores()) == 4
+
+
+def test_gc_removes_nothing_where_it_cannot_read_the_runs(unused_stores: Path) -> None:
+    code, output = tier("store", "gc", "--runs", "nowhere", "--older-than", "0", "--delete")
+    assert code == 2
+    assert "there is no folder nowhere" in " ".join(output.replace("│", " ").split())
+    (run,) = Path("runs").iterdir()
+    (run / "config.json").write_text("{}")
+    code, output = tier("store", "gc", "--older-than", "0", "--delete")
+    assert code == 2
+    assert "config.json cannot be read" in output
+    assert len(stores()) == 4
+
+
+def test_a_store_that_cannot_be_opened_is_reported_and_hides_no_other(project: Path) -> None:
     broken = Path("features") / next(name for name in stores() if "masked" in name)
     (broken / "signature.json").write_text("{}")
-    code, output = tier("store", "ls")
-    assert code == 0 and "resnet18" in output and broken.name in output
+    output = succeed("store", "ls")
+    assert "resnet18" in output
+    assert broken.name in output
     code, output = tier("store", "verify")
-    assert code == 2 and "14 rows are sound" in output and "1 stores cannot be opened" in output
+    assert code == 2
+    assert "14 rows are sound" in output
+    assert "1 stores cannot be opened" in output

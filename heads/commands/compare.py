@@ -1,0 +1,63 @@
+"""`tier compare`: runs in pairs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.reporting.choices import ComparedMetric
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NAMED_PARTS = ("method", "head", "benchmark", "data", "split", "run")  # what `described` and the split print
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of two runs or more with the same test rows."),
+    ],
+    metric: Annotated[
+        ComparedMetric,
+        typer.Option(help="Metric to compare."),
+    ] = "srcc",
+) -> None:
+    """Compare runs in pairs on their test rows: difference, 95 % interval, p-values with Holm's correction.
+
+    The test is a paired bootstrap over prompts. SRCC and PLCC get Williams' test as well, which assumes that
+    images of one prompt are independent.
+    """
+    from tier4k.heads.reporting.comparison import compare as compare_runs
+    from tier4k.heads.reporting.terminal import comparison_notes, comparison_table
+
+    names = [_letter(number) for number in range(len(runs))]
+    comparisons = compare_runs(runs, metric)
+    console = make_console()
+    _print_runs(console, names, runs)
+    console.print(comparison_table(comparisons, names))
+    for note in comparison_notes(comparisons, names):
+        console.print(note)
+
+
+def _letter(number: int) -> str:
+    return ascii_uppercase[number] if number < len(ascii_uppercase) else str(number)
+
+
+def _print_runs(
+    console: "Console",
+    names: Sequence[str],
+    runs: Sequence[Path],
+) -> None:
+    from tier4k.heads.reporting.terminal import described
+    from tier4k.heads.reporting.tidy import run_labels
+    from tier4k.heads.results.results import Results
+
+    labels = run_labels(runs, known=NAMED_PARTS)
+    for name, run in zip(names, runs, strict=True):
+        results = Results.read(run)
+        parts = [described(results), f"split {results.split}", labels[run.resolve()]]
+        print_line(console, f"{name}  {', '.join(filter(None, parts))}: {run}")

@@ -1,0 +1,124 @@
+"""The terminal: the console, lines, progress, errors, and the report of a run."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+    from tier4k.extract.pipeline.listener import StreamSummary
+    from tier4k.heads.protocol.publish import Run
+
+PIPE_WIDTH = 160  # columns; a pipe has no width of its own, and 80 columns cut every table
+
+
+def make_console() -> "Console":
+    """Return the console of a command.
+
+    Names of users' files and columns are printed as they are, not read as markup. Of several processes of one
+    distributed command only the first prints.
+    """
+    from rich.console import Console
+
+    return Console(
+        highlight=False,
+        markup=False,
+        width=None if sys.stdout.isatty() else PIPE_WIDTH,
+        quiet=os.environ.get("RANK", "0") != "0",
+    )
+
+
+def print_line(
+    console: "Console",
+    text: str,
+    style: str | None = None,
+) -> None:
+    """Print one line without wrapping it, so that paths can be copied."""
+    console.print(text, style=style, soft_wrap=True)
+
+
+def print_error(message: str) -> None:
+    """Print an error to standard error."""
+    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+
+
+def print_summaries(console: "Console", summaries: "Sequence[StreamSummary]") -> None:
+    """Print one line for each encoder of an extraction."""
+    from tier4k.extract.pipeline.progress import describe
+
+    for summary in summaries:
+        print_line(console, describe(summary))
+
+
+def print_run(console: "Console", run: "Run") -> None:
+    """Print the metrics of a run, its notes, and its folder."""
+    from tier4k.heads.reporting.terminal import interval_lines, leakage, notes, results_table
+
+    results = run.results
+    console.print()
+    console.print(results_table(results))
+    for note in notes(results):
+        console.print(note)
+    for line in interval_lines(results):
+        console.print(line)
+    console.print(leakage(results))
+    print_line(console, f"{run.folder} ({_how_made(run)})")
+
+
+def _how_made(run: "Run") -> str:
+    if run.found:
+        return "it exists already; delete the folder to fit again"
+    return f"done in {run.results.seconds:.1f} s"
+
+
+def print_broken_stores(console: "Console", features: Path) -> int:
+    """Print the stores that cannot be opened, and return their number."""
+    from tier4k.cache.listing import broken_stores
+
+    broken = broken_stores(features)
+    for message in broken.values():
+        print_line(console, message, style="red")
+    return len(broken)
+
+
+@contextmanager
+def progress_counter(console: "Console", task: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of one task; yields a function of (items done, items in all)."""
+    from tier4k.extract.pipeline.progress import progress_bar
+
+    with progress_bar(console) as bar:
+        number = bar.add_task(task, total=None, note="", visible=False)
+
+        def show(done: int, total: int) -> None:
+            """Move the bar to `done` of `total`."""
+            bar.update(number, completed=done, total=total, visible=True)
+
+        yield show
+
+
+@contextmanager
+def progress_of_tasks(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
+    """Show the progress of several tasks; yields a function of (task, items done, items in all)."""
+    from tier4k.extract.pipeline.progress import progress_bar
+
+    numbers: dict[str, TaskID] = {}
+    with progress_bar(console) as bar:
+
+        def show(
+            task: str,
+            done: int,
+            total: int,
+        ) -> None:
+            """Move the bar of a task to `done` of `total`."""
+            if task not in numbers:
+                numbers[task] = bar.add_task(task, total=total, note="")
+            bar.update(numbers[task], completed=done)
+
+        yield show

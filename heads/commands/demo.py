@@ -1,0 +1,90 @@
+"""`tier demo`: both stages on a synthetic sample."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
+from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands.encoding import encode
+from tier4k.heads.commands.fit import fit_with_progress
+from tier4k.heads.commands.loading import load_data, load_with_stores
+from tier4k.heads.commands.options import RowsGroup, SpeedGroup
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tier4k.extract.datasets.choices import Benchmark
+    from tier4k.heads.data.choices import Method
+    from tier4k.heads.protocol.publish import Run
+
+FITS: "tuple[tuple[Method, Benchmark], ...]" = (
+    ("nr", "I2I"),
+    ("fr", "I2I"),
+    ("nr", "all"),
+    ("pr", "all"),
+)
+
+
+def demo(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder for the sample data, its features and its runs."),
+    ] = Path("demo"),
+    repeats: Annotated[
+        int,
+        typer.Option(min=1, help="Repeats of each fit."),
+    ] = 3,
+) -> None:
+    """Write a synthetic sample data set, extract its features, and fit NR, FR and PR heads."""
+    from tier4k.extract.datasets.sample import write_sample
+    from tier4k.heads.reporting.html.page import write_report
+
+    console = make_console()
+    data = write_sample(folder)
+    features = folder / "features"
+    console.print(
+        f"Sample data: {data}. It is synthetic: images drawn by this program, with scores from a formula. "
+        "Its results mean nothing."
+    )
+    _encode_sample(console, data, features)
+    runs = _fit_sample(console, data, features, repeats, folder / "runs")
+    page = write_report([run.folder for run in runs], folder / "report.html", [data])
+    console.print(f"\nLook at {page.path} in a browser.")
+    example = f"tier fit-head {data} --features {features} --method fr --target MOS_a --split published"
+    console.print(f"Continue, for example, with:\n  {example}")
+
+
+def _encode_sample(
+    console: "Console",
+    data: Path,
+    features: Path,
+) -> None:
+    from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
+    from tier4k.extract.encoders.image_choice import ImageChoice
+
+    image = find_image_encoder(ImageChoice())
+    text = find_text_encoder(DEFAULT_TEXT_ENCODER)
+    report = load_data(console, data, features, RowsGroup())
+    encode(console, data, features, report, [image, text], SpeedGroup().extraction_options())
+
+
+def _fit_sample(
+    console: "Console",
+    data: Path,
+    features: Path,
+    repeats: int,
+    out: Path,
+) -> "list[Run]":
+    from tier4k.extract.encoders.image_choice import ImageChoice
+    from tier4k.heads.protocol.options import FitOptions
+
+    stored = load_with_stores(console, data, features, ImageChoice(), DEFAULT_TEXT_ENCODER, RowsGroup())
+    runs = []
+    for method, benchmark in FITS:
+        options = FitOptions(method, benchmark, repeats=repeats, models="first")
+        run = fit_with_progress(console, *stored, options, out)
+        print_run(console, run)
+        runs.append(run)
+    return runs

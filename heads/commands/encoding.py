@@ -1,0 +1,57 @@
+"""Stage 1 as commands run it: encode with progress, print the outcome."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tier4k.heads.commands.console import print_line, print_summaries
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tier4k.extract.datasets.check import CheckedDataset
+    from tier4k.extract.pipeline.missing_inputs import Encoder
+    from tier4k.extract.pipeline.options import ExtractionOptions
+
+ENCODER_NAMES = {"image": "image encoder", "text": "text encoder", "score": "scorer"}
+
+
+def encode(
+    console: "Console",
+    data: Path,
+    features: Path,
+    report: "CheckedDataset",
+    encoders: "Sequence[Encoder]",
+    options: "ExtractionOptions",
+) -> None:
+    """Encode the inputs of a data set that no store holds.
+
+    Args:
+        console: Shows the progress.
+        data: The data set, as the user named it.
+        features: Folder of stores.
+        report: The checked data set.
+        encoders: Encoders and scorers; each fills its own store.
+        options: Batch size, device, workers.
+
+    Raises:
+        TierError: Something cannot be encoded or written.
+    """
+    from tier4k.extract.pipeline.progress import ConsoleListener
+    from tier4k.extract.pipeline.run import extract
+
+    for encoder in encoders:
+        name = f"{ENCODER_NAMES[encoder.signature.stream]} {encoder.preset.name}"
+        print_line(console, f"{name}: weights from {encoder.weights.source}")
+    with ConsoleListener(console) as listener:
+        summaries = extract(
+            report.manifest,
+            encoders,
+            features,
+            options,
+            listener,
+            data=data,
+            command=sys.argv,
+        )
+    print_summaries(console, summaries)

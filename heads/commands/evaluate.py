@@ -1,0 +1,102 @@
+"""`tier evaluate`: the heads of a run on another data set."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands.loading import load_data
+from tier4k.heads.commands.options import (
+    FEATURES,
+    RUNS,
+    BenchmarkOption,
+    DataArgument,
+    FeaturesOption,
+    OutOption,
+    RepeatOption,
+    RowsGroup,
+    RunArgument,
+    SpeedGroup,
+    WeightsGroup,
+)
+from tier4k.heads.commands.predict import predict_with_progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tier4k.heads.protocol.cross_dataset import Overlap
+
+
+def evaluate(
+    run: RunArgument,
+    data: DataArgument,
+    *,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MINE=THEIRS: a score of the model and the column it is compared with.",
+            show_default="equal names",
+        ),
+    ] = None,
+    benchmark: BenchmarkOption = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Map scores linearly to the column, fitted on other prompts, so that an RMSE exists.",
+        ),
+    ] = False,
+    features: FeaturesOption = FEATURES,
+    repeat: RepeatOption = None,
+    weights: WeightsGroup,
+    rows: RowsGroup,
+    speed: SpeedGroup,
+    out: OutOption = RUNS,
+) -> None:
+    """Evaluate the heads of a run, one by one, on all rows of another data set."""
+    from tier4k.heads.data.fusion import default_benchmark, require_valid_benchmark
+    from tier4k.heads.protocol.cross_dataset import evaluate_model, match_targets, overlap
+    from tier4k.heads.results.model import read_model
+
+    model = read_model(run).only(repeat=repeat)
+    selected = benchmark or default_benchmark(model.method)
+    require_valid_benchmark(model.method, selected)
+    console = make_console()
+    report = load_data(console, data, features, rows)
+    pairs = match_targets(model, report.manifest, target or ())
+    manifest = report.manifest.select(selected)
+    options = speed.extraction_options()
+    predicted = predict_with_progress(
+        console,
+        model,
+        replace(report, manifest=manifest),
+        features,
+        weights,
+        options,
+    )
+    evaluated = evaluate_model(model, manifest, predicted, pairs, selected, calibrate, out, sys.argv)
+    print_run(console, evaluated)
+    _print_overlap(console, overlap(model, manifest, features), features)
+
+
+def _print_overlap(
+    console: "Console",
+    shared: "Overlap | None",
+    features: Path,
+) -> None:
+    """Print a warning where rows were, or may have been, in the data set that the model was fitted on."""
+    if shared is None:
+        console.print(
+            f"it cannot be told whether the model was fitted on some of these rows: {features} has no record "
+            "of its data set",
+            style="yellow",
+        )
+    elif shared.images or shared.prompts:
+        console.print(
+            f"{shared.images:,} pictures and {shared.prompts:,} prompts of these are of the data set "
+            "that the model was fitted on: the metrics may be too good",
+            style="yellow",
+        )

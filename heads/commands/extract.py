@@ -1,0 +1,202 @@
+"""`tier extract`: stage 1."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tier4k.extract.encoders.choices import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER
+from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.encoders import image_choice, weight_folders
+from tier4k.heads.commands.encoding import encode
+from tier4k.heads.commands.loading import check_source, load_data
+from tier4k.heads.commands.options import (
+    ENCODERS,
+    FEATURES,
+    DataArgument,
+    FeaturesOption,
+    ImageGroup,
+    PresetOption,
+    RowsGroup,
+    SpeedGroup,
+    TextEncoderOption,
+    WeightsGroup,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from tier4k.extract.datasets.layouts import SourceTable
+    from tier4k.extract.encoders.image_choice import ImageChoice
+    from tier4k.extract.images.crops import Crops
+    from tier4k.extract.pipeline.missing_inputs import Encoder
+    from tier4k.extract.pipeline.options import ExtractionOptions
+    from tier4k.heads.encoders.finetuned import SavedEncoders
+
+
+@dataclass(frozen=True)
+class FinetunedGroup:
+    """Encoders of a run that finetuned them."""
+
+    finetuned: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Use the encoders of a run of `fit-head --finetune`."),
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option(help="Use the encoders that this run trained for one score column."),
+    ] = None
+    repeat: Annotated[
+        int | None,
+        typer.Option(min=0, help="Use the encoders of this repeat. Default: the first that was kept."),
+    ] = None
+
+    def require_empty(self) -> None:
+        """Raise typer.BadParameter where a target or repeat is given without --finetuned."""
+        if self != FinetunedGroup():
+            raise typer.BadParameter(
+                "these choose among the encoders of a run: give --finetuned as well",
+                param_hint="--target / --repeat",
+            )
+
+
+@dataclass(frozen=True)
+class CropsGroup:
+    """Random crops of images."""
+
+    crops: Annotated[
+        int | None,
+        typer.Option(min=0, help="Random crops and flips stored beside the centre crop of each image."),
+    ] = None
+    crops_seed: Annotated[
+        int,
+        typer.Option(min=0, help="Seed of the random crops."),
+    ] = 0
+
+    def parse(self) -> "Crops | None":
+        """Return the crops; None leaves them to the preset."""
+        from tier4k.extract.images.crops import Crops
+
+        if self.crops_seed and not self.crops:
+            raise typer.BadParameter("no crops to seed: give --crops as well", param_hint="--crops-seed")
+        return None if self.crops is None else Crops(self.crops, self.crops_seed)
+
+
+def extract(
+    data: DataArgument,
+    *,
+    features: FeaturesOption = FEATURES,
+    image_encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"{ENCODERS} May be repeated: images are read once.",
+            show_default=DEFAULT_IMAGE_ENCODER,
+        ),
+    ] = None,
+    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    weights: WeightsGroup,
+    finetuned: FinetunedGroup,
+    preset: PresetOption = None,
+    images: ImageGroup,
+    random_crops: CropsGroup,
+    rows: RowsGroup,
+    speed: SpeedGroup,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the networks with torch.compile: slow start, faster then."),
+    ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Encode the I-th of N parts, to share the work among N machines."),
+    ] = "1/1",
+) -> None:
+    """Stage 1: encode every image and prompt of DATA that is not stored yet."""
+    from tier4k.extract.datasets.layouts import read_source
+
+    options = replace(speed.extraction_options(), compiled=compiled, part=_part(shard))
+    console = make_console()
+    if finetuned.finetuned:
+        if image_encoder or preset or weights.given or images != ImageGroup() or random_crops.crops:
+            raise typer.BadParameter(
+                "the run determines its encoders: leave out the other options of encoders",
+                param_hint="--finetuned",
+            )
+        _extract_finetuned(console, data, features, finetuned, rows, options)
+        return
+    finetuned.require_empty()
+    source = read_source(data, rows.layout)
+    crops = random_crops.parse()
+    names = list(dict.fromkeys(image_encoder)) if image_encoder else [None]
+    choices = [image_choice(images, name, preset, crops) for name in names]
+    encoders = _find_all_encoders(source, choices, text_encoder, weights)
+    report = check_source(console, source, features, rows.on_error)
+    encode(console, data, features, report, encoders, options)
+
+
+def _find_all_encoders(
+    source: "SourceTable",
+    choices: "Sequence[ImageChoice]",
+    text_encoder: str,
+    weights: WeightsGroup,
+) -> "list[Encoder]":
+    from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
+
+    if weights.image_weights and len(choices) > 1:
+        raise typer.BadParameter(
+            "one file of weights for several encoders: run one command for each",
+            param_hint="--image-weights",
+        )
+    folders = weight_folders(source)
+    images = [find_image_encoder(choice, weights.image_weights, folders) for choice in choices]
+    text = find_text_encoder(text_encoder, weights.text_weights, folders, choices[0].precision)
+    return [*images, text]
+
+
+def _extract_finetuned(
+    console: "Console",
+    data: Path,
+    features: Path,
+    group: FinetunedGroup,
+    rows: RowsGroup,
+    options: "ExtractionOptions",
+) -> None:
+    from tier4k.heads.encoders.finetuned import finetuned_encoders
+
+    assert group.finetuned is not None
+    encoders = finetuned_encoders(group.finetuned, group.target, group.repeat)
+    encoders.record(features)
+    report = load_data(console, data, features, rows)
+    encode(console, data, features, report, [encoders.image, encoders.text], options)
+    _print_next_options(console, group.finetuned, encoders)
+
+
+def _print_next_options(
+    console: "Console",
+    run: Path,
+    encoders: "SavedEncoders",
+) -> None:
+    """Print the options that use these features.
+
+    The features of training rows contain their scores: a newly initialised head overfits them, the run's own
+    head, trained further with its own split, does not.
+    """
+    image = encoders.image.signature.folder_name
+    text = encoders.text.signature.folder_name
+    print_line(console, f"Use them as --image-encoder {image} --text-encoder {text}")
+    split = f"{run / 'splits.json'}:{encoders.repeat}"
+    options = shlex.join(["--target", encoders.target, "--split", split, "--start", str(run)])
+    print_line(
+        console,
+        f"Best with {options} (trains the run's own head further where validation rows improve)",
+    )
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise typer.BadParameter(f"{text!r} is not I/N with 1 <= I <= N, such as 1/4", param_hint="--shard")
+    return int(number), int(parts)

@@ -1,0 +1,237 @@
+"""`tier fit-head`: stage 2."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER, Precision
+from tier4k.heads.commands.console import (
+    make_console,
+    print_run,
+    progress_counter,
+    progress_of_tasks,
+)
+from tier4k.heads.commands.encoders import find_encoders, image_choice
+from tier4k.heads.commands.loading import check_source, load_with_stores
+from tier4k.heads.commands.options import (
+    FEATURES,
+    RUNS,
+    BenchmarkOption,
+    DataArgument,
+    FeaturesOption,
+    FitGroup,
+    ImageEncoderOption,
+    ImageGroup,
+    MethodOption,
+    OutOption,
+    PresetOption,
+    RowsGroup,
+    StagesOption,
+    TargetOption,
+    TextEncoderOption,
+    TrainingGroup,
+    WeightsGroup,
+)
+from tier4k.heads.finetuning.choices import Device
+from tier4k.heads.results.choices import KeptModels
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tier4k.cache.store import FeatureStore
+    from tier4k.extract.datasets.check import CheckedDataset
+    from tier4k.extract.encoders.image_choice import ImageChoice
+    from tier4k.heads.protocol.options import FitOptions
+    from tier4k.heads.protocol.publish import Run
+
+ScoreFeaturesOption = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST",
+        help="Scorers whose stored scores are further inputs of the head, such as imagereward,pickscore.",
+    ),
+]
+FinetuneOption = Annotated[
+    str,
+    typer.Option(
+        metavar="none|image|text|all|last:N",
+        help="Train encoders end to end with the head: which, or their last N stages or blocks.",
+    ),
+]
+StartOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Start from the heads of this run, such as one that finetuned the encoders.",
+    ),
+]
+KeptModelsOption = Annotated[
+    KeptModels | None,
+    typer.Option(
+        help="Fitted heads to keep: of all repeats, of the first, or none. "
+        "Default: all; with --finetune first.",
+    ),
+]
+DeviceOption = Annotated[
+    Device,
+    typer.Option(help="Device on which --finetune trains."),
+]
+
+
+def fit_head(
+    data: DataArgument,
+    *,
+    features: FeaturesOption = FEATURES,
+    method: MethodOption = "nr",
+    benchmark: BenchmarkOption = None,
+    target: TargetOption = None,
+    image_encoder: ImageEncoderOption = None,
+    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    preset: PresetOption = None,
+    images: ImageGroup,
+    stages: StagesOption = "all",
+    score_features: ScoreFeaturesOption = "",
+    fit: FitGroup,
+    changes: TrainingGroup,
+    finetune: FinetuneOption = "none",
+    start: StartOption = None,
+    weights: WeightsGroup,
+    device: DeviceOption = "auto",
+    models: KeptModelsOption = None,
+    rows: RowsGroup,
+    out: OutOption = RUNS,
+) -> None:
+    """Stage 2: fit and evaluate a head on stored features, or end to end with its encoders (--finetune)."""
+    from tier4k.extract.encoders.levels import parse_level_names
+    from tier4k.heads.data.fusion import default_benchmark, require_valid_benchmark
+
+    options = replace(
+        fit.fit_options(),
+        method=method,
+        benchmark=benchmark or default_benchmark(method),
+        targets=tuple(target or ("all",)),
+        stages=parse_level_names(stages),
+        head=_head_options(changes),
+        start=start,
+    )
+    require_valid_benchmark(options.method, options.benchmark)
+    if finetune == "none":
+        _require_no_training_options(weights, device)
+        options = replace(options, models=models or "all")
+        choice = image_choice(images, image_encoder, preset)
+        _fit_stored(data, features, choice, text_encoder, score_features, options, rows, out)
+        return
+    if score_features:
+        raise typer.BadParameter(
+            "zero-shot scores are inputs of heads on stored features only: leave --finetune out",
+            param_hint="--score-features",
+        )
+    options = _end_to_end(options, finetune, images.precision, models or "first")
+    choice = image_choice(replace(images, precision=None), image_encoder, preset)
+    _train_end_to_end(data, features, choice, text_encoder, weights, device, options, rows, out)
+
+
+def _fit_stored(
+    data: Path,
+    features: Path,
+    choice: "ImageChoice",
+    text_encoder: str,
+    score_features: str,
+    options: "FitOptions",
+    rows: RowsGroup,
+    out: Path,
+) -> None:
+    from tier4k.extract.stores.find import find_score_stores, parse_scorer_names
+
+    scorers = parse_scorer_names(score_features)
+    options = replace(options, zero_shot=find_score_stores(features, scorers))
+    console = make_console()
+    report, images, texts = load_with_stores(console, data, features, choice, text_encoder, rows)
+    print_run(console, fit_with_progress(console, report, images, texts, options, out))
+
+
+def fit_with_progress(
+    console: "Console",
+    report: "CheckedDataset",
+    images: "FeatureStore",
+    texts: "FeatureStore",
+    options: "FitOptions",
+    out: Path,
+) -> "Run":
+    """Fit a head on stored features; see `tier4k.heads.protocol.fit.fit_head`."""
+    from tier4k.heads.protocol.fit import fit_head
+
+    with progress_counter(console, f"fit {options.method} {options.benchmark}") as count:
+        return fit_head(report.manifest, images, texts, options, out, sys.argv, count)
+
+
+def _train_end_to_end(
+    data: Path,
+    features: Path,
+    choice: "ImageChoice",
+    text_encoder: str,
+    weights: WeightsGroup,
+    device: Device,
+    options: "FitOptions",
+    rows: RowsGroup,
+    out: Path,
+) -> None:
+    from tier4k.extract.datasets.layouts import read_source
+    from tier4k.extract.pipeline.allocator import keep_all_freed_memory
+    from tier4k.heads.finetuning.finetune import finetune
+
+    console = make_console()
+    source = read_source(data, rows.layout)
+    image, text = find_encoders(source, choice, text_encoder, weights)
+    report = check_source(console, source, features, rows.on_error)
+    with progress_of_tasks(console) as show, keep_all_freed_memory():
+        run = finetune(report.manifest, image, text, options, out, sys.argv, device, show)
+    print_run(console, run)
+
+
+def _end_to_end(
+    options: "FitOptions",
+    finetune: str,
+    precision: Precision | None,
+    models: KeptModels,
+) -> "FitOptions":
+    """Return the options of end-to-end training, with those of the head and of the training apart."""
+    from tier4k.heads.finetuning.recipe import separate_head_options
+
+    head, training = separate_head_options(options.head)
+    if precision:
+        training["precision"] = precision
+    return replace(options, head=head, training=training, finetune=finetune, models=models)
+
+
+def _require_no_training_options(weights: WeightsGroup, device: Device) -> None:
+    if weights.given or device != "auto":
+        raise typer.BadParameter(
+            "weights and --device belong to end-to-end training: give --finetune as well",
+            param_hint="--finetune",
+        )
+
+
+def _head_options(changes: TrainingGroup) -> dict[str, Any]:
+    """Return the options that replace the recipe's, by name; the head checks names and values of --set."""
+    from tier4k.heads.regressors.options import OPTION_OF
+
+    options = {
+        "learning_rate": changes.learning_rate,
+        "weight_decay": changes.weight_decay,
+        "batch_size": changes.train_batch_size,
+        "max_epochs": changes.epochs,
+    }
+    found: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    for text in changes.set_option or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as hidden=256", param_hint="--set")
+        option = OPTION_OF.get(name, name)
+        if option in found:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--set")
+        found[option] = value
+    return found

@@ -1,0 +1,93 @@
+"""Data sets and stores as commands load them: checked, with progress, and with a note on skipped rows."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tier4k.cache.errors import TierError
+from tier4k.extract.datasets.choices import OnError
+from tier4k.heads.commands.console import print_line, progress_counter
+from tier4k.heads.commands.options import RowsGroup
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tier4k.cache.store import FeatureStore
+    from tier4k.extract.datasets.check import CheckedDataset
+    from tier4k.extract.datasets.layouts import SourceTable
+    from tier4k.extract.encoders.image_choice import ImageChoice
+
+
+def load_data(
+    console: "Console",
+    data: Path,
+    features: Path,
+    rows: RowsGroup,
+    known: "FeatureStore | None" = None,
+) -> "CheckedDataset":
+    """Read and check a data set.
+
+    Args:
+        console: Shows the progress.
+        data: Data folder or table.
+        features: Folder of stores; images in them are not decoded again.
+        rows: Layout and treatment of problems.
+        known: The only store to look into, where it is known.
+
+    Raises:
+        DataError: The data set cannot be used.
+    """
+    from tier4k.extract.datasets.layouts import read_source
+
+    source = read_source(data, rows.layout)
+    return check_source(console, source, features, rows.on_error, known)
+
+
+def check_source(
+    console: "Console",
+    source: "SourceTable",
+    features: Path,
+    on_error: OnError,
+    known: "FeatureStore | None" = None,
+) -> "CheckedDataset":
+    """Check a data set whose table has been read; arguments and errors are those of `load_data`."""
+    from tier4k.extract.datasets.check import check_table, raise_for_problems
+
+    keys = _stored_keys(features, known)
+    with progress_counter(console, "check images") as count:
+        report = raise_for_problems(check_table(source, keys, count), on_error)
+    if report.problems:
+        listing = features / "skipped.csv"
+        report.write_problems(listing)
+        rows = f"{len(report.skipped_lines):,} of {len(source.frame):,} rows"
+        print_line(console, f"Skipped {rows} with problems, listed in {listing}", style="yellow")
+    return report
+
+
+def load_with_stores(
+    console: "Console",
+    data: Path,
+    features: Path,
+    choice: "ImageChoice",
+    text_encoder: str,
+    rows: RowsGroup,
+) -> "tuple[CheckedDataset, FeatureStore, FeatureStore]":
+    """Return a checked data set with the image store and the text store of two encoders.
+
+    Raises:
+        TierError: The data set cannot be used, or the stores do not exist.
+    """
+    from tier4k.extract.stores.find import find_stores
+
+    images, texts = find_stores(features, choice, text_encoder)
+    return load_data(console, data, features, rows, images), images, texts
+
+
+def _stored_keys(features: Path, known: "FeatureStore | None") -> frozenset[str]:
+    from tier4k.cache.listing import stores
+
+    keys: frozenset[str] = frozenset()
+    for store in [known] if known else stores(features):
+        with suppress(TierError):  # the images of a damaged store are decoded again
+            keys |= store.hexadecimal_keys()
+    return keys

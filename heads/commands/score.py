@@ -1,0 +1,82 @@
+"""`tier score`: published zero-shot scorers."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tier4k.extract.scorers.choices import ScorerName
+from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands.encoders import weight_folders
+from tier4k.heads.commands.encoding import encode
+from tier4k.heads.commands.loading import check_source
+from tier4k.heads.commands.options import (
+    FEATURES,
+    RUNS,
+    AnyBenchmarkOption,
+    DataArgument,
+    FeaturesOption,
+    OutOption,
+    PrecisionOption,
+    RowsGroup,
+    SpeedGroup,
+    SplitGroup,
+    TargetOption,
+)
+
+if TYPE_CHECKING:
+    from tier4k.extract.datasets.choices import Benchmark
+    from tier4k.heads.protocol.zero_shot import ScoreOptions
+
+
+def score(
+    data: DataArgument,
+    *,
+    scorer: Annotated[
+        ScorerName,
+        typer.Option("--scorer", help="Published scorer."),
+    ],
+    features: FeaturesOption = FEATURES,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint of the scorer, or a folder in the Hugging Face layout."),
+    ] = None,
+    precision: PrecisionOption = None,
+    benchmark: AnyBenchmarkOption = "all",
+    target: TargetOption = None,
+    splits: SplitGroup,
+    rows: RowsGroup,
+    speed: SpeedGroup,
+    out: OutOption = RUNS,
+) -> None:
+    """Score every row with a zero-shot scorer; evaluate it on all rows and on the test rows of a split."""
+    from tier4k.cache.store import FeatureStore
+    from tier4k.extract.datasets.layouts import read_source
+    from tier4k.extract.scorers.find import find_scorer
+    from tier4k.heads.protocol.zero_shot import evaluate_scorer, plan_evaluation
+
+    source = read_source(data, rows.layout)
+    found = find_scorer(scorer, weights, weight_folders(source), precision)
+    console = make_console()
+    report = check_source(console, source, features, rows.on_error)
+    evaluations = _score_options(benchmark, target, splits)
+    plans = [plan_evaluation(report.manifest, found.signature, options) for options in evaluations]
+    encode(console, data, features, report, [found], speed.extraction_options())
+    store = FeatureStore.open(features / found.signature.folder_name)
+    for plan in plans:
+        print_run(console, evaluate_scorer(plan, store, out, sys.argv))
+
+
+def _score_options(
+    benchmark: "Benchmark",
+    target: list[str] | None,
+    splits: SplitGroup,
+) -> "tuple[ScoreOptions, ScoreOptions]":
+    """Return the options of two evaluations: on all rows, and on the test rows of a split."""
+    from tier4k.heads.protocol.zero_shot import ScoreOptions
+
+    of_all = ScoreOptions(benchmark, tuple(target or ("all",)))
+    of_split = replace(of_all, split=splits.fit_options().split_request)
+    return of_all, of_split

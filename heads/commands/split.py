@@ -1,0 +1,44 @@
+"""`tier split`: splits as a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.loading import load_data
+from tier4k.heads.commands.options import (
+    FEATURES,
+    AnyBenchmarkOption,
+    DataArgument,
+    RowsGroup,
+    SplitGroup,
+)
+
+
+def split(
+    data: DataArgument,
+    *,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="File to write: .json, for --split of fit-head and sweep."),
+    ],
+    splits: SplitGroup,
+    benchmark: AnyBenchmarkOption = "all",
+    rows: RowsGroup,
+) -> None:
+    """Write which rows are in training, validation and test, for --split or for other programs."""
+    from tier4k.cache.atomic import require_suffix
+    from tier4k.heads.data.features import Rows
+    from tier4k.heads.data.splits import VALIDATION_SHARE, SplitError
+    from tier4k.heads.data.stored_splits import write_splits
+
+    require_suffix(output, (".json",), SplitError)
+    console = make_console()
+    report = load_data(console, data, FEATURES, rows)
+    selected = Rows.of(report.manifest.select(benchmark))
+    found = splits.fit_options().split_request.splits(selected, VALIDATION_SHARE)
+    write_splits(output, selected, found)
+    first = found[0]
+    parts = f"{len(first.train)} training, {len(first.validation)} validation and {len(first.test)} test rows"
+    print_line(console, f"{output}: {len(found)} repeats, {parts} in the first")

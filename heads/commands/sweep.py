@@ -1,0 +1,248 @@
+"""`tier sweep`: many heads."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
+from tier4k.heads.commands.console import make_console, print_line, progress_counter
+from tier4k.heads.commands.encoders import image_choice
+from tier4k.heads.commands.loading import load_data
+from tier4k.heads.commands.options import (
+    FEATURES,
+    RUNS,
+    DataArgument,
+    FeaturesOption,
+    FitGroup,
+    ImageEncoderOption,
+    ImageGroup,
+    OutOption,
+    RowsGroup,
+    TextEncoderOption,
+)
+from tier4k.heads.results.choices import KeptModels
+from tier4k.heads.sweeps.choices import SweepName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tier4k.extract.datasets.manifest import Manifest
+    from tier4k.heads.protocol.publish import Run
+    from tier4k.heads.sweeps.grid import Cell
+    from tier4k.heads.sweeps.search import TriedCombination
+
+SweepPresetOption = Annotated[
+    SweepName | None,
+    typer.Option(
+        "--preset",
+        help="The paper's table: FR and NR on I2I, NR on T2I, NR and PR on all rows, for every target.",
+    ),
+]
+GridOption = Annotated[
+    Path | None,
+    typer.Option("--grid", help="TOML file: values, or lists of them, of fit-head's options."),
+]
+ModelsOption = Annotated[
+    KeptModels,
+    typer.Option("--models", help="Fitted heads to keep: of all repeats, of the first, or none."),
+]
+JobsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Processes that fit at once; they share the cores."),
+]
+SearchOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Try N combinations of the grid; Optuna proposes each from the held-out SRCC of earlier ones.",
+    ),
+]
+SweepOutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .xlsx or .tex."),
+]
+
+
+def sweep(
+    data: DataArgument,
+    *,
+    features: FeaturesOption = FEATURES,
+    preset: SweepPresetOption = None,
+    grid: GridOption = None,
+    image_encoder: ImageEncoderOption = None,
+    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    images: ImageGroup,
+    fit: FitGroup,
+    models: ModelsOption = "none",
+    rows: RowsGroup,
+    out: OutOption = RUNS,
+    jobs: JobsOption = 1,
+    search: SearchOption = None,
+    output: SweepOutputOption = None,
+) -> None:
+    """Fit many heads, the paper's table or all combinations of a grid; existing runs are not fitted again."""
+    from tier4k.heads.reporting.tables import require_table_suffix
+    from tier4k.heads.sweeps.grid import Cell, paper_cells, read_grid
+
+    _require_one_task(preset, grid, search, jobs)
+    if output:
+        require_table_suffix(output)
+    options = replace(fit.fit_options(), models=models)
+    base = Cell(image_choice(images, image_encoder), text_encoder, options)
+    values = read_grid(grid) if grid else {}
+    console = make_console()
+    manifest = load_data(console, data, features, rows).manifest
+    if search:
+        runs = _search(console, manifest, features, values, base, search, out)
+    else:
+        cells = _grid_cells(console, manifest, values, base) if grid else paper_cells(manifest, base)
+        runs = _sweep(console, manifest, features, cells, out, jobs)
+    _print_totals(console, runs, out)
+    if output:
+        _write(console, runs, output)
+
+
+def _require_one_task(
+    preset: SweepName | None,
+    grid: Path | None,
+    search: int | None,
+    jobs: int,
+) -> None:
+    if (preset is None) == (grid is None):
+        raise typer.BadParameter(
+            "give either --preset paper or --grid FILE",
+            param_hint="--preset / --grid",
+        )
+    if search and (grid is None or jobs > 1):
+        raise typer.BadParameter(
+            "needs --grid FILE, and one process: each trial depends on the earlier ones",
+            param_hint="--search",
+        )
+
+
+def _grid_cells(
+    console: "Console",
+    manifest: "Manifest",
+    grid: dict[str, Any],
+    base: "Cell",
+) -> "list[Cell]":
+    from tier4k.heads.sweeps.grid import grid_cells
+
+    cells, impossible = grid_cells(grid, manifest, base)
+    if impossible:
+        console.print(
+            f"{impossible} combinations left out: full reference (fr) needs an image prompt in every row",
+            style="yellow",
+        )
+    return cells
+
+
+def _sweep(
+    console: "Console",
+    manifest: "Manifest",
+    features: Path,
+    cells: "Sequence[Cell]",
+    out: Path,
+    jobs: int,
+) -> "list[Run]":
+    from tier4k.heads.reporting.tidy import sweep_table, tidy
+    from tier4k.heads.sweeps.run import run_sweep
+
+    with progress_counter(console, "sweep") as count:
+        runs = list(run_sweep(manifest, features, cells, out, sys.argv, jobs, count))
+    console.print(sweep_table(tidy([run.folder for run in runs])))
+    return runs
+
+
+def _search(
+    console: "Console",
+    manifest: "Manifest",
+    features: Path,
+    grid: dict[str, Any],
+    base: "Cell",
+    trials: int,
+    out: Path,
+) -> "list[Run]":
+    from tier4k.heads.sweeps.search import search
+
+    with progress_counter(console, "search") as count:
+        tried = search(manifest, features, grid, base, trials, out, sys.argv, count)
+    console.print(_search_table(tried))
+    console.print(
+        f"Sorted by the held-out SRCC, which selected the first of {len(tried)} trials. The more trials, the "
+        "less reliable is the winner's test SRCC; a choice by test SRCC makes it meaningless.",
+        style="yellow",
+    )
+    runs: list[Run] = []
+    for trial in tried:
+        runs += trial.runs
+    return runs
+
+
+def _print_totals(
+    console: "Console",
+    runs: "Sequence[Run]",
+    out: Path,
+) -> None:
+    new = [run for run in runs if not run.found]
+    seconds = sum(run.results.seconds for run in new)
+    existing = len(runs) - len(new)
+    print_line(
+        console,
+        f"{len(runs)} runs in {out}, {existing} of them existed already; "
+        f"the others were fitted in {seconds:.1f} s",
+    )
+
+
+def _write(
+    console: "Console",
+    runs: "Sequence[Run]",
+    output: Path,
+) -> None:
+    from tier4k.heads.reporting.tables import write_table
+    from tier4k.heads.reporting.tidy import tidy
+
+    write_table(tidy([run.folder for run in runs]), output)
+    content = "SRCC and PLCC" if output.suffix == ".tex" else "every metric, one a line"
+    print_line(console, f"{output}: {content}")
+
+
+def _search_table(tried: "Sequence[TriedCombination]") -> "Table":
+    """Show each combination of options: its values, the held-out SRCC, the test SRCC of each target.
+
+    Args:
+        tried: The combinations, the best first; its line is bold.
+    """
+    from rich.table import Table
+
+    best = tried[0]
+    table = Table(*best.chosen)
+    table.add_column("held-out SRCC", justify="right")
+    for run in best.runs:
+        for target in run.results.summaries:
+            table.add_column(f"{target} test SRCC", justify="right")
+    for one in tried:
+        table.add_row(
+            *map(str, one.chosen.values()),
+            f"{one.held_out_srcc:.3f}",
+            *_test_cells(one),
+            style="bold" if one is best else "",
+        )
+    return table
+
+
+def _test_cells(one: "TriedCombination") -> list[str]:
+    from tier4k.heads.reporting.terminal import summary_cell
+
+    cells = []
+    for run in one.runs:
+        for summaries in run.results.summaries.values():
+            result = summaries[run.results.headline]
+            cells.append(summary_cell(result["srcc"], with_interval=True))
+    return cells

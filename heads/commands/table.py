@@ -1,0 +1,70 @@
+"""`tier table`: runs as one table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.options import RunsArgument
+from tier4k.heads.reporting.choices import Part
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+
+def table(
+    runs: RunsArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write: .csv, .parquet, .xlsx, or without --by .tex for a paper.",
+        ),
+    ] = None,
+    by: Annotated[
+        Part | None,
+        typer.Option("--by", help="Break the results down by generator, or by I2I and T2I rows."),
+    ] = None,
+) -> None:
+    """Show the metrics of runs as one table, also by parts of their test rows (--by); -o writes it."""
+    from tier4k.heads.reporting.tables import require_table_suffix, write_table
+
+    if output is not None:
+        require_table_suffix(output)
+    if output is not None and by and output.suffix == ".tex":
+        raise typer.BadParameter(
+            "a breakdown is written as .csv, .parquet or .xlsx",
+            param_hint="--output",
+        )
+    console = make_console()
+    frame = _print_breakdown(console, runs, by) if by else _print_table(console, runs)
+    if output is None:
+        return
+    write_table(frame, output)
+    print_line(console, f"{output}: {frame['run'].nunique()} runs")
+
+
+def _print_breakdown(
+    console: "Console",
+    runs: Sequence[Path],
+    by: Part,
+) -> "pd.DataFrame":
+    from tier4k.heads.reporting.breakdown import breakdown, breakdown_notes, breakdown_table
+
+    frame = breakdown(runs, by)
+    console.print(breakdown_table(frame, runs))
+    for note in breakdown_notes(frame):
+        console.print(note)
+    return frame
+
+
+def _print_table(console: "Console", runs: Sequence[Path]) -> "pd.DataFrame":
+    from tier4k.heads.reporting.tidy import sweep_table, tidy
+
+    frame = tidy(runs)
+    console.print(sweep_table(frame))
+    return frame
