@@ -74,7 +74,7 @@ def train(*command: str) -> Path:
 )  # of eight training rows; a batch of one leaves nothing for a process
 def test_two_processes_end_with_the_same_weights_as_one(project: Path, batch: int, epochs: int) -> None:
     steps = ["--train-batch-size", str(batch), "--epochs", str(epochs), "--set", "patience=10", *SHORT]
-    command = ["-m", "cli", *TRAIN, *write_test_resnet(project), *steps]
+    command = ["-m", "tier4k.cli", *TRAIN, *write_test_resnet(project), *steps]
     one, two = train(sys.executable, *command, "--out", "one"), train(*LAUNCH, *command, "--out", "two")
     assert one.name == two.name
     curves = [read_curves(run) for run in (one, two)]
@@ -94,7 +94,7 @@ def start_two(project: Path, *folders: str) -> list[subprocess.Popen[str]]:
         port = str(free.getsockname()[1])
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     long = ["--train-batch-size", "4", "--epochs", "5000", "--set", "patience=5000"]
-    command = [sys.executable, "-m", "cli", *TRAIN, *write_test_resnet(project), *SHORT, *long]
+    command = [sys.executable, "-m", "tier4k.cli", *TRAIN, *write_test_resnet(project), *SHORT, *long]
     return [
         start([*command, "--out", folder], RANK=str(rank), LOCAL_RANK=str(rank), **common)
         for rank, folder in enumerate(folders)
