@@ -425,7 +425,7 @@ def test_an_interrupted_extract_keeps_what_it_encoded(project: Path, sent: signa
     extract = ["extract", "Dataset", "-F", "fresh", *ENCODERS]
     result = run_python(INTERRUPTED, str(int(sent)), *extract, "--batch-size", "4")
     assert result.returncode == 130, result.stderr
-    assert "the same command does the rest" in result.stderr
+    assert "run the same command again" in result.stderr
     assert "Traceback" not in result.stderr
     assert "encoded 10 of 14 distinct inputs" in succeed(*extract)
 

@@ -111,7 +111,7 @@ def test_compaction_leaves_one_shard_and_the_same_features(project: Path) -> Non
     succeed("extract", "Dataset", "-F", "parts", *ENCODERS)
     succeed("features", "Dataset", "-F", "parts", "-o", "before.npz", *ENCODERS)
     output = succeed("store", "compact", "-F", "parts")
-    assert "2 shards became 1, 14 rows, 0 doubles removed" in output
+    assert "2 shards became 1, 14 rows, 0 duplicates removed" in output
     for store in Path("parts").glob("*-*"):
         assert len(list(store.glob("*.h5"))) == 1
     succeed("features", "Dataset", "-F", "parts", "-o", "after.npz", *ENCODERS)
@@ -139,7 +139,7 @@ def unused_stores(project: Path) -> Path:
     fit = ["fit-head", "Dataset", "--split", "random", "--repeats", "1", "--target", "MOS_q"]
     succeed(*fit, *ENCODERS)
     succeed("extract", "Dataset", "--precision", "bf16", *ENCODERS)
-    assert "Everything is in use" in succeed("store", "gc", "--older-than", "0")
+    assert "Every store is in use" in succeed("store", "gc", "--older-than", "0")
     shutil.rmtree("Dataset")
     assert len(stores()) == 4
     return project

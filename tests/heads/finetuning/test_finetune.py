@@ -113,7 +113,7 @@ def interrupted_after_an_epoch(monkeypatch: pytest.MonkeyPatch, *arguments: str)
         patch.setattr(Trainer, "_save", interrupt)
         result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
     assert result.exit_code == 130
-    assert "the same command does the rest" in result.output
+    assert "run the same command again" in result.output
     assert not list(Path("runs").glob("[!.]*"))  # no run yet
     (folder,) = Path("runs").glob(".*.partial")
     return folder

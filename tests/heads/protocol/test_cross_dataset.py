@@ -96,7 +96,7 @@ def test_what_the_model_was_fitted_on_is_known_again_by_content(fitted_copy: Pat
             **{name: file[name] for name in file.files if name != "about"},
         )
     _, output = evaluated("runs/nr", "renamed")
-    assert "3 pictures and 0 prompts of these are of the data set that the model was fitted on" in output
+    assert "3 images and 0 prompts are also in the data set that the model was fitted on" in output
     record.unlink()
     _, output = evaluated("runs/nr", "Dataset", "--benchmark", "I2I")
     assert "of the data set that the model was fitted on" in output  # the very data need no record

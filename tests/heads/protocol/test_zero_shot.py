@@ -302,7 +302,7 @@ def test_one_command_scores_once_and_judges_twice(folder: Path) -> None:
     ]
     code, output = tier(*COMMAND, "--repeats", "2")
     assert code == 0 and "all 20 distinct inputs are in" in output and output.count("it exists already") == 2
-    shown = {"store ls": " t ", "store verify": "20 rows are sound", "store gc": "Everything is in use"}
+    shown = {"store ls": " t ", "store verify": "20 rows are sound", "store gc": "Every store is in use"}
     for command, words in shown.items():
         assert words in tier(*command.split())[1]
     store = next(folder.glob("features/clipscore-*"))
