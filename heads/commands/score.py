@@ -53,7 +53,7 @@ def score(
     speed: SpeedGroup,
     out: OutOption = RUNS,
 ) -> None:
-    """Score every row with a zero-shot scorer; evaluate the scores on all rows and on test rows of a split."""
+    """Score every row with a zero-shot scorer; evaluate it on all rows and on test rows of a split."""
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.datasets.layouts import read_source
     from tier4k.extract.scorers.find import find_scorer

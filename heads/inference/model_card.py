@@ -1,4 +1,4 @@
-"""The model card of an exported model, in Markdown."""
+"""Write the model card of an exported model, in Markdown."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ SHOWN_METRICS = ("srcc", "plcc", "rmse")
 
 
 def model_card(model: Model) -> str:
-    """Return the card of a run's model; an exported model keeps its card.
+    """Return the model card of a run; for an exported model, return its existing card.
 
     Raises:
         ResultError: The files of the run cannot be read.
@@ -89,11 +89,11 @@ def _metrics(results: Results) -> Iterator[str]:
 
 def _cells(results: Results, target: str) -> list[str]:
     summaries = results.summaries[target]
-    own = summaries[results.headline]
+    headline_metrics = summaries[results.headline]
     baseline = summaries["generator_mean"]["srcc"]
     return [
         target,
-        *(_mean_and_sd(own[metric]) for metric in SHOWN_METRICS),
+        *(_mean_and_sd(headline_metrics[metric]) for metric in SHOWN_METRICS),
         f"{baseline.mean:.3f}",
         *_width_and_coverage(results.intervals.get(target)),
     ]
