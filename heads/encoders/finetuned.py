@@ -229,7 +229,9 @@ def _choose(
             matching_keys.append((name, number))
     if not matching_keys or len({name for name, _ in matching_keys}) > 1:
         choices = ", ".join(f"--target {name} --repeat {number}" for name, number in kept)
-        raise FinetunedError(f"{run} has several or other encoders: pass one of {choices}")
+        raise FinetunedError(
+            f"the options do not select the encoders of one head of {run}: pass one of {choices}"
+        )
     return matching_keys[0]
 
 

@@ -375,5 +375,5 @@ def test_a_test_image_that_the_encoders_have_seen_is_refused_unless_the_split_it
 
 
 def test_a_run_without_finetuning_has_no_encoders(tmp_path: Path) -> None:
-    with pytest.raises(FinetunedError, match="keeps no finetuned encoders"):
+    with pytest.raises(FinetunedError, match="contains no finetuned encoders"):
         finetuned_encoders(tmp_path)

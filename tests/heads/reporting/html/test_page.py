@@ -536,10 +536,12 @@ def test_a_folder_that_is_no_run_is_refused_with_a_remedy(sample: Sample, tmp_pa
         assert not (tmp_path / "r.html").exists()
 
     refused("one run or more: tier report runs/")
-    refused("there is no run .*nowhere: give the folder of a run, such as runs/ID", tmp_path / "nowhere")
-    refused("there is no run .*such as runs/ID", tmp_path)
-    refused(f"give the folder of a run, {sample.ridge}, not a file in it", sample.ridge / "results.json")
-    refused(r"it holds runs, give these: .*runs/\*", sample.ridge.parent)
+    refused("there is no run .*nowhere: pass the folder of a run, for example runs/ID", tmp_path / "nowhere")
+    refused("there is no run .*for example runs/ID", tmp_path)
+    refused(
+        f"pass the folder of a run, {sample.ridge}, not a file in the folder", sample.ridge / "results.json"
+    )
+    refused(r"contains runs, so pass .*runs/\*", sample.ridge.parent)
     for name in ("predictions.csv", "config.json", "results.json"):
         (recorded(sample.ridge, tmp_path / name) / name).unlink()
         refused(f"{name} has no {name}: delete {tmp_path / name} and run", tmp_path / name)
