@@ -93,14 +93,12 @@ def _print_overlap(
     if shared is None:
         console.print(
             f"The model may have been fitted on some of the rows: {features} has no record of the data "
-            "set that it "
-            "was fitted on, so the images and prompts cannot be compared.",
+            "set that it was fitted on, so the images and prompts cannot be compared.",
             style="yellow",
         )
     elif shared.images or shared.prompts:
         console.print(
             f"{shared.images:,} images and {shared.prompts:,} prompts are also in the data set that the "
-            "model "
-            "was fitted on: the metrics may be too good.",
+            "model was fitted on: the metrics may be too good.",
             style="yellow",
         )

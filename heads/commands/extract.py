@@ -140,8 +140,7 @@ def extract(
         if image_encoder or preset or weights.given or images != ImageGroup() or random_crops.crops:
             raise typer.BadParameter(
                 "the encoders come from the run: leave out --image-encoder, --preset, the weights, "
-                "--crops and the "
-                "options of the image features",
+                "--crops and the options of the image features",
                 param_hint="--finetuned",
             )
         _extract_finetuned(console, data, features, finetuned, rows, options)

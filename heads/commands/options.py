@@ -244,8 +244,7 @@ class SplitGroup:
             "--repeats",
             min=1,
             help="Number of repeats; each has its own seed. Default: 10; with --split generator, one for "
-            "each "
-            "generator.",
+            "each generator.",
         ),
     ] = None
     folds: Annotated[
@@ -291,8 +290,7 @@ class FitGroup(SplitGroup):
             "--seeds",
             min=1,
             help="Number of heads fitted on each split, to separate the variance of training from the "
-            "variance of "
-            "splits.",
+            "variance of splits.",
         ),
     ] = 1
     head: Annotated[

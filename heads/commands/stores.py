@@ -57,8 +57,7 @@ def store_verify(
     if damaged and not repair:
         raise StoreError(
             f"{damaged} shards are damaged: run `tier store verify --features {features} --repair` to "
-            "move them out "
-            "of their stores"
+            "move them out of their stores"
         )
     if broken:
         raise StoreError(f"{broken} stores cannot be opened: restore or delete their folders")

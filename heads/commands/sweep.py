@@ -185,8 +185,7 @@ def _search(
         f"The {len(tried)} combinations are sorted by held-out SRCC; the first has the highest. The more "
         "combinations "
         "are tried, the less reliable the test SRCC of the first one is. Do not select by test SRCC: the "
-        "selected "
-        "value would then be meaningless.",
+        "selected value would then be meaningless.",
         style="yellow",
     )
     runs: list[Run] = []

@@ -88,8 +88,7 @@ def make_splits(
         repeats: Number of repeats; repeat r has the seed `seed + r`.
         seed: Seed of the first repeat.
         validation: Share of the training part (prompts or rows) that becomes the validation part, cut by the
-            same
-            rule. Above 0 the generator rule leaves out one more generator, for any share. 0 means no
+            same rule. Above 0 the generator rule leaves out one more generator, for any share. 0 means no
             validation part.
         folds: The repeats are K folds: each prompt, row or generator is tested in exactly one of them. The
             published rule then tests i % K == K - 1 - r; with K = 4, fold 0 is the published split.
@@ -143,8 +142,7 @@ def _require_enough_generators(
     if rule == "generator" and repeats > generators:
         raise SplitError(
             f"a generator split of {generators} generators has at most {generators} repeats, and "
-            f"{repeats} are "
-            f"requested: pass --repeats {generators}"
+            f"{repeats} are requested: pass --repeats {generators}"
         )
 
 
@@ -217,8 +215,7 @@ def require_enough_rows(
     if len(split.train) < 2 or len(split.test) < 2:
         raise SplitError(
             f"{where} has {len(split.train)} training and {len(split.test)} test rows{tested}, and at "
-            "least 2 of "
-            "each are needed: use more rows or another split"
+            "least 2 of each are needed: use more rows or another split"
         )
 
 

@@ -64,8 +64,7 @@ def require_unseen(manifest: Manifest, splits: Sequence[Split], *stores: Feature
                 f"the encoders of these features were finetuned on {count} of the {len(split.test)} test "
                 f"images of the split with seed {split.seed}, so the metrics would be worth nothing: "
                 "pass the --benchmark of the run RUN that finetuned the encoders, and --split "
-                "RUN/splits.json:N "
-                "with the repeat N of the encoders"
+                "RUN/splits.json:N with the repeat N of the encoders"
             )
 
 

@@ -33,8 +33,7 @@ def run_trials(
     Args:
         features: Features and scores of the rows that the run uses.
         fused: Fused vectors (N, d) of the rows, or (N, V, d) of V crops: heads learn from every crop or from
-            their
-            mean, and a prediction is the mean over all.
+            their mean, and a prediction is the mean over all.
         targets: Names of targets.
         splits: One split for each repeat.
         estimator: Name of the head.

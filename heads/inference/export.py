@@ -62,8 +62,7 @@ def export(
     if onnx and len(sources) > 1:
         raise ExportError(
             f"each of the {len(sources)} heads was trained with its own encoders, and --onnx writes one "
-            "head only: "
-            "select one head with --target and --repeat"
+            "head only: select one head with --target and --repeat"
         )
     differences: dict[str, float] = {}
 

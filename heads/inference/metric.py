@@ -137,8 +137,7 @@ class Metric(
         if self.method == "fr" and any(item is None for item in image_prompts):
             raise FusionError(
                 "the heads are full reference (fr) and need image prompts: pass an image_prompt for "
-                "every image, "
-                "or load a run of method pr or nr"
+                "every image, or load a run of method pr or nr"
             )
         return image_prompts
 
@@ -190,8 +189,7 @@ def load(
         repeat: The only repeat to load; None loads all repeats, and scores are the mean over them.
         device: "auto", or a torch device such as "cuda:1".
         image_weights: File with the weights of the image encoder; None takes the weights in the model, or
-            searches
-            in the folders of `tier extract`.
+            searches in the folders of `tier extract`.
         text_weights: Folder of the text encoder; None searches in the same way.
 
     Raises:

@@ -84,8 +84,7 @@ def require_image_prompts(manifest: Manifest, method: str) -> None:
     raise FusionError(
         "the heads are full reference (fr) and need an image prompt for every image; "
         f"{len(rows_without)} of {len(manifest)} rows have none, first {rows_without.iloc[0]}: pass "
-        "--image-prompt FILE, "
-        "or a table with the column image_prompt, or use a run of --method pr or nr"
+        "--image-prompt FILE, or a table with the column image_prompt, or use a run of --method pr or nr"
     )
 
 

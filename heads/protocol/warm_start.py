@@ -74,8 +74,7 @@ class Start:
             # With equal names in equal parts, a test image could still be one that the head was fitted on.
             raise ProtocolError(
                 f"the heads of {self.model.folder} were fitted on other rows or scores than those of "
-                f"{config.data}: "
-                "pass the data set and --benchmark of that run"
+                f"{config.data}: pass the data set and --benchmark of that run"
             )
         for option, (start_value, value) in self._compared_options(config).items():
             if start_value != value:

@@ -51,8 +51,7 @@ class RunConfig:
         data_digest: `Manifest.digest` of the rows.
         method, benchmark, targets: Subject of the fit.
         signatures: Signatures of every store that the run reads: "image" and "text" for a head, also scorers
-            by
-            name if the head uses their scores; "score" for a zero-shot run.
+            by name if the head uses their scores; "score" for a zero-shot run.
         split: Name of the split (see `tier4k.heads.protocol.options.split_name`).
         repeats: Number of splits.
         seed: The first seed.

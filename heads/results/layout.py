@@ -61,8 +61,7 @@ def read_run_file(
     """Read a JSON file of a run as an object of a type.
 
     Raises:
-        ResultError: There is no such run or file, the run has another format, or a value has the wrong
-            type.
+        ResultError: There is no such run or file, the run has another format, or a value has the wrong type.
     """
     path = existing_file(run, name)
     require_current_format(run)

@@ -180,8 +180,7 @@ def read_model(folder: Path) -> Model:
     if model_format not in (None, MODEL_FORMAT):
         raise ModelError(
             f"{path} has format {model_format}, and this version of tier4k reads format {MODEL_FORMAT}: "
-            "fit the run "
-            f"again, or use the version that wrote {path}"
+            f"fit the run again, or use the version that wrote {path}"
         )
     try:
         record = read_json(path, ModelRecord)

@@ -43,8 +43,7 @@ class Results:
         reasons: {target: {selection or baseline: why its correlations are NaN}}.
         intervals: {target: conformal interval of a prediction}, for targets whose heads had held-out rows.
         held_out_srcc: {target: for each repeat, the SRCC on the held-out rows}, for the same targets; runs
-            may
-            be selected by these values.
+            may be selected by these values.
         seconds: Time of the fits.
     """
 
