@@ -28,7 +28,7 @@ def store_verify(
         bool,
         typer.Option(
             "--repair",
-            help="Move damaged shards out of the store, so that `tier extract` encodes their rows again.",
+            help="Rename damaged shards to *.damaged, so that `tier extract` encodes their rows again.",
         ),
     ] = False,
 ) -> None:
@@ -50,14 +50,14 @@ def store_verify(
         for path in set_aside(check):
             print_line(
                 console,
-                f"The damaged shard was moved to {path}: run `tier extract` again to encode its rows",
+                f"A damaged shard was renamed to {path}: run `tier extract` again to encode its rows",
                 style="yellow",
             )
     broken = print_broken_stores(console, features)
     if damaged and not repair:
         raise StoreError(
             f"{damaged} shards are damaged: run `tier store verify --features {features} --repair` to "
-            "move them out of their stores"
+            "rename them to *.damaged"
         )
     if broken:
         raise StoreError(f"{broken} stores cannot be opened: restore or delete their folders")
