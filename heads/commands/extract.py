@@ -134,7 +134,7 @@ def extract(
     """Stage 1: encode every image and prompt of DATA that is not stored yet."""
     from tier4k.extract.datasets.layouts import read_source
 
-    options = replace(speed.extraction_options(), compiled=compiled, part=_part(shard))
+    options = replace(speed.extraction_options(), compiled=compiled, part=_parse_part(shard))
     console = make_console()
     if finetuned.finetuned:
         if image_encoder or preset or weights.given or images != ImageGroup() or random_crops.crops:
@@ -215,7 +215,8 @@ def _print_next_options(
     )
 
 
-def _part(text: str) -> tuple[int, int]:
+def _parse_part(text: str) -> tuple[int, int]:
+    """Return I and N of the option --shard I/N."""
     number, _, parts = text.partition("/")
     if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
         raise typer.BadParameter(

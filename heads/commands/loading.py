@@ -23,7 +23,7 @@ def load_data(
     data: Path,
     features: Path,
     rows: RowsGroup,
-    known: "FeatureStore | None" = None,
+    only_store: "FeatureStore | None" = None,
 ) -> "CheckedDataset":
     """Read and check a data set.
 
@@ -32,7 +32,7 @@ def load_data(
         data: Data folder or table.
         features: Folder of stores; images in them are not decoded again.
         rows: Layout of the data set, and what happens to rows with problems.
-        known: The only store in which images are looked up; None for all stores.
+        only_store: The only store in which images are looked up; None for all stores.
 
     Raises:
         DataError: The data set cannot be used.
@@ -40,7 +40,7 @@ def load_data(
     from tier4k.extract.datasets.layouts import read_source
 
     source = read_source(data, rows.layout)
-    return check_source(console, source, features, rows.on_error, known)
+    return check_source(console, source, features, rows.on_error, only_store)
 
 
 def check_source(
@@ -48,7 +48,7 @@ def check_source(
     source: "SourceTable",
     features: Path,
     on_error: OnError,
-    known: "FeatureStore | None" = None,
+    only_store: "FeatureStore | None" = None,
 ) -> "CheckedDataset":
     """Check a data set whose table has been read.
 
@@ -57,14 +57,14 @@ def check_source(
         source: Table of the data set.
         features: Folder of stores; images in them are not decoded again.
         on_error: Whether rows with problems stop the command or are skipped.
-        known: The only store in which images are looked up; None for all stores.
+        only_store: The only store in which images are looked up; None for all stores.
 
     Raises:
         DataError: The data set cannot be used.
     """
     from tier4k.extract.datasets.check import check_table, raise_for_problems
 
-    keys = _stored_keys(features, known)
+    keys = _stored_keys(features, only_store)
     with progress_counter(console, "check images") as count:
         report = raise_for_problems(check_table(source, keys, count), on_error)
     if report.problems:
@@ -96,11 +96,11 @@ def load_with_stores(
     return load_data(console, data, features, rows, images), images, texts
 
 
-def _stored_keys(features: Path, known: "FeatureStore | None") -> frozenset[str]:
+def _stored_keys(features: Path, only_store: "FeatureStore | None") -> frozenset[str]:
     from tier4k.cache.listing import stores
 
     keys: frozenset[str] = frozenset()
-    for store in [known] if known else stores(features):
+    for store in [only_store] if only_store else stores(features):
         with suppress(TierError):  # the images of a damaged store are decoded again
             keys |= store.hexadecimal_keys()
     return keys

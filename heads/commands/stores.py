@@ -133,15 +133,15 @@ def _outcome(finding: "Finding", delete: bool) -> tuple[str, str]:
     return "kept", "another process has just written to it"
 
 
-def _folders_of_runs(given: list[Path] | None) -> list[Path]:
-    for folder in given or []:
+def _folders_of_runs(run_folders: list[Path] | None) -> list[Path]:
+    for folder in run_folders or []:
         if not folder.is_dir():
             raise typer.BadParameter(
                 f"there is no folder {folder}, so the stores of its runs would count as unused: pass an "
                 "existing folder",
                 param_hint="--runs",
             )
-    return given or [RUNS]
+    return run_folders or [RUNS]
 
 
 def _count_runs(folders: list[Path]) -> int:

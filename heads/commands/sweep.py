@@ -201,10 +201,10 @@ def _print_totals(
 ) -> None:
     fitted = [run for run in runs if not run.found]
     seconds = sum(run.results.seconds for run in fitted)
-    existing = len(runs) - len(fitted)
+    existing_count = len(runs) - len(fitted)
     print_line(
         console,
-        f"{out} has {len(runs)} runs of this sweep: {existing} existed already, "
+        f"{out} has {len(runs)} runs of this sweep: {existing_count} existed already, "
         f"{len(fitted)} were fitted in {seconds:.1f} s",
     )
 

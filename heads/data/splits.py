@@ -45,8 +45,8 @@ class Split:
         Args:
             identity: (N,) identities of all rows.
         """
-        known = {*identity[self.train], *identity[self.validation]}
-        return np.array([value in known for value in identity[self.test]])
+        seen_identities = {*identity[self.train], *identity[self.validation]}
+        return np.array([value in seen_identities for value in identity[self.test]])
 
 
 def prompt_and_generator(rows: Rows) -> np.ndarray:
@@ -192,29 +192,29 @@ def _split(
     elif share:
         training, validation = cut(training, rows, rule, share, seed)
     split = Split(np.sort(training), np.sort(validation), np.sort(test), seed)
-    tested = f" ({rows.generator[test[0]]})" if rule == "generator" else ""
-    require_enough_rows(split, f"the {rule} split of {len(rows)} rows", tested)
+    test_note = f" ({rows.generator[test[0]]})" if rule == "generator" else ""
+    require_enough_rows(split, f"the {rule} split of {len(rows)} rows", test_note)
     return split
 
 
 def require_enough_rows(
     split: Split,
     where: str,
-    tested: str = "",
+    test_note: str = "",
 ) -> None:
     """Refuse a split with fewer than two training or test rows.
 
     Args:
         split: The split to check.
         where: Origin of the split, for the message.
-        tested: Description of the test rows, for the message.
+        test_note: Description of the test rows, for the message.
 
     Raises:
         SplitError: There are too few rows.
     """
     if len(split.train) < 2 or len(split.test) < 2:
         raise SplitError(
-            f"{where} has {len(split.train)} training and {len(split.test)} test rows{tested}, and at "
+            f"{where} has {len(split.train)} training and {len(split.test)} test rows{test_note}, and at "
             "least 2 of each are needed: use more rows or another split"
         )
 

@@ -151,6 +151,7 @@ def _cut_validation(
     seed: int,
     where: str,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Cut validation rows out of training rows; return the remaining training rows and the validation rows."""
     if len(np.unique(rows.group[train])) < 2:
         raise SplitError(
             f"{where}: there are no validation rows, and they cannot be cut out of a single training prompt: "
@@ -165,9 +166,9 @@ def _require_known_names(
     rows: Rows,
     where: str,
 ) -> None:
-    known = set(rows.name)
+    row_names = set(rows.name)
     names = repeat.names()
-    unknown_names = [name for name in names if name not in known]
+    unknown_names = [name for name in names if name not in row_names]
     if unknown_names:
         raise SplitError(
             f"{where}: {len(unknown_names)} of {len(names)} names are not among the {len(rows)} rows, "

@@ -40,7 +40,7 @@ class Metric(
 
     Attributes:
         targets: Names of the scores.
-        method: "nr", "fr" (needs image prompts) or "pr" (uses image prompts where given).
+        method: "nr", "fr" (needs image prompts) or "pr" (uses image prompts if they exist).
         lower_better: False; other metric libraries use this name.
     """
 

@@ -23,7 +23,7 @@ HEADER = (
 INPUTS = {
     "nr": "their text prompt.",
     "fr": "their text prompt and their image prompt.",
-    "pr": "their text prompt, and by their image prompt where they have one.",
+    "pr": "their text prompt, and by their image prompt if they have one.",
 }
 
 SHOWN_METRICS = ("srcc", "plcc", "rmse")
@@ -104,6 +104,7 @@ def _mean_and_sd(summary: Summary) -> str:
 
 
 def _width_and_coverage(interval: Interval | None) -> tuple[str, str]:
+    """Return the cells for the mean half-width and the mean test coverage of an interval."""
     if interval is None:
         return "none", ""
     width = sum(interval.half_width) / len(interval.half_width)

@@ -44,14 +44,14 @@ class Overlap:
 def match_targets(
     model: Model,
     manifest: Manifest,
-    given: Sequence[str],
+    pair_texts: Sequence[str],
 ) -> dict[str, str]:
     """Match each target of the model with the score column that it is compared with.
 
     Args:
         model: Model whose targets are matched.
         manifest: Data set with the score columns.
-        given: Texts `TARGET=COLUMN`; if there are none, equal names are matched.
+        pair_texts: Texts `TARGET=COLUMN`; if there are none, equal names are matched.
 
     Returns:
         {target of the model: score column}.
@@ -59,10 +59,10 @@ def match_targets(
     Raises:
         ProtocolError: There is no such target or column, or no names are equal.
     """
-    if not given:
+    if not pair_texts:
         return _equal_names(model, manifest)
     pairs: dict[str, str] = {}
-    for text in given:
+    for text in pair_texts:
         target, _, named_column = text.partition("=")
         column = named_column or target
         _require_name(target, model.targets, model, manifest)
@@ -88,12 +88,12 @@ def _equal_names(model: Model, manifest: Manifest) -> dict[str, str]:
 
 def _require_name(
     name: str,
-    known: Sequence[str],
+    known_names: Sequence[str],
     model: Model,
     manifest: Manifest,
 ) -> None:
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    if name not in known_names:
+        close = difflib.get_close_matches(name, known_names, n=1, cutoff=0.3)
         nearest = f" (nearest: {close[0]})" if close else ""
         raise ProtocolError(
             f"there is no target or column {name!r}{nearest}: {_known_names(model, manifest)}"
@@ -148,8 +148,8 @@ def _record(
 
 def _shared(inputs: pd.Series, keys: np.ndarray) -> int:
     """Count the inputs, indexed by hexadecimal key, whose key is among the keys (N, 32)."""
-    known = {bytes(key).hex() for key in keys}
-    return sum(key in known for key in inputs.index)
+    known_keys = {bytes(key).hex() for key in keys}
+    return sum(key in known_keys for key in inputs.index)
 
 
 def evaluate_model(

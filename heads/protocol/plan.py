@@ -72,8 +72,10 @@ def resolve_targets(manifest: Manifest, names: tuple[str, ...]) -> tuple[str, ..
         if name not in manifest.targets:
             close = difflib.get_close_matches(name, manifest.targets, n=1, cutoff=0.3)
             nearest = f" (nearest: {close[0]})" if close else ""
-            known = ", ".join(manifest.targets)
-            raise ProtocolError(f"{manifest.name} has no target {name!r}{nearest}: pass {known}, or all")
+            target_names = ", ".join(manifest.targets)
+            raise ProtocolError(
+                f"{manifest.name} has no target {name!r}{nearest}: pass {target_names}, or all"
+            )
     return tuple(dict.fromkeys(names))
 
 

@@ -123,14 +123,14 @@ def described(error: Exception) -> str:
 
 
 def _is_damaged_run(folder: Path) -> bool:
-    existing = [name for name in FILES_OF_EVERY_RUN if (folder / name).is_file()]
-    return len(existing) > 1
+    existing_files = [name for name in FILES_OF_EVERY_RUN if (folder / name).is_file()]
+    return len(existing_files) > 1
 
 
-def _likely_run(given: Path) -> str:
+def _likely_run(path: Path) -> str:
     """Return a hint that follows "pass the folder of a run"."""
-    if any(given.glob(f"*/{RESULTS_FILE}")):
-        return f"; {given} contains runs, so pass {given}/*"
-    if given.is_file() and is_run(given.parent):
-        return f", {given.parent}, not a file in the folder"
+    if any(path.glob(f"*/{RESULTS_FILE}")):
+        return f"; {path} contains runs, so pass {path}/*"
+    if path.is_file() and is_run(path.parent):
+        return f", {path.parent}, not a file in the folder"
     return ", for example runs/ID"
