@@ -151,7 +151,7 @@ def _cut_validation(
     seed: int,
     where: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut validation rows out of training rows; return the remaining training rows and the validation rows."""
+    """Cut validation rows out of training rows; return the remaining training rows and the cut rows."""
     if len(np.unique(rows.group[train])) < 2:
         raise SplitError(
             f"{where}: there are no validation rows, and they cannot be cut out of a single training prompt: "

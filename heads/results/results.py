@@ -214,4 +214,4 @@ def _problems(results: Results) -> Iterator[str]:
             if missing_metrics := [metric for metric in METRICS if metric not in metrics]:
                 yield f"`$.summaries` of {target}, {name}, lacks {', '.join(missing_metrics)}"
             if any(len(summary.values) != repeats for summary in metrics.values()):
-                yield f"`$.summaries` of {target}, {name}, has not one value for each repeat"
+                yield f"`$.summaries` of {target}, {name}, does not have {repeats} values"
