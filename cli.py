@@ -1,4 +1,4 @@
-"""The entry point of `tier`: the app, exit codes, and registration of the commands in `heads/commands/`."""
+"""The entry point of `tier`: it registers the commands in `heads/commands/` and sets the exit codes."""
 
 import signal
 import sys
@@ -27,9 +27,9 @@ from tier4k.heads.commands.stores import store_compact, store_export, store_gc, 
 from tier4k.heads.commands.sweep import sweep
 from tier4k.heads.commands.table import table
 
-EXIT_ERROR = 2  # something that the user can fix
+EXIT_ERROR = 2  # an error that the user can fix
 
-EXIT_INTERRUPTED = 130  # Ctrl-C, or the kill of a batch system
+EXIT_INTERRUPTED = 130  # Ctrl-C, or SIGTERM from a batch system
 
 
 class TierGroup(TyperGroup):
@@ -44,8 +44,8 @@ class TierGroup(TyperGroup):
             return ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
             print_error(
-                "interrupted. Finished work is stored, epochs of --finetune too; "
-                "the same command does the rest."
+                "the command was interrupted. Finished work is stored, also finished epochs of --finetune: "
+                "run the same command again, and it does the rest."
             )
             return ctx.exit(EXIT_INTERRUPTED)
 
@@ -53,13 +53,13 @@ class TierGroup(TyperGroup):
 app = typer.Typer(
     name="tier",
     cls=TierGroup,
-    help="Score AI-generated images as people do: extract features once, fit TIER heads on them in seconds.",
+    help="Score AI-generated images as people do: extract features once, then fit TIER heads in seconds.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
-store_app = typer.Typer(help="Look at feature stores.", no_args_is_help=True)
+data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)
+store_app = typer.Typer(help="List, check, clean up and export feature stores.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 
@@ -89,7 +89,8 @@ app.command("demo")(demo)
 def main() -> None:
     """Run `tier`.
 
-    SIGTERM, which batch systems send before they kill, ends a command as Ctrl-C does: finished work is saved.
+    Batch systems send SIGTERM before they kill a process. It ends a command as Ctrl-C does: finished work is
+    saved.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):

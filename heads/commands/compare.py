@@ -1,4 +1,4 @@
-"""`tier compare`: runs in pairs."""
+"""`tier compare`: compare runs in pairs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,17 +19,17 @@ NAMED_PARTS = ("method", "head", "benchmark", "data", "split", "run")  # what `d
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of two runs or more with the same test rows."),
+        typer.Argument(help="Folders of two or more runs with the same test rows."),
     ],
     metric: Annotated[
         ComparedMetric,
-        typer.Option(help="Metric to compare."),
+        typer.Option(help="Metric that is compared."),
     ] = "srcc",
 ) -> None:
-    """Compare runs in pairs on their test rows: difference, 95 % interval, p-values with Holm's correction.
+    """Compare runs in pairs on their test rows: show differences, 95 % intervals, Holm-corrected p-values.
 
-    The test is a paired bootstrap over prompts. SRCC and PLCC get Williams' test as well, which assumes that
-    images of one prompt are independent.
+    The test is a paired bootstrap over prompts. SRCC and PLCC are also compared with Williams' test, which
+    assumes that images of one prompt are independent.
     """
     from tier4k.heads.reporting.comparison import compare as compare_runs
     from tier4k.heads.reporting.terminal import comparison_notes, comparison_table

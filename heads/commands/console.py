@@ -1,4 +1,4 @@
-"""The terminal: the console, lines, progress, errors, and the report of a run."""
+"""Output on the terminal: the console, lines, progress bars, errors, and the report of a run."""
 
 import os
 import sys
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from tier4k.extract.pipeline.listener import StreamSummary
     from tier4k.heads.protocol.publish import Run
 
-PIPE_WIDTH = 160  # columns; a pipe has no width of its own, and 80 columns cut every table
+PIPE_WIDTH = 160  # columns; a pipe has no width, and 80 columns would cut every table
 
 
 def make_console() -> "Console":
     """Return the console of a command.
 
-    Names of users' files and columns are printed as they are, not read as markup. Of several processes of one
-    distributed command only the first prints.
+    The console prints names of users' files and columns as they are, not as markup. If a command runs in
+    several distributed processes, only the first process prints.
     """
     from rich.console import Console
 
@@ -74,7 +74,7 @@ def print_run(console: "Console", run: "Run") -> None:
 
 def _how_made(run: "Run") -> str:
     if run.found:
-        return "it exists already; delete the folder to fit again"
+        return "this run exists already; to fit again, delete its folder"
     return f"done in {run.results.seconds:.1f} s"
 
 
@@ -90,25 +90,25 @@ def print_broken_stores(console: "Console", features: Path) -> int:
 
 @contextmanager
 def progress_counter(console: "Console", task: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of one task; yields a function of (items done, items in all)."""
+    """Show the progress of one task; yield a function that is called with (items done, items in all)."""
     from tier4k.extract.pipeline.progress import progress_bar
 
     with progress_bar(console) as bar:
-        number = bar.add_task(task, total=None, note="", visible=False)
+        task_id = bar.add_task(task, total=None, note="", visible=False)
 
         def show(done: int, total: int) -> None:
             """Move the bar to `done` of `total`."""
-            bar.update(number, completed=done, total=total, visible=True)
+            bar.update(task_id, completed=done, total=total, visible=True)
 
         yield show
 
 
 @contextmanager
 def progress_of_tasks(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of several tasks; yields a function of (task, items done, items in all)."""
+    """Show the progress of several tasks; yield a function to call with (task, items done, items in all)."""
     from tier4k.extract.pipeline.progress import progress_bar
 
-    numbers: dict[str, TaskID] = {}
+    task_ids: dict[str, TaskID] = {}
     with progress_bar(console) as bar:
 
         def show(
@@ -117,8 +117,8 @@ def progress_of_tasks(console: "Console") -> Iterator[Callable[[str, int, int], 
             total: int,
         ) -> None:
             """Move the bar of a task to `done` of `total`."""
-            if task not in numbers:
-                numbers[task] = bar.add_task(task, total=total, note="")
-            bar.update(numbers[task], completed=done)
+            if task not in task_ids:
+                task_ids[task] = bar.add_task(task, total=total, note="")
+            bar.update(task_ids[task], completed=done)
 
         yield show

@@ -1,4 +1,4 @@
-"""`tier data`: look at data sets."""
+"""`tier data`: check data sets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,11 @@ def data_check(
     layout: LayoutOption = None,
     problems: Annotated[
         Path | None,
-        typer.Option(help="Write every problem to this CSV file."),
+        typer.Option(help="CSV file to which every problem is written."),
     ] = None,
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
 ) -> None:
-    """Check every row and every image of DATA and print a summary; problems give exit code 2."""
+    """Check every row and every image of DATA and print a summary. Problems cause exit code 2."""
     from tier4k.extract.datasets.check import check
     from tier4k.extract.datasets.summary import summarize, summary_table
 

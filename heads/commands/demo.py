@@ -1,4 +1,4 @@
-"""`tier demo`: both stages on a synthetic sample."""
+"""`tier demo`: run both stages on a synthetic sample."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,11 +30,11 @@ FITS: "tuple[tuple[Method, Benchmark], ...]" = (
 def demo(
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder for the sample data, its features and its runs."),
+        typer.Argument(help="Folder for the sample data, the features and the runs."),
     ] = Path("demo"),
     repeats: Annotated[
         int,
-        typer.Option(min=1, help="Repeats of each fit."),
+        typer.Option(min=1, help="Number of repeats of each fit."),
     ] = 3,
 ) -> None:
     """Write a synthetic sample data set, extract its features, and fit NR, FR and PR heads."""
@@ -45,13 +45,13 @@ def demo(
     data = write_sample(folder)
     features = folder / "features"
     console.print(
-        f"Sample data: {data}. It is synthetic: images drawn by this program, with scores from a formula. "
-        "Its results mean nothing."
+        f"Sample data: {data}. The data are synthetic: this program draws the images and computes the scores "
+        "with a formula, so the results mean nothing."
     )
     _encode_sample(console, data, features)
     runs = _fit_sample(console, data, features, repeats, folder / "runs")
     page = write_report([run.folder for run in runs], folder / "report.html", [data])
-    console.print(f"\nLook at {page.path} in a browser.")
+    console.print(f"\nOpen {page.path} in a browser.")
     example = f"tier fit-head {data} --features {features} --method fr --target MOS_a --split published"
     console.print(f"Continue, for example, with:\n  {example}")
 

@@ -1,4 +1,4 @@
-"""Encoders as the command line names them."""
+"""Find the encoders that the options of a command name."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ def image_choice(
     preset: PresetName | None = None,
     crops: "Crops | None" = None,
 ) -> "ImageChoice":
-    """Return the choice of an image encoder: a preset, overridden by the options that are given.
+    """Return the choice of an image encoder: the preset, with the options that the user passed in its place.
 
     Raises:
         typer.BadParameter: --image-size has no valid value.
@@ -43,9 +43,9 @@ def image_choice(
         "precision": images.precision,
         "crops": crops,
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given_options = {name: value for name, value in options.items() if value is not None}
     base = PRESETS[preset] if preset else ImageChoice()
-    return replace(base, **given)
+    return replace(base, **given_options)
 
 
 def find_encoders(
@@ -54,7 +54,7 @@ def find_encoders(
     text_encoder: str,
     weights: WeightsGroup,
 ) -> "tuple[ImageEncoder, TextEncoder]":
-    """Return the two encoders with their weights, which may lie beside the data set.
+    """Return the two encoders with their weights; weights beside the data set are found too.
 
     Raises:
         TierError: An encoder or its weights do not exist.
@@ -79,7 +79,8 @@ def _image_size(text: str | None) -> ImageSize | None:
         return cast(Literal["full"] | None, text)
     if not (text.isdecimal() and SMALLEST_SIDE <= int(text) <= LARGEST_SIDE):
         raise typer.BadParameter(
-            f"{text!r} is neither a number of pixels from {SMALLEST_SIDE} to {LARGEST_SIDE} nor 'full'",
+            f"{text!r} is neither a number of pixels nor 'full': "
+            f"pass a number from {SMALLEST_SIDE} to {LARGEST_SIDE}, or full",
             param_hint="--image-size",
         )
     return int(text)

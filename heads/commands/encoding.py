@@ -1,4 +1,4 @@
-"""Stage 1 as commands run it: encode with progress, print the outcome."""
+"""Stage 1 in a command: encode the inputs, show the progress, and print a summary."""
 
 import sys
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ def encode(
     encoders: "Sequence[Encoder]",
     options: "ExtractionOptions",
 ) -> None:
-    """Encode the inputs of a data set that no store holds.
+    """Encode the inputs of a data set that are in no store yet.
 
     Args:
         console: Shows the progress.
         data: The data set, as the user named it.
         features: Folder of stores.
         report: The checked data set.
-        encoders: Encoders and scorers; each fills its own store.
-        options: Batch size, device, workers.
+        encoders: Encoders and scorers; the features of each are written to its own store.
+        options: Batch size, device and number of workers.
 
     Raises:
-        TierError: Something cannot be encoded or written.
+        TierError: An input cannot be encoded, or a store cannot be written.
     """
     from tier4k.extract.pipeline.progress import ConsoleListener
     from tier4k.extract.pipeline.run import extract

@@ -1,4 +1,4 @@
-"""`tier evaluate`: the heads of a run on another data set."""
+"""`tier evaluate`: evaluate the heads of a run on another data set."""
 
 import sys
 from dataclasses import replace
@@ -37,8 +37,9 @@ def evaluate(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="MINE=THEIRS: a score of the model and the column it is compared with.",
-            show_default="equal names",
+            help="TARGET=COLUMN: a target of the model, and the score column of DATA to compare it with. "
+            "May be repeated.",
+            show_default="columns with the name of a target",
         ),
     ] = None,
     benchmark: BenchmarkOption = None,
@@ -46,7 +47,8 @@ def evaluate(
         bool,
         typer.Option(
             "--calibrate",
-            help="Map scores linearly to the column, fitted on other prompts, so that an RMSE exists.",
+            help="Map predictions linearly to the score column, so that the RMSE can be computed. "
+            "The map of each prompt is fitted on other prompts.",
         ),
     ] = False,
     features: FeaturesOption = FEATURES,
@@ -56,7 +58,7 @@ def evaluate(
     speed: SpeedGroup,
     out: OutOption = RUNS,
 ) -> None:
-    """Evaluate the heads of a run, one by one, on all rows of another data set."""
+    """Evaluate each head of a run on all rows of another data set."""
     from tier4k.heads.data.fusion import default_benchmark, require_valid_benchmark
     from tier4k.heads.protocol.cross_dataset import evaluate_model, match_targets, overlap
     from tier4k.heads.results.model import read_model
@@ -87,16 +89,16 @@ def _print_overlap(
     shared: "Overlap | None",
     features: Path,
 ) -> None:
-    """Print a warning where rows were, or may have been, in the data set that the model was fitted on."""
+    """Print a warning if the model was, or may have been, fitted on some of the rows."""
     if shared is None:
         console.print(
-            f"it cannot be told whether the model was fitted on some of these rows: {features} has no record "
-            "of its data set",
+            f"The model may have been fitted on some of the rows: {features} has no record of the data "
+            "set that it was fitted on, so the images and prompts cannot be compared.",
             style="yellow",
         )
     elif shared.images or shared.prompts:
         console.print(
-            f"{shared.images:,} pictures and {shared.prompts:,} prompts of these are of the data set "
-            "that the model was fitted on: the metrics may be too good",
+            f"{shared.images:,} images and {shared.prompts:,} prompts are also in the data set that the "
+            "model was fitted on: the metrics may be too good.",
             style="yellow",
         )

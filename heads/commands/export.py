@@ -1,4 +1,4 @@
-"""`tier export`: a model as one folder."""
+"""`tier export`: write a model into one folder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ def export_model(
     run: RunArgument,
     folder: Annotated[
         Path,
-        typer.Argument(help="New folder to write."),
+        typer.Argument(help="Folder to write; it must not exist, or be empty."),
     ],
     *,
     target: OneTargetOption = None,
@@ -26,21 +26,23 @@ def export_model(
     weights: WeightsGroup,
     onnx: Annotated[
         bool,
-        typer.Option("--onnx", help="Write ONNX files too, checked with ONNX Runtime (tier4k[onnx])."),
+        typer.Option(
+            "--onnx", help="Also write ONNX files and check them with ONNX Runtime. Needs tier4k[onnx]."
+        ),
     ] = False,
 ) -> None:
-    """Write heads, encoders, intervals and a model card into one folder, which loads offline anywhere."""
+    """Write heads, encoders, intervals and a model card into one folder, which can be loaded offline."""
     from tier4k.heads.encoders.sources import encoder_sources
     from tier4k.heads.inference.export import export
     from tier4k.heads.results.model import read_model
 
     model = read_model(run).only(target, repeat)
-    found = encoder_sources(model, weights.image_weights, weights.text_weights)
-    differences = export(found, folder, onnx)
+    sources = encoder_sources(model, weights.image_weights, weights.text_weights)
+    differences = export(sources, folder, onnx)
     console = make_console()
     for name, difference in differences.items():
         file = folder / "onnx" / f"{name}.onnx"
-        print_line(console, f"{file}: differs from torch by {difference:.1e} at most")
+        print_line(console, f"{file}: outputs differ from torch by at most {difference:.1e}")
     files = [path for path in folder.rglob("*") if path.is_file()]
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     print_line(console, f"{folder}: {len(model.heads)} heads with their encoders, {megabytes:,.1f} MB")

@@ -1,4 +1,4 @@
-"""`tier extract`: stage 1."""
+"""`tier extract`: stage 1, which encodes images and prompts."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -40,37 +40,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinetunedGroup:
-    """Encoders of a run that finetuned them."""
+    """Options that select the finetuned encoders of a run."""
 
     finetuned: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Use the encoders of a run of `fit-head --finetune`."),
+        typer.Option(
+            metavar="RUN", help="Folder of a run of `tier fit-head --finetune` whose encoders are used."
+        ),
     ] = None
     target: Annotated[
         str | None,
-        typer.Option(help="Use the encoders that this run trained for one score column."),
+        typer.Option(help="With --finetuned: use the encoders that were trained for this score column."),
     ] = None
     repeat: Annotated[
         int | None,
-        typer.Option(min=0, help="Use the encoders of this repeat. Default: the first that was kept."),
+        typer.Option(
+            min=0,
+            help="With --finetuned: use the encoders of this repeat. Default: the first repeat with "
+            "encoders.",
+        ),
     ] = None
 
     def require_empty(self) -> None:
-        """Raise typer.BadParameter where a target or repeat is given without --finetuned."""
+        """Raise typer.BadParameter if --target or --repeat is passed without --finetuned."""
         if self != FinetunedGroup():
             raise typer.BadParameter(
-                "these choose among the encoders of a run: give --finetuned as well",
+                "--target and --repeat select encoders of a run, so they need --finetuned: pass it too",
                 param_hint="--target / --repeat",
             )
 
 
 @dataclass(frozen=True)
 class CropsGroup:
-    """Random crops of images."""
+    """Options of the random crops of images."""
 
     crops: Annotated[
         int | None,
-        typer.Option(min=0, help="Random crops and flips stored beside the centre crop of each image."),
+        typer.Option(
+            min=0,
+            help="Number of random crops (some flipped) to store for each image, besides the centre crop.",
+        ),
     ] = None
     crops_seed: Annotated[
         int,
@@ -78,11 +87,13 @@ class CropsGroup:
     ] = 0
 
     def parse(self) -> "Crops | None":
-        """Return the crops; None leaves them to the preset."""
+        """Return the crops, or None if the user did not pass --crops and the preset decides."""
         from tier4k.extract.images.crops import Crops
 
         if self.crops_seed and not self.crops:
-            raise typer.BadParameter("no crops to seed: give --crops as well", param_hint="--crops-seed")
+            raise typer.BadParameter(
+                "--crops-seed has no effect without random crops: pass --crops too", param_hint="--crops-seed"
+            )
         return None if self.crops is None else Crops(self.crops, self.crops_seed)
 
 
@@ -93,7 +104,7 @@ def extract(
     image_encoder: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{ENCODERS} May be repeated: images are read once.",
+            help=f"{ENCODERS} May be repeated; images are then read once for all encoders.",
             show_default=DEFAULT_IMAGE_ENCODER,
         ),
     ] = None,
@@ -107,22 +118,29 @@ def extract(
     speed: SpeedGroup,
     compiled: Annotated[
         bool,
-        typer.Option("--compile", help="Compile the networks with torch.compile: slow start, faster then."),
+        typer.Option(
+            "--compile",
+            help="Compile the networks with torch.compile: the start is slow, encoding is faster.",
+        ),
     ] = False,
     shard: Annotated[
         str,
-        typer.Option(metavar="I/N", help="Encode the I-th of N parts, to share the work among N machines."),
+        typer.Option(
+            metavar="I/N",
+            help="Encode only the I-th of N parts of the inputs, to share the work among N machines.",
+        ),
     ] = "1/1",
 ) -> None:
     """Stage 1: encode every image and prompt of DATA that is not stored yet."""
     from tier4k.extract.datasets.layouts import read_source
 
-    options = replace(speed.extraction_options(), compiled=compiled, part=_part(shard))
+    options = replace(speed.extraction_options(), compiled=compiled, part=_parse_part(shard))
     console = make_console()
     if finetuned.finetuned:
         if image_encoder or preset or weights.given or images != ImageGroup() or random_crops.crops:
             raise typer.BadParameter(
-                "the run determines its encoders: leave out the other options of encoders",
+                "the encoders come from the run: leave out --image-encoder, --preset, the weights, "
+                "--crops and the options of the image features",
                 param_hint="--finetuned",
             )
         _extract_finetuned(console, data, features, finetuned, rows, options)
@@ -147,7 +165,8 @@ def _find_all_encoders(
 
     if weights.image_weights and len(choices) > 1:
         raise typer.BadParameter(
-            "one file of weights for several encoders: run one command for each",
+            "one file of weights cannot serve several image encoders: run `tier extract` once for each "
+            "encoder",
             param_hint="--image-weights",
         )
     folders = weight_folders(source)
@@ -179,24 +198,28 @@ def _print_next_options(
     run: Path,
     encoders: "SavedEncoders",
 ) -> None:
-    """Print the options that use these features.
+    """Print the options with which `tier fit-head` uses the new features.
 
-    The features of training rows contain their scores: a newly initialised head overfits them, the run's own
-    head, trained further with its own split, does not.
+    The features of training rows contain the scores of the rows. A new head therefore overfits. The head of
+    the run, trained further with the split of the run, does not.
     """
     image = encoders.image.signature.folder_name
     text = encoders.text.signature.folder_name
-    print_line(console, f"Use them as --image-encoder {image} --text-encoder {text}")
+    print_line(console, f"To fit heads on these features, pass --image-encoder {image} --text-encoder {text}")
     split = f"{run / 'splits.json'}:{encoders.repeat}"
     options = shlex.join(["--target", encoders.target, "--split", split, "--start", str(run)])
     print_line(
         console,
-        f"Best with {options} (trains the run's own head further where validation rows improve)",
+        f"For the best head, also pass {options} (trains the head of the run further while validation "
+        "rows improve)",
     )
 
 
-def _part(text: str) -> tuple[int, int]:
+def _parse_part(text: str) -> tuple[int, int]:
+    """Return I and N of the option --shard I/N."""
     number, _, parts = text.partition("/")
     if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
-        raise typer.BadParameter(f"{text!r} is not I/N with 1 <= I <= N, such as 1/4", param_hint="--shard")
+        raise typer.BadParameter(
+            f"{text!r} is not of the form I/N with 1 <= I <= N: pass, for example, 1/4", param_hint="--shard"
+        )
     return int(number), int(parts)

@@ -1,4 +1,4 @@
-"""`tier features`: the fused matrix as a file."""
+"""`tier features`: write the fused matrix to a file."""
 
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console
@@ -34,7 +34,7 @@ def fused_features(
     stages: StagesOption = "all",
     rows: RowsGroup,
 ) -> None:
-    """Write the fused matrix X (N, d) with names, groups, generators and scores, for other models."""
+    """Write the fused matrix X (N, d) with names, groups, generators and scores, for other programs."""
     from tier4k.extract.encoders.levels import Levels, parse_level_names
     from tier4k.heads.data.features import load_features
     from tier4k.heads.data.fused_matrix import require_matrix_suffix, save_matrix

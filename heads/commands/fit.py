@@ -1,4 +1,4 @@
-"""`tier fit-head`: stage 2."""
+"""`tier fit-head`: stage 2, which fits and evaluates heads."""
 
 import sys
 from dataclasses import replace
@@ -51,28 +51,31 @@ ScoreFeaturesOption = Annotated[
     str,
     typer.Option(
         metavar="LIST",
-        help="Scorers whose stored scores are further inputs of the head, such as imagereward,pickscore.",
+        help="Scorers whose stored scores are additional inputs of the head, for example "
+        "imagereward,pickscore.",
     ),
 ]
 FinetuneOption = Annotated[
     str,
     typer.Option(
         metavar="none|image|text|all|last:N",
-        help="Train encoders end to end with the head: which, or their last N stages or blocks.",
+        help="Encoders that are trained together with the head: none, image, text or all of them, or "
+        "only their last N stages or blocks (last:N).",
     ),
 ]
 StartOption = Annotated[
     Path | None,
     typer.Option(
         metavar="RUN",
-        help="Start from the heads of this run, such as one that finetuned the encoders.",
+        help="Folder of a run whose heads are trained further, for example the run that finetuned the "
+        "encoders.",
     ),
 ]
 KeptModelsOption = Annotated[
     KeptModels | None,
     typer.Option(
-        help="Fitted heads to keep: of all repeats, of the first, or none. "
-        "Default: all; with --finetune first.",
+        help="Fitted heads to keep: those of all repeats (all), of the first repeat (first), or none. "
+        "Default: all; with --finetune, first.",
     ),
 ]
 DeviceOption = Annotated[
@@ -104,7 +107,7 @@ def fit_head(
     rows: RowsGroup,
     out: OutOption = RUNS,
 ) -> None:
-    """Stage 2: fit and evaluate a head on stored features, or end to end with its encoders (--finetune)."""
+    """Stage 2: fit and evaluate heads on stored features, or train heads with encoders (--finetune)."""
     from tier4k.extract.encoders.levels import parse_level_names
     from tier4k.heads.data.fusion import default_benchmark, require_valid_benchmark
 
@@ -126,10 +129,11 @@ def fit_head(
         return
     if score_features:
         raise typer.BadParameter(
-            "zero-shot scores are inputs of heads on stored features only: leave --finetune out",
+            "zero-shot scores can be inputs of heads on stored features only: leave out --finetune or "
+            "--score-features",
             param_hint="--score-features",
         )
-    options = _end_to_end(options, finetune, images.precision, models or "first")
+    options = _end_to_end_options(options, finetune, images.precision, models or "first")
     choice = image_choice(replace(images, precision=None), image_encoder, preset)
     _train_end_to_end(data, features, choice, text_encoder, weights, device, options, rows, out)
 
@@ -161,7 +165,7 @@ def fit_with_progress(
     options: "FitOptions",
     out: Path,
 ) -> "Run":
-    """Fit a head on stored features; see `tier4k.heads.protocol.fit.fit_head`."""
+    """Fit heads on stored features and show the progress; see `tier4k.heads.protocol.fit.fit_head`."""
     from tier4k.heads.protocol.fit import fit_head
 
     with progress_counter(console, f"fit {options.method} {options.benchmark}") as count:
@@ -192,13 +196,13 @@ def _train_end_to_end(
     print_run(console, run)
 
 
-def _end_to_end(
+def _end_to_end_options(
     options: "FitOptions",
     finetune: str,
     precision: Precision | None,
     models: KeptModels,
 ) -> "FitOptions":
-    """Return the options of end-to-end training, with those of the head and of the training apart."""
+    """Return the options of end-to-end training; options of the head and of the training are separated."""
     from tier4k.heads.finetuning.recipe import separate_head_options
 
     head, training = separate_head_options(options.head)
@@ -210,13 +214,14 @@ def _end_to_end(
 def _require_no_training_options(weights: WeightsGroup, device: Device) -> None:
     if weights.given or device != "auto":
         raise typer.BadParameter(
-            "weights and --device belong to end-to-end training: give --finetune as well",
+            "--image-weights, --text-weights and --device apply to end-to-end training only: "
+            "pass --finetune too, or leave them out",
             param_hint="--finetune",
         )
 
 
 def _head_options(changes: TrainingGroup) -> dict[str, Any]:
-    """Return the options that replace the recipe's, by name; the head checks names and values of --set."""
+    """Return the options that replace those of the recipe, by name; values of --set are texts."""
     from tier4k.heads.regressors.options import OPTION_OF
 
     options = {
@@ -225,13 +230,15 @@ def _head_options(changes: TrainingGroup) -> dict[str, Any]:
         "batch_size": changes.train_batch_size,
         "max_epochs": changes.epochs,
     }
-    found: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    changed_options: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for text in changes.set_option or ():
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as hidden=256", param_hint="--set")
+            raise typer.BadParameter(
+                f"{text!r} is not of the form NAME=VALUE: pass, for example, hidden=256", param_hint="--set"
+            )
         option = OPTION_OF.get(name, name)
-        if option in found:
-            raise typer.BadParameter(f"{name} is given twice", param_hint="--set")
-        found[option] = value
-    return found
+        if option in changed_options:
+            raise typer.BadParameter(f"{name} is set twice: pass it once", param_hint="--set")
+        changed_options[option] = value
+    return changed_options

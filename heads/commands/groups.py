@@ -1,7 +1,7 @@
-"""Groups of options: one parameter of a command holds several options.
+"""Groups of options: one parameter of a command contains several options.
 
-The type of such a parameter is a dataclass. Typer does not support that, so `flattened` shows it a function
-with one parameter for each field.
+The type of such a parameter is a dataclass. Typer does not support dataclasses, so `flattened` makes a
+function with one parameter for each field of the dataclass.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,9 +27,9 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
             parameters.append(_keyword(name, hints[name], parameter.default))
 
     def run(**values: Any) -> None:
-        """Call the command with its groups."""
+        """Build the groups from the values of the options, and call the command."""
         for name, group in groups.items():
-            values[name] = _taken(group, values)
+            values[name] = _build_group(group, values)
         command(**values)
 
     run.__name__ = command.__name__
@@ -53,10 +53,10 @@ def _keyword(
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _taken(group: Any, values: dict[str, Any]) -> Any:
-    """Build a group from its fields' values, which are removed from `values`."""
-    own = {field.name: values.pop(field.name) for field in _fields(group)}
-    return group(**own)
+def _build_group(group: Any, values: dict[str, Any]) -> Any:
+    """Build a group from the values of its fields, and remove them from `values`."""
+    group_values = {field.name: values.pop(field.name) for field in _fields(group)}
+    return group(**group_values)
 
 
 def _fields(group: Any) -> tuple["Field[Any]", ...]:

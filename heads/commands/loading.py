@@ -1,4 +1,4 @@
-"""Data sets and stores as commands load them: checked, with progress, and with a note on skipped rows."""
+"""Load data sets and stores in a command: check rows, show the progress, and print how many are skipped."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ def load_data(
     data: Path,
     features: Path,
     rows: RowsGroup,
-    known: "FeatureStore | None" = None,
+    only_store: "FeatureStore | None" = None,
 ) -> "CheckedDataset":
     """Read and check a data set.
 
@@ -31,8 +31,8 @@ def load_data(
         console: Shows the progress.
         data: Data folder or table.
         features: Folder of stores; images in them are not decoded again.
-        rows: Layout and treatment of problems.
-        known: The only store to look into, where it is known.
+        rows: Layout of the data set, and what happens to rows with problems.
+        only_store: The only store in which images are looked up; None for all stores.
 
     Raises:
         DataError: The data set cannot be used.
@@ -40,7 +40,7 @@ def load_data(
     from tier4k.extract.datasets.layouts import read_source
 
     source = read_source(data, rows.layout)
-    return check_source(console, source, features, rows.on_error, known)
+    return check_source(console, source, features, rows.on_error, only_store)
 
 
 def check_source(
@@ -48,19 +48,32 @@ def check_source(
     source: "SourceTable",
     features: Path,
     on_error: OnError,
-    known: "FeatureStore | None" = None,
+    only_store: "FeatureStore | None" = None,
 ) -> "CheckedDataset":
-    """Check a data set whose table has been read; arguments and errors are those of `load_data`."""
+    """Check a data set whose table has been read.
+
+    Args:
+        console: Shows the progress.
+        source: Table of the data set.
+        features: Folder of stores; images in them are not decoded again.
+        on_error: Whether rows with problems stop the command or are skipped.
+        only_store: The only store in which images are looked up; None for all stores.
+
+    Raises:
+        DataError: The data set cannot be used.
+    """
     from tier4k.extract.datasets.check import check_table, raise_for_problems
 
-    keys = _stored_keys(features, known)
+    keys = _stored_keys(features, only_store)
     with progress_counter(console, "check images") as count:
         report = raise_for_problems(check_table(source, keys, count), on_error)
     if report.problems:
         listing = features / "skipped.csv"
         report.write_problems(listing)
         rows = f"{len(report.skipped_lines):,} of {len(source.frame):,} rows"
-        print_line(console, f"Skipped {rows} with problems, listed in {listing}", style="yellow")
+        print_line(
+            console, f"Skipped {rows}, because they have problems; {listing} lists them", style="yellow"
+        )
     return report
 
 
@@ -72,7 +85,7 @@ def load_with_stores(
     text_encoder: str,
     rows: RowsGroup,
 ) -> "tuple[CheckedDataset, FeatureStore, FeatureStore]":
-    """Return a checked data set with the image store and the text store of two encoders.
+    """Return a checked data set, the store of the image encoder and the store of the text encoder.
 
     Raises:
         TierError: The data set cannot be used, or the stores do not exist.
@@ -83,11 +96,11 @@ def load_with_stores(
     return load_data(console, data, features, rows, images), images, texts
 
 
-def _stored_keys(features: Path, known: "FeatureStore | None") -> frozenset[str]:
+def _stored_keys(features: Path, only_store: "FeatureStore | None") -> frozenset[str]:
     from tier4k.cache.listing import stores
 
     keys: frozenset[str] = frozenset()
-    for store in [known] if known else stores(features):
+    for store in [only_store] if only_store else stores(features):
         with suppress(TierError):  # the images of a damaged store are decoded again
             keys |= store.hexadecimal_keys()
     return keys

@@ -1,4 +1,4 @@
-"""Options that commands share: `Annotated` types, and dataclasses of several (see `groups.py`)."""
+"""Options that commands share: `Annotated` types for options, dataclasses for groups (see `groups.py`)."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,16 +33,16 @@ ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, or timm:NA
 DataArgument = Annotated[
     Path,
     typer.Argument(
-        help="Folder in the PKU-AIGIQA-4K or AGIQA-3K layout, or a .csv, .xlsx or .parquet table."
+        help="Data set: a folder in the PKU-AIGIQA-4K or AGIQA-3K layout, or a .csv, .xlsx or .parquet table."
     ),
 ]
 FeaturesOption = Annotated[
     Path,
-    typer.Option("--features", "-F", help="Folder of feature stores."),
+    typer.Option("--features", "-F", help="Folder that contains the feature stores."),
 ]
 OutOption = Annotated[
     Path,
-    typer.Option("--out", help="Folder of runs."),
+    typer.Option("--out", help="Folder in which the run folder is made."),
 ]
 RunArgument = Annotated[
     Path,
@@ -50,7 +50,7 @@ RunArgument = Annotated[
 ]
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(help="Folders of runs, such as runs/*."),
+    typer.Argument(help="Paths of the run folders, for example runs/*."),
 ]
 MatrixOutputOption = Annotated[
     Path,
@@ -58,17 +58,19 @@ MatrixOutputOption = Annotated[
 ]
 LayoutOption = Annotated[
     LayoutName | None,
-    typer.Option("--layout", help="Layout of DATA. Default: recognised by its columns."),
+    typer.Option("--layout", help="Layout of DATA. Default: the layout that fits the columns."),
 ]
 OnErrorOption = Annotated[
     OnError,
-    typer.Option("--on-error", help="Rows with problems: stop before any work, or skip them."),
+    typer.Option(
+        "--on-error", help="What to do if rows have problems: stop before any work, or skip these rows."
+    ),
 ]
 
 
 @dataclass(frozen=True)
 class RowsGroup:
-    """How the rows of a data set are read."""
+    """Options that determine how the rows of a data set are read."""
 
     layout: LayoutOption = None
     on_error: OnErrorOption = "stop"
@@ -86,40 +88,44 @@ TextEncoderOption = Annotated[
 ]
 PresetOption = Annotated[
     PresetName | None,
-    typer.Option("--preset", help="A measured set of options; options given beside it override it."),
+    typer.Option(
+        "--preset",
+        help="Named set of encoder options with measured results; options that are passed too take "
+        "precedence.",
+    ),
 ]
 StagesOption = Annotated[
     str,
     typer.Option(
         "--stages",
         metavar="LIST",
-        help="Stages of multilevel features to use, such as 3,4 or stage5,head.",
+        help="Stages of multilevel features to use: all, or for example 3,4 or stage5,head.",
     ),
 ]
 PrecisionOption = Annotated[
     Precision | None,
-    typer.Option("--precision", help="Arithmetic of the encoders. Default: fp32."),
+    typer.Option("--precision", help="Number format in which the encoders compute. Default: fp32."),
 ]
 
 
 @dataclass(frozen=True)
 class ImageGroup:
-    """How images are preprocessed and which features are read from the image encoder."""
+    """Options for the preprocessing of images and for the features of the image encoder."""
 
     feature: Annotated[
         FeatureName | None,
         typer.Option(
             "--feature",
-            help="The network's pooled output, as published, or mean and deviation of every stage "
-            "(multilevel).",
+            help="Features of an image: the pooled output of the network, as published (pooled), or mean and "
+            "standard deviation of every stage (multilevel).",
         ),
     ] = None
     preprocessing: Annotated[
         PreprocessingName | None,
         typer.Option(
             "--preprocessing",
-            help="Preprocessing: as TIER-4K (reference) or as in the encoder's own training (native). "
-            "Default: the encoder's own.",
+            help="Preprocessing of images: as in TIER-4K (reference), or as in the training of the encoder "
+            "(native). Default: it depends on the encoder.",
         ),
     ] = None
     image_size: Annotated[
@@ -127,7 +133,8 @@ class ImageGroup:
         typer.Option(
             "--image-size",
             metavar="N|full",
-            help="Use whole images without a crop: shorter side of N pixels, or the original size.",
+            help="Use whole images without a crop: resize the shorter side to N pixels, or keep the size "
+            "(full).",
         ),
     ] = None
     precision: PrecisionOption = None
@@ -135,42 +142,46 @@ class ImageGroup:
 
 @dataclass(frozen=True)
 class WeightsGroup:
-    """Weights of the two encoders."""
+    """Options for the weights of the two encoders."""
 
     image_weights: Annotated[
         Path | None,
-        typer.Option("--image-weights", help="Weights of the image encoder: .pth, .safetensors or .npz."),
+        typer.Option(
+            "--image-weights", help="File with the weights of the image encoder: .pth, .safetensors or .npz."
+        ),
     ] = None
     text_weights: Annotated[
         Path | None,
-        typer.Option("--text-weights", help="Folder of the text encoder in the Hugging Face layout."),
+        typer.Option("--text-weights", help="Folder with the text encoder, in the Hugging Face layout."),
     ] = None
 
     @property
     def given(self) -> bool:
-        """Whether the user gave any weights."""
+        """Whether the user passed any weights."""
         return self.image_weights is not None or self.text_weights is not None
 
 
 @dataclass(frozen=True)
 class SpeedGroup:
-    """Batch size, workers and device: they change the speed of an extraction, not its features."""
+    """Batch size, workers and device. They change the speed of an extraction, but not the features."""
 
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Images or crops per batch. Default: measured, the fastest."),
+        typer.Option(
+            min=1, help="Images or crops per batch. Default: the size that is fastest in a short measurement."
+        ),
     ] = None
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes that read images. Default: one per core, at most 8."),
+        typer.Option(min=0, help="Number of processes that read images. Default: one per core, at most 8."),
     ] = None
     device: Annotated[
         str,
-        typer.Option(help="auto, cpu, cuda, cuda:N or mps."),
+        typer.Option(help="Device of the networks: auto, cpu, cuda, cuda:N or mps."),
     ] = "auto"
 
     def extraction_options(self) -> "ExtractionOptions":
-        """Return the options of an extraction with these values."""
+        """Return the options of an extraction with this batch size, number of workers and device."""
         from tier4k.extract.pipeline.options import ExtractionOptions, default_workers
 
         workers = default_workers() if self.workers is None else self.workers
@@ -181,16 +192,18 @@ class SpeedGroup:
 
 MethodOption = Annotated[
     Method,
-    typer.Option("--method", help="No-reference, full-reference (I2I only) or partial-reference fusion."),
+    typer.Option(
+        "--method", help="Fusion: no reference (nr), full reference (fr, I2I only) or partial reference (pr)."
+    ),
 ]
-ROWS_HELP = "Rows with an image prompt (I2I), without one (T2I), or all; AIGIQA4K is accepted for all."
+ROWS_HELP = "I2I (rows with an image prompt), T2I (without) or all; AIGIQA4K is another spelling of all."
 BenchmarkOption = Annotated[
     Benchmark | None,
     typer.Option(
         "--benchmark",
         parser=parse_benchmark,
         metavar="I2I|T2I|all",
-        help=f"{ROWS_HELP} Default: I2I for fr, else all.",
+        help=f"{ROWS_HELP} Default: I2I if the method is fr, else all.",
     ),
 ]
 AnyBenchmarkOption = Annotated[
@@ -199,29 +212,30 @@ AnyBenchmarkOption = Annotated[
 ]
 TargetOption = Annotated[
     list[str] | None,
-    typer.Option("--target", help="Score column; may be repeated. Default: all.", show_default=False),
+    typer.Option("--target", help="Score column to use; may be repeated. Default: all.", show_default=False),
 ]
 OneTargetOption = Annotated[
     str | None,
-    typer.Option("--target", help="Use one score only.", show_default="all"),
+    typer.Option("--target", help="Target to use.", show_default="all"),
 ]
 RepeatOption = Annotated[
     int | None,
-    typer.Option("--repeat", help="Use the head of one repeat only.", show_default="mean over all"),
+    typer.Option("--repeat", help="Repeat whose heads are used.", show_default="all"),
 ]
 
 
 @dataclass(frozen=True)
 class SplitGroup:
-    """How rows are split into training, validation and test."""
+    """Options that split rows into training, validation and test rows."""
 
     split: Annotated[
         str,
         typer.Option(
             "--split",
             metavar="RULE|FILE[:N]",
-            help="prompt (no prompt in both parts), random (by row), generator (leave one out), "
-            "published (i % 4 == 3), or a splits.json; FILE:N is its repeat N only.",
+            help="prompt (no prompt is in both parts), random (rows are drawn), generator (one generator "
+            "is left "
+            "out), published (row i is tested if i % 4 == 3), or a splits.json; FILE:N selects its repeat N.",
         ),
     ] = "prompt"
     repeats: Annotated[
@@ -229,7 +243,8 @@ class SplitGroup:
         typer.Option(
             "--repeats",
             min=1,
-            help="Repeats, each with its own seed. Default: 10, or one per generator.",
+            help="Number of repeats; each has its own seed. Default: 10; with --split generator, one for "
+            "each generator.",
         ),
     ] = None
     folds: Annotated[
@@ -237,7 +252,7 @@ class SplitGroup:
         typer.Option(
             "--folds",
             min=2,
-            help="K-fold cross-validation: K repeats that test every row once.",
+            help="Number K of folds for cross-validation: K repeats, which together test every row once.",
         ),
     ] = None
     seed: Annotated[
@@ -246,7 +261,7 @@ class SplitGroup:
     ] = 0
 
     def fit_options(self) -> "FitOptions":
-        """Return what to fit, with these splits.
+        """Return fit options with the splits of this group.
 
         Raises:
             SplitError: The split is neither a rule nor a file of splits.
@@ -267,30 +282,34 @@ class SplitGroup:
 
 @dataclass(frozen=True)
 class FitGroup(SplitGroup):
-    """How heads are fitted: splits, seeds, the head, and its recipe."""
+    """Options that determine how heads are fitted: splits, seeds, the kind of head and the recipe."""
 
     seeds: Annotated[
         int,
         typer.Option(
             "--seeds",
             min=1,
-            help="Heads fitted on each split, to separate the variance of training from that of the split.",
+            help="Number of heads fitted on each split, to separate the variance of training from the "
+            "variance of splits.",
         ),
     ] = 1
     head: Annotated[
         HeadName,
-        typer.Option("--head", help="TIER's two layers (mlp), or another regression on the fused vector."),
+        typer.Option(
+            "--head",
+            help="Kind of head: the two layers of TIER (mlp), or another regression on the fused vector.",
+        ),
     ] = "mlp"
     recipe: Annotated[
         RecipeName,
         typer.Option(
             "--recipe",
-            help="Training settings: suited to stored features (cached), or TIER-4K's own (published).",
+            help="Training settings: for stored features (cached), or those of TIER-4K (published).",
         ),
     ] = "cached"
 
     def fit_options(self) -> "FitOptions":
-        """Return what to fit, with these options.
+        """Return fit options with the splits, the head and the recipe of this group.
 
         Raises:
             SplitError: The split is neither a rule nor a file of splits.
@@ -305,29 +324,29 @@ class FitGroup(SplitGroup):
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """Options of the head and its training that replace those of the recipe."""
+    """Options of the head and of the training that replace options of the recipe."""
 
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Replaces the recipe's learning rate."),
+        typer.Option(min=0, help="Learning rate. Default: that of the recipe."),
     ] = None
     weight_decay: Annotated[
         float | None,
-        typer.Option(min=0, help="Replaces the recipe's weight decay."),
+        typer.Option(min=0, help="Weight decay. Default: that of the recipe."),
     ] = None
     train_batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Replaces the recipe's batch size."),
+        typer.Option(min=1, help="Batch size of the training. Default: that of the recipe."),
     ] = None
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Replaces the recipe's number of epochs."),
+        typer.Option(min=1, help="Number of epochs. Default: that of the recipe."),
     ] = None
     set_option: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Sets any other option of the head or of the training, such as --set hidden=256.",
+            help="Set any other option of the head or of the training, for example --set hidden=256.",
         ),
     ] = None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tier4k.extract.pipeline.options import ExtractionOptions
     from tier4k.heads.results.model import HeadKey, Model
 
-LISTED = 40  # scores shown on the terminal
+LISTED = 40  # number of images whose scores are shown on the terminal
 
 ScoringArgument = Annotated[
     Path,
@@ -36,7 +36,10 @@ ScoringArgument = Annotated[
 ]
 InputsArgument = Annotated[
     list[Path],
-    typer.Argument(help="Images, or a table or data set, or a folder with a .txt prompt beside each image."),
+    typer.Argument(
+        help="Image files, a table, a data set, or a folder with images and a .txt file with the prompt "
+        "of each."
+    ),
 ]
 
 
@@ -46,11 +49,11 @@ def predict(
     *,
     prompt: Annotated[
         str | None,
-        typer.Option(help="Text prompt of the images."),
+        typer.Option(help="Text prompt of the image files."),
     ] = None,
     image_prompt: Annotated[
         Path | None,
-        typer.Option(help="Image prompt of the images."),
+        typer.Option(help="Image prompt of the image files."),
     ] = None,
     features: FeaturesOption = FEATURES,
     target: OneTargetOption = None,
@@ -58,7 +61,7 @@ def predict(
     encoder_weights: WeightsGroup,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Weights of the scorer of a run of `tier score`."),
+        typer.Option(help="If RUN is a run of `tier score`: weights of its scorer."),
     ] = None,
     on_error: OnErrorOption = "stop",
     speed: SpeedGroup,
@@ -67,7 +70,7 @@ def predict(
         typer.Option("--output", "-o", help="File to write: .csv, .jsonl or .json."),
     ] = None,
 ) -> None:
-    """Score images with the heads of a run: mean over its repeats, conformal interval, and spread."""
+    """Score images with the heads of a run: show mean over the repeats, conformal interval and spread."""
     from tier4k.extract.datasets.inputs import read_inputs
     from tier4k.heads.inference.predict import is_zero_shot, require_score_suffix
     from tier4k.heads.results.model import read_model, score_table
@@ -75,12 +78,15 @@ def predict(
     if output:
         require_score_suffix(output)
     zero_shot = is_zero_shot(run)
-    of_heads = target is not None or repeat is not None or encoder_weights.given
-    _require_fitting(zero_shot, of_heads, weights)
+    has_head_options = target is not None or repeat is not None or encoder_weights.given
+    _require_matching_options(zero_shot, has_head_options, weights)
     model = None if zero_shot else read_model(run).only(target, repeat)
     console = make_console()
     if image_prompt and (model is None or model.method == "nr"):
-        console.print("this run scores without image prompts: --image-prompt changes nothing", style="yellow")
+        console.print(
+            "--image-prompt has no effect, because the heads or the scorer of this run use no image prompts",
+            style="yellow",
+        )
     report = check_source(console, read_inputs(inputs, prompt, image_prompt), features, on_error)
     options = speed.extraction_options()
     if model:
@@ -100,10 +106,10 @@ def predict_with_progress(
     weights: WeightsGroup,
     options: "ExtractionOptions",
 ) -> "dict[HeadKey, np.ndarray]":
-    """Return the scores (N,) of every head of a model for the rows of a data set; encode what is not stored.
+    """Return the scores (N,) of every head of a model for the rows of a data set; encode missing inputs.
 
     Raises:
-        TierError: An image prompt or weights are missing, or something cannot be encoded.
+        TierError: An image prompt or weights are missing, or an input cannot be encoded.
     """
     from tier4k.extract.encoders.weights import search_folders
     from tier4k.extract.pipeline.progress import ConsoleListener
@@ -111,9 +117,9 @@ def predict_with_progress(
     from tier4k.heads.inference.predict import predict
 
     folders = search_folders(report.manifest.data)
-    found = encoder_sources(model, weights.image_weights, weights.text_weights, folders)
+    sources = encoder_sources(model, weights.image_weights, weights.text_weights, folders)
     with ConsoleListener(console) as listener:
-        predicted, summaries = predict(found, report.manifest, features, options, listener)
+        predicted, summaries = predict(sources, report.manifest, features, options, listener)
     print_summaries(console, summaries)
     return predicted
 
@@ -135,20 +141,21 @@ def _predict_zero_shot(
     return predicted
 
 
-def _require_fitting(
+def _require_matching_options(
     zero_shot: bool,
-    of_heads: bool,
+    has_head_options: bool,
     scorer_weights: Path | None,
 ) -> None:
     """Refuse options of heads for a scorer, and options of a scorer for heads."""
-    if zero_shot and of_heads:
+    if zero_shot and has_head_options:
         raise typer.BadParameter(
-            "the run of a scorer has no heads and no encoders: leave these options out",
+            "these options select heads or encoders, and a run of `tier score` has neither: leave them out",
             param_hint="--target / --repeat / --…-weights",
         )
     if scorer_weights and not zero_shot:
         raise typer.BadParameter(
-            "this run has heads: give --image-weights or --text-weights",
+            "--weights is for runs of `tier score`, and this run has heads: "
+            "pass --image-weights or --text-weights instead",
             param_hint="--weights",
         )
 
@@ -164,8 +171,8 @@ def _print_and_write(
 
     console.print(score_listing(scores, LISTED))
     if count > LISTED:
-        remedy = "" if output else ": -o FILE.csv writes all"
-        console.print(f"… and {count - LISTED:,} more{remedy}")
+        remedy = "" if output else ": pass -o FILE.csv to write all scores"
+        console.print(f"… and {count - LISTED:,} more images{remedy}")
     if output:
         write_scores(scores, output)
         print_line(console, f"{output}: {count:,} images")

@@ -1,4 +1,4 @@
-"""`tier report`: runs as a page."""
+"""`tier report`: write runs as an HTML page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +13,12 @@ def report(
     runs: RunsArgument,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Page to write: .html."),
+        typer.Option("--output", "-o", help="HTML file to write."),
     ] = Path("report.html"),
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Data set with the images; may be repeated.",
+            help="Data set that contains the images; may be repeated.",
             show_default="the data sets that the runs recorded",
         ),
     ] = None,
@@ -27,11 +27,12 @@ def report(
         typer.Option(
             "--pictures",
             min=0,
-            help="Largest number of thumbnails: the largest errors first, then the first repeats.",
+            help="Largest number of thumbnails; images with the largest errors come first, then the "
+            "first repeats.",
         ),
     ] = 400,
 ) -> None:
-    """Write one page with the tables, plots and images of runs, which opens anywhere without a network."""
+    """Write one HTML page with the tables, plots and images of runs. It needs no network to open."""
     from tier4k.heads.reporting.html.page import write_report
 
     console = make_console()

@@ -1,4 +1,4 @@
-"""`tier score`: published zero-shot scorers."""
+"""`tier score`: score a data set with a published zero-shot scorer."""
 
 import sys
 from dataclasses import replace
@@ -36,12 +36,14 @@ def score(
     *,
     scorer: Annotated[
         ScorerName,
-        typer.Option("--scorer", help="Published scorer."),
+        typer.Option("--scorer", help="Scorer to use."),
     ],
     features: FeaturesOption = FEATURES,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint of the scorer, or a folder in the Hugging Face layout."),
+        typer.Option(
+            help="Weights of the scorer: a checkpoint file, or a folder in the Hugging Face layout."
+        ),
     ] = None,
     precision: PrecisionOption = None,
     benchmark: AnyBenchmarkOption = "all",
@@ -51,20 +53,20 @@ def score(
     speed: SpeedGroup,
     out: OutOption = RUNS,
 ) -> None:
-    """Score every row with a zero-shot scorer; evaluate it on all rows and on the test rows of a split."""
+    """Score every row with a zero-shot scorer; evaluate it on all rows and on test rows of a split."""
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.datasets.layouts import read_source
     from tier4k.extract.scorers.find import find_scorer
     from tier4k.heads.protocol.zero_shot import evaluate_scorer, plan_evaluation
 
     source = read_source(data, rows.layout)
-    found = find_scorer(scorer, weights, weight_folders(source), precision)
+    network = find_scorer(scorer, weights, weight_folders(source), precision)
     console = make_console()
     report = check_source(console, source, features, rows.on_error)
     evaluations = _score_options(benchmark, target, splits)
-    plans = [plan_evaluation(report.manifest, found.signature, options) for options in evaluations]
-    encode(console, data, features, report, [found], speed.extraction_options())
-    store = FeatureStore.open(features / found.signature.folder_name)
+    plans = [plan_evaluation(report.manifest, network.signature, options) for options in evaluations]
+    encode(console, data, features, report, [network], speed.extraction_options())
+    store = FeatureStore.open(features / network.signature.folder_name)
     for plan in plans:
         print_run(console, evaluate_scorer(plan, store, out, sys.argv))
 
@@ -77,6 +79,6 @@ def _score_options(
     """Return the options of two evaluations: on all rows, and on the test rows of a split."""
     from tier4k.heads.protocol.zero_shot import ScoreOptions
 
-    of_all = ScoreOptions(benchmark, tuple(target or ("all",)))
-    of_split = replace(of_all, split=splits.fit_options().split_request)
-    return of_all, of_split
+    all_rows = ScoreOptions(benchmark, tuple(target or ("all",)))
+    test_rows = replace(all_rows, split=splits.fit_options().split_request)
+    return all_rows, test_rows

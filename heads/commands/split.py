@@ -1,4 +1,4 @@
-"""`tier split`: splits as a file."""
+"""`tier split`: write splits to a file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,13 +21,15 @@ def split(
     *,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="File to write: .json, for --split of fit-head and sweep."),
+        typer.Option(
+            "--output", "-o", help="JSON file to write; fit-head, sweep and score read it with --split."
+        ),
     ],
     splits: SplitGroup,
     benchmark: AnyBenchmarkOption = "all",
     rows: RowsGroup,
 ) -> None:
-    """Write which rows are in training, validation and test, for --split or for other programs."""
+    """Write the training, validation and test rows of every repeat, for --split or for other programs."""
     from tier4k.cache.atomic import require_suffix
     from tier4k.heads.data.features import Rows
     from tier4k.heads.data.splits import VALIDATION_SHARE, SplitError
@@ -37,8 +39,8 @@ def split(
     console = make_console()
     report = load_data(console, data, FEATURES, rows)
     selected = Rows.of(report.manifest.select(benchmark))
-    found = splits.fit_options().split_request.splits(selected, VALIDATION_SHARE)
-    write_splits(output, selected, found)
-    first = found[0]
+    made_splits = splits.fit_options().split_request.splits(selected, VALIDATION_SHARE)
+    write_splits(output, selected, made_splits)
+    first = made_splits[0]
     parts = f"{len(first.train)} training, {len(first.validation)} validation and {len(first.test)} test rows"
-    print_line(console, f"{output}: {len(found)} repeats, {parts} in the first")
+    print_line(console, f"{output}: {len(made_splits)} repeats, {parts} in the first")

@@ -1,4 +1,4 @@
-"""`tier store`: look at feature stores, check them, tidy them up."""
+"""`tier store`: list feature stores, verify, compact, clean up and export them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def store_ls(features: FeaturesOption = FEATURES) -> None:
-    """List every feature store: rows, size, type, age, and the data sets that it holds completely."""
+    """List every feature store with rows, size, type, age, and the data sets that it contains completely."""
     from tier4k.extract.stores.listing import store_table
 
     console = make_console()
@@ -26,10 +26,13 @@ def store_verify(
     features: FeaturesOption = FEATURES,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Set damaged shards aside, so that extract encodes their rows again."),
+        typer.Option(
+            "--repair",
+            help="Rename damaged shards to *.damaged, so that `tier extract` encodes their rows again.",
+        ),
     ] = False,
 ) -> None:
-    """Compare every shard of every store with its checksum; damage without --repair gives exit code 2."""
+    """Compare every shard of every store with its checksum. Without --repair, damage causes exit code 2."""
     from tier4k.cache.errors import StoreError
     from tier4k.cache.listing import require_stores
     from tier4k.cache.verify import set_aside, verify
@@ -37,26 +40,31 @@ def store_verify(
     console = make_console()
     damaged = 0
     for store in require_stores(features):
-        found = verify(store)
-        damaged += len(found.damaged)
-        print_line(console, f"{store.path.name}: {found.sound:,} shards with {found.rows:,} rows are sound")
-        for message in found.damaged.values():
+        check = verify(store)
+        damaged += len(check.damaged)
+        print_line(console, f"{store.path.name}: {check.sound:,} shards with {check.rows:,} rows are sound")
+        for message in check.damaged.values():
             print_line(console, message, style="red")
         if not repair:
             continue
-        for path in set_aside(found):
-            print_line(console, f"set aside as {path}; run `tier extract` again", style="yellow")
+        for path in set_aside(check):
+            print_line(
+                console,
+                f"A damaged shard was renamed to {path}: run `tier extract` again to encode its rows",
+                style="yellow",
+            )
     broken = print_broken_stores(console, features)
     if damaged and not repair:
         raise StoreError(
-            f"{damaged} damaged shards: `tier store verify --features {features} --repair` sets them aside"
+            f"{damaged} shards are damaged: run `tier store verify --features {features} --repair` to "
+            "rename them to *.damaged"
         )
     if broken:
-        raise StoreError(f"{broken} stores cannot be opened: restore or delete these folders")
+        raise StoreError(f"{broken} stores cannot be opened: restore or delete their folders")
 
 
 def store_compact(features: FeaturesOption = FEATURES) -> None:
-    """Merge the shards of every store into one, without duplicates; others may read and extract meanwhile."""
+    """Merge the shards of every store into one, without duplicate rows. Other processes may use the store."""
     from tier4k.cache.compact import compact
     from tier4k.cache.listing import require_stores
 
@@ -64,7 +72,7 @@ def store_compact(features: FeaturesOption = FEATURES) -> None:
     for store in require_stores(features):
         done = compact(store)
         shards = f"{done.shards:,} shards became {min(done.shards, 1)}"
-        rows = f"{done.rows:,} rows, {done.doubles:,} doubles removed"
+        rows = f"{done.rows:,} rows, {done.doubles:,} duplicates removed"
         print_line(console, f"{store.path.name}: {shards}, {rows}")
     print_broken_stores(console, features)
 
@@ -73,22 +81,25 @@ def store_gc(
     features: FeaturesOption = FEATURES,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(help="Folders of runs whose stores are kept.", show_default="runs"),
+        typer.Option(help="Folder of runs whose stores are kept; may be repeated.", show_default="runs"),
     ] = None,
     delete: Annotated[
         bool,
-        typer.Option("--delete", help="Remove what is unused. Without this option, only list it."),
+        typer.Option(
+            "--delete",
+            help="Remove unused stores and damaged shards. Without this option they are only listed.",
+        ),
     ] = False,
     older_than: Annotated[
         float,
         typer.Option(
             min=0,
             metavar="HOURS",
-            help="Keep a store with a file younger than this, because another process may be filling it.",
+            help="Keep a store if one of its files is younger, because another process may be writing to it.",
         ),
     ] = HOURS_IN_USE,
 ) -> None:
-    """List what is unused: old stores that no existing data set and no run uses, and damaged shards."""
+    """List or remove damaged shards, and old stores that no existing data set and no run uses."""
     from tier4k.cache.listing import require_stores
     from tier4k.cache.removal import unfinished_removals
     from tier4k.extract.stores.garbage import review
@@ -101,35 +112,36 @@ def store_gc(
     console = make_console()
     print_line(console, f"Runs considered: {_count_runs(folders):,} in {', '.join(map(str, folders))}")
     garbage: list[Finding] = []
-    for found in review(features, used, older_than):
-        state, reason = _outcome(found, delete)
+    for finding in review(features, used, older_than):
+        state, reason = _outcome(finding, delete)
         if state != "kept":
-            garbage.append(found)
-        print_line(console, f"{state} {found.path} ({found.megabytes:,.1f} MB): {reason}")
+            garbage.append(finding)
+        print_line(console, f"{state} {finding.path} ({finding.megabytes:,.1f} MB): {reason}")
     print_line(console, _total(garbage, delete))
 
 
-def _outcome(found: "Finding", delete: bool) -> tuple[str, str]:
-    """Return "kept", "unused" or "removed", and the reason; a store that was written to meanwhile is kept."""
+def _outcome(finding: "Finding", delete: bool) -> tuple[str, str]:
+    """Return "kept", "unused" or "removed", and the reason; keep a store that was written to meanwhile."""
     from tier4k.extract.stores.garbage import remove
 
-    if found.kept:
-        return "kept", found.why
+    if finding.kept:
+        return "kept", finding.why
     if not delete:
-        return "unused", found.why
-    if remove(found):
-        return "removed", found.why
-    return "kept", "it was written to just now"
+        return "unused", finding.why
+    if remove(finding):
+        return "removed", finding.why
+    return "kept", "another process has just written to it"
 
 
-def _folders_of_runs(given: list[Path] | None) -> list[Path]:
-    for folder in given or []:
+def _folders_of_runs(run_folders: list[Path] | None) -> list[Path]:
+    for folder in run_folders or []:
         if not folder.is_dir():
             raise typer.BadParameter(
-                f"there is no folder {folder}: the stores of its runs would be listed as unused",
+                f"there is no folder {folder}, so the stores of its runs would count as unused: pass an "
+                "existing folder",
                 param_hint="--runs",
             )
-    return given or [RUNS]
+    return run_folders or [RUNS]
 
 
 def _count_runs(folders: list[Path]) -> int:
@@ -141,16 +153,16 @@ def _count_runs(folders: list[Path]) -> int:
 
 def _total(garbage: "list[Finding]", deleted: bool) -> str:
     if not garbage:
-        return "Everything is in use."
-    megabytes = sum(found.megabytes for found in garbage)
-    end = "removed" if deleted else "can be removed: repeat with --delete"
-    return f"{megabytes:,.1f} MB in {len(garbage)} places {end}."
+        return "Every store is in use."
+    megabytes = sum(finding.megabytes for finding in garbage)
+    end = "removed" if deleted else "can be removed: run the command again with --delete"
+    return f"{megabytes:,.1f} MB in {len(garbage)} folders or files {end}."
 
 
 def store_export(
     store: Annotated[
         str,
-        typer.Argument(help="Folder of one store, or its name in --features."),
+        typer.Argument(help="Folder of a store, or the name of a store in the folder --features."),
     ],
     output: Annotated[
         Path,
@@ -158,7 +170,7 @@ def store_export(
     ],
     features: FeaturesOption = FEATURES,
 ) -> None:
-    """Write the features of one store with their keys and names, for other programs."""
+    """Write the features of one store, with keys and names of the inputs, to a file for other programs."""
     from tier4k.cache.export import export
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.pipeline.records import input_names

@@ -1,4 +1,4 @@
-"""`tier sweep`: many heads."""
+"""`tier sweep`: fit many heads in one command."""
 
 import sys
 from collections.abc import Sequence
@@ -40,32 +40,37 @@ SweepPresetOption = Annotated[
     SweepName | None,
     typer.Option(
         "--preset",
-        help="The paper's table: FR and NR on I2I, NR on T2I, NR and PR on all rows, for every target.",
+        help="paper: fit the runs of the paper's table (FR and NR on I2I, NR on T2I, NR and PR on all rows).",
     ),
 ]
 GridOption = Annotated[
     Path | None,
-    typer.Option("--grid", help="TOML file: values, or lists of them, of fit-head's options."),
+    typer.Option("--grid", help="TOML file with options of fit-head; each has a value or a list of values."),
 ]
 ModelsOption = Annotated[
     KeptModels,
-    typer.Option("--models", help="Fitted heads to keep: of all repeats, of the first, or none."),
+    typer.Option(
+        "--models", help="Fitted heads to keep: those of all repeats, of the first repeat, or none."
+    ),
 ]
 JobsOption = Annotated[
     int,
-    typer.Option(min=1, help="Processes that fit at once; they share the cores."),
+    typer.Option(min=1, help="Number of processes that fit heads at the same time; they share the cores."),
 ]
 SearchOption = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="N",
-        help="Try N combinations of the grid; Optuna proposes each from the held-out SRCC of earlier ones.",
+        help="Try only N combinations of the grid; Optuna proposes each from the held-out SRCC of the "
+        "others.",
     ),
 ]
 SweepOutputOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Table to write: .csv, .parquet, .xlsx or .tex."),
+    typer.Option(
+        "--output", "-o", help="File to write with the table of all runs: .csv, .parquet, .xlsx or .tex."
+    ),
 ]
 
 
@@ -86,7 +91,7 @@ def sweep(
     search: SearchOption = None,
     output: SweepOutputOption = None,
 ) -> None:
-    """Fit many heads, the paper's table or all combinations of a grid; existing runs are not fitted again."""
+    """Fit the heads of the paper's table or all combinations of a grid; existing runs are not refitted."""
     from tier4k.heads.reporting.tables import require_table_suffix
     from tier4k.heads.sweeps.grid import Cell, paper_cells, read_grid
 
@@ -116,12 +121,13 @@ def _require_one_task(
 ) -> None:
     if (preset is None) == (grid is None):
         raise typer.BadParameter(
-            "give either --preset paper or --grid FILE",
+            "one of the two options is needed: pass either --preset paper or --grid FILE",
             param_hint="--preset / --grid",
         )
     if search and (grid is None or jobs > 1):
         raise typer.BadParameter(
-            "needs --grid FILE, and one process: each trial depends on the earlier ones",
+            "--search needs --grid FILE and --jobs 1, because each combination depends on the results of "
+            "earlier ones",
             param_hint="--search",
         )
 
@@ -137,7 +143,8 @@ def _grid_cells(
     cells, impossible = grid_cells(grid, manifest, base)
     if impossible:
         console.print(
-            f"{impossible} combinations left out: full reference (fr) needs an image prompt in every row",
+            f"{impossible} combinations are left out, because full reference (fr) needs an image prompt "
+            "in every row",
             style="yellow",
         )
     return cells
@@ -175,13 +182,15 @@ def _search(
         tried = search(manifest, features, grid, base, trials, out, sys.argv, count)
     console.print(_search_table(tried))
     console.print(
-        f"Sorted by the held-out SRCC, which selected the first of {len(tried)} trials. The more trials, the "
-        "less reliable is the winner's test SRCC; a choice by test SRCC makes it meaningless.",
+        f"The {len(tried)} combinations are sorted by held-out SRCC; the first has the highest. The more "
+        "combinations "
+        "are tried, the less reliable the test SRCC of the first one is. Do not select by test SRCC: the "
+        "selected value would then be meaningless.",
         style="yellow",
     )
     runs: list[Run] = []
-    for trial in tried:
-        runs += trial.runs
+    for combination in tried:
+        runs += combination.runs
     return runs
 
 
@@ -190,13 +199,13 @@ def _print_totals(
     runs: "Sequence[Run]",
     out: Path,
 ) -> None:
-    new = [run for run in runs if not run.found]
-    seconds = sum(run.results.seconds for run in new)
-    existing = len(runs) - len(new)
+    fitted = [run for run in runs if not run.found]
+    seconds = sum(run.results.seconds for run in fitted)
+    existing_count = len(runs) - len(fitted)
     print_line(
         console,
-        f"{len(runs)} runs in {out}, {existing} of them existed already; "
-        f"the others were fitted in {seconds:.1f} s",
+        f"{out} has {len(runs)} runs of this sweep: {existing_count} existed already, "
+        f"{len(fitted)} were fitted in {seconds:.1f} s",
     )
 
 
@@ -209,15 +218,15 @@ def _write(
     from tier4k.heads.reporting.tidy import tidy
 
     write_table(tidy([run.folder for run in runs]), output)
-    content = "SRCC and PLCC" if output.suffix == ".tex" else "every metric, one a line"
+    content = "SRCC and PLCC" if output.suffix == ".tex" else "all metrics, one in each line"
     print_line(console, f"{output}: {content}")
 
 
 def _search_table(tried: "Sequence[TriedCombination]") -> "Table":
-    """Show each combination of options: its values, the held-out SRCC, the test SRCC of each target.
+    """Return a table of combinations of options with the held-out SRCC, and the test SRCC of each target.
 
     Args:
-        tried: The combinations, the best first; its line is bold.
+        tried: The combinations, sorted by held-out SRCC. The line of the first combination is bold.
     """
     from rich.table import Table
 
@@ -227,21 +236,21 @@ def _search_table(tried: "Sequence[TriedCombination]") -> "Table":
     for run in best.runs:
         for target in run.results.summaries:
             table.add_column(f"{target} test SRCC", justify="right")
-    for one in tried:
+    for combination in tried:
         table.add_row(
-            *map(str, one.chosen.values()),
-            f"{one.held_out_srcc:.3f}",
-            *_test_cells(one),
-            style="bold" if one is best else "",
+            *map(str, combination.chosen.values()),
+            f"{combination.held_out_srcc:.3f}",
+            *_test_cells(combination),
+            style="bold" if combination is best else "",
         )
     return table
 
 
-def _test_cells(one: "TriedCombination") -> list[str]:
+def _test_cells(combination: "TriedCombination") -> list[str]:
     from tier4k.heads.reporting.terminal import summary_cell
 
     cells = []
-    for run in one.runs:
+    for run in combination.runs:
         for summaries in run.results.summaries.values():
             result = summaries[run.results.headline]
             cells.append(summary_cell(result["srcc"], with_interval=True))

@@ -1,4 +1,4 @@
-"""`tier table`: runs as one table."""
+"""`tier table`: show runs in one table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,22 +22,22 @@ def table(
         typer.Option(
             "--output",
             "-o",
-            help="File to write: .csv, .parquet, .xlsx, or without --by .tex for a paper.",
+            help="File to write: .csv, .parquet or .xlsx; without --by also .tex, for a paper.",
         ),
     ] = None,
     by: Annotated[
         Part | None,
-        typer.Option("--by", help="Break the results down by generator, or by I2I and T2I rows."),
+        typer.Option("--by", help="Show the metrics for each generator, or for I2I and T2I rows separately."),
     ] = None,
 ) -> None:
-    """Show the metrics of runs as one table, also by parts of their test rows (--by); -o writes it."""
+    """Show the metrics of runs in one table, with --by for parts of the test rows; -o writes it to a file."""
     from tier4k.heads.reporting.tables import require_table_suffix, write_table
 
     if output is not None:
         require_table_suffix(output)
     if output is not None and by and output.suffix == ".tex":
         raise typer.BadParameter(
-            "a breakdown is written as .csv, .parquet or .xlsx",
+            ".tex is not supported with --by: pass a .csv, .parquet or .xlsx file",
             param_hint="--output",
         )
     console = make_console()

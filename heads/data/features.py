@@ -1,4 +1,4 @@
-"""The features that a head sees: those of a data set's rows, read from stores."""
+"""Read the features of the rows of a data set from stores, as input of a head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -55,8 +55,8 @@ class FeatureSet(Rows):
         text: (N, Dt) features of the text prompts.
         image: (N, Di) features of the images; (N, V, Di) where V crops of each are stored, the centre crop
             first.
-        image_prompt: Features of the image prompts, of the same shape; zero where a row has none.
-        has_image_prompt: (N,) bool.
+        image_prompt: Features of the image prompts, of the same shape; zero if a row has no image prompt.
+        has_image_prompt: (N,) bool, whether the row has an image prompt.
         targets: (N, T) mean opinion scores, float64.
         target_names: Names of the T targets.
         zero_shot: (N, S) scores of S zero-shot scorers, the last columns of fused vectors; None without
@@ -87,10 +87,10 @@ def load_features(
     """Read the features of every row of a manifest, in its order.
 
     Args:
-        manifest: The rows.
-        images, texts: Stores of their features.
-        stages: Names of the levels to keep of multilevel features; none keeps all.
-        zero_shot: Stores of zero-shot scores.
+        manifest: Data set with the rows.
+        images, texts: Stores with the features of images and prompts.
+        stages: Names of the levels to keep of multilevel features; an empty sequence keeps all.
+        zero_shot: Stores with zero-shot scores.
 
     Raises:
         LevelsError: The image features have no levels.
@@ -111,11 +111,11 @@ def load_features(
 def rows_without_features(manifest: Manifest) -> FeatureSet:
     """Return the rows of a manifest with their scores and with features of width 0."""
     table = manifest.table
-    nothing = np.empty((len(manifest), 0), np.float32)
+    no_features = np.empty((len(manifest), 0), np.float32)
     return FeatureSet(
-        text=nothing,
-        image=nothing,
-        image_prompt=nothing,
+        text=no_features,
+        image=no_features,
+        image_prompt=no_features,
         has_image_prompt=(table["image_prompt_key"] != "").to_numpy(),
         targets=table[list(manifest.targets)].to_numpy(float),
         target_names=manifest.targets,

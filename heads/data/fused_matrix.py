@@ -1,4 +1,4 @@
-"""The fused matrix as a file, for regressors outside this program."""
+"""Write the fused matrix to a file, for regressors outside this program."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tier4k.cache.errors import TierError
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.heads.data.features import FeatureSet
 
-# Per format, the array or column names that a score column must not have.
+# For each format, a pattern of the names that a score column must not have.
 RESERVED_NAMES = {
     ".npz": "X|name|group|generator|file|allow_pickle",
     ".parquet": r"x\d+|name|group|generator",
@@ -19,7 +19,7 @@ RESERVED_NAMES = {
 
 
 class MatrixError(TierError):
-    """A file that cannot hold the matrix."""
+    """The file format cannot store the matrix."""
 
 
 def require_matrix_suffix(path: Path) -> None:
@@ -42,18 +42,19 @@ def save_matrix(
         path: `.npz`: arrays `X` (N, d), `name`, `group`, `generator` and one per target, none of them
             pickled;
             `.parquet`: the same as columns, X as `x0` to `x<d-1>`.
-        features: The rows.
-        fused: Their fused vectors (N, d); (N, V, d) of V crops goes into `.npz` only.
+        features: Features and scores of the rows.
+        fused: Fused vectors (N, d) of the rows; vectors (N, V, d) of V crops need `.npz`.
 
     Raises:
-        MatrixError: The format is unknown or has no room for crops, or a score column has a reserved name.
+        MatrixError: The format is unknown or cannot store crops, or a score column has a reserved name.
         StoreError: The file cannot be written.
     """
     require_matrix_suffix(path)
     _require_free_names(path, features.target_names)
     if path.suffix == ".parquet" and fused.ndim > 2:
         raise MatrixError(
-            f"{path}: a table has no room for the {fused.shape[1]} crops of each image: give a .npz file"
+            f"{path}: a .parquet table cannot store the {fused.shape[1]} crops of each image: pass a .npz "
+            "file"
         )
     columns = {
         "name": features.name.astype(str),
@@ -68,10 +69,11 @@ def save_matrix(
 
 def _require_free_names(path: Path, targets: tuple[str, ...]) -> None:
     reserved = re.compile(RESERVED_NAMES[path.suffix])
-    taken = [name for name in targets if reserved.fullmatch(name)]
-    if taken:
+    taken_names = [name for name in targets if reserved.fullmatch(name)]
+    if taken_names:
         raise MatrixError(
-            f"{path.suffix} files use the names {', '.join(taken)} themselves: rename these score columns"
+            f"the names {', '.join(taken_names)} are reserved in {path.suffix} files: rename these score "
+            "columns"
         )
 
 

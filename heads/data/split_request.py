@@ -1,4 +1,4 @@
-"""The splits that a user asks for."""
+"""The splits that a user requests."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ from tier4k.heads.data.stored_splits import StoredSplits
 
 @dataclass(frozen=True)
 class SplitRequest:
-    """Which splits to make of a data set's rows.
+    """A request for splits of the rows of a data set.
 
     Attributes:
-        rule: A rule, or the splits of a file.
+        rule: Name of a split rule, or splits that were read from a file.
         repeats: Number of repeats; None: 10, or one per generator with the rule "generator".
-        folds: Number of folds, whose test parts share out the rows; None: every repeat draws its own test
-            part.
+        folds: Number of folds; each row is a test row in one fold. None: every repeat draws its test rows
+            anew.
         seed: Seed of the first repeat; repeat r has the seed `seed + r`.
     """
 
@@ -39,7 +39,7 @@ class SplitRequest:
         return self.rule
 
     def splits(self, rows: Rows, validation: float) -> list[Split]:
-        """Make the splits of these rows.
+        """Make the requested splits.
 
         Args:
             rows: The rows that take part.
@@ -51,19 +51,19 @@ class SplitRequest:
         if isinstance(self.rule, StoredSplits):
             if self.repeats or self.folds:
                 raise SplitError(
-                    f"{self.rule.path} has {len(self.rule.repeats)} repeats of its own: "
+                    f"{self.rule.path} already fixes {len(self.rule.repeats)} repeats: "
                     "leave out --repeats and --folds"
                 )
             return self.rule.of(rows, self.seed, validation)
         if self.repeats and self.folds:
-            raise SplitError(f"{self.folds} folds are {self.folds} repeats: leave out --repeats")
+            raise SplitError(f"--folds {self.folds} already means {self.folds} repeats: leave out --repeats")
         generators = len(np.unique(rows.generator))
         count = self.folds or self.repeats or default_repeats(self.rule, generators)
         return make_splits(rows, self.rule, count, self.seed, validation, self.folds is not None)
 
 
 def parse_split(text: str) -> SplitRule | StoredSplits:
-    """Return a rule by its name, the splits of a file, or with FILE:N its repeat N alone.
+    """Return a rule by its name, the splits of a file, or only repeat N for FILE:N.
 
     Raises:
         SplitError: There is no such rule, file or repeat.

@@ -1,4 +1,4 @@
-"""The rule that decides the training, validation and test rows, and which test rows training has seen."""
+"""Split rows into training, validation and test rows, and find the test rows that training has seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ PARTS = ("train", "validation", "test")
 
 
 class SplitError(TierError):
-    """A split that these rows do not allow."""
+    """The rows do not allow the split."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of one repeat.
+    """Row indices of the three parts in one repeat.
 
     Attributes:
         train: Rows that the head is fitted on.
@@ -40,14 +40,13 @@ class Split:
     seed: int
 
     def seen(self, identity: np.ndarray) -> np.ndarray:
-        """Return (M,) bool: the identity of this test row, such as its prompt, also occurs outside the test
-        rows.
+        """Return (M,) bool: whether the identity of a test row, such as its prompt, is also in other parts.
 
         Args:
-            identity: (N,) of every row.
+            identity: (N,) identities of all rows.
         """
-        known = {*identity[self.train], *identity[self.validation]}
-        return np.array([value in known for value in identity[self.test]])
+        seen_identities = {*identity[self.train], *identity[self.validation]}
+        return np.array([value in seen_identities for value in identity[self.test]])
 
 
 def prompt_and_generator(rows: Rows) -> np.ndarray:
@@ -81,16 +80,15 @@ def make_splits(
     """Make the splits of all repeats.
 
     Args:
-        rows: The rows.
+        rows: The rows to split.
         rule: "prompt" keeps all rows of a prompt in one part (80/20); "random" draws rows (80/20);
             "generator"
             leaves one generator out, in repeat r the r-th by name; "published" tests row i of the benchmark
             where i % 4 == 3, in every repeat.
         repeats: Number of repeats; repeat r has the seed `seed + r`.
-        seed: First seed.
+        seed: Seed of the first repeat.
         validation: Share of the training part (prompts or rows) that becomes the validation part, cut by the
-            same
-            rule. Above 0 the generator rule leaves out one more generator, whatever the share. 0 means no
+            same rule. Above 0 the generator rule leaves out one more generator, for any share. 0 means no
             validation part.
         folds: The repeats are K folds: each prompt, row or generator is tested in exactly one of them. The
             published rule then tests i % K == K - 1 - r; with K = 4, fold 0 is the published split.
@@ -99,7 +97,7 @@ def make_splits(
         SplitError: There is no such rule, or there are too few rows, prompts or generators.
     """
     if rule not in get_args(SplitRule):
-        raise SplitError(f"there is no split {rule!r}: choose {', '.join(get_args(SplitRule))}")
+        raise SplitError(f"there is no split rule {rule!r}: use one of {', '.join(get_args(SplitRule))}")
     _require_enough_units(rows, rule, repeats if folds else 0)
     _require_enough_generators(rows, rule, repeats)
     if folds:
@@ -126,11 +124,13 @@ def _require_enough_units(
         needed = MIN_GENERATORS
     if units < needed:
         raise SplitError(
-            f"{units} {unit_name} are too few for a {rule} split with training, validation and test: "
-            f"{needed} are needed"
+            f"a {rule} split into training, validation and test rows needs at least {needed} {unit_name}, "
+            f"and the data have {units}"
         )
     if folds and not 2 <= folds <= units:
-        raise SplitError(f"{folds} folds of {units} {unit_name}: give --folds 2 … {units}")
+        raise SplitError(
+            f"{units} {unit_name} cannot be divided into {folds} folds: pass --folds from 2 to {units}"
+        )
 
 
 def _require_enough_generators(
@@ -141,9 +141,8 @@ def _require_enough_generators(
     generators = len(np.unique(rows.generator))
     if rule == "generator" and repeats > generators:
         raise SplitError(
-            f"{repeats} repeats of a generator split with {generators} generators would leave some out "
-            "twice: "
-            f"give --repeats {generators}"
+            f"a generator split of {generators} generators has at most {generators} repeats, and "
+            f"{repeats} are requested: pass --repeats {generators}"
         )
 
 
@@ -156,11 +155,11 @@ def _test_rows(
     """Return the test rows of repeat `number`."""
     if rule == "published":
         return np.flatnonzero(rows.position % PUBLISHED_PARTS == PUBLISHED_PARTS - 1)
-    everything = np.arange(len(rows))
+    all_rows = np.arange(len(rows))
     if rule == "generator":
-        _, test = _without_generator(everything, rows.generator, number)
+        _, test = _without_generator(all_rows, rows.generator, number)
     else:
-        _, test = cut(everything, rows, rule, TEST_SHARE, seed)
+        _, test = cut(all_rows, rows, rule, TEST_SHARE, seed)
     return test
 
 
@@ -193,75 +192,75 @@ def _split(
     elif share:
         training, validation = cut(training, rows, rule, share, seed)
     split = Split(np.sort(training), np.sort(validation), np.sort(test), seed)
-    tested = f" ({rows.generator[test[0]]})" if rule == "generator" else ""
-    require_enough_rows(split, f"the {rule} split of {len(rows)} rows", tested)
+    test_note = f" ({rows.generator[test[0]]})" if rule == "generator" else ""
+    require_enough_rows(split, f"the {rule} split of {len(rows)} rows", test_note)
     return split
 
 
 def require_enough_rows(
     split: Split,
     where: str,
-    tested: str = "",
+    test_note: str = "",
 ) -> None:
     """Refuse a split with fewer than two training or test rows.
 
     Args:
-        split: The split.
-        where: Where it comes from, for the message.
-        tested: The test rows in words, for the message.
+        split: The split to check.
+        where: Origin of the split, for the message.
+        test_note: Description of the test rows, for the message.
 
     Raises:
         SplitError: There are too few rows.
     """
     if len(split.train) < 2 or len(split.test) < 2:
         raise SplitError(
-            f"{where} leaves {len(split.train)} to train and {len(split.test)} to test{tested}: 2 are "
-            "needed of each"
+            f"{where} has {len(split.train)} training and {len(split.test)} test rows{test_note}, and at "
+            "least 2 of each are needed: use more rows or another split"
         )
 
 
 def _without_generator(
-    numbers: np.ndarray,
+    indices: np.ndarray,
     generator: np.ndarray,
     number: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row numbers without those of the n-th generator by name, and those of it."""
-    names = np.unique(generator[numbers])
-    left_out = generator[numbers] == names[number % len(names)]
-    return numbers[~left_out], numbers[left_out]
+    """Return the indices of the rows without and with the n-th generator, in the order of names."""
+    names = np.unique(generator[indices])
+    left_out = generator[indices] == names[number % len(names)]
+    return indices[~left_out], indices[left_out]
 
 
 def cut(
-    numbers: np.ndarray,
+    indices: np.ndarray,
     rows: Rows,
     rule: SplitRule,
     share: float,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a share of some rows out of them: whole prompts with the rule "prompt", else single rows.
+    """Cut a share of the rows out: whole prompts with the rule "prompt", else single rows.
 
     Args:
-        numbers: (M,) numbers of the rows.
+        indices: (M,) indices of the rows to cut.
         rows: All rows.
-        rule: How they are cut.
+        rule: Name of the split rule.
         share: Share of the prompts or rows that is cut out.
         seed: Seed of the draw.
 
     Returns:
-        The numbers that remain, and those that are cut out.
+        The indices that remain, and the indices that are cut out.
 
     Raises:
-        SplitError: Nothing remains.
+        SplitError: No row remains.
     """
     splitter = GroupShuffleSplit if rule == "prompt" else ShuffleSplit
-    groups = rows.group[numbers] if rule == "prompt" else None
-    draws = splitter(1, test_size=share, random_state=seed).split(numbers, groups=groups)
+    groups = rows.group[indices] if rule == "prompt" else None
+    draws = splitter(1, test_size=share, random_state=seed).split(indices, groups=groups)
     try:
         remaining, cut_out = next(iter(draws))
     except ValueError as error:
         unit_name = "prompts" if rule == "prompt" else "rows"
         raise SplitError(
-            f"nothing is left to train on when {share:g} of the {unit_name} are cut out of {len(numbers)} "
-            "rows"
+            f"no training rows remain if a share of {share:g} of the {unit_name} is cut out of "
+            f"{len(indices)} rows: use more rows or a smaller share"
         ) from error
-    return numbers[remaining], numbers[cut_out]
+    return indices[remaining], indices[cut_out]

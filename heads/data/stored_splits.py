@@ -1,4 +1,4 @@
-"""Splits as a file, splits.json: written by runs and by `tier split`, read by --split."""
+"""Read and write splits.json, the file of splits: runs and `tier split` write it, --split reads it."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ class StoredSplit(msgspec.Struct, frozen=True):
     """One repeat of a splits file.
 
     Attributes:
-        seed: Seed of its head.
+        seed: Seed of the head of this repeat.
         train, validation, test: Names of the rows.
     """
 
@@ -42,7 +42,7 @@ class StoredSplit(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class StoredSplits:
-    """The splits of a file.
+    """The splits in a file.
 
     Attributes:
         path: The file, for messages.
@@ -57,14 +57,14 @@ class StoredSplits:
         """Read a file of splits.
 
         Raises:
-            SplitError: The file cannot be read, or holds something else.
+            SplitError: The file cannot be read, or does not contain splits.
         """
         try:
             repeats = msgspec.json.decode(path.read_bytes(), type=list[StoredSplit])
         except (OSError, ValueError, RecursionError) as error:
             raise _unreadable(path, error) from error
         if not repeats:
-            raise _unreadable(path, ValueError("it has no repeat"))
+            raise _unreadable(path, ValueError("the list of repeats is empty"))
         return cls(path, repeats)
 
     @property
@@ -74,14 +74,14 @@ class StoredSplits:
         return "file-" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
     def only(self, number: int) -> "StoredSplits":
-        """Return one repeat alone.
+        """Return the splits with one repeat only.
 
         Raises:
             SplitError: The file has no such repeat.
         """
         if number >= len(self.repeats):
             raise SplitError(
-                f"{self.path} has no repeat {number}: its repeats are 0 … {len(self.repeats) - 1}"
+                f"{self.path} has no repeat {number}: use a repeat from 0 to {len(self.repeats) - 1}"
             )
         return StoredSplits(self.path, [self.repeats[number]])
 
@@ -91,11 +91,11 @@ class StoredSplits:
         seed: int,
         validation: float,
     ) -> list[Split]:
-        """Return the splits of these rows; rows that the file does not name take no part.
+        """Return the splits as row indices; rows that the file does not name are in no part.
 
         Args:
-            rows: The rows.
-            seed: Added to the seed of every repeat.
+            rows: The rows to split.
+            seed: Number that is added to the seed of every repeat.
             validation: Above 0 the head needs validation rows: this share of the training prompts is cut out
                 in a
                 repeat that has none. With 0, validation rows become training rows.
@@ -113,7 +113,7 @@ class StoredSplits:
 def _unreadable(path: Path, error: Exception) -> SplitError:
     rules = ", ".join(get_args(SplitRule))
     return SplitError(
-        f"{path} cannot be read as splits ({error}): give --split {rules}, "
+        f"{path} cannot be read as splits ({error}): pass --split {rules}, "
         "or a splits.json that a run or `tier split` wrote"
     )
 
@@ -127,19 +127,19 @@ def _split(
 ) -> Split:
     _require_known_names(repeat, rows, where)
     _require_distinct_names(repeat, where)
-    number_of = {name: number for number, name in enumerate(rows.name)}
+    index_of = {name: index for index, name in enumerate(rows.name)}
 
-    def numbers(names: list[str]) -> np.ndarray:
-        return np.array(sorted(number_of[name] for name in names), dtype=int)
+    def indices(names: list[str]) -> np.ndarray:
+        return np.array(sorted(index_of[name] for name in names), dtype=int)
 
-    train = numbers(repeat.train)
-    validation = numbers(repeat.validation)
+    train = indices(repeat.train)
+    validation = indices(repeat.validation)
     if not share:
         train = np.sort(np.concatenate([train, validation]))
         validation = validation[:0]
     elif not len(validation):
         train, validation = _cut_validation(train, rows, share, repeat.seed, where)
-    split = Split(train, validation, numbers(repeat.test), repeat.seed + seed)
+    split = Split(train, validation, indices(repeat.test), repeat.seed + seed)
     require_enough_rows(split, where)
     return split
 
@@ -151,10 +151,11 @@ def _cut_validation(
     seed: int,
     where: str,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Cut validation rows out of training rows; return the remaining training rows and the cut rows."""
     if len(np.unique(rows.group[train])) < 2:
         raise SplitError(
-            f"{where}: no validation rows, and none can be cut out of one training prompt: name them in the "
-            "file"
+            f"{where}: there are no validation rows, and they cannot be cut out of a single training prompt: "
+            "name validation rows in the file"
         )
     train, validation = cut(train, rows, "prompt", share, seed)
     return np.sort(train), np.sort(validation)
@@ -165,13 +166,13 @@ def _require_known_names(
     rows: Rows,
     where: str,
 ) -> None:
-    known = set(rows.name)
+    row_names = set(rows.name)
     names = repeat.names()
-    unknown = [name for name in names if name not in known]
-    if unknown:
+    unknown_names = [name for name in names if name not in row_names]
+    if unknown_names:
         raise SplitError(
-            f"{where}: {len(unknown)} of {len(names)} names are not among the {len(rows)} rows, "
-            f"first {unknown[0]!r}: give the splits of this data set and --benchmark"
+            f"{where}: {len(unknown_names)} of {len(names)} names are not among the {len(rows)} rows, "
+            f"first {unknown_names[0]!r}: pass splits of this data set and --benchmark"
         )
 
 
@@ -180,14 +181,14 @@ def _require_distinct_names(repeat: StoredSplit, where: str) -> None:
     for name, count in counts.items():
         if count > 1:
             parts = " and ".join(part for part in PARTS if name in repeat.part(part))
-            raise SplitError(f"{where}: {name!r} occurs twice, in {parts}: leave it in one part, once")
+            raise SplitError(f"{where}: {name!r} occurs twice, in {parts}: keep one occurrence only")
 
 
 def stored_splits(rows: Rows, splits: Sequence[Split]) -> list[StoredSplit]:
-    """Return splits by the names of their rows, as a file holds them."""
+    """Return splits with the names of the rows instead of indices, as in a file of splits."""
 
-    def names(numbers: np.ndarray) -> list[str]:
-        return rows.name[numbers].tolist()
+    def names(indices: np.ndarray) -> list[str]:
+        return rows.name[indices].tolist()
 
     stored = []
     for split in splits:
@@ -209,7 +210,7 @@ def write_splits(
     """Write a file of splits.
 
     Raises:
-        StoreError: It cannot be written.
+        StoreError: The file cannot be written.
     """
     with explain_write_errors(path):
         publish_text(path, splits_json(rows, splits))

@@ -1,9 +1,9 @@
-"""The encoders that a run finetuned with its heads: written into its folder, and read back.
+"""Write the encoders that a run finetuned with its heads into the folder of the run, and read them.
 
 runs/ID/encoders/TARGET/REPEAT/
-    encoders.json       `EncodersRecord`: names and options, and the images that they have seen
-    image.safetensors   (another suffix where the image encoder was not trained and is a copy of its file)
-    text/               as Hugging Face lays it out
+    encoders.json       `EncodersRecord`: names and options of the encoders, and the images of the training
+    image.safetensors   (another suffix if the image encoder was not trained: a copy of the original file)
+    text/               the text encoder in the Hugging Face layout
 """
 
 import shutil
@@ -32,7 +32,7 @@ RECORD = "encoders.json"
 
 TEXT_FOLDER = "text"
 
-# Names of trained tensors begin with one of these.
+# Names of trained tensors begin with one of these prefixes.
 IMAGE_PREFIX = "images.backbone."
 
 TEXT_PREFIX = "texts.backbone."
@@ -40,7 +40,7 @@ TEXT_PREFIX = "texts.backbone."
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """The image encoder in encoders.json: the choice that finds it, its file, and whether it was trained."""
+    """The image encoder in encoders.json: name and options, file of the weights, whether trained."""
 
     encoder: str
     preprocessing: PreprocessingName
@@ -60,7 +60,7 @@ class TextRecord:
 
 @dataclass(frozen=True)
 class EncodersRecord:
-    """Content of encoders.json; `seen` holds keys (hexadecimal) of images."""
+    """Content of encoders.json; `seen` contains the keys (hexadecimal) of the images of the training."""
 
     image: ImageRecord
     text: TextRecord
@@ -73,8 +73,8 @@ class UnsavedEncoders:
 
     Attributes:
         image, text: The encoders that training started from.
-        weights: .safetensors file with the trained tensors; it has none of an encoder that was not trained.
-        seen: Keys (hexadecimal) of the images that trained them or by which their epoch was selected.
+        weights: .safetensors file with the tensors of the encoders that were trained.
+        seen: Keys (hexadecimal) of the training and validation images.
     """
 
     image: ImageEncoder
@@ -83,13 +83,13 @@ class UnsavedEncoders:
     seen: Sequence[str]
 
     def write(self, folder: Path) -> None:
-        """Write them into a new folder, as files that every command can load as weights."""
+        """Write the encoders into a new folder, as files that every command can load as weights."""
         from safetensors.torch import load_file
 
         folder.mkdir(parents=True)
         tensors = load_file(self.weights)
-        images = _below(tensors, IMAGE_PREFIX)
-        texts = _below(tensors, TEXT_PREFIX)
+        images = _tensors_with_prefix(tensors, IMAGE_PREFIX)
+        texts = _tensors_with_prefix(tensors, TEXT_PREFIX)
         image_file = write_image(self.image, images, folder)
         write_text(self.text, texts, folder / TEXT_FOLDER)
         record = EncodersRecord(
@@ -105,9 +105,10 @@ class SavedEncoders:
     """The encoders of one head in a run's folder, ready for extraction.
 
     Attributes:
-        image, text: With weights in the run's folder; the name of one that was trained ends in the run's.
-        seen: Keys (hexadecimal) of the images that trained them or by which their epoch was selected.
-        target, repeat: Of the head that they were trained with.
+        image, text: Encoders with weights in the folder of the run; names of trained encoders end in its
+            name.
+        seen: Keys (hexadecimal) of the training and validation images.
+        target, repeat: Target and repeat of the head that the encoders were trained with.
     """
 
     image: ImageEncoder
@@ -124,7 +125,7 @@ class SavedEncoders:
 
 
 def keeps_finetuned_encoders(run: Path) -> bool:
-    """Whether a run finetuned encoders and kept any."""
+    """Return whether a run finetuned encoders and kept them for at least one head."""
     return any(run.glob(f"{ENCODERS}/*/*/{RECORD}"))
 
 
@@ -136,13 +137,13 @@ def finetuned_encoders(
     """Find the encoders that a run finetuned.
 
     Args:
-        run: Its folder.
-        target: Target of the head that they were trained with; None where one target alone has encoders.
-        repeat: Repeat of that head; None for the first that was kept.
+        run: Folder of the run.
+        target: Target of the head that the encoders were trained with; None if only one target has encoders.
+        repeat: Repeat of that head; None for the first repeat with encoders.
 
     Raises:
-        FinetunedError: The run keeps no such encoders.
-        ResultError: The run is of another format.
+        FinetunedError: The run keeps no encoders of this target and repeat.
+        ResultError: The run has another format.
         WeightsError: A file is missing.
     """
     require_current_format(run)
@@ -169,10 +170,10 @@ def write_image(
     tensors: "Mapping[str, torch.Tensor]",
     folder: Path,
 ) -> str:
-    """Write the tensors of an image encoder into a folder, or a copy of its own file where there are none.
+    """Write the tensors of an image encoder into a folder, or copy the original file if there are no tensors.
 
     Returns:
-        The file's name.
+        Name of the written file.
     """
     import torch
     from safetensors.torch import save_file
@@ -181,13 +182,13 @@ def write_image(
         name = f"image{encoder.weights.path.suffix}"
         shutil.copyfile(encoder.weights.path, folder / name)
         return name
-    written = dict(tensors)
+    all_tensors = dict(tensors)
     if encoder.preset.feature == "class-token-before-norm":
-        # The network is used without its last norm, but its files have one: this one changes nothing.
-        width = written["cls_token"].shape[-1]
-        written["norm.weight"] = torch.ones(width)
-        written["norm.bias"] = torch.zeros(width)
-    save_file(written, folder / "image.safetensors")
+        # The network is used without its last norm, but its files need one: write a norm without effect.
+        width = all_tensors["cls_token"].shape[-1]
+        all_tensors["norm.weight"] = torch.ones(width)
+        all_tensors["norm.bias"] = torch.zeros(width)
+    save_file(all_tensors, folder / "image.safetensors")
     return "image.safetensors"
 
 
@@ -196,7 +197,7 @@ def write_text(
     tensors: "Mapping[str, torch.Tensor]",
     folder: Path,
 ) -> None:
-    """Write a text encoder with these tensors into a new folder, or a copy of it where there are none."""
+    """Write a text encoder with these tensors into a new folder; without tensors, copy the files."""
     from safetensors.torch import save_file
 
     folder.mkdir()
@@ -214,22 +215,24 @@ def _choose(
     target: str | None,
     repeat: int | None,
 ) -> tuple[str, int]:
-    """Target and repeat of the encoders that are meant."""
+    """Return target and repeat of the encoders that the arguments of `finetuned_encoders` select."""
     folders = [path.parent for path in run.glob(f"{ENCODERS}/*/*/{RECORD}")]
     kept = sorted((unquote(folder.parent.name), int(folder.name)) for folder in folders)
     if not kept:
         raise FinetunedError(
-            f"{run} keeps no finetuned encoders: "
-            "give a run of `tier fit-head --finetune … --models first|all`"
+            f"{run} contains no finetuned encoders: "
+            "pass a run of `tier fit-head --finetune … --models first|all`"
         )
-    fitting = []
+    matching_keys = []
     for name, number in kept:
         if target in (None, name) and repeat in (None, number):
-            fitting.append((name, number))
-    if not fitting or len({name for name, _ in fitting}) > 1:
+            matching_keys.append((name, number))
+    if not matching_keys or len({name for name, _ in matching_keys}) > 1:
         choices = ", ".join(f"--target {name} --repeat {number}" for name, number in kept)
-        raise FinetunedError(f"{run} has encoders of {choices}: choose one of them")
-    return fitting[0]
+        raise FinetunedError(
+            f"the options do not select the encoders of one head of {run}: pass one of {choices}"
+        )
+    return matching_keys[0]
 
 
 def _image_record(
@@ -252,9 +255,9 @@ def _choice(record: ImageRecord) -> ImageChoice:
     return ImageChoice(record.encoder, record.preprocessing, record.image_size, record.feature)
 
 
-def _below(tensors: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":
-    found = {}
+def _tensors_with_prefix(tensors: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":
+    selected = {}
     for name, tensor in tensors.items():
         if name.startswith(prefix):
-            found[name.removeprefix(prefix)] = tensor.contiguous()
-    return found
+            selected[name.removeprefix(prefix)] = tensor.contiguous()
+    return selected

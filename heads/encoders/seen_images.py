@@ -1,4 +1,4 @@
-"""The images that finetuned encoders have seen: recorded beside their stores, and refused as test images."""
+"""Record the images that encoders were finetuned on beside the stores, and refuse them as test images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ from tier4k.heads.data.splits import Split
 from tier4k.heads.results.json_files import read_json, write_json
 from tier4k.heads.results.layout import described
 
-SEEN_FOLDER = "finetuned"  # in a folder of stores
+SEEN_FOLDER = "finetuned"  # name of a folder inside the folder of stores
 
 
 class FinetunedError(TierError):
-    """Finetuned encoders that a run does not have, or that must not be used in this way."""
+    """A run has no such finetuned encoders, or their features must not be used."""
 
 
 def record_seen(
@@ -32,7 +32,7 @@ def record_seen(
 
     Args:
         features: Folder of stores.
-        encoder: The encoder.
+        encoder: The finetuned encoder.
         seen: Keys (hexadecimal) of the images.
 
     Raises:
@@ -46,24 +46,25 @@ def record_seen(
 def require_unseen(manifest: Manifest, splits: Sequence[Split], *stores: FeatureStore) -> None:
     """Refuse test rows that the encoders of a store were finetuned on.
 
-    An image that is in the training part too, under another prompt, is the split's own leak, which is
-    reported with its metrics.
+    An image that is also in the training part, under another prompt, is a leak of the split and is reported
+    with the metrics.
 
     Raises:
-        FinetunedError: There are such rows, or the record of seen images is missing or damaged.
+        FinetunedError: There are test rows that the encoders were finetuned on, or the record of seen images
+            is missing or damaged.
     """
     seen = set(_seen_by_encoders(stores))
     images = manifest.table["image_key"]
     for split in splits:
-        learned = images.iloc[np.concatenate([split.train, split.validation])]
-        tested = images.iloc[split.test]
-        count = int((tested.isin(seen) & ~tested.isin(learned)).sum())
+        fitted_images = images.iloc[np.concatenate([split.train, split.validation])]
+        test_images = images.iloc[split.test]
+        count = int((test_images.isin(seen) & ~test_images.isin(fitted_images)).sum())
         if count:
             raise FinetunedError(
                 f"the encoders of these features were finetuned on {count} of the {len(split.test)} test "
-                f"images of the split with seed {split.seed}, so that its metrics would be worth nothing: "
-                "give the --benchmark of the run RUN that they come from, and --split RUN/splits.json:N, N "
-                "being the number of their repeat"
+                f"images of the split with seed {split.seed}, so the metrics would be worth nothing: "
+                "pass the --benchmark of the run RUN that finetuned the encoders, and --split "
+                "RUN/splits.json:N with the repeat N of the encoders"
             )
 
 
@@ -76,6 +77,7 @@ def _seen_by_encoders(stores: Sequence[FeatureStore]) -> Iterator[str]:
             yield from read_json(path, tuple[str, ...])
         except (OSError, ValueError, RecursionError) as error:
             raise FinetunedError(
-                f"{path} cannot be read ({described(error)}), which lists the images that the encoder of "
-                f"{store.path.name} was finetuned on: run `tier extract DATA --finetuned RUN` again"
+                f"{path} cannot be read ({described(error)}), so the images that the encoder of "
+                f"{store.path.name} was finetuned on are unknown: run `tier extract DATA --finetuned RUN` "
+                "again"
             ) from error

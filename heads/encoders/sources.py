@@ -1,4 +1,4 @@
-"""Finding the encoders of a model: beside its heads, or by their signatures where weights are looked for."""
+"""Find the encoders of a model: in the folder of the model, or by signature in the folders of weights."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from tier4k.heads.results.layout import ENCODERS, described, is_run
 from tier4k.heads.results.model import HeadKey, Model, ModelError
 from tier4k.heads.results.read import read_config
 
-# In the folder `ENCODERS` of an exported model.
+# Files in the folder `ENCODERS` of an exported model.
 IMAGE_FILE = "image.safetensors"
 
 SEEN_FILE = "seen.json"
@@ -31,12 +31,13 @@ STREAMS = ("image", "text")
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """Heads that read the features of the same two encoders, and a way to find these.
+    """Heads that use the features of the same two encoders, and functions that find the encoders.
 
     Attributes:
-        model: With these heads alone.
-        find_image, find_text: Find the encoders; they raise TierError where weights are missing or others.
-        seen: For each stream with a finetuned encoder, keys (hexadecimal) of the images that it has seen.
+        model: Model with only these heads.
+        find_image, find_text: Functions that find the encoders, or raise TierError if weights are missing or
+            wrong.
+        seen: For each stream with a finetuned encoder, keys (hexadecimal) of the images of its training.
     """
 
     model: Model
@@ -61,25 +62,26 @@ def encoder_sources(
     text_weights: Path | None = None,
     beside: Sequence[Path] = (),
 ) -> list[EncoderSource]:
-    """Sources of the encoders of every head of a model.
+    """Return the sources of the encoders of every head of a model.
 
     Args:
-        model: A run's, or an exported one.
-        image_weights, text_weights: A file and a folder given by the user, in place of any other.
-        beside: Folders that may hold `pretrained/`, besides the working directory and the run's data set.
+        model: The model of a run, or an exported model.
+        image_weights, text_weights: A file and a folder that the user passed, which take precedence.
+        beside: Folders that may contain `pretrained/`, besides the working directory and the data set of the
+            run.
 
     Raises:
         FinetunedError: A finetuned run lacks the encoders of a head.
-        ModelError: Its heads read features that are not those of two encoders.
+        ModelError: The heads use other features than those of an image and a text encoder.
     """
     _require_two_encoders(model)
     if keeps_finetuned_encoders(model.folder):
         return [_finetuned_source(model, key) for key in model.heads]
     origins = _origins(model)
-    image = image_weights or _exported(model, IMAGE_FILE)
+    image = image_weights or _exported_path(model, IMAGE_FILE)
     if image is None and "image" in origins:
         image = origins["image"].image.weights.path
-    text = text_weights or _exported(model, TEXT_FOLDER)
+    text = text_weights or _exported_path(model, TEXT_FOLDER)
     if text is None and "text" in origins:
         text = origins["text"].text.weights.path
     seen: Mapping[str, Sequence[str]] = {stream: origin.seen for stream, origin in origins.items()}
@@ -94,7 +96,7 @@ def encoder_sources(
 
 
 def beside_training(folder: Path) -> Iterator[Path]:
-    """Folders that may hold `pretrained/` beside the data set of a run; none for an exported model."""
+    """Yield folders beside the data set of a run that may contain `pretrained/`; none for exported models."""
     if is_run(folder):
         data = read_config(folder).environment.data
         if data:
@@ -106,19 +108,18 @@ def _require_two_encoders(model: Model) -> None:
     if scorers:
         raise ModelError(
             f"the heads of {model.folder} were fitted with the scores of {', '.join(scorers)} as features, "
-            "which are not computed for new images: fit heads without --score-features, or evaluate these on "
-            "stored scores"
+            "which are not computed for new images: use a run without --score-features"
         )
 
 
-def _exported(model: Model, name: str) -> Path | None:
-    """Weights in the folder of an exported model."""
+def _exported_path(model: Model, name: str) -> Path | None:
+    """Return the path of a file or folder with weights in an exported model; None if it does not exist."""
     path = model.folder / ENCODERS / name
     return path if path.exists() else None
 
 
 def _exported_seen(model: Model) -> dict[str, tuple[str, ...]]:
-    path = _exported(model, SEEN_FILE)
+    path = _exported_path(model, SEEN_FILE)
     if path is None:
         return {}
     try:
@@ -128,14 +129,14 @@ def _exported_seen(model: Model) -> dict[str, tuple[str, ...]]:
 
 
 def _origins(model: Model) -> dict[str, SavedEncoders]:
-    """For each stream with features from `tier extract --finetuned`, its encoders, of a run beside this."""
-    found = {}
+    """Return the encoders of each stream with features from a finetuned encoder of a neighbouring run."""
+    origins = {}
     for stream in STREAMS:
         mark = model.signatures[stream].encoder.partition(RUN_MARK)[2]
         origin = _marked_encoders(model.folder.resolve().parent, mark) if mark else None
         if origin:
-            found[stream] = origin
-    return found
+            origins[stream] = origin
+    return origins
 
 
 def _marked_encoders(runs: Path, mark: str) -> SavedEncoders | None:

@@ -1,4 +1,4 @@
-"""Metadata baselines: scores of a look-up in the table, without a pixel. Fitted on training rows only."""
+"""Metadata baselines: predict scores from the table without any image. They use training scores only."""
 
 from collections.abc import Callable
 
@@ -16,21 +16,21 @@ def generator_mean(
     train: np.ndarray,
     test: np.ndarray,
 ) -> np.ndarray:
-    """Mean training score of each test row's generator; of all training rows where the generator is new.
+    """Predict the mean training score of the generator; of all training rows if the generator is new.
 
     Args:
-        features: The rows.
-        scores: One target of all rows (N,).
-        train: Row numbers to learn from.
-        test: Row numbers to predict (M,).
+        features: All rows.
+        scores: Scores (N,) of all rows for one target.
+        train: Indices of the training rows.
+        test: Indices (M,) of the rows to predict.
 
     Returns:
-        (M,) scores.
+        (M,) predicted scores.
     """
     generator, _ = pd.factorize(features.generator)
     count, mean = _by_key(generator, scores[train], train)
-    of_generators = np.where(count > 0, mean, scores[train].mean())
-    return of_generators[generator[test]]
+    generator_means = np.where(count > 0, mean, scores[train].mean())
+    return generator_means[generator[test]]
 
 
 def generator_and_prompt(
@@ -39,7 +39,7 @@ def generator_and_prompt(
     train: np.ndarray,
     test: np.ndarray,
 ) -> np.ndarray:
-    """The generator's mean plus an effect of the prompt, shrunk towards zero.
+    """Predict the mean of the generator plus an effect of the prompt, shrunk towards zero.
 
     The effect of a prompt with n training rows is n / (n + k) of their mean residual from the generators'
     means, with k the variance within prompts over that between them (the best linear unbiased prediction of a
@@ -48,13 +48,13 @@ def generator_and_prompt(
     where each prompt has one generator. Prompts without training rows have no effect.
 
     Args:
-        features: The rows.
-        scores: One target of all rows (N,).
-        train: Row numbers to learn from.
-        test: Row numbers to predict (M,).
+        features: All rows.
+        scores: Scores (N,) of all rows for one target.
+        train: Indices of the training rows.
+        test: Indices (M,) of the rows to predict.
 
     Returns:
-        (M,) scores.
+        (M,) predicted scores.
     """
     baseline = generator_mean(features, scores, train, np.arange(len(features)))
     residual = scores[train] - baseline[train]
@@ -66,14 +66,14 @@ def generator_and_prompt(
     deviation = residual - mean[prompt[train]]
     within = float((deviation**2).sum()) / (len(train) - prompts)
     typical_count = (len(train) - float((count**2).sum()) / len(train)) / (prompts - 1)
-    of_means = float((count * mean**2).sum()) / (prompts - 1)
-    between = (of_means - within) / typical_count
+    mean_square = float((count * mean**2).sum()) / (prompts - 1)
+    between = (mean_square - within) / typical_count
     if between <= 0:
         return baseline[test]
     # Where rows of one prompt have equal scores, `within` is 0, and a prompt without training rows would give
     # 0 / 0.
-    nothing = np.zeros_like(mean)
-    effect = np.divide(mean * count, count + within / between, out=nothing, where=count > 0)
+    no_effect = np.zeros_like(mean)
+    effect = np.divide(mean * count, count + within / between, out=no_effect, where=count > 0)
     return baseline[test] + effect[prompt[test]]
 
 
@@ -83,25 +83,25 @@ def sibling_mean(
     train: np.ndarray,
     test: np.ndarray,
 ) -> np.ndarray:
-    """Mean training score of the rows with the same prompt and generator; else the generator's mean.
+    """Predict the mean training score of rows with the same prompt and generator; else the generator's mean.
 
-    It exceeds the generator's mean only where the split leaks: where images of a test prompt are in training.
+    This baseline differs from the generator's mean only if images of a test prompt are in training (a leak).
 
     Args:
-        features: The rows.
-        scores: One target of all rows (N,).
-        train: Row numbers to learn from.
-        test: Row numbers to predict (M,).
+        features: All rows.
+        scores: Scores (N,) of all rows for one target.
+        train: Indices of the training rows.
+        test: Indices (M,) of the rows to predict.
 
     Returns:
-        (M,) scores.
+        (M,) predicted scores.
     """
     prompt, _ = pd.factorize(features.group)
     generator, generators = pd.factorize(features.generator)
     pair, _ = pd.factorize(prompt * len(generators) + generator)
     count, mean = _by_key(pair, scores[train], train)
-    tested = pair[test]
-    return np.where(count[tested] > 0, mean[tested], generator_mean(features, scores, train, test))
+    test_pair = pair[test]
+    return np.where(count[test_pair] > 0, mean[test_pair], generator_mean(features, scores, train, test))
 
 
 def _by_key(
@@ -109,12 +109,12 @@ def _by_key(
     values: np.ndarray,
     train: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows of each of K keys (K,), counted, and the mean of their values (K,); 0 without such rows.
+    """Return for each of K keys the number of training rows (K,) and the mean of their values (K,), or 0.
 
     Args:
         key: Key of every row (N,), from 0 to K - 1.
-        values: Of the training rows.
-        train: Their row numbers.
+        values: Values of the training rows.
+        train: Indices of the training rows.
     """
     count = np.bincount(key[train], minlength=key.max() + 1)
     total = np.bincount(key[train], values, minlength=len(count))

@@ -1,4 +1,4 @@
-"""Heads are fitted and evaluated on every target and repeat."""
+"""Fit and evaluate heads on every target and repeat."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,15 +31,15 @@ def run_trials(
     """Fit and evaluate one head for every target and repeat.
 
     Args:
-        features: The rows.
-        fused: Their fused vectors (N, d), or (N, V, d) of V crops: heads learn from every crop or from their
-            mean, and a prediction is the mean over all.
+        features: Features and scores of the rows that the run uses.
+        fused: Fused vectors (N, d) of the rows, or (N, V, d) of V crops: heads learn from every crop or from
+            their mean, and a prediction is the mean over all.
         targets: Names of targets.
-        splits: One for each repeat.
+        splits: One split for each repeat.
         estimator: Name of the head.
-        head_options: Its options.
+        head_options: Options of the head.
         finished: Called with (heads fitted, heads in all).
-        starts: By target and repeat the weights that training starts from; other heads start anew.
+        starts: Weights that training starts from, by target and repeat; other heads start with new weights.
     """
     if HEADS[estimator].estimator.averages_crops and fused.ndim == 3:
         fused = fused.mean(axis=1)
@@ -79,12 +79,12 @@ class _Job:
     history: list[np.ndarray] = field(default_factory=list)
 
     def task(self, features: FeatureSet, fused: np.ndarray) -> FitTask:
-        """The head's task on fused vectors (N, d), or on N V crops (N, V, d) as rows of their own."""
+        """Return the task of the head on fused vectors (N, d), or on (N, V, d) with each crop as a row."""
         crops = fused[0, ..., 0].size
         test = fused[self.split.test]
 
-        def rows(numbers: np.ndarray) -> np.ndarray:
-            return (numbers[:, None] * crops + np.arange(crops)).ravel()
+        def rows(indices: np.ndarray) -> np.ndarray:
+            return (indices[:, None] * crops + np.arange(crops)).ravel()
 
         return FitTask(
             scores=np.repeat(self.scores, crops),
@@ -101,7 +101,7 @@ class _Job:
         fused: np.ndarray,
         seconds: float,
     ) -> Outcome:
-        """Predictions and losses of the fitted head."""
+        """Return the predictions and losses of the fitted head."""
         best_validation = None
         if len(self.split.validation):
             best_validation = mean_over_crops(self.head.predict, fused[self.split.test])
@@ -111,13 +111,13 @@ class _Job:
             history=self.history,
             best_validation=best_validation,
             seconds=seconds,
-            held_out=self._held_out(features, fused),
+            held_out=self._held_out_rows(features, fused),
             training_loss=losses.training_loss,
             validation_loss=losses.validation_loss,
         )
 
-    def _held_out(self, features: FeatureSet, fused: np.ndarray) -> TestRows | None:
-        """The validation rows, or the training rows where the head predicts each without its prompt."""
+    def _held_out_rows(self, features: FeatureSet, fused: np.ndarray) -> TestRows | None:
+        """Return the validation rows, or the training rows if the head predicts each without its prompt."""
         rows = self.split.validation
         if len(rows):
             predicted = self.head.validation_prediction

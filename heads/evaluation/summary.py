@@ -1,4 +1,4 @@
-"""The summary of trials: each metric over the repeats, with a bootstrap interval."""
+"""Summarise trials: each metric over the repeats, with a bootstrap interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Summary:
 
     Attributes:
         values: The raw value of every repeat.
-        mean, sd, median: Over the repeats; sd with R - 1, NaN for one repeat.
-        interval: 95 % interval of the mean, by bootstrap over prompts; NaN where no predictions are kept
+        mean, sd, median: Statistics over the R repeats; sd divides by R - 1 and is NaN for one repeat.
+        interval: 95 % interval of the mean, by bootstrap over prompts; NaN if no predictions are kept
             (best_test).
         sd_splits: Standard deviation over distinct test parts of the mean over the repeats that share one;
             NaN for one test part.
@@ -44,17 +44,20 @@ def summarize(
     trials: Sequence[Trial],
     splits: Sequence[Split],
 ) -> dict[str, dict[str, dict[str, Summary]]]:
-    """All metrics as {target: {selection or baseline: {metric: Summary}}}.
+    """Return all metrics as {target: {selection or baseline: {metric: Summary}}}.
 
     Args:
-        features: The rows.
-        trials: One for each target and repeat; those of one target in the order of the repeats.
-        splits: One for each repeat.
+        features: Features and scores of the rows that the run uses.
+        trials: One trial for each target and repeat; trials of one target are in the order of the repeats.
+        splits: One split for each repeat.
     """
     by_target: dict[str, list[Trial]] = {}
     for trial in trials:
         by_target.setdefault(trial.target, []).append(trial)
-    return {target: _summarize_target(features, its, splits) for target, its in by_target.items()}
+    return {
+        target: _summarize_target(features, target_trials, splits)
+        for target, target_trials in by_target.items()
+    }
 
 
 def _summarize_target(
@@ -81,7 +84,7 @@ def _intervals(
     splits: Sequence[Split],
     name: str,
 ) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals of a selection or baseline by metric; none where its predictions are not kept."""
+    """Return the bootstrap intervals of a selection or baseline by metric; empty without kept predictions."""
     if name not in trials[0].predictions:
         return {}
     repeats = []
@@ -98,18 +101,18 @@ def _summary(
     array = np.array(values)
     if interval is None or np.isnan(array).all():
         interval = (NAN, NAN)
-    of_parts = []
+    part_values = []
     for part in dict.fromkeys(test_parts):
         shares_part = [other == part for other in test_parts]
-        of_parts.append(array[shares_part])
+        part_values.append(array[shares_part])
     return Summary(
         values=tuple(map(float, values)),
         mean=float(array.mean()),
         sd=_sd(array),
         median=float(np.median(array)),
         interval=interval,
-        sd_splits=_sd(np.array([part.mean() for part in of_parts])),
-        sd_seeds=float(np.mean([_sd(part) for part in of_parts])),
+        sd_splits=_sd(np.array([part.mean() for part in part_values])),
+        sd_seeds=float(np.mean([_sd(part) for part in part_values])),
     )
 
 

@@ -1,4 +1,4 @@
-"""One trial of the protocol: a head is fitted, an epoch selected, and its test predictions evaluated."""
+"""One trial of the protocol: fit a head, select an epoch, and evaluate the test predictions."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ ZERO_SHOT = "zero_shot"  # the selection of scorers, which are not fitted
 
 ELSEWHERE = "elsewhere"  # the selection of heads that another run fitted
 
-UNFITTED = (ZERO_SHOT, ELSEWHERE)  # nothing was fitted to these rows
+UNFITTED = (ZERO_SHOT, ELSEWHERE)  # selections of runs that fit nothing
 
 NAN = float("nan")
 
@@ -32,24 +32,24 @@ class WritableEncoders(Protocol):
     """The encoders that were trained with a head."""
 
     def write(self, folder: Path) -> None:
-        """Write them into a new folder."""
+        """Write the encoders into a new folder."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What fitting on one target of one repeat gave, whichever way it was fitted.
+    """Result of fitting one head on one target and repeat.
 
     Attributes:
         head: The fitted head.
         history: Predictions of the test rows (M,) after each epoch.
         best_validation: Predictions of the test rows (M,) at the best validation epoch; None without a
             validation part.
-        seconds: Time that fitting took; heads that were fitted together have equal shares.
-        encoders: The encoders that were trained with the head, where they are kept.
-        held_out: Rows outside the test part that the head was not trained on, with its predictions; intervals
-            use them.
-        training_loss, validation_loss: Of each epoch, in the unit of the head's loss; empty where there are
-            no epochs, or no validation rows.
+        seconds: Time of the fit; heads that were fitted together have equal shares.
+        encoders: The encoders that were trained with the head, if they are kept.
+        held_out: Rows outside the test part that the head was not trained on, with its predictions; for
+            intervals.
+        training_loss, validation_loss: Loss of each epoch, in the unit of the loss of the head; empty without
+            epochs or validation rows.
     """
 
     head: Head
@@ -68,7 +68,7 @@ class Curve:
 
     Attributes:
         training_loss: Mean loss of the epoch's steps.
-        validation_loss: Loss of the validation rows after the epoch; NaN without them.
+        validation_loss: Loss of the validation rows after the epoch; NaN without validation rows.
         test_srcc: SRCC of the test rows after the epoch. Only the selection `best_test` uses it.
     """
 
@@ -78,7 +78,7 @@ class Curve:
 
     @classmethod
     def of(cls, outcome: Outcome, test_srcc: Sequence[float]) -> "Curve | None":
-        """The curve of an outcome; None where it had no epochs."""
+        """Return the curve of an outcome, or None if there were no epochs."""
         if not outcome.training_loss:
             return None
         validation_loss = outcome.validation_loss or [NAN] * len(test_srcc)
@@ -92,15 +92,15 @@ class Trial:
     Attributes:
         target: Name of the target.
         repeat: Number of the repeat, from 0.
-        seed: Its seed.
-        head: The fitted head; None where nothing was fitted.
+        seed: Seed of the head.
+        head: The fitted head; None if nothing was fitted.
         truth: Scores of the test rows (M,).
-        predictions: Predictions of the test rows (M,) by selection and by baseline; `best_test` has none, as
-            it mixes epochs.
+        predictions: Predictions of the test rows (M,) by selection and by baseline; `best_test` has no
+            predictions, because it mixes epochs.
         metrics: Metrics by selection and by baseline.
-        reasons: Why metrics are NaN, where they are.
-        seconds, encoders, held_out: As in the outcome.
-        curve: The history of the training, where it had epochs.
+        reasons: Reasons for NaN metrics, by selection and by baseline.
+        seconds, encoders, held_out: See `Outcome`.
+        curve: The history of the training; None without epochs.
     """
 
     target: str
@@ -155,53 +155,53 @@ class Trial:
     ) -> "Trial":
         """Evaluate predictions of the test rows (M,) by selection, beside the metadata baselines.
 
-        Baselines are fitted on training and validation rows; without such rows there are none.
+        Baselines are fitted on training and validation rows; without such rows there are no baselines.
         """
         scores = features.scores(target)
         truth = scores[split.test]
-        learned = np.concatenate([split.train, split.validation])
-        everything = dict(predictions)
-        if len(learned):
+        fitted_rows = np.concatenate([split.train, split.validation])
+        all_predictions = dict(predictions)
+        if len(fitted_rows):
             for name, baseline in BASELINES.items():
-                everything[name] = baseline(features, scores, learned, split.test)
+                all_predictions[name] = baseline(features, scores, fitted_rows, split.test)
         metrics, reasons = {}, {}
-        for name, values in everything.items():
+        for name, values in all_predictions.items():
             metrics[name] = evaluate(truth, values)
             if reason := nan_reason(truth, values):
                 reasons[name] = reason
-        return cls(target, repeat, split.seed, None, truth, everything, metrics, reasons, seconds=0.0)
+        return cls(target, repeat, split.seed, None, truth, all_predictions, metrics, reasons, seconds=0.0)
 
     def with_rmse(self, selection: str, value: float) -> "Trial":
-        """The trial with another RMSE of one selection."""
+        """Return the trial with another RMSE for one selection."""
         values = self.metrics[selection] | {"rmse": value}
         return replace(self, metrics=self.metrics | {selection: values})
 
     def without_rmse(self, selection: str, reason: str) -> "Trial":
-        """The trial without an RMSE of one selection; the reason is added to the selection's own."""
+        """Return the trial without an RMSE for one selection; the reason is added to existing reasons."""
         reasons = [self.reasons[selection], reason] if selection in self.reasons else [reason]
         trial = self.with_rmse(selection, NAN)
         return replace(trial, reasons=self.reasons | {selection: "; ".join(reasons)})
 
 
 def headline(names: Container[str]) -> str:
-    """The selection that is a run's result: best_validation with a validation part, else last.
+    """Return the selection that is the result of a run: best_validation with a validation part, else last.
 
-    Runs without a fit have one selection alone.
+    Runs without a fit have only one selection.
     """
     return next(name for name in (*UNFITTED, "best_validation", "last") if name in names)
 
 
 def mean_over_crops(predict: Predictor, fused: np.ndarray) -> np.ndarray:
-    """Predictions (N,) of rows (N, d), or the mean over the crops of rows (N, V, d)."""
+    """Return predictions (N,) for rows (N, d), or their mean over the crops for rows (N, V, d)."""
     predicted = predict(fused.reshape(-1, fused.shape[-1]))
     return predicted.reshape(len(fused), -1).mean(axis=1)
 
 
 def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    correlations: dict[str, list[float]] = {}
     for name, metric in CORRELATIONS.items():
-        found[name] = [metric(truth, predicted) for predicted in history]
-    return found
+        correlations[name] = [metric(truth, predicted) for predicted in history]
+    return correlations
 
 
 def _best_test(
@@ -209,10 +209,10 @@ def _best_test(
     history: Sequence[np.ndarray],
     by_epoch: Mapping[str, list[float]],
 ) -> MetricValues:
-    """The published selection: each metric at the test epoch that is best for it.
+    """Return the metrics of the published selection: each metric at the epoch with its best test value.
 
-    It is optimistic, as it uses the test rows. The metrics after the logistic are those of the epoch with the
-    best raw PLCC.
+    The selection is optimistic, because it uses the test rows. The metrics after the logistic are those of
+    the epoch with the best raw PLCC.
     """
     metrics = {}
     for name, values in by_epoch.items():

@@ -1,11 +1,11 @@
-"""A model as one folder: heads, encoders, calibration and a model card, which loads offline and from the hub.
+"""Export a model as one folder, which can be loaded offline and from the hub.
 
 DIR/
     config.json, model.safetensors   the heads: the content of a run's model.json and model.safetensors
     encoders/image.safetensors       the image encoder, with timm's tensor names
     encoders/text/                   the text encoder with its tokenizer, in the Hugging Face layout
-    encoders/seen.json               keys of the images that finetuned the encoders, where they were finetuned
-    encoders/TARGET/REPEAT/          in place of these: the encoders finetuned with each head
+    encoders/seen.json               keys of the images that the encoders were finetuned on, if any
+    encoders/TARGET/REPEAT/          instead of these files: the encoders finetuned with each head
     README.md                        the model card
     onnx/                            with --onnx: image.onnx, text.onnx, head.onnx (see `onnx.py`)
 """
@@ -48,21 +48,21 @@ def export(
     Args:
         sources: Heads with their encoders.
         folder: The new folder.
-        onnx: Write ONNX files too.
+        onnx: Whether ONNX files are written too.
 
     Returns:
-        The difference of each ONNX file to its original (see `export_onnx`); empty without ONNX.
+        The difference of each ONNX file from the torch network (see `export_onnx`); empty without ONNX.
 
     Raises:
-        ExportError: The folder exists, or several encoders cannot become one ONNX file.
+        ExportError: The folder exists, or ONNX files are requested for heads with different encoders.
         TierError: Weights are missing, or the folder cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ExportError(f"{folder} exists already: give a new folder, or remove it first")
+        raise ExportError(f"{folder} exists already: pass a new folder, or remove {folder} first")
     if onnx and len(sources) > 1:
         raise ExportError(
-            f"{len(sources)} heads have encoders of their own: "
-            "choose one with --target and --repeat for --onnx"
+            f"each of the {len(sources)} heads was trained with its own encoders, and --onnx writes one "
+            "head only: select one head with --target and --repeat"
         )
     differences: dict[str, float] = {}
 
@@ -80,27 +80,27 @@ def export(
 
 
 def export_into(sources: Sequence[EncoderSource], folder: Path) -> None:
-    """Write a model into a folder, which is made where it does not exist.
+    """Write a model into a folder.
 
     Args:
         sources: Heads with their encoders.
-        folder: The folder.
+        folder: Folder to write into; it is made if it does not exist.
 
     Raises:
         TierError: Weights are missing.
         OSError: The folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = _with_all_heads(sources)
+    model = _merge_heads(sources)
     if len(sources) == 1 and not _has_finetuned_encoders(model):
-        model = _with_written_encoders(sources[0], folder)
+        model = _write_encoders(sources[0], folder)
     else:
         _copy_encoders(model, folder)
     replace(model, folder=folder).write(EXPORTED_FILE)
     (folder / CARD).write_text(model_card(model), encoding="utf-8")
 
 
-def _with_all_heads(sources: Sequence[EncoderSource]) -> Model:
+def _merge_heads(sources: Sequence[EncoderSource]) -> Model:
     heads = {}
     for source in sources:
         heads.update(source.model.heads)
@@ -113,28 +113,28 @@ def _has_finetuned_encoders(model: Model) -> bool:
 
 def _copy_encoders(model: Model, folder: Path) -> None:
     for target, repeat in model.heads:
-        inside = encoders_folder(Path(), target, repeat)
-        shutil.copytree(model.folder / inside, folder / inside)
+        relative_path = encoders_folder(Path(), target, repeat)
+        shutil.copytree(model.folder / relative_path, folder / relative_path)
 
 
-def _with_written_encoders(source: EncoderSource, folder: Path) -> Model:
+def _write_encoders(source: EncoderSource, folder: Path) -> Model:
     """Write the two encoders, and return the model with the signatures of the written files."""
-    inside = folder / ENCODERS
-    inside.mkdir()
-    image = write_image(source.image, _tensors(ImageNetwork.of(source.image).backbone), inside)
-    write_text(source.text, _text_tensors(source), inside / TEXT_FOLDER)
+    encoders = folder / ENCODERS
+    encoders.mkdir()
+    image_file = write_image(source.image, _tensors(ImageNetwork.of(source.image).backbone), encoders)
+    write_text(source.text, _text_tensors(source), encoders / TEXT_FOLDER)
     if source.seen:
-        (inside / SEEN_FILE).write_text(json.dumps(source.seen), encoding="utf-8")
+        (encoders / SEEN_FILE).write_text(json.dumps(source.seen), encoding="utf-8")
     signatures = source.model.signatures
-    written = {
-        "image": image_encoder_of(signatures["image"], inside / image, rewritten=True).signature,
-        "text": text_encoder_of(signatures["text"], inside / TEXT_FOLDER, rewritten=True).signature,
+    new_signatures = {
+        "image": image_encoder_of(signatures["image"], encoders / image_file, rewritten=True).signature,
+        "text": text_encoder_of(signatures["text"], encoders / TEXT_FOLDER, rewritten=True).signature,
     }
-    return replace(source.model, signatures=written)
+    return replace(source.model, signatures=new_signatures)
 
 
 def _text_tensors(source: EncoderSource) -> "dict[str, Tensor]":
-    """Return the tensors of a text encoder; none where it has a safetensors file, which is copied."""
+    """Return the tensors of a text encoder, or none if it has a safetensors file, which is copied instead."""
     if (source.text.weights.path / TEXT_WEIGHT_FILES[0]).is_file():
         return {}
     tensors = _tensors(TextNetwork.of(source.text).backbone)

@@ -1,4 +1,4 @@
-"""A metric object: a run or an exported model, loaded once, that scores images in memory."""
+"""A metric object: it loads a run or an exported model once and scores images in memory."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +31,8 @@ class Metric(
 ):
     """Scores images as people do: higher is better, in the units of the scores in the training data.
 
-    Make one with `load`, or with `Metric.from_pretrained` from an exported model, which may be on the hub.
+    Make a metric with `load`, or with `Metric.from_pretrained` from an exported model in a folder or on the
+    hub.
 
     Args:
         sources: Heads with their encoders.
@@ -39,7 +40,7 @@ class Metric(
 
     Attributes:
         targets: Names of the scores.
-        method: "nr", "fr" (needs image prompts) or "pr" (uses image prompts where given).
+        method: "nr", "fr" (needs image prompts) or "pr" (uses image prompts if they exist).
         lower_better: False; other metric libraries use this name.
     """
 
@@ -58,22 +59,23 @@ class Metric(
         image_prompt: ImagePrompts = None,
         target: str | None = None,
     ) -> float | np.ndarray:
-        """Return the score of an image, or the scores (N,) of several.
+        """Return the score of an image, or the scores (N,) of several images.
 
         Args:
             image: A path, a PIL image, an array (H, W, 3) or a tensor (3, H, W), uint8 or float from 0 to 1;
-                or several as a list, an array (N, H, W, 3) or a tensor (N, 3, H, W).
-            prompt: Its text prompt; one for all images, or one for each.
-            image_prompt: Its image prompt, in the same forms; None, also in a list, where there is none.
-            target: Name of the score; required where the metric has several.
+                or several images as a list, an array (N, H, W, 3) or a tensor (N, 3, H, W).
+            prompt: Text prompt of the image; for several images one prompt for all, or one for each.
+            image_prompt: Image prompt of the image, in the forms of `image`; None (also in a list) means no
+                image prompt.
+            target: Name of the score; required if the metric has several targets.
 
         Raises:
             ModelError: The target is missing or unknown, or the lists differ in length.
             FusionError: The method is full reference and an image prompt is missing.
-            ImageError: An input is no image.
+            ImageError: An input is not an image.
         """
-        chosen = self._require_target(target)
-        predicted = self._predict(image, prompt, image_prompt, chosen)
+        name = self._require_target(target)
+        predicted = self._predict(image, prompt, image_prompt, name)
         scores = np.mean(list(predicted.values()), axis=0)
         return scores if _is_several(image) else float(scores[0])
 
@@ -87,13 +89,13 @@ class Metric(
     ) -> pd.DataFrame:
         """Return every score with its prediction interval and the spread over the heads (see `score_table`).
 
-        Arguments and errors are those of `score`.
+        The images, prompts and image prompts have the forms that `score` accepts; the errors are the same.
         """
         predicted = self._predict(image, prompt, image_prompt, None)
         half_widths: dict[HeadKey, float] = {}
         for source in self.sources:
             half_widths.update(source.model.half_widths)
-        names = [_name(one, number) for number, one in enumerate(_as_list(image))]
+        names = [_name(item, number) for number, item in enumerate(_as_list(image))]
         return score_table(names, predicted, half_widths)
 
     def _require_target(self, target: str | None) -> str:
@@ -101,7 +103,7 @@ class Metric(
             return self.targets[0]
         if target not in self.targets:
             raise ModelError(
-                f"there is no target {target!r}: choose one of {', '.join(self.targets)} with target=…"
+                f"there is no target {target!r}: pass target=…, one of {', '.join(self.targets)}"
             )
         return target
 
@@ -114,7 +116,7 @@ class Metric(
     ) -> dict[HeadKey, np.ndarray]:
         images = _as_list(image)
         if not images:
-            raise ModelError("there are no images to score: the list is empty")
+            raise ModelError("the list of images is empty: pass at least one image")
         prompts = _text_prompts(prompt, len(images))
         image_prompts = self._image_prompts(image_prompt, len(images))
         predicted: dict[HeadKey, np.ndarray] = {}
@@ -126,14 +128,16 @@ class Metric(
         return predicted
 
     def _image_prompts(self, image_prompt: ImagePrompts, count: int) -> list[Any]:
-        """Return one image prompt for each of `count` images, None where there is none or it is not used."""
-        image_prompts = _one_each(image_prompt, count, "image prompts", not _is_several(image_prompt))
+        """Return one image prompt for each of `count` images; None means that it is missing or not used."""
+        image_prompts = _repeat_for_images(
+            image_prompt, count, "image prompts", not _is_several(image_prompt)
+        )
         if self.method == "nr":
             return [None] * count
-        if self.method == "fr" and any(one is None for one in image_prompts):
+        if self.method == "fr" and any(item is None for item in image_prompts):
             raise FusionError(
-                "these heads are full reference (fr): give an image_prompt for every image, "
-                "or use a run of method pr or nr"
+                "the heads are full reference (fr) and need image prompts: pass an image_prompt for "
+                "every image, or load a run of method pr or nr"
             )
         return image_prompts
 
@@ -180,18 +184,18 @@ def load(
     """Load a run or an exported model; no code in it is executed.
 
     Args:
-        path: Its folder.
-        target: Load one score only, which `score` then returns by default.
-        repeat: Load the head of one repeat only; None for the mean over all.
+        path: Folder of the run or model.
+        target: The only target to load, which `score` then returns by default; None loads all targets.
+        repeat: The only repeat to load; None loads all repeats, and scores are the mean over them.
         device: "auto", or a torch device such as "cuda:1".
-        image_weights: File with the weights of the image encoder; None takes those of the model, or searches
-            where `tier extract` does.
-        text_weights: Folder of the text encoder, likewise.
+        image_weights: File with the weights of the image encoder; None takes the weights in the model, or
+            searches in the folders of `tier extract`.
+        text_weights: Folder of the text encoder; None searches in the same way.
 
     Raises:
-        ModelError: There are no readable heads, or none of this target or repeat.
+        ModelError: There are no readable heads, or no heads of this target or repeat.
         WeightsError: The weights of an encoder are missing.
-        SignatureError: An encoder is not the one that the heads were fitted on.
+        SignatureError: An encoder differs from the encoder that the heads were fitted on.
     """
     model = read_model(Path(path)).only(target, repeat)
     return Metric(encoder_sources(model, image_weights, text_weights), device)
@@ -218,24 +222,29 @@ def _name(image: object, number: int) -> str:
     return str(image) if isinstance(image, str | Path) else str(number)
 
 
-def _one_each(
+def _repeat_for_images(
     value: Any,
     count: int,
     noun: str,
-    is_one: bool,
+    is_single: bool,
 ) -> list[Any]:
-    values = [value] * count if is_one else list(value)
+    values = [value] * count if is_single else list(value)
     if len(values) != count:
-        raise ModelError(f"{len(values)} {noun} for {count} images: give one for all, or one for each")
+        raise ModelError(
+            f"there are {len(values)} {noun} for {count} images: pass one for all images, or one for each "
+            "image"
+        )
     return values
 
 
 def _text_prompts(prompt: Prompts, count: int) -> list[str]:
-    is_one = isinstance(prompt, str) or not isinstance(prompt, Iterable)
-    prompts = _one_each(prompt, count, "prompts", is_one)
+    is_single = isinstance(prompt, str) or not isinstance(prompt, Iterable)
+    prompts = _repeat_for_images(prompt, count, "prompts", is_single)
     for text in prompts:
         if not isinstance(text, str) or not text.strip():
-            raise ModelError(f"{text!r} is no text prompt: give the prompt that the image was generated from")
+            raise ModelError(
+                f"{text!r} is not a text prompt: pass the prompt that the image was generated from"
+            )
     return [text.strip() for text in prompts]
 
 
@@ -246,12 +255,12 @@ def _features(
     prompts: Sequence[str],
     image_prompts: Sequence[ImageInput | None],
 ) -> FeatureSet:
-    """Return the features of images in memory; an object that occurs several times is encoded once."""
-    given = [one for one in image_prompts if one is not None]
-    encoded = _encoded(model, live, [*images, *given])
+    """Return the features of images in memory; encode an object that occurs several times once."""
+    existing_prompts = [item for item in image_prompts if item is not None]
+    encoded = _encode(model, live, [*images, *existing_prompts])
     image = encoded[: len(images)]
     image_prompt = np.zeros_like(image)
-    has_image_prompt = np.array([one is not None for one in image_prompts])
+    has_image_prompt = np.array([item is not None for item in image_prompts])
     image_prompt[has_image_prompt] = encoded[len(images) :]
     names = np.array([str(row) for row in range(len(images))])
     return FeatureSet(
@@ -269,12 +278,12 @@ def _features(
     )
 
 
-def _encoded(
+def _encode(
     model: Model,
     live: LiveEncoders,
     images: Sequence[ImageInput],
 ) -> np.ndarray:
-    """Return the features (N, …, D) of images, of the levels that the heads use."""
+    """Encode images and return the features (N, …, D) of the levels that the heads use."""
     distinct: dict[int, ImageInput] = {}
     row_of: dict[int, int] = {}
     for image in images:

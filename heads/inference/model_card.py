@@ -1,4 +1,4 @@
-"""The model card of an exported model, in Markdown."""
+"""Write the model card of an exported model, in Markdown."""
 
 from collections.abc import Iterator
 
@@ -23,14 +23,14 @@ HEADER = (
 INPUTS = {
     "nr": "their text prompt.",
     "fr": "their text prompt and their image prompt.",
-    "pr": "their text prompt, and by their image prompt where they have one.",
+    "pr": "their text prompt, and by their image prompt if they have one.",
 }
 
 SHOWN_METRICS = ("srcc", "plcc", "rmse")
 
 
 def model_card(model: Model) -> str:
-    """Return the card of a run's model; an exported model keeps its card.
+    """Return the model card of a run; for an exported model, return its existing card.
 
     Raises:
         ResultError: The files of the run cannot be read.
@@ -89,11 +89,11 @@ def _metrics(results: Results) -> Iterator[str]:
 
 def _cells(results: Results, target: str) -> list[str]:
     summaries = results.summaries[target]
-    own = summaries[results.headline]
+    headline_metrics = summaries[results.headline]
     baseline = summaries["generator_mean"]["srcc"]
     return [
         target,
-        *(_mean_and_sd(own[metric]) for metric in SHOWN_METRICS),
+        *(_mean_and_sd(headline_metrics[metric]) for metric in SHOWN_METRICS),
         f"{baseline.mean:.3f}",
         *_width_and_coverage(results.intervals.get(target)),
     ]
@@ -104,6 +104,7 @@ def _mean_and_sd(summary: Summary) -> str:
 
 
 def _width_and_coverage(interval: Interval | None) -> tuple[str, str]:
+    """Return the cells for the mean half-width and the mean test coverage of an interval."""
     if interval is None:
         return "none", ""
     width = sum(interval.half_width) / len(interval.half_width)

@@ -1,9 +1,9 @@
-"""Heads and encoders as ONNX files; each is compared with its original by ONNX Runtime before it is kept.
+"""Export heads and encoders as ONNX files, and compare each with the torch network before it is kept.
 
 DIR/
-    image.onnx   images (N, 3, H, W) uint8, preprocessed -> features (N, D); each crop is a row of its own
+    image.onnx   images (N, 3, H, W) uint8, preprocessed -> features (N, D); each crop is a separate row
     text.onnx    ids and mask (N, L) int64 of the tokenizer -> features (N, D)
-    head.onnx    fused vectors (N, d) float32, text first -> scores (N, T), one a target, means over repeats
+    head.onnx    fused vectors (N, d) float32, text first -> scores (N, T) of T targets, means over repeats
 """
 
 import contextlib
@@ -32,7 +32,7 @@ TOLERANCE = 1e-4  # largest difference between ONNX Runtime and torch
 
 ROWS = 3  # rows of the example inputs
 
-DEFAULT_SIDE = 224  # pixels of example images where the preprocessing fixes no size
+DEFAULT_SIDE = 224  # pixels of example images if the preprocessing fixes no size
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -44,16 +44,16 @@ PROMPTS = (
 
 
 class OnnxError(TierError):
-    """A network that has no ONNX form, or whose ONNX form differs from it."""
+    """A network cannot be exported to ONNX, or its ONNX file computes other values."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A network that becomes one ONNX file.
+    """A network that is exported as one ONNX file.
 
     Attributes:
         name: Name of the file without its suffix.
-        network: The network.
+        network: The torch network to export.
         inputs: Example inputs of `ROWS` rows by name, in the order of the network's arguments.
         dynamic_axes: For each input, in the same order, the axes of variable length and their names.
         output: Name of the output.
@@ -71,14 +71,15 @@ def export_onnx(source: EncoderSource, folder: Path) -> dict[str, float]:
 
     Args:
         source: Heads with their encoders.
-        folder: Where to write; made where it does not exist.
+        folder: Folder to write into; it is made if it does not exist.
 
     Returns:
-        For each file the largest absolute difference to its original, relative to the largest value where
-        that exceeds 1.
+        For each file the largest absolute difference from the torch network, divided by the largest value if
+        this value exceeds 1.
 
     Raises:
-        OnnxError: Packages are missing, or a head or an encoder has no ONNX form within 1e-4 of its values.
+        OnnxError: Packages are missing, or a head or an encoder cannot be exported with differences up to
+            1e-4.
     """
     _require_packages()
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ class HeadsModule(nn.Module):
     """Fused vectors (N, d) -> scores (N, T): for each target the mean over its repeats.
 
     Args:
-        model: The heads.
+        model: The model whose heads are combined.
 
     Raises:
         OnnxError: A head is not made of linear layers.
@@ -151,8 +152,8 @@ def _module(head: object) -> nn.Module:
     if isinstance(head, MLPHead):
         return _MLPModule(head)
     raise OnnxError(
-        f"{type(head).__name__} keeps training rows and has no ONNX form here: "
-        "export a ridge, mlp, gated or bilinear head"
+        f"{type(head).__name__} predicts from stored training rows, so it cannot be exported to ONNX: "
+        "use a ridge, mlp, gated or bilinear head, or leave out --onnx"
     )
 
 
@@ -217,7 +218,7 @@ def _write(graph: Graph, path: Path) -> float:
     return difference
 
 
-@torch.no_grad()  # with gradients, networks take other paths, which depend on the data
+@torch.no_grad()  # with gradients, networks run other code, which depends on the data
 def _export(graph: Graph, path: Path) -> None:
     torch.onnx.export(
         graph.network,
@@ -247,9 +248,9 @@ def _difference(
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-    (found,) = session.run(None, arrays)
+    (onnx_output,) = session.run(None, arrays)
     scale = max(np.abs(expected).max(), 1.0)
-    return float(np.abs(found - expected).max() / scale)
+    return float(np.abs(onnx_output - expected).max() / scale)
 
 
 @contextlib.contextmanager
@@ -271,6 +272,8 @@ def _silence() -> Iterator[None]:
 
 
 def _require_packages(names: Sequence[str] = PACKAGES) -> None:
-    missing = [name for name in names if util.find_spec(name) is None]
-    if missing:
-        raise OnnxError(f"--onnx needs {', '.join(missing)}: pip install 'tier4k[onnx]'")
+    missing_packages = [name for name in names if util.find_spec(name) is None]
+    if missing_packages:
+        raise OnnxError(
+            f"--onnx needs the packages {', '.join(missing_packages)}: run pip install 'tier4k[onnx]'"
+        )

@@ -1,4 +1,4 @@
-"""Prediction: new images are encoded as in training, then scored by the heads of a run."""
+"""Score new images: encode them as in training, then predict with the heads of a run."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ from tier4k.heads.results.read import read_config
 
 
 class PredictionError(TierError):
-    """Scores that cannot be written."""
+    """Scores cannot be written."""
 
 
 def predict(
@@ -41,20 +41,20 @@ def predict(
     options: ExtractionOptions,
     listener: Listener,
 ) -> tuple[dict[HeadKey, np.ndarray], list[StreamSummary]]:
-    """Return the scores of every head for every row; only inputs that no store holds are encoded.
+    """Return the scores of every head for every row; encode only inputs that are in no store.
 
     Args:
         sources: Heads with their encoders.
-        manifest: The N rows.
+        manifest: Data set with the N rows to score.
         root: Folder of stores.
         options: Options of the extraction.
         listener: Receives the progress of the extraction.
 
     Returns:
-        Scores (N,) by target and repeat, and a summary of each encoder that ran.
+        Scores (N,) by target and repeat, and a summary for each encoder that ran.
 
     Raises:
-        FusionError: The heads need image prompts and a row has none.
+        FusionError: The heads need image prompts, and a row has no image prompt.
         TierError: Weights are missing, or an input cannot be encoded.
     """
     predicted: dict[HeadKey, np.ndarray] = {}
@@ -78,13 +78,13 @@ def require_image_prompts(manifest: Manifest, method: str) -> None:
     """
     if method != "fr":
         return
-    without = manifest.table.loc[manifest.table["image_prompt_key"] == "", "name"]
-    if without.empty:
+    rows_without = manifest.table.loc[manifest.table["image_prompt_key"] == "", "name"]
+    if rows_without.empty:
         return
     raise FusionError(
-        "these heads are full reference (fr) and need an image prompt for every image; "
-        f"{len(without)} of {len(manifest)} have none, first {without.iloc[0]}: give --image-prompt FILE, "
-        "a table with the column image_prompt, or a run of --method pr or nr"
+        "the heads are full reference (fr) and need an image prompt for every image; "
+        f"{len(rows_without)} of {len(manifest)} rows have none, first {rows_without.iloc[0]}: pass "
+        "--image-prompt FILE, or a table with the column image_prompt, or use a run of --method pr or nr"
     )
 
 
@@ -92,7 +92,7 @@ def is_zero_shot(run: Path) -> bool:
     """Return whether a folder is a run of `tier score`, which has a scorer and no heads.
 
     Raises:
-        ResultError: It is a run whose files cannot be read.
+        ResultError: The folder is a run whose files cannot be read.
     """
     return is_run(run) and read_config(run).method == ZERO_SHOT_METHOD
 
@@ -105,26 +105,26 @@ def predict_zero_shot(
     listener: Listener,
     weights: Path | None = None,
 ) -> tuple[dict[HeadKey, np.ndarray], list[StreamSummary]]:
-    """Return the score of a published scorer for every row; only pairs that no store holds are scored.
+    """Return the score of a published scorer for every row; compute only scores that are in no store.
 
     Args:
         run: Folder of a run of `tier score`.
-        manifest: The N rows.
+        manifest: Data set with the N rows to score.
         root: Folder of stores.
         options: Options of the extraction.
         listener: Receives the progress of the extraction.
         weights: Weights of the scorer; None searches for them.
 
     Returns:
-        Scores (N,) by the scorer's name and repeat 0, and a summary of what was scored.
+        Scores (N,) by the scorer's name and repeat 0, and a summary of the scored pairs.
 
     Raises:
-        TierError: The weights are missing or not those of the run, or a pair cannot be scored.
+        TierError: The weights are missing or differ from those of the run, or a pair cannot be scored.
     """
     signature = _scorer_signature(run)
     keys = key_array(map(bytes.fromhex, manifest.pair_keys()))
     summaries: list[StreamSummary] = []
-    if not _holds(root, signature, keys):
+    if not _has_all_keys(root, signature, keys):
         folders = [*search_folders(manifest.data), *beside_training(run)]
         scorer = scorer_of(signature, weights, folders)
         summaries = extract(manifest, [scorer], root, options, listener)
@@ -143,13 +143,13 @@ def _encode(
     options: ExtractionOptions,
     listener: Listener,
 ) -> list[StreamSummary]:
-    """Encode missing inputs; encoders and their weights are searched only where inputs are missing."""
+    """Encode missing inputs. If no input is missing, encoders and weights are not searched."""
     signatures = source.model.signatures
     image_keys = np.concatenate([manifest.keys("image"), manifest.keys("image_prompt")])
     encoders: list[ImageEncoder | TextEncoder] = []
-    if not _holds(root, signatures["image"], image_keys):
+    if not _has_all_keys(root, signatures["image"], image_keys):
         encoders.append(source.image)
-    if not _holds(root, signatures["text"], manifest.keys("prompt")):
+    if not _has_all_keys(root, signatures["text"], manifest.keys("prompt")):
         encoders.append(source.text)
     if not encoders:
         return []
@@ -164,7 +164,7 @@ def _store(root: Path, signature: Signature) -> FeatureStore:
     return FeatureStore.open(root / signature.folder_name)
 
 
-def _holds(
+def _has_all_keys(
     root: Path,
     signature: Signature,
     keys: np.ndarray,
@@ -175,7 +175,7 @@ def _holds(
 
 
 def require_score_suffix(output: Path) -> None:
-    """Refuse a file for scores whose format is unknown, before any work.
+    """Refuse an output file of unknown format, before any work.
 
     Raises:
         PredictionError: The name does not end in .csv, .jsonl or .json.
@@ -187,8 +187,8 @@ def write_scores(table: pd.DataFrame, output: Path) -> None:
     """Write scores as .csv, .jsonl (one object a line) or .json (a list of objects); NaN is empty or null.
 
     Args:
-        table: Scores as of `tier4k.heads.results.model.score_table`.
-        output: The file.
+        table: Scores as returned by `tier4k.heads.results.model.score_table`.
+        output: File to write.
 
     Raises:
         PredictionError: The name has another suffix.

@@ -1,4 +1,4 @@
-"""Cross-dataset evaluation: a fitted model on another data set, as a run beside others."""
+"""Cross-dataset evaluation: evaluate a fitted model on another data set, and write the result as a run."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ from tier4k.heads.results.read import read_config
 from tier4k.heads.results.write import require_writable
 
 CALIBRATION_FOLDS = 5
-NO_SCALE = "RMSE needs a common scale: give --calibrate"
+NO_SCALE = "RMSE needs predictions on the scale of the column: pass --calibrate"
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Inputs of a data set that the data set of a model's fit contains too, by content.
+    """Numbers of inputs that are both in a data set and in the data set that a model was fitted on.
 
     Attributes:
-        images, prompts: Numbers of distinct ones.
+        images, prompts: Numbers of distinct images and prompts.
     """
 
     images: int
@@ -44,14 +44,14 @@ class Overlap:
 def match_targets(
     model: Model,
     manifest: Manifest,
-    given: Sequence[str],
+    pair_texts: Sequence[str],
 ) -> dict[str, str]:
     """Match each target of the model with the score column that it is compared with.
 
     Args:
-        model: The model.
-        manifest: The data set.
-        given: `MINE=THEIRS` each; none matches equal names.
+        model: Model whose targets are matched.
+        manifest: Data set with the score columns.
+        pair_texts: Texts `TARGET=COLUMN`; if there are none, equal names are matched.
 
     Returns:
         {target of the model: score column}.
@@ -59,19 +59,19 @@ def match_targets(
     Raises:
         ProtocolError: There is no such target or column, or no names are equal.
     """
-    if not given:
+    if not pair_texts:
         return _equal_names(model, manifest)
     pairs: dict[str, str] = {}
-    for text in given:
-        mine, _, named = text.partition("=")
-        theirs = named or mine
-        _require_name(mine, model.targets, model, manifest)
-        _require_name(theirs, manifest.targets, model, manifest)
-        if mine in pairs or theirs in pairs.values():
+    for text in pair_texts:
+        target, _, named_column = text.partition("=")
+        column = named_column or target
+        _require_name(target, model.targets, model, manifest)
+        _require_name(column, manifest.targets, model, manifest)
+        if target in pairs or column in pairs.values():
             raise ProtocolError(
-                f"--target {text}: a score or column is given twice; compare these in a command of their own"
+                f"--target {text}: this target or column occurs twice; run a second command for this pair"
             )
-        pairs[mine] = theirs
+        pairs[target] = column
     return pairs
 
 
@@ -80,27 +80,29 @@ def _equal_names(model: Model, manifest: Manifest) -> dict[str, str]:
     if not same:
         column = manifest.targets[0] if manifest.targets else "COLUMN"
         raise ProtocolError(
-            f"no target has the same name ({_known_names(model, manifest)}): "
-            f"name what is compared, such as --target {model.targets[0]}={column}"
+            f"no target has the name of a score column ({_known_names(model, manifest)}): "
+            f"pass the pairs to compare, for example --target {model.targets[0]}={column}"
         )
     return same
 
 
 def _require_name(
     name: str,
-    known: Sequence[str],
+    known_names: Sequence[str],
     model: Model,
     manifest: Manifest,
 ) -> None:
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    if name not in known_names:
+        close = difflib.get_close_matches(name, known_names, n=1, cutoff=0.3)
         nearest = f" (nearest: {close[0]})" if close else ""
-        raise ProtocolError(f"there is no {name!r}{nearest}: {_known_names(model, manifest)}")
+        raise ProtocolError(
+            f"there is no target or column {name!r}{nearest}: {_known_names(model, manifest)}"
+        )
 
 
 def _known_names(model: Model, manifest: Manifest) -> str:
-    theirs = ", ".join(manifest.targets) or "no scores"
-    return f"the model has {', '.join(model.targets)}; {manifest.name} has {theirs}"
+    columns = ", ".join(manifest.targets) or "no scores"
+    return f"the model has {', '.join(model.targets)}; {manifest.name} has {columns}"
 
 
 def overlap(
@@ -108,15 +110,15 @@ def overlap(
     manifest: Manifest,
     root: Path,
 ) -> Overlap | None:
-    """Count what a data set shares with the data set of the model's fit.
+    """Count images and prompts that are both in a data set and in the data set that a model was fitted on.
 
     Args:
-        model: The model.
-        manifest: The data set.
+        model: Model that was fitted on the first data set.
+        manifest: The second data set.
         root: Folder of stores, which records the keys of extracted data sets.
 
     Returns:
-        The numbers; None where neither the run nor the records identify the data set of the fit.
+        The counts, or None if neither the run nor the records tell which inputs the model was fitted on.
     """
     if not is_run(model.folder):
         return None
@@ -145,9 +147,9 @@ def _record(
 
 
 def _shared(inputs: pd.Series, keys: np.ndarray) -> int:
-    """Count inputs, indexed by hexadecimal key, whose key is among (N, 32)."""
-    known = {bytes(key).hex() for key in keys}
-    return sum(key in known for key in inputs.index)
+    """Count the inputs, indexed by hexadecimal key, whose key is among the keys (N, 32)."""
+    known_keys = {bytes(key).hex() for key in keys}
+    return sum(key in known_keys for key in inputs.index)
 
 
 def evaluate_model(
@@ -160,17 +162,16 @@ def evaluate_model(
     out: Path,
     command: Sequence[str] = (),
 ) -> Run:
-    """Evaluate predictions for all rows of a data set and write the run; a stored run of the same is read
-    instead.
+    """Evaluate predictions for all rows of a data set and write the run; if the run exists, read it instead.
 
     Args:
-        model: The heads that predicted.
+        model: Model with the heads that predicted.
         manifest: The rows of the benchmark.
         predicted: Scores (N,) by target and repeat.
         pairs: {target of the model: score column}.
-        benchmark: Which rows of the data set these are.
-        calibrated: Map the predictions linearly to the scores, fitted on other prompts, so that an RMSE
-            exists.
+        benchmark: Name of the benchmark.
+        calibrated: Whether predictions are mapped linearly to the scores, by a fit on other prompts, so that
+            the RMSE can be computed.
         out: Folder of runs.
         command: Command line, recorded.
 
@@ -184,13 +185,13 @@ def evaluate_model(
         return read_run(folder)
     require_writable(out)
     features = rows_without_features(manifest)
-    nothing = np.empty(0, int)
-    split = Split(nothing, nothing, np.arange(len(features)), seed=0)
+    no_rows = np.empty(0, int)
+    split = Split(no_rows, no_rows, np.arange(len(features)), seed=0)
     trials = []
-    for mine, theirs in pairs.items():
+    for target, column in pairs.items():
         for number, repeat in enumerate(repeats):
-            scores = predicted[mine, repeat]
-            trials.append(_trial(features, scores, theirs, number, split, calibrated))
+            scores = predicted[target, repeat]
+            trials.append(_trial(features, scores, column, number, split, calibrated))
     return publish_run(out, config, manifest, command, features, trials, [split] * len(repeats))
 
 
@@ -246,7 +247,7 @@ def calibrate(
     truth: np.ndarray,
     scores: np.ndarray,
 ) -> np.ndarray:
-    """Map scores linearly to true scores by least squares; each fold of prompts by a fit on the other folds.
+    """Map scores linearly to true scores by least squares. The map of each fold is fitted on other prompts.
 
     Args:
         group: (N,) prompts.
@@ -262,7 +263,7 @@ def calibrate(
     prompts = len(np.unique(group))
     if prompts < 2:
         raise ProtocolError(
-            f"{prompts} prompt is too few for --calibrate, which fits on other prompts: leave it out"
+            f"--calibrate needs at least 2 prompts, and the rows have {prompts}: leave out --calibrate"
         )
     mapped = np.empty(len(scores))
     folds = GroupKFold(min(CALIBRATION_FOLDS, prompts))

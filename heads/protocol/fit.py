@@ -1,4 +1,4 @@
-"""`fit-head`: from a manifest and two stores to a run."""
+"""`fit-head`: fit heads on the features in two stores and write the run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]  # (heads fitted, heads in all)
 
 
 def no_progress(done: int, total: int) -> None:
-    """Show no progress."""
+    """Ignore the progress."""
 
 
 def fit_head(
@@ -33,14 +33,14 @@ def fit_head(
     command: Sequence[str] = (),
     finished: Progress = no_progress,
 ) -> Run:
-    """Fit, evaluate and write a run; a stored run of the same configuration is read instead.
+    """Fit, evaluate and write a run; if a run of the same configuration exists, read it instead.
 
     Args:
         manifest: All rows of the data set.
-        images, texts: Stores of their features.
-        options: What to fit.
+        images, texts: Stores with the features of the images and of the prompts.
+        options: Options of the fit.
         out: Folder of runs.
-        command: Command line, recorded.
+        command: Command line, which is recorded in the run.
         finished: Called with (heads fitted, heads in all).
 
     Raises:
@@ -57,18 +57,18 @@ def fit_plans(
     command: Sequence[str] = (),
     finished: Progress = no_progress,
 ) -> list[Run]:
-    """Fit, evaluate and write runs that differ only in their targets; stored runs are read instead.
+    """Fit, evaluate and write runs that differ only in their targets; read runs that exist.
 
     Args:
         plans: Plans with equal `without_targets`.
         out: Folder of runs.
-        command: Command line, recorded.
+        command: Command line, which is recorded in the run.
         finished: Called with (heads fitted, heads in all).
     """
-    missing = [plan for plan in plans if not (out / plan.config.id).exists()]
+    plans_without_run = [plan for plan in plans if not (out / plan.config.id).exists()]
     fitted: dict[str, Run] = {}
-    if missing:
-        fitted = _fit_missing(missing, out, command, finished)
+    if plans_without_run:
+        fitted = _fit_missing(plans_without_run, out, command, finished)
     runs = []
     for plan in plans:
         name = plan.config.id
@@ -85,9 +85,9 @@ def _fit_missing(
     features, trials = _run_trials(plans, out, finished)
     runs = {}
     for plan in plans:
-        own = [trial for trial in trials if trial.target in plan.config.targets]
+        plan_trials = [trial for trial in trials if trial.target in plan.config.targets]
         runs[plan.config.id] = publish_run(
-            out, plan.config, plan.manifest, command, features, own, plan.splits
+            out, plan.config, plan.manifest, command, features, plan_trials, plan.splits
         )
     return runs
 
@@ -97,7 +97,7 @@ def _run_trials(
     out: Path,
     finished: Progress,
 ) -> tuple[FeatureSet, list[Trial]]:
-    """Fit and evaluate the heads of all plans together; they differ only in their targets."""
+    """Fit and evaluate the heads of all plans together; the plans differ only in their targets."""
     first = plans[0]
     assert isinstance(first.images, FeatureStore)
     assert isinstance(first.texts, FeatureStore)

@@ -1,4 +1,4 @@
-"""What a user asks to be fitted."""
+"""Options of a fit, as the user sets them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,28 +15,27 @@ from tier4k.heads.results.choices import KeptModels
 
 
 class ProtocolError(TierError):
-    """Options that contradict each other, the data or the run that they name."""
+    """Options contradict each other, the data or a run."""
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What to fit and how.
+    """Options of a fit.
 
     Attributes:
         method: "nr", "fr" or "pr".
         benchmark: Rows that take part.
-        targets: Names of targets; ("all",) for every one.
-        stages: Levels of multilevel features by name or number; none keeps all.
+        targets: Names of targets; ("all",) means every target.
+        stages: Levels of multilevel features to keep, by name or number; an empty tuple keeps all.
         split, repeats, folds, seed: The splits, as in `SplitRequest`.
-        seeds: Heads fitted on each split, each with a seed of its own.
+        seeds: Number of heads fitted on each split; each head has its own seed.
         recipe: "cached" or "published".
         estimator: Name of the head.
         head: Options of the head that differ from the recipe's; values may be texts.
-        models: Which fitted heads are kept: those of all repeats, of the first, or none.
-        zero_shot: Stores of zero-shot scores, which are further columns of the fused vectors.
-        finetune: Which part of the encoders is trained with the head; "none" fits the head on stored
-            features.
-        training: Options of that training that differ from the recipe's; values may be texts.
+        models: Which fitted heads are kept: those of all repeats, of the first repeat, or none.
+        zero_shot: Stores with zero-shot scores, which become additional columns of the fused vectors.
+        finetune: Part of the encoders that is trained with the head; "none" fits the head on stored features.
+        training: Options of end-to-end training that differ from the recipe's; values may be texts.
         start: Run whose heads are trained further; None starts from new heads.
     """
 
@@ -60,17 +59,18 @@ class FitOptions:
 
     @property
     def split_request(self) -> SplitRequest:
-        """The splits that are asked for."""
+        """The splits to make, as the options describe them."""
         return SplitRequest(self.split, self.repeats, self.folds, self.seed)
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The resolved options of end-to-end training; empty where heads are fitted on stored features.
+    """The resolved options of end-to-end training; empty if heads are fitted on stored features.
 
     Attributes:
         values: Every option by name.
-        at_default: Names of the options that have the recipe's value; these stay out of a run's identity.
+        at_default: Names of the options that have the recipe's value; such options are not part of the
+            identity of a run.
     """
 
     values: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A run before it is fitted: options resolved, splits made, problems found."""
+"""Plan a run before it is fitted: resolve the options, make the splits, and find problems."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +25,15 @@ from tier4k.heads.results.model import HeadKey
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it is fitted; its options fit each other and the data.
+    """A run before it is fitted; the options are consistent with each other and with the data.
 
     Attributes:
         manifest: The rows that take part.
-        images, texts: Stores of their features, or the encoders to train end to end.
+        images, texts: Stores with the features of the rows, or the encoders to train end to end.
         zero_shot: Stores of the zero-shot scores among the features.
-        method, estimator: As in the options.
-        config: The configuration.
-        splits: One per repeat and seed.
+        method, estimator: Names of the fusion method and of the head.
+        config: The configuration of the run.
+        splits: One split for each repeat and seed.
         starts: Weights that training starts from, by target and repeat; empty for new heads.
     """
 
@@ -54,29 +54,29 @@ class Plan:
 
     @property
     def without_targets(self) -> str:
-        """Equal for runs that differ only in their targets, which are therefore fitted together."""
+        """Identity without the targets; runs with the same value are fitted together."""
         return replace(self.config, targets=()).id
 
 
-def resolve_targets(manifest: Manifest, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the wanted targets of a data set; ("all",) wants every one.
+def resolve_targets(manifest: Manifest, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return targets of a data set by their names; ("all",) means every target.
 
     Raises:
         ProtocolError: There is no such target.
     """
     if not manifest.targets:
         raise ProtocolError(f"{manifest.name} has no numeric score column, so there is nothing to fit")
-    if wanted == ("all",):
+    if names == ("all",):
         return manifest.targets
-    for name in wanted:
+    for name in names:
         if name not in manifest.targets:
             close = difflib.get_close_matches(name, manifest.targets, n=1, cutoff=0.3)
             nearest = f" (nearest: {close[0]})" if close else ""
-            known = ", ".join(manifest.targets)
+            target_names = ", ".join(manifest.targets)
             raise ProtocolError(
-                f"{manifest.name} has no target {name!r}{nearest}: choose among {known}, or all"
+                f"{manifest.name} has no target {name!r}{nearest}: pass {target_names}, or all"
             )
-    return tuple(dict.fromkeys(wanted))
+    return tuple(dict.fromkeys(names))
 
 
 def plan_run(
@@ -91,15 +91,16 @@ def plan_run(
     Args:
         manifest: All rows of the data set.
         images, texts: Stores of features, or the encoders to train end to end.
-        options: What to fit.
-        training: The options of end-to-end training, resolved.
+        options: Options of the fit.
+        training: The resolved options of end-to-end training.
 
     Raises:
-        TierError: The options do not fit each other or the data.
+        TierError: The options contradict each other or the data.
     """
     if (options.finetune == "none") != isinstance(images, FeatureStore):
         raise ProtocolError(
-            f"finetune is {options.finetune!r}: stored features are for 'none', encoders for everything else"
+            f"finetune is {options.finetune!r}: pass stores of features if it is 'none', otherwise pass "
+            "encoders"
         )
     require_valid_benchmark(options.method, options.benchmark)
     selected = manifest.select(options.benchmark)
@@ -125,12 +126,12 @@ def plan_run(
         with_seeds(splits, options.seeds),
     )
     if options.start:
-        return _started(plan, rows, options.start)
+        return _add_starting_weights(plan, rows, options.start)
     return plan
 
 
 def _text_width(texts: FeatureStore | TextEncoder) -> Callable[[], int]:
-    """Return the width of text features on request: few heads need it, and none that trains end to end."""
+    """Return a function that reads the width of text features: few heads need the width."""
 
     def width() -> int:
         return texts.width if isinstance(texts, FeatureStore) else 0
@@ -138,16 +139,16 @@ def _text_width(texts: FeatureStore | TextEncoder) -> Callable[[], int]:
     return width
 
 
-def _started(
+def _add_starting_weights(
     plan: Plan,
     rows: Rows,
     run: Path,
 ) -> Plan:
-    """Return the plan with the weights of another run's heads to start from."""
+    """Return the plan with the weights of the heads of another run, from which training starts."""
     if not (isinstance(plan.images, FeatureStore) and isinstance(plan.texts, FeatureStore)):
         raise ProtocolError(
-            "--start is for heads on stored features: with --finetune the head starts as the training's "
-            "options say"
+            "--start is for heads on stored features, and --finetune trains encoders: leave out one of "
+            "the two"
         )
     start = Start.read(run)
     config = plan.config

@@ -1,4 +1,4 @@
-"""A run is summarised and written."""
+"""Summarise and write a run."""
 
 import platform
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Run:
     """A stored run.
 
     Attributes:
-        folder: Its folder.
-        results: Its results.
-        found: Whether it was stored before this command.
+        folder: Folder of the run.
+        results: Results of the run.
+        found: Whether the run was stored before this command.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ def read_run(folder: Path) -> Run:
     """Read a run that another command stored.
 
     Raises:
-        ResultError: It cannot be read.
+        ResultError: The run cannot be read.
     """
     return Run(folder, Results.read(folder), found=True)
 
@@ -57,12 +57,12 @@ def publish_run(
 
     Args:
         out: Folder of runs.
-        config: The configuration.
+        config: The configuration of the run.
         manifest: All rows of the data set.
-        command: Command line, recorded.
-        features: The rows.
-        trials: One per target and repeat.
-        splits: One per repeat.
+        command: Command line, which is recorded in the run.
+        features: Features and scores of the rows that the run uses.
+        trials: One trial for each target and repeat.
+        splits: One split for each repeat.
     """
     summaries = summarize(features, trials, splits)
     results = Results.of(config, features, trials, splits, summaries)

@@ -1,4 +1,4 @@
-"""Warm start: heads are trained further from those of another run, which must not have seen the test rows."""
+"""Warm start: train the heads of another run further; the old heads must not have seen the test rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ Parts = tuple[frozenset[str], ...]  # names of the training, validation and test
 
 @dataclass(frozen=True)
 class Start:
-    """The fitted heads of a run, to be trained further.
+    """The fitted heads of a run, which are trained further.
 
     Attributes:
         run: Identity of the run.
-        model: The heads.
-        splits: The splits that they were fitted on.
-        data_digest: `Manifest.digest` of the rows that they were fitted on.
+        model: Model with the heads.
+        splits: The splits that the heads were fitted on.
+        data_digest: `Manifest.digest` of the rows that the heads were fitted on.
     """
 
     run: str
@@ -46,9 +46,9 @@ class Start:
         """Read the heads of a run.
 
         Raises:
-            ModelError: The run kept none.
+            ModelError: The run kept no heads.
             ResultError: The run cannot be read.
-            ProtocolError: Its splits cannot be read.
+            ProtocolError: The splits of the run cannot be read.
         """
         model = read_model(run)
         path = run / "splits.json"
@@ -61,34 +61,38 @@ class Start:
         return cls(Results.read(run).id, model, splits, read_config(run).data_digest)
 
     def require_like(self, config: RunConfig) -> None:
-        """Refuse heads of other rows, or of another kind, than those to be fitted.
+        """Refuse heads that were fitted on other rows or are of another kind than the heads to fit.
+
+        Args:
+            config: Configuration of the run with the heads to fit.
 
         Raises:
-            ProtocolError: The heads differ.
+            ProtocolError: The heads differ in rows or kind.
         """
         self._require_trained_in_steps(config)
         if self.data_digest != config.data_digest:
             # With equal names in equal parts, a test image could still be one that the head was fitted on.
             raise ProtocolError(
-                f"the heads of {self.model.folder} were fitted on other rows than these of {config.data}, "
-                "or on other scores: give the data set and --benchmark of that run"
+                f"the heads of {self.model.folder} were fitted on other rows or scores than those of "
+                f"{config.data}: pass the data set and --benchmark of that run"
             )
-        for option, (theirs, ours) in self._compared(config).items():
-            if theirs != ours:
+        for option, (start_value, value) in self._compared_options(config).items():
+            if start_value != value:
                 raise ProtocolError(
-                    f"the heads of {self.model.folder} are of {option} {theirs}, not {ours}: give the same"
+                    f"the heads of {self.model.folder} were fitted with {option} {start_value}, not {value}: "
+                    f"pass {option} {start_value}"
                 )
 
     def _require_trained_in_steps(self, config: RunConfig) -> None:
         for head in (self.model.estimator, config.estimator):
             if HEADS[cast(HeadName, head)].estimator is not MLPHead:
                 raise ProtocolError(
-                    f"heads of --head {head} are not trained in steps, so --start does not apply to them: "
-                    "leave it out"
+                    f"--start needs heads that are trained in steps, and --head {head} is not: leave out "
+                    "--start"
                 )
 
-    def _compared(self, config: RunConfig) -> dict[str, tuple[object, object]]:
-        """Return what must be equal, as {option: (of the run, asked for)}."""
+    def _compared_options(self, config: RunConfig) -> dict[str, tuple[object, object]]:
+        """Return the options that must be equal, as {option: (old value, new value)}."""
         model = self.model
         return {
             "--method": (model.method, config.method),
@@ -108,24 +112,24 @@ class Start:
     ) -> dict[HeadKey, Weights]:
         """Return the weights that the head of each target and repeat starts from.
 
-        They come from a head with the same rows in every part.
+        The weights are those of a head with the same rows in every part.
 
         Args:
-            rows: The rows that the splits number.
+            rows: Rows of the data set; the splits contain their indices.
             targets: Names of targets.
-            splits: One per repeat.
-            signatures: Of the features that the heads are to be fitted on, by the names of
+            splits: One split for each repeat.
+            signatures: Signatures of the features that the heads will be fitted on, by the names of
                 `Model.signatures`.
 
         Raises:
-            ProtocolError: There is no such head, or it was fitted on other features.
+            ProtocolError: There is no such head, or the head was fitted on other features.
         """
-        own = [_parts(split) for split in stored_splits(rows, splits)]
+        repeat_parts = [_parts(split) for split in stored_splits(rows, splits)]
         weights = {}
         checked = set()
         for target in targets:
             for repeat, split in enumerate(splits):
-                key = self._head_with_rows(target, own[repeat], split.seed)
+                key = self._head_with_rows(target, repeat_parts[repeat], split.seed)
                 if key not in checked:
                     self._require_features(key, signatures)
                     checked.add(key)
@@ -135,47 +139,47 @@ class Start:
     def _head_with_rows(
         self,
         target: str,
-        wanted: Parts,
+        parts: Parts,
         seed: int,
     ) -> HeadKey:
-        """Find the head of a target with these rows in its parts; of several, the one with this seed."""
-        fitting = []
+        """Find the head of a target with the same rows in every part; prefer the head with the same seed."""
+        matching_keys = []
         for number, stored in enumerate(self.splits.repeats):
-            if (target, number) in self.model.heads and _parts(stored) == wanted:
-                fitting.append((target, number))
-        for key in fitting:
+            if (target, number) in self.model.heads and _parts(stored) == parts:
+                matching_keys.append((target, number))
+        for key in matching_keys:
             if self.model.seeds[key] == seed:
                 return key
-        if fitting:
-            return fitting[0]
+        if matching_keys:
+            return matching_keys[0]
         kept = [str(number) for name, number in sorted(self.model.heads) if name == target]
         splits_file = self.model.folder / "splits.json"
         raise ProtocolError(
-            f"{self.model.folder} has no head for {target} with the rows of the split with seed {seed} in "
-            "the same "
-            "parts, and any other may have seen its test rows: give the --split and validation_fraction of "
-            "that run, "
-            f"or one alone of the repeats whose heads it kept ({', '.join(kept) or 'none'}), as --split "
-            f"{splits_file}:N"
+            f"{self.model.folder} has no head for {target} with the same training, validation and test "
+            "rows as the "
+            f"split with seed {seed}, and another head may have seen the test rows: pass the --split and "
+            "validation_fraction of that run, or --split "
+            f"{splits_file}:N for one repeat N with a kept head ({', '.join(kept) or 'none'})"
         )
 
     def _require_features(self, key: HeadKey, signatures: Mapping[str, Signature]) -> None:
         run = self.model.folder
         target, repeat = key
-        own = dict(self.model.signatures)
-        remedy = "fit on the stores that the run was fitted on"
+        head_signatures = dict(self.model.signatures)
+        remedy = "use the stores that the old run was fitted on"
         if keeps_finetuned_encoders(run):
             encoders = finetuned_encoders(run, target, repeat)
-            own["image"] = encoders.image.signature
-            own["text"] = encoders.text.signature
+            head_signatures["image"] = encoders.image.signature
+            head_signatures["text"] = encoders.text.signature
             origin = f"--finetuned {run} --target {target} --repeat {repeat}"
-            remedy = f"fit on features of `tier extract DATA {origin}`"
-        for stream, theirs in own.items():
-            ours = signatures[stream]
-            if (theirs.weights, theirs.feature) != (ours.weights, ours.feature):
+            remedy = f"use the features that `tier extract DATA {origin}` stores"
+        for stream, head_signature in head_signatures.items():
+            signature = signatures[stream]
+            if (head_signature.weights, head_signature.feature) != (signature.weights, signature.feature):
                 raise ProtocolError(
                     f"the head for {target} of repeat {repeat} of {run} was fitted on {stream} features of "
-                    f"{theirs.encoder}, and those of {ours.encoder} are given: {remedy}"
+                    f"{head_signature.encoder}, and the new run uses features of {signature.encoder}: "
+                    f"{remedy}"
                 )
 
 

@@ -1,4 +1,4 @@
-"""A published scorer as a run: nothing is fitted, and its scores are evaluated like a head's predictions."""
+"""Evaluate a published scorer and write a run: nothing is fitted; scores are treated like predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from tier4k.heads.protocol.publish import Run, publish_run, read_run
 from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.write import require_writable
 
-ALL_ROWS = "whole"  # the split's name where every row is a test row
-NO_UNIT = "RMSE of a raw score does not exist, as it is not in the target's units"
+ALL_ROWS = "whole"  # name of the split in which every row is a test row
+NO_UNIT = "raw scores have no RMSE, because they are not on the scale of the target"
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What to evaluate a scorer on.
+    """Options of the evaluation of a scorer.
 
     Attributes:
         benchmark: Rows that take part.
-        targets: Names of targets; ("all",) for every one.
-        split: The splits whose test rows are evaluated, so that heads can be compared; None: all rows at
-            once, as published.
+        targets: Names of targets; ("all",) means every target.
+        split: The splits whose test rows are evaluated, for comparison with heads; None evaluates all rows
+            together, as published.
     """
 
     benchmark: Benchmark = "all"
@@ -42,13 +42,13 @@ class ScoreOptions:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """A run of a scorer before there are scores; its options fit each other and the data.
+    """A run of a scorer before the scores exist; the options are consistent with each other and the data.
 
     Attributes:
         features: The rows that take part, without features.
-        keys: (N, 32) of their pairs of image and prompt.
-        config: The configuration.
-        splits: One per repeat.
+        keys: (N, 32) keys of the pairs of image and prompt.
+        config: The configuration of the run.
+        splits: One split for each repeat.
         manifest: All rows of the data set.
     """
 
@@ -64,15 +64,15 @@ def plan_evaluation(
     signature: Signature,
     options: ScoreOptions,
 ) -> EvaluationPlan:
-    """Resolve the options of a scorer's run and find every problem.
+    """Resolve the options of a run of a scorer and find every problem.
 
     Args:
         manifest: All rows of the data set.
-        signature: Of the scores.
-        options: What to evaluate on.
+        signature: Signature of the scores.
+        options: Options of the evaluation.
 
     Raises:
-        TierError: The options do not fit each other or the data.
+        TierError: The options contradict each other or the data.
     """
     selected = manifest.select(options.benchmark)
     features = rows_without_features(selected)
@@ -92,13 +92,13 @@ def evaluate_scorer(
     out: Path,
     command: Sequence[str] = (),
 ) -> Run:
-    """Evaluate a scorer and write the run; a stored run of the same configuration is read instead.
+    """Evaluate a scorer and write the run; if a run of the same configuration exists, read it instead.
 
     Args:
-        plan: What to evaluate.
-        store: The scores.
+        plan: The planned run.
+        store: Store with the scores.
         out: Folder of runs.
-        command: Command line, recorded.
+        command: Command line, which is recorded in the run.
 
     Raises:
         StoreError: Some rows are not scored yet, or the run cannot be written.
@@ -140,10 +140,10 @@ def _config(
 
 
 def _splits(features: FeatureSet, request: SplitRequest | None) -> list[Split]:
-    """Make the splits. Their test rows are those of a head's splits, with or without validation rows."""
+    """Make the splits, with the same test rows as the splits of a head."""
     if request is None:
-        nothing = np.empty(0, int)
-        return [Split(nothing, nothing, np.arange(len(features)), seed=0)]
+        no_rows = np.empty(0, int)
+        return [Split(no_rows, no_rows, np.arange(len(features)), seed=0)]
     return request.splits(features, validation=0.0)
 
 
@@ -154,6 +154,6 @@ def _trial(
     repeat: int,
     split: Split,
 ) -> Trial:
-    """Evaluate raw scores on the test rows; they have no RMSE."""
+    """Evaluate raw scores, which have no RMSE, on the test rows."""
     trial = Trial.evaluated(features, target, repeat, split, {ZERO_SHOT: scores[split.test]})
     return trial.without_rmse(ZERO_SHOT, NO_UNIT)

@@ -22,10 +22,10 @@ NEVER_HASHED = ("environment", "head_defaults", "finetune_defaults")
 
 @dataclass(frozen=True)
 class Environment:
-    """Circumstances of a run: recorded, not part of its identity.
+    """Circumstances of a run: they are recorded, but are not part of the identity of the run.
 
     Attributes:
-        command: Command line.
+        command: Command line of the run.
         data: Path of the data set.
         finished: Time in UTC, ISO 8601.
         python: Version of Python.
@@ -41,7 +41,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that a run's values depend on, as config.json holds it.
+    """Everything that the values of a run depend on, as stored in config.json.
 
     A field or an option that is added later has a default, and values at their defaults are not hashed: runs
     that were fitted before it existed keep their identity.
@@ -50,8 +50,8 @@ class RunConfig:
         data: Name of the data set.
         data_digest: `Manifest.digest` of the rows.
         method, benchmark, targets: Subject of the fit.
-        signatures: Of every store that the run reads: "image" and "text" of a head, beside them scorers by
-            their names where the head sees their scores; "score" of a zero-shot run.
+        signatures: Signatures of every store that the run reads: "image" and "text" for a head, also scorers
+            by name if the head uses their scores; "score" for a zero-shot run.
         split: Name of the split (see `tier4k.heads.protocol.options.split_name`).
         repeats: Number of splits.
         seed: The first seed.
@@ -59,15 +59,15 @@ class RunConfig:
         estimator: Name of the head, or of the scorer.
         head: Every option of the head, resolved.
         models: Which fitted heads were kept.
-        stages: Names of the levels that were kept of multilevel features; none for all.
-        seeds: Heads fitted on each split.
-        finetune: Every option of end-to-end training, resolved; empty where the head was fitted on stored
+        stages: Names of the levels of multilevel features that were kept; empty for all.
+        seeds: Number of heads fitted on each split.
+        finetune: Every option of end-to-end training, resolved; empty if the head was fitted on stored
             features.
-        start: Name of the run whose heads these were started from; "" where they were not.
-        head_defaults: Names of the options in `head` that are at the recipe's value, and so are not hashed.
-        finetune_defaults: The same of the options in `finetune`.
+        start: Name of the run whose heads were trained further; "" if heads were new.
+        head_defaults: Names of the options in `head` that have the value of the recipe, and are not hashed.
+        finetune_defaults: Names of such options in `finetune`.
         protocol: `PROTOCOL_VERSION` of the program that computed the values.
-        format: Of the files.
+        format: `RUN_FORMAT` of the files.
         environment: Circumstances of the run, not hashed.
     """
 
@@ -103,7 +103,7 @@ class RunConfig:
 
     @property
     def hashed(self) -> dict[str, Any]:
-        """Content of the identity: every field and option that is not at its default, and both versions."""
+        """Content of the identity: fields and options that differ from their defaults, and both versions."""
         values = asdict(self)
         values["head"] = _without(self.head, self.head_defaults)
         values["finetune"] = _without(self.finetune, self.finetune_defaults)
@@ -116,15 +116,15 @@ class RunConfig:
 
 
 def _field_defaults() -> dict[str, Any]:
-    """Defaults of the fields that are not hashed at their default."""
+    """Return the default values of the fields that are left out of the hash at their default."""
     defaults: dict[str, Any] = {}
-    for one in fields(RunConfig):
-        if one.name in (*ALWAYS_HASHED, *NEVER_HASHED):
+    for item in fields(RunConfig):
+        if item.name in (*ALWAYS_HASHED, *NEVER_HASHED):
             continue
-        if one.default is not MISSING:
-            defaults[one.name] = one.default
-        elif one.default_factory is not MISSING:
-            defaults[one.name] = one.default_factory()
+        if item.default is not MISSING:
+            defaults[item.name] = item.default
+        elif item.default_factory is not MISSING:
+            defaults[item.name] = item.default_factory()
     return defaults
 
 

@@ -1,4 +1,4 @@
-"""JSON files that are written and read as typed objects. JSON has no NaN: null stands for it."""
+"""Write and read JSON files as typed objects. JSON has no NaN, so NaN is written as null."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -23,9 +23,9 @@ def read_json(path: Path, kind: type[Value]) -> Value:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not JSON, or a value is of another type; the message names the field, such as
+        ValueError: The file is not JSON, or a value has the wrong type; the message names the field, such as
             `$.head`.
-        RecursionError: It is nested too deeply.
+        RecursionError: The file is nested too deeply.
     """
     values = msgspec.json.decode(path.read_bytes())
     return msgspec.convert(_with_nan(values, inspect.type_info(kind)), kind)
@@ -38,14 +38,14 @@ def _plain(value: object) -> object:
 
 
 def _with_nan(value: object, kind: inspect.Type) -> object:
-    """The value of a JSON file with NaN instead of null wherever the type is float."""
+    """Return the value of a JSON file with NaN instead of null wherever the type is float."""
     if value is None and isinstance(kind, inspect.FloatType):
         return NAN
     if isinstance(value, dict):
         types = _types_of_fields(value, kind)
-        return {name: _with_nan(one, types[name]) for name, one in value.items()}
+        return {name: _with_nan(item, types[name]) for name, item in value.items()}
     if isinstance(value, list):
-        return [_with_nan(one, _type_of_item(kind, number)) for number, one in enumerate(value)]
+        return [_with_nan(item, _type_of_item(kind, number)) for number, item in enumerate(value)]
     return value
 
 

@@ -1,13 +1,13 @@
-"""The files of a run's folder, and the errors about missing and damaged ones.
+"""The files in the folder of a run, and errors about missing and damaged files.
 
 runs/ID/
     config.json                      `RunConfig`: what was fitted, on which features, in which environment
     results.json                     `Results`: metrics of every selection and baseline
     splits.json                      for each repeat, its seed and the names of the rows in each part
     predictions.csv                  a line for each test image, repeat and target
-    curves.csv                       a line for each epoch, where heads have epochs
-    model.json, model.safetensors    the fitted heads, where they are kept
-    encoders/TARGET/REPEAT/          the encoders that were finetuned with a head, where they are kept
+    curves.csv                       a line for each epoch, if heads have epochs
+    model.json, model.safetensors    the fitted heads, if they are kept
+    encoders/TARGET/REPEAT/          the encoders that were finetuned with a head, if they are kept
 """
 
 from pathlib import Path
@@ -33,14 +33,14 @@ WEIGHTS_FILE = "model.safetensors"
 
 ENCODERS = "encoders"
 
-# An exported model has a config.json too, so that one file alone does not make a run.
+# An exported model has a config.json too, so config.json alone does not identify a run.
 FILES_OF_EVERY_RUN = (CONFIG_FILE, RESULTS_FILE, PREDICTIONS_FILE)
 
 Value = TypeVar("Value")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, unlike that of an exported model."""
+    """Return whether a folder is the folder of a run, and not of an exported model."""
     return (folder / RESULTS_FILE).is_file()
 
 
@@ -49,7 +49,7 @@ def encoders_folder(
     target: str,
     repeat: int,
 ) -> Path:
-    """Folder of the encoders that were finetuned with one head of a run."""
+    """Return the folder of the encoders that were finetuned with one head of a run."""
     return run / ENCODERS / quote(target, safe=" ") / str(repeat)
 
 
@@ -61,8 +61,7 @@ def read_run_file(
     """Read a JSON file of a run as an object of a type.
 
     Raises:
-        ResultError: There is no such run or file, it is of another format, or a value in it is of another
-            type.
+        ResultError: There is no such run or file, the run has another format, or a value has the wrong type.
     """
     path = existing_file(run, name)
     require_current_format(run)
@@ -73,7 +72,7 @@ def read_run_file(
 
 
 def existing_file(run: Path, name: str) -> Path:
-    """Path of a file of a run.
+    """Return the path of a file of a run.
 
     Raises:
         ResultError: There is no such run or file.
@@ -82,56 +81,56 @@ def existing_file(run: Path, name: str) -> Path:
     if path.is_file():
         return path
     if _is_damaged_run(run):
-        raise ResultError(f"{run} has no {name}: delete {run} and run the command again that made it")
-    raise ResultError(f"there is no run {run}: give the folder of a run{_likely_run(run)}")
+        raise ResultError(f"{run} has no {name}: delete {run} and run the command that made it again")
+    raise ResultError(f"there is no run {run}: pass the folder of a run{_likely_run(run)}")
 
 
 def require_current_format(run: Path) -> None:
-    """Refuse a run whose files are of another format; missing and damaged files are left to their readers.
+    """Refuse a run whose files have another format. Missing and damaged files are not checked.
 
     Raises:
-        ResultError: The run is of another format.
+        ResultError: The run has another format.
     """
-    found = format_of(run / RESULTS_FILE)
-    if found not in (None, RUN_FORMAT):
+    run_format = format_of(run / RESULTS_FILE)
+    if run_format not in (None, RUN_FORMAT):
         raise ResultError(
-            f"{run} is a run of format {found}, and this version of tier4k reads format {RUN_FORMAT}: "
-            "delete it and fit again"
+            f"{run} has run format {run_format}, and this version of tier4k reads format {RUN_FORMAT}: "
+            f"delete {run} and fit again"
         )
 
 
 def format_of(path: Path) -> int | None:
-    """The number in the field `format` of a JSON file; None where the file or the number cannot be read."""
+    """Return the number in the field `format` of a JSON file, or None if it cannot be read."""
     try:
-        found = read_json(path, dict).get("format")
+        value = read_json(path, dict).get("format")
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, int) else None
+    return value if isinstance(value, int) else None
 
 
 def damaged(path: Path, error: Exception) -> ResultError:
-    """The error about a file of a run that cannot be read."""
+    """Return the error about a file of a run that cannot be read."""
     run = path.parent
-    remedy = "give the folder of a run, such as runs/ID"
+    remedy = "pass the folder of a run, for example runs/ID"
     if _is_damaged_run(run):
-        remedy = f"delete {run} and run the command again that made it"
+        remedy = f"delete {run} and run the command that made it again"
     return ResultError(f"{path} cannot be read ({described(error)}): {remedy}")
 
 
 def described(error: Exception) -> str:
-    """The message of an error on one line, or its class where it has no message."""
+    """Return the message of an error on one line, or the class of the error if there is no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _is_damaged_run(folder: Path) -> bool:
-    existing = [name for name in FILES_OF_EVERY_RUN if (folder / name).is_file()]
-    return len(existing) > 1
+    existing_files = [name for name in FILES_OF_EVERY_RUN if (folder / name).is_file()]
+    return len(existing_files) > 1
 
 
-def _likely_run(given: Path) -> str:
-    """A hint, after "give the folder of a run"."""
-    if any(given.glob(f"*/{RESULTS_FILE}")):
-        return f"; it holds runs, give these: {given}/*"
-    if given.is_file() and is_run(given.parent):
-        return f", {given.parent}, not a file in it"
-    return ", such as runs/ID"
+def _likely_run(path: Path) -> str:
+    """Return a hint that follows "pass the folder of a run"."""
+    if any(path.glob(f"*/{RESULTS_FILE}")):
+        return f"; {path} contains runs, so pass {path}/*"
+    if path.is_file() and is_run(path.parent):
+        return f", {path.parent}, not a file in the folder"
+    return ", for example runs/ID"

@@ -1,4 +1,4 @@
-"""Fitted heads as files: tensors in safetensors, everything else in JSON. Loading them executes nothing."""
+"""Write and read fitted heads: tensors as safetensors, everything else as JSON. Loading executes no code."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ HeadKey = tuple[str, int]  # target and repeat
 
 
 class ModelError(TierError):
-    """Fitted heads that are missing, cannot be read, or are not those that were asked for."""
+    """Fitted heads are missing, cannot be read, or differ from the requested heads."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class HeadRecord:
     """One head in model.json.
 
     Attributes:
-        target, repeat, seed: Of the head.
-        half_width: Of its conformal interval, in units of the score; None where it is unknown or infinite.
+        target, repeat, seed: Target, repeat and seed of the head.
+        half_width: Half-width of the conformal interval, in units of the score; None if unknown or infinite.
     """
 
     target: str
@@ -62,8 +62,8 @@ class ModelRecord:
 
     Attributes:
         format: `MODEL_FORMAT`.
-        method, estimator, options, signatures, stages: As of `Model`.
-        heads: The heads.
+        method, estimator, options, signatures, stages: See `Model`.
+        heads: Records of the heads.
     """
 
     format: int
@@ -80,17 +80,17 @@ class Model:
     """The fitted heads of a run.
 
     Attributes:
-        folder: The run's folder, or an exported one.
+        folder: Folder of the run or of the exported model.
         method: How the features are fused.
         estimator: Name of the head.
-        options: Its options.
-        signatures: Of the features that the heads read: "image" and "text", and scorers by their names where
-            the heads see their scores.
-        stages: Names of the levels of multilevel features that the heads read; none for all.
-        heads: By target and repeat.
-        seeds: Of the heads.
-        half_widths: Of the heads' conformal intervals, in units of the score; none for heads without rows
-            held out of training.
+        options: Options of the head.
+        signatures: Signatures of the features that the heads use: "image" and "text", and scorers by name if
+            the heads use their scores.
+        stages: Names of the levels of multilevel features that the heads use; empty for all.
+        heads: Fitted heads by target and repeat.
+        seeds: Seeds of the heads.
+        half_widths: Half-widths of the conformal intervals, in units of the score, for heads with held-out
+            rows.
     """
 
     folder: Path
@@ -109,18 +109,18 @@ class Model:
         return tuple(dict.fromkeys(target for target, _ in self.heads))
 
     def only(self, target: str | None = None, repeat: int | None = None) -> "Model":
-        """The same model with the heads of one target, or of one repeat, alone.
+        """Return the model with only the heads of one target, of one repeat, or of both.
 
         Raises:
-            ModelError: It has no such heads.
+            ModelError: The model has no such heads.
         """
         repeats = sorted({number for _, number in self.heads})
         if target is not None and target not in self.targets:
             targets = ", ".join(self.targets)
-            raise ModelError(f"{self.folder} has no heads for the target {target!r}: choose among {targets}")
+            raise ModelError(f"{self.folder} has no heads for the target {target!r}: pass one of {targets}")
         if repeat is not None and repeat not in repeats:
             kept = ", ".join(map(str, repeats))
-            raise ModelError(f"{self.folder} has no heads of repeat {repeat}: it kept {kept}")
+            raise ModelError(f"{self.folder} has no heads of repeat {repeat}: pass one of {kept}")
         heads = {}
         for key, head in self.heads.items():
             if target in (None, key[0]) and repeat in (None, key[1]):
@@ -128,10 +128,10 @@ class Model:
         return replace(self, heads=heads)
 
     def predict(self, features: FeatureSet) -> dict[HeadKey, np.ndarray]:
-        """Predictions of every head for rows of features: scores (N,) by target and repeat.
+        """Return the predictions of every head for N rows: scores (N,) by target and repeat.
 
         Raises:
-            FusionError: Full reference, and a row has no image prompt.
+            FusionError: The method is full reference and a row has no image prompt.
         """
         fused = fuse(features, self.method)
         mean = fused.mean(axis=1) if fused.ndim == 3 else fused
@@ -141,7 +141,7 @@ class Model:
         return predicted
 
     def record(self) -> ModelRecord:
-        """Everything but the tensors, for JSON."""
+        """Return everything but the tensors, as an object for JSON."""
         heads = []
         for target, repeat in self.heads:
             width = self.half_widths.get((target, repeat), np.inf)
@@ -171,24 +171,24 @@ def read_model(folder: Path) -> Model:
     """Read the heads of a run, or of an exported model; only tensors and JSON are read.
 
     Raises:
-        ModelError: The run kept no models, they are damaged, or of another version of the format.
-        ResultError: The run is of another format.
+        ModelError: The run kept no heads, or their files are damaged or have another format.
+        ResultError: The run has another format.
     """
     require_current_format(folder)
     path = _record_file(folder)
-    found = format_of(path)
-    if found not in (None, MODEL_FORMAT):
+    model_format = format_of(path)
+    if model_format not in (None, MODEL_FORMAT):
         raise ModelError(
-            f"{path} is of format {found}, this program reads {MODEL_FORMAT}: fit the run again, or use "
-            "the version of tier4k that wrote it"
+            f"{path} has format {model_format}, and this version of tier4k reads format {MODEL_FORMAT}: "
+            f"fit the run again, or use the version that wrote {path}"
         )
     try:
         record = read_json(path, ModelRecord)
-        return _restored(folder, record, load_file(folder / WEIGHTS_FILE))
+        return _restore_model(folder, record, load_file(folder / WEIGHTS_FILE))
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, TierError) as error:
         raise ModelError(
-            f"{folder} has no readable models ({path.name}: {described(error)}): "
-            "fit it again with --models all"
+            f"{folder} has no readable heads ({path.name}: {described(error)}): "
+            "fit the run again with --models all"
         ) from error
 
 
@@ -200,21 +200,21 @@ def _record_file(folder: Path) -> Path:
     problem = "is not the folder of a run"
     if belongs_to_run:
         problem = (
-            "kept no fitted heads (one of `tier score` has none: "
-            "its scorer is evaluated by `tier score DATA`)"
+            "kept no fitted heads (a run of `tier score` has no heads; "
+            "to evaluate its scorer on other data, run `tier score DATA`)"
         )
     raise ModelError(
-        f"{folder} {problem}: give the folder of a run fitted with --models all or first, such as runs/ID"
+        f"{folder} {problem}: pass a run that was fitted with --models all or first, for example runs/ID"
     )
 
 
-def _restored(
+def _restore_model(
     folder: Path,
     record: ModelRecord,
     tensors: Mapping[str, np.ndarray],
 ) -> Model:
-    if missing := [stream for stream in ("image", "text") if stream not in record.signatures]:
-        raise ValueError(f"`$.signatures` lacks {' and '.join(missing)}")
+    if missing_streams := [stream for stream in ("image", "text") if stream not in record.signatures]:
+        raise ValueError(f"`$.signatures` lacks {' and '.join(missing_streams)}")
     require_head_options(record.estimator, record.options, "$.options")
     model = Model(
         folder=folder,
@@ -227,17 +227,17 @@ def _restored(
         seeds={},
         half_widths={},
     )
-    for one in record.heads:
-        key = (one.target, one.repeat)
-        weights = dict(_below(tensors, f"{one.target}/{one.repeat}/"))
-        model.heads[key] = restore_head(record.estimator, weights, record.options, one.seed)
-        model.seeds[key] = one.seed
-        if one.half_width is not None:
-            model.half_widths[key] = one.half_width
+    for head in record.heads:
+        key = (head.target, head.repeat)
+        weights = dict(_tensors_with_prefix(tensors, f"{head.target}/{head.repeat}/"))
+        model.heads[key] = restore_head(record.estimator, weights, record.options, head.seed)
+        model.seeds[key] = head.seed
+        if head.half_width is not None:
+            model.half_widths[key] = head.half_width
     return model
 
 
-def _below(tensors: Mapping[str, np.ndarray], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors_with_prefix(tensors: Mapping[str, np.ndarray], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
     for name, values in tensors.items():
         if name.startswith(prefix):
             yield name.removeprefix(prefix), values
@@ -248,16 +248,17 @@ def score_table(
     predicted: Mapping[HeadKey, np.ndarray],
     half_widths: Mapping[HeadKey, float],
 ) -> pd.DataFrame:
-    """One line for each image and target: name, target, score, low, high, spread.
+    """Return a table with one line for each image and target: name, target, score, low, high, spread.
 
     `score` is the mean over the heads of all repeats and `spread` their standard deviation (NaN for one
-    head). The interval low … high has the mean of their half-widths, as an absolute error of the mean is at
-    most the mean of the absolute errors; it is NaN where a head has none.
+    head). The half-width of the interval low … high is the mean of the half-widths of the heads, because the
+    absolute error of the mean is at most the mean of the absolute errors; it is NaN if a head has no
+    half-width.
 
     Args:
-        names: Of the N images.
+        names: Names of the N images.
         predicted: Scores (N,) by target and repeat.
-        half_widths: Of the conformal intervals.
+        half_widths: Half-widths of the conformal intervals by target and repeat.
     """
     frames = []
     for target in dict.fromkeys(target for target, _ in predicted):

@@ -1,4 +1,4 @@
-"""Reading a run. `layout.py` lists its files, `write.py` writes them."""
+"""Read the files of a run. `layout.py` lists the files, `write.py` writes them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,21 +41,21 @@ def read_config(folder: Path) -> RunConfig:
     """Read the configuration of a run, with its environment.
 
     Raises:
-        ResultError: It is missing or damaged, or the run is of another format.
+        ResultError: The configuration is missing or damaged, or the run has another format.
     """
     config = read_run_file(folder, CONFIG_FILE, RunConfig)
     streams = ("score",) if config.method == ZERO_SHOT_METHOD else ("image", "text")
-    if missing := [stream for stream in streams if stream not in config.signatures]:
-        problem = f"`$.signatures` lacks {' and '.join(missing)}"
+    if missing_streams := [stream for stream in streams if stream not in config.signatures]:
+        problem = f"`$.signatures` lacks {' and '.join(missing_streams)}"
         raise damaged(folder / CONFIG_FILE, ValueError(problem))
     return config
 
 
 def read_predictions(run: Path) -> pd.DataFrame:
-    """A run's predictions: name, generator, group, benchmark (I2I or T2I), repeat, target, truth, prediction.
+    """Read the predictions of a run, with the columns of `PREDICTION_TYPES`; benchmark is I2I or T2I.
 
     Raises:
-        ResultError: They are missing or damaged, or the run is of another format.
+        ResultError: The predictions are missing or damaged, or the run has another format.
     """
     path = existing_file(run, PREDICTIONS_FILE)
     require_current_format(run)
@@ -63,12 +63,12 @@ def read_predictions(run: Path) -> pd.DataFrame:
 
 
 def read_curves(run: Path) -> pd.DataFrame:
-    """Training histories of a run's heads; heads without epochs have no line.
+    """Read the training histories of the heads of a run; heads without epochs have no line.
 
-    Columns are target, repeat, epoch (from 1), training_loss, validation_loss and test_srcc.
+    The columns are target, repeat, epoch (from 1), training_loss, validation_loss and test_srcc.
 
     Raises:
-        ResultError: They are damaged, or the run is of another format.
+        ResultError: The histories are damaged, or the run has another format.
     """
     path = run / CURVES_FILE
     require_current_format(run)
@@ -78,7 +78,7 @@ def read_curves(run: Path) -> pd.DataFrame:
 
 
 def used_stores(out: Path) -> frozenset[str]:
-    """Signature digests of the stores that the runs in a folder were fitted on.
+    """Return the signature digests of the stores that the runs in a folder were fitted on.
 
     Raises:
         ResultError: A run cannot be read, so that its stores are unknown.
@@ -91,10 +91,10 @@ def used_stores(out: Path) -> frozenset[str]:
 
 
 def _read_table(path: Path, types: Mapping[str, type]) -> pd.DataFrame:
-    # An empty cell is NaN where a number is expected; a generator may well be called "NA".
-    missing = {name: [""] for name, kind in types.items() if kind is float}
+    # An empty cell is NaN where a number is expected; the name of a generator can be "NA".
+    nan_texts = {name: [""] for name, kind in types.items() if kind is float}
     try:
-        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=nan_texts)
         return frame[list(types)]
     except (OSError, ValueError, KeyError) as error:
         raise damaged(path, error) from error

@@ -1,4 +1,4 @@
-"""The results of a run, as results.json holds them."""
+"""The results of a run, as stored in results.json."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,23 +29,22 @@ class Results:
     """The results of a run.
 
     Attributes:
-        format: Of the run's files.
+        format: `RUN_FORMAT` of the files of the run.
         id: Identity of the run.
         data: Name of the data set.
         method, benchmark, split, estimator: As in the configuration.
-        rows: Rows of the benchmark.
-        headline: The selection that is the run's result and whose predictions are kept.
-        test_rows, test_prompts: For each repeat: rows and distinct prompts of its test part.
-        seen_prompts, seen_images, seen_siblings: For each repeat: test prompts that are in training or
-            validation too, test rows with an exact duplicate of their image there, and test rows with a row
-            of the same prompt and generator there.
+        rows: Number of rows of the benchmark.
+        headline: The selection that is the result of the run; its predictions are kept.
+        test_rows, test_prompts: For each repeat the numbers of test rows and of distinct test prompts.
+        seen_prompts, seen_images, seen_siblings: For each repeat the numbers of test prompts that are also in
+            training or validation, of test rows whose image is also there, and of test rows whose prompt and
+            generator occur there together.
         summaries: {target: {selection or baseline: {metric: Summary}}}.
         reasons: {target: {selection or baseline: why its correlations are NaN}}.
-        intervals: {target: conformal interval of a prediction}, without targets whose heads had no rows held
-            out of training.
-        held_out_srcc: {target: for each repeat, the SRCC on those rows}, of the same targets; runs may be
-            selected by it.
-        seconds: Time that fitting took.
+        intervals: {target: conformal interval of a prediction}, for targets whose heads had held-out rows.
+        held_out_srcc: {target: for each repeat, the SRCC on the held-out rows}, for the same targets; runs
+            may be selected by these values.
+        seconds: Time of the fits.
     """
 
     format: int
@@ -80,13 +79,13 @@ class Results:
         """Gather the results of a run.
 
         Args:
-            config: Its configuration.
-            features: The rows.
-            trials: One for each target and repeat.
-            splits: One for each repeat.
-            summaries: Of the trials.
+            config: Configuration of the run.
+            features: Features and scores of the rows that the run uses.
+            trials: One trial for each target and repeat.
+            splits: One split for each repeat.
+            summaries: Summaries of the trials.
         """
-        held_out = _held_out(trials)
+        held_out = _group_held_out_rows(trials)
         counts = [_split_counts(features, split) for split in splits]
         test_rows, test_prompts, seen_prompts, seen_images, seen_siblings = zip(*counts, strict=True)
         return cls(
@@ -113,7 +112,7 @@ class Results:
 
     @property
     def leaks(self) -> bool:
-        """Whether training or validation holds a prompt or an image of the test rows."""
+        """Whether training or validation rows contain a prompt or an image of the test rows."""
         return any(map(any, (self.seen_prompts, self.seen_images, self.seen_siblings)))
 
     @classmethod
@@ -121,17 +120,17 @@ class Results:
         """Read the results of a run.
 
         Raises:
-            ResultError: There is no run, or its results are damaged or of another format.
+            ResultError: There is no run, its results are damaged, or it has another format.
         """
         results = read_run_file(folder, RESULTS_FILE, cls)
         for problem in _problems(results):
             raise damaged(folder / RESULTS_FILE, ValueError(problem))
-        intervals = {target: _with_infinity(one) for target, one in results.intervals.items()}
+        intervals = {target: _with_infinity(interval) for target, interval in results.intervals.items()}
         return replace(results, intervals=intervals)
 
 
 def _split_counts(features: FeatureSet, split: Split) -> tuple[int, int, int, int, int]:
-    """Count test rows, test prompts, and of these the prompts, images and siblings that training has seen."""
+    """Count test rows, test prompts, and test prompts, images and siblings that training has seen."""
     return (
         len(split.test),
         len(np.unique(features.group[split.test])),
@@ -151,34 +150,34 @@ def _seen_rows(split: Split, identity: np.ndarray) -> int:
 
 
 def _reasons(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
-    """{target: {selection or baseline: the reasons of all repeats, each once}}."""
-    found: dict[str, dict[str, str]] = {}
+    """Return {target: {selection or baseline: the distinct reasons of all repeats}}."""
+    reasons: dict[str, dict[str, str]] = {}
     for trial in trials:
-        of_target = found.setdefault(trial.target, {})
+        target_reasons = reasons.setdefault(trial.target, {})
         for name, reason in trial.reasons.items():
-            parts = [*of_target.get(name, "").split("; "), *reason.split("; ")]
-            of_target[name] = "; ".join(filter(None, dict.fromkeys(parts)))
-    return found
+            parts = [*target_reasons.get(name, "").split("; "), *reason.split("; ")]
+            target_reasons[name] = "; ".join(filter(None, dict.fromkeys(parts)))
+    return reasons
 
 
-def _held_out(trials: Sequence[Trial]) -> dict[str, list[tuple[Trial, TestRows]]]:
-    """Trials with the rows held out of their training, by target; only targets where every trial has some."""
+def _group_held_out_rows(trials: Sequence[Trial]) -> dict[str, list[tuple[Trial, TestRows]]]:
+    """Group trials with their held-out rows by target. Leave out a target if any of its trials has none."""
     by_target: dict[str, list[Trial]] = {}
     for trial in trials:
         by_target.setdefault(trial.target, []).append(trial)
-    found = {}
-    for target, its in by_target.items():
-        pairs = [(trial, trial.held_out) for trial in its if trial.held_out]
-        if len(pairs) == len(its):
-            found[target] = pairs
-    return found
+    groups = {}
+    for target, target_trials in by_target.items():
+        pairs = [(trial, trial.held_out) for trial in target_trials if trial.held_out]
+        if len(pairs) == len(target_trials):
+            groups[target] = pairs
+    return groups
 
 
 def _held_out_srcc(held_out: dict[str, list[tuple[Trial, TestRows]]]) -> dict[str, tuple[float, ...]]:
-    found = {}
+    values = {}
     for target, pairs in held_out.items():
-        found[target] = tuple(srcc(rows.truth, rows.prediction) for _, rows in pairs)
-    return found
+        values[target] = tuple(srcc(rows.truth, rows.prediction) for _, rows in pairs)
+    return values
 
 
 def _intervals(
@@ -186,25 +185,25 @@ def _intervals(
     splits: Sequence[Split],
     held_out: dict[str, list[tuple[Trial, TestRows]]],
 ) -> dict[str, Interval]:
-    found = {}
+    intervals = {}
     for target, pairs in held_out.items():
         selection = headline(pairs[0][0].predictions)
         test = []
         for trial, _ in pairs:
             group = features.group[splits[trial.repeat].test]
             test.append(TestRows(group, trial.truth, trial.predictions[selection]))
-        found[target] = Interval.of([rows for _, rows in pairs], test)
-    return found
+        intervals[target] = Interval.of([rows for _, rows in pairs], test)
+    return intervals
 
 
 def _with_infinity(interval: Interval) -> Interval:
-    """Infinite half-widths are null in JSON and so are read as NaN."""
+    """Replace NaN half-widths by infinity: JSON has no infinity, so null stands for it."""
     widths = np.array(interval.half_width)
     return replace(interval, half_width=tuple(np.where(np.isnan(widths), np.inf, widths).tolist()))
 
 
 def _problems(results: Results) -> Iterator[str]:
-    """Contradictions between values of the right types."""
+    """Yield contradictions between values that have the right types."""
     repeats = len(results.test_rows)
     if not results.summaries:
         yield "`$.summaries` has no target"
@@ -212,7 +211,7 @@ def _problems(results: Results) -> Iterator[str]:
         if results.headline not in names:
             yield f"`$.summaries` of {target} lacks the result, {results.headline}"
         for name, metrics in names.items():
-            if missing := [metric for metric in METRICS if metric not in metrics]:
-                yield f"`$.summaries` of {target}, {name}, lacks {', '.join(missing)}"
+            if missing_metrics := [metric for metric in METRICS if metric not in metrics]:
+                yield f"`$.summaries` of {target}, {name}, lacks {', '.join(missing_metrics)}"
             if any(len(summary.values) != repeats for summary in metrics.values()):
-                yield f"`$.summaries` of {target}, {name}, has not {repeats} values, one for each repeat"
+                yield f"`$.summaries` of {target}, {name}, does not have {repeats} values"

@@ -15,4 +15,4 @@ RUN_FORMAT = 5
 
 
 class ResultError(TierError):
-    """A run's folder that cannot be read."""
+    """The folder of a run cannot be read."""

@@ -1,4 +1,4 @@
-"""Writing a run: the folder runs/ID exists whole or not at all. `layout.py` lists its files."""
+"""Write the folder of a run, completely or not at all. `layout.py` lists the files."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ from tier4k.heads.results.results import Results
 
 
 def require_writable(out: Path) -> None:
-    """Make the folder of runs and try a file there, before hours of work are spent on a run.
+    """Make the folder of runs and write a test file, before hours of work are spent on a run.
 
     Raises:
         StoreError: The folder cannot be made or written to.
@@ -55,14 +55,14 @@ def write_run(
 
     Args:
         out: Folder of runs.
-        config: The configuration and its environment.
-        results: The metrics.
-        features: The rows.
-        trials: Every fitted head.
-        splits: One for each repeat.
+        config: Configuration of the run, with the environment.
+        results: Results of the run.
+        features: Features and scores of the rows that the run uses.
+        trials: One trial for each target and repeat.
+        splits: One split for each repeat.
 
     Raises:
-        StoreError: The folder exists, or the disk refuses.
+        StoreError: The folder exists, or cannot be written.
     """
     folder = out / config.id
 
@@ -120,11 +120,11 @@ def _write_model(
     results: Results,
     trials: Sequence[Trial],
 ) -> None:
-    kept = list(_kept_trials(config, trials))
-    if not kept:
+    kept_trials = list(_kept_trials(config, trials))
+    if not kept_trials:
         return
     half_widths: dict[HeadKey, float] = {}
-    for trial in kept:
+    for trial in kept_trials:
         if interval := results.intervals.get(trial.target):
             half_widths[trial.target, trial.repeat] = interval.half_width[trial.repeat]
     model = Model(
@@ -134,8 +134,8 @@ def _write_model(
         options=config.head,
         signatures=config.signatures,
         stages=config.stages,
-        heads={(trial.target, trial.repeat): trial.head for trial in kept if trial.head is not None},
-        seeds={(trial.target, trial.repeat): trial.seed for trial in kept},
+        heads={(trial.target, trial.repeat): trial.head for trial in kept_trials if trial.head is not None},
+        seeds={(trial.target, trial.repeat): trial.seed for trial in kept_trials},
         half_widths=half_widths,
     )
     model.write()
@@ -143,8 +143,8 @@ def _write_model(
 
 def _kept_trials(config: RunConfig, trials: Sequence[Trial]) -> Iterator[Trial]:
     for trial in trials:
-        chosen = config.models == "all" or (config.models == "first" and trial.repeat == 0)
-        if chosen and trial.head is not None:
+        is_kept = config.models == "all" or (config.models == "first" and trial.repeat == 0)
+        if is_kept and trial.head is not None:
             yield trial
 
 

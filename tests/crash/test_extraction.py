@@ -488,7 +488,7 @@ def test_interrupted_while_it_encodes(
     moment = Moment("encode", 6, 0.02)
     ended = tier(few, tmp_path, "--workers", workers, moment=moment, shard_rows=4096, sent=sent, group=group)
     assert ended.code == 130, ended.output
-    assert "the same command does the rest" in ended.output
+    assert "run the same command again" in ended.output
     assert "Traceback" not in ended.output
     assert_part_of(tmp_path, undisturbed(few))
     done, of = rows(tmp_path), rows(undisturbed(few))

@@ -134,7 +134,7 @@ def test_a_run_has_the_documented_files_and_a_rerun_finds_it(project: Path) -> N
     results = json.loads((run / "results.json").read_text())
     assert len(results["summaries"]["MOS_q"]["best_validation"]["srcc"]["values"]) == 2
     before = (run / "results.json").stat().st_mtime_ns
-    assert "it exists already" in succeed(*fit)
+    assert "this run exists already" in succeed(*fit)
     assert (run / "results.json").stat().st_mtime_ns == before
 
 
@@ -158,7 +158,7 @@ def test_aigiqa4k_is_an_accepted_spelling_of_all_rows(project: Path) -> None:
     np.testing.assert_array_equal(arrays("X.npz")["X"], arrays("Y.npz")["X"])
     fit = ["fit-head", "Dataset", "--head", "ridge", *RANDOM_SPLIT, *ENCODERS]
     succeed(*fit, "--benchmark", "AIGIQA4K")
-    assert "it exists already" in succeed(*fit, "--benchmark", "all")
+    assert "this run exists already" in succeed(*fit, "--benchmark", "all")
 
 
 # Rows and tables with faults
@@ -285,16 +285,16 @@ WRONG = {
     "FR on T2I": ([*FIT, "--method", "fr", "--benchmark", "T2I"], "use --benchmark I2I"),
     "unknown target": (
         [*FIT, *RANDOM_SPLIT, "--target", "MOS_x"],
-        "choose among MOS_q, MOS_a, MOS_c",
+        "pass MOS_q, MOS_a, MOS_c, or all",
     ),
     "unknown benchmark": ([*FIT, "--benchmark", "i2i"], "unknown benchmark 'i2i': give one of I2I, T2I, all"),
-    "no value": ([*FIT, "--set", "hidden"], "not NAME=VALUE"),
-    "too few prompts": (FIT, "too few for a prompt split"),
+    "no value": ([*FIT, "--set", "hidden"], "not of the form NAME=VALUE"),
+    "too few prompts": (FIT, "a prompt split into"),
     "unknown suffix": (["features", "Dataset", *ENCODERS, "-o", "X.csv"], ".npz or .parquet"),
     "no stores": (["store", "ls", "-F", "nowhere"], "there are no feature stores"),
     "no repeats": (["fit-head", "Dataset", "--repeats", "0"], "greater than or equal to 1"),
-    "weights of a stored fit": ([*FIT, "--image-weights", "x.pth"], "give --finetune as well"),
-    "no sweep": (["sweep", "Dataset"], "give either --preset paper or --grid FILE"),
+    "weights of a stored fit": ([*FIT, "--image-weights", "x.pth"], "pass --finetune too"),
+    "no sweep": (["sweep", "Dataset"], "pass either --preset paper or --grid FILE"),
 }
 
 
@@ -337,7 +337,7 @@ def test_parts_on_several_machines_make_the_whole(project: Path, encoded: dict[s
 def test_a_part_that_does_not_exist_is_refused(project: Path, part: str) -> None:
     code, output = tier("extract", "Dataset", "-F", "fresh", f"--shard={part}", *ENCODERS)
     assert code == 2
-    assert "such as 1/4" in output
+    assert "for example, 1/4" in output
     assert not Path("fresh").exists()
 
 
@@ -387,7 +387,7 @@ def test_a_score_with_a_name_that_the_matrix_uses_is_refused(project: Path, colu
     table_of_images(column).to_csv(IMAGES / "t.csv", index=False)
     code, output = tier("features", str(IMAGES / "t.csv"), "-o", file, *ENCODERS)
     assert code == 2
-    assert f"use the names {column}" in output
+    assert f"the names {column} are reserved" in output
     assert not Path(file).exists()
 
 
@@ -425,7 +425,7 @@ def test_an_interrupted_extract_keeps_what_it_encoded(project: Path, sent: signa
     extract = ["extract", "Dataset", "-F", "fresh", *ENCODERS]
     result = run_python(INTERRUPTED, str(int(sent)), *extract, "--batch-size", "4")
     assert result.returncode == 130, result.stderr
-    assert "the same command does the rest" in result.stderr
+    assert "run the same command again" in result.stderr
     assert "Traceback" not in result.stderr
     assert "encoded 10 of 14 distinct inputs" in succeed(*extract)
 

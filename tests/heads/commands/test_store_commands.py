@@ -29,7 +29,7 @@ def test_a_head_can_be_fitted_on_multilevel_features_of_whole_images_with_crops(
     assert arrays("X.npz")["X"].shape == (12, 3, TEXT_WIDTH + WIDTH)
     code, output = tier("features", "Dataset", "-o", "X.parquet", *options)
     assert code == 2
-    assert "give a .npz file" in output
+    assert "pass a .npz file" in output
     fit = ["fit-head", "Dataset", "--split", "random", "--repeats", "1", "--target", "MOS_q", *options]
     for head in ("ridge", "mlp"):
         succeed(*fit, "--head", head)
@@ -73,19 +73,19 @@ def test_every_choice_has_its_own_store_and_an_ambiguous_one_is_not_guessed(proj
 
 
 WRONG = [
-    (["--image-size", "31"], "neither a number of pixels from 32 to 2048 nor 'full'"),
+    (["--image-size", "31"], "pass a number from 32 to 2048, or full"),
     (["--image-size", "huge"], "'huge' is neither"),
-    (["--crops-seed", "5"], "give --crops as well"),
+    (["--crops-seed", "5"], "pass --crops too"),
     (["--crops", "-1"], "greater than or equal to 0"),
     (["--feature", "tokens"], "'multilevel'"),
     (["--precision", "int8"], "'bf16'"),
     (
         ["--image-encoder", "resnet50", "--image-weights", "x.pth"],
-        "one file of weights for several encoders",
+        "one file of weights cannot serve several image encoders",
     ),
     (["--device", "meta"], "cpu, cuda, cuda:N or mps"),
-    (["--repeat", "1"], "give --finetuned as well"),
-    (["--finetuned", "runs/nothing"], "leave out the other options of encoders"),
+    (["--repeat", "1"], "so they need --finetuned"),
+    (["--finetuned", "runs/nothing"], "leave out --image-encoder"),
 ]
 
 
@@ -111,7 +111,7 @@ def test_compaction_leaves_one_shard_and_the_same_features(project: Path) -> Non
     succeed("extract", "Dataset", "-F", "parts", *ENCODERS)
     succeed("features", "Dataset", "-F", "parts", "-o", "before.npz", *ENCODERS)
     output = succeed("store", "compact", "-F", "parts")
-    assert "2 shards became 1, 14 rows, 0 doubles removed" in output
+    assert "2 shards became 1, 14 rows, 0 duplicates removed" in output
     for store in Path("parts").glob("*-*"):
         assert len(list(store.glob("*.h5"))) == 1
     succeed("features", "Dataset", "-F", "parts", "-o", "after.npz", *ENCODERS)
@@ -139,7 +139,7 @@ def unused_stores(project: Path) -> Path:
     fit = ["fit-head", "Dataset", "--split", "random", "--repeats", "1", "--target", "MOS_q"]
     succeed(*fit, *ENCODERS)
     succeed("extract", "Dataset", "--precision", "bf16", *ENCODERS)
-    assert "Everything is in use" in succeed("store", "gc", "--older-than", "0")
+    assert "Every store is in use" in succeed("store", "gc", "--older-than", "0")
     shutil.rmtree("Dataset")
     assert len(stores()) == 4
     return project
@@ -147,7 +147,7 @@ def unused_stores(project: Path) -> Path:
 
 def test_gc_lists_first_and_removes_only_with_delete(unused_stores: Path) -> None:
     output = succeed("store", "gc", "--older-than", "0")
-    assert "repeat with --delete" in output
+    assert "again with --delete" in output
     assert len(stores()) == 4
     unused = [line for line in output.splitlines() if line.startswith("unused")]
     assert sum("bf16" in line for line in unused) == 2

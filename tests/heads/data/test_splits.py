@@ -61,7 +61,7 @@ def test_the_validation_part_is_the_asked_share_of_the_training_part(rule: Split
 
 
 def test_a_share_that_leaves_nothing_to_train_on_is_refused() -> None:
-    with pytest.raises(SplitError, match=r"nothing is left to train on when 0.9 of the prompts"):
+    with pytest.raises(SplitError, match=r"no training rows remain if a share of 0.9 of the prompts"):
         make_splits(feature_set(24), "prompt", 1, seed=0, validation=0.9)
 
 
@@ -141,11 +141,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a row in two parts": (change(REPEAT, test=REPEAT["train"][:3]), "occurs twice, in train and test"),
     "a row twice": (change(REPEAT, test=REPEAT["test"] + REPEAT["test"][:1]), "occurs twice, in test"),
-    "no test rows": (change(REPEAT, test=[]), "repeat 0 leaves .* and 0 to test"),
-    "no training rows": (change(REPEAT, train=[]), "repeat 0 leaves 0 to train"),
+    "no test rows": (change(REPEAT, test=[]), "repeat 0 has .* and 0 test rows"),
+    "no training rows": (change(REPEAT, train=[]), "repeat 0 has 0 training"),
     "one training prompt": (
         change(REPEAT, train=["G_0.jpg", "G_1.jpg"], validation=[], test=["G_4.jpg", "G_5.jpg"]),
-        "one training prompt",
+        "single training prompt",
     ),
     "no repeats": ([], "cannot be read as splits"),
     "no list": ({"seed": 0}, "cannot be read as splits"),
@@ -244,7 +244,7 @@ def test_splits_of_the_command_serve_another_run_and_are_part_of_its_identity(pr
     [
         (["--split", "promt"], "promt cannot be read as splits"),
         (["--split", "promt:1"], "promt cannot be read as splits"),
-        (["--split", "mine.json:3"], "mine.json has no repeat 3: its repeats are 0 … 1"),
+        (["--split", "mine.json:3"], "mine.json has no repeat 3: use a repeat from 0 to 1"),
         (["--split", "mine.json", "--repeats", "2"], "leave out --repeats"),
         (["--folds", "3", "--repeats", "2"], "3 folds are 3 repeats"),
         (["--split", "random", "--folds", "40"], "40 folds of"),

@@ -113,7 +113,7 @@ def interrupted_after_an_epoch(monkeypatch: pytest.MonkeyPatch, *arguments: str)
         patch.setattr(Trainer, "_save", interrupt)
         result = CliRunner().invoke(cli.app, [*ARGUMENTS, *SMALL, *arguments])
     assert result.exit_code == 130
-    assert "the same command does the rest" in result.output
+    assert "run the same command again" in result.output
     assert not list(Path("runs").glob("[!.]*"))  # no run yet
     (folder,) = Path("runs").glob(".*.partial")
     return folder
@@ -375,5 +375,5 @@ def test_a_test_image_that_the_encoders_have_seen_is_refused_unless_the_split_it
 
 
 def test_a_run_without_finetuning_has_no_encoders(tmp_path: Path) -> None:
-    with pytest.raises(FinetunedError, match="keeps no finetuned encoders"):
+    with pytest.raises(FinetunedError, match="contains no finetuned encoders"):
         finetuned_encoders(tmp_path)

@@ -85,9 +85,9 @@ def score(image: object, prompt: object = "x", image_prompt: object = None) -> o
 
 
 WRONG = {
-    "target": (lambda path: load("runs/nr").score(path, "x"), "choose one of MOS_q, MOS_a, MOS_c"),
-    "prompt": (lambda path: score(path, " "), "no text prompt"),
-    "no prompt": (lambda path: score(path, None), "None is no text prompt"),
+    "target": (lambda path: load("runs/nr").score(path, "x"), "one of MOS_q, MOS_a, MOS_c"),
+    "prompt": (lambda path: score(path, " "), "is not a text prompt"),
+    "no prompt": (lambda path: score(path, None), "None is not a text prompt"),
     "file": (lambda _: score("gone.png"), "gone.png: cannot be read"),
     "type": (lambda _: score(5), "int is no "),
     "shape": (lambda _: score(np.zeros((3, 8, 9))), r"shape \(3, 8, 9\)"),

@@ -52,7 +52,7 @@ def test_the_module_of_several_heads_gives_the_mean_for_each_target(options: dic
 def test_heads_that_keep_training_rows_are_refused() -> None:
     X = np.random.default_rng(0).normal(size=(20, 4))
     head = SVRHead().fit(X, X[:, 0])
-    with pytest.raises(OnnxError, match="SVRHead keeps training rows"):
+    with pytest.raises(OnnxError, match="SVRHead predicts from stored training rows"):
         HeadsModule(model(head))  # type: ignore[arg-type]
 
 

@@ -169,14 +169,14 @@ WRONG = {
         write("bad.png", "text"),
         "bad.png: not an image of the formats",
     ),
-    "no image prompt": (["runs/fr", *IMAGE], nothing, "give --image-prompt FILE"),
+    "no image prompt": (["runs/fr", *IMAGE], nothing, "pass --image-prompt FILE"),
     "image prompt gone": (
         ["runs/fr", *IMAGE, "--image-prompt", "gone.png"],
         nothing,
         "no image prompt gone.png",
     ),
-    "no such target": (["runs/nr", *IMAGE, "--target", "MOS_x"], nothing, "choose among MOS_q, MOS_a, MOS_c"),
-    "no such repeat": (["runs/nr", *IMAGE, "--repeat", "7"], nothing, "it kept 0, 1"),
+    "no such target": (["runs/nr", *IMAGE, "--target", "MOS_x"], nothing, "pass one of MOS_q, MOS_a, MOS_c"),
+    "no such repeat": (["runs/nr", *IMAGE, "--repeat", "7"], nothing, "pass one of 0, 1"),
     "weights of a scorer": (["runs/nr", *IMAGE, "--weights", "x"], nothing, "this run has heads"),
     "no prompts in the folder": (
         ["runs/nr", "folder"],
@@ -195,8 +195,12 @@ WRONG = {
     "no weights": (["runs/nr", *IMAGE], lambda: shutil.rmtree("pretrained"), "pretrained"),
     "unknown ending": (["runs/nr", *IMAGE, "-o", "scores.txt"], nothing, ".csv"),
     "ending in capitals": (["runs/nr", *IMAGE, "-o", "scores.CSV"], nothing, ".csv"),
-    "damaged model": (["runs/nr", *IMAGE], write("runs/nr/model.safetensors", "x"), "no readable models"),
-    "newer model": (["runs/nr", *IMAGE], write("runs/nr/model.json", '{"format": 99}'), "this program reads"),
+    "damaged model": (["runs/nr", *IMAGE], write("runs/nr/model.safetensors", "x"), "no readable heads"),
+    "newer model": (
+        ["runs/nr", *IMAGE],
+        write("runs/nr/model.json", '{"format": 99}'),
+        "this version of tier4k reads",
+    ),
 }
 
 

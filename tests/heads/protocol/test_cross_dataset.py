@@ -34,7 +34,7 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     assert "TIER-NR, ridge of nr, fitted elsewhere, on all rows of other, split elsewhere" in output
     assert "mean ± sd of 2 heads" in output and "were fitted in another run" in output
     assert not any(words in output for words in ("zero-shot", "seeds", "nothing was fitted", "the result is"))
-    assert "NaN, RMSE needs a common scale" in output
+    assert "NaN, RMSE needs predictions on the scale of the column" in output
     for repeat in (0, 1):
         assert tier("predict", "runs/nr", "other", "--repeat", str(repeat), "-o", "scores.csv")[0] == 0
         by_target = dict(list(scores("scores.csv").set_index("name").groupby("target")["score"]))
@@ -96,12 +96,12 @@ def test_what_the_model_was_fitted_on_is_known_again_by_content(fitted_copy: Pat
             **{name: file[name] for name in file.files if name != "about"},
         )
     _, output = evaluated("runs/nr", "renamed")
-    assert "3 pictures and 0 prompts of these are of the data set that the model was fitted on" in output
+    assert "3 images and 0 prompts are also in the data set that the model was fitted on" in output
     record.unlink()
     _, output = evaluated("runs/nr", "Dataset", "--benchmark", "I2I")
-    assert "of the data set that the model was fitted on" in output  # the very data need no record
+    assert "in the data set that the model was fitted on" in output  # the very data need no record
     _, output = evaluated("runs/nr", "renamed")
-    assert "cannot be told" in output
+    assert "may have been fitted on some of the rows" in output
 
 
 def test_a_calibration_undoes_scale_and_shift_and_never_sees_the_prompt_it_is_applied_to() -> None:
@@ -115,7 +115,7 @@ def test_a_calibration_undoes_scale_and_shift_and_never_sees_the_prompt_it_is_ap
     np.testing.assert_array_equal(
         calibrate(group, truth, noise)[inside], calibrate(group, changed, noise)[inside]
     )
-    with pytest.raises(ProtocolError, match="too few for --calibrate"):
+    with pytest.raises(ProtocolError, match="--calibrate needs at least 2 prompts"):
         calibrate(np.zeros(60), truth, noise)
 
 

@@ -317,7 +317,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[TierError], str]] = {
     "a target out of nowhere": (
         {"targets": ("zzz",)},
         ProtocolError,
-        "choose among MOS_quality, MOS_alignment, or all",
+        "pass MOS_quality, MOS_alignment, or all",
     ),
     "one wrong target of two": (
         {"targets": (TARGETS[0], "MOS_align")},

@@ -76,16 +76,16 @@ def test_what_a_head_starts_from_makes_another_run(fit: Fit) -> None:
 @pytest.mark.parametrize(
     ("first", "then", "words"),
     [
-        ({}, {"seed": 5}, "may have seen its test rows"),
-        ({}, {"split": "random"}, "may have seen its test rows"),
-        ({}, {"head": OPTIONS.head | {"validation_fraction": 0.0}}, "may have seen its test rows"),
+        ({}, {"seed": 5}, "may have seen the test rows"),
+        ({}, {"split": "random"}, "may have seen the test rows"),
+        ({}, {"head": OPTIONS.head | {"validation_fraction": 0.0}}, "may have seen the test rows"),
         ({"targets": TARGETS[:1]}, {}, f"no head for {TARGETS[1]}"),
-        ({}, {"estimator": "ridge", "head": {}}, "ridge are not trained in steps"),
-        ({"estimator": "ridge", "head": {}}, {}, "ridge are not trained in steps"),
+        ({}, {"estimator": "ridge", "head": {}}, "--head ridge is not: leave out --start"),
+        ({"estimator": "ridge", "head": {}}, {}, "--head ridge is not: leave out --start"),
         ({}, {"estimator": "gated"}, "--head mlp, not gated"),
         ({}, {"method": "pr"}, "--method nr, not pr"),
         ({}, {"head": OPTIONS.head | {"activation": "gelu"}}, "--set activation relu, not gelu"),
-        ({}, {"benchmark": "T2I"}, "give the data set and --benchmark"),
+        ({}, {"benchmark": "T2I"}, "pass the data set and --benchmark"),
         ({}, {"head": OPTIONS.head | {"hidden": 3}}, "give both the same options"),
         ({"models": "none"}, {}, "--models all or first"),
     ],
@@ -141,10 +141,10 @@ def test_a_folder_that_is_no_run_is_told(fit: Fit, tmp_path: Path) -> None:
 def test_a_run_that_is_damaged_or_lacks_a_file_is_told_with_what_to_do(fit: Fit, file: str) -> None:
     run = fit().folder
     (run / file).write_bytes((run / file).read_bytes()[:50])
-    with pytest.raises(TierError, match=f"{run}.*(fit it again|fit the run again|run the command again)"):
+    with pytest.raises(TierError, match=f"{run}.*(fit it again|fit the run again|made it again)"):
         fit(start=run)
     (run / file).unlink()
     with pytest.raises(
-        TierError, match=f"{run}.*(fit it again|fit the run again|run the command again|--models all)"
+        TierError, match=f"{run}.*(fit it again|fit the run again|made it again|--models all)"
     ):
         fit(start=run)

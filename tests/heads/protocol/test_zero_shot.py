@@ -301,8 +301,12 @@ def test_one_command_scores_once_and_judges_twice(folder: Path) -> None:
         "zero-shot-all-whole",
     ]
     code, output = tier(*COMMAND, "--repeats", "2")
-    assert code == 0 and "all 20 distinct inputs are in" in output and output.count("it exists already") == 2
-    shown = {"store ls": " t ", "store verify": "20 rows are sound", "store gc": "Everything is in use"}
+    assert (
+        code == 0
+        and "all 20 distinct inputs are in" in output
+        and output.count("this run exists already") == 2
+    )
+    shown = {"store ls": " t ", "store verify": "20 rows are sound", "store gc": "Every store is in use"}
     for command, words in shown.items():
         assert words in tier(*command.split())[1]
     store = next(folder.glob("features/clipscore-*"))
@@ -341,7 +345,7 @@ def test_new_pictures_are_scored_by_the_scorer_of_a_run(folder: Path) -> None:
     write_clip(folder / "other", seed=1)
     wrong = {
         ("--weights", "other"): "is not the one of the run: weights: the run's",
-        ("--repeat", "0"): "the run of a scorer has",
+        ("--repeat", "0"): "a run of `tier score` has neither",
     }
     for options, words in wrong.items():
         code, output = tier(*predict, "data/MJ_0.png", "--prompt", "unheard of", *options)
@@ -357,9 +361,9 @@ def test_what_is_wrong_is_said_before_anything_is_written(folder: Path) -> None:
         ("--scorer", "imagereward", "--weights", "other.pt"): "other.pt",
         ("--scorer", "imagereward", "--weights", "nowhere.pt"): "there is no weights file nowhere.pt",
         ("--device", "abacus"): "the device 'abacus' cannot be used",
-        ("--target", "MOS"): "has no target 'MOS': choose among mos",
+        ("--target", "MOS"): "has no target 'MOS': pass mos",
         ("--benchmark", "I2I"): "no rows with an image prompt",
-        ("--split", "generator"): "2 generators are too few",
+        ("--split", "generator"): "needs at least 3 generators",
         ("--folds", "3", "--repeats", "2"): "leave out --repeats",
     }
     for options, words in wrong.items():

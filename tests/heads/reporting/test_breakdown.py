@@ -105,7 +105,7 @@ def test_predictions_without_the_benchmark_of_a_row_are_refused(sample: Sample, 
     )
     with pytest.raises(
         ResultError,
-        match=f"predictions.csv cannot be read .*benchmark.*: delete {run} and run the command again",
+        match=f"predictions.csv cannot be read .*benchmark.*: delete {run} and run the command that",
     ):
         breakdown([run], "benchmark")
 

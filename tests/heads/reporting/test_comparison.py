@@ -155,7 +155,7 @@ def test_runs_that_cannot_be_compared_are_refused_with_the_reason(write: Write, 
     )  # exported models and weights have one too, and must not be deleted
     for nothing in (run, run / "nowhere"):
         with pytest.raises(
-            ResultError, match=f"there is no run {nothing}: give the folder of a run, such as runs/ID"
+            ResultError, match=f"there is no run {nothing}: pass the folder of a run, for example runs/ID"
         ):
             compare([whole, nothing])
 

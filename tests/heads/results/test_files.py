@@ -201,7 +201,7 @@ WRONG_RESULTS = {
     "rows": ('"rows": 80', '"rows": "80"', r"Expected `int`, got `str` - at `\$\.rows`"),
     "headline": ('"headline": "best', '"headline": "worst', "lacks the result, worst_validation"),
     "metric": ('"plcc": {', '"plbc": {', "lacks plcc"),
-    "repeats": ('"test_rows": [', '"test_rows": [1,', "has not 3 values"),
+    "repeats": ('"test_rows": [', '"test_rows": [1,', "does not have 3 values"),
 }
 
 
@@ -210,9 +210,7 @@ def assert_refused(path: Path, old: str, new: str, message: str, read: Callable[
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    expected = (
-        rf"^{path} cannot be read \(.*{message}.*\): delete {path.parent} and run the command again .*$"
-    )
+    expected = rf"^{path} cannot be read \(.*{message}.*\): delete {path.parent} and run the command .*$"
     with pytest.raises(ResultError, match=expected):
         read(path.parent)
 
@@ -255,7 +253,7 @@ def test_a_run_of_another_format_must_be_fitted_again_whichever_file_is_read(
 ) -> None:
     write_format(run, version)
     with pytest.raises(
-        ResultError, match=rf"run of format {version}, .* reads format {RUN_FORMAT}: delete it and fit again$"
+        ResultError, match=rf"run format {version}, .* reads format {RUN_FORMAT}: delete .* and fit again$"
     ):
         read(run)
 
@@ -284,7 +282,7 @@ def test_options_at_their_default_are_not_part_of_a_runs_identity(fitted: Fitted
 
 
 def test_nobody_is_asked_to_delete_a_run_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match="there is no run .*nowhere: give the folder of a run"):
+    with pytest.raises(ResultError, match="there is no run .*nowhere: pass the folder of a run"):
         Results.read(tmp_path / "nowhere")
 
 
@@ -362,7 +360,7 @@ def test_a_loaded_head_is_the_fitted_one(fitted: Fitted, run: Path) -> None:
 )
 def test_a_damaged_record_of_the_heads_is_refused(run: Path, text: str) -> None:
     (run / "model.json").write_text(text)
-    with pytest.raises(ModelError, match=f"{run} has no readable models"):
+    with pytest.raises(ModelError, match=f"{run} has no readable heads"):
         read_model(run)
 
 

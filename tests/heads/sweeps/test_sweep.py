@@ -279,8 +279,8 @@ def test_the_command_shows_runs_and_says_what_is_no_run(project: Path) -> None:
     shown = CliRunner().invoke(cli.app, ["table", str(run.folder)])
     assert shown.exit_code == 0 and "baseline SRCC" in shown.output and "ridge" in shown.output
     for wrong, way_out in (
-        ("nowhere", "such as runs/ID"),
-        ("Dataset", "such as runs/ID"),
+        ("nowhere", "for example runs/ID"),
+        ("Dataset", "for example runs/ID"),
         ("runs", "runs/*"),
     ):
         told = CliRunner().invoke(cli.app, ["table", wrong])

@@ -505,7 +505,7 @@ def test_only_runs_with_rows_of_both_benchmarks_are_broken_down_by_benchmark(
     write_report([run], tmp_path / "r.html")
     assert {by for _, _, by in breakdowns((tmp_path / "r.html").read_text())} == {"generator"}
     frame.drop(columns="benchmark").to_csv(run / "predictions.csv", index=False)
-    with pytest.raises(ResultError, match=f"delete {run} and run the command again"):
+    with pytest.raises(ResultError, match=f"delete {run} and run the command that made it again"):
         write_report([run], tmp_path / "damaged.html")
 
 
@@ -536,10 +536,12 @@ def test_a_folder_that_is_no_run_is_refused_with_a_remedy(sample: Sample, tmp_pa
         assert not (tmp_path / "r.html").exists()
 
     refused("one run or more: tier report runs/")
-    refused("there is no run .*nowhere: give the folder of a run, such as runs/ID", tmp_path / "nowhere")
-    refused("there is no run .*such as runs/ID", tmp_path)
-    refused(f"give the folder of a run, {sample.ridge}, not a file in it", sample.ridge / "results.json")
-    refused(r"it holds runs, give these: .*runs/\*", sample.ridge.parent)
+    refused("there is no run .*nowhere: pass the folder of a run, for example runs/ID", tmp_path / "nowhere")
+    refused("there is no run .*for example runs/ID", tmp_path)
+    refused(
+        f"pass the folder of a run, {sample.ridge}, not a file in the folder", sample.ridge / "results.json"
+    )
+    refused(r"contains runs, so pass .*runs/\*", sample.ridge.parent)
     for name in ("predictions.csv", "config.json", "results.json"):
         (recorded(sample.ridge, tmp_path / name) / name).unlink()
         refused(f"{name} has no {name}: delete {tmp_path / name} and run", tmp_path / name)
