@@ -70,7 +70,7 @@ def require_suffix(
     if path.suffix in suffixes:
         return
     known = " or ".join(suffixes)
-    raise error(f"{path} has the suffix {path.suffix!r}: give a file that ends in {known}")
+    raise error(f"the suffix {path.suffix!r} of {path} is not supported: pass a file that ends in {known}")
 
 
 def remove_dead(folder: Path) -> None:

@@ -34,11 +34,12 @@ def export(
     """
     require_suffix(path, tuple(WRITERS), StoreError)
     if not store.shards:
-        raise StoreError(f"{store.path} is empty: run `tier extract` first")
+        raise StoreError(f"the store {store.path} is empty: run `tier extract` first")
     shape = store.shards[0].shape
     if path.suffix == ".parquet" and len(shape) > 1:
         raise StoreError(
-            f"{store.path} holds {shape[0]} crops of each image, which do not fit into a table: give .npz"
+            f"{store.path} contains {shape[0]} crops of each image, which do not fit into a table: "
+            "pass a file that ends in .npz"
         )
     keys = store.keys
     names_in_order = [names.get(bytes(key), "") for key in keys]

@@ -35,7 +35,7 @@ def require_stores(root: Path) -> list[FeatureStore]:
         return found
     message = (
         f"there are no feature stores in {root}: "
-        f"run `tier extract DATA --features {root}` first, or give another --features"
+        f"run `tier extract DATA --features {root}` first, or pass another --features"
     )
     raise StoreError("\n".join([message, *broken_stores(root).values()]))
 

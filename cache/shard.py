@@ -35,7 +35,7 @@ FILE_OPTIONS = {
     "alignment_threshold": 2**16,
     "alignment_interval": 2**12,
 }
-TOO_SHORT = "it ends too early"
+TOO_SHORT = "the file ends too early"
 ROW_MISMATCH = "a row does not match its checksum"
 
 
@@ -107,8 +107,8 @@ def _require_finite(features: np.ndarray) -> None:
     finite_rows = finite.reshape(len(features), -1).all(axis=1)
     bad = int((~finite_rows).sum())
     raise ShardError(
-        f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: "
-        "check the weights, and use bf16 where the precision is fp16"
+        f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, so none of the "
+        f"{len(features)} was stored: check the weights, and pass --precision bf16 instead of fp16"
     )
 
 
@@ -236,7 +236,7 @@ class Shard:
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise _reading_error(path, error, before) from error
         if checksum(shard.keys, shard.row_checks, shard.shape, shard.dtype) != shard.checksum:
-            raise _damaged(path, "its keys do not match its checksum")
+            raise _damaged(path, "the keys do not match the checksum")
         return shard
 
     @classmethod
@@ -395,7 +395,7 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
     # A link can lead out of the file, and external storage can read any file: only plain local datasets
     # are accepted.
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"no dataset {name!r}")
+        raise ValueError(f"there is no dataset {name!r}")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual or dataset.chunks:
         raise ValueError(f"{name!r} is not a plain dataset")
@@ -403,7 +403,7 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
     size = dataset.size * dataset.dtype.itemsize
     offset = dataset.id.get_offset()
     if not size or offset is None or not _is_stored(dataset, file, offset + size):
-        raise ValueError(f"{name!r} declares {dataset.shape} but does not hold that many bytes")
+        raise ValueError(f"{name!r} declares {dataset.shape} but does not contain that many bytes")
     if name == "keys" and _has_hole(file, offset, size):
         raise ValueError(f"{name!r} declares {dataset.shape} but is a hole in the file")
     return dataset
@@ -466,6 +466,7 @@ def _reading_error(
 
 def _damaged(path: Path, problem: str) -> ShardError:
     return ShardError(
-        f"{path}: damaged shard ({problem}).\n"
-        "`tier store verify --repair` sets it aside, and `tier extract` then refills the gap."
+        f"{path} is a damaged shard ({problem}).\n"
+        "Run `tier store verify --repair`, which renames the shard so that no reader opens it, then "
+        "`tier extract`, which encodes the missing inputs again."
     )

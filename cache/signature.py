@@ -89,9 +89,9 @@ class Signature:
         differing = self.differences(asdict(wanted))
         if not differing:
             return
-        lines = ["The store was made in another way:"]
+        lines = ["The store was made with other settings:"]
         for name, (asked, stored) in differing.items():
-            lines.append(f"  {name}: asked for {asked!r}, the store has {stored!r}")
+            lines.append(f"  {name}: {asked!r} was requested, the store has {stored!r}")
         raise SignatureError("\n".join([*lines, remedy]))
 
     @classmethod
@@ -103,18 +103,16 @@ class Signature:
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(values, dict) or set(values) != set(names):
-            raise SignatureError(
-                f"not a signature: expected the fields {sorted(names)}, found {values!r:.300}"
-            )
+            raise SignatureError(f"a signature must have the fields {sorted(names)}, not {values!r:.300}")
         for name in names:
             if name != "format" and not isinstance(values[name], str):
                 raise SignatureError(
-                    f"not a signature: every field but 'format' is a text, found {values!r:.300}"
+                    f"every field of a signature except 'format' must be a text, not {values!r:.300}"
                 )
         version = values["format"]
         if type(version) is not int or version != FORMAT_VERSION:
             raise SignatureError(
-                f"the store's format is version {version!r}, this program reads {FORMAT_VERSION}: "
-                "extract again, or use the version of tier4k that wrote it"
+                f"the store has format version {version!r}, but this program reads version {FORMAT_VERSION}: "
+                "extract again, or use the version of tier4k that wrote the store"
             )
         return cls(**values)

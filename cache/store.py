@@ -55,8 +55,8 @@ class FeatureStore:
             ) from error
         if not path.resolve().name.endswith(signature.digest):
             raise SignatureError(
-                f"{path / SIGNATURE_FILE} was changed: it describes a store ending in {signature.digest}.\n"
-                "Restore the file, or delete the folder and extract again."
+                f"{path / SIGNATURE_FILE} was changed: it describes a store whose name ends in "
+                f"{signature.digest}.\nRestore the file, or delete the folder and extract again."
             )
         return cls(path, signature, versions)
 
@@ -138,7 +138,7 @@ class FeatureStore:
             StoreError: The store is empty.
         """
         if not self.shards:
-            raise StoreError(f"{self.path} holds no features yet: run `tier extract`")
+            raise StoreError(f"the store {self.path} is empty: run `tier extract` first")
         return self.shards[0].shape[-1]
 
     def hexadecimal_keys(self) -> frozenset[str]:
@@ -213,7 +213,7 @@ class FeatureStore:
                 f"run `{self._filling_command()}` on this data first"
             )
         if not self.shards:
-            raise StoreError(f"{self.path} is empty: run `tier extract` first")
+            raise StoreError(f"the store {self.path} is empty: run `tier extract` first")
         return positions
 
     def _filling_command(self) -> str:
@@ -223,7 +223,7 @@ class FeatureStore:
 
     def _reload(self) -> None:
         if not (self.path / SIGNATURE_FILE).exists():
-            raise StoreError(f"{self.path} was removed while it was read: run `tier extract` again")
+            raise StoreError(f"the store {self.path} was removed while it was read: run `tier extract` again")
         cached = vars(self)  # cached_property keeps its values there
         cached.pop("shards", None)
         cached.pop("index", None)
@@ -240,21 +240,22 @@ class FeatureStore:
         """
         if shard.signature != self.signature.digest:
             raise SignatureError(
-                f"{shard.path} belongs to the signature {shard.signature}, "
-                f"this store to {self.signature.digest}: move the file to the store it came from"
+                f"{shard.path} belongs to the signature {shard.signature}, but its store has the signature "
+                f"{self.signature.digest}: move the file back to its own store"
             )
         if shard.dtype != np.dtype(self.signature.dtype):
             raise SignatureError(
-                f"{shard.path} holds {shard.dtype}, this store {self.signature.dtype}: "
-                "`tier store verify --repair` sets it aside"
+                f"{shard.path} contains {shard.dtype}, but its store requires {self.signature.dtype}: run "
+                "`tier store verify --repair`, which renames the shard so that no reader opens it"
             )
 
 
 def _require_same_shape(shard: Shard, first: Shard) -> None:
     if shard.shape != first.shape:
         raise SignatureError(
-            f"{shard.path} holds rows of shape {shard.shape}, {first.path} of {first.shape}: "
-            "one of them is not of this store; `tier store verify --repair` sets it aside"
+            f"{shard.path} contains rows of shape {shard.shape}, but {first.path} rows of shape "
+            f"{first.shape}: run `tier store verify --repair`, which renames the shard with the rarer shape "
+            "so that no reader opens it"
         )
 
 

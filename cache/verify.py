@@ -55,7 +55,9 @@ def verify(store: FeatureStore) -> Verification:
                 damaged[path] = str(error).splitlines()[0]
     for path in _odd_shapes(sound):
         shape = sound.pop(path).shape
-        damaged[path] = f"{path}: its rows are of shape {shape}, those of most others are not"
+        damaged[path] = (
+            f"{path} contains rows of shape {shape}, but most rows of the store have another shape"
+        )
     rows = sum(size.rows for size in sound.values())
     return Verification(store.path, len(sound), rows, damaged)
 

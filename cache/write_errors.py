@@ -22,8 +22,8 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or error
         raise StoreError(
             f"cannot write to {path}: {reason}.\n"
-            "What was published before is intact; "
-            "fix the cause (space, permission) and run the same command again."
+            "Files that were written before are intact. "
+            "Fix the cause (space, permission) and run the same command again."
         ) from error
 
 

@@ -128,7 +128,7 @@ def _state(path: str) -> _FileState:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror})") from error
+        raise ImageError(f"the file cannot be read ({error.strerror})") from error
     return _FileState(
         device=found.st_dev,
         inode=found.st_ino,

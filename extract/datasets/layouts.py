@@ -181,8 +181,8 @@ def _require_columns(
     lines = [
         f"{path} lacks columns of the {layout.name} layout:",
         *(f"  {column}{_nearest(column, present)}" for column in missing),
-        f"It has: {', '.join(present) or 'none'}.",
-        f"Rename them, or choose another layout with --layout {'|'.join(LAYOUTS)}.",
+        f"The columns of the table are: {', '.join(present) or 'none'}.",
+        f"Rename the columns, or select another layout with --layout {'|'.join(LAYOUTS)}.",
     ]
     raise DataError("\n".join(lines))
 

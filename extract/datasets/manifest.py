@@ -84,7 +84,7 @@ class Manifest:
             with_or_without = "with" if benchmark == "I2I" else "without"
             raise DataError(
                 f"{self.name} has no rows {with_or_without} an image prompt, so {benchmark} is empty: "
-                "use another --benchmark"
+                "pass another --benchmark"
             )
         return replace(self, table=table)
 

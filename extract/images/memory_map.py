@@ -50,7 +50,7 @@ class DecodedImages:
         if preprocessing.crop not in REPLACEABLE_CROPS:
             raise ImageError(
                 f"images cropped by {preprocessing.crop!r} have no random crops to train on: "
-                "use --preprocessing reference"
+                "pass --preprocessing reference"
             )
         self._preprocessing = preprocessing
         self._centre = preprocessing.transform()
@@ -95,7 +95,7 @@ class DecodedImages:
         try:
             data = read_bytes(Path(path))
             if bytes_key(data) != key:
-                raise ImageError("changed since it was checked")
+                raise ImageError("the file changed after it was checked")
             return np.asarray(self._preprocessing.resized(decode(data)))
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error

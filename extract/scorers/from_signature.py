@@ -31,8 +31,10 @@ def scorer_of(
     differing = found.signature.differences(vars(signature))
     if not differing:
         return found
-    lines = [f"the scorer {signature.encoder} in {found.weights.path} is not the one of the run:"]
+    lines = [f"the scorer {signature.encoder} in {found.weights.path} differs from the scorer of the run:"]
     for name, (asked, here) in differing.items():
-        lines.append(f"  {name}: the run's {asked!r}, here {here!r}")
-    lines.append("Give its weights with --weights PATH, or score with this one: tier score DATA.")
+        lines.append(f"  {name}: the run has {asked!r}, this scorer has {here!r}")
+    lines.append(
+        "Pass the weights of the former with --weights PATH, or score with the latter: tier score DATA."
+    )
     raise SignatureError("\n".join(lines))

@@ -104,6 +104,6 @@ def require_vocabulary(
     """
     if len(tokenizer) != size:
         raise WeightsError(
-            f"the tokenizer in {scorer.tokenizer.path} has {len(tokenizer):,} tokens, the network in "
-            f"{scorer.weights.path} {size:,}: take both from one download"
+            f"the tokenizer in {scorer.tokenizer.path} has {len(tokenizer):,} tokens, but the network "
+            f"in {scorer.weights.path} has {size:,}: take both from one download"
         )
