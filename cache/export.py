@@ -24,13 +24,14 @@ def export(
     """Write the distinct rows of a store in the order of their keys, and return their number.
 
     Args:
-        store: The store, which must have rows.
+        store: A store that is not empty.
         path: `.npz`: arrays `key` (N,) hexadecimal, `name` (N,) and `features` (N, ...);
             `.parquet`: columns `key`, `name`, `x0` to `x<D-1>`.
-        names: Names of keys; "" is written for keys that are missing from it.
+        names: Readable names by key; "" is written for keys without a name.
 
     Raises:
-        StoreError: Another suffix, an empty store, several crops an input as `.parquet`, or a failed write.
+        StoreError: The suffix is not supported, the store is empty, the format is `.parquet` but the store
+            contains several crops of each input, or the file cannot be written.
     """
     require_suffix(path, tuple(WRITERS), StoreError)
     if not store.shards:

@@ -75,9 +75,9 @@ def _only_table(folder: Path) -> Path:
         names = ", ".join(path.name for path in tables[:5])
         found = f"{len(tables)} tables ({names})"
     raise DataError(
-        f"{folder} contains {found} instead of annotation.xlsx (PKU-AIGIQA-4K), data.csv (AGIQA-3K), or one "
-        ".csv, .xlsx or .parquet file with the columns image and prompt: pass the path of the table if there "
-        "are several"
+        f"{folder} contains {found}, but must contain annotation.xlsx (PKU-AIGIQA-4K), data.csv "
+        "(AGIQA-3K), or one .csv, .xlsx or .parquet file with the columns image and prompt: pass the path "
+        "of the table if there are several"
     )
 
 

@@ -31,7 +31,7 @@ class Difference:
 
     def __str__(self) -> str:
         """Return the difference as part of a message."""
-        return f"{self.name} is {self.stored!r}, {self.requested!r} was requested"
+        return f"{self.name} is {self.stored!r} instead of {self.requested!r}"
 
 
 def find_stores(
