@@ -27,7 +27,7 @@ READING_ERRORS = (
 
 
 def is_table(path: Path) -> bool:
-    """Whether the suffix of a path is one of `TABLE_SUFFIXES`."""
+    """Return whether the suffix of a path is one of `TABLE_SUFFIXES`."""
     return path.suffix.lower() in TABLE_SUFFIXES
 
 

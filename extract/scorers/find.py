@@ -67,9 +67,9 @@ def _find_weights(preset: ScorerPreset, folders: Sequence[Path]) -> Weights:
 
 
 def _missing_weights(preset: ScorerPreset, folders: Sequence[Path]) -> WeightsError:
-    here = folders[0] if folders else Path.cwd()
-    ways = [f"{name} into {here}/pretrained/" for name in preset.files]
-    ways.append(f"a folder {preset.folder}/ into {here}")
+    folder = folders[0] if folders else Path.cwd()
+    ways = [f"{name} into {folder}/pretrained/" for name in preset.files]
+    ways.append(f"a folder {preset.folder}/ into {folder}")
     value = "FILE or DIR" if preset.files else "DIR"
     return WeightsError(
         f"there are no weights for the scorer {preset.name}: put {' or '.join(ways)} (or beside the data), "
@@ -78,7 +78,7 @@ def _missing_weights(preset: ScorerPreset, folders: Sequence[Path]) -> WeightsEr
 
 
 def _candidates(name: str, folders: Sequence[Path]) -> list[Path]:
-    """Paths at which a folder of this name may be."""
+    """Return the paths at which a folder with the name may be."""
     candidates = []
     for folder in folders:
         candidates.append(folder / name)
@@ -91,7 +91,7 @@ def _weights_at(
     path: Path,
     source: str,
 ) -> Weights:
-    """Weights of an original file, of a folder that holds one, or of a folder in Hugging Face's layout."""
+    """Return weights of an original file, of a folder with such a file, or of a Hugging Face folder."""
     if path.is_dir():
         return _weights_in(preset, path, source)
     if path.is_file() and not preset.files:
