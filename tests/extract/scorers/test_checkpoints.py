@@ -58,7 +58,7 @@ def test_a_checkpoint_of_something_else_is_refused(weights: dict[str, Path], tmp
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     (tmp_path / SCORERS["pickscore"].tokenizer).symlink_to(weights["clipscore"])
     no_reward = "is not an ImageReward checkpoint: it lacks the tensor 'mlp.layers.0.weight'"
-    no_blip = "is not a BLIP checkpoint: it lacks the tensor 'vision_model.*first tensors are 'fc.weight'"
+    no_blip = "is not a BLIP checkpoint: it lacks the tensor 'vision_model.*first tensors .*are 'fc.weight'"
     clip_folder = "config.json is not the configuration of a BLIP model .the model type is 'clip'"
     wrong = {
         ("blipscore", weights["imagereward"]): "belong to another network, first 'mlp.layers.0.weight'",

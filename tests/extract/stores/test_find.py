@@ -58,7 +58,8 @@ def test_missing_features_are_an_error_that_lists_the_stores_and_the_command(roo
     )
     assert f"tier extract DATA --features {root} --image-encoder resnet50 --preprocessing native" in message
     with pytest.raises(
-        StoreError, match="(?s)text stores are:.*minilm.*--text-encoder bert-base-uncased.*first"
+        StoreError,
+        match="(?s)text stores in this folder are:.*minilm.*--text-encoder bert-base-uncased.*first",
     ):
         find_stores(root, ImageChoice("resnet18"), "bert-base-uncased")
 
