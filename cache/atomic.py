@@ -1,8 +1,8 @@
-"""Atomic files and folders: each exists whole or not at all.
+"""Atomic files and folders: each exists completely or not at all.
 
-An unfinished file lies in a temporary folder beside its final place, and its writer holds a lock on that
-folder. The system releases the lock when the writer dies, however it dies. So the next writer can tell dead
-leftovers from folders in use, and removes the dead ones.
+An unfinished file lies in a temporary folder beside its final path, and the writer locks that folder. The
+system releases the lock when the writing process ends, for whatever reason. So the next writer can tell the
+temporary folders of ended processes from folders in use, and removes the former.
 """
 
 import fcntl
@@ -25,15 +25,15 @@ def publish(
 ) -> None:
     """Write a file or a folder under a temporary name, fsync it, then rename it to `path` in one step.
 
-    An existing file of that name is replaced; an existing folder is replaced only where it is empty.
+    An existing file at `path` is replaced; an existing folder is replaced only if it is empty.
 
     Args:
-        path: The final name.
+        path: The final path.
         write: Called with the temporary path; must leave a closed file there, or a folder of closed files.
-        create_parent: Whether the folder of `path` is made where it is missing.
+        create_parent: Whether to make the parent folder of `path` if it does not exist.
 
     Raises:
-        OSError: The system refuses (disk full, no permission, a folder with content); nothing is left.
+        OSError: The system refuses (disk full, no permission, a folder with content); no file is left.
     """
     if create_parent:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,14 +41,14 @@ def publish(
     with _temporary_folder(path.parent) as folder:
         temporary = folder / path.name
         write(temporary)
-        for written in (temporary, *temporary.rglob("*")):
-            _fsync(written)
+        for written_path in (temporary, *temporary.rglob("*")):
+            _fsync(written_path)
         os.replace(temporary, path)
     _fsync(path.parent)
 
 
 def publish_text(path: Path, text: str) -> None:
-    """Publish `text` in UTF-8."""
+    """Publish a file with `text` in UTF-8."""
     publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -57,37 +57,38 @@ def require_suffix(
     suffixes: Sequence[str],
     error: type[TierError],
 ) -> None:
-    """Refuse a file of an unknown format, before any work is done for it.
+    """Refuse a file of an unknown format, before any work is done.
 
     Args:
-        path: The file that is to be written or read.
+        path: The file to write or read.
         suffixes: The known suffixes, such as ".csv".
-        error: Class of the error.
+        error: Class of the raised error.
 
     Raises:
-        TierError: An `error`, where the name does not end in one of `suffixes`.
+        TierError: The name does not end in one of `suffixes`; the class is `error`.
     """
     if path.suffix in suffixes:
         return
     known = " or ".join(suffixes)
-    raise error(f"{path} has the suffix {path.suffix!r}: give a file that ends in {known}")
+    raise error(f"the suffix {path.suffix!r} of {path} is not supported: pass a file that ends in {known}")
 
 
 def remove_dead(folder: Path) -> None:
-    """Remove the temporary folders of killed writers from `folder`; those of living writers stay."""
+    """Remove the temporary folders of ended processes from `folder`; folders in use stay."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        with _lock(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
-            if held:
+        with _lock(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_locked:
+            if is_locked:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextmanager
 def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """Make and lock a temporary folder in `parent`, and remove the folder afterwards."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
         with _lock(folder, fcntl.LOCK_EX):
             if not folder.exists():
-                continue  # another writer took it for a dead one before it was locked
+                continue  # another writer removed the folder before it was locked
             try:
                 yield folder
             finally:
@@ -97,16 +98,19 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def _lock(folder: Path, operation: int) -> Iterator[bool]:
-    """Whether the lock was acquired; never on a file system without locks, where nothing is removed."""
+    """Lock a folder and yield whether that succeeded.
+
+    It never succeeds on a file system without locks, so nothing is removed there.
+    """
     descriptor = None
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         fcntl.flock(descriptor, operation)
-        held = True
+        is_locked = True
     except OSError:
-        held = False
+        is_locked = False
     try:
-        yield held
+        yield is_locked
     finally:
         if descriptor is not None:
             os.close(descriptor)

@@ -1,6 +1,6 @@
-"""Compaction: many shards become one.
+"""Compaction: the shards of a store are merged into one.
 
-No shard is removed before the new one, which holds every row of the old ones, is on the disk.
+No old shard is removed before the new shard, which contains every row of the old shards, is on the disk.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tier4k.cache.shard import Shard, VanishedShardError, write_blocks
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.write_errors import explain_store_write_errors
 
-BLOCK_BYTES = 2**26  # of features in memory; each block gathers rows from all old shards
+BLOCK_BYTES = 2**26  # of features in memory; the rows of a block come from all old shards
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Compaction:
         store: Folder of the store.
         shards: Number of shards before.
         rows: Number of distinct rows.
-        doubles: Number of rows that were removed because another had the same key.
-        path: The one shard that remains; None in an empty store.
+        doubles: Number of rows that were removed because another row had the same key.
+        path: The shard that remains; None in an empty store.
     """
 
     store: Path
@@ -38,12 +38,12 @@ class Compaction:
 
 
 def compact(store: FeatureStore) -> Compaction:
-    """Put the distinct rows of a store, in the order of their keys, into one shard.
+    """Write the distinct rows of a store, in the order of their keys, into one shard.
 
-    Stores of the same content become the same file. A store that is one such shard already stays unchanged.
+    Stores with equal content give equal files. A store that consists of one such shard stays unchanged.
 
-    Readers, writers and other compactions may run at the same time: only the shards that were read here are
-    removed. A compaction that is killed leaves rows twice at most.
+    Readers, writers and other compactions may run at the same time: a compaction removes only shards that it
+    has read. A compaction that is killed leaves at most two copies of a row.
 
     Raises:
         ShardError: A shard is damaged; nothing was removed.
@@ -89,8 +89,8 @@ def _replace_shards(store: FeatureStore, positions: np.ndarray) -> Path:
             _blocks(store, positions),
         )
         for shard in store.shards:
-            # The new shard may have the name of an old one: two compactions at once, or an old shard with
-            # all rows of the others.
+            # The new shard may have the name of an old shard: after two compactions at once, or if an old
+            # shard contains all rows of the other shards.
             if shard.path != path:
                 shard.path.unlink(missing_ok=True)
     return path

@@ -24,21 +24,23 @@ def export(
     """Write the distinct rows of a store in the order of their keys, and return their number.
 
     Args:
-        store: The store, which must have rows.
+        store: A store that is not empty.
         path: `.npz`: arrays `key` (N,) hexadecimal, `name` (N,) and `features` (N, ...);
             `.parquet`: columns `key`, `name`, `x0` to `x<D-1>`.
-        names: Names of keys; "" is written for keys that are missing from it.
+        names: Readable names by key; "" is written for keys without a name.
 
     Raises:
-        StoreError: Another suffix, an empty store, several crops an input as `.parquet`, or a failed write.
+        StoreError: The suffix is not supported, the store is empty, the format is `.parquet` but the store
+            contains several crops of each input, or the file cannot be written.
     """
     require_suffix(path, tuple(WRITERS), StoreError)
     if not store.shards:
-        raise StoreError(f"{store.path} is empty: run `tier extract` first")
+        raise StoreError(f"the store {store.path} is empty: run `tier extract` first")
     shape = store.shards[0].shape
     if path.suffix == ".parquet" and len(shape) > 1:
         raise StoreError(
-            f"{store.path} holds {shape[0]} crops of each image, which do not fit into a table: give .npz"
+            f"{store.path} contains {shape[0]} crops of each image, which do not fit into a table: "
+            "pass a file that ends in .npz"
         )
     keys = store.keys
     names_in_order = [names.get(bytes(key), "") for key in keys]

@@ -17,9 +17,9 @@ class Index:
     """Every published key, sorted, with the shard and the row of its features.
 
     Attributes:
-        keys: (N,) byte strings in order, see `sortable`.
-        shard: (N,) position of the shard in the list of shards.
-        row: (N,) row in that shard.
+        keys: (N,) sorted byte strings, see `sortable`.
+        shard: (N,) index of each key's shard in the list of shards.
+        row: (N,) index of each key's row in the shard.
     """
 
     keys: np.ndarray
@@ -28,10 +28,10 @@ class Index:
 
     @classmethod
     def from_shards(cls, shards: Sequence[Shard]) -> "Index":
-        """Sort the keys of all shards.
+        """Make the index of shards.
 
-        Of equal keys, the row with the smaller check comes first, whichever shard holds it. So the features
-        of a key do not depend on the distribution of rows over shards, and a compaction does not change them.
+        Rows with equal keys are sorted by their checks, whichever shards contain the rows. So the features of
+        a key do not depend on the distribution of rows over shards, and a compaction does not change them.
         """
         counts = [len(shard.keys) for shard in shards]
         all_keys = [np.empty((0, KEY_BYTES), np.uint8)]
@@ -42,13 +42,13 @@ class Index:
         keys = sortable(np.concatenate(all_keys))
         checks = np.concatenate(all_checks)
         order = np.lexsort((checks, keys))
-        number = np.repeat(np.arange(len(shards)), counts)
+        shard_index = np.repeat(np.arange(len(shards)), counts)
         starts = np.cumsum(counts, dtype=int) - counts
         row = np.arange(len(keys)) - np.repeat(starts, counts)
-        return cls(keys[order], number[order], row[order])
+        return cls(keys[order], shard_index[order], row[order])
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """Position (M,) of each key (M, 32) in this index, -1 where the key is missing.
+        """Return the position (M,) of each key (M, 32) in this index, or -1 for a key that is not stored.
 
         The first bytes of each key are compared as a number, which is faster than comparing texts, and in
         sorted order, which is faster still. Only keys that share these bytes with another key are compared
@@ -60,14 +60,14 @@ class Index:
         last = len(self.keys) - 1
         prefixes = _prefixes(wanted)
         order = np.argsort(prefixes)
-        found = np.searchsorted(self._prefixes, prefixes[order])
+        first_candidate = np.searchsorted(self._prefixes, prefixes[order])
         position = np.empty(len(wanted), int)
-        position[order] = np.minimum(found, last)
+        position[order] = np.minimum(first_candidate, last)
         other_key = self.keys[position] != wanted
         same_prefix = self._prefixes[position] == prefixes
         unclear = np.flatnonzero(other_key & same_prefix)
-        found = np.searchsorted(self.keys, wanted[unclear])
-        position[unclear] = np.minimum(found, last)
+        insertion = np.searchsorted(self.keys, wanted[unclear])
+        position[unclear] = np.minimum(insertion, last)
         is_stored = self.keys[position] == wanted
         return np.where(is_stored, position, -1)
 
@@ -76,7 +76,7 @@ class Index:
         return _prefixes(self.keys)
 
     def distinct(self) -> np.ndarray:
-        """Position (K,) of the first row of each key."""
+        """Return the position (K,) of the first row of each distinct key."""
         if not len(self.keys):
             return np.empty(0, int)
         differs = self.keys[1:] != self.keys[:-1]
@@ -84,6 +84,6 @@ class Index:
 
 
 def _prefixes(keys: np.ndarray) -> np.ndarray:
-    """The first 8 bytes of keys (N,) as numbers of the same order."""
+    """Return the first 8 bytes of keys (N,) as numbers that sort like the bytes."""
     numbers = keys.view(">u8").reshape(-1, KEY_BYTES // PREFIX_BYTES)
     return numbers[:, 0].astype(np.uint64)

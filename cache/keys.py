@@ -10,22 +10,22 @@ KEY_BYTES = 32
 
 
 def bytes_key(data: bytes) -> bytes:
-    """SHA-256 of the bytes themselves."""
+    """Return the key of an input given as bytes: their SHA-256."""
     return hashlib.sha256(data).digest()
 
 
 def text_key(text: str) -> bytes:
-    """SHA-256 of the text in UTF-8."""
+    """Return the key of a text: the SHA-256 of the text in UTF-8."""
     return bytes_key(text.encode("utf-8"))
 
 
 def pair_key(first: bytes, second: bytes) -> bytes:
-    """Key of a pair: SHA-256 of both keys, one after the other."""
+    """Return the key of a pair: the SHA-256 of the concatenated keys of both inputs."""
     return bytes_key(first + second)
 
 
 def file_key(path: Path) -> bytes:
-    """SHA-256 of a file's bytes, read in pieces."""
+    """Return the SHA-256 of the bytes of a file, which is read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 

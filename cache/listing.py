@@ -1,4 +1,4 @@
-"""The stores of a folder."""
+"""Listing of the stores in a folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +10,13 @@ from tier4k.cache.store import FeatureStore
 
 
 def stores(root: Path) -> Iterator[FeatureStore]:
-    """The stores under `root` that can be opened, in the order of their names."""
+    """Return the stores under `root` that can be opened, in the order of their names."""
     opened = _open_all(root).values()
     return (store for store in opened if isinstance(store, FeatureStore))
 
 
 def broken_stores(root: Path) -> dict[Path, str]:
-    """The folders under `root` with an unusable signature.json, each with the reason."""
+    """Return the folders under `root` with an unusable signature.json, each with the reason."""
     reasons = {}
     for path, error in _open_all(root).items():
         if isinstance(error, TierError):
@@ -25,17 +25,17 @@ def broken_stores(root: Path) -> dict[Path, str]:
 
 
 def require_stores(root: Path) -> list[FeatureStore]:
-    """The stores under `root` that can be opened.
+    """Return the stores under `root` that can be opened.
 
     Raises:
         StoreError: No store can be opened.
     """
-    found = list(stores(root))
-    if found:
-        return found
+    usable_stores = list(stores(root))
+    if usable_stores:
+        return usable_stores
     message = (
         f"there are no feature stores in {root}: "
-        f"run `tier extract DATA --features {root}` first, or give another --features"
+        f"run `tier extract DATA --features {root}` first, or pass another --features"
     )
     raise StoreError("\n".join([message, *broken_stores(root).values()]))
 

@@ -13,10 +13,10 @@ REMOVED_PREFIX = ".tier4k-removed-"  # of the folders of stores that are being r
 def remove_store(path: Path) -> None:
     """Remove the folder of a store, or one of `unfinished_removals`.
 
-    The folder is renamed first, so that no other process finds half a store.
+    The folder is renamed first, so that no other process reads a store that is partly removed.
 
     Raises:
-        StoreError: The system refuses.
+        StoreError: The system refuses the removal.
     """
     renamed = path.with_name(f"{REMOVED_PREFIX}{secrets.token_hex(8)}")
     with explain_write_errors(path):
@@ -26,12 +26,12 @@ def remove_store(path: Path) -> None:
 
 
 def unfinished_removals(root: Path) -> list[Path]:
-    """Folders under `root` whose removal was interrupted, or still runs in another process."""
+    """Return folders under `root` whose removal was interrupted, or is running in another process."""
     return sorted(root.glob(f"{REMOVED_PREFIX}*"))
 
 
 def _remove_folder(path: Path) -> None:
-    # Another process may remove the same folder: its missing files are no error.
+    # Another process may remove the same folder, so missing files are not an error.
     while path.exists():
         with suppress(FileNotFoundError):
             shutil.rmtree(path)

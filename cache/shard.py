@@ -1,9 +1,9 @@
 """One shard: an HDF5 file of keys, features and checks, written once and never opened for writing again.
 
-Every row of the features has a check of its own (XXH3-64), so that a row read alone is verified alone. The
-checksum of the shard (XXH3-128) covers the keys and these checks, hence every row. It is compared whenever a
-shard is opened, and names the file. XXH3 finds accidents, not intent: whoever changes a shard on purpose can
-renew the checksum as well.
+Every row of the features has a separate check (XXH3-64), so that a single row can be read and verified. The
+checksum of the shard (XXH3-128) covers the keys and the checks, hence every row. The checksum is compared
+whenever a shard is opened, and is the name of the file. XXH3 detects accidents only: a person who changes a
+shard on purpose can also write a new checksum.
 """
 
 import errno
@@ -35,7 +35,7 @@ FILE_OPTIONS = {
     "alignment_threshold": 2**16,
     "alignment_interval": 2**12,
 }
-TOO_SHORT = "it ends too early"
+TOO_SHORT = "the file ends too early"
 ROW_MISMATCH = "a row does not match its checksum"
 
 
@@ -52,7 +52,7 @@ class VanishedShardError(UnreadableShardError):
 
 
 def row_checks(features: np.ndarray) -> np.ndarray:
-    """XXH3-64 of the bytes of each row of (N, ...), as (N,) uint64."""
+    """Return the XXH3-64 of the bytes of each row of features (N, ...), as (N,) uint64."""
     return _checks(_byte_rows(np.ascontiguousarray(features)))
 
 
@@ -62,7 +62,7 @@ def checksum(
     shape: tuple[int, ...],
     dtype: np.dtype,
 ) -> str:
-    """XXH3-128 over a row's shape and dtype, keys (N, 32) and row checks (N,), in hexadecimal."""
+    """Return the XXH3-128 of shape, dtype, keys (N, 32) and row checks (N,), in hexadecimal."""
     whole_shape = (len(keys), *shape)
     digest = xxhash.xxh3_128(f"{whole_shape} {dtype.str}".encode())
     digest.update(np.ascontiguousarray(keys).data)
@@ -76,7 +76,7 @@ def write_shard(
     keys: np.ndarray,
     features: np.ndarray,
 ) -> Path:
-    """Publish one shard. Its checksum is its name, so equal rows written twice are one file.
+    """Publish one shard. The name is the checksum, so equal rows that are written twice give one file.
 
     Args:
         folder: The store's folder.
@@ -85,7 +85,7 @@ def write_shard(
         features: (N, D) or (N, V, D).
 
     Raises:
-        ShardError: A feature is not finite; a store never holds NaN.
+        ShardError: A feature is not finite; a store never contains NaN.
         OSError: The system refuses to write.
     """
     _require_finite(features)
@@ -107,8 +107,8 @@ def _require_finite(features: np.ndarray) -> None:
     finite_rows = finite.reshape(len(features), -1).all(axis=1)
     bad = int((~finite_rows).sum())
     raise ShardError(
-        f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, nothing of them was stored: "
-        "check the weights, and use bf16 where the precision is fp16"
+        f"the encoder gave NaN or infinity for {bad} of {len(features)} inputs, so none of the "
+        f"{len(features)} was stored: check the weights, and pass --precision bf16 instead of fp16"
     )
 
 
@@ -127,7 +127,7 @@ def write_blocks(
         folder: The store's folder, which must exist: the folder of a removed store is not made again.
         signature_digest: Digest of the store's signature, repeated in the shard.
         keys: (N, 32) uint8.
-        checks: (N,) uint64, see `row_checks`. Keys and checks give the name before the features arrive.
+        checks: (N,) uint64, see `row_checks`. The name follows from keys and checks, before features arrive.
         shape: Shape of one row of the features, (D,) or (V, D).
         dtype: Type of the features.
         blocks: The features in order, each (B, ...).
@@ -138,7 +138,7 @@ def write_blocks(
     digest = checksum(keys, checks, shape, dtype)
 
     def write(path: Path) -> None:
-        """Write the whole file."""
+        """Write the complete file."""
         with _DeferredErrorFile(path, "x+") as raw, h5py.File(raw, "w", **FILE_OPTIONS) as file:
             file.attrs["signature"] = np.bytes_(signature_digest)
             file.attrs["checksum"] = np.bytes_(digest)
@@ -171,7 +171,7 @@ def _fill(
 class _DeferredErrorFile(FileIO):
     """A file that keeps its first error and ignores later writes.
 
-    HDF5 needs it: where a write fails, it crashes the process at exit.
+    HDF5 crashes the process at exit if a write fails. With this class, HDF5 does not notice the failure.
     """
 
     error: OSError | None = None
@@ -200,7 +200,8 @@ class _DeferredErrorFile(FileIO):
 class Shard:
     """A published shard.
 
-    It keeps no file open: descriptors do not survive a fork, and a store may have thousands of shards.
+    No file stays open, as descriptors must not be shared after a fork, and a store may have thousands of
+    shards.
 
     Attributes:
         path: The file.
@@ -224,11 +225,11 @@ class Shard:
 
     @classmethod
     def open(cls, path: Path) -> "Shard":
-        """Read everything but the features, and compare it with the checksum.
+        """Read everything except the features, and compare the content with the checksum.
 
         Raises:
             UnreadableShardError: The system refuses to read the file (VanishedShardError: it is missing).
-            ShardError: The file is not HDF5, lacks a part, declares more than it holds, or was changed.
+            ShardError: The file is not HDF5, lacks a part, declares more than it contains, or was changed.
         """
         before = _file_identity(path)
         try:
@@ -236,7 +237,7 @@ class Shard:
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise _reading_error(path, error, before) from error
         if checksum(shard.keys, shard.row_checks, shard.shape, shard.dtype) != shard.checksum:
-            raise _damaged(path, "its keys do not match its checksum")
+            raise _damaged(path, "the keys do not match the checksum")
         return shard
 
     @classmethod
@@ -264,7 +265,7 @@ class Shard:
         return prod(self.shape) * self.dtype.itemsize
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
-        """Features of the rows `numbers` (M,) in their order, (M, ...); only these are read and checked.
+        """Return features (M, ...) of the rows `numbers` (M,); only these rows are read and checked.
 
         Raises:
             UnreadableShardError: The system refuses to read the file (VanishedShardError: it is missing).
@@ -280,12 +281,16 @@ class Shard:
         out: np.ndarray,
         places: np.ndarray,
     ) -> None:
-        """As `rows`, but into out[places], without a second copy of all features in memory.
+        """Copy features of rows into out[places], without a second copy of all features in memory.
 
         Args:
-            numbers: Rows (M,) to read.
-            out: Where the features go, (..., *shape).
-            places: Positions (M,) in `out`.
+            numbers: (M,) indices of the rows to read.
+            out: Array (..., *shape) that receives the features.
+            places: (M,) positions in `out`.
+
+        Raises:
+            UnreadableShardError: The system refuses to read the file (VanishedShardError: it is missing).
+            ShardError: A row was changed.
         """
         if not len(numbers):
             return
@@ -306,7 +311,7 @@ class Shard:
                 out[places[start : start + at_once]] = block
 
     def _memory_map(self, file: int) -> np.ndarray:
-        """All features (N, ...) as a map of the file, so that scattered rows are read at memory speed."""
+        """Return all features (N, ...) as a map of the file, which makes reading scattered rows fast."""
         size = len(self.keys) * self.row_bytes
         # Access beyond the end of a mapped file kills the process. A published shard never shrinks, so
         # the size is compared once.
@@ -314,14 +319,14 @@ class Shard:
         start = self.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         skipped = self.offset - start
         mapped = mmap.mmap(file, skipped + size, access=mmap.ACCESS_READ, offset=start)
-        numbers = np.frombuffer(mapped, self.dtype, len(self.keys) * prod(self.shape), skipped)
-        return numbers.reshape(-1, *self.shape)
+        values = np.frombuffer(mapped, self.dtype, len(self.keys) * prod(self.shape), skipped)
+        return values.reshape(-1, *self.shape)
 
     def blocks(self, rows_per_block: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Keys (B, 32) and features (B, ...) of all rows in order, checked.
+        """Yield keys (B, 32) and checked features (B, ...) of all rows, in order.
 
         Args:
-            rows_per_block: Size B of a block; as many rows as fit 4 MiB where it is None.
+            rows_per_block: Number B of rows in a block; None uses as many rows as fit into 4 MiB.
 
         Raises:
             UnreadableShardError: The system refuses to read the file (VanishedShardError: it is missing,
@@ -356,6 +361,7 @@ class Shard:
 
     @contextmanager
     def _open_file(self) -> Iterator[int]:
+        """Open the file, yield its descriptor and close it; turn errors of the system into shard errors."""
         before = _file_identity(self.path)
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -368,7 +374,7 @@ class Shard:
 
 
 def _byte_rows(array: np.ndarray) -> list[memoryview]:
-    """The bytes of each row of a contiguous (N, ...), not copied."""
+    """Return the bytes of each row of a contiguous array (N, ...), without copies."""
     whole = array.reshape(-1).view(np.uint8).data
     size = array[:1].nbytes
     return [whole[start : start + size] for start in range(0, len(whole), size)]
@@ -395,15 +401,15 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
     # A link can lead out of the file, and external storage can read any file: only plain local datasets
     # are accepted.
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"no dataset {name!r}")
+        raise ValueError(f"there is no dataset {name!r}")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual or dataset.chunks:
         raise ValueError(f"{name!r} is not a plain dataset")
-    # The declared size is believed only where the file has that many bytes at that place.
+    # The declared size is accepted only if the file has that many bytes at that position.
     size = dataset.size * dataset.dtype.itemsize
     offset = dataset.id.get_offset()
     if not size or offset is None or not _is_stored(dataset, file, offset + size):
-        raise ValueError(f"{name!r} declares {dataset.shape} but does not hold that many bytes")
+        raise ValueError(f"{name!r} declares {dataset.shape} but does not contain that many bytes")
     if name == "keys" and _has_hole(file, offset, size):
         raise ValueError(f"{name!r} declares {dataset.shape} but is a hole in the file")
     return dataset
@@ -437,12 +443,12 @@ def _attribute(file: h5py.File, name: str) -> str:
 
 
 def _file_identity(path: Path) -> tuple[int, int] | None:
-    """Inode and time of change, which differ for a later file of the same name; None for a missing file."""
+    """Return inode and time of change, which differ for a later file of the same name; None if missing."""
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError as error:
         return None if error.errno == errno.ENOENT else (0, 0)
-    return found.st_ino, found.st_ctime_ns
+    return status.st_ino, status.st_ctime_ns
 
 
 def _reading_error(
@@ -466,6 +472,7 @@ def _reading_error(
 
 def _damaged(path: Path, problem: str) -> ShardError:
     return ShardError(
-        f"{path}: damaged shard ({problem}).\n"
-        "`tier store verify --repair` sets it aside, and `tier extract` then refills the gap."
+        f"{path} is a damaged shard ({problem}).\n"
+        "Run `tier store verify --repair`, which renames the shard so that no reader opens it, then "
+        "`tier extract`, which encodes the missing inputs again."
     )

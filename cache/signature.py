@@ -17,7 +17,7 @@ DIGEST_LENGTH = 12
 
 
 class SignatureError(TierError):
-    """A store, a shard or a signature file does not match the signature that was asked for."""
+    """A store, a shard or a signature file does not match the requested signature."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Signature:
 
     Attributes:
         stream: Kind of input, "image" or "text"; "score" for zero-shot scores of pairs.
-        encoder: The name the user gave, such as "resnet18" or "timm:convnext_tiny".
-        architecture: The network, in the naming of the library that builds it.
-        weights: SHA-256 (hexadecimal) of the files that the numbers come from.
-        preparation: Preprocessing of an input, in full.
+        encoder: Name that the user passed, such as "resnet18" or "timm:convnext_tiny".
+        architecture: Name of the network in the library that builds the network.
+        weights: SHA-256 (hexadecimal) of the files with the weights.
+        preparation: Complete description of the preprocessing of an input.
         feature: Layer of the network whose output is stored, such as "pooled".
         precision: Arithmetic of the encoder, "fp32".
         views: Crops of an input that are stored, such as "centre".
@@ -72,26 +72,30 @@ class Signature:
         return f"{plain}-{self.digest}"
 
     def differences(self, wanted: Mapping[str, object]) -> dict[str, tuple[object, object]]:
-        """The wanted fields that differ, as {field: (wanted value, value of this signature)}."""
-        own = asdict(self)
-        differing = {}
+        """Return the wanted fields that differ, as {field: (wanted value, value of this signature)}."""
+        fields_of_self = asdict(self)
+        differences = {}
         for name, value in wanted.items():
-            if own[name] != value:
-                differing[name] = (value, own[name])
-        return differing
+            if fields_of_self[name] != value:
+                differences[name] = (value, fields_of_self[name])
+        return differences
 
     def require(self, wanted: "Signature", remedy: str) -> None:
-        """Refuse a signature that differs.
+        """Refuse a signature that differs from the wanted signature.
+
+        Args:
+            wanted: The signature that the store must have.
+            remedy: Last line of the message.
 
         Raises:
             SignatureError: The message names every field that differs, both values and the remedy.
         """
-        differing = self.differences(asdict(wanted))
-        if not differing:
+        differences = self.differences(asdict(wanted))
+        if not differences:
             return
-        lines = ["The store was made in another way:"]
-        for name, (asked, stored) in differing.items():
-            lines.append(f"  {name}: asked for {asked!r}, the store has {stored!r}")
+        lines = ["The store was made with other settings:"]
+        for name, (requested, stored) in differences.items():
+            lines.append(f"  {name}: {requested!r} was requested, the store has {stored!r}")
         raise SignatureError("\n".join([*lines, remedy]))
 
     @classmethod
@@ -103,18 +107,16 @@ class Signature:
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(values, dict) or set(values) != set(names):
-            raise SignatureError(
-                f"not a signature: expected the fields {sorted(names)}, found {values!r:.300}"
-            )
+            raise SignatureError(f"a signature must have the fields {sorted(names)}, not {values!r:.300}")
         for name in names:
             if name != "format" and not isinstance(values[name], str):
                 raise SignatureError(
-                    f"not a signature: every field but 'format' is a text, found {values!r:.300}"
+                    f"every field of a signature except 'format' must be a text, not {values!r:.300}"
                 )
         version = values["format"]
         if type(version) is not int or version != FORMAT_VERSION:
             raise SignatureError(
-                f"the store's format is version {version!r}, this program reads {FORMAT_VERSION}: "
-                "extract again, or use the version of tier4k that wrote it"
+                f"the store has format version {version!r}, but this program reads version {FORMAT_VERSION}: "
+                "extract again, or use the version of tier4k that wrote the store"
             )
         return cls(**values)

@@ -24,12 +24,12 @@ from tier4k.cache.writer import SHARD_ROWS, ShardWriter
 class FeatureStore:
     """The published shards of one signature, as listed at the first access.
 
-    Where a compaction removes a shard in the meantime, the store lists its folder again and continues.
+    If a compaction removes a shard during reading, the store lists its folder again and continues.
 
     Attributes:
         path: Folder of the store.
-        signature: How its features were made.
-        versions: Library versions at the time the store was created; recorded, never compared.
+        signature: Description of how the features were made.
+        versions: Library versions when the store was created; recorded, but never compared.
     """
 
     path: Path
@@ -55,8 +55,8 @@ class FeatureStore:
             ) from error
         if not path.resolve().name.endswith(signature.digest):
             raise SignatureError(
-                f"{path / SIGNATURE_FILE} was changed: it describes a store ending in {signature.digest}.\n"
-                "Restore the file, or delete the folder and extract again."
+                f"{path / SIGNATURE_FILE} was changed: it describes a store whose name ends in "
+                f"{signature.digest}.\nRestore the file, or delete the folder and extract again."
             )
         return cls(path, signature, versions)
 
@@ -67,13 +67,13 @@ class FeatureStore:
         signature: Signature,
         versions: Mapping[str, str],
     ) -> "FeatureStore":
-        """Open the store of `signature` under `root`, and make it first where it does not exist.
+        """Open the store of `signature` under `root`; make the store first if it does not exist.
 
         Its signature.json gets the present time, so that `tier store gc` counts the store as used.
 
         Raises:
             StoreError: The store cannot be written or read.
-            SignatureError: The folder holds a store of another signature.
+            SignatureError: The folder contains a store of another signature.
         """
         path = root / signature.folder_name
         if not (path / SIGNATURE_FILE).exists():
@@ -106,13 +106,13 @@ class FeatureStore:
                 return tuple(map(Shard.open, self.files()))
 
     def files(self) -> list[Path]:
-        """The files of the published shards, sound or not, in the order of their names."""
-        # During a compaction, one listing may miss the new shard and some of the old ones too.
-        # Two equal listings in turn do not.
-        before = None
+        """Return the files of the published shards, sound or damaged, in the order of their names."""
+        # During a compaction, a listing may miss both the new shard and some of the old shards. If two
+        # listings in turn are equal, they are complete.
+        previous_files = None
         files = self._list_files()
-        while files != before:
-            before = files
+        while files != previous_files:
+            previous_files = files
             files = self._list_files()
         return files
 
@@ -138,28 +138,28 @@ class FeatureStore:
             StoreError: The store is empty.
         """
         if not self.shards:
-            raise StoreError(f"{self.path} holds no features yet: run `tier extract`")
+            raise StoreError(f"the store {self.path} is empty: run `tier extract` first")
         return self.shards[0].shape[-1]
 
     def hexadecimal_keys(self) -> frozenset[str]:
-        """The distinct keys, each as 64 hexadecimal digits."""
+        """Return the distinct keys, each as 64 hexadecimal digits."""
         return frozenset(bytes(key).hex() for key in self.keys)
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
-        """Whether each of the keys (M, 32) is stored, (M,) bool."""
+        """Return whether each of the keys (M, 32) is stored, (M,) bool."""
         return self.index.find(keys) >= 0
 
     def coverage(self, keys: np.ndarray) -> tuple[int, int]:
-        """Number of the keys (M, 32) that are stored, and M."""
+        """Return how many of the keys (M, 32) are stored, and M."""
         stored = int(self.holds(keys).sum())
         return stored, len(keys)
 
     def read(self, keys: np.ndarray) -> np.ndarray:
-        """Features of keys (M, 32) in their order, (M, D) or (M, V, D); only these rows are read and checked.
+        """Return features (M, D) or (M, V, D) of keys (M, 32); only their rows are read and checked.
 
         Raises:
             StoreError: Some keys are not stored.
-            ShardError: One of these rows is damaged.
+            ShardError: A row of the keys is damaged.
         """
         while True:
             try:
@@ -168,52 +168,52 @@ class FeatureStore:
                 self._reload()
 
     def read_positions(self, positions: np.ndarray) -> np.ndarray:
-        """Features at positions (M,) of the index, as `read`, but without a second try.
+        """Return features (M, ...) at positions (M,) of the index, without a second try.
 
         Raises:
             VanishedShardError: A compaction removed a shard.
-            ShardError: One of these rows is damaged.
+            ShardError: A row at the positions is damaged.
         """
         shard = self.index.shard[positions]
         row = self.index.row[positions]
         features = np.empty((len(positions), *self.shards[0].shape), self.shards[0].dtype)
         order = np.argsort(shard, kind="stable")
-        numbers, starts = np.unique(shard[order], return_index=True)
+        shard_indices, starts = np.unique(shard[order], return_index=True)
         places_of_shards = np.split(order, starts)[1:]
-        for number, places in zip(numbers, places_of_shards, strict=True):
-            self.shards[number].copy_rows(row[places], features, places)
+        for index, places in zip(shard_indices, places_of_shards, strict=True):
+            self.shards[index].copy_rows(row[places], features, places)
         return features
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Keys (B, 32) and features (B, ...) of every shard in turn, to read all rows in bounded memory.
+        """Yield keys (B, 32) and features (B, ...) of every shard in turn, in bounded memory.
 
-        A key of several shards comes several times.
+        A key that several shards contain is yielded several times.
 
         Raises:
-            StoreError: The store was removed meanwhile.
+            StoreError: The store was removed during reading.
             ShardError: A row of the next block is damaged.
         """
-        done: list[Shard] = []
+        shards_read: list[Shard] = []
         while True:
-            earlier = Index.from_shards(done)  # empty unless the folder was listed again
+            earlier = Index.from_shards(shards_read)  # empty unless the folder was listed again
             try:
                 for shard in self.shards:
                     yield from _blocks_without(earlier, shard)
-                    done.append(shard)
+                    shards_read.append(shard)
                 return
             except VanishedShardError:
                 self._reload()
 
     def _require_positions(self, keys: np.ndarray) -> np.ndarray:
         positions = self.index.find(keys)
-        missing = int((positions < 0).sum())
-        if missing:
+        missing_count = int((positions < 0).sum())
+        if missing_count:
             raise StoreError(
-                f"{missing} of {len(keys)} inputs are not in {self.path}: "
+                f"{missing_count} of {len(keys)} inputs are not in {self.path}: "
                 f"run `{self._filling_command()}` on this data first"
             )
         if not self.shards:
-            raise StoreError(f"{self.path} is empty: run `tier extract` first")
+            raise StoreError(f"the store {self.path} is empty: run `tier extract` first")
         return positions
 
     def _filling_command(self) -> str:
@@ -223,13 +223,13 @@ class FeatureStore:
 
     def _reload(self) -> None:
         if not (self.path / SIGNATURE_FILE).exists():
-            raise StoreError(f"{self.path} was removed while it was read: run `tier extract` again")
+            raise StoreError(f"the store {self.path} was removed while it was read: run `tier extract` again")
         cached = vars(self)  # cached_property keeps its values there
         cached.pop("shards", None)
         cached.pop("index", None)
 
     def writer(self, shard_rows: int = SHARD_ROWS) -> ShardWriter:
-        """A context in which rows are added; leaving it, even by an error, publishes the remaining rows."""
+        """Return a context for adding rows. Its end, even by an error, publishes the remaining rows."""
         return ShardWriter(self.path, self.signature, shard_rows)
 
     def require_member(self, shard: Shard) -> None:
@@ -240,29 +240,30 @@ class FeatureStore:
         """
         if shard.signature != self.signature.digest:
             raise SignatureError(
-                f"{shard.path} belongs to the signature {shard.signature}, "
-                f"this store to {self.signature.digest}: move the file to the store it came from"
+                f"{shard.path} belongs to the signature {shard.signature}, but its store has the signature "
+                f"{self.signature.digest}: move the file back to its own store"
             )
         if shard.dtype != np.dtype(self.signature.dtype):
             raise SignatureError(
-                f"{shard.path} holds {shard.dtype}, this store {self.signature.dtype}: "
-                "`tier store verify --repair` sets it aside"
+                f"{shard.path} contains {shard.dtype}, but its store requires {self.signature.dtype}: run "
+                "`tier store verify --repair`, which renames the shard so that no reader opens it"
             )
 
 
 def _require_same_shape(shard: Shard, first: Shard) -> None:
     if shard.shape != first.shape:
         raise SignatureError(
-            f"{shard.path} holds rows of shape {shard.shape}, {first.path} of {first.shape}: "
-            "one of them is not of this store; `tier store verify --repair` sets it aside"
+            f"{shard.path} contains rows of shape {shard.shape}, but {first.path} rows of shape "
+            f"{first.shape}: run `tier store verify --repair`, which renames the shard with the rarer shape "
+            "so that no reader opens it"
         )
 
 
 def _blocks_without(earlier: Index, shard: Shard) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The blocks of a shard without the rows whose keys are in `earlier`."""
+    """Yield the blocks of a shard, without rows whose keys are in `earlier`."""
     for keys, features in shard.blocks():
-        new = earlier.find(keys) < 0
-        if new.all():
+        is_new = earlier.find(keys) < 0
+        if is_new.all():
             yield keys, features
-        elif new.any():
-            yield keys[new], features[new]
+        elif is_new.any():
+            yield keys[is_new], features[is_new]

@@ -1,6 +1,6 @@
 """Verification of a store against its checksums.
 
-Damaged shards are set aside, and the next extraction refills the gap.
+Damaged shards can be renamed, so that no reader opens them and the next extraction encodes their rows again.
 """
 
 from collections import Counter
@@ -22,8 +22,8 @@ class Verification:
     Attributes:
         store: Folder of the store.
         sound: Number of sound shards.
-        rows: Number of their rows.
-        damaged: Every other shard, with the problem.
+        rows: Number of rows in the sound shards.
+        damaged: The problem of every damaged shard, by path.
     """
 
     store: Path
@@ -35,18 +35,18 @@ class Verification:
 def verify(store: FeatureStore) -> Verification:
     """Compare every shard with its checksums, its store's signature and the other shards.
 
-    Every byte is read, one block in memory at a time. A shard that a compaction removes in the meantime is
-    left out, and the new one is read.
+    Every byte is read, with one block in memory at a time. If a compaction removes a shard meanwhile, the new
+    shard is read instead.
 
     Raises:
         UnreadableShardError: The system refuses to read a shard; its content may be sound.
     """
     sound: dict[Path, _Size] = {}
     damaged: dict[Path, str] = {}
-    seen: set[Path] = set()
-    while unseen := [path for path in store.files() if path not in seen]:
-        seen.update(unseen)
-        for path in unseen:
+    paths_read: set[Path] = set()
+    while unread_paths := [path for path in store.files() if path not in paths_read]:
+        paths_read.update(unread_paths)
+        for path in unread_paths:
             try:
                 sound[path] = _read_whole(store, path)
             except VanishedShardError:
@@ -55,7 +55,9 @@ def verify(store: FeatureStore) -> Verification:
                 damaged[path] = str(error).splitlines()[0]
     for path in _odd_shapes(sound):
         shape = sound.pop(path).shape
-        damaged[path] = f"{path}: its rows are of shape {shape}, those of most others are not"
+        damaged[path] = (
+            f"{path} contains rows of shape {shape}, but most rows of the store have another shape"
+        )
     rows = sum(size.rows for size in sound.values())
     return Verification(store.path, len(sound), rows, damaged)
 
@@ -75,14 +77,14 @@ def _read_whole(store: FeatureStore, path: Path) -> _Size:
 
 
 def _odd_shapes(sizes: dict[Path, _Size]) -> list[Path]:
-    """The shards whose shape differs from that of most rows."""
+    """Return the shards whose shape differs from the shape of most rows."""
     if not sizes:
         return []
     rows_of_shape: Counter[tuple[int, ...]] = Counter()
     for size in sizes.values():
         rows_of_shape[size.shape] += size.rows
-    usual = rows_of_shape.most_common(1)[0][0]
-    return [path for path, size in sizes.items() if size.shape != usual]
+    usual_shape = rows_of_shape.most_common(1)[0][0]
+    return [path for path, size in sizes.items() if size.shape != usual_shape]
 
 
 def set_aside(verification: Verification) -> list[Path]:

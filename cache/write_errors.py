@@ -14,25 +14,25 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     """Turn a failed write to `path` (disk full, no permission, missing folder) into an error with a remedy.
 
     Raises:
-        StoreError: The system refuses.
+        StoreError: The system refuses to write.
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:  # safetensors wraps the errors of the system
+    except (OSError, SafetensorError) as error:  # safetensors raises this class for errors of the system
         reason = getattr(error, "strerror", None) or error
         raise StoreError(
             f"cannot write to {path}: {reason}.\n"
-            "What was published before is intact; "
-            "fix the cause (space, permission) and run the same command again."
+            "Files that were written before are intact. "
+            "Fix the cause (space, permission) and run the same command again."
         ) from error
 
 
 @contextmanager
 def explain_store_write_errors(path: Path) -> Iterator[None]:
-    """As `explain_write_errors`, for the folder of a store, which another process may remove meanwhile.
+    """Turn a failed write to the folder of a store, or its removal meanwhile, into an error with a remedy.
 
     Raises:
-        StoreError: The system refuses, or the store was removed.
+        StoreError: The system refuses to write, or the store was removed.
     """
     with explain_write_errors(path):
         try:

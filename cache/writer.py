@@ -19,10 +19,10 @@ SHARD_SECONDS = 60.0
 class ShardWriter:
     """A context that collects encoded rows and publishes them in shards.
 
-    A shard is published once it has enough rows or bytes, or a minute after the one before. A killed run
-    therefore loses one minute of work at most, and memory stays bounded however wide the rows.
+    A shard is published when it has enough rows or bytes, or a minute after the previous shard. A killed run
+    therefore loses at most one minute of work, and memory stays bounded for rows of any width.
 
-    Leaving the context, even by an error, publishes the remaining rows.
+    The end of the context, even by an error, publishes the remaining rows.
 
     Attributes:
         rows: Number of rows added so far.
@@ -48,7 +48,7 @@ class ShardWriter:
 
         Raises:
             StoreError: A shard is due and cannot be written.
-            ShardError: A shard is due and holds NaN or infinity.
+            ShardError: A shard is due and contains NaN or infinity.
         """
         self._keys.append(keys)
         self._features.append(features.astype(self._signature.dtype, copy=False))
@@ -85,7 +85,7 @@ class ShardWriter:
         return sum(map(len, self._keys))
 
     def _require_same_folder(self) -> None:
-        """Raise FileNotFoundError where the store was removed, even if another process made it again."""
+        """Raise FileNotFoundError if the store was removed, even if another process made a new one."""
         os.stat(self._path / SIGNATURE_FILE)
         if self._folder is None:
             return

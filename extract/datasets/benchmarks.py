@@ -18,5 +18,5 @@ def parse_benchmark(name: str) -> Benchmark:
         return "all"
     names = get_args(Benchmark)
     if name not in names:
-        raise DataError(f"unknown benchmark {name!r}: give one of {', '.join(names)}")
+        raise DataError(f"there is no benchmark {name!r}: use {', '.join(names)}")
     return cast(Benchmark, name)

@@ -56,11 +56,11 @@ class CheckedDataset:
             publish(path, lambda temporary: frame.to_csv(temporary, index=False))
 
     def error(self, remedy: str = REMEDY) -> DataError:
-        """All problems as one error, which ends with the remedy."""
+        """Return all problems as one error, whose message ends with the remedy."""
         return DataError(f"{self.describe_problems()}\n{remedy}")
 
     def describe_problems(self) -> str:
-        """The problems as text, the first `SHOWN_PROBLEMS` in full."""
+        """Return the problems as text, with the first `SHOWN_PROBLEMS` in full."""
         path = self.source.path
         total = len(self.problems)
         lines = [
@@ -91,7 +91,7 @@ def check(
 
     Args:
         data: Data folder or table.
-        layout: Name of a layout, None to recognise it.
+        layout: Name of a layout; None recognises the layout.
         known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
         progress: Called with (images done, images in all) while images are read.
 
@@ -110,8 +110,8 @@ def check_table(
 
     Args:
         source: The table, from `read_source` or `read_inputs`.
-        known: As for `check`.
-        progress: As for `check`.
+        known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
+        progress: Called with (images done, images in all) while images are read.
     """
     problems = ProblemList(source.frame)
     frame = _numbered_rows(source)
@@ -138,11 +138,11 @@ def load_manifest(
     """Read and check a data set, and require usable rows.
 
     Args:
-        data: As for `check`.
-        layout: As for `check`.
-        on_error: "stop" raises where any row has a problem, "skip" only where no usable row is left.
-        known: As for `check`.
-        progress: As for `check`.
+        data: Data folder or table.
+        layout: Name of a layout; None recognises the layout.
+        on_error: "stop" raises if any row has a problem, "skip" only if no usable row is left.
+        known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
+        progress: Called with (images done, images in all) while images are read.
 
     Raises:
         DataError: A row has a problem and `on_error` is "stop", or no row is left.
@@ -151,7 +151,15 @@ def load_manifest(
 
 
 def raise_for_problems(checked: CheckedDataset, on_error: OnError) -> CheckedDataset:
-    """Return the checked data set where it can be used; arguments and errors are those of `load_manifest`."""
+    """Return the checked data set if it can be used.
+
+    Args:
+        checked: The result of `check` or `check_table`.
+        on_error: "stop" raises if any row has a problem, "skip" only if no usable row is left.
+
+    Raises:
+        DataError: A row has a problem and `on_error` is "stop", or no row is left.
+    """
     if checked.problems and on_error == "stop":
         raise checked.error()
     if not len(checked.manifest):
@@ -185,7 +193,7 @@ def _located_files(
     folder: Path,
     problems: ProblemList,
 ) -> list[str]:
-    """Path of each row's file in `folder`, "" where the row names none or none that can be used."""
+    """Return the path of each row's file in `folder`; "" if the row names no file, or no usable file."""
     paths = []
     for line, name in zip(frame["line"], frame[column], strict=True):
         path = ""
@@ -221,8 +229,8 @@ def _scores(
 ) -> pd.Series:
     cells = frame[target]
     scores = pd.to_numeric(cells, errors="coerce").astype(float)
-    bad = ~np.isfinite(scores)
-    for line, value in zip(frame.loc[bad, "line"], cells[bad], strict=True):
+    is_invalid = ~np.isfinite(scores)
+    for line, value in zip(frame.loc[is_invalid, "line"], cells[is_invalid], strict=True):
         if pd.isna(value) or value == "":
             problems.add(line, f"{target} is empty")
         else:

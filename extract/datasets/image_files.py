@@ -1,4 +1,4 @@
-"""Content keys and defects of image files. A file is read once: the same bytes are hashed and decoded."""
+"""Content keys and defects of image files. Each file is read once, then hashed and decoded."""
 
 import os
 import time
@@ -12,8 +12,8 @@ from tier4k.cache.keys import bytes_key
 from tier4k.extract.datasets.progress import Progress
 from tier4k.extract.images.decode import ImageError, inspect, read_bytes
 
-# Some file systems have time stamps this coarse: a file that changed more recently may change again without
-# a new stamp.
+# Resolution of the time stamps on some file systems. A file that changed more recently may change again and
+# keep its time stamp.
 STAMP_RESOLUTION_NS = 2_000_000_000
 
 
@@ -22,8 +22,8 @@ class ExaminedImage:
     """The content of an image file.
 
     Attributes:
-        key: Content key, hexadecimal; "" where the file cannot be read.
-        defect: The reason why the image cannot be used, "" for a sound one.
+        key: Content key, hexadecimal; "" if the file cannot be read.
+        defect: The reason why the image cannot be used; "" for a sound image.
     """
 
     key: str
@@ -67,7 +67,7 @@ def examine_images(
     """
     examination = _Examination(known)
     keys = {}
-    # Threads, although processes are half as fast again: workers of a killed process would wait for ever.
+    # Processes would be 1.5 times as fast as threads, but workers of a killed process would wait for ever.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(examination.key_of, paths)
         for path, key in zip(paths, results, strict=True):
@@ -88,7 +88,7 @@ class _Examination:
         self._unreadable: dict[str, str] = {}
 
     def key_of(self, path: str) -> str:
-        """Key of a file, "" where it cannot be read."""
+        """Return the key of a file; "" if the file cannot be read."""
         try:
             state = _state(path)
             remembered = _remembered_key(path, state)
@@ -105,7 +105,7 @@ class _Examination:
         return key
 
     def result(self, path: str, key: str) -> ExaminedImage:
-        """Key and defect of a file, once all files have been read."""
+        """Return key and defect of a file, after all files were read."""
         if not key:
             return ExaminedImage("", self._unreadable[path])
         return ExaminedImage(key, self._defect_of_key.get(key, ""))
@@ -126,15 +126,15 @@ class _Examination:
 
 def _state(path: str) -> _FileState:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror})") from error
+        raise ImageError(f"the file cannot be read ({error.strerror})") from error
     return _FileState(
-        device=found.st_dev,
-        inode=found.st_ino,
-        size=found.st_size,
-        modified_ns=found.st_mtime_ns,
-        changed_ns=found.st_ctime_ns,
+        device=status.st_dev,
+        inode=status.st_ino,
+        size=status.st_size,
+        modified_ns=status.st_mtime_ns,
+        changed_ns=status.st_ctime_ns,
     )
 
 

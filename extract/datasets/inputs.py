@@ -46,10 +46,10 @@ def read_inputs(
     place = whole[0]
     if len(inputs) > 1:
         kind = "folder" if place.is_dir() else "table"
-        raise DataError(f"{place} is a {kind}: give it alone, or pictures only")
+        raise DataError(f"{place} is a {kind}: pass only this {kind}, or only pictures")
     if prompt is not None or image_prompt is not None:
         raise DataError(
-            f"{place} holds the prompts: leave out --prompt and --image-prompt, or give pictures instead"
+            f"{place} contains the prompts: do not pass --prompt and --image-prompt, or pass pictures instead"
         )
     if place.is_dir() and not _has_table(place):
         return _folder(place)
@@ -60,7 +60,7 @@ def _require_existing(inputs: Sequence[Path]) -> None:
     missing = [str(path) for path in inputs if not path.exists()]
     if missing:
         raise DataError(
-            f"there is no {', '.join(missing)}: give pictures, a folder, or a table "
+            f"there is no {', '.join(missing)}: pass pictures, a folder, or a table "
             f"({', '.join(TABLE_SUFFIXES)})"
         )
 
@@ -73,12 +73,12 @@ def _images(
     text = (prompt or "").strip()
     if not text:
         raise DataError(
-            "a picture is scored for its text prompt: give --prompt TEXT, or a table with the columns image "
+            "a picture is scored for its text prompt: pass --prompt TEXT, or a table with the columns image "
             "and prompt"
         )
     if image_prompt is not None and not image_prompt.is_file():
         raise DataError(
-            f"there is no image prompt {image_prompt}: give a picture file, or leave --image-prompt out"
+            f"there is no image prompt {image_prompt}: pass a picture file, or do not pass --image-prompt"
         )
     guide = str(image_prompt.resolve()) if image_prompt else ""
     distinct = dict.fromkeys(paths)
@@ -95,7 +95,7 @@ def _folder(folder: Path) -> SourceTable:
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise DataError(
-            f"{folder} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures "
+            f"{folder} contains neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures "
             f"({', '.join(IMAGE_SUFFIXES)})"
         )
     _require_prompts(folder, images)

@@ -71,7 +71,7 @@ def _folder_of_table(root: Path, _names: pd.Series) -> Path:
 
 
 def _folder_with_most_names(root: Path, names: pd.Series) -> Path:
-    """The data folder or the folder directly in it that holds the most of the named images."""
+    """Return the data folder, or the folder directly inside, that contains most of the named images."""
     folders = [root]
     folders.extend(sorted(filter(Path.is_dir, root.iterdir())))
 
@@ -181,14 +181,14 @@ def _require_columns(
     lines = [
         f"{path} lacks columns of the {layout.name} layout:",
         *(f"  {column}{_nearest(column, present)}" for column in missing),
-        f"It has: {', '.join(present) or 'none'}.",
-        f"Rename them, or choose another layout with --layout {'|'.join(LAYOUTS)}.",
+        f"The columns of the table are: {', '.join(present) or 'none'}.",
+        f"Rename the columns, or select another layout with --layout {'|'.join(LAYOUTS)}.",
     ]
     raise DataError("\n".join(lines))
 
 
-def _nearest(name: str, others: Iterable[str]) -> str:
-    by_lower = {other.lower(): other for other in others}
+def _nearest(name: str, columns: Iterable[str]) -> str:
+    by_lower = {column.lower(): column for column in columns}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     if not close:
         return ""

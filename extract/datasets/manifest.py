@@ -36,8 +36,8 @@ class Manifest:
     """Rows of a data set that can be used.
 
     Attributes:
-        name: Name of the data set, for people.
-        source: File of its table.
+        name: Name of the data set, for messages and reports.
+        source: File of the source table.
         table: One line per row, with the columns
             row            number of the row in the source table, from 0
             name           name of the image in the table, unique
@@ -63,7 +63,7 @@ class Manifest:
 
     @property
     def data(self) -> Path:
-        """Folder of its table."""
+        """Folder of the source table."""
         return self.source.parent
 
     def select(self, benchmark: Benchmark) -> "Manifest":
@@ -73,23 +73,23 @@ class Manifest:
             benchmark: "I2I", "T2I", or "all" for all rows.
 
         Raises:
-            DataError: The data set has no such rows.
+            DataError: The data set has no rows of the benchmark.
         """
         if benchmark == "all":
             table = self.table.assign(position=self.table["row"])
         else:
-            chosen = self.table["benchmark"] == benchmark
-            table = self.table[chosen].reset_index(drop=True)
+            is_in_benchmark = self.table["benchmark"] == benchmark
+            table = self.table[is_in_benchmark].reset_index(drop=True)
         if table.empty:
             with_or_without = "with" if benchmark == "I2I" else "without"
             raise DataError(
                 f"{self.name} has no rows {with_or_without} an image prompt, so {benchmark} is empty: "
-                "use another --benchmark"
+                "pass another --benchmark"
             )
         return replace(self, table=table)
 
     def keys(self, column: str) -> np.ndarray:
-        """Keys of one input of the rows; rows without an image prompt are left out.
+        """Return the keys of one input of all rows; rows without an image prompt are left out.
 
         Args:
             column: "image", "prompt" or "image_prompt".
@@ -101,7 +101,7 @@ class Manifest:
         return key_array(map(bytes.fromhex, texts[texts != ""]))
 
     def images(self) -> pd.Series:
-        """Path of each distinct image and image prompt, indexed by its key in hexadecimal."""
+        """Return the path of each distinct image and image prompt, indexed by key in hexadecimal."""
         images = self.table.set_index("image_key")["image"]
         image_prompts = self.table.set_index("image_prompt_key")["image_prompt"]
         paths = pd.concat([images, image_prompts])
@@ -109,19 +109,19 @@ class Manifest:
         return paths[~paths.index.duplicated()]
 
     def prompts(self) -> pd.Series:
-        """Each distinct text prompt, indexed by its key in hexadecimal."""
+        """Return each distinct text prompt, indexed by key in hexadecimal."""
         texts = self.table.set_index("prompt_key")["prompt"]
         return texts[~texts.index.duplicated()]
 
     def pair_keys(self) -> pd.Series:
-        """Key of each row's pair of image and text prompt, hexadecimal (N,)."""
+        """Return the key of each row's pair of image and text prompt, hexadecimal (N,)."""
         image_keys = map(bytes.fromhex, self.table["image_key"])
         prompt_keys = map(bytes.fromhex, self.table["prompt_key"])
         keys = map(pair_key, image_keys, prompt_keys)
         return pd.Series([key.hex() for key in keys], self.table.index)
 
     def pairs(self) -> pd.DataFrame:
-        """Each distinct pair of an image and its text prompt, indexed by its key in hexadecimal.
+        """Return each distinct pair of an image and its text prompt, indexed by key in hexadecimal.
 
         Returns:
             The columns image, image_key, prompt and prompt_key.
@@ -140,12 +140,11 @@ class Manifest:
 
 
 def prompt_groups(prompts: pd.Series, image_prompt_keys: pd.Series) -> pd.Series:
-    """Identity of each row's prompt: equal in rows that an equal text or an equal image prompt connects.
+    """Return the group of each row's prompt. Rows are in one group if a chain of equal prompts connects them.
 
-    Texts are equal but for case and spacing.
-
-    Connected, not just equal: if two texts drawn from one image prompt were two groups, a prompt-disjoint
-    split would show the image prompt of a test row in training.
+    Two rows are connected if they have the same image prompt, or texts that are equal except for case and
+    spacing. Equal prompts alone are not enough: if two texts with one image prompt were in two groups, a
+    prompt-disjoint split could use the image prompt of a test row in training.
 
     Args:
         prompts: Text prompt of each row (N,).

@@ -27,7 +27,7 @@ class Problem:
 
 
 class ProblemList:
-    """The problems of a table, in the order in which they are found.
+    """Collects the problems of a table, in the order in which they are found.
 
     Args:
         frame: The rows, with the column `name` and the numbers of the rows in the file as index.
@@ -52,11 +52,11 @@ class ProblemList:
         return {problem.line for problem in self._found}
 
     def by_line(self) -> tuple[Problem, ...]:
-        """All problems in the order of their lines."""
+        """Return all problems in the order of their lines."""
         return tuple(sorted(self._found, key=lambda problem: problem.line))
 
 
 def line_numbers(frame: pd.DataFrame) -> list[int]:
-    """Line numbers in the file of a table's rows, whose index counts rows from 0."""
+    """Return the line of each row in the file of a table, whose index counts rows from 0."""
     first = HEADER_LINES + 1
     return [int(row) + first for row in frame.index]

@@ -27,7 +27,7 @@ READING_ERRORS = (
 
 
 def is_table(path: Path) -> bool:
-    """Whether the suffix of a path is one of `TABLE_SUFFIXES`."""
+    """Return whether the suffix of a path is one of `TABLE_SUFFIXES`."""
     return path.suffix.lower() in TABLE_SUFFIXES
 
 
@@ -49,17 +49,20 @@ def find_table(data: Path) -> Path:
 def _find_table(data: Path) -> Path:
     if not data.exists():
         raise DataError(
-            f"{data} does not exist: give the data folder (it holds annotation.xlsx or data.csv) or a table"
+            f"{data} does not exist: pass a table, or the data folder, which contains annotation.xlsx or "
+            "data.csv"
         )
     if data.is_file():
         if not is_table(data):
-            raise DataError(f"{data} is not a table: expected a folder or one of {', '.join(TABLE_SUFFIXES)}")
+            raise DataError(
+                f"{data} is not a table: pass a folder or a file that ends in {', '.join(TABLE_SUFFIXES)}"
+            )
         return data
     for name in PUBLISHED_TABLES:
         if (data / name).is_file():
             return data / name
     if not data.is_dir():
-        raise DataError(f"{data} is neither a folder nor a file: give the data folder or a table")
+        raise DataError(f"{data} is neither a folder nor a file: pass the data folder or a table")
     return _only_table(data)
 
 
@@ -72,9 +75,9 @@ def _only_table(folder: Path) -> Path:
         names = ", ".join(path.name for path in tables[:5])
         found = f"{len(tables)} tables ({names})"
     raise DataError(
-        f"{folder} holds {found}: expected annotation.xlsx (PKU-AIGIQA-4K), data.csv (AGIQA-3K), or one "
-        ".csv, .xlsx or .parquet file with the columns image and prompt; give the table itself if there are "
-        "several"
+        f"{folder} contains {found}, but must contain annotation.xlsx (PKU-AIGIQA-4K), data.csv "
+        "(AGIQA-3K), or one .csv, .xlsx or .parquet file with the columns image and prompt: pass the path "
+        "of the table if there are several"
     )
 
 
@@ -90,10 +93,10 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         return _read_table(path)
     except pd.errors.EmptyDataError:
-        raise DataError(f"{path} is empty: it has no header line") from None
+        raise DataError(f"{path} is empty: add a header line and rows") from None
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as CSV UTF-8"
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save the table as CSV UTF-8"
         ) from error
     except READING_ERRORS as error:
         raise DataError(f"{path} cannot be read as {path.suffix}: {error}") from error
@@ -135,7 +138,8 @@ def _require_commas(frame: pd.DataFrame, path: Path) -> None:
     for separator, name in WRONG_SEPARATORS.items():
         if separator in header:
             raise DataError(
-                f"{path} has {name} between its fields: save it with commas, and numbers with decimal points"
+                f"{path} has {name} between fields: save the table with commas, and numbers with decimal "
+                "points"
             )
 
 

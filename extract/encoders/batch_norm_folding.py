@@ -9,7 +9,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-# Other subclasses may compute something else, such as convolutions that standardise their weights.
+# Other subclasses may compute something else: for example, some convolutions standardise their weights.
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
 NORMALISATIONS = (nn.BatchNorm2d, BatchNormAct2d)
 
@@ -25,18 +25,15 @@ class _Tracer(fx.Tracer):
 
 
 def fold_batch_norms(network: nn.Module) -> None:
-    """Fold every batch normalisation that directly follows a convolution into it, in place; for evaluation
-    only.
+    """Fold batch normalisations into the convolutions directly before them, in place, for evaluation only.
 
     W' = W g / sqrt(v + e) and b' = (b - m) g / sqrt(v + e) + c, for weights W, b, running mean m and variance
-    v,
-    scale g and shift c (Jacob et al., CVPR 2018, 3.2). A network whose path depends on its input cannot be
-    traced
-    and stays unchanged.
+    v, scale g and shift c (Jacob et al., CVPR 2018, 3.2). A network whose path depends on its input cannot be
+    traced and stays unchanged.
     """
     try:
         nodes = list(_Tracer().trace(network).nodes)
-    except Exception:  # a network's own code raises anything when it gets a symbol
+    except Exception:  # the code of a network may raise any error when its input is a symbol
         return
     # One module may have several names; fx uses the first.
     modules = dict(network.named_modules(remove_duplicate=False))
@@ -54,12 +51,12 @@ def _pairs(nodes: list[fx.Node]) -> Iterator[tuple[str, str]]:
     """Yield the names of modules that directly follow each other and occur once in the network."""
     calls = Counter(str(node.target) for node in nodes)
     for node in nodes:
-        before = node.args[0] if node.args else None
-        if not isinstance(before, fx.Node) or len(before.users) != 1:
+        previous_node = node.args[0] if node.args else None
+        if not isinstance(previous_node, fx.Node) or len(previous_node.users) != 1:
             continue
-        if node.op != "call_module" or before.op != "call_module":
+        if node.op != "call_module" or previous_node.op != "call_module":
             continue
-        names = (str(before.target), str(node.target))
+        names = (str(previous_node.target), str(node.target))
         if all(calls[name] == 1 for name in names):
             yield names
 
@@ -70,9 +67,10 @@ def _fold(
     convolution: Any,
     normalisation: Any,
 ) -> None:
-    # timm's normalisations may hold the activation that follows them.
+    """Replace a convolution and its normalisation by a folded convolution and the activation."""
+    # timm's normalisations may contain the activation that follows.
     activation = normalisation.act if isinstance(normalisation, BatchNormAct2d) else nn.Identity()
-    folded = {convolution: fuse_conv_bn_eval(convolution, normalisation), normalisation: activation}
+    replacements = {convolution: fuse_conv_bn_eval(convolution, normalisation), normalisation: activation}
     for name, module in modules.items():
-        if module in folded:
-            network.set_submodule(name, folded[module])
+        if module in replacements:
+            network.set_submodule(name, replacements[module])

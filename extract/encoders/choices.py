@@ -1,4 +1,4 @@
-"""Names that options for encoders take. Imports nothing, so that help shows at once."""
+"""Values of the options for encoders. Imports no library, so that help shows at once."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The same networks, faster on a CPU, equal up to rounding."""
+"""Changes that make networks faster on a CPU, with outputs equal up to rounding."""
 
 from typing import Any, TypeVar
 
@@ -12,16 +12,14 @@ Network = TypeVar("Network", bound=nn.Module)
 def with_onednn(network: Network) -> Network:
     """Return this network with oneDNN's products in its linear layers, where the processor has AVX-512.
 
-    Parameters stay the same objects. torch multiplies bfloat16 matrices and convolves with oneDNN, but
-    multiplies
-    float32 matrices with MKL. MKL uses half of an AVX-512 unit on processors of other makers than Intel: on
-    AMD's
-    Zen 5 oneDNN is twice as fast.
+    Parameters stay the same objects. torch uses oneDNN for convolutions and for products of bfloat16
+    matrices, but MKL for products of float32 matrices. MKL uses half of an AVX-512 unit on processors that
+    Intel did not make: on AMD's Zen 5, oneDNN is twice as fast.
     """
     if not _has_onednn():
         return network
     for module in network.modules():
-        # A weight that is computed from others, as by `weight_norm`, is no parameter of the layer.
+        # A weight that is computed from other tensors, as by `weight_norm`, is not a parameter of the layer.
         if type(module) is nn.Linear and "weight" in module._parameters:
             module.__class__ = OneDnnLinear
     return network
@@ -39,10 +37,9 @@ def _has_onednn() -> bool:
 def with_plain_attention(network: Network) -> Network:
     """Return this network with attention written out as products, for bfloat16 training on a CPU.
 
-    With the 200 tokens of an image of 224 x 224 the products take a third of the time of torch's fused
-    kernel. They
-    keep one number per pair of tokens for the backward pass, which takes too much memory with many more
-    tokens.
+    With the 200 tokens of an image of 224 x 224, the products take a third of the time of torch's fused
+    kernel. The products keep one number per pair of tokens for the backward pass, which takes too much memory
+    with many more tokens.
     """
     for module in network.modules():
         if hasattr(module, "fused_attn"):  # timm's attention
@@ -54,11 +51,11 @@ class OneDnnLinear(nn.Linear):
     """`nn.Linear` with oneDNN's product for float32 on a CPU; `nn.Linear` itself elsewhere and in exports."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(…, in) -> (…, out)."""
+        """Return the outputs (…, out) of inputs (…, in)."""
         if not self._uses_onednn(inputs):
             return super().forward(inputs)
-        # For other shapes the product would be a view, which must not be changed in place after a custom
-        # function.
+        # For other shapes, the product would be a view, and the view of a custom function's output must not
+        # be changed in place.
         rows = inputs.reshape(-1, self.in_features)
         product = _Linear.apply(rows, self.weight, self.bias)
         return product.view(*inputs.shape[:-1], self.out_features)
@@ -72,7 +69,7 @@ class OneDnnLinear(nn.Linear):
 
 
 class _Linear(torch.autograd.Function):
-    """x (N, in), W (out, in) and b (out,) or None -> x W^T + b (N, out)."""
+    """Computes x W^T + b (N, out) from x (N, in), W (out, in) and b, (out,) or None."""
 
     @staticmethod
     def forward(
@@ -81,7 +78,7 @@ class _Linear(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
     ) -> Tensor:
-        """Return the product; save x and W only where the gradient of the other is needed."""
+        """Return the output; save x only if the gradient of W is needed, and W only if that of x is."""
         needs_inputs, needs_weight, _ = context.needs_input_grad
         saved_inputs = inputs if needs_weight else None
         saved_weight = weight if needs_inputs else None
@@ -91,8 +88,9 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return the gradients of x, W and b from that of the product (N, out); None where they are not
-        needed.
+        """Return the gradients of x, W and b from the gradient (N, out) of the output.
+
+        A gradient that is not needed is None.
         """
         inputs, weight = context.saved_tensors
         inputs_gradient = None if weight is None else _product(gradient, weight.t())
@@ -106,5 +104,5 @@ def _product(
     right: Tensor,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """left (m, k) and right (n, k) -> left right^T + bias (m, n)."""
+    """Return left right^T + bias (m, n) of left (m, k) and right (n, k)."""
     return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")

@@ -1,4 +1,4 @@
-"""Encoders: frozen descriptions with a signature. `pipeline/load.py` builds their networks."""
+"""Encoders: frozen descriptions with a signature. `pipeline/load.py` builds the networks of encoders."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ MAX_TOKENS = 512
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """An image encoder whose weights are found and not yet loaded.
+    """An image encoder with the location of its weights, which are not loaded yet.
 
     Attributes:
         preset: The architecture and its usual options.
-        weights: Its weights.
-        preprocessing: Resize and crop of the images.
-        feature: The point of the network that is read.
+        weights: File of the weights.
+        preprocessing: Resizing and cropping of the images.
+        feature: Kind of features: the pooled output, or statistics of several levels.
         precision: Arithmetic of the network; features are stored in float32 in any case.
         crops: The crops of each image.
     """
@@ -49,13 +49,13 @@ class ImageEncoder:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A text encoder whose folder is found and not yet loaded.
+    """A text encoder with the location of its folder, which is not loaded yet.
 
     Attributes:
-        preset: The name and its files.
-        weights: Its folder.
+        preset: Name of the encoder, and where its files are.
+        weights: Folder with the weights and the tokenizer.
         precision: Arithmetic of the network; features are stored in float32 in any case.
-        max_tokens: Longer texts are truncated.
+        max_tokens: Number of tokens at which longer texts are truncated.
     """
 
     preset: TextPreset

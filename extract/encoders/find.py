@@ -1,5 +1,7 @@
-"""Finding an encoder and its weights: given by the user, in folders, in an installed package, or in the hub's
-cache.
+"""Finding an encoder and its weights.
+
+Weights are taken from the path that the user passes, from folders, from an installed package, or from the
+Hugging Face hub.
 """
 
 from collections.abc import Sequence
@@ -32,24 +34,24 @@ def find_image_encoder(
     """Find an image encoder and its weights.
 
     Args:
-        choice: The encoder and its options.
-        weights: A file given by the user; no other place is searched then.
-        folders: Folders that may hold `pretrained/`.
+        choice: Name of the encoder, and options of its features.
+        weights: A file that the user passes; if set, no other place is searched.
+        folders: Folders that may contain `pretrained/`.
 
     Raises:
-        EncoderError: There is no such encoder, or it does not allow these options.
-        WeightsError: There are no weights; the message names the file, its source and where to put it.
+        EncoderError: The encoder does not exist or does not support the options.
+        WeightsError: No weights are found; the message names the file, its source and where to put it.
     """
     preset = image_preset(choice.encoder)
     preprocessing = preset.preprocessing(choice.preprocessing, choice.image_size)
     feature = choice.feature or "pooled"
-    # refuses multilevel features that do not exist, before weights are searched
+    # Refuses multilevel features that the encoder does not have, before weights are searched.
     preset.feature_point(feature)
     crops = choice.crops or CENTRE_CROP
     if crops.count and preprocessing.crop not in ("center", "no"):
         raise EncoderError(
-            f"{preset.name} crops images by {preprocessing.crop!r}, which has no random crops: leave "
-            "--crops out"
+            f"{preset.name} crops images by {preprocessing.crop!r}, which does not support random crops: "
+            "do not pass --crops"
         )
     return ImageEncoder(
         preset=preset,
@@ -71,13 +73,13 @@ def find_text_encoder(
 
     Args:
         name: A preset, or `hf:NAME_OR_PATH`.
-        weights: A folder given by the user; no other place is searched then.
-        folders: Folders that may hold the encoder's folder.
-        precision: Arithmetic of the network; None is "fp32".
+        weights: A folder that the user passes; if set, no other place is searched.
+        folders: Folders that may contain the encoder's folder.
+        precision: Arithmetic of the network; None uses "fp32".
 
     Raises:
-        EncoderError: There is no such encoder.
-        WeightsError: There are no weights; the message names the folder, its source and where to put it.
+        EncoderError: The encoder does not exist.
+        WeightsError: No weights are found; the message names the folder, its source and where to put it.
     """
     preset = text_preset(name)
     return TextEncoder(preset, _text_weights(preset, weights, folders), precision or "fp32")
@@ -85,23 +87,23 @@ def find_text_encoder(
 
 def _image_weights(
     preset: ImagePreset,
-    given: Path | None,
+    user_file: Path | None,
     folders: Sequence[Path],
 ) -> Weights:
-    if given is not None:
-        return file_weights(given, "--image-weights")
-    if found := find_file(_file_names(preset), folders):
-        return file_weights(found, str(found))
-    if preset.package and (packaged := preset.package.find()):
-        return file_weights(packaged, f"package {preset.package.module}")
-    if hub := from_hub(preset.hub, ("model.safetensors",)):
-        return file_weights(hub / "model.safetensors", f"hub {preset.hub}")
+    if user_file is not None:
+        return file_weights(user_file, "--image-weights")
+    if local_file := find_file(_file_names(preset), folders):
+        return file_weights(local_file, str(local_file))
+    if preset.package and (package_file := preset.package.find()):
+        return file_weights(package_file, f"package {preset.package.module}")
+    if hub_folder := from_hub(preset.hub, ("model.safetensors",)):
+        return file_weights(hub_folder / "model.safetensors", f"hub {preset.hub}")
     file = preset.files[0].replace(".*", ".pth")
     folder = folders[0] if folders else Path.cwd()
     raise WeightsError(
-        f"no weights for the image encoder {preset.name}: put {file} into {folder}/pretrained/ "
-        "(or a pretrained/ folder beside the data), or give --image-weights FILE.\n"
-        f"Download it from: {preset.download}"
+        f"there are no weights for the image encoder {preset.name}: put {file} into {folder}/pretrained/ "
+        "(or a pretrained/ folder beside the data), or pass --image-weights FILE.\n"
+        f"Download the file from: {preset.download}"
     )
 
 
@@ -119,23 +121,22 @@ def _file_names(preset: ImagePreset) -> list[str]:
 
 def _text_weights(
     preset: TextPreset,
-    given: Path | None,
+    user_folder: Path | None,
     folders: Sequence[Path],
 ) -> Weights:
-    if given is not None:
-        return folder_weights(given, "--text-weights")
+    if user_folder is not None:
+        return folder_weights(user_folder, "--text-weights")
     for folder in folders:
         path = folder / preset.folder
         if path.is_dir():
             return folder_weights(path, str(path))
-    if preset.package and (packaged := preset.package.find()):
-        return folder_weights(packaged, f"package {preset.package.module}")
-    if hub := from_hub(preset.hub, TEXT_FILES):
-        return folder_weights(hub, f"hub {preset.hub}")
+    if preset.package and (package_folder := preset.package.find()):
+        return folder_weights(package_folder, f"package {preset.package.module}")
+    if hub_folder := from_hub(preset.hub, TEXT_FILES):
+        return folder_weights(hub_folder, f"hub {preset.hub}")
     folder = folders[0] if folders else Path.cwd()
     raise WeightsError(
-        f"no weights for the text encoder {preset.name}: put a folder {preset.folder}/ (config.json, "
-        "vocab.txt or "
-        f"tokenizer.json, and model.safetensors or pytorch_model.bin) into {folder} or beside the data, "
-        f"or give --text-weights DIR.\nDownload it from: https://huggingface.co/{preset.hub}"
+        f"there are no weights for the text encoder {preset.name}: put a folder {preset.folder}/ "
+        "(config.json, vocab.txt or tokenizer.json, and model.safetensors or pytorch_model.bin) into "
+        f"{folder} or beside the data, or pass --text-weights DIR.\nDownload the folder from: https://huggingface.co/{preset.hub}"
     )

@@ -1,4 +1,4 @@
-"""From a signature back to its encoder, so that new images get the features that heads were fitted on."""
+"""Finding the encoder of a signature, so that new images get features like those of the fitted heads."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ RUN_MARK = "@"  # in the name of an encoder that a run finetuned: NAME@RUN
 
 
 def image_choice(signature: Signature) -> ImageChoice:
-    """Return the choice, with every option, that makes features of this signature."""
+    """Return the encoder and all options that make features of a signature."""
     preprocessing, _, size = signature.preparation_name.partition(" at ")
     return ImageChoice(
         encoder=signature.encoder.partition(RUN_MARK)[0],
@@ -53,18 +53,18 @@ def image_encoder_of(
     """Find the image encoder of a signature.
 
     Args:
-        signature: Of the features.
-        weights: A file given by the user; no other place is searched then.
-        folders: Folders that may hold `pretrained/`.
-        rewritten: The file holds the same tensors, written again: its hash is not compared.
+        signature: Signature of the features.
+        weights: A file that the user passes; if set, no other place is searched.
+        folders: Folders that may contain `pretrained/`.
+        rewritten: Whether the file was written again with the same tensors, so that its hash is not compared.
 
     Raises:
-        EncoderError: This program has no such encoder.
-        WeightsError: There are no weights.
-        SignatureError: The encoder found gives other features, for example with other weights.
+        EncoderError: This program does not have the encoder.
+        WeightsError: No weights are found.
+        SignatureError: The encoder gives other features, for example because its weights differ.
     """
-    found = find_image_encoder(image_choice(signature), weights, folders)
-    encoder = replace(found, preset=replace(found.preset, name=signature.encoder))
+    encoder = find_image_encoder(image_choice(signature), weights, folders)
+    encoder = replace(encoder, preset=replace(encoder.preset, name=signature.encoder))
     require_signature(signature, encoder.signature, encoder.weights, "--image-weights FILE", rewritten)
     return encoder
 
@@ -77,11 +77,21 @@ def text_encoder_of(
 ) -> TextEncoder:
     """Find the text encoder of a signature.
 
-    Arguments and errors are those of `image_encoder_of`; `weights` is a folder.
+    Args:
+        signature: Signature of the features.
+        weights: A folder that the user passes; if set, no other place is searched.
+        folders: Folders that may contain the encoder's folder.
+        rewritten: Whether the weights were written again with the same tensors, so that their hash is not
+            compared.
+
+    Raises:
+        EncoderError: This program does not have the encoder.
+        WeightsError: No weights are found.
+        SignatureError: The encoder gives other features, for example because its weights differ.
     """
     name = signature.encoder.partition(RUN_MARK)[0]
-    found = find_text_encoder(name, weights, folders, cast(Precision, signature.precision))
-    encoder = replace(found, preset=replace(found.preset, name=signature.encoder))
+    encoder = find_text_encoder(name, weights, folders, cast(Precision, signature.precision))
+    encoder = replace(encoder, preset=replace(encoder.preset, name=signature.encoder))
     require_signature(signature, encoder.signature, encoder.weights, "--text-weights DIR", rewritten)
     return encoder
 
@@ -97,25 +107,25 @@ def require_signature(
 
     Args:
         wanted: Signature of the features that heads were fitted on.
-        found: Signature of the encoder found.
-        weights: Its weights, for the message.
-        option: Command-line option that gives other weights, for the message.
-        rewritten: The file holds the same tensors, written again: its hash is not compared.
+        found: Signature of the encoder that was found.
+        weights: Weights of the encoder that was found.
+        option: Command-line option that selects other weights, for the message.
+        rewritten: Whether the weights were written again with the same tensors, so that their hash is not
+            compared.
 
     Raises:
         SignatureError: A field differs.
     """
     if rewritten:
         wanted = replace(wanted, weights=weights.sha256)
-    differing = found.differences(vars(wanted))
-    if not differing:
+    differences = found.differences(vars(wanted))
+    if not differences:
         return
     lines = [
-        f"the {wanted.stream} encoder {wanted.encoder} found in {weights.path} is not the one that the "
-        "heads were "
-        "fitted on:"
+        f"the {wanted.stream} encoder {wanted.encoder} in {weights.path} differs from the encoder that the "
+        "heads were fitted on:"
     ]
-    for name, (fitted_on, here) in differing.items():
-        lines.append(f"  {name}: fitted on {fitted_on!r}, found {here!r}")
-    lines.append(f"Give its weights with {option}, or extract and fit again with this one.")
+    for name, (wanted_value, found_value) in differences.items():
+        lines.append(f"  {name}: the heads were fitted on {wanted_value!r}, this encoder has {found_value!r}")
+    lines.append(f"Pass the weights of the former with {option}, or extract and fit again with the latter.")
     raise SignatureError("\n".join(lines))

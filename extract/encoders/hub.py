@@ -6,12 +6,14 @@ from pathlib import Path
 
 
 def from_hub(repository: str, files: Sequence[str]) -> Path | None:
-    """Return a folder with files of a repository, from the local cache or the network; None where neither has
-    them.
+    """Return a folder with files of a repository, from the network or the local cache.
 
     Args:
-        repository: Name on the hub; "" and absolute paths are none.
+        repository: Name on the hub; "" and absolute paths name no repository.
         files: Names of the files.
+
+    Returns:
+        The folder; None if neither place has the files.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -9,14 +9,15 @@ from tier4k.extract.images.crops import Crops
 
 @dataclass(frozen=True)
 class ImageChoice:
-    """An image encoder with options; None takes the encoder's default or, where stores are searched, any
-    value.
+    """An image encoder with options.
+
+    None selects the default of the encoder, or any value when stores are searched.
 
     Attributes:
         encoder: A preset, or `timm:NAME`.
         preprocessing: "reference" or "native".
         image_size: Pixels of the shorter side of the uncropped image, or "full".
-        feature: The point of the network that is read.
+        feature: Kind of features: the pooled output, or statistics of several levels.
         precision: Arithmetic of the network.
         crops: The crops of each image.
     """
@@ -29,5 +30,5 @@ class ImageChoice:
     crops: Crops | None = None
 
 
-# The best options measured; docs/benchmarks.md has the values.
+# The best options in the measurements of docs/benchmarks.md.
 PRESETS: dict[PresetName, ImageChoice] = {"best": ImageChoice(image_size=512, feature="multilevel")}

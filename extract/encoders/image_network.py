@@ -1,4 +1,4 @@
-"""Image encoders as torch modules: the same ones encode for a store and, unfrozen, train end to end."""
+"""Image encoders as torch modules, which encode for a store or, unfrozen, are trained end to end."""
 
 from typing import Any, Self
 
@@ -19,13 +19,13 @@ from tier4k.extract.images.preprocessing import Preprocessing
 
 
 class ImageNetwork(nn.Module):
-    """Preprocessed images (B, 3, H, W) uint8 -> features (B, D) float32.
+    """Computes features (B, D) float32 of preprocessed images (B, 3, H, W) uint8.
 
     Args:
         backbone: A timm network without its classifier.
-        preprocessing: Its mean and standard deviation are applied here, so that only bytes travel to the
-            device.
-        levels: The parts of multilevel features; None for the pooled output.
+        preprocessing: Mean and standard deviation of the pixels. The network applies both, so that images are
+            sent to the device as bytes.
+        levels: Levels of multilevel features; None for the pooled output.
     """
 
     mean: Tensor
@@ -59,20 +59,20 @@ class ImageNetwork(nn.Module):
         by_order = preset.package is not None and encoder.weights.sha256 == preset.package.sha256
         load_into(backbone, encoder.weights.path, classifier, by_order)
         if preset.feature == "class-token-before-norm":
-            # timm's vision transformers apply `norm` to all tokens, then take the class token: without it,
-            # the raw one.
+            # timm's vision transformers apply `norm` to all tokens, then take the class token. Without
+            # `norm`, the class token is the raw one.
             backbone.norm = nn.Identity()
         levels = preset.require_levels() if encoder.feature == "multilevel" else None
         return cls(backbone, encoder.preprocessing, levels).eval()
 
     def frozen(self, precision: Precision) -> Self:
-        """Make this network ready for encoding only: fold batch norms, cast weights to `precision`."""
+        """Prepare this network for encoding only: fold batch norms and cast weights to `precision`."""
         fold_batch_norms(self.backbone)
         self.backbone.to(DTYPES[precision])
         return with_onednn(self).requires_grad_(False)
 
     def channels_first(self) -> Self:
-        """Lay channels outermost, torch's default, so that sums are rounded as in the published code."""
+        """Store channels outermost, torch's default, so that sums are rounded as in the published code."""
         self.memory_format = torch.contiguous_format
         self.backbone.to(memory_format=self.memory_format)
         return self
@@ -98,7 +98,7 @@ class ImageNetwork(nn.Module):
         return self._map_statistics(inputs, self.levels)
 
     def _map_statistics(self, inputs: Tensor, levels: Levels) -> Tensor:
-        """Mean and deviation over positions of every stage, and of the last map where it is a level."""
+        """Return mean and deviation over positions of every stage, and of the last map if it is a level."""
         last, maps = self.backbone.forward_intermediates(inputs, output_fmt="NCHW")
         if levels.names[-1] == "head":
             maps = [*maps, last]
@@ -110,7 +110,7 @@ class ImageNetwork(nn.Module):
         return torch.cat(parts, dim=1)
 
     def _token_statistics(self, inputs: Tensor, levels: Levels) -> Tensor:
-        """Class token, and mean and standard deviation of the patch tokens, of some blocks."""
+        """Return the class token, and mean and deviation of the patch tokens, of the blocks in `levels`."""
         blocks = [int(name.removeprefix("block")) - 1 for name in levels.names]
         tokens = self.backbone.forward_intermediates(
             inputs,
@@ -129,6 +129,6 @@ class ImageNetwork(nn.Module):
 
 
 def _root(variance: Tensor) -> Tensor:
-    """Square root whose gradient at 0, where a channel is constant, is 0 instead of infinity."""
+    """Return the square root. Its gradient at 0, where a channel is constant, is 0 instead of infinity."""
     positive = variance > 0
     return torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0)

@@ -1,4 +1,4 @@
-"""Multilevel features: statistics of several stages of an encoder, concatenated, each slice with a name."""
+"""Multilevel features: concatenated statistics of several stages of an encoder, with named slices."""
 
 import re
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ MULTILEVEL = "multilevel"
 
 
 class LevelsError(TierError):
-    """A feature point without the levels that were asked for."""
+    """A feature does not have the requested levels."""
 
 
 def parse_level_names(text: str) -> tuple[str, ...]:
-    """Return the levels of a list such as "3,4" or "stage4,head"; none for "all"."""
+    """Return the levels of a list such as "3,4" or "stage4,head"; "all" gives none."""
     if text == "all":
         return ()
     names = [name.strip() for name in text.split(",")]
@@ -30,9 +30,8 @@ class Levels:
         names: Names of the levels from input to output, such as "stage3" of a CNN or "block12" of a
             transformer.
         widths: Channels of each level.
-        statistics: Statistics of each level over positions, "mean" and "sd"; of transformers first the
-            "class"
-            token.
+        statistics: Statistics of each level over positions: "mean" and "sd", for transformers after the
+            "class" token.
     """
 
     names: tuple[str, ...]
@@ -40,23 +39,21 @@ class Levels:
     statistics: tuple[str, ...] = ("mean", "sd")
 
     def __str__(self) -> str:
-        """Return the text that a signature holds: stores are found by it."""
+        """Return the text in a signature, by which stores are found."""
         pairs = zip(self.names, self.widths, strict=True)
         parts = ", ".join(f"{name} {width}" for name, width in pairs)
         return f"{MULTILEVEL}: {'+'.join(self.statistics)} of {parts}"
 
     @classmethod
     def parse(cls, feature: str) -> Self:
-        """Read the text of a signature.
+        """Parse the text of a signature.
 
         Raises:
-            LevelsError: The feature point is not a multilevel one.
+            LevelsError: The feature is not multilevel.
         """
         match = re.fullmatch(rf"{MULTILEVEL}: ([a-z+]+) of (\w+ \d+(?:, \w+ \d+)*)", feature)
         if match is None:
-            raise LevelsError(
-                f"the feature point {feature!r} has no levels: extract with --feature {MULTILEVEL}"
-            )
+            raise LevelsError(f"the feature {feature!r} has no levels: extract with --feature {MULTILEVEL}")
         names = []
         widths = []
         for part in match[2].split(", "):
@@ -77,24 +74,24 @@ class Levels:
             wanted: Names ("stage3", "head") or numbers ("3").
 
         Raises:
-            LevelsError: There is no such level, or none is given.
+            LevelsError: A level does not exist, or `wanted` is empty.
         """
-        known = {}
+        level_of_name = {}
         for name in self.names:
-            known[name] = name
+            level_of_name[name] = name
             number = name.removeprefix("stage").removeprefix("block")
-            known[number] = name
-        unknown = [name for name in wanted if name not in known]
+            level_of_name[number] = name
+        unknown = [name for name in wanted if name not in level_of_name]
         if unknown or not wanted:
             listed = ", ".join(unknown) or "(none given)"
             raise LevelsError(
-                f"--stages: there is no stage {listed}: choose among {', '.join(self.names)}, such as 3,4"
+                f"--stages: there is no stage {listed}: pass some of {', '.join(self.names)}, such as 3,4"
             )
-        chosen = {known[name] for name in wanted}
-        return tuple(name for name in self.names if name in chosen)
+        wanted_levels = {level_of_name[name] for name in wanted}
+        return tuple(name for name in self.names if name in wanted_levels)
 
     def columns(self, chosen: Sequence[str]) -> list[int]:
-        """Return the columns of the feature that are statistics of some levels, by their names."""
+        """Return the columns of the feature that are statistics of the levels named in `chosen`."""
         columns: list[int] = []
         for name, part in self.slices().items():
             level = name.rpartition(".")[0]

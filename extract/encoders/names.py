@@ -1,4 +1,4 @@
-"""Unknown names of encoders are rejected with the nearest known ones."""
+"""Errors about unknown names of encoders, with the nearest known names."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from tier4k.cache.errors import TierError
 
 
 class EncoderError(TierError):
-    """An encoder that does not exist or does not allow the options asked for."""
+    """An encoder does not exist or does not support the requested options."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

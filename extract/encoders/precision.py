@@ -1,4 +1,4 @@
-"""The arithmetic of networks."""
+"""The data types of networks."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""An encoder known by name: architecture, where its weights are, and its usual options."""
+"""Encoders known by name: architecture, location of the weights, and usual options."""
 
 from dataclasses import dataclass
 
@@ -23,13 +23,13 @@ class ImagePreset:
         download: Where to download the weights, for the message when they are missing.
         hub: Hugging Face repository with the same weights.
         reference: Preprocessing of TIER-4K.
-        native: Preprocessing of timm's configuration of these very weights (the tag in `hub`).
-        default_preprocessing: The one used by default.
+        native: Preprocessing in timm's configuration of the same weights (the tag in `hub`).
+        default_preprocessing: Name of the preprocessing used by default.
         feature: "pooled" (timm's pooled output: the global average of a CNN's last map) or
             "class-token-before-norm".
-        package: An installed package that carries the weights.
-        levels: The parts of its multilevel features; None: those of timm's description of the architecture.
-        fixed_size: Whether it accepts images of one size only.
+        package: Python package that contains the weights.
+        levels: Levels of multilevel features; None uses timm's description of the architecture.
+        fixed_size: Whether the encoder accepts images of one size only.
     """
 
     name: str
@@ -50,28 +50,28 @@ class ImagePreset:
         name: PreprocessingName | None = None,
         image_size: ImageSize | None = None,
     ) -> Preprocessing:
-        """Return a preprocessing by name; None is the default.
+        """Return the preprocessing for a name and an image size.
 
         Args:
-            name: "reference" or "native".
+            name: "reference" or "native"; None uses the default.
             image_size: Pixels of the shorter side of the uncropped image, or "full"; None crops.
 
         Raises:
             EncoderError: The encoder accepts images of one size only.
         """
         name = name or self.default_preprocessing
-        chosen = self.reference if name == "reference" else self.native
+        preprocessing = self.reference if name == "reference" else self.native
         if image_size is None:
-            return chosen
+            return preprocessing
         if self.fixed_size:
             raise EncoderError(
-                f"{self.name} accepts images of {chosen.size} x {chosen.size} only: "
-                "leave out --image-size, and --preset, which sets it"
+                f"{self.name} accepts images of {preprocessing.size} x {preprocessing.size} only: "
+                "do not pass --image-size, nor --preset, which sets --image-size"
             )
-        return chosen.whole(image_size)
+        return preprocessing.whole(image_size)
 
     def feature_point(self, name: FeatureName) -> str:
-        """Return the point of the network that is read, as a signature holds it.
+        """Return the text of a signature for a kind of features.
 
         Raises:
             EncoderError: The architecture has no multilevel features.
@@ -81,10 +81,10 @@ class ImagePreset:
         return str(self.require_levels())
 
     def require_levels(self) -> Levels:
-        """Return the parts of the multilevel features.
+        """Return the levels of the multilevel features.
 
         Raises:
-            EncoderError: The architecture has none.
+            EncoderError: The architecture has no multilevel features.
         """
         return self.levels or timm_levels(self.architecture)
 
@@ -97,7 +97,7 @@ class TextPreset:
         name: Value of --text-encoder.
         folder: Name of a folder with config.json, tokenizer files and weights, searched beside `pretrained/`.
         hub: Hugging Face repository with the same files.
-        package: An installed package that carries the folder.
+        package: Python package that contains the folder.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The known encoders. Adding an encoder is adding an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`."""
+"""The known encoders. To add an encoder, add an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`."""
 
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.names import EncoderError, nearest
@@ -105,10 +105,10 @@ TEXT_PRESETS = {preset.name: preset for preset in _TEXT_PRESETS}
 
 
 def image_preset(name: str) -> ImagePreset:
-    """Return the preset `name`, or one made for `timm:NAME`.
+    """Return the preset `name`, or make a preset for `timm:NAME`.
 
     Raises:
-        EncoderError: There is no such encoder; the message names the nearest ones.
+        EncoderError: The encoder does not exist; the message lists the nearest names.
     """
     if name in IMAGE_PRESETS:
         return IMAGE_PRESETS[name]
@@ -121,10 +121,10 @@ def image_preset(name: str) -> ImagePreset:
 
 
 def text_preset(name: str) -> TextPreset:
-    """Return the preset `name`, or one made for `hf:NAME_OR_PATH`.
+    """Return the preset `name`, or make a preset for `hf:NAME_OR_PATH`.
 
     Raises:
-        EncoderError: There is no such encoder; the message names the nearest ones.
+        EncoderError: The encoder does not exist; the message lists the nearest names.
     """
     if name in TEXT_PRESETS:
         return TEXT_PRESETS[name]

@@ -1,4 +1,4 @@
-"""Tensors of weight files: read without running code from them, and loaded into networks."""
+"""Reading tensors from weight files, without running code from the files, and loading into networks."""
 
 import pickle
 import zipfile
@@ -19,7 +19,7 @@ def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
     """Read the tensors of a .safetensors or PyTorch file; pickled code is refused, not run.
 
     Raises:
-        WeightsError: The file is damaged, holds code, or holds no state dict.
+        WeightsError: The file is damaged, contains code, or contains no state dict.
     """
     from safetensors import SafetensorError
 
@@ -27,18 +27,20 @@ def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
         content = _read(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds pickled Python objects besides tensors, which could run code, or is damaged; it "
-            "was not "
-            "loaded. Save its state_dict alone (torch.save(model.state_dict(), …) or safetensors) and give "
-            "that file."
+            f"{path} was not loaded: it contains pickled Python objects besides tensors, which could run "
+            "code, or is damaged. Save only the state_dict of the model (torch.save(model.state_dict(), …) "
+            "or safetensors) and pass that file."
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(
-            f"{path} cannot be read as weights ({error}): it is damaged or half downloaded"
+            f"{path} cannot be read as weights ({error}): the file is damaged or half downloaded; "
+            "download it again"
         ) from error
-    state = _unwrapped(content)
+    state = _unwrap(content)
     if not _is_state_dict(state):
-        raise WeightsError(f"{path} holds no state dict (a mapping from names to tensors)")
+        raise WeightsError(
+            f"{path} contains no state dict (a mapping from names to tensors): pass a file that does"
+        )
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
@@ -51,7 +53,7 @@ def _read(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _unwrapped(content: Any) -> Any:
+def _unwrap(content: Any) -> Any:
     for name in WRAPPINGS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -76,9 +78,9 @@ def load_into(
 
     Args:
         model: The network, in timm's naming, whose classifier has been removed.
-        weights: .safetensors, PyTorch or (vision transformers) Google's .npz.
-        classifier: Name of the classifier, whose tensors are left out.
-        by_order: The file has other names in the same order; its last tensors are the classifier's.
+        weights: A .safetensors or PyTorch file, or for vision transformers Google's .npz file.
+        classifier: Name of the classifier, whose tensors are not loaded.
+        by_order: Whether the file has other names in the same order, with the tensors of the classifier last.
 
     Raises:
         WeightsError: A tensor is missing, left over or of another shape.
@@ -93,8 +95,8 @@ def load_into(
     else:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")}
     for name, tensor in expected.items():
-        # Files older than PyTorch 0.4.1, such as torchvision's first ones, lack these counters; evaluation
-        # reads none.
+        # Files older than PyTorch 0.4.1, such as torchvision's first files, lack these counters, which
+        # evaluation does not read.
         if name.endswith("num_batches_tracked"):
             state.setdefault(name, tensor)
     require_fit(expected, state, weights)
@@ -130,21 +132,24 @@ def require_fit(
         lines.append(f"  {len(missing)} tensors are missing, first {missing[0]!r} {shape}")
     if unexpected:
         shape = tuple(found[unexpected[0]].shape)
-        lines.append(f"  {len(unexpected)} are not of this network, first {unexpected[0]!r} {shape}")
+        lines.append(
+            f"  {len(unexpected)} tensors belong to another network, first {unexpected[0]!r} {shape}"
+        )
     if reshaped:
         shapes = f"expected {tuple(expected[reshaped[0]].shape)}, found {tuple(found[reshaped[0]].shape)}"
-        lines.append(f"  {len(reshaped)} have another shape, first {reshaped[0]!r}: {shapes}")
+        lines.append(f"  {len(reshaped)} tensors have another shape, first {reshaped[0]!r}: {shapes}")
     if lines:
         heading = f"{path} does not fit this encoder:"
-        raise WeightsError("\n".join([heading, *lines, "Give the weights of this architecture."]))
+        raise WeightsError("\n".join([heading, *lines, "Pass weights of this architecture."]))
 
 
 def _load_npz(model: Any, path: Path) -> None:
     import torch
 
-    if not hasattr(model, "load_pretrained"):  # only timm's vision transformers have it
+    if not hasattr(model, "load_pretrained"):  # a method of timm's vision transformers only
         raise WeightsError(
-            f"{path}: only vision transformers have .npz weights; give a .pth or .safetensors file"
+            f"{path}: .npz weights are supported for vision transformers only: pass a .pth or .safetensors "
+            "file"
         )
     for parameter in model.parameters():
         torch.nn.init.constant_(parameter, torch.nan)  # shows the tensors that the file does not fill

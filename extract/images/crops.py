@@ -1,4 +1,4 @@
-"""Random crops and flips of an image, as TIER-4K's training makes them."""
+"""Random crops and flips of an image, as in TIER-4K's training."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,14 +21,14 @@ class Crops:
 
     Attributes:
         count: Number of random crops and flips beside the centre crop.
-        seed: Their seed.
+        seed: Seed of the random crops and flips.
     """
 
     count: int = 0
     seed: int = 0
 
     def __str__(self) -> str:
-        """Return the text that a signature holds: stores are found by it."""
+        """Return the text in a signature, by which stores are found."""
         if not self.count:
             return "centre"
         return f"centre + {self.count} random crops and flips, seed {self.seed}"
@@ -38,11 +38,10 @@ CENTRE_CROP = Crops()
 
 
 class RandomCrops:
-    """From an RGB image to its random crops and flips, each (3, H, W) uint8.
+    """Makes the random crops and flips of an RGB image, each (3, H, W) uint8.
 
-    A crop depends on the seed, the image's key and the crop's number alone, not on the order or the process
-    in
-    which images are read.
+    A crop depends only on the seed, the key of the image and the index of the crop, not on the order or the
+    process in which images are read.
     """
 
     def __init__(self, preprocessing: Preprocessing, crops: Crops) -> None:
@@ -52,11 +51,11 @@ class RandomCrops:
     def __call__(self, image: Image.Image, key: bytes) -> "list[torch.Tensor]":
         """Return the crops of an RGB image with this key."""
         pixels = np.asarray(self._preprocessing.resized(image))
-        made = []
+        crops = []
         for number in range(self._crops.count):
             random = np.random.default_rng([self._crops.seed, number, *key])
-            made.append(random_crop(pixels, self._preprocessing, random))
-        return made
+            crops.append(random_crop(pixels, self._preprocessing, random))
+        return crops
 
 
 def random_crop(
@@ -68,8 +67,8 @@ def random_crop(
 
     Args:
         pixels: (H, W, 3) uint8.
-        preprocessing: Of the encoder; its `size` is that of the crop.
-        random: Drawn from: left, top, mirrored.
+        preprocessing: Preprocessing of the encoder, whose `size` is the size of the crop.
+        random: Generator of the left edge, the top edge and whether the crop is mirrored.
 
     Returns:
         (3, h, w) uint8.

@@ -65,7 +65,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror})") from error
+        raise ImageError(f"the file cannot be read ({error.strerror})") from error
 
 
 def require_8_bits(image: Image.Image) -> None:
@@ -77,8 +77,8 @@ def require_8_bits(image: Image.Image) -> None:
     """
     if image.mode[0] in "IF":
         raise ImageError(
-            f"its grey has more than 8 bits (Pillow's mode {image.mode}) and would become white: "
-            "save it with 8 bits"
+            f"the grey of the image has more than 8 bits (Pillow's mode {image.mode}) and would become "
+            "white: save the image with 8 bits"
         )
 
 
@@ -92,9 +92,9 @@ def _open(data: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise ImageError(f"the image is larger than {MAX_PIXELS:,} pixels (decompression bomb)") from None
     except UnidentifiedImageError:
-        raise ImageError(f"not an image of the formats {', '.join(FORMATS)}") from None
+        raise ImageError(f"the file is not an image of the formats {', '.join(FORMATS)}") from None
     except DECODING_ERRORS as error:
-        raise ImageError(f"cannot be decoded ({error})") from error
+        raise ImageError(f"the image cannot be decoded ({error})") from error
     _require_usable_size(image.width, image.height)
     require_8_bits(image)
     return image
@@ -102,9 +102,13 @@ def _open(data: bytes) -> Image.Image:
 
 def _require_usable_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} is larger than {MAX_PIXELS:,} pixels (decompression bomb)")
+        raise ImageError(
+            f"the image, {width} x {height}, is larger than {MAX_PIXELS:,} pixels (decompression bomb)"
+        )
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ImageError(f"{width} x {height}: one side is more than {MAX_ASPECT} times the other")
+        raise ImageError(
+            f"one side of the image, {width} x {height}, is more than {MAX_ASPECT} times the other"
+        )
 
 
 def _load(image: Image.Image) -> None:

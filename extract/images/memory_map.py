@@ -31,13 +31,13 @@ class DecodedImages:
 
     Args:
         images: Path of each image, indexed by its key in hexadecimal.
-        preprocessing: Of the encoder that is trained; its crop is one of `REPLACEABLE_CROPS`.
+        preprocessing: Preprocessing of the trained encoder, with one of `REPLACEABLE_CROPS`.
         threads: Number of threads that decode.
         progress: Called with (images decoded, images in all).
 
     Raises:
         ImageError: An image is damaged, or changed since its key was computed.
-        StoreError: The temporary folder has no room.
+        StoreError: The temporary folder has too little space.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DecodedImages:
         if preprocessing.crop not in REPLACEABLE_CROPS:
             raise ImageError(
                 f"images cropped by {preprocessing.crop!r} have no random crops to train on: "
-                "use --preprocessing reference"
+                "pass --preprocessing reference"
             )
         self._preprocessing = preprocessing
         self._centre = preprocessing.transform()
@@ -80,9 +80,7 @@ class DecodedImages:
         seed: int,
         epoch: int,
     ) -> "torch.Tensor":
-        """Return a random crop (3, h, w) uint8; it depends on the seed, the epoch and the image's content
-        alone.
-        """
+        """Return a random crop (3, h, w) uint8, which depends only on the seed, the epoch and the image."""
         random = np.random.default_rng([seed, epoch, *self._keys[number]])
         return random_crop(self._pixels(number), self._preprocessing, random)
 
@@ -95,7 +93,7 @@ class DecodedImages:
         try:
             data = read_bytes(Path(path))
             if bytes_key(data) != key:
-                raise ImageError("changed since it was checked")
+                raise ImageError("the file changed after it was checked")
             return np.asarray(self._preprocessing.resized(decode(data)))
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error

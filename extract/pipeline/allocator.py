@@ -1,4 +1,4 @@
-"""Settings of glibc's allocator under which memory that torch frees stays with the process."""
+"""Settings of glibc's allocator with which the process keeps the memory that torch frees."""
 
 import ctypes
 from collections.abc import Iterator
@@ -31,19 +31,20 @@ TRAINING = {
     TOP_PAD: 2**28,
 }
 
-_settings = dict(GLIBC_DEFAULTS)  # of this process; glibc has no function that returns them
+_settings = dict(GLIBC_DEFAULTS)  # of this process; glibc has no function that returns its settings
 
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Keep memory that torch frees while it encodes. Nothing happens on another C library.
+    """Keep memory that torch frees during encoding. With another C library, nothing changes.
 
     A network requests tens of megabytes in every layer and frees them after the next one. By default, glibc
-    returns much of that to the system and requests it again, 4 KiB at a time: 4,000 page faults for each
-    image of EfficientNet-Lite0, a third of its time, and a fragmented heap whose peak varies.
+    returns much of that memory to the system and requests it again, 4 KiB at a time. This costs 4,000 page
+    faults for each image of EfficientNet-Lite0, a third of the time, and fragments the heap, so that the peak
+    of memory varies.
 
-    Afterwards glibc's settings are those from before. Only its default of adapting the threshold for
-    separate mappings to the largest block freed cannot be restored: a fixed threshold takes its place.
+    Afterwards the earlier settings of glibc are restored, except one. By default, glibc adapts the threshold
+    for separate mappings to the largest block freed; this cannot be restored, and a fixed threshold stays.
     """
     with _mallopt(ENCODING):
         yield
@@ -51,24 +52,25 @@ def keep_freed_memory() -> Iterator[None]:
 
 @contextmanager
 def keep_all_freed_memory() -> Iterator[None]:
-    """Keep all memory that torch frees while it trains. Nothing happens on another C library.
+    """Keep all memory that torch frees during training. With another C library, nothing changes.
 
-    Maps and gradients of hundreds of megabytes, above glibc's largest threshold, are the same in every step;
-    they would be returned and requested again, page by page. Settings are restored as by
-    `keep_freed_memory`, and the memory that was kept is returned to the system.
+    Maps and gradients take hundreds of megabytes, above glibc's largest threshold. Every step needs the same
+    memory, which glibc would return to the system and request again, page by page. Afterwards the settings
+    are restored as by `keep_freed_memory`, and the kept memory is returned to the system.
     """
     with _mallopt(TRAINING):
         yield
 
 
 @contextmanager
-def _mallopt(changed: dict[int, int]) -> Iterator[None]:
-    before = {parameter: _settings[parameter] for parameter in changed}
-    _set(changed)
+def _mallopt(settings: dict[int, int]) -> Iterator[None]:
+    """Apply settings of glibc; afterwards restore the earlier ones and return free memory to the system."""
+    earlier_settings = {parameter: _settings[parameter] for parameter in settings}
+    _set(settings)
     try:
         yield
     finally:
-        _set(before)
+        _set(earlier_settings)
         with suppress(OSError, AttributeError, TypeError):
             ctypes.CDLL(None).malloc_trim(0)
 

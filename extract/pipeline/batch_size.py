@@ -1,4 +1,4 @@
-"""The batch size: given, or found by measuring, and halved where memory is too small."""
+"""The batch size: fixed by the user or found by measuring, and halved if memory is too small."""
 
 from collections.abc import Callable, Iterable
 
@@ -16,80 +16,90 @@ OUT_OF_MEMORY = (
     "MPS backend out of memory",
 )  # of the CPU and of Apple's GPU
 
-WORTHWHILE = 1.05  # a doubled batch that is not this much faster only costs memory
+WORTHWHILE = 1.05  # a doubled batch is kept only if encoding is faster by this factor
 
 
 class BatchSize:
-    """The number of crops in a batch: given, or the fastest, found by doubling while chunks are encoded.
+    """The number of crops in a batch: fixed, or the fastest, found by doubling while chunks are encoded.
 
     Args:
-        given: The batch size; None measures.
+        fixed_size: The batch size; None finds the fastest by measuring.
         device: Type of the device, such as "cpu".
     """
 
-    def __init__(self, given: int | None, device: str) -> None:
-        self.current = given or FIRST_BATCH[device]
-        self._settled = given is not None
+    def __init__(self, fixed_size: int | None, device: str) -> None:
+        self.current = fixed_size or FIRST_BATCH[device]
+        self._settled = fixed_size is not None
         self._largest = IMAGES_PER_CHUNK[device]
-        self._rate = 0.0
+        self._pixels_per_second = 0.0
         self._warm = False
 
     def measured(self, pixels: int, seconds: float) -> None:
-        """Adapt the size to a chunk's speed. The first chunk of a size does not count: libraries set up."""
+        """Adapt the batch size to the speed of a chunk.
+
+        The first chunk of each size does not count, as libraries prepare themselves for the new shape.
+
+        Args:
+            pixels: Number of pixels in the chunk.
+            seconds: Time that the chunk took to encode.
+        """
         if self._settled:
             return
         if not self._warm:
             self._warm = True
             return
-        rate = pixels / seconds
-        if rate < WORTHWHILE * self._rate:
+        pixels_per_second = pixels / seconds
+        if pixels_per_second < WORTHWHILE * self._pixels_per_second:
             self.current //= 2
             self._settled = True
         elif self.current >= self._largest:
             self._settled = True
         else:
             self.current *= 2
-            self._rate = rate
+            self._pixels_per_second = pixels_per_second
             self._warm = False
 
     def halve(self) -> None:
-        """Halve the batch for good, as the memory is too small.
+        """Halve the batch size and stop measuring, as the memory is too small.
 
         Raises:
-            ExtractionError: The batch is a single crop.
+            ExtractionError: The batch is a single crop already.
         """
         if self.current == 1:
-            remedy = "use --device cpu, or a smaller --image-size"
+            remedy = "pass --device cpu or a smaller --image-size"
             raise ExtractionError(f"the device has too little memory for a single image: {remedy}")
         self.current //= 2
         self._settled = True
 
     def encode_in_batches(self, count: int, encode: Callable[[slice], Tensor]) -> Tensor:
-        """Encode `count` inputs batch by batch; a batch that is too large for the memory is halved.
+        """Encode `count` inputs batch by batch; halve a batch that is too large for the memory.
 
         Args:
             count: Number of inputs.
-            encode: From the slice of a batch to its features.
+            encode: Returns the features of a batch, given as a slice of the inputs.
 
         Raises:
             ExtractionError: A single input is too large for the memory.
         """
-        done: list[Tensor] = []
+        features: list[Tensor] = []
         start = 0
         while start < count:
             batch = slice(start, min(start + self.current, count))
-            encoded = _unless_out_of_memory(encode, batch)
-            if encoded is None:
+            batch_features = _encode_unless_out_of_memory(encode, batch)
+            if batch_features is None:
                 self.halve()
                 torch.cuda.empty_cache()
                 continue
-            done.append(encoded)
+            features.append(batch_features)
             start = batch.stop
-        return torch.cat(done)
+        return torch.cat(features)
 
 
-def _unless_out_of_memory(encode: Callable[[slice], Tensor], batch: slice) -> Tensor | None:
-    """Encode a batch; None if memory is too small. The error, which refers to large tensors, ends here."""
+def _encode_unless_out_of_memory(encode: Callable[[slice], Tensor], batch: slice) -> Tensor | None:
+    """Encode a batch; return None if memory is too small.
+
+    The error is not kept, as it refers to large tensors.
+    """
     try:
         return encode(batch)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Chunks: the inputs that are read together."""
+"""Chunks: inputs that are read together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from tier4k.extract.pipeline.shared_memory import SharedImages
 
 @dataclass(frozen=True)
 class CropStack:
-    """Crops of one shape, of several images.
+    """Crops of equal shape from several images.
 
     Attributes:
-        rows: (n,) row within the chunk of each crop's image.
-        crops: (n,) number of the crop within its image, 0 being the centre.
-        pixels: (n, 3, H, W) uint8.
+        rows: (n,) index of each crop's image in the chunk.
+        crops: (n,) index of each crop among the crops of its image; 0 is the centre.
+        pixels: (n, 3, H, W) uint8 pixels of the crops.
     """
 
     rows: np.ndarray
@@ -26,11 +26,11 @@ class CropStack:
     pixels: Tensor
 
     def pin_memory(self) -> "CropStack":
-        """Return the same in pinned memory."""
+        """Return the crops in pinned memory."""
         return CropStack(self.rows, self.crops, self.pixels.pin_memory())
 
 
-# For each way of preprocessing, the crops of all images by shape.
+# The crops of all images: for each preprocessing variant, one stack for each shape.
 CropStacks = tuple[tuple[CropStack, ...], ...]
 
 
@@ -39,10 +39,10 @@ class Chunk:
     """Inputs that are read together.
 
     Attributes:
-        numbers: (C,) their numbers among all distinct inputs.
-        images: Of images: for each way of preprocessing, the crops by shape.
-        tokens: Of texts: their token numbers.
-        pair_images: Of pairs: (C,) row of each pair's image in the chunk, ascending.
+        numbers: (C,) indices of the C inputs among all distinct inputs.
+        images: Crops of images: for each preprocessing variant, one stack for each shape.
+        tokens: Tokens of texts, if the inputs are texts.
+        pair_images: (C,) index of each pair's image in the chunk, ascending, if the inputs are pairs.
     """
 
     numbers: np.ndarray
@@ -51,22 +51,25 @@ class Chunk:
     pair_images: np.ndarray | None = None
 
     def pin_memory(self) -> "Chunk":
-        """Return the same in pinned memory, from which a GPU copies in the background.
+        """Return the chunk in pinned memory, from which a GPU copies in the background.
 
         torch's DataLoader calls this.
         """
-        return Chunk(self.numbers, tuple(map(_pinned, self.images)))
+        return Chunk(self.numbers, tuple(map(_pin_stacks, self.images)))
 
 
-def _pinned(stacks: Sequence[CropStack]) -> tuple[CropStack, ...]:
+def _pin_stacks(stacks: Sequence[CropStack]) -> tuple[CropStack, ...]:
     return tuple(map(CropStack.pin_memory, stacks))
 
 
 class SentChunk:
-    """A chunk of images on its way from a reading process to the encoding one.
+    """A chunk of images that a reading process sends to the encoding process.
+
+    Args:
+        chunk: The chunk, whose images are copied into shared memory.
 
     Raises:
-        OSError: There is no room for its images.
+        OSError: There is too little memory for the images.
     """
 
     def __init__(self, chunk: Chunk) -> None:
@@ -91,17 +94,17 @@ class SentChunk:
         return Chunk(self._numbers, tuple(images))
 
     def pin_memory(self) -> Chunk:
-        """Return the chunk in pinned memory, as `Chunk.pin_memory`."""
+        """Return the chunk in pinned memory, like `Chunk.pin_memory`."""
         return self.received().pin_memory()
 
 
 def stack_by_shape(images: Sequence[Sequence[Tensor]]) -> tuple[CropStack, ...]:
-    """Stack the crops (3, H, W) of each image with others of the same shape, in order of first appearance."""
+    """Stack crops (3, H, W) of equal shape, given the crops of each image; shapes in order of appearance."""
     places: dict[torch.Size, list[tuple[int, int]]] = {}
     for row, crops in enumerate(images):
-        for number, pixels in enumerate(crops):
-            places.setdefault(pixels.shape, []).append((row, number))
-    return tuple(_stack(images, of_shape) for of_shape in places.values())
+        for crop, pixels in enumerate(crops):
+            places.setdefault(pixels.shape, []).append((row, crop))
+    return tuple(_stack(images, places_of_shape) for places_of_shape in places.values())
 
 
 def _stack(images: Sequence[Sequence[Tensor]], places: Sequence[tuple[int, int]]) -> CropStack:

@@ -1,4 +1,4 @@
-"""The device that encodes."""
+"""Selection of the device that encodes."""
 
 import torch
 
@@ -18,9 +18,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise _unusable(name, str(error).splitlines()[0]) from None
+        raise _unusable_device(name, str(error).splitlines()[0]) from None
     if device.type not in IMAGES_PER_CHUNK:
-        raise _unusable(name, f"nothing is encoded on {device.type!r}")
+        raise _unusable_device(name, f"tier4k does not encode on devices of type {device.type!r}")
     return device
 
 
@@ -32,6 +32,6 @@ def _best_device() -> str:
     return "cpu"
 
 
-def _unusable(name: str, reason: str) -> ExtractionError:
-    remedy = "choose auto, cpu, cuda, cuda:N or mps"
+def _unusable_device(name: str, reason: str) -> ExtractionError:
+    remedy = "pass --device auto, cpu, cuda, cuda:N or mps"
     return ExtractionError(f"the device {name!r} cannot be used ({reason}): {remedy}")

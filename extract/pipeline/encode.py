@@ -1,4 +1,4 @@
-"""Encode: networks turn chunks into features."""
+"""Encoding of chunks with networks."""
 
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -18,7 +18,7 @@ from tier4k.extract.pipeline.options import ExtractionError
 if TYPE_CHECKING:
     from tier4k.extract.scorers.pair_network import PairNetwork
 
-# In torch's messages.
+# Parts of torch's messages about inputs that are too small for a network.
 TOO_SMALL = (
     "Kernel size can't be greater than actual input size",
     "Output size is too small",
@@ -26,14 +26,18 @@ TOO_SMALL = (
 
 
 class ChunkEncoder(Protocol):
-    """Makes features of chunks of inputs."""
+    """Interface of objects that encode chunks of inputs."""
 
     @property
     def batch_size(self) -> int:
-        """The present number of inputs that go through the network at once."""
+        """Current number of inputs per batch."""
 
     def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
-        """Return the features (n, ...) of the n wanted (C,) inputs of a chunk.
+        """Return the features (n, ...) of the n wanted inputs of a chunk.
+
+        Args:
+            chunk: A chunk of C inputs.
+            wanted: (C,) bool: the inputs to encode.
 
         Raises:
             ExtractionError: An input is too small for the network, or too large for the memory.
@@ -44,10 +48,10 @@ class ImageChunkEncoder:
     """Encodes the images of a chunk with one network.
 
     Args:
-        network: The network.
-        variant: Number of its variant among those of a chunk.
-        crop_count: Crops of each image.
-        size: Its batch size.
+        network: The image network, on `device`.
+        variant: Index of the network's preprocessing variant among the variants of a chunk.
+        crop_count: Number of crops of each image.
+        size: Batch size in crops, adapted while chunks are encoded.
         device: The network's device.
     """
 
@@ -67,7 +71,7 @@ class ImageChunkEncoder:
 
     @property
     def batch_size(self) -> int:
-        """The present number of crops per batch."""
+        """Current number of crops per batch."""
         return self._size.current
 
     def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
@@ -77,15 +81,15 @@ class ImageChunkEncoder:
         pixels = 0
         start = time.perf_counter()
         for stack in chunk.images[self._variant]:
-            kept = _wanted_crops(stack, wanted)
-            if not len(kept.pixels):
+            wanted_stack = _wanted_crops(stack, wanted)
+            if not len(wanted_stack.pixels):
                 continue
-            encoded = self._encode(kept.pixels).numpy()
+            stack_features = self._encode(wanted_stack.pixels).numpy()
             if features is None:
-                shape = (int(wanted.sum()), self._crop_count, encoded.shape[1])
-                features = np.empty(shape, encoded.dtype)
-            features[position[kept.rows], kept.crops] = encoded
-            pixels += kept.pixels[:, 0].numel()
+                shape = (int(wanted.sum()), self._crop_count, stack_features.shape[1])
+                features = np.empty(shape, stack_features.dtype)
+            features[position[wanted_stack.rows], wanted_stack.crops] = stack_features
+            pixels += wanted_stack.pixels[:, 0].numel()
         assert features is not None
         self._size.measured(pixels, time.perf_counter() - start)
         return features[:, 0] if self._crop_count == 1 else features
@@ -101,7 +105,7 @@ class ImageChunkEncoder:
 
 
 def _wanted_crops(stack: CropStack, wanted: np.ndarray) -> CropStack:
-    """Return the crops whose images are wanted (C,)."""
+    """Return the crops of the images that `wanted`, (C,) bool, selects."""
     keep = wanted[stack.rows]
     if keep.all():
         return stack
@@ -113,9 +117,9 @@ class PairChunkEncoder:
 
     Args:
         work: The scorer and its pairs.
-        network: The scorer's network.
-        text_batch_size: Texts per batch.
-        size: Images and pairs per batch.
+        network: The scorer's network, on `device`.
+        text_batch_size: Number of texts per batch.
+        size: Batch size in images, and in pairs; adapted while chunks are encoded.
         device: The network's device.
     """
 
@@ -131,13 +135,13 @@ class PairChunkEncoder:
         self._text_batch_size = text_batch_size
         self._size = size
         self._device = device
-        self._prompt_of, prompts = pd.factorize(work.inputs["prompt"])
+        self._prompt_of_pair, prompts = pd.factorize(work.inputs["prompt"])
         self._prompts: list[str] = prompts.tolist()
-        self._encoded: dict[int, Tensor] = {}
+        self._encoded_prompts: dict[int, Tensor] = {}
 
     @property
     def batch_size(self) -> int:
-        """The present number of images per batch."""
+        """Current number of images per batch."""
         return self._size.current
 
     def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
@@ -147,7 +151,7 @@ class PairChunkEncoder:
         (stack,) = chunk.images[0]  # all images have the network's shape
         pair_images = chunk.pair_images
         start = time.perf_counter()
-        texts = self._texts(self._prompt_of[chunk.numbers])
+        texts = self._encoded_texts(self._prompt_of_pair[chunk.numbers])
 
         def score_batch(batch: slice) -> Tensor:
             """Return the scores of all pairs of one batch of images."""
@@ -166,7 +170,13 @@ class PairChunkEncoder:
         image_of_pair: np.ndarray,
         texts: Tensor,
     ) -> Tensor:
-        """Return the scores (n,) of n pairs: rows of encoded images, and encoded texts (n, ...)."""
+        """Return the scores (n,) of n pairs.
+
+        Args:
+            images: Encoded images of a batch.
+            image_of_pair: (n,) index of each pair's image in `images`.
+            texts: (n, ...) encoded text of each pair.
+        """
         scores = []
         size = self._size.current
         for start in range(0, len(image_of_pair), size):
@@ -174,19 +184,25 @@ class PairChunkEncoder:
             scores.append(self._network.score(images[image_of_pair[part]], texts[part]))
         return torch.cat(scores)
 
-    def _texts(self, numbers: np.ndarray) -> Tensor:
-        """Return the encoded prompts (n, ...) of these numbers; new ones are encoded."""
-        wanted: list[int] = numbers.tolist()
-        new = [number for number in dict.fromkeys(wanted) if number not in self._encoded]
-        for start in range(0, len(new), self._text_batch_size):
-            part = new[start : start + self._text_batch_size]
-            encoded = self._network.encode_texts([self._prompts[number] for number in part])
-            self._encoded.update(zip(part, encoded, strict=True))
-        return torch.stack([self._encoded[number] for number in wanted])
+    def _encoded_texts(self, prompt_indices: np.ndarray) -> Tensor:
+        """Return the encoded prompts (n, ...) at n indices; prompts that were not used before are encoded."""
+        indices: list[int] = prompt_indices.tolist()
+        unencoded = [index for index in dict.fromkeys(indices) if index not in self._encoded_prompts]
+        for start in range(0, len(unencoded), self._text_batch_size):
+            batch = unencoded[start : start + self._text_batch_size]
+            encoded = self._network.encode_texts([self._prompts[index] for index in batch])
+            self._encoded_prompts.update(zip(batch, encoded, strict=True))
+        return torch.stack([self._encoded_prompts[index] for index in indices])
 
 
 class TextChunkEncoder:
-    """Encodes the missing texts of a chunk."""
+    """Encodes the missing texts of a chunk.
+
+    Args:
+        network: The text network, on `device`.
+        batch_size: Number of texts per batch.
+        device: The network's device.
+    """
 
     def __init__(
         self,
@@ -206,18 +222,18 @@ class TextChunkEncoder:
 
 
 def _forward(network: nn.Module, batch: Tensor | TokenBatch) -> Tensor:
-    """Run a network, with errors that name the remedy."""
+    """Run a network on a batch; raise errors that name the remedy."""
     try:
         return network(batch)
     except Exception as error:
         if isinstance(batch, Tensor) and _is_too_small(error):
             height, width = batch.shape[2:]
             problem = f"a crop of {width} x {height} pixels is too small for this encoder"
-            raise ExtractionError(f"{problem}: use a larger --image-size") from error
-        if _is_of_compiler(error):
+            raise ExtractionError(f"{problem}: pass a larger --image-size") from error
+        if _is_compiler_error(error):
             reason = str(error).strip().splitlines()[0]
             raise ExtractionError(
-                f"--compile does not work here ({reason}): it needs a C++ compiler; leave it out"
+                f"--compile needs a working C++ compiler ({reason}): install one, or do not pass --compile"
             ) from error
         raise
 
@@ -226,5 +242,5 @@ def _is_too_small(error: Exception) -> bool:
     return contains_any(str(error), TOO_SMALL)
 
 
-def _is_of_compiler(error: Exception) -> bool:
+def _is_compiler_error(error: Exception) -> bool:
     return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))

@@ -1,4 +1,4 @@
-"""What an extraction reports: progress, timing, and a summary per encoder."""
+"""Reports of an extraction: progress, timing, and a summary for each encoder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +18,12 @@ class Timing:
 
     @property
     def total(self) -> float:
-        """Sum of all three."""
+        """Seconds of reading, encoding and writing together."""
         return self.read + self.encode + self.write
 
     @contextmanager
     def measure(self, part: Literal["read", "encode", "write"]) -> Iterator[None]:
-        """Add the time spent inside to `part`."""
+        """Add the seconds spent in the context to the attribute `part`."""
         start = perf_counter()
         try:
             yield
@@ -38,7 +38,7 @@ class Encoding:
 
     Attributes:
         batch_size: The final batch size.
-        timing: Where the time went.
+        timing: Seconds spent on reading, encoding and writing.
     """
 
     batch_size: int
@@ -49,10 +49,10 @@ class Listener(Protocol):
     """Receives the progress of an extraction."""
 
     def started(self, stream: str, total: int) -> None:
-        """`total` distinct inputs of a stream will be encoded; the networks are loaded."""
+        """Receive the number of distinct inputs of a stream to encode, once the networks are loaded."""
 
     def advanced(self, count: int, timing: Timing) -> None:
-        """`count` more inputs are encoded."""
+        """Receive the number of inputs that were encoded since the last call, and the time so far."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class StreamSummary:
 
     Attributes:
         stream: "image", "text" or "score".
-        encoder: Its name.
+        encoder: Name of the encoder.
         store: Folder of the store.
-        inputs: Distinct inputs of the data set, or of the part that was requested.
-        encoded: Number of them that were encoded now; the others were stored before.
-        batch_size: Final number of crops or texts per batch, None where nothing was encoded.
-        timing: Where the time went, without loading the network. Encoders that run together share the
-            reading.
+        inputs: Number of distinct inputs of the data set, or of the requested part.
+        encoded: Number of inputs that were encoded now; the rest were stored before.
+        batch_size: Final number of crops or texts per batch; None if nothing was encoded.
+        timing: Seconds spent on reading, encoding and writing, without loading the network. Encoders that run
+            together have one timing.
     """
 
     stream: str

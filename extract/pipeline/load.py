@@ -1,4 +1,4 @@
-"""From an encoder or a scorer to its network; the libraries of networks are imported only here."""
+"""Loading of the network of an encoder or a scorer. Libraries of networks are imported only here."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ def load_network(encoder: Encoder) -> Any:
     """Build the network of an encoder or a scorer and load its weights, in evaluation mode.
 
     Raises:
-        WeightsError: The weights do not fit the network, or the files of a folder do not fit each other.
+        WeightsError: The weights do not fit the network, or the files of a folder do not match.
     """
     if isinstance(encoder, ImageEncoder):
         from tier4k.extract.encoders.image_network import ImageNetwork

@@ -1,4 +1,4 @@
-"""Encoders that stay loaded: images and texts in memory go in, features come out, and nothing is stored."""
+"""Encoders that stay loaded and return features of images and texts in memory. Nothing is stored."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -31,10 +31,10 @@ def as_image(value: ImageInput) -> tuple[Image.Image, bytes]:
 
     Args:
         value: A path; a PIL image; an array (H, W, 3), (H, W, 4) or (H, W); or a tensor (3, H, W), as
-            torchvision returns it. Arrays and tensors are uint8 from 0 to 255 or floating from 0 to 1.
+            torchvision returns. Arrays and tensors are uint8 from 0 to 255 or floats from 0 to 1.
 
     Raises:
-        ImageError: It is no image, or cannot be decoded.
+        ImageError: The value is not an image, or cannot be decoded.
     """
     if isinstance(value, str | Path):
         return _from_file(Path(value))
@@ -43,8 +43,8 @@ def as_image(value: ImageInput) -> tuple[Image.Image, bytes]:
     if isinstance(value, np.ndarray):
         value = _from_array(value)
     if not isinstance(value, Image.Image):
-        accepted = "give a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W)"
-        raise ImageError(f"{type(value).__name__} is no image: {accepted}")
+        accepted = "pass a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W)"
+        raise ImageError(f"a value of type {type(value).__name__} is not an image: {accepted}")
     require_8_bits(value)
     image = value.convert("RGB")
     return image, bytes_key(image.tobytes())
@@ -60,7 +60,9 @@ def _from_file(path: Path) -> tuple[Image.Image, bytes]:
 
 def _channels_last(value: torch.Tensor) -> np.ndarray:
     if value.ndim != 3 or value.shape[0] not in (1, 3):
-        raise ImageError(f"a tensor of shape {tuple(value.shape)} is no image: expected (3, H, W)")
+        raise ImageError(
+            f"a tensor of shape {tuple(value.shape)} is not an image: pass one of shape (3, H, W)"
+        )
     pixels = value.detach().cpu().permute(1, 2, 0)
     if pixels.is_floating_point():
         pixels = pixels.float()
@@ -72,11 +74,13 @@ def _channels_last(value: torch.Tensor) -> np.ndarray:
 def _from_array(array: np.ndarray) -> Image.Image:
     if not _has_shape_of_image(array):
         expected = "(H, W, 3), (H, W, 4) or (H, W)"
-        raise ImageError(f"an array of shape {array.shape} is no image: expected {expected}")
+        raise ImageError(f"an array of shape {array.shape} is not an image: pass one of shape {expected}")
     if np.issubdtype(array.dtype, np.floating):
         array = _to_8_bits(array)
     if array.dtype != np.uint8:
-        raise ImageError(f"pixels of type {array.dtype}: give uint8 from 0 to 255, or floating from 0 to 1")
+        raise ImageError(
+            f"pixels of type {array.dtype} are not supported: pass uint8 from 0 to 255, or floats from 0 to 1"
+        )
     return Image.fromarray(array)
 
 
@@ -90,19 +94,19 @@ def _has_shape_of_image(array: np.ndarray) -> bool:
 
 def _to_8_bits(array: np.ndarray) -> np.ndarray:
     low, high = array.min(), array.max()
-    if not (low >= 0 and high <= 1):  # NaN is neither
-        remedy = "divide by 255, or give uint8"
-        raise ImageError(f"floating pixels go from 0 to 1, not {low:g} to {high:g}: {remedy}")
+    if not (low >= 0 and high <= 1):  # both comparisons are false for NaN
+        remedy = "divide the pixels by 255, or pass uint8"
+        raise ImageError(f"floating-point pixels must be from 0 to 1, not {low:g} to {high:g}: {remedy}")
     return np.round(array * 255).astype(np.uint8)
 
 
 class LiveEncoders:
-    """An image encoder and a text encoder, loaded on first use.
+    """An image encoder and a text encoder, whose networks are loaded on first use.
 
     Args:
-        image: The image encoder.
-        text: The text encoder.
-        device: "auto", or a torch device.
+        image: Image encoder with its weights.
+        text: Text encoder with its weights.
+        device: "auto", or a torch device such as "cuda:1".
 
     Raises:
         ExtractionError: The device cannot be used.
@@ -122,28 +126,28 @@ class LiveEncoders:
 
     @cached_property
     def image_network(self) -> ImageNetwork:
-        """The loaded image encoder."""
+        """Network of the image encoder."""
         return ImageNetwork.of(self._image).frozen(self._image.precision).to(self._device)
 
     @cached_property
     def text_network(self) -> TextNetwork:
-        """The loaded text encoder."""
+        """Network of the text encoder."""
         return TextNetwork.of(self._text).frozen(self._text.precision).to(self._device)
 
     def images(self, images: Sequence[ImageInput]) -> np.ndarray:
-        """Return the features (N, D) of images as `as_image` takes them, or (N, V, D) for V > 1 crops each.
+        """Return the features (N, D) of N images, or (N, V, D) for V > 1 crops each; see `as_image`.
 
         Raises:
-            ImageError: One of them is no image.
+            ImageError: A value is not an image.
             ExtractionError: The device has too little memory.
         """
         size = BatchSize(BATCH, self._device.type)
         encoder = ImageChunkEncoder(self.image_network, 0, self._variant.crop_count, size, self._device)
         with full_float32(), torch.inference_mode():
-            parts = [self._encoded(encoder, batch) for batch in _batches(images)]
+            parts = [self._encode_batch(encoder, batch) for batch in _batches(images)]
         return np.concatenate(parts)
 
-    def _encoded(self, encoder: ImageChunkEncoder, images: Sequence[ImageInput]) -> np.ndarray:
+    def _encode_batch(self, encoder: ImageChunkEncoder, images: Sequence[ImageInput]) -> np.ndarray:
         crops = [self._crop(*as_image(image)) for image in images]
         chunk = Chunk(np.arange(len(crops)), (stack_by_shape(crops),))
         return encoder.features(chunk, np.ones(len(crops), bool))

@@ -1,4 +1,4 @@
-"""The loop of stage 1: read a chunk of inputs, encode it with every network, write the features to stores."""
+"""The loop of stage 1: read chunks of inputs, encode each with all networks, write features to stores."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -29,7 +29,7 @@ from tier4k.extract.pipeline.records import DatasetRecord
 from tier4k.extract.pipeline.versions import library_versions
 from tier4k.extract.scorers.scorer import Scorer
 
-# What is read, and for each encoder what encodes it.
+# The chunks to read, and for each encoder the object that encodes the chunks.
 Plan = tuple[Iterable[Chunk], Sequence[ChunkEncoder]]
 
 
@@ -42,18 +42,19 @@ def encode(
 ) -> list[Encoding]:
     """Encode missing inputs into stores under `root`.
 
-    Stores and the data set's record are made once the networks are loaded and nothing else can be wrong.
-    `store gc` keeps stores that a record uses, so the record exists before the first input is encoded.
+    Stores and the record of the data set are written after the networks are loaded, so that a wrong option
+    leaves no store. They are written before the first input is encoded, as `store gc` keeps only stores that
+    a record or a run uses.
 
     Args:
-        works: Encoders of images with the same inputs, or one encoder of texts, or one scorer.
+        works: Image encoders with equal inputs, or one text encoder, or one scorer.
         root: Folder of stores.
         options: Batch size, device, workers.
         listener: Receives the progress.
-        record: Of the data set.
+        record: Keys and names of the data set's inputs.
 
     Returns:
-        The outcome of each encoder; they share one timing.
+        The outcome of each encoder. All outcomes have one timing.
 
     Raises:
         ExtractionError: The device does not exist or has too little memory, or an image changed since it was
@@ -83,7 +84,7 @@ def _read_encode_write(
     timing: Timing,
     listener: Listener,
 ) -> None:
-    """Run every chunk through the networks and publish the features, also those in hand at an interrupt."""
+    """Encode every chunk and publish the features. An interrupt publishes all features encoded so far."""
     keys = works[0].keys
     unread = iter(chunks)
     with ExitStack() as stack:
@@ -138,12 +139,12 @@ def _plan_images(
     options: ExtractionOptions,
     device: torch.device,
 ) -> Plan:
-    """Read each image once for all encoders, and preprocess it once for those with the same variant."""
-    of_work = list(map(_variant, works))
-    variants = list(dict.fromkeys(of_work))
+    """Plan to read each image once for all encoders, and to preprocess it once per variant."""
+    variant_of_work = list(map(_variant, works))
+    variants = list(dict.fromkeys(variant_of_work))
     missing = np.zeros((len(variants), len(works[0].inputs)), bool)
     encoders = []
-    for work, network, variant in zip(works, networks, of_work, strict=True):
+    for work, network, variant in zip(works, networks, variant_of_work, strict=True):
         number = variants.index(variant)
         missing[number] |= work.missing
         size = BatchSize(options.batch_size, device.type)

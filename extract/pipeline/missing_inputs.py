@@ -1,4 +1,4 @@
-"""What is missing: the inputs of a data set that an encoder's store does not hold."""
+"""Missing inputs: the inputs of a data set that an encoder's store does not contain."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,10 @@ Encoder = ImageEncoder | TextEncoder | Scorer
 
 @dataclass(frozen=True)
 class Work:
-    """One encoder with the inputs that its store does not hold yet.
+    """One encoder with its inputs, and which of the inputs its store does not contain yet.
 
     Attributes:
-        encoder: The encoder.
+        encoder: An image encoder, a text encoder or a scorer.
         inputs: N distinct inputs, indexed by key in hexadecimal: paths of images, texts, or, for a scorer,
             rows of `Manifest.pairs`.
         missing: (N,) bool: the inputs to encode.
@@ -40,12 +40,12 @@ class Work:
         root: Path,
         part: tuple[int, int],
     ) -> "Work":
-        """Return the work of an encoder on its part of a data set; `part` is that of ExtractionOptions."""
+        """Return the work of an encoder on a part of a data set; see `ExtractionOptions` for `part`."""
         inputs = _inputs(manifest, encoder.signature.stream)
         inputs = inputs[_in_part(inputs.index, part)]
         store = root / encoder.signature.folder_name
         missing = np.ones(len(inputs), dtype=bool)
-        # A folder without a signature is left by a process that was killed while it made the store.
+        # A process that was killed while it created the store leaves a folder without a signature.
         if (store / SIGNATURE_FILE).exists():
             missing = ~FeatureStore.open(store).holds(_keys(inputs.index))
         return cls(encoder, inputs, missing)

@@ -1,4 +1,4 @@
-"""Options of an extraction, and its error."""
+"""Options of an extraction, and the error that it raises."""
 
 import os
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from tier4k.cache.writer import SHARD_ROWS
 
 
 class ExtractionError(TierError):
-    """Inputs that cannot be encoded."""
+    """Inputs cannot be encoded."""
 
 
 @dataclass(frozen=True)
 class ExtractionOptions:
-    """Options that change the speed of an extraction, and its features by no more than rounding.
+    """Options that change the speed of an extraction, but its features only by rounding.
 
     Attributes:
-        workers: Processes that read and decode images; 0 reads in the encoding process.
-        batch_size: Crops of images per batch; None finds the fastest by measuring.
-        text_batch_size: Texts per batch.
+        workers: Number of processes that read and decode images; with 0, the encoding process reads them.
+        batch_size: Number of crops per batch; None finds the fastest by measuring.
+        text_batch_size: Number of texts per batch.
         device: "auto", or a torch device such as "cpu" or "cuda:1".
         compiled: Whether torch.compile compiles the networks first.
-        shard_rows: Rows per published shard.
-        part: (i, n): encode the i-th of n parts of the inputs, from 1. The part of an input follows from its
-            key alone.
+        shard_rows: Largest number of rows collected before a shard is published.
+        part: (i, n): encode the i-th of n parts of the inputs, counted from 1. The key of an input alone
+            decides to which part the input belongs.
     """
 
     workers: int

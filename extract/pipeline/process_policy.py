@@ -1,11 +1,11 @@
 """Settings of the whole process under which `tier` runs: environment, log levels and memory.
 
-Nothing else in the package changes the process: no import and no library call does. `tier`'s `main` and the
-benchmarks enter `process_policy`; a program that uses the package as a library may.
+Nothing else in the package changes the process, neither imports nor calls. The `main` function of `tier` and
+the benchmarks enter `process_policy`; programs that use the package as a library may enter it too.
 
-Two settings belong to a computation, not to the process, and have context managers of their own. The
-functions that compute features or gradients enter `tier4k.extract.pipeline.float32.full_float32`, as the
-numbers depend on it. The command that trains encoders enters
+Two settings belong to a computation, not to the process, and have separate context managers. The functions
+that compute features or gradients enter `tier4k.extract.pipeline.float32.full_float32`, as their results
+depend on this setting. The command that trains encoders enters
 `tier4k.extract.pipeline.allocator.keep_all_freed_memory`. How threads wait (OMP_WAIT_POLICY) is left to the
 user: what helps on a busy machine costs 10 to 30 % on a free one.
 """
@@ -28,11 +28,12 @@ ENVIRONMENT = {
 
 @contextmanager
 def process_policy() -> Iterator[None]:
-    """Run with the settings of `tier`, and restore those from before.
+    """Apply the process settings of `tier`, and restore the earlier settings afterwards.
 
-    Inside, transformers logs errors only and shows no progress of its own, no library logs information, and
-    glibc keeps memory that torch frees. Torch and transformers are not imported. Enter it before they are:
-    what a library has read from the environment by then stays as it is, except transformers' log level.
+    In the context, transformers logs only errors and shows no progress bars, no library logs information, and
+    glibc keeps memory that torch frees. Enter the context before torch and transformers are imported, as they
+    read the environment at import. Only the log level of transformers is also changed after its import. This
+    function imports neither of the two.
 
     Example:
         >>> with process_policy():
@@ -48,42 +49,43 @@ def process_policy() -> Iterator[None]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    added = [name for name in ENVIRONMENT if name not in os.environ]
-    for name in added:
+    """Set the variables of `ENVIRONMENT` that the user has not set, and remove them afterwards."""
+    added_names = [name for name in ENVIRONMENT if name not in os.environ]
+    for name in added_names:
         os.environ[name] = ENVIRONMENT[name]
     try:
         yield
     finally:
-        for name in added:
+        for name in added_names:
             os.environ.pop(name, None)
 
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Set the log level of transformers where it has been imported already."""
+    """Let transformers log only errors and show no progress bars, if it is imported already."""
     if "transformers" not in sys.modules:
         yield
         return
     from transformers.utils import logging as transformers_logging
 
-    before = transformers_logging.get_verbosity()
+    earlier_level = transformers_logging.get_verbosity()
     showed_progress = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(before)
+        transformers_logging.set_verbosity(earlier_level)
         if showed_progress:
             transformers_logging.enable_progress_bar()
 
 
 @contextmanager
 def _no_information_logged() -> Iterator[None]:
-    """Drop messages below warnings, such as Optuna's line for every combination."""
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.INFO))
+    """Drop log messages below warnings, such as Optuna's line for every combination."""
+    earlier_level = logging.root.manager.disable
+    logging.disable(max(earlier_level, logging.INFO))
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(earlier_level)

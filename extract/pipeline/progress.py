@@ -20,17 +20,18 @@ from tier4k.extract.pipeline.listener import StreamSummary, Timing
 
 
 class RateColumn(ProgressColumn):
-    """Items per second."""
+    """Column of a progress bar that shows items per second."""
 
     def render(self, task: Task) -> Text:
-        """Return the rate of one task."""
+        """Return the items per second of one task."""
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="cyan")
 
 
 def progress_bar(console: Console) -> Progress:
     """Return a display of count, rate and remaining time.
 
-    It leaves nothing on the terminal when done, and shows nothing in a pipe. Each task has a field `note`.
+    The display disappears from the terminal at the end, and shows nothing in a pipe. Each task needs a field
+    `note`, which is shown last.
     """
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -64,16 +65,16 @@ class ConsoleListener:
         self._progress.stop()
 
     def started(self, stream: str, total: int) -> None:
-        """Begin a line for a stream."""
+        """Show a progress bar for a stream."""
         self._task = self._progress.add_task(f"encode {stream}s", total=total, note="")
 
     def advanced(self, count: int, timing: Timing) -> None:
-        """Advance the line."""
+        """Advance the progress bar, and show the shares of the time."""
         self._progress.update(self._task, advance=count, note=shares(timing))
 
 
 def shares(timing: Timing) -> str:
-    """Return the shares of reading, encoding and writing in the time."""
+    """Return the percentages of the time that reading, encoding and writing took, as text."""
     total = timing.total or 1.0
     read = timing.read / total
     encode = timing.encode / total
@@ -82,13 +83,13 @@ def shares(timing: Timing) -> str:
 
 
 def describe(summary: StreamSummary) -> str:
-    """Return one line on the outcome for an encoder."""
+    """Return a line of text about the outcome for one encoder."""
     name = f"{summary.stream} {summary.encoder}"
     if not summary.encoded:
         return f"{name}: all {summary.inputs:,} distinct inputs are in {summary.store}"
     seconds = summary.timing.total
-    rate = summary.encoded / seconds
-    speed = f"{rate:.1f}/s in batches of {summary.batch_size}; {shares(summary.timing)}"
+    inputs_per_second = summary.encoded / seconds
+    speed = f"{inputs_per_second:.1f}/s in batches of {summary.batch_size}; {shares(summary.timing)}"
     encoded = (
         f"encoded {summary.encoded:,} of {summary.inputs:,} distinct inputs in {seconds:.1f} s ({speed})"
     )

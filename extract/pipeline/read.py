@@ -1,4 +1,4 @@
-"""Read: inputs are decoded, preprocessed and collected into chunks."""
+"""Reading: inputs are decoded, preprocessed and collected into chunks."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -23,14 +23,14 @@ from tier4k.extract.pipeline.missing_inputs import Work
 from tier4k.extract.pipeline.options import ExtractionError, ExtractionOptions
 from tier4k.extract.pipeline.shared_memory import possible_workers
 
-CHUNK_BYTES = 2**26  # of preprocessed images that are read together; some chunks wait for every worker
+CHUNK_BYTES = 2**26  # of preprocessed images in a chunk; every worker keeps some chunks ready
 
-USUAL_SIDE = 1024  # of images read at their own size, where memory is planned
+USUAL_SIDE = 1024  # assumed for images that are not resized, when memory is planned
 
 
 @dataclass(frozen=True)
 class ImageVariant:
-    """One way of preprocessing each image. Encoders with the same one share its crops.
+    """One way of preprocessing and cropping each image. Encoders with equal variants share the crops.
 
     Attributes:
         preprocessing: Resizing and cropping.
@@ -47,15 +47,18 @@ class ImageVariant:
 
     @property
     def approximate_bytes(self) -> int:
-        """Of the crops of one image."""
+        """Approximate number of bytes of the crops of one image."""
         side = self.preprocessing.size or self.preprocessing.resize or USUAL_SIDE
         return 3 * side**2 * self.crop_count
 
 
 class ImageCropper:
-    """From an RGB image and its key to its crops (3, H, W) uint8, the centre first.
+    """Makes the crops (3, H, W) uint8 of an RGB image, the centre first.
 
-    A class, not a function, as it travels to worker processes.
+    This is a class, not a nested function, so that it can be sent to worker processes.
+
+    Args:
+        variant: Preprocessing and random crops of the images.
     """
 
     def __init__(self, variant: ImageVariant) -> None:
@@ -63,7 +66,7 @@ class ImageCropper:
         self._random = RandomCrops(variant.preprocessing, variant.crops)
 
     def __call__(self, image: Image.Image, key: bytes) -> list[Tensor]:
-        """Return the crops of an image; the key seeds the random ones."""
+        """Return the crops of an image; the image's key seeds the random crops."""
         return [self._centre(image), *self._random(image, key)]
 
 
@@ -72,8 +75,8 @@ class CroppedImage:
     """One image that was read.
 
     Attributes:
-        number: Its number among all distinct inputs.
-        crops: For each variant the crops (3, H, W) uint8, none where the image is not missing.
+        number: Index of the image among all distinct inputs.
+        crops: For each variant the crops (3, H, W) uint8; none for a variant that does not need the image.
     """
 
     number: int
@@ -81,14 +84,14 @@ class CroppedImage:
 
 
 class ImageDataset(Dataset[CroppedImage | ExtractionError]):
-    """Reads, checks and decodes each missing image once, and crops it for every variant that misses it.
+    """Reads, checks and decodes each missing image once, and crops it for every variant that needs it.
 
-    An image that fails is an item too, the error itself: torch would wrap a worker's exception in its
-    traceback.
+    If an image fails, the error is returned as the item, not raised: torch would put a worker's exception
+    into another one with a long traceback.
 
     Args:
         images: N paths, indexed by key in hexadecimal.
-        missing: (V, N) bool: the images that each variant misses.
+        missing: (V, N) bool: the images that each variant needs.
         variants: The V variants.
     """
 
@@ -112,7 +115,7 @@ class ImageDataset(Dataset[CroppedImage | ExtractionError]):
         try:
             image = self._read(number)
         except ImageError as error:
-            remedy = "features encoded before are kept, run the same command again"
+            remedy = "the features encoded so far are kept: correct the image and run the same command again"
             return ExtractionError(f"{self._paths[number]}: {error}; {remedy}")
         crops: list[list[Tensor]] = []
         for cropper, missing in zip(self._croppers, self._missing[:, number], strict=True):
@@ -121,9 +124,9 @@ class ImageDataset(Dataset[CroppedImage | ExtractionError]):
 
     def _read(self, number: int) -> Image.Image:
         data = read_bytes(Path(self._paths[number]))
-        # The features are stored under this key: they must be of these very bytes.
+        # The features are stored under this key, so they must come from the bytes that the key identifies.
         if bytes_key(data) != self._keys[number]:
-            raise ImageError("changed while the extraction ran")
+            raise ImageError("the file changed while the extraction ran")
         return decode(data)
 
 
@@ -134,18 +137,26 @@ def image_chunks(
     options: ExtractionOptions,
     device: torch.device,
 ) -> Iterator[Chunk]:
-    """Yield chunks of images; see `ImageDataset` for the first three arguments.
+    """Yield chunks of images.
+
+    Args:
+        images: N paths, indexed by key in hexadecimal.
+        missing: (V, N) bool: the images that each variant needs.
+        variants: The V variants.
+        options: Number of reading processes and batch size.
+        device: The device that encodes.
 
     Raises:
-        ExtractionError: An image changed or cannot be decoded, or there is no room to hand it over.
+        ExtractionError: An image changed or cannot be decoded, or there is too little memory to pass images
+            from reading processes.
     """
     dataset = ImageDataset(images, missing, variants)
-    together = _images_per_chunk(variants, options, device)
-    chunks = -(-len(dataset) // together)
-    workers = possible_workers(min(options.workers, chunks))
+    chunk_size = _images_per_chunk(variants, options, device)
+    chunk_count = -(-len(dataset) // chunk_size)
+    workers = possible_workers(min(options.workers, chunk_count))
     loader = DataLoader(
         dataset,
-        batch_size=together,
+        batch_size=chunk_size,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=_leave_interrupts_to_the_parent,
@@ -180,15 +191,15 @@ def _collate(items: Sequence[CroppedImage | ExtractionError]) -> Chunk | Extract
 
 
 def collate_and_send(items: Sequence[CroppedImage | ExtractionError]) -> SentChunk | ExtractionError:
-    """Make a chunk of images in the form in which it travels; return the first error among them instead."""
+    """Return a chunk of images in the form that is sent to the encoding process, or else the first error."""
     chunk = _collate(items)
     if isinstance(chunk, ExtractionError):
         return chunk
     try:
         return SentChunk(chunk)
     except OSError as error:
-        problem = f"reading processes have no room for their images ({error.strerror or error})"
-        return ExtractionError(f"{problem}: free memory, or extract with --workers 0")
+        problem = f"there is too little memory for images in reading processes ({error.strerror or error})"
+        return ExtractionError(f"{problem}: free memory, or pass --workers 0")
 
 
 def _leave_interrupts_to_the_parent(_: int) -> None:
@@ -201,7 +212,7 @@ def text_chunks(
     network: TextNetwork,
     options: ExtractionOptions,
 ) -> Iterator[Chunk]:
-    """Yield chunks of missing texts, sorted by length, so that short texts are not padded to a long one."""
+    """Yield chunks of missing texts, sorted by length, so that short texts are not padded to long texts."""
     numbers = np.flatnonzero(work.missing)
     lengths = network.token_counts(work.inputs.iloc[numbers].tolist())
     numbers = numbers[np.argsort(lengths, kind="stable")]
@@ -216,10 +227,11 @@ def pair_chunks(
     options: ExtractionOptions,
     device: torch.device,
 ) -> Iterator[Chunk]:
-    """Yield chunks of images with all the missing pairs of each.
+    """Yield chunks of images, with all missing pairs of each image.
 
     Raises:
-        ExtractionError: As `image_chunks`.
+        ExtractionError: An image changed or cannot be decoded, or there is too little memory to pass images
+            from reading processes.
     """
     numbers = np.flatnonzero(work.missing)
     pairs = work.inputs.iloc[numbers]
@@ -232,10 +244,10 @@ def pair_chunks(
     missing = np.ones((1, len(images)), bool)
     variants = [ImageVariant(preprocessing, CENTRE_CROP)]
     for chunk in image_chunks(images, missing, variants, options, device):
-        own = [pairs_of_image[image] for image in chunk.numbers]
-        counts = list(map(len, own))
+        chunk_pairs = [pairs_of_image[image] for image in chunk.numbers]
+        counts = list(map(len, chunk_pairs))
         yield replace(
             chunk,
-            numbers=np.concatenate(own),
-            pair_images=np.repeat(np.arange(len(own)), counts),
+            numbers=np.concatenate(chunk_pairs),
+            pair_images=np.repeat(np.arange(len(chunk_pairs)), counts),
         )

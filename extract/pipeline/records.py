@@ -33,10 +33,10 @@ class DatasetRecord:
 
     Attributes:
         name: Name of the data set.
-        data: Its folder when it was extracted.
-        rows: Number of its rows.
+        data: Folder of the data set when it was extracted.
+        rows: Number of rows of the data set.
         keys: For each stream, "image", "text" and "score" (pairs of both), the distinct keys (N, 32).
-        names: For each stream the N readable names of these inputs: the path of an image below the data
+        names: For each stream the N readable names of its inputs: the path of an image below the data
             folder, the text itself, or both.
     """
 
@@ -72,14 +72,14 @@ class DatasetRecord:
         )
 
     def keys_of(self, stream: str) -> np.ndarray:
-        """Return the distinct keys (N, 32) of a stream; none if the record is older than the stream."""
+        """Return the distinct keys (N, 32) of a stream; N is 0 for a stream that an older record lacks."""
         return self.keys.get(stream, np.empty((0, KEY_BYTES), np.uint8))
 
     def write(self, root: Path) -> None:
-        """Write or renew the record under `root`; name and folder identify a data set.
+        """Write the record under `root`, over an earlier record of the same data set (name and folder).
 
         Raises:
-            StoreError: It cannot be written.
+            StoreError: The record cannot be written.
         """
         folder_hash = hashlib.sha256(f"{self.name}\n{self.data}".encode()).hexdigest()[:8]
         file_name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
@@ -108,7 +108,11 @@ def records(root: Path) -> list[DatasetRecord]:
 
 
 def record_files(root: Path) -> dict[Path, DatasetRecord]:
-    """Return all records under `root` by their files; raises as `records`."""
+    """Return all records under `root` by their files.
+
+    Raises:
+        StoreError: A record is damaged.
+    """
     files = sorted((root / FOLDER).glob("[!.]*.npz"))
     return {path: _read(path) for path in files}
 
@@ -120,7 +124,7 @@ def _read(path: Path) -> DatasetRecord:
             keys = {stream: file[stream] for stream in about["names"]}
             return DatasetRecord(**about, keys=keys)
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        remedy = "delete it, the next `tier extract` writes it again"
+        remedy = "delete the file; the next `tier extract` of this data set writes it again"
         raise StoreError(f"{path} is damaged ({error}): {remedy}") from error
 
 
@@ -132,8 +136,8 @@ def input_names(root: Path, stream: str) -> dict[bytes, str]:
     """
     names: dict[bytes, str] = {}
     for record in records(root):
-        of_stream = record.names.get(stream, [])
-        for key, name in zip(record.keys_of(stream), of_stream, strict=True):
+        stream_names = record.names.get(stream, [])
+        for key, name in zip(record.keys_of(stream), stream_names, strict=True):
             names[bytes(key)] = name
     return names
 
@@ -149,13 +153,13 @@ def write_extraction(
 
     Args:
         root: Folder of stores.
-        data: The data set.
+        data: The data set, as the user named it.
         command: The command line.
         options: Batch sizes, device, workers.
         summaries: Outcome for each encoder.
 
     Raises:
-        StoreError: It cannot be written.
+        StoreError: The file cannot be written.
     """
     about = {
         "data": str(data),
@@ -170,7 +174,7 @@ def write_extraction(
 
 
 def _extraction_entry(summary: StreamSummary) -> dict[str, Any]:
-    rate = summary.encoded / summary.timing.total if summary.encoded else None
+    inputs_per_second = summary.encoded / summary.timing.total if summary.encoded else None
     return {
         "stream": summary.stream,
         "encoder": summary.encoder,
@@ -178,6 +182,6 @@ def _extraction_entry(summary: StreamSummary) -> dict[str, Any]:
         "inputs": summary.inputs,
         "encoded": summary.encoded,
         "batch_size": summary.batch_size,
-        "inputs_per_second": rate,
+        "inputs_per_second": inputs_per_second,
         "seconds": asdict(summary.timing),
     }

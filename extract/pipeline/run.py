@@ -1,7 +1,7 @@
-"""Stage 1: every distinct input that a store does not hold yet is read, encoded and written, once.
+"""Stage 1: every distinct input that a store does not contain yet is read, encoded and written once.
 
-This module decides what is missing. `tier4k.extract.pipeline.loop`, and with it torch, is imported only where
-something is.
+This module finds the missing inputs. `tier4k.extract.pipeline.loop`, and with it torch, is imported only if
+an input is missing.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,20 @@ def extract(
     data: Path | None = None,
     command: Sequence[str] = (),
 ) -> list[StreamSummary]:
-    """Encode the images, image prompts, text prompts and pairs that the stores under `root` do not hold yet.
+    """Encode images, image prompts, text prompts and pairs that the stores under `root` do not contain yet.
 
     Each image is read and decoded once for all image encoders, and once for each scorer. The record of the
-    data set, which `store gc` and `store ls` read, is written before the first input is encoded and at the
-    end; `extract.json` at the end, if anything was encoded.
+    data set, which `store gc` and `store ls` read, is written before the first input is encoded and
+    again at the end. `extract.json` is written at the end, if an input was encoded.
 
     Args:
         manifest: The data set.
-        encoders: Each fills its own store; encoders of equal signatures are one.
+        encoders: Image encoders, text encoders and scorers. Each fills its own store; of encoders with equal
+            signatures only one is used.
         root: Folder of stores.
         options: Batch sizes, device, workers.
         listener: Receives the progress.
-        data: The data set as the user named it, for extract.json; None is its folder.
+        data: The data set as the user named it, for extract.json; None uses the folder of the manifest.
         command: The command line, for extract.json.
 
     Returns:
@@ -61,15 +62,15 @@ def extract(
 
 
 def _groups(works: Sequence[Work]) -> list[list[Work]]:
-    """Return the works whose inputs are read together: all image encoders, and every other encoder alone."""
-    images: list[Work] = []
-    others: list[list[Work]] = []
+    """Return groups of works whose inputs are read together: all image encoders; then each other encoder."""
+    image_works: list[Work] = []
+    single_works: list[list[Work]] = []
     for work in works:
         if isinstance(work.encoder, ImageEncoder):
-            images.append(work)
+            image_works.append(work)
         else:
-            others.append([work])
-    return [images, *others]
+            single_works.append([work])
+    return [image_works, *single_works]
 
 
 def _extract_group(
@@ -79,16 +80,16 @@ def _extract_group(
     listener: Listener,
     record: DatasetRecord,
 ) -> list[StreamSummary]:
-    needed = [work for work in works if work.missing.any()]
+    unfinished_works = [work for work in works if work.missing.any()]
     encodings: list[Encoding] = []
-    if needed:
+    if unfinished_works:
         from tier4k.extract.pipeline.loop import encode
 
-        encodings = encode(needed, root, options, listener, record)
-    done = {}
-    for work, encoding in zip(needed, encodings, strict=True):
-        done[work.encoder.signature] = encoding
-    return [_summary(work, root, done.get(work.encoder.signature)) for work in works]
+        encodings = encode(unfinished_works, root, options, listener, record)
+    encoding_of = {}
+    for work, encoding in zip(unfinished_works, encodings, strict=True):
+        encoding_of[work.encoder.signature] = encoding
+    return [_summary(work, root, encoding_of.get(work.encoder.signature)) for work in works]
 
 
 def _summary(

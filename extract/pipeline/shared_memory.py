@@ -1,10 +1,10 @@
-"""Images that reading processes hand over to the encoding process, in memory that both map.
+"""Images that reading processes pass to the encoding process, in memory that both map.
 
-PyTorch keeps every tensor on its way to another process in a file of /dev/shm. Docker gives that folder
-64 MB. Where it is full, a reading process loses its batch, and the encoding process waits for it for ever. A
-file without a name (`memfd_create`) is as fast and needs free memory only; where the system has no such
-files, it is an unnamed file of the temporary folder. Only the semaphores of the queues, 4 KiB each, remain in
-/dev/shm.
+PyTorch writes every tensor that it sends to another process into a file of /dev/shm. Docker limits that
+folder to 64 MB. If the folder is full, a reading process loses its batch, and the encoding process waits for
+the batch for ever. A file without a name (`memfd_create`) is as fast and needs only free memory. On a system
+without such files, an unnamed file of the temporary folder is used. Only the semaphores of the queues, 4 KiB
+each, remain in /dev/shm.
 """
 
 import mmap
@@ -19,21 +19,21 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-# Of PyTorch's DataLoader.
+# Numbers of semaphores that PyTorch's DataLoader makes.
 SEMAPHORES_OF_LOADER = 8
 SEMAPHORES_OF_WORKER = 3
 
 
 class SharedImages:
-    """Images in one unnamed file. A number and shapes travel to another process.
+    """Images in one unnamed file. Only the file descriptor and the shapes are sent to another process.
 
-    The file is kept until it has arrived. It arrives once.
+    The file exists until the other process has received it. It can be received once.
 
     Args:
         images: uint8 tensors of any shapes.
 
     Raises:
-        OSError: There is no room for them.
+        OSError: There is too little memory for the images.
     """
 
     def __init__(self, images: Sequence[Tensor]) -> None:
@@ -42,7 +42,7 @@ class SharedImages:
             for image in images:
                 file.write(image.contiguous().numpy().data)
             file.flush()
-            # Here and not while it is pickled: PyTorch pickles in a thread whose errors nobody sees.
+            # Not during pickling, as PyTorch pickles in a thread whose errors are lost.
             self._descriptor: Any = DupFd(file.fileno())
 
     def received(self) -> list[Tensor]:
@@ -63,16 +63,16 @@ def _unnamed_file() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def possible_workers(wanted: int) -> int:
-    """Return how many processes can read: all `wanted`, or 0 if /dev/shm has no room for their semaphores."""
-    needed = SEMAPHORES_OF_LOADER + SEMAPHORES_OF_WORKER * wanted
-    return wanted if semaphores_fit(needed) else 0
+def possible_workers(workers: int) -> int:
+    """Return `workers`, or 0 if /dev/shm is too small for the semaphores of so many processes."""
+    semaphores = SEMAPHORES_OF_LOADER + SEMAPHORES_OF_WORKER * workers
+    return workers if semaphores_fit(semaphores) else 0
 
 
 def semaphores_fit(count: int) -> bool:
-    """Return whether the system can make `count` semaphores now. They are made and released."""
+    """Return whether the system can make `count` semaphores now; makes and releases them as a test."""
     try:
-        made = [multiprocessing.Lock() for _ in range(count)]
+        semaphores = [multiprocessing.Lock() for _ in range(count)]
     except (OSError, ImportError):  # /dev/shm is full, or does not exist
         return False
-    return len(made) == count
+    return len(semaphores) == count

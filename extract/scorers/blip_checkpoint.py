@@ -81,8 +81,8 @@ def _renamed(published: State, path: Path) -> State:
         renamed = _module_name(name)
         if renamed in state:
             raise WeightsError(
-                f"{path} has several tensors for {renamed!r}, one of them {name!r}: take the file as "
-                "published"
+                f"{path} has several tensors for {renamed!r}, {name!r} among them: use the published file "
+                "without changes"
             )
         state[renamed] = tensor
     return {name: tensor for name, tensor in state.items() if not UNUSED_TENSORS.match(name)}
@@ -114,13 +114,13 @@ class _Shapes:
             first = ", ".join(map(repr, list(self.state)[:3])) or "none"
             raise WeightsError(
                 f"{self.path} is not {self.model} checkpoint: it lacks the tensor {name!r}; "
-                f"its first tensors are {first}, in Hugging Face's naming"
+                f"the first tensors of the file are {first}, in Hugging Face's naming"
             )
         shape = self.state[name].shape
         if len(shape) != dimensions or 0 in shape:
             raise WeightsError(
-                f"{self.path} is not {self.model} checkpoint: the tensor {name!r} is {tuple(shape)}, "
-                f"where {dimensions} sizes are expected"
+                f"{self.path} is not {self.model} checkpoint: the tensor {name!r} has the shape "
+                f"{tuple(shape)} instead of {dimensions} dimensions"
             )
         return shape
 

@@ -85,7 +85,7 @@ def without_memory(path: Path) -> Iterator[None]:
             yield
     except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(
-            f"no network has the sizes that {path} asks for ({error}): take the files as published"
+            f"no network has the sizes in {path} ({error}): use the published files without changes"
         ) from error
 
 

@@ -78,6 +78,6 @@ def _load_tokenizer(folder: Path) -> Any:
     if merges < len(tokenizer) - UNMERGED_TOKENS:
         raise WeightsError(
             f"the tokenizer in {folder} has {merges:,} merges for {len(tokenizer):,} tokens: merges.txt is "
-            "damaged or half downloaded; download it again"
+            "damaged or half downloaded; download the file again"
         )
     return tokenizer

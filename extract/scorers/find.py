@@ -67,18 +67,18 @@ def _find_weights(preset: ScorerPreset, folders: Sequence[Path]) -> Weights:
 
 
 def _missing_weights(preset: ScorerPreset, folders: Sequence[Path]) -> WeightsError:
-    here = folders[0] if folders else Path.cwd()
-    ways = [f"{name} into {here}/pretrained/" for name in preset.files]
-    ways.append(f"a folder {preset.folder}/ into {here}")
+    folder = folders[0] if folders else Path.cwd()
+    ways = [f"{name} into {folder}/pretrained/" for name in preset.files]
+    ways.append(f"a folder {preset.folder}/ into {folder}")
     value = "FILE or DIR" if preset.files else "DIR"
     return WeightsError(
-        f"no weights for the scorer {preset.name}: put {' or '.join(ways)} (or beside the data), or give "
-        f"--weights {value}.\nThey can be had from: {preset.download}"
+        f"there are no weights for the scorer {preset.name}: put {' or '.join(ways)} (or beside the data), "
+        f"or pass --weights {value}.\nDownload the weights from: {preset.download}"
     )
 
 
 def _candidates(name: str, folders: Sequence[Path]) -> list[Path]:
-    """Paths at which a folder of this name may be."""
+    """Return the paths at which a folder with the name may be."""
     candidates = []
     for folder in folders:
         candidates.append(folder / name)
@@ -91,12 +91,13 @@ def _weights_at(
     path: Path,
     source: str,
 ) -> Weights:
-    """Weights of an original file, of a folder that holds one, or of a folder in Hugging Face's layout."""
+    """Return weights of an original file, of a folder with such a file, or of a Hugging Face folder."""
     if path.is_dir():
         return _weights_in(preset, path, source)
     if path.is_file() and not preset.files:
         raise WeightsError(
-            f"{source}: {path} is a file; {preset.name} is read from a folder as {preset.download} has it"
+            f"{source}: {path} is a file, but {preset.name} is read from a folder: pass a folder with the "
+            f"files of {preset.download}"
         )
     return file_weights(path, source)
 
@@ -112,8 +113,8 @@ def _weights_in(
     if preset.files and not (folder / "config.json").is_file():
         names = " nor ".join(preset.files)
         raise WeightsError(
-            f"{source}: the folder {folder} holds neither {names} nor config.json and weights in "
-            f"Hugging Face's layout.\nThey can be had from: {preset.download}"
+            f"{source}: the folder {folder} contains neither {names} nor config.json and weights in "
+            f"Hugging Face's layout.\nDownload the files from: {preset.download}"
         )
     return folder_weights(folder, source, MODEL_FILES)
 
@@ -151,7 +152,7 @@ def _tokenizer_at(
 def _missing_tokenizer(preset: ScorerPreset, weights: Path) -> WeightsError:
     files = VOCABULARY_FILE if preset.vocabulary else "tokenizer.json, or vocab.json and merges.txt"
     return WeightsError(
-        f"no tokenizer for the scorer {preset.name}: put its files ({files}) beside its weights {weights}, "
-        f"or a folder {preset.tokenizer}/ beside the data.\n"
-        f"They can be had from: https://huggingface.co/{preset.tokenizer_hub}"
+        f"there is no tokenizer for the scorer {preset.name}: put its files ({files}) beside the weights "
+        f"{weights}, or a folder {preset.tokenizer}/ with these files beside the data.\n"
+        f"Download the files from: https://huggingface.co/{preset.tokenizer_hub}"
     )

@@ -18,21 +18,23 @@ def scorer_of(
     """Return the zero-shot scorer of a signature.
 
     Args:
-        signature: Of the scores.
-        weights: A file or folder given by the user, which is then the only place looked at.
-        folders: Folders that may hold `pretrained/` and folders in Hugging Face's layout.
+        signature: Signature of the scores.
+        weights: A file or folder that the user passes; if set, no other place is searched.
+        folders: Folders that may contain `pretrained/` and folders in Hugging Face's layout.
 
     Raises:
-        EncoderError: This program has no such scorer.
+        EncoderError: This program does not have the scorer.
         WeightsError: No weights or no tokenizer are found.
-        SignatureError: The scorer that is found gives other scores, such as one with other weights.
+        SignatureError: The scorer gives other scores, for example because its weights differ.
     """
-    found = find_scorer(signature.encoder, weights, folders, cast(Precision, signature.precision))
-    differing = found.signature.differences(vars(signature))
-    if not differing:
-        return found
-    lines = [f"the scorer {signature.encoder} in {found.weights.path} is not the one of the run:"]
-    for name, (asked, here) in differing.items():
-        lines.append(f"  {name}: the run's {asked!r}, here {here!r}")
-    lines.append("Give its weights with --weights PATH, or score with this one: tier score DATA.")
+    scorer = find_scorer(signature.encoder, weights, folders, cast(Precision, signature.precision))
+    differences = scorer.signature.differences(vars(signature))
+    if not differences:
+        return scorer
+    lines = [f"the scorer {signature.encoder} in {scorer.weights.path} differs from the scorer of the run:"]
+    for name, (run_value, scorer_value) in differences.items():
+        lines.append(f"  {name}: the run has {run_value!r}, this scorer has {scorer_value!r}")
+    lines.append(
+        "Pass the weights of the former with --weights PATH, or score with the latter: tier score DATA."
+    )
     raise SignatureError("\n".join(lines))

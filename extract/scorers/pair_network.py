@@ -16,12 +16,12 @@ from tier4k.extract.scorers.scorer import Scorer
 
 
 class PairNetwork(nn.Module, ABC):
-    """Scores pairs of an image and a text. Each image and each text is encoded once, whatever its pairs.
+    """Scores pairs of an image and a text. Each image and each text is encoded once for all its pairs.
 
     Args:
-        backbone: The network.
-        tokenizer: Of its texts.
-        side: Side of the square images that it takes, in pixels.
+        backbone: Network of images and texts.
+        tokenizer: Tokenizer of the network's texts.
+        side: Side in pixels of the square images that the network accepts.
     """
 
     mean: Tensor
@@ -51,18 +51,18 @@ class PairNetwork(nn.Module, ABC):
 
     @abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Encode T texts without an image, (T, ...)."""
+        """Return T encoded texts (T, ...), each encoded without an image."""
 
     @abstractmethod
     def encode_images(self, images: Tensor) -> Tensor:
-        """Encode preprocessed images (P, 3, side, side) uint8 without a text, (P, ...)."""
+        """Return encoded images (P, ...) of preprocessed images (P, 3, side, side) uint8, without texts."""
 
     @abstractmethod
     def score(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Scores (N,) float32 of N pairs, from N encoded images and N encoded texts."""
+        """Return the scores (N,) float32 of N pairs, from N encoded images and N encoded texts."""
 
     def frozen(self, precision: Precision) -> Self:
-        """Return this network for scoring only: its weights are cast once to `precision`."""
+        """Prepare this network for scoring only: cast weights to `precision`."""
         self.backbone.to(DTYPES[precision])
         return with_onednn(self).requires_grad_(False)
 
@@ -76,7 +76,7 @@ class PairNetwork(nn.Module, ABC):
         max_length: int,
         padding: str,
     ) -> Tensor:
-        """Token numbers and attention mask of texts, (T, 2, L) int64."""
+        """Return token numbers and attention mask of texts, (T, 2, L) int64."""
         batch = self.tokenizer(
             list(texts),
             truncation=True,
@@ -104,6 +104,6 @@ def require_vocabulary(
     """
     if len(tokenizer) != size:
         raise WeightsError(
-            f"the tokenizer in {scorer.tokenizer.path} has {len(tokenizer):,} tokens, the network in "
-            f"{scorer.weights.path} {size:,}: take both from one download"
+            f"the tokenizer in {scorer.tokenizer.path} has {len(tokenizer):,} tokens, but the network "
+            f"in {scorer.weights.path} has {size:,}: take both from one download"
         )

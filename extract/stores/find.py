@@ -1,4 +1,4 @@
-"""From the encoders that a user names to the stores of their features, without networks and weights."""
+"""Finding the stores of the encoders that a user names, without networks and weights."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Difference:
     """A property in which a store differs from the request.
 
     Attributes:
-        name: Of the property.
-        stored: Its value in the store.
-        requested: The value that was requested.
+        name: Name of the property, such as "image size".
+        stored: Value in the store.
+        requested: Value that the user requested.
     """
 
     name: str
@@ -30,8 +30,8 @@ class Difference:
     requested: str
 
     def __str__(self) -> str:
-        """Return it for a message."""
-        return f"{self.name} is {self.stored!r}, asked for {self.requested!r}"
+        """Return the difference as part of a message."""
+        return f"{self.name} is {self.stored!r} instead of {self.requested!r}"
 
 
 def find_stores(
@@ -47,8 +47,8 @@ def find_stores(
         text_encoder: A name as for extraction, or the folder name of a store.
 
     Raises:
-        EncoderError: There is no such encoder.
-        StoreError: No store or several stores fit; the message lists the stores and the remedy.
+        EncoderError: An encoder does not exist.
+        StoreError: No store or several stores match; the message lists the stores and the remedy.
     """
     available = list(stores(root))
     folders = {store.path.name for store in available}
@@ -64,7 +64,7 @@ def find_stores(
     images = _only_fitting_store(root, available, "image", image_differences, _image_options(image))
     precision: str | None = image.precision
     if precision is None and text_encoder not in folders and _is_ambiguous_text(available, text_encoder):
-        # Both encoders of one extraction have one precision.
+        # The image encoder and the text encoder of one extraction have the same precision.
         precision = cast(Precision, images.signature.precision)
 
     def text_differences(store: FeatureStore) -> list[Difference]:
@@ -78,28 +78,35 @@ def find_stores(
 
 
 def parse_scorer_names(text: str) -> tuple[str, ...]:
-    """Return the scorers that a user lists as "imagereward,pickscore"; "" is none."""
+    """Return the scorers that a user lists as "imagereward,pickscore"; "" gives none."""
     names = map(str.strip, text.split(","))
     return tuple(filter(None, names))
 
 
 def find_score_stores(root: Path, scorers: Sequence[str]) -> tuple[FeatureStore, ...]:
-    """Return the stores of zero-shot scores of these scorers, each a name or the folder name of a store.
+    """Return the stores of zero-shot scores of several scorers.
+
+    Args:
+        root: Folder of stores.
+        scorers: Names of scorers, or folder names of stores.
 
     Raises:
-        EncoderError: There is no such scorer.
-        StoreError: No store or several stores fit, or two are of one scorer; the message lists the stores and
-            the remedy.
+        EncoderError: A scorer does not exist.
+        StoreError: No store or several stores match a scorer, or two stores contain scores of the same
+            scorer; the message lists the stores and the remedy.
     """
     available = _of_stream(stores(root), "score")
-    found: dict[str, FeatureStore] = {}
+    store_of_scorer: dict[str, FeatureStore] = {}
     for name in dict.fromkeys(scorers):
         store = _score_store(root, available, name)
-        other = found.setdefault(store.signature.encoder, store)  # a run names its scores by their scorers
-        if other.path != store.path:
-            names = f"{other.path.name} and {store.path.name}"
-            raise StoreError(f"{names} are both of {store.signature.encoder}: name one of them")
-    return tuple(found.values())
+        # A run names scores by the scorer, so two stores of one scorer would have the same name.
+        first_store = store_of_scorer.setdefault(store.signature.encoder, store)
+        if first_store.path != store.path:
+            names = f"{first_store.path.name} and {store.path.name}"
+            raise StoreError(
+                f"the stores {names} both contain scores of {store.signature.encoder}: name one of the two"
+            )
+    return tuple(store_of_scorer.values())
 
 
 def _score_store(
@@ -112,14 +119,14 @@ def _score_store(
         scorer_preset(name)
         listed = ", ".join(store.path.name for store in available) or "none"
         raise StoreError(
-            f"{root} has no scores of {name}; its stores of scores: {listed}.\n"
+            f"{root} has no scores of {name}. Stores of scores in this folder: {listed}.\n"
             f"Run `tier score DATA --scorer {name} --features {root}` first."
         )
     if len(fitting) > 1:
         raise StoreError(
-            f"{len(fitting)} stores in {root} are of {name}:\n"
+            f"{len(fitting)} stores in {root} contain scores of {name}:\n"
             f"{_list_distinctions(fitting)}\n"
-            "Name one of these folders instead."
+            f"Name one of these folders instead of {name}."
         )
     return fitting[0]
 
@@ -131,23 +138,23 @@ def _only_fitting_store(
     differences: Callable[[FeatureStore], list[Difference]],
     options: str,
 ) -> FeatureStore:
-    of_stream = _of_stream(available, stream)
-    fitting = [store for store in of_stream if not differences(store)]
+    stream_stores = _of_stream(available, stream)
+    fitting = [store for store in stream_stores if not differences(store)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise StoreError(
-            f"{len(fitting)} stores in {root} are of {options}:\n"
+            f"{len(fitting)} stores in {root} match {options}:\n"
             f"{_list_distinctions(fitting)}\n"
-            f"Name one of these folders as --{stream}-encoder."
+            f"Pass the name of one of these folders as --{stream}-encoder."
         )
     lines = []
-    for store in of_stream:
+    for store in stream_stores:
         reasons = "; ".join(map(str, differences(store)))
         lines.append(f"  {store.path.name} ({reasons})")
     listed = "\n".join(lines) or "  none"
     raise StoreError(
-        f"{root} has no {stream} features of {options}. Its {stream} stores are:\n"
+        f"{root} has no {stream} features of {options}. The {stream} stores in this folder are:\n"
         f"{listed}\n"
         f"Run `tier extract DATA --features {root} {options}` first."
     )
@@ -162,11 +169,11 @@ def _image_differences(store: FeatureStore, image: ImageChoice) -> list[Differen
         "views": image.crops,
     }
     stored = _image_properties(store.signature)
-    found = _encoder_differences(store, image.encoder)
+    differences = _encoder_differences(store, image.encoder)
     for name, value in requested.items():
         if value is not None and str(value) != stored[name]:
-            found.append(Difference(name, stored[name], str(value)))
-    return found
+            differences.append(Difference(name, stored[name], str(value)))
+    return differences
 
 
 def _image_properties(signature: Signature) -> dict[str, str]:
@@ -187,11 +194,11 @@ def _text_differences(
     encoder: str,
     precision: str | None,
 ) -> list[Difference]:
-    found = _encoder_differences(store, encoder)
+    differences = _encoder_differences(store, encoder)
     stored = store.signature.precision
     if precision is not None and stored != precision and encoder != store.path.name:
-        found.append(Difference("precision", stored, precision))
-    return found
+        differences.append(Difference("precision", stored, precision))
+    return differences
 
 
 def _is_ambiguous_text(available: Sequence[FeatureStore], encoder: str) -> bool:
@@ -214,7 +221,7 @@ def _encoder_differences(store: FeatureStore, encoder: str) -> list[Difference]:
 
 
 def _image_options(image: ImageChoice) -> str:
-    """Return the options of `tier extract` that request this."""
+    """Return the options of `tier extract` that request this image encoder."""
     options = {
         "image-encoder": image.encoder,
         "preprocessing": image.preprocessing,
@@ -233,9 +240,9 @@ def _list_distinctions(fitting: Sequence[FeatureStore]) -> str:
     return "\n".join(lines)
 
 
-def _distinction(store: FeatureStore, others: Sequence[FeatureStore]) -> str:
-    """Return the signature's fields in which stores differ, with the values of one store."""
+def _distinction(store: FeatureStore, fitting: Sequence[FeatureStore]) -> str:
+    """Return the fields of the signature in which the fitting stores differ, with the values of one store."""
     fields: dict[str, None] = {}
-    for other in others:
-        fields.update(dict.fromkeys(store.signature.differences(vars(other.signature))))
+    for fitting_store in fitting:
+        fields.update(dict.fromkeys(store.signature.differences(vars(fitting_store.signature))))
     return ", ".join(f"{name} {getattr(store.signature, name)!s:.60}" for name in fields)

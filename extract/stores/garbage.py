@@ -1,4 +1,4 @@
-"""The files of a folder of stores that nobody needs any more, and their removal."""
+"""Unused files in a folder of stores, and their removal."""
 
 import os
 import time
@@ -24,8 +24,8 @@ class Finding:
         path: The file or folder.
         kept: Whether it may be needed.
         why: The reason for keeping or removing it.
-        megabytes: Its size, 10^6 bytes.
-        newest: Modification time of its newest file, in seconds as `time.time` counts them; 0 without files.
+        megabytes: Size of the file or folder in 10^6 bytes.
+        newest: Modification time of the newest file, in seconds as `time.time` counts them; 0 without files.
     """
 
     path: Path
@@ -40,42 +40,46 @@ def review(
     used: Collection[str],
     hours: float = HOURS_IN_USE,
 ) -> list[Finding]:
-    """List the files and folders under `root`, each with whether it can be removed.
+    """List the files and folders under `root`, and for each whether it can be removed.
 
     Removable are stores that no data set and no run uses, records of data sets that no longer exist, damaged
-    shards that were set aside, and the leftovers of an interrupted removal.
+    shards that `tier store verify --repair` renamed, and the leftovers of an interrupted removal.
 
     Args:
         root: Folder of stores.
         used: Signature digests of stores that runs use.
-        hours: A store whose newest file is younger counts as used.
+        hours: A store whose newest file is younger than this counts as used.
 
     Raises:
         StoreError: The record of a data set is damaged, so that the stores it uses are unknown.
     """
     leftovers = unfinished_removals(root)
-    findings = [_finding(path, False, "an interrupted removal left it") for path in leftovers]
+    findings = [_finding(path, False, "an interrupted removal left this folder") for path in leftovers]
     existing: list[DatasetRecord] = []
     for path, record in record_files(root).items():
         if Path(record.data).exists():
             existing.append(record)
         else:
-            findings.append(_finding(path, False, f"the data set {record.data} no longer exists"))
+            findings.append(
+                _finding(path, False, f"the data set {record.data} of this record no longer exists")
+            )
     for store in stores(root):
         findings += _review_store(store, used, existing, hours)
     for path in broken_stores(root):
-        findings.append(_finding(path, True, "it cannot be opened, so its use is unknown"))
+        findings.append(
+            _finding(path, True, "the store cannot be opened, so it is unknown whether a run uses it")
+        )
     return findings
 
 
 def remove(finding: Finding) -> bool:
-    """Remove a finding from the disk, unless it is a store with a newer file than at the review.
+    """Remove a file or folder, unless it is a store that got a file after the review.
 
     Returns:
-        Whether it was removed.
+        Whether the file or folder was removed.
 
     Raises:
-        StoreError: The system refuses.
+        StoreError: The system refuses the removal.
     """
     path = finding.path
     if not path.is_dir():
@@ -94,18 +98,21 @@ def _review_store(
     existing: Sequence[DatasetRecord],
     hours: float,
 ) -> list[Finding]:
-    """The store and, where it is kept, its damaged shards."""
+    """Return the finding of a store and, if the store is kept, the findings of its damaged shards."""
     newest = _newest(store.path)
     age = max(time.time() - newest, 0) / 3600
     reason = _reason_to_keep(store, used, existing)
     if reason is None and age < hours:
-        reason = f"its newest file is {age:.1f} hours old, younger than {hours:g} hours (--older-than)"
+        reason = f"the newest file is {age:.1f} hours old, younger than {hours:g} hours (--older-than)"
     kept = reason is not None
-    why = reason or f"no existing data set and no run uses it, its newest file is {age:.1f} hours old"
+    why = reason or f"no existing data set and no run uses the store; the newest file is {age:.1f} hours old"
     findings = [Finding(store.path, kept, why, _megabytes(store.path), newest)]
     if kept:
         damaged = sorted(store.path.glob(f"*{DAMAGED_SUFFIX}"))
-        findings += [_finding(path, False, "a damaged shard, set aside") for path in damaged]
+        findings += [
+            _finding(path, False, "`tier store verify --repair` renamed this damaged shard")
+            for path in damaged
+        ]
     return findings
 
 
@@ -115,12 +122,12 @@ def _reason_to_keep(
     existing: Sequence[DatasetRecord],
 ) -> str | None:
     if store.path.is_symlink():
-        return "it is a link, which you have to remove yourself"
+        return "the store is a link, which only you can remove"
     if store.signature.digest in used:
-        return "a run uses it"
+        return "a run uses the store"
     for record in existing:
         if store.holds(record.keys_of(store.signature.stream)).any():
-            return f"the data set {record.data} uses it"
+            return f"the data set {record.data} uses the store"
     return None
 
 
@@ -142,7 +149,7 @@ def _megabytes(path: Path) -> float:
 
 
 def _file_stats(path: Path) -> Iterator[os.stat_result]:
-    """Status of the files under `path`, or of `path` itself, without those that vanish meanwhile."""
+    """Yield the status of each file under `path`, or of `path` itself; skip files that vanish meanwhile."""
     for file in _files(path):
         with suppress(FileNotFoundError):
             yield os.stat(file)

@@ -1,4 +1,4 @@
-"""The stores of a folder as a table for a terminal."""
+"""A table of the stores of a folder, for a terminal."""
 
 import time
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ def store_table(root: Path) -> Table:
     """Return a table of all stores under `root`.
 
     Raises:
-        StoreError: There is no store, or the record of a data set is damaged.
+        StoreError: The folder has no store, or the record of a data set is damaged.
     """
     stores = require_stores(root)
-    known = records(root)
+    dataset_records = records(root)
     table = Table(*COLUMNS)
     for store in stores:
-        table.add_row(*_row(store, known))
+        table.add_row(*_row(store, dataset_records))
     return table
 
 
-def _row(store: FeatureStore, known: Sequence[DatasetRecord]) -> tuple[str, ...]:
+def _row(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> tuple[str, ...]:
     signature = store.signature
     size, newest = _size_and_newest(store)
     return (
@@ -40,7 +40,7 @@ def _row(store: FeatureStore, known: Sequence[DatasetRecord]) -> tuple[str, ...]
         f"{len(store.shards):,}",
         f"{size / 1e6:,.1f} MB",
         _age(time.time() - newest),
-        _coverage(store, known),
+        _coverage(store, dataset_records),
     )
 
 
@@ -50,20 +50,20 @@ def _shape(store: FeatureStore) -> str:
     return " x ".join(map(str, store.shards[0].shape))
 
 
-def _coverage(store: FeatureStore, known: Sequence[DatasetRecord]) -> str:
-    """Return the names of data sets that the store holds, with counts where it holds a part."""
+def _coverage(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> str:
+    """Return the names of the recorded data sets, with counts where the store lacks inputs."""
     names = []
-    for record in known:
-        held, total = store.coverage(record.keys_of(store.signature.stream))
-        if held < total:
-            names.append(f"{record.name} ({held:,} of {total:,})")
+    for record in dataset_records:
+        stored, total = store.coverage(record.keys_of(store.signature.stream))
+        if stored < total:
+            names.append(f"{record.name} ({stored:,} of {total:,})")
         elif total:
             names.append(record.name)
     return ", ".join(names) or "-"
 
 
 def _size_and_newest(store: FeatureStore) -> tuple[int, float]:
-    """Return the bytes of the shards, and the time of the newest."""
+    """Return the bytes of all shards, and the modification time of the newest shard."""
     files = []
     for path in store.files():
         with suppress(FileNotFoundError):  # a compaction may remove one in the meantime

@@ -61,9 +61,9 @@ def test_an_export_in_blocks_holds_the_same_rows(tmp_path: Path, monkeypatch: py
 
 
 def test_a_refused_export_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"suffix '.csv': give a file that ends in .npz or .parquet"):
+    with pytest.raises(StoreError, match=r"suffix '.csv' .*: pass a file that ends in .npz or .parquet"):
         export(filled(tmp_path / "a"), tmp_path / "out.csv", {})
-    with pytest.raises(StoreError, match="holds 2 crops.*give .npz"):
+    with pytest.raises(StoreError, match="contains 2 crops.*pass a file that ends in .npz"):
         export(filled(tmp_path / "b", (2, 3)), tmp_path / "out.parquet", {})
     with pytest.raises(StoreError, match="is empty: run `tier extract`"):
         export(FeatureStore.create(tmp_path, signature("resnet50"), {}), tmp_path / "out.npz", {})

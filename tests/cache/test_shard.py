@@ -147,7 +147,7 @@ def test_nan_and_infinity_are_refused_and_nothing_is_written(
 ) -> None:
     features = np.zeros(shape, np.float32)
     features[1, ..., 1] = value
-    with pytest.raises(ShardError, match="1 of 3 inputs, nothing"):
+    with pytest.raises(ShardError, match="1 of 3 inputs, so none"):
         write_shard(tmp_path, "signature", KEYS, features)
     assert not os.listdir(tmp_path)
 

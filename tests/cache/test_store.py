@@ -86,7 +86,7 @@ def test_nan_is_refused_and_not_stored(tmp_path: Path) -> None:
 def test_other_weights_change_the_signature_and_are_named(tmp_path: Path) -> None:
     other = replace(SIGNATURE, weights="cd" * 32)
     assert other.folder_name != SIGNATURE.folder_name
-    with pytest.raises(SignatureError, match=r"weights: asked for 'cdcd.*the store has 'abab"):
+    with pytest.raises(SignatureError, match=r"weights: 'cdcd.* was requested, the store has 'abab"):
         SIGNATURE.require(other, "extract again")
 
 

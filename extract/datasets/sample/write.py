@@ -71,7 +71,7 @@ def _require_same(final: Path, seed: int) -> None:
     if found != expected:
         raise DataError(
             f"{final} exists and is not the sample data set of {expected} (its {MARKER}: {found}): "
-            "choose another folder, or move it away"
+            "pass another folder, or move this folder away"
         )
 
 

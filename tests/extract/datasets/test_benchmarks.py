@@ -16,5 +16,5 @@ def test_every_spelling_of_a_benchmark_is_accepted(name: str, benchmark: str) ->
 
 @pytest.mark.parametrize("name", ["", "i2i", "ALL", "PKU-AIGIQA-4K"])
 def test_another_name_is_rejected_with_the_list_of_valid_ones(name: str) -> None:
-    with pytest.raises(DataError, match=f"unknown benchmark '{name}': give one of I2I, T2I, all"):
+    with pytest.raises(DataError, match=f"there is no benchmark '{name}': use I2I, T2I, all"):
         parse_benchmark(name)

@@ -90,7 +90,7 @@ def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: 
         5: "nowhere.png",
         6: "of the formats JPEG",
         7: "decompression bomb",
-        8: "10000 x 10000 is larger than",
+        8: "10000 x 10000, is larger than",
         9: "MOS_q is 'n/a'",
         10: "MOS_a is empty",
         11: "MOS_c is 'inf'",
@@ -256,7 +256,7 @@ def test_grey_of_more_than_8_bits_is_a_problem_as_it_would_become_white(tmp_path
     problems = check(save_table(table_rows(["h.png", "f.tiff"]), tmp_path / "t.csv")).problems
     assert [problem.line for problem in problems] == [2, 3]
     assert all(
-        "more than 8 bits" in problem.message and "save it with 8 bits" in problem.message
+        "more than 8 bits" in problem.message and "save the image with 8 bits" in problem.message
         for problem in problems
     )
     with pytest.raises(ImageError, match="mode I;16"):

@@ -96,7 +96,7 @@ def test_a_file_that_has_just_changed_is_not_remembered(
 def test_a_file_that_disappears_has_no_key(tmp_path: Path) -> None:
     path = str(tmp_path / "gone.png")
     found = examine_images([path])[path]
-    assert found == ExaminedImage("", "cannot be read (No such file or directory)")
+    assert found == ExaminedImage("", "the file cannot be read (No such file or directory)")
 
 
 def test_results_keep_the_order_of_the_paths_and_progress_counts_them(tmp_path: Path) -> None:

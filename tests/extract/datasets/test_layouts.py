@@ -113,14 +113,14 @@ def test_missing_columns_are_all_named_with_the_nearest_one_and_the_other_layout
     message = str(error.value)
     assert "Text_prompt (nearest: 'text_promt')" in message
     assert "\n  MOS_q" in message
-    assert "It has: Generated_image, Image_prompt, text_promt, quality" in message
+    assert "The columns of the table are: Generated_image, Image_prompt, text_promt, quality" in message
     assert all(name in message for name in LAYOUTS)
 
 
 def test_a_table_of_foreign_columns_is_explained_as_a_generic_one(tmp_path: Path) -> None:
     path = save_table(pd.DataFrame({"file": ["a"], "caption": ["b"]}), tmp_path / "t.csv")
     with pytest.raises(
-        DataError, match="lacks columns of the table layout:\n  image\n  prompt\nIt has: file, caption"
+        DataError, match="columns of the table layout:\n  image\n  prompt\nThe columns .* are: file, caption"
     ):
         read_source(path)
 
@@ -128,11 +128,11 @@ def test_a_table_of_foreign_columns_is_explained_as_a_generic_one(tmp_path: Path
 def test_a_missing_place_a_folder_without_table_and_one_with_several(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere does not exist"):
         read_source(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="holds no table: expected annotation.xlsx"):
+    with pytest.raises(DataError, match="contains no table, but must contain annotation.xlsx"):
         read_source(tmp_path)
     for name in ("a.csv", "b.parquet"):
         write_table(tmp_path / name)
-    with pytest.raises(DataError, match=r"2 tables \(a.csv, b.parquet\).*give the table itself"):
+    with pytest.raises(DataError, match=r"2 tables \(a.csv, b.parquet\).*pass the path of the table"):
         read_source(tmp_path)
     assert len(read_source(tmp_path / "b.parquet").frame) == 3
 
@@ -169,14 +169,14 @@ def test_half_downloaded_tables_are_errors(tmp_path: Path, suffix: str) -> None:
 
 def test_a_table_in_another_encoding_is_reported(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("image,prompt,mos\na.png,café,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match="not UTF-8.*save it as CSV UTF-8"):
+    with pytest.raises(DataError, match="not UTF-8.*save the table as CSV UTF-8"):
         read_source(tmp_path)
 
 
 @pytest.mark.parametrize(("mark", "called"), [(";", "semicolons"), ("\t", "tabs")])
 def test_a_csv_with_other_separators_than_commas_is_reported(tmp_path: Path, mark: str, called: str) -> None:
     (tmp_path / "t.csv").write_text(f"image{mark}prompt{mark}mos\na.png{mark}a fox, red{mark}1,5\n")
-    with pytest.raises(DataError, match=f"has {called} between its fields: save it with commas"):
+    with pytest.raises(DataError, match=f"has {called} between fields: save the table with commas"):
         read_source(tmp_path)
 
 

@@ -194,7 +194,7 @@ def test_a_network_without_intermediate_features_is_refused_before_anything_is_r
 ) -> None:
     (tmp_path / "w.pth").write_bytes(b"x")
     monkeypatch.delattr("timm.models.resnet.ResNet.forward_intermediates")
-    with pytest.raises(EncoderError, match="no intermediate features of 'resnet14t': use --feature pooled"):
+    with pytest.raises(EncoderError, match="no intermediate features of 'resnet14t': pass --feature pooled"):
         find_image_encoder(ImageChoice("timm:resnet14t", feature="multilevel"), tmp_path / "w.pth")
     assert find_image_encoder(ImageChoice("timm:resnet14t"), tmp_path / "w.pth").signature.feature == "pooled"
 
@@ -231,5 +231,5 @@ def test_the_columns_of_stages_are_all_their_statistics() -> None:
 
 @pytest.mark.parametrize("wanted", ["5", "stage9", "", ",", "1-2"])
 def test_a_stage_that_is_not_there_is_told_with_those_that_are(wanted: str) -> None:
-    with pytest.raises(LevelsError, match="choose among stage1, stage2, head"):
+    with pytest.raises(LevelsError, match="pass some of stage1, stage2, head"):
         CNN.named(parse_level_names(wanted))

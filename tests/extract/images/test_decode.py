@@ -124,7 +124,7 @@ def test_the_text_of_a_preprocessing_names_everything_that_changes_a_number() ->
 def test_a_strip_that_would_be_scaled_up_to_gigabytes_is_refused() -> None:
     for size in ((20_000, 1), (1, 20_000)):
         for look in (decode, inspect):
-            with pytest.raises(ImageError, match="one side is more than 100 times the other"):
+            with pytest.raises(ImageError, match="one side of the image.* is more than 100 times the other"):
                 look(encoded("PNG", size))
     assert decode(encoded("PNG", (100, 1))).size == (100, 1)
 

@@ -47,7 +47,7 @@ def test_a_damaged_record_is_an_error_with_its_remedy(tmp_path: Path, content: b
     path = tmp_path / "datasets" / "x-12345678.npz"
     path.parent.mkdir()
     np.savez(path, about=np.array("[]")) if content is None else path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"x-12345678.npz is damaged.*delete it"):
+    with pytest.raises(StoreError, match=r"x-12345678.npz is damaged.*delete the file"):
         list(records(tmp_path))
 
 

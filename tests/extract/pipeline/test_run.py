@@ -289,7 +289,7 @@ def test_a_device_that_does_not_exist_is_an_error_and_leaves_no_store(
     tmp_path: Path, image, name: str
 ) -> None:
     write_pku(tmp_path / "data")
-    with pytest.raises(ExtractionError, match="cannot be used.*choose auto, cpu, cuda"):
+    with pytest.raises(ExtractionError, match="cannot be used.*pass --device auto, cpu, cuda"):
         run(tmp_path / "data", [image], tmp_path / "f", ExtractionOptions(0, device=name))
     assert not (tmp_path / "f").exists()
     assert choose_device("cpu").type == "cpu"
@@ -428,7 +428,7 @@ def test_an_image_too_small_for_its_encoder_is_an_error_with_its_remedy(
     monkeypatch.setattr(ImageNetwork, "forward", lambda _self, images: narrow(images.float()).mean((2, 3)))
     with pytest.raises(
         ExtractionError,
-        match="a crop of .* x 32 pixels is too small for this encoder: use a larger --image-size",
+        match="a crop of .* x 32 pixels is too small for this encoder: pass a larger --image-size",
     ):
         run(tmp_path / "data", [replace(image, preprocessing=image.preprocessing.whole(32))], tmp_path / "f")
 
@@ -573,7 +573,7 @@ def test_too_little_memory_for_a_single_image_is_an_error_with_its_remedy(
     limit_memory(monkeypatch, 0)
     with pytest.raises(
         ExtractionError,
-        match="too little memory for a single image: use --device cpu, or a smaller --image-size",
+        match="too little memory for a single image: pass --device cpu or a smaller --image-size",
     ):
         run(tmp_path / "data", [image], tmp_path / "f")
 

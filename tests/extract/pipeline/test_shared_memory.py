@@ -70,7 +70,7 @@ def test_an_error_names_the_remedy_where_nothing_has_room_for_images(monkeypatch
     items = [CroppedImage(number, [list(crops)]) for number, crops in enumerate(images())]
     error = collate_and_send(items)
     assert isinstance(error, ExtractionError)
-    assert "No space left on device" in str(error) and "extract with --workers 0" in str(error)
+    assert "No space left on device" in str(error) and "pass --workers 0" in str(error)
 
 
 @pytest.mark.parametrize(("room", "workers"), [(0, 0), (13, 0), (14, 2), (1000, 2)])

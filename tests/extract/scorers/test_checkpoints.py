@@ -58,10 +58,10 @@ def test_a_checkpoint_of_something_else_is_refused(weights: dict[str, Path], tmp
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     (tmp_path / SCORERS["pickscore"].tokenizer).symlink_to(weights["clipscore"])
     no_reward = "is not an ImageReward checkpoint: it lacks the tensor 'mlp.layers.0.weight'"
-    no_blip = "is not a BLIP checkpoint: it lacks the tensor 'vision_model.*first tensors are 'fc.weight'"
+    no_blip = "is not a BLIP checkpoint: it lacks the tensor 'vision_model.*first tensors .*are 'fc.weight'"
     clip_folder = "config.json is not the configuration of a BLIP model .the model type is 'clip'"
     wrong = {
-        ("blipscore", weights["imagereward"]): "are not of this network, first 'mlp.layers.0.weight'",
+        ("blipscore", weights["imagereward"]): "belong to another network, first 'mlp.layers.0.weight'",
         ("imagereward", weights["blipscore"]): no_reward,
         ("blipscore", tmp_path / "other.pth"): no_blip,
         ("blipscore", weights["clipscore"]): clip_folder,
@@ -70,7 +70,7 @@ def test_a_checkpoint_of_something_else_is_refused(weights: dict[str, Path], tmp
     for (name, path), message in wrong.items():
         with pytest.raises(WeightsError, match=message):
             load_network(find_scorer(name, path, [tmp_path]))
-    with pytest.raises(WeightsError, match="is a file; clipscore is read from a folder"):
+    with pytest.raises(WeightsError, match="is a file, but clipscore is read from a folder"):
         find_scorer("clipscore", weights["imagereward"])
     with pytest.raises(WeightsError, match="--weights: there is no weights file"):
         find_scorer("imagereward", tmp_path / "nowhere.pt")
@@ -172,7 +172,7 @@ def test_tensors_that_a_blip_may_leave_out_are_no_part_of_a_clip(
     save_file(state | old, folder / "model.safetensors")
     load_network(find_scorer("clipscore", folder))
     save_file(state | {"itm_head.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
-    with pytest.raises(WeightsError, match="1 are not of this network, first 'itm_head.weight'"):
+    with pytest.raises(WeightsError, match="1 tensors belong to another network, first 'itm_head.weight'"):
         load_network(find_scorer("clipscore", folder))
 
 

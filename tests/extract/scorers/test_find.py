@@ -14,7 +14,7 @@ from tier4k.extract.scorers.presets import SCORERS
 
 def test_weights_are_looked_for_where_those_of_encoders_are(weights: dict[str, Path], tmp_path: Path) -> None:
     for name in SCORERS:
-        message = f"no weights for the scorer {name}: put .*--weights.*\nThey can be had from: https"
+        message = f"no weights for the scorer {name}: put .*--weights.*\nDownload the weights from: https"
         with pytest.raises(WeightsError, match=message):
             find_scorer(name, folders=[tmp_path])
     shutil.copytree(weights["clipscore"], tmp_path / "clip-vit-large-patch14")
@@ -60,7 +60,7 @@ def test_a_folder_of_imagerewards_code_hides_no_weights(weights: dict[str, Path]
     (tmp_path / "ImageReward").mkdir()
     with pytest.raises(
         WeightsError,
-        match="holds neither ImageReward.pt nor config.json.*\n.*huggingface.co/THUDM/ImageReward",
+        match="contains neither ImageReward.pt nor config.json.*\n.*huggingface.co/THUDM/ImageReward",
     ):
         find_scorer("imagereward", folders=[tmp_path])
     (tmp_path / "pretrained").mkdir()

@@ -35,14 +35,14 @@ def test_preprocessing_distinguishes_stores_of_one_encoder(root: Path) -> None:
             find_stores(root, ImageChoice("resnet18", preprocessing), "minilm")[0].signature.preparation_name
             == preprocessing
         )
-    with pytest.raises(StoreError, match="2 stores in .* are of --image-encoder resnet18:") as error:
+    with pytest.raises(StoreError, match="2 stores in .* match --image-encoder resnet18:") as error:
         find_stores(root, ImageChoice("resnet18"), "minilm")
     assert "preparation native: 235" in str(error.value) and "preparation reference: 224" in str(error.value)
 
 
 def test_the_folder_chooses_between_stores_of_two_weights(root: Path) -> None:
     other = FeatureStore.create(root, signature("resnet18", weights="cd"), {})
-    with pytest.raises(StoreError, match="Name one of these folders as --image-encoder") as error:
+    with pytest.raises(StoreError, match="name of one of these folders as --image-encoder") as error:
         find_stores(root, ImageChoice("resnet18"), "minilm")
     assert "weights cdcd" in str(error.value) and "weights abab" in str(error.value)
     assert find_stores(root, ImageChoice(other.path.name), "minilm")[0] == other
@@ -53,12 +53,13 @@ def test_missing_features_are_an_error_that_lists_the_stores_and_the_command(roo
         find_stores(root, ImageChoice("resnet50", "native"), "minilm")
     message = str(error.value)
     assert (
-        "encoder is 'resnet18', asked for 'resnet50'; preparation is 'reference', asked for 'native'"
+        "encoder is 'resnet18' instead of 'resnet50'; preparation is 'reference' instead of 'native'"
         in message
     )
     assert f"tier extract DATA --features {root} --image-encoder resnet50 --preprocessing native" in message
     with pytest.raises(
-        StoreError, match="(?s)text stores are:.*minilm.*--text-encoder bert-base-uncased.*first"
+        StoreError,
+        match="(?s)text stores in this folder are:.*minilm.*--text-encoder bert-base-uncased.*first",
     ):
         find_stores(root, ImageChoice("resnet18"), "bert-base-uncased")
 
@@ -136,9 +137,9 @@ def test_the_error_lists_for_every_store_what_differs_from_the_request(variants:
         )
     message = str(error.value)
     for part in (
-        "image size is 'full', asked for '384'",
-        "feature is 'pooled', asked for 'multilevel'",
-        "precision is 'bf16', asked for 'fp16'",
+        "image size is 'full' instead of '384'",
+        "feature is 'pooled' instead of 'multilevel'",
+        "precision is 'bf16' instead of 'fp16'",
         "--image-encoder resnet18 --preprocessing reference --image-size 384 --feature multilevel "
         "--precision fp16 --crops 4",
     ):
@@ -162,5 +163,5 @@ def test_the_text_store_has_the_precision_of_the_image_store(tmp_path: Path) -> 
 
 def test_texts_of_another_precision_are_not_used_instead(root: Path) -> None:
     FeatureStore.create(root, replace(signature("resnet18"), precision="bf16"), {})
-    with pytest.raises(StoreError, match="precision is 'fp32', asked for 'bf16'"):
+    with pytest.raises(StoreError, match="precision is 'fp32' instead of 'bf16'"):
         find_stores(root, ImageChoice("resnet18", precision="bf16"), "minilm")

@@ -71,7 +71,7 @@ def test_stores_that_a_run_uses_are_in_use_even_without_the_data(root: Path, tmp
     shutil.rmtree(tmp_path / "data")
     findings = review(root, {signature("resnet50").digest}, 0)
     garbage = [one for one in findings if not one.kept]
-    assert why(findings, "resnet50") == "a run uses it"
+    assert why(findings, "resnet50") == "a run uses the store"
     assert names(garbage) == ["mine", "empty", "resnet18", "vit"]
     assert all("data set" in one.why for one in garbage)
     assert garbage[2].megabytes > 0
@@ -106,7 +106,7 @@ def test_a_store_that_cannot_be_opened_is_kept(root: Path) -> None:
     (root / signature("vit").folder_name / "signature.json").write_text("{}")
     findings = review(root, (), 0)
     assert names(findings) == ["empty"]
-    assert why(findings, "vit") == "it cannot be opened, so its use is unknown"
+    assert why(findings, "vit") == "the store cannot be opened, so it is unknown whether a run uses it"
 
 
 def test_a_store_with_a_young_file_counts_as_used(root: Path) -> None:
@@ -116,8 +116,8 @@ def test_a_store_with_a_young_file_counts_as_used(root: Path) -> None:
         writer.add(np.ones((1, 32), np.uint8), np.ones((1, 4), np.float32))
     findings = review(root, ())
     assert names(findings) == ["empty"]
-    assert why(findings, "vit") == "its newest file is 0.0 hours old, younger than 24 hours (--older-than)"
-    assert why(findings, "empty").startswith("no existing data set and no run uses it, its newest file is 25")
+    assert why(findings, "vit") == "the newest file is 0.0 hours old, younger than 24 hours (--older-than)"
+    assert why(findings, "empty").startswith("no existing data set and no run uses the store; the newest")
     assert names(review(root, (), 26)) == []
     assert names(review(root, (), 0)) == ["empty", "vit"]
 
@@ -144,7 +144,7 @@ def test_a_store_that_is_a_link_is_kept(root: Path, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / path.name)
     findings = review(root, (), 0)
     assert names(findings) == ["empty"]
-    assert why(findings, "vit") == "it is a link, which you have to remove yourself"
+    assert why(findings, "vit") == "the store is a link, which only you can remove"
 
 
 def test_an_interrupted_removal_is_hidden_and_finished(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,8 @@ def test_an_interrupted_removal_is_hidden_and_finished(root: Path, monkeypatch: 
     assert left not in [store.path for store in stores(root)]
     assert not broken_stores(root)
     leftover = review(root, ())[0]
-    assert (leftover.path, leftover.kept, leftover.why) == (left, False, "an interrupted removal left it")
+    assert (leftover.path, leftover.kept) == (left, False)
+    assert leftover.why == "an interrupted removal left this folder"
     assert remove(leftover)
     assert not left.exists()
 

@@ -103,7 +103,7 @@ def test_an_encoder_of_one_size_refuses_whole_images(project: Path) -> None:
     options = ["--image-encoder", "vit", "--image-size", "384", *TEXT]
     code, output = tier("extract", "Dataset", "-F", "fresh", *options)
     assert code == 2
-    assert "224 x 224 only: leave out --image-size" in output
+    assert "224 x 224 only: do not pass --image-size" in output
 
 
 def test_compaction_leaves_one_shard_and_the_same_features(project: Path) -> None:

@@ -372,7 +372,7 @@ def with_four_prompts(data: Manifest) -> Manifest:
     ("cut", "benchmark", "error", "words"),
     [
         (without_targets, "all", ProtocolError, "no numeric score column"),
-        (without_image_prompts, "I2I", DataError, "use another --benchmark"),
+        (without_image_prompts, "I2I", DataError, "pass another --benchmark"),
         (with_four_prompts, "all", SplitError, "4 distinct prompts are too few"),
     ],
 )

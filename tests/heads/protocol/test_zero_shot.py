@@ -240,7 +240,9 @@ def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Pat
         set(),
         {"pickscore"},
     ]
-    with pytest.raises(StoreError, match="has no scores of clipscore; .*: pickscore-.*\n.*tier score DATA"):
+    with pytest.raises(
+        StoreError, match="no scores of clipscore. Stores .*: pickscore-.*\n.*tier score DATA"
+    ):
         list(run_sweep(manifest(), tmp_path, [replace(base, scorers=("clipscore",))], tmp_path / "runs"))
     with pytest.raises(StoreError, match="20 of 20 inputs are not in .*tier score --scorer pickscore"):
         store.read(key_array([bytes([row] * 32) for row in range(20)]))
@@ -254,7 +256,7 @@ def test_two_stores_of_one_scorer_are_not_one_runs_features(tmp_path: Path) -> N
         for precision in ("fp32", "bf16")
     ]
     assert [store.path.name for store in find_score_stores(tmp_path, [kept[0], kept[0]])] == [kept[0]]
-    with pytest.raises(StoreError, match=f"{kept[0]} and {kept[1]} are both of pickscore: name one of them"):
+    with pytest.raises(StoreError, match=f"{kept[0]} and {kept[1]} both contain scores of pickscore: name"):
         find_score_stores(tmp_path, kept)
     shutil.rmtree(tmp_path / kept[1])
     assert len(find_score_stores(tmp_path, ["pickscore", kept[0]])) == 1  # the same one, in two ways
@@ -324,7 +326,7 @@ def test_one_command_scores_once_and_judges_twice(folder: Path) -> None:
 def test_scorers_are_listed_with_commas(folder: Path) -> None:
     kept = FeatureStore.create(folder / "features", SCORE, {}).path.name
     code, output = tier("fit-head", "data/t.csv", "--score-features", "pickscore, clipscore")
-    assert code == 2 and f"has no scores of clipscore; its stores of scores: {kept}" in output, output
+    assert code == 2 and f"no scores of clipscore. Stores of scores in this folder: {kept}" in output, output
 
 
 def test_new_pictures_are_scored_by_the_scorer_of_a_run(folder: Path) -> None:
@@ -344,7 +346,7 @@ def test_new_pictures_are_scored_by_the_scorer_of_a_run(folder: Path) -> None:
     assert code == 0 and "encoded 1 of 1" in output, output
     write_clip(folder / "other", seed=1)
     wrong = {
-        ("--weights", "other"): "is not the one of the run: weights: the run's",
+        ("--weights", "other"): "differs from the scorer of the run: weights: the run has",
         ("--repeat", "0"): "a run of `tier score` has neither",
     }
     for options, words in wrong.items():
