@@ -56,7 +56,7 @@ def exclusive_folder(accelerator: Accelerator, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explaining_lost_processes(accelerator: Accelerator) -> Iterator[None]:
+def explain_lost_processes(accelerator: Accelerator) -> Iterator[None]:
     """Raise an error that names the remedy if another process of this training has ended.
 
     Raises:

@@ -36,7 +36,7 @@ class FinetuningHyperparameters:
         augment: Whether images are cropped and flipped at random.
         warm_head: Whether the head starts from a fit on the features of the untrained encoders; else from
             random weights.
-        channels_last: Whether convolutions have the channels innermost, which is faster and rounds differently.
+        channels_last: Whether convolutions have the channels innermost, which is faster, with other rounding.
         precision: Arithmetic of the encoders in training, "fp32" or "bf16"; weights, evaluation and the kept
             networks are fp32.
         micro_batch: Rows that go through the network at once, for small memories; 0 is all rows of a step.

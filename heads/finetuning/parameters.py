@@ -66,7 +66,7 @@ def recompute_activations(encoder: ImageNetwork | TextNetwork) -> None:
             backbone.activation_checkpointing_enable({"use_reentrant": False})
     except (AssertionError, AttributeError, ValueError) as error:
         raise FinetuningError(
-            f"{type(backbone).__name__} cannot compute activations again in the backward pass: leave recompute out; "
+            f"{type(backbone).__name__} cannot compute activations again: leave out recompute; "
             "to save memory, use micro_batch"
         ) from error
 

@@ -97,7 +97,7 @@ def resolve_finetuning(options: FitOptions, image_architecture: str) -> Training
         )
     if options.stages:
         raise ProtocolError(
-            "--stages selects slices of stored features, but --finetune reads no stored features: leave out --stages"
+            "--stages selects slices of stored features, which --finetune does not read: leave out --stages"
         )
     part, recipe = options.finetune, options.recipe
     defaults = asdict(finetuning_recipe(part, recipe, image_architecture, {}))

@@ -70,8 +70,8 @@ def search(
 ) -> list[TriedCombination]:
     """Try `count` combinations of a grid's values, each once; return all tried combinations, the best first.
 
-    Trials are stored in a journal in the folder of runs. A repeated search continues from the journal, and tries
-    only the rest of `count`.
+    Trials are stored in a journal in the folder of runs. A repeated search continues from the journal,
+    and tries only the rest of `count`.
 
     Args:
         manifest: The data set.
