@@ -116,7 +116,7 @@ class Batches:
         )
 
     def _images_to_encode(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the numbers of the images to encode, and where (B,) images and image prompts are among them."""
+        """Return the numbers of the images to encode, and the places (B,) of images and of image prompts."""
         image = self.rows.image[numbers]
         prompt = self.rows.image_prompt[numbers]
         has_prompt = (prompt >= 0) & (self.method != "nr")

@@ -85,7 +85,7 @@ class NumbaTrainer(StackTrainer):
         )
 
     def _rates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return `rates` (S, K, 3) and `root_factors` (S,), as `train_epoch` needs them, for the next epoch."""
+        """Return `rates` (S, K, 3) and `root_factors` (S,) for `train_epoch` in the next epoch."""
         step = self.steps_done + np.arange(1, self.steps_per_epoch + 1)
         factor = np.array([self._learning_rate_factor(number - 1) for number in step.tolist()])
         learning_rate, weight_decay = np.array([head.hyperparameters.update_key for head in self.heads]).T
