@@ -548,7 +548,7 @@ def test_a_listener_that_predicts_vectors_of_another_width_gets_an_error(X: np.n
     for width in (WIDTH - 1, WIDTH + 1, 100 * WIDTH):
         wrong = np.zeros((3, width), np.float32)
         listening = replace(task, on_epoch=lambda _, predict, wrong=wrong: predict(wrong))
-        with pytest.raises(ValueError, match=rf"shape \(3, {width}\) , but the head expects {WIDTH} columns"):
+        with pytest.raises(ValueError, match=rf"shape \(3, {width}\), but the head expects {WIDTH} columns"):
             StackedMLP([hyperparameters()]).fit(X, [listening])
 
 

@@ -552,7 +552,7 @@ def test_a_folder_that_is_no_run_is_refused_with_a_remedy(sample: Sample, tmp_pa
     pd.read_csv(run / "predictions.csv").query("target == 'align'").to_csv(
         run / "predictions.csv", index=False
     )
-    refused("has no line of quality", run)
+    refused("has no predictions of quality", run)
 
 
 def test_an_output_that_is_no_html_file_or_cannot_be_written_is_refused(
