@@ -50,7 +50,7 @@ class InputRows:
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows, with each input that several of them share once.
+    """B rows; an input that several rows share is stored once.
 
     Attributes:
         images: Preprocessed images (n, 3, h, w) uint8, one tensor for each shape; or (n, D) features of a
@@ -58,7 +58,7 @@ class Batch:
         image: (B,) number of the image among all of `images`.
         image_prompt: (B,) number of the image prompt, or of the image itself where there is none.
         tokens: The prompts; or (n, D) features of a frozen encoder.
-        text: (B,) number of the prompt among these.
+        text: (B,) number of the prompt among all of `tokens`.
     """
 
     images: tuple[Tensor, ...]
@@ -83,13 +83,13 @@ class Batches:
     """Makes batches of rows for one network.
 
     Attributes:
-        rows: All rows.
-        images: Their images; or the features (n, D) of all, where the encoder is frozen.
-        texts: The encoder of the prompts, which has the tokenizer; or the features (n, D) of all.
-        method: The fusion; inputs that it does not use are not read.
+        rows: All rows of the run.
+        images: The images of the rows; or features (n, D) of all images, where the encoder is frozen.
+        texts: The encoder of the prompts, which has the tokenizer; or features (n, D) of all prompts.
+        method: The fusion; inputs that the fusion does not use are not read.
         augment: Whether images are cropped and flipped at random.
         shared: Whether an image that several rows share is encoded once. Batch normalisation with statistics
-            of the batch needs False: there, as in the published code, an image counts once for each of its
+            of the batch needs False: then, as in the published code, an image counts once for each of its
             rows.
         seed: Seed of crops and flips.
     """
@@ -103,9 +103,9 @@ class Batches:
     seed: int
 
     def of(self, numbers: np.ndarray, epoch: int) -> Batch:
-        """Return the batch of some rows, by their numbers (B,), in an epoch."""
-        wanted, image_at, prompt_at = self._wanted_images(numbers)
-        images, places = self._images(wanted, epoch)
+        """Return the batch of the rows with the given numbers (B,) in an epoch."""
+        image_numbers, image_at, prompt_at = self._images_to_encode(numbers)
+        images, places = self._images(image_numbers, epoch)
         prompts, text = np.unique(self.rows.text[numbers], return_inverse=True)
         return Batch(
             images=tuple(images),
@@ -115,29 +115,29 @@ class Batches:
             text=torch.from_numpy(text),
         )
 
-    def _wanted_images(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Numbers of the images to encode, and the places (B,) of images and image prompts among them."""
+    def _images_to_encode(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the numbers of the images to encode, and the places (B,) of images and of image prompts."""
         image = self.rows.image[numbers]
         prompt = self.rows.image_prompt[numbers]
         has_prompt = (prompt >= 0) & (self.method != "nr")
-        wanted = np.concatenate([image, prompt[has_prompt]])
+        image_numbers = np.concatenate([image, prompt[has_prompt]])
         image_at = np.arange(len(image))
         prompt_at = np.arange(len(image))
         prompt_at[has_prompt] = len(image) + np.arange(has_prompt.sum())
         if self.shared:
-            wanted, inverse = np.unique(wanted, return_inverse=True)
+            image_numbers, inverse = np.unique(image_numbers, return_inverse=True)
             image_at = inverse[image_at]
             prompt_at = inverse[prompt_at]
-        return wanted, image_at, prompt_at
+        return image_numbers, image_at, prompt_at
 
-    def _images(self, wanted: np.ndarray, epoch: int) -> tuple[list[Tensor], np.ndarray]:
-        """The encoder's inputs, and the place of each image among its outputs, one input after the other."""
+    def _images(self, image_numbers: np.ndarray, epoch: int) -> tuple[list[Tensor], np.ndarray]:
+        """Return the encoder's inputs, and the place of each image among the concatenated outputs."""
         if isinstance(self.images, Tensor):
-            return [self.images[torch.from_numpy(wanted)]], np.arange(len(wanted))
+            return [self.images[torch.from_numpy(image_numbers)]], np.arange(len(image_numbers))
         if self.augment:
-            crops = [self.images.random(number, self.seed, epoch) for number in wanted]
+            crops = [self.images.random(number, self.seed, epoch) for number in image_numbers]
         else:
-            crops = [self.images.centre(number) for number in wanted]
+            crops = [self.images.centre(number) for number in image_numbers]
         return stack_by_shape(crops)
 
     def _tokens(self, prompts: np.ndarray) -> TokenBatch | Tensor:
@@ -147,7 +147,7 @@ class Batches:
 
 
 def stack_by_shape(crops: Sequence[Tensor]) -> tuple[list[Tensor], np.ndarray]:
-    """Stack crops with others of their shape.
+    """Stack crops of equal shape.
 
     Returns:
         The stacks, and the place of each crop when the stacks are concatenated.
@@ -168,7 +168,7 @@ def prefetched(items: Iterable[Item]) -> Iterator[Item]:
     end = object()
     next_item = partial(next, iter(items), end)
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next_item)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next_item)
+        pending = pool.submit(next_item)
+        while (item := pending.result()) is not end:
+            pending = pool.submit(next_item)
             yield item

@@ -1,9 +1,8 @@
 """Checkpoints of an end-to-end training: two .safetensors files in the folder of one head's encoders.
 
 last.safetensors    weights, moving average, the optimizer's moments and the history after the last epoch;
-once training
-                    has ended only the history
-best.safetensors    the weights after the best epoch, as they are evaluated and kept
+                    only the history after the end of the training
+best.safetensors    the evaluated and kept weights after the best epoch
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,12 +38,12 @@ HEAD = "head."
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that training changes, beside its history.
+    """Network, moving average and optimizer of a training: what it changes beside its history.
 
     Attributes:
         network: The network that is trained.
-        averaged: The moving average of its weights, if there is one.
-        optimizer: The optimizer of its parameters.
+        averaged: The moving average of the network's weights, if there is one.
+        optimizer: The optimizer of the network's parameters.
     """
 
     network: TierNetwork
@@ -93,8 +92,8 @@ def write_last(
 
     Args:
         folder: Folder of the checkpoints.
-        history: The record so far.
-        state: The state of training; None where it has ended.
+        history: The record of the finished epochs.
+        state: The state of training; None where training has ended.
 
     Raises:
         StoreError: The folder has no room or cannot be written to.
@@ -150,8 +149,7 @@ def drop_encoders(folder: Path) -> None:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn the errors of reading a damaged checkpoint, or one of another training, into one that names the
-    remedy.
+    """Raise an error that names the remedy if a checkpoint is damaged or belongs to another training.
 
     Raises:
         FinetuningError: The checkpoint cannot be used.
@@ -196,5 +194,5 @@ def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix, without it."""
+    """Return the tensors whose names begin with a prefix, under their names without the prefix."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

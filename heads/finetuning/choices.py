@@ -1,4 +1,5 @@
-"""Values of the options of end-to-end training. Imports nothing, so that help shows at once."""
+"""Values of the options of end-to-end training. This module imports nothing, so that the
+program shows its help at once."""
 
 from typing import Literal
 

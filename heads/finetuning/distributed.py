@@ -1,4 +1,4 @@
-"""Training in several processes that `accelerate launch` started: their agreement and their errors."""
+"""Training in several processes that `accelerate launch` started: agreement of processes, and errors."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ def make_accelerator(device: Device) -> Accelerator:
 
 
 def gather_numbers(accelerator: Accelerator, number: int) -> list[int]:
-    """Return the numbers that all processes pass, the same list in each."""
+    """Return the numbers that all processes pass; every process gets the same list."""
     return accelerator.gather(torch.tensor([number], device=accelerator.device)).tolist()
 
 
@@ -28,37 +28,36 @@ def exists_for_all(accelerator: Accelerator, folder: Path) -> bool:
     """Whether a folder exists.
 
     Raises:
-        FinetuningError: It exists for some processes and not for others.
+        FinetuningError: The folder exists for some processes but not for all.
     """
     seen = gather_numbers(accelerator, folder.exists())
     if len(set(seen)) > 1:
         raise FinetuningError(
-            f"{folder} exists for {sum(seen)} of {len(seen)} processes: give an --out that all machines share"
+            f"{folder} exists for {sum(seen)} of {len(seen)} processes only: "
+            "pass an --out folder that all machines share"
         )
     return bool(seen[0])
 
 
 @contextmanager
 def exclusive_folder(accelerator: Accelerator, folder: Path) -> Iterator[None]:
-    """Make a folder for this training alone, visible to all its processes; remove it afterwards if it is
-    empty.
+    """Make a folder that only this training uses and all its processes see; at the end, remove it if empty.
 
     Raises:
-        FinetuningError: Another training uses it, or not all processes see it.
-        StoreError: It cannot be made.
+        FinetuningError: Another training uses the folder, or not all processes see the folder.
+        StoreError: The folder cannot be made.
     """
     with ExitStack() as stack:
         if accelerator.is_main_process:
-            stack.enter_context(_locked_folder(folder))
+            stack.enter_context(_lock_folder(folder))
         accelerator.wait_for_everyone()
         exists_for_all(accelerator, folder)
         yield
 
 
 @contextmanager
-def explaining_lost_processes(accelerator: Accelerator) -> Iterator[None]:
-    """Raise an error that names the remedy when another process, which exchanges gradients with this one, has
-    ended.
+def explain_lost_processes(accelerator: Accelerator) -> Iterator[None]:
+    """Raise an error that names the remedy if another process of this training has ended.
 
     Raises:
         FinetuningError: Another process has ended.
@@ -70,13 +69,14 @@ def explaining_lost_processes(accelerator: Accelerator) -> Iterator[None]:
             raise
         reason = str(error).splitlines()[0]
         raise FinetuningError(
-            f"another process of this training has ended ({reason}); its own output states why. "
-            "The same command continues after the last epoch."
+            f"another process of this training has ended ({reason}); the output of that process states "
+            "the reason. Run the same command again to continue after the last epoch."
         ) from error
 
 
 @contextmanager
-def _locked_folder(folder: Path) -> Iterator[None]:
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and lock it against other trainings; at the end, unlock it, and remove it if empty."""
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
@@ -85,7 +85,7 @@ def _locked_folder(folder: Path) -> Iterator[None]:
     except BlockingIOError as error:
         os.close(descriptor)
         raise FinetuningError(
-            f"this run is being trained already, in {folder}: wait for its end, or give another --out"
+            f"another process is training this run in {folder}: wait until it finishes, or pass another --out"
         ) from error
     except OSError:
         pass  # a file system without locks
@@ -98,5 +98,5 @@ def _locked_folder(folder: Path) -> Iterator[None]:
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
-    # gloo has no class of its own for it.
+    # gloo has no error class for a lost connection.
     return isinstance(error, torch.distributed.DistError) or "onnection" in str(error)

@@ -4,8 +4,8 @@ from tier4k.cache.errors import TierError
 
 
 class FinetuningError(TierError):
-    """End-to-end training that is not possible with these options, files or processes."""
+    """Raised when end-to-end training is not possible with the given options, files or processes."""
 
 
 class DivergedError(FinetuningError):
-    """Training with losses, features or predictions that are not finite."""
+    """Raised when losses, features or predictions of a training are not finite."""

@@ -23,14 +23,14 @@ def fused_rows(
     numbers: np.ndarray,
     accelerator: Accelerator,
 ) -> np.ndarray:
-    """Return fused vectors (n, d) float32 of some rows; several processes share the work.
+    """Return fused vectors (n, d) float32 of the given rows; several processes share the work.
 
     Args:
-        images: Encoder of images, applied to centre crops; not used where the batches hold features.
-        texts: Encoder of prompts; the same.
-        batches: The rows, their images and prompts.
+        images: Encoder of images, applied to centre crops; not used where the batches contain image features.
+        texts: Encoder of prompts; not used where the batches contain text features.
+        batches: The rows with their images and prompts.
         numbers: Numbers (n,) of the rows.
-        accelerator: Of this process.
+        accelerator: The accelerator of this process.
     """
     rows = batches.rows
     image = rows.image[numbers]
@@ -38,14 +38,15 @@ def fused_rows(
     text = rows.text[numbers]
     has_prompt = (prompt >= 0) & (batches.method != "nr")
     prompt = np.where(has_prompt, prompt, image)
-    of_images = batches.images
-    of_texts = batches.texts
-    if isinstance(of_images, DecodedImages):
-        wanted = np.unique(np.concatenate([image, prompt]))
-        of_images = image_features(images, of_images, wanted, accelerator)
-    if isinstance(of_texts, TextNetwork):
-        of_texts = text_features(texts, of_texts, rows.texts, np.unique(text), accelerator.device)
-    parts = [of_texts[text], *image_parts(batches.method, of_images[image], of_images[prompt])]
+    encoded_images = batches.images
+    encoded_texts = batches.texts
+    if isinstance(encoded_images, DecodedImages):
+        used_images = np.unique(np.concatenate([image, prompt]))
+        encoded_images = image_features(images, encoded_images, used_images, accelerator)
+    if isinstance(encoded_texts, TextNetwork):
+        encoded_texts = text_features(texts, encoded_texts, rows.texts, np.unique(text), accelerator.device)
+    image_columns = image_parts(batches.method, encoded_images[image], encoded_images[prompt])
+    parts = [encoded_texts[text], *image_columns]
     return torch.cat(parts, dim=1).numpy()
 
 
@@ -53,17 +54,17 @@ def fused_rows(
 def image_features(
     encoder: nn.Module,
     images: DecodedImages,
-    wanted: np.ndarray,
+    numbers: np.ndarray,
     accelerator: Accelerator,
 ) -> Tensor:
-    """Return features (P, D) float32 of the wanted images' centre crops, zero for all others.
+    """Return features (P, D) float32 of the centre crops of the numbered images, zero for all other images.
 
-    Each process encodes its share, and all of them return the same.
+    Each process encodes its share, and all processes return the same features.
     """
     device = accelerator.device
-    mine = wanted[accelerator.process_index :: accelerator.num_processes]
+    own_images = numbers[accelerator.process_index :: accelerator.num_processes]
     # A process without a share encodes one image, as every process needs the width of the features.
-    encoded = mine if len(mine) else wanted[:1]
+    encoded = own_images if len(own_images) else numbers[:1]
     chunks = [encoded[start : start + EVALUATION_BATCH] for start in range(0, len(encoded), EVALUATION_BATCH)]
     stacked_chunks = prefetched(_stacked_crops(images, chunks))
     out = torch.empty(0)
@@ -72,7 +73,7 @@ def image_features(
         if not len(out):
             out = torch.zeros(len(images), features.shape[1], device=device)
         out[torch.from_numpy(chunk).to(device)] = features[torch.from_numpy(places).to(device)]
-    if not len(mine):
+    if not len(own_images):
         out = torch.zeros_like(out)
     return accelerator.reduce(out, "sum").cpu()
 
@@ -82,16 +83,16 @@ def text_features(
     encoder: nn.Module,
     tokenizer: TextNetwork,
     prompts: list[str],
-    wanted: np.ndarray,
+    numbers: np.ndarray,
     device: torch.device,
 ) -> Tensor:
-    """Return features (T, D) float32 of the wanted prompts, zero for all others.
+    """Return features (T, D) float32 of the prompts with the given numbers, zero for all others.
 
     Prompts are few: every process encodes all of them.
     """
     out = torch.empty(0)
-    for start in range(0, len(wanted), EVALUATION_BATCH):
-        chunk = wanted[start : start + EVALUATION_BATCH]
+    for start in range(0, len(numbers), EVALUATION_BATCH):
+        chunk = numbers[start : start + EVALUATION_BATCH]
         tokens = tokenizer.tokenize([prompts[number] for number in chunk])
         features = encoder(tokens.to(device)).cpu()
         if not len(out):

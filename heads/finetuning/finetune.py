@@ -1,4 +1,4 @@
-"""`fit-head --finetune`: the protocol's trials with encoders that are trained together with the head."""
+"""`fit-head --finetune`: runs the trials of the protocol, and trains the encoders together with each head."""
 
 import shutil
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from tier4k.heads.finetuning.choices import Device
 from tier4k.heads.finetuning.distributed import (
     exclusive_folder,
     exists_for_all,
-    explaining_lost_processes,
+    explain_lost_processes,
     make_accelerator,
 )
 from tier4k.heads.finetuning.errors import DivergedError
@@ -61,11 +61,11 @@ def finetune(
     Args:
         manifest: All rows of the data set.
         image, text: Encoders that training starts from.
-        options: What to train.
-        out: Folder of runs; during training it holds `.<id>.partial/`.
-        command: Command line, recorded.
+        options: Options of the fit.
+        out: Folder of runs; during training it contains `.<id>.partial/`.
+        command: Command line, recorded in the run.
         device: Device to train on.
-        progress: Called with a description of the work, how much of it is done, and how much there is.
+        progress: Called with (description of the work, amount done, amount in all).
 
     Raises:
         TierError: The options do not fit each other or the data, or training cannot continue.
@@ -74,18 +74,18 @@ def finetune(
     accelerator = make_accelerator(device)
     folder = out / plan.config.id
     partial = out / f".{plan.config.id}.partial"
-    with explaining_lost_processes(accelerator):
-        found = exists_for_all(accelerator, folder)
-        if not found:
+    with explain_lost_processes(accelerator):
+        run_exists = exists_for_all(accelerator, folder)
+        if not run_exists:
             require_writable(out)
             with exclusive_folder(accelerator, partial):
                 finetuning = Finetuning.of(plan, image, text, partial, accelerator, progress)
                 _train_and_publish(finetuning, plan, out, command)
         if accelerator.is_main_process:
-            # A process that was killed after it had published has left checkpoints too.
+            # A process that was killed after publishing the run has left checkpoints.
             shutil.rmtree(partial, ignore_errors=True)
         accelerator.wait_for_everyone()
-    return Run(folder, Results.read(folder), found)
+    return Run(folder, Results.read(folder), run_exists)
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,15 @@ class Finetuning:
     """The end-to-end trainings of one run.
 
     Attributes:
-        manifest: The rows that take part.
+        manifest: The rows that the run uses.
         image, text: Encoders that training starts from.
-        method: The fusion.
-        hyperparameters: How to train.
-        head: Options of the head: its width, and for a warm head how it is fitted on the encoders' features.
+        method: The fusion of image and text features.
+        hyperparameters: Hyperparameters of the training.
+        head: Options of the head: the width, and for a warm head how to fit it on the encoders' features.
         models: Which trained encoders to keep.
         folder: Folder of the checkpoints; training continues from those that exist.
-        accelerator: Of this process.
-        progress: Called with a description of the work, how much of it is done, and how much there is.
+        accelerator: The accelerator of this process.
+        progress: Called with (description of the work, amount done, amount in all).
     """
 
     manifest: Manifest
@@ -125,7 +125,7 @@ class Finetuning:
         accelerator: Accelerator,
         progress: Progress,
     ) -> "Finetuning":
-        """Return the trainings of a plan; the only place that reads a run's configuration."""
+        """Return the trainings of a plan; only this method reads the run's configuration."""
         return cls(
             manifest=plan.manifest,
             image=image,
@@ -148,9 +148,9 @@ class Finetuning:
         """Train and evaluate one head with its encoders for every target and repeat.
 
         Args:
-            features: The rows' names, groups, generators and scores.
-            targets: Names of targets.
-            splits: One for each repeat.
+            features: Names, groups, generators and scores of the rows.
+            targets: Names of the targets to train on.
+            splits: The split of each repeat.
 
         Raises:
             TierError: An image, the encoders' weights or a checkpoint is damaged, or training diverged.
@@ -188,7 +188,7 @@ class Finetuning:
         trainer = Trainer(network, batches, scores, split, self.hyperparameters, self.accelerator, folder)
         total = self.hyperparameters.max_epochs * trainer.steps_per_epoch
         history = trainer.run(lambda done: self.progress(description, done, total))
-        self.accelerator.free_memory()  # it keeps every network that it prepared
+        self.accelerator.free_memory()  # the accelerator keeps every network that it prepared
         return history
 
     @cached_property
@@ -209,11 +209,11 @@ class Finetuning:
         repeat: int,
         split: Split,
     ) -> UnsavedEncoders | None:
-        """The trained encoders, if they are to be kept; else they are dropped from the checkpoint."""
+        """Return the trained encoders if the run keeps them; else drop the encoders from the checkpoint."""
         self.accelerator.wait_for_everyone()  # every process has read the head
         if self.models == "all" or (self.models == "first" and repeat == 0):
-            seen = np.concatenate([split.train, split.validation])
-            keys = self.manifest.table["image_key"].iloc[seen].tolist()
+            seen_rows = np.concatenate([split.train, split.validation])
+            keys = self.manifest.table["image_key"].iloc[seen_rows].tolist()
             return UnsavedEncoders(self.image, self.text, folder / BEST, keys)
         if self.accelerator.is_main_process:
             drop_encoders(folder)
@@ -232,7 +232,7 @@ def _train_and_publish(
         trials = finetuning.trials(features, plan.config.targets, plan.splits)
     except DivergedError:
         if is_main:
-            # The same command would only diverge again from these checkpoints.
+            # Training that continues from these checkpoints would only diverge again.
             shutil.rmtree(finetuning.folder, ignore_errors=True)
         raise
     if is_main:

@@ -7,13 +7,13 @@ import numpy as np
 
 @dataclass
 class History:
-    """Losses, predictions and times of a training so far, one entry for each epoch.
+    """Losses, predictions and times of the finished epochs of a training.
 
     Attributes:
         training_loss: Mean squared error over the epoch's steps, each before its update.
-        validation_loss: The same on the validation rows after the epoch; NaN without them.
+        validation_loss: Mean squared error of the validation rows after the epoch; NaN without such rows.
         predictions: Scores (V + M,) of the validation and the test rows after the epoch.
-        seconds: Time of the epoch, with its evaluation.
+        seconds: Time of the epoch, including the evaluation.
     """
 
     training_loss: list[float] = field(default_factory=list)
@@ -30,7 +30,7 @@ class History:
     def best_epoch(self) -> int:
         """The epoch with the best validation loss, from 1, the later of equals.
 
-        Without a finite validation loss it is the last epoch.
+        Without a finite validation loss, this is the last epoch.
         """
         if not np.isfinite(self.validation_loss).any():
             return self.epochs

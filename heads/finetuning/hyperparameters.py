@@ -13,7 +13,7 @@ LAST_LAYERS = "last:"
 
 @dataclass(frozen=True)
 class FinetuningHyperparameters:
-    """How encoders and head are trained together.
+    """Settings of the training of encoders and head together.
 
     Attributes:
         part: The part trained beside the head: "image", "text", "all", or "last:N", the last N stages or
@@ -24,19 +24,19 @@ class FinetuningHyperparameters:
         optimizer: "adamw" or "adam".
         schedule: "cosine" to zero over `max_epochs`, or "constant".
         warmup: Share of all steps in which learning rates rise from zero.
-        layer_decay: Ratio of the learning rate of a stage or block to that of the next one.
+        layer_decay: Ratio of the learning rate of a stage or block to the learning rate of the next.
         batch_size: Rows per step, over all processes.
         max_epochs: Passes over the training rows.
         patience: Epochs without a better validation loss after which training stops.
-        gradient_clip: Largest norm of a step's gradient; 0 does not clip.
-        average: Decay per step of the moving average of the weights that is evaluated and kept; 0 keeps the
-            weights themselves.
+        gradient_clip: Largest norm of a step's gradient; with 0 gradients are not clipped.
+        average: Decay per step of the moving average of the weights, which is evaluated and kept; with 0 the
+            weights themselves are.
         training_mode: Whether encoders run in torch's training mode, with batch statistics in batch
             normalisation and with dropout.
         augment: Whether images are cropped and flipped at random.
         warm_head: Whether the head starts from a fit on the features of the untrained encoders; else from
             random weights.
-        channels_last: Whether convolutions have the channels innermost, which is faster and rounds otherwise.
+        channels_last: Whether convolutions have the channels innermost, which is faster, with other rounding.
         precision: Arithmetic of the encoders in training, "fp32" or "bf16"; weights, evaluation and the kept
             networks are fp32.
         micro_batch: Rows that go through the network at once, for small memories; 0 is all rows of a step.
@@ -106,7 +106,7 @@ def learning_rate_factor(
     """Return the factor of the learning rates in a step: a linear rise, then the schedule.
 
     Args:
-        hyperparameters: Schedule and share of the rise.
+        hyperparameters: Hyperparameters with the schedule and the share of the rise.
         step: Number of the step, from 0.
         steps: Number of all steps.
     """

@@ -31,9 +31,9 @@ class InitialNetwork:
     """Builds the networks that training starts from, one for each target and repeat.
 
     Attributes:
-        inputs: The rows' inputs.
-        hyperparameters: How to train.
-        head: Options of the head: its width, and for a warm head how it is fitted on the encoders' features.
+        inputs: Images, prompts and features of the rows.
+        hyperparameters: Hyperparameters of the training.
+        head: Options of the head: the width, and for a warm head how to fit it on the encoders' features.
     """
 
     inputs: TrainingInputs
@@ -44,7 +44,7 @@ class InitialNetwork:
         """Return the network before training on scores (N,) of a split, and its batches.
 
         Raises:
-            FinetuningError: Batch normalisation in training mode would not see whole batches.
+            FinetuningError: An option divides the batches, although batch normalisation is in training mode.
         """
         images = self._image_network()
         texts = self._text_network()
@@ -105,7 +105,7 @@ class InitialNetwork:
             return HeadNetwork(first_row.shape[1], self.head["hidden"])
 
     def _warm_head(self, scores: np.ndarray, split: Split) -> HeadNetwork:
-        """The head fitted on features of the untrained encoders, with the options of `--finetune none`."""
+        """Fit the head on features of the untrained encoders, with the options of `--finetune none`."""
         fused = self._fused_before_training(len(scores))
         held_out = None
         if len(split.validation):
@@ -118,11 +118,11 @@ class InitialNetwork:
         return network
 
     def _fused_before_training(self, rows: int) -> np.ndarray:
-        of_images, of_texts = self.inputs.features
+        image_features, text_features = self.inputs.features
         batches = Batches(
             rows=self.inputs.rows,
-            images=of_images,
-            texts=of_texts,
+            images=image_features,
+            texts=text_features,
             method=self.inputs.method,
             augment=False,
             shared=True,
@@ -131,18 +131,19 @@ class InitialNetwork:
         return fused_rows(nn.Identity(), nn.Identity(), batches, np.arange(rows), self.inputs.accelerator)
 
     def _require_whole_batches(self) -> None:
-        """Refuse options that give batch normalisation other statistics than those of every batch, once."""
+        """Refuse options with which batch normalisation would not see each whole batch exactly once."""
         hyperparameters = self.hyperparameters
         divides_batches = {
             "micro_batch": 0 < hyperparameters.micro_batch < hyperparameters.batch_size,
             "recompute": hyperparameters.recompute,
             "several processes": self.inputs.accelerator.num_processes > 1,
         }
-        wrong = [name for name, divides in divides_batches.items() if divides]
-        if wrong:
+        wrong_options = [name for name, divides in divides_batches.items() if divides]
+        if wrong_options:
             raise FinetuningError(
-                "batch normalisation in training mode takes its statistics from each batch, and "
-                f"{' and '.join(wrong)} would give others: leave that out, or give --set training_mode=false"
+                "batch normalisation in training mode computes statistics of whole batches, but "
+                f"{' and '.join(wrong_options)} would divide the batches: leave out "
+                f"{' and '.join(wrong_options)}, or pass --set training_mode=false"
             )
 
 

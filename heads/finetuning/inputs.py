@@ -18,10 +18,10 @@ from tier4k.heads.data.choices import Method
 from tier4k.heads.finetuning.batches import InputRows
 from tier4k.heads.finetuning.features import image_features, text_features
 
-DECODING_THREADS = 8  # at most
+DECODING_THREADS = 8  # the largest number
 
 Progress = Callable[[str, int, int], None]
-"""Called with a description of the work, how much of it is done, and how much there is."""
+"""Called with (description of the work, amount done, amount in all)."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class TrainingInputs:
     """The rows' inputs, decoded or encoded on first use.
 
     Attributes:
-        manifest: The rows that take part.
+        manifest: The rows that the run uses.
         image, text: Encoders that training starts from.
-        method: The fusion; inputs that it does not use are not encoded.
-        accelerator: Of this process.
+        method: The fusion; inputs that the fusion does not use are not encoded.
+        accelerator: The accelerator of this process.
         progress: Called while images are decoded.
     """
 
@@ -64,10 +64,10 @@ class TrainingInputs:
         device = self.accelerator.device
         images = ImageNetwork.of(self.image).frozen("fp32").to(device)
         texts = TextNetwork.of(self.text).frozen("fp32").to(device)
-        of_images = image_features(images, self.decoded, self._used_images(), self.accelerator)
+        encoded_images = image_features(images, self.decoded, self._used_images(), self.accelerator)
         prompts = self.rows.texts
-        of_texts = text_features(texts, texts, prompts, np.arange(len(prompts)), device)
-        return of_images, of_texts
+        encoded_texts = text_features(texts, texts, prompts, np.arange(len(prompts)), device)
+        return encoded_images, encoded_texts
 
     def _used_images(self) -> np.ndarray:
         if self.method == "nr":

@@ -13,14 +13,14 @@ from tier4k.heads.regressors.mlp.stack import HeadNetwork
 
 
 class TierNetwork(nn.Module):
-    """Batches -> scores (B,).
+    """Maps batches to scores (B,).
 
     Args:
-        images: Encoder of images; `nn.Identity` where it is frozen and its features are the input.
-        texts: Encoder of prompts; the same.
+        images: Encoder of images; `nn.Identity` where a batch contains features of a frozen encoder.
+        texts: Encoder of prompts; `nn.Identity` where a batch contains features of a frozen encoder.
         head: TIER's two layers.
-        method: The fusion.
-        half: Whether the encoders multiply in bfloat16; fusion and head never do.
+        method: The fusion of image and text features.
+        half: Whether the encoders multiply in bfloat16; fusion and head always use float32.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TierNetwork(nn.Module):
         self.in_half = half
 
     def forward(self, batch: Batch) -> Tensor:
-        """Scores (B,) of a batch."""
+        """Return the scores (B,) of a batch."""
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.in_half):
             image_features = torch.cat([self.images(part) for part in batch.images])
             text_features = self.texts(batch.tokens)
@@ -51,12 +51,12 @@ class TierNetwork(nn.Module):
 
 
 def estimator_of(head: HeadNetwork) -> MLPHead:
-    """Return the head as an estimator with a copy of its weights."""
+    """Return an estimator with a copy of the head's weights."""
     tensors = head.state_dict()
     weights = {name: tensors[name].detach().float().cpu().numpy() for name in WEIGHT_NAMES}
     return MLPHead.from_weights(weights)
 
 
 def _rows(numbers: Tensor, features: Tensor) -> Tensor:
-    # An embedding, as its gradients are summed in the same order every time.
+    # An embedding sums its gradients in the same order every time.
     return nn.functional.embedding(numbers, features.float())

@@ -1,4 +1,4 @@
-"""The parameters of a network that are trained: their learning rates, their mode, their activations."""
+"""Trained parameters of a network: learning rates, training mode, and recomputed activations."""
 
 from functools import partial
 from typing import Any
@@ -19,17 +19,17 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return the optimizer's groups: each trained parameter with its peak learning rate; freeze all others.
 
-    The last layer of an encoder has `learning_rate`, and each layer before it `layer_decay` times that of the
-    next.
+    The last layer of an encoder has `learning_rate`, and each layer before it `layer_decay` times the
+    learning rate of the next layer.
     """
     network.requires_grad_(False)
-    by_rate: dict[float, list[nn.Parameter]] = {}
+    by_learning_rate: dict[float, list[nn.Parameter]] = {}
     for encoder in (network.images, network.texts):
         if isinstance(encoder, ImageNetwork | TextNetwork):
-            _collect_layers(encoder, hyperparameters, by_rate)
+            _collect_layers(encoder, hyperparameters, by_learning_rate)
     groups: list[dict[str, Any]] = []
-    for rate, parameters in by_rate.items():
-        groups.append({"params": parameters, "rate": rate})
+    for learning_rate, parameters in by_learning_rate.items():
+        groups.append({"params": parameters, "rate": learning_rate})
     groups.append({"params": list(network.head.parameters()), "rate": hyperparameters.head_learning_rate})
     for group in groups:
         for parameter in group["params"]:
@@ -44,7 +44,7 @@ def set_training_mode(network: TierNetwork, hyperparameters: FinetuningHyperpara
         if _is_frozen(module):
             module.eval()
         if hyperparameters.recompute and isinstance(module, GradientCheckpointingLayer):
-            # transformers' layers recompute in training mode only; the modules that they hold keep their
+            # Layers of transformers recompute in training mode only; the modules inside a layer keep their
             # mode.
             module.training = True
 
@@ -53,7 +53,7 @@ def recompute_activations(encoder: ImageNetwork | TextNetwork) -> None:
     """Compute the encoder's activations again in the backward pass instead of keeping them.
 
     Raises:
-        FinetuningError: The encoder does not support it.
+        FinetuningError: The encoder cannot compute activations again.
     """
     backbone: Any = encoder.backbone
     try:
@@ -66,8 +66,8 @@ def recompute_activations(encoder: ImageNetwork | TextNetwork) -> None:
             backbone.activation_checkpointing_enable({"use_reentrant": False})
     except (AssertionError, AttributeError, ValueError) as error:
         raise FinetuningError(
-            f"{type(backbone).__name__} cannot compute activations again: leave recompute out; "
-            "micro_batch saves memory too"
+            f"{type(backbone).__name__} cannot compute activations again: leave out recompute; "
+            "to save memory, use micro_batch"
         ) from error
 
 
@@ -79,16 +79,16 @@ def has_private_checkpointing(backbone: nn.Module) -> bool:
 def _collect_layers(
     encoder: ImageNetwork | TextNetwork,
     hyperparameters: FinetuningHyperparameters,
-    by_rate: dict[float, list[nn.Parameter]],
+    by_learning_rate: dict[float, list[nn.Parameter]],
 ) -> None:
     """Add the trained layers of an encoder to the parameters by learning rate, the last layer first."""
     if hyperparameters.recompute:
         recompute_activations(encoder)
     layers = encoder.layers()
     trained = layers[-(hyperparameters.layers or len(layers)) :]
-    for above, layer in enumerate(reversed(trained)):
-        rate = hyperparameters.learning_rate * hyperparameters.layer_decay**above
-        by_rate.setdefault(rate, []).extend(layer)
+    for layers_above, layer in enumerate(reversed(trained)):
+        learning_rate = hyperparameters.learning_rate * hyperparameters.layer_decay**layers_above
+        by_learning_rate.setdefault(learning_rate, []).extend(layer)
 
 
 def _is_frozen(module: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""From the options of a command to the hyperparameters of end-to-end training, by way of a recipe."""
+"""Turns the options of a command into the hyperparameters of end-to-end training, starting from a recipe."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tier4k.heads.regressors.choices import RecipeName
 from tier4k.heads.regressors.mlp.recipes import recipe_options
 from tier4k.heads.regressors.options import cli_name, parse_option, require_within
 
-# TIER-4K's. Penalty, batch size, epochs and learning rate are the published head's too.
+# TIER-4K's hyperparameters. Penalty, batch size, epochs and learning rate are those of the published head.
 PUBLISHED: dict[str, Any] = {
     "schedule": "constant",
     "warmup": 0.0,
@@ -34,13 +34,13 @@ OPTION_TYPES = {field.name: field.type for field in fields(FinetuningHyperparame
 
 
 def separate_head_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Separate options of the head from those of the training; options of both are the training's."""
-    of_head: dict[str, Any] = {}
-    of_training: dict[str, Any] = {}
+    """Separate options of the head from options of the training; options of both count as the training's."""
+    head_options: dict[str, Any] = {}
+    training_options: dict[str, Any] = {}
     for name, value in given.items():
-        options = of_head if name == "hidden" else of_training
+        options = head_options if name == "hidden" else training_options
         options[name] = value
-    return of_head, of_training
+    return head_options, training_options
 
 
 def finetuning_recipe(
@@ -49,13 +49,13 @@ def finetuning_recipe(
     image_architecture: str,
     changed: Mapping[str, Any],
 ) -> FinetuningHyperparameters:
-    """Return the hyperparameters of a recipe with some of them changed.
+    """Return the hyperparameters of a recipe, with the given changes.
 
     Args:
-        part: As in `FinetuningHyperparameters`.
-        recipe: "published", or else the default one.
+        part: The encoders to train, as in `FinetuningHyperparameters`.
+        recipe: "published" for the published recipe, any other value for the default recipe.
         image_architecture: timm's name of the image encoder, which the published learning rate depends on.
-        changed: Hyperparameters that differ; values may be texts.
+        changed: Hyperparameters that differ from the recipe; values may be texts.
 
     Raises:
         FinetuningError: No such part or hyperparameter exists.
@@ -63,7 +63,7 @@ def finetuning_recipe(
     """
     _require_part(part)
     _require_options(changed)
-    published = _published(image_architecture)
+    published = _published_options(image_architecture)
     given = {name: parse_option(name, value, OPTION_TYPES[name]) for name, value in changed.items()}
     if recipe == "published":
         start = published | PUBLISHED
@@ -80,7 +80,7 @@ def resolve_finetuning(options: FitOptions, image_architecture: str) -> Training
     """Resolve the options of end-to-end training.
 
     Args:
-        options: What to fit; with `finetune` "none" nothing is trained end to end.
+        options: Options of the fit; with `finetune` "none" the encoders stay frozen.
         image_architecture: timm's name of the image encoder.
 
     Raises:
@@ -92,17 +92,17 @@ def resolve_finetuning(options: FitOptions, image_architecture: str) -> Training
         return FROZEN_ENCODERS
     if options.estimator != "mlp":
         raise ProtocolError(
-            "--finetune trains TIER's two layers with the encoders, "
-            f"not --head {options.estimator}: use --head mlp"
+            f"--head {options.estimator} cannot be trained together with encoders, which --finetune does: "
+            "use --head mlp, or leave out --finetune"
         )
     if options.stages:
         raise ProtocolError(
-            "--stages picks slices of stored features, and --finetune reads none: leave it out"
+            "--stages selects slices of stored features, which --finetune does not read: leave out --stages"
         )
     part, recipe = options.finetune, options.recipe
     defaults = asdict(finetuning_recipe(part, recipe, image_architecture, {}))
     values = asdict(finetuning_recipe(part, recipe, image_architecture, options.training))
-    del defaults["part"]  # has no default: without it the run would be one on stored features
+    del defaults["part"]  # it has no default: without a part, the run would be one on stored features
     at_default = tuple(name for name, value in defaults.items() if values[name] == value)
     return TrainingOptions(values, at_default)
 
@@ -111,7 +111,7 @@ def _require_part(part: str) -> None:
     parts = get_args(FinetunedPart)
     if part not in parts and not re.fullmatch(r"last:[1-9]\d{0,3}", part):
         raise FinetuningError(
-            f"--finetune {part!r} is not known: choose {', '.join(parts)}, or last:N such as last:2"
+            f"--finetune {part!r} is not known: use {', '.join(parts)}, or last:N such as last:2"
         )
 
 
@@ -121,11 +121,11 @@ def _require_options(given: Mapping[str, Any]) -> None:
         return
     known = ", ".join(map(cli_name, OPTION_TYPES))
     raise FinetuningError(
-        f"end-to-end training has no option {', '.join(map(cli_name, unknown))}: it has {known}"
+        f"end-to-end training has no option {', '.join(map(cli_name, unknown))}: use options among {known}"
     )
 
 
-def _published(image_architecture: str) -> dict[str, Any]:
-    """The published options of the head that are hyperparameters of end-to-end training too."""
+def _published_options(image_architecture: str) -> dict[str, Any]:
+    """Return the published options of the head that are hyperparameters of end-to-end training too."""
     options = recipe_options("published", image_architecture)
     return {name: value for name, value in options.items() if name in OPTION_TYPES}

@@ -1,7 +1,7 @@
-"""End-to-end training of one head and its encoders, which continues after the last epoch of a killed one.
+"""End-to-end training of one head and its encoders, which continues after the last epoch if it was killed.
 
-Everything that an epoch needs follows from the seed and its number: the order of the rows, crops and flips,
-dropout. So a checkpoint holds the state after an epoch, and no random numbers: see `checkpoints.py`.
+The order of the rows, crops, flips and dropout of an epoch follow from the seed and the number of the epoch.
+So a checkpoint contains the state after an epoch, and no random numbers: see `checkpoints.py`.
 """
 
 import math
@@ -45,8 +45,8 @@ class MicroBatch:
     """Rows that go through the network at once.
 
     Attributes:
-        batch: Their inputs.
-        scores: (B,) their scores.
+        batch: Inputs of the rows.
+        scores: (B,) scores of the rows.
         weight: Weight of each row in the step's mean.
     """
 
@@ -59,12 +59,12 @@ class Trainer:
     """Trains one head and its encoders on one target of one split.
 
     Args:
-        network: With the weights that training starts from.
-        batches: Makes its batches.
-        scores: (N,) of the target.
+        network: The network, with the weights that training starts from.
+        batches: Makes the batches of the network.
+        scores: Scores (N,) of the target.
         split: Training, validation and test rows.
-        hyperparameters: How to train.
-        accelerator: Of this process; several processes share each batch.
+        hyperparameters: Hyperparameters of the training.
+        accelerator: The accelerator of this process; several processes share each batch.
         folder: Folder of the checkpoints.
 
     Attributes:
@@ -107,7 +107,7 @@ class Trainer:
 
     @property
     def evaluated(self) -> TierNetwork:
-        """The network that is evaluated and kept: the moving average, if there is one."""
+        """The network to evaluate and keep: the moving average of the weights, if there is one."""
         return cast(TierNetwork, self.averaged.module) if self.averaged else self.network
 
     @property
@@ -140,13 +140,13 @@ class Trainer:
     def _epoch(self, epoch: int, stepped: Callable[[int], None]) -> None:
         start = perf_counter()
         order = np.random.default_rng([self.split.seed, epoch]).permutation(self.split.train)
-        squared_errors = 0.0
+        squared_error = 0.0
         with self._seeded(epoch):
             steps = prefetched(self._steps(order, epoch))
             for number, micro_batches in enumerate(steps, (epoch - 1) * self.steps_per_epoch):
-                squared_errors += self._step(micro_batches, number)
+                squared_error += self._step(micro_batches, number)
                 stepped(number + 1)
-        training_loss = self._sum_over_processes(squared_errors) / len(order)
+        training_loss = self._sum_over_processes(squared_error) / len(order)
         self._require_finite("training loss", training_loss)
         self._evaluate(training_loss)
         self.history.seconds.append(perf_counter() - start)
@@ -171,40 +171,40 @@ class Trainer:
             yield self._micro_batches(order[first : first + size], epoch)
 
     def _micro_batches(self, numbers: np.ndarray, epoch: int) -> list[MicroBatch]:
-        """This process's share of a step's rows."""
-        mine = numbers[self.accelerator.process_index :: self.accelerator.num_processes]
+        """Return this process's share of a step's rows, divided into micro batches."""
+        own_rows = numbers[self.accelerator.process_index :: self.accelerator.num_processes]
         weight = 1.0 / len(numbers)
-        if not len(mine):
-            # A process without a row still exchanges gradients: it takes one row with weight 0.
-            mine = numbers[:1]
+        if not len(own_rows):
+            # A process without a row still exchanges gradients, so it takes one row with weight 0.
+            own_rows = numbers[:1]
             weight = 0.0
-        size = self.hyperparameters.micro_batch or len(mine)
+        size = self.hyperparameters.micro_batch or len(own_rows)
         micro_batches: list[MicroBatch] = []
-        for first in range(0, len(mine), size):
-            rows = mine[first : first + size]
+        for first in range(0, len(own_rows), size):
+            rows = own_rows[first : first + size]
             scores = torch.from_numpy(self.scores[rows].astype(np.float32))
             micro_batches.append(MicroBatch(self.batches.of(rows, epoch), scores, weight))
         return micro_batches
 
     def _step(self, micro_batches: Sequence[MicroBatch], number: int) -> float:
-        """Update once; the sum of this process's squared errors before the update."""
+        """Update once; return the sum of this process's squared errors before the update."""
         total = 0.0
-        last = len(micro_batches) - 1
+        last_place = len(micro_batches) - 1
         for place, micro_batch in enumerate(micro_batches):
             # Gradients are exchanged once a step, after the last micro batch.
-            exchange = nullcontext() if place == last else self.accelerator.no_sync(self.model)
-            with exchange:
+            gradient_exchange = nullcontext() if place == last_place else self.accelerator.no_sync(self.model)
+            with gradient_exchange:
                 total += self._backward(micro_batch)
         self._update(number)
         return total
 
     def _backward(self, micro_batch: MicroBatch) -> float:
-        """Add the gradients of a micro batch; the sum of its squared errors."""
+        """Add the gradients of a micro batch; return the sum of the squared errors."""
         device = self.accelerator.device
         predicted = self.model(micro_batch.batch.to(device))
         errors = (predicted - micro_batch.scores.to(device)).square().sum()
-        # Gradients are averaged over processes; with this factor they become those of the mean over the
-        # step's rows.
+        # Gradients are averaged over processes; this factor makes them the gradients of the mean over
+        # the step's rows.
         (errors * (micro_batch.weight * self.accelerator.num_processes)).backward()
         return float(errors.detach()) * (micro_batch.weight > 0)
 
@@ -247,7 +247,7 @@ class Trainer:
             return
         verb = "is" if isinstance(values, float) else "are"
         raise DivergedError(
-            f"training diverged in epoch {self.history.epochs + 1}: its {name} {verb} not finite. "
+            f"training diverged in epoch {self.history.epochs + 1}: the {name} {verb} not finite. "
             "Use a smaller --learning-rate."
         )
 
@@ -263,17 +263,17 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _restore(self) -> None:
-        last = read_last(self.folder)
-        if last:
-            self.history, tensors = last
+        checkpoint = read_last(self.folder)
+        if checkpoint:
+            self.history, tensors = checkpoint
             with readable(self.folder / LAST):
                 if not self.has_ended:
                     self._state.load(tensors)
         epochs = gather_numbers(self.accelerator, self.history.epochs)
         if len(set(epochs)) > 1:
             raise FinetuningError(
-                f"the processes find checkpoints of different epochs {epochs}: "
-                "give an --out that all machines share"
+                f"the processes found checkpoints of different epochs {epochs}: "
+                "pass an --out folder that all machines share"
             )
 
 

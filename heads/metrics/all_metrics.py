@@ -13,7 +13,7 @@ CORRELATIONS: dict[str, Metric] = {"srcc": srcc, "krcc": krcc, "plcc": plcc}
 
 @memoized
 def evaluate(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    """Every metric in `METRICS` of true scores (N,) and predictions (N,).
+    """Compute every metric in `METRICS` of true scores (N,) and predictions (N,).
 
     Returns:
         Value by metric. Correlations are in [-1, 1], errors are in units of the score; NaN where `nan_reason`
@@ -32,7 +32,7 @@ def evaluate(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
 
 
 def nan_reason(truth: np.ndarray, prediction: np.ndarray) -> str:
-    """The reason why a metric of true scores (N,) and predictions (N,) is NaN; "" where all exist."""
+    """Return why a metric of true scores (N,) and predictions (N,) is NaN; "" if no metric is NaN."""
     if len(truth) < 2:
         return f"{len(truth)} test rows"
     if not np.isfinite(prediction).all():

@@ -16,14 +16,14 @@ from tier4k.heads.metrics.memoize import memoized
 
 RESAMPLES = 1000
 
-AT_ONCE = 200  # resamples whose ranks are computed together: few enough for a processor's cache
+AT_ONCE = 200  # number of resamples whose ranks are computed together in a processor's cache
 
-ROUNDING = 1e-12  # of a value's size
+ROUNDING = 1e-12  # largest rounding error of a value, relative to its size
 
-NO_SPREAD = 1e-12  # variance of a resample over that of all rows that may be rounding
+NO_SPREAD = 1e-12  # a smaller variance of a resample, over that of all rows, may be a rounding error
 
 Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""A metric (B,) of counts (B, K), the prompt of each row (N,), and two scores of each row (N,)."""
+"""Computes a metric (B,) of counts (B, K), the prompt of each row (N,), and two scores of each row (N,)."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ def bootstrap_intervals(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile interval (Efron, 1979) of the mean over repeats of each metric in `METRICS`.
+    """Return the percentile interval (Efron, 1979) of the mean over repeats of each metric in `METRICS`.
 
     Prompts are resampled once for all repeats, so that a prompt in the test part of several repeats does
     not count as several prompts. The interval leaves out the variation between training runs; the
-    standard deviation over repeats shows it.
+    standard deviation over repeats shows that variation.
 
     Args:
         repeats: Test rows of each repeat.
         seed: Seed of the resampling.
-        level: Share of resamples inside, in (0, 1).
+        level: Share of resamples in the interval, in (0, 1).
 
     Returns:
         {metric: (low, high)}; NaN where a repeat has no value in any resample (constant predictions) or a
@@ -71,7 +71,7 @@ def bootstrap_intervals(
 
 @memoized
 def _intervals(seed: int, level: float, *columns: np.ndarray) -> dict[str, tuple[float, float]]:
-    """The intervals of repeats, given the group, truth and prediction of each repeat in turn."""
+    """Return the intervals; `columns` has group, truth and prediction of each repeat in turn."""
     repeats = []
     for group, truth, prediction in zip(columns[::3], columns[1::3], columns[2::3], strict=True):
         repeats.append(TestRows(group, truth, prediction))
@@ -87,7 +87,7 @@ def resampled_means(
     metrics: Sequence[str] = METRICS,
     resamples: int = RESAMPLES,
 ) -> dict[str, np.ndarray]:
-    """Mean over repeats of each metric in every resample; equal prompts and seeds give equal resamples.
+    """Return each metric's mean over repeats in every resample; equal prompts and seeds give equal resamples.
 
     Args:
         repeats: Test rows of each repeat.
@@ -111,7 +111,7 @@ def resampled_means(
 
 
 def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval (low, high) of resampled values (B,), NaN left out; NaN where all are."""
+    """Return the percentile interval (low, high) of resampled values (B,) but NaN; NaN if all are NaN."""
     finite = resampled[np.isfinite(resampled)]
     if not len(finite):
         return float("nan"), float("nan")
@@ -124,7 +124,7 @@ def _all_finite(repeats: Sequence[TestRows]) -> bool:
 
 
 def _with_numbered_prompts(repeats: Sequence[TestRows]) -> list[TestRows]:
-    """The same rows with numbers from 0 for the distinct prompts, the same in all repeats."""
+    """Replace prompts by numbers from 0, which are the same in all repeats."""
     groups = np.unique(np.concatenate([rows.group for rows in repeats]))
     return [replace(rows, group=np.searchsorted(groups, rows.group)) for rows in repeats]
 
@@ -134,7 +134,7 @@ def _prompt_counts(
     seed: int,
     resamples: int,
 ) -> np.ndarray:
-    """Counts (B, K): how often each prompt is drawn in each resample."""
+    """Return counts (B, K): how often each prompt is drawn in each resample."""
     prompts = 1 + max(int(rows.group.max()) for rows in numbered)
     equal = np.full(prompts, 1 / prompts)
     counts = np.random.default_rng(seed).multinomial(prompts, equal, size=resamples)
@@ -146,11 +146,10 @@ def _resampled_metric(
     counts: np.ndarray,
     rows: TestRows,
 ) -> np.ndarray:
-    """A metric (B,) of one repeat, given the counts (B, K) of all prompts.
+    """Return a metric (B,) of one repeat, given the counts (B, K) of all prompts.
 
     The logistic is fitted to all test rows once: a fit for each resample would cost a thousand fits and
-        change
-    little.
+    change little.
     """
     prediction = rows.prediction
     if name.endswith("_logistic"):
@@ -160,7 +159,7 @@ def _resampled_metric(
 
 
 def _mean_over_repeats(values: np.ndarray) -> np.ndarray:
-    """Mean (B,) of values (R, B), NaN left out; all NaN where a repeat has no value at all."""
+    """Return the mean (B,) of values (R, B) without NaN; all NaN where a repeat has no value at all."""
     exists = np.isfinite(values)
     if not exists.any(axis=1).all():
         return np.full(values.shape[1], np.nan)
@@ -174,7 +173,7 @@ def resampled_plcc(
     x: np.ndarray,
     y: np.ndarray,
 ) -> np.ndarray:
-    """Pearson's correlation of resampled rows.
+    """Return Pearson's correlation of resampled rows.
 
     Args:
         counts: How often each prompt, and with it each of its rows, is drawn in each resample (B, K).

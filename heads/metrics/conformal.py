@@ -3,8 +3,8 @@
 The half-width is a quantile of the absolute residuals of rows that the head was not trained on (split
 conformal; Lei et al., Journal of the American Statistical Association 113, 2018). Rows of one prompt
 resemble each other, so that prompts, not rows, are exchangeable: each prompt has the same weight, shared
-by its rows, and the new prompt has one too, at infinity. The quantile is therefore one of K + 1 prompts,
-and it holds for any image of a new prompt of the same kind (hierarchical conformal prediction; Lee,
+by its rows, and so has the new prompt, at infinity. The quantile is therefore a quantile of K + 1 prompts,
+and holds for any image of a new prompt of the same kind (hierarchical conformal prediction; Lee,
 Barber & Willett, arXiv:2306.06342; Dunn, Wasserman & Ramdas, Journal of the American Statistical
 Association 118, 2023, compare methods).
 
@@ -31,11 +31,11 @@ class Interval:
     """The interval of one target: prediction ± half-width.
 
     Attributes:
-        half_width: Of the head of every repeat, in units of the score; infinite where there are too few
-            prompts for the level.
-        coverage: Of every repeat, share of the test rows whose score lies inside; each prompt has the same
-            weight.
-        prompts: Of every repeat, distinct prompts that the half-width is computed from.
+        half_width: Half-width for the head of every repeat, in units of the score; infinite where prompts
+            are too few for the level.
+        coverage: Share of the test rows of every repeat whose score lies in the interval; each prompt has the
+            same weight.
+        prompts: Number of distinct prompts that the half-width of every repeat is computed from.
         level: Nominal coverage.
     """
 
@@ -46,28 +46,28 @@ class Interval:
 
     @classmethod
     def of(cls, held_out: Sequence[TestRows], test: Sequence[TestRows]) -> "Interval":
-        """The interval of rows held out of training, and its coverage of test rows, both for every repeat."""
+        """Compute for every repeat the interval from held-out rows, and its coverage of the test rows."""
         widths = []
-        covered = []
+        coverages = []
         prompts = []
         for own_held_out, own_test in zip(held_out, test, strict=True):
             width = half_width(own_held_out)
             widths.append(width)
-            covered.append(coverage(own_test, width))
+            coverages.append(coverage(own_test, width))
             prompts.append(len(np.unique(own_held_out.group)))
-        return cls(tuple(widths), tuple(covered), tuple(prompts))
+        return cls(tuple(widths), tuple(coverages), tuple(prompts))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Interval":
-        """Read back from JSON, where null stands for infinity."""
+        """Restore an interval from JSON, where null stands for infinity."""
         widths = [float("inf") if width is None else float(width) for width in values["half_width"]]
         return cls(tuple(widths), tuple(values["coverage"]), tuple(values["prompts"]), values["level"])
 
 
 def half_width(rows: TestRows, level: float = LEVEL) -> float:
-    """The half-width, in units of the score, that covers a row of a new prompt with probability >= `level`.
+    """Return the half-width, in score units, that covers a row of a new prompt with probability >= `level`.
 
-    For K prompts it is the smallest residual r with
+    For K prompts this is the smallest residual r with
     sum over prompts k of (share of k's rows with |residual| <= r) >= level (K + 1).
 
     Args:
@@ -89,12 +89,12 @@ def half_width(rows: TestRows, level: float = LEVEL) -> float:
 
 
 def coverage(rows: TestRows, width: float) -> float:
-    """Share of rows in [0, 1] whose score is at most `width` from its prediction; prompts weigh the same."""
+    """Return the share of rows with scores within `width` of the prediction; prompts have equal weights."""
     inside = np.abs(rows.truth - rows.prediction) <= width
     return float(_weights(rows.group) @ inside)
 
 
 def _weights(group: np.ndarray) -> np.ndarray:
-    """(N,) weights that sum to 1, with the same sum for every prompt."""
+    """Return weights (N,) that sum to 1, with the same sum for every prompt."""
     _, number, rows = np.unique(group, return_inverse=True, return_counts=True)
     return 1 / (len(rows) * rows[number])

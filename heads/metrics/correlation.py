@@ -7,29 +7,29 @@ import numpy as np
 from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, spearmanr
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
-"""A value of true scores (N,) and predictions (N,)."""
+"""Maps true scores (N,) and predictions (N,) to a value."""
 
 
 def srcc(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Spearman's rank correlation of true scores (N,) and predictions (N,), ties at their mean rank.
+    """Return Spearman's rank correlation of true scores (N,) and predictions (N,), in [-1, 1].
 
-    In [-1, 1]; NaN for constant input.
+    Ties have their mean rank. The correlation of constant input is NaN.
     """
     return _correlation(spearmanr, truth, prediction)
 
 
 def krcc(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Kendall's tau-b of true scores (N,) and predictions (N,), in [-1, 1]; NaN for constant input."""
+    """Return Kendall's tau-b of true scores (N,) and predictions (N,), in [-1, 1]; NaN for constant input."""
     return _correlation(kendalltau, truth, prediction)
 
 
 def plcc(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Pearson's correlation of true scores (N,) and predictions (N,), in [-1, 1]; NaN for constant input."""
+    """Return Pearson's correlation of two sets of scores (N,), in [-1, 1]; NaN for constant input."""
     return _correlation(pearsonr, truth, prediction)
 
 
 def rmse(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Root mean squared error of raw predictions (N,), 0 or more, in units of the score."""
+    """Return the root mean squared error of raw predictions (N,), 0 or more, in units of the score."""
     return float(np.sqrt(np.mean((truth - prediction) ** 2)))
 
 

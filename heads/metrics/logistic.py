@@ -1,7 +1,7 @@
 """Logistic mappings from predictions to scores.
 
 A correlation after a mapping is optimistic by construction, as the mapping is fitted to the scores that
-it is evaluated on. IQA papers report it beside the raw correlation. Only rising curves count: a falling
+the correlation uses. IQA papers report it beside the raw correlation. Only rising curves count: a falling
 curve would turn a model that ranks backwards into a good one, like an absolute value of the correlation.
 """
 
@@ -16,17 +16,17 @@ from tier4k.heads.metrics.memoize import memoized
 
 MIN_WIDTH = 1e-12
 
-START_WIDTHS = (0.5, 2.0)  # of the 4-parameter logistic, in standard deviations of the predictions
+START_WIDTHS = (0.5, 2.0)  # initial widths of the 4-parameter logistic, in deviations of the predictions
 
 FLAT = 1e-3  # standard deviations of the scores; a curve that rises by less is flat
 
 # Search for the 5-parameter logistic, in units of the standard deviation of the predictions.
 START_GRADIENTS = (0.5, 1.0, 2.0, 5.0, 20.0, 100.0, 500.0)
 START_MIDDLES = 32
-LAST_STEP = 1e-4  # the search ends below it
+LAST_STEP = 1e-4  # the search ends when its steps are smaller
 MOST_STEPS = 200
 
-SINGULAR = 1e-12  # determinant of normal equations, over the product of their diagonal, that may be rounding
+SINGULAR = 1e-12  # a smaller determinant, over the product of the diagonal, may be a rounding error
 
 
 def logistic(
@@ -36,9 +36,9 @@ def logistic(
     middle: float,
     width: float,
 ) -> np.ndarray:
-    """The monotonic 4-parameter logistic of VQEG FR-TV phase II (2003), with |width| as there.
+    """Evaluate the monotonic 4-parameter logistic of VQEG FR-TV phase II (2003), with |width| as there.
 
-    Values (N,) between bottom and top for x (N,).
+    The values (N,) lie between bottom and top for x (N,).
     """
     return bottom + (top - bottom) * expit((x - middle) / max(abs(width), MIN_WIDTH))
 
@@ -50,7 +50,7 @@ def logistic_jacobian(
     middle: float,
     width: float,
 ) -> np.ndarray:
-    """Derivatives (N, 4) of `logistic` by its parameters, for x (N,)."""
+    """Return the derivatives (N, 4) of `logistic` by its parameters, for x (N,)."""
     safe_width = max(abs(width), MIN_WIDTH)
     share = expit((x - middle) / safe_width)
     gradient = (top - bottom) * share * (1 - share) / safe_width
@@ -60,7 +60,7 @@ def logistic_jacobian(
 
 @memoized
 def logistic_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Predictions (N,) mapped to the scores (N,) by the least-squares 4-parameter logistic that rises.
+    """Map predictions (N,) to the scores (N,) by the least-squares 4-parameter logistic that rises.
 
     Returns:
         (N,) in units of the score; all NaN where no rising curve fits, or with fewer than 5 rows.
@@ -87,7 +87,7 @@ def _fitted_logistic(
     truth: np.ndarray,
     start: tuple[float, ...],
 ) -> np.ndarray | None:
-    """Values (N,) of the logistic found from a start; None where the fit falls or does not converge."""
+    """Fit the logistic from a start; return its values (N,), or None if it falls or does not converge."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizeWarning)
         # Overflow in the covariance of the parameters, which is not used.
@@ -117,33 +117,33 @@ def logistic5(
 
 
 def logistic5_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Predictions (N,) mapped to the scores (N,) by the least-squares `logistic5` that rises everywhere.
+    """Map predictions (N,) to the scores (N,) by the least-squares `logistic5` that rises everywhere.
 
-    These are the curves with b1, b2, b4 >= 0. For a given gradient and middle the other parameters follow
-    from linear least squares, so that the search is in these two alone (variable projection; Golub &
-    Pereyra, SIAM J. Numerical Analysis 10, 1973). A correlation after it is more optimistic than after
-    `logistic_mapping`.
+    Such curves have b1, b2, b4 >= 0. For a given gradient and middle the other parameters follow from linear
+    least squares, so that the search is in gradient and middle alone (variable projection; Golub &
+    Pereyra, SIAM J. Numerical Analysis 10, 1973). A correlation after this mapping is more optimistic than
+    after `logistic_mapping`.
 
     Returns:
         (N,) in units of the score; all NaN where the best rising curve is flat, none fits, or with fewer than
         6 rows.
     """
-    missing = np.full(len(prediction), np.nan)
+    no_values = np.full(len(prediction), np.nan)
     if len(prediction) < 6 or not np.isfinite(prediction).all():
-        return missing
+        return no_values
     if np.ptp(prediction) == 0 or np.ptp(truth) == 0:
-        return missing
+        return no_values
     x = (prediction - np.mean(prediction)) / np.std(prediction)
     y = (truth - np.mean(truth)) / np.std(truth)
     place = _refined(x, y, _starts5(x, y))
     best = _best_rising(x, y, place[None])[0]
     if np.ptp(best) <= FLAT:
-        return missing
+        return no_values
     return best * np.std(truth) + np.mean(truth)
 
 
 def _starts5(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The best (log b2, b3) of a grid for each of its gradients, (7, 2)."""
+    """Return the best (log b2, b3) of a grid for each gradient of the grid, (7, 2)."""
     log_gradients = np.log(START_GRADIENTS)
     middles = np.linspace(x.min() - 3, x.max() + 3, START_MIDDLES)
     places = np.stack(np.meshgrid(log_gradients, middles, indexing="ij"), axis=-1)
@@ -157,9 +157,9 @@ def _refined(
     y: np.ndarray,
     places: np.ndarray,
 ) -> np.ndarray:
-    """The best (log b2, b3), (2,), that a compass search reaches from any of K places (K, 2).
+    """Return the best (log b2, b3), (2,), that a compass search reaches from any of K places (K, 2).
 
-    Every place moves to the best of its eight neighbours. A place that is better than all of them halves
+    Every place moves to the best of its eight neighbours. A place that is better than all neighbours halves
     its step.
     """
     # The place itself is the first of the nine.
@@ -182,7 +182,7 @@ def _squared_errors(
     y: np.ndarray,
     places: np.ndarray,
 ) -> np.ndarray:
-    """Squared errors (K,) of the best curves with these (log b2, b3), (K, 2)."""
+    """Return squared errors (K,) of the best curves with the given (log b2, b3), (K, 2)."""
     return ((_best_rising(x, y, places) - y) ** 2).sum(1)
 
 
@@ -191,7 +191,7 @@ def _best_rising(
     y: np.ndarray,
     places: np.ndarray,
 ) -> np.ndarray:
-    """Values (K, N) of the best `logistic5` with b1, b4 >= 0 for each of K (log b2, b3), (K, 2).
+    """Return values (K, N) of the best `logistic5` with b1, b4 >= 0 for each of K (log b2, b3), (K, 2).
 
     x and y (N,) have mean 0. Solves the normal equations of y = height * curve + line * x. Where one of
     the two is negative, the best curve has only the other.

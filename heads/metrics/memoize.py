@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-CAPACITY = 1024  # results that are kept of each function
+CAPACITY = 1024  # number of kept results of each function
 
 MISSING = object()
 
@@ -15,9 +15,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def memoized(function: Function) -> Function:
-    """A pure function of arrays and hashable values that keeps its latest results by the arrays' contents.
+    """Make a pure function of arrays and hashable values keep its latest results, by the arrays' contents.
 
-    A sweep asks for many metrics repeatedly: a baseline is the same under every head, the baselines are equal
+    A sweep needs many metrics repeatedly: a baseline is the same under every head, the baselines are equal
     where no prompt leaks, and the only epoch of a ridge is both the last and the best. Callers share
     results and must not change them; arrays are read-only.
     """
@@ -26,7 +26,7 @@ def memoized(function: Function) -> Function:
 
     @wraps(function)
     def of_arguments(*arguments: np.ndarray | Hashable) -> Any:
-        """The stored result of equal arguments, else a new one."""
+        """Return the stored result of equal arguments, else a new result."""
         key = tuple(map(_key, arguments))
         result = results.pop(key, MISSING)
         if result is MISSING:
@@ -43,7 +43,7 @@ def memoized(function: Function) -> Function:
 
 
 def _key(argument: np.ndarray | Hashable) -> Hashable:
-    """Equal for arrays of equal type, shape and contents; it does not keep the array in memory."""
+    """Return a key, equal for arrays of equal type, shape and contents, that keeps no array in memory."""
     if not isinstance(argument, np.ndarray):
         return argument
     digest = hashlib.blake2b(argument.tobytes()).digest()

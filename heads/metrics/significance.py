@@ -7,12 +7,12 @@ RESAMPLES = 10_000
 
 
 def smallest_holm_p(comparisons: int) -> float:
-    """The smallest p-value, in (0, 1], that `RESAMPLES` allow after Holm's correction of several tests."""
+    """Return the smallest p-value, in (0, 1], that `RESAMPLES` allow after Holm's correction."""
     return min(1.0, 2 * comparisons / (RESAMPLES + 1))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """P-values (K,) in [0, 1] corrected for K tests by the step-down rule of Holm (1979).
+    """Correct p-values (K,) in [0, 1] for K tests by the step-down rule of Holm (1979).
 
     NaN stays NaN and does not count as a test.
     """
@@ -21,18 +21,18 @@ def holm(p: np.ndarray) -> np.ndarray:
     order = ascending[np.isfinite(p[ascending])]
     largest = 0.0
     for rank, index in enumerate(order):
-        own = min(1.0, float(p[index]) * (len(order) - rank))
-        largest = max(largest, own)
+        corrected_alone = min(1.0, float(p[index]) * (len(order) - rank))
+        largest = max(largest, corrected_alone)
         corrected[index] = largest
     return corrected
 
 
 def two_sided_p(differences: np.ndarray) -> float:
-    """Two-sided p-value in (0, 1] of no difference, given bootstrapped differences (B,).
+    """Return the two-sided p-value in (0, 1] of no difference, given bootstrapped differences (B,).
 
-    Twice the smaller share of resamples on either side of 0, with one added to both counts as for Monte
-    Carlo tests (Davison & Hinkley, Bootstrap Methods and their Application, 1997, chapter 4). Resamples
-    that are not finite do not count; NaN without any finite one.
+    The p-value is twice the smaller share of resamples on either side of 0, with one added to both counts as
+    for Monte Carlo tests (Davison & Hinkley, Bootstrap Methods and their Application, 1997, chapter 4).
+    Resamples that are not finite do not count; NaN if no resample is finite.
     """
     finite = differences[np.isfinite(differences)]
     if not len(finite):

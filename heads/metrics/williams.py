@@ -1,7 +1,7 @@
 """Williams' test of the hypothesis that two predictors correlate equally with the same scores.
 
-The test takes rows to be independent. Images of one prompt are not, so its p-value may be too small. It is
-reported because papers use it.
+The test assumes independent rows. Images of one prompt are not independent, so the p-value may be too small.
+The test is reported because papers use it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ WILLIAMS: dict[str, Metric] = {"srcc": srcc, "plcc": plcc}
 
 LEAST_ROWS = 4
 
-SINGULAR = 1e-12  # a determinant of correlations below it is rounding
+SINGULAR = 1e-12  # a smaller determinant of correlations may be a rounding error
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Williams:
 
     Attributes:
         p: Two-sided p-value of no difference in [0, 1]; NaN where the test does not exist.
-        why_not: Reason why it is NaN, "" where it is not.
+        why_not: Reason why p is NaN; "" where p is not NaN.
     """
 
     p: float
@@ -38,14 +38,14 @@ def williams(
     first: Sequence[TestRows],
     second: Sequence[TestRows],
 ) -> Williams:
-    """The test of two runs on the same test rows, for one metric of `WILLIAMS`.
+    """Test two runs on the same test rows, in one metric of `WILLIAMS`.
 
-    For SRCC it is the test of the ranks, which is approximate: of 3,000 simulated pairs of equally good
+    For SRCC this is the test of the ranks, which is approximate: of 3,000 simulated pairs of equally good
     predictors of 50 independent rows, .068 differed at the level .05 (PLCC: .048).
 
-    For several repeats the result is twice the median of their p-values, at most 1. Their rows overlap, and
-    this is a p-value under any dependence (Meinshausen, Meier & Bühlmann, Journal of the American Statistical
-    Association 104, 2009, with gamma = 1/2).
+    For several repeats the result is twice the median of the repeats' p-values, at most 1. The repeats share
+    rows, and this result is a p-value under any dependence (Meinshausen, Meier & Bühlmann, Journal of the
+    American Statistical Association 104, 2009, with gamma = 1/2).
 
     Args:
         metric: "srcc" or "plcc".
@@ -54,7 +54,7 @@ def williams(
     """
     p = []
     for first_rows, second_rows in zip(first, second, strict=True):
-        result = _of_repeat(WILLIAMS[metric], first_rows, second_rows)
+        result = _test_repeat(WILLIAMS[metric], first_rows, second_rows)
         if result.why_not:
             return result
         p.append(result.p)
@@ -69,10 +69,10 @@ def williams_t(
     between: float,
     rows: int,
 ) -> float:
-    """T2 of Williams (1959), as recommended by Steiger, Psychological Bulletin 87 (1980), equation 7.
+    """Return T2 of Williams (1959), as recommended by Steiger, Psychological Bulletin 87 (1980), equation 7.
 
     (r1 - r2) sqrt((n - 1) (1 + r12) / (2 (n - 1) / (n - 3) |R| + (r1 + r2)^2 / 4 (1 - r12)^3)), with the
-    determinant |R| = 1 - r1^2 - r2^2 - r12^2 + 2 r1 r2 r12 of the correlations of the three. It has
+    determinant |R| = 1 - r1^2 - r2^2 - r12^2 + 2 r1 r2 r12 of the three correlations. T2 has
     Student's t distribution with rows - 3 degrees of freedom for independent normal rows.
 
     Args:
@@ -87,26 +87,26 @@ def williams_t(
     return float((first - second) * np.sqrt((rows - 1) * (1 + between) / spread))
 
 
-def _of_repeat(
+def _test_repeat(
     correlation: Metric,
     first: TestRows,
     second: TestRows,
 ) -> Williams:
     rows = len(first.truth)
     if rows < LEAST_ROWS:
-        return _missing(f"{rows} test rows, {LEAST_ROWS} are needed")
+        return _undefined(f"the repeat has {rows} test rows, but the test needs {LEAST_ROWS}")
     r1 = correlation(first.truth, first.prediction)
     r2 = correlation(first.truth, second.prediction)
     r12 = correlation(first.prediction, second.prediction)
     if not np.isfinite([r1, r2, r12]).all():
-        return _missing("a run's correlation does not exist")
+        return _undefined("a run's correlation does not exist")
     if _determinant(r1, r2, r12) < SINGULAR:
-        return _missing("scores and predictions determine each other, as where both runs predict the same")
+        return _undefined("scores and predictions determine each other, as where both runs predict the same")
     t = williams_t(r1, r2, r12, rows)
     return Williams(2 * float(student.sf(abs(t), rows - 3)))
 
 
-def _missing(reason: str) -> Williams:
+def _undefined(reason: str) -> Williams:
     return Williams(float("nan"), reason)
 
 

@@ -1,4 +1,4 @@
-"""The protocol of a head: a scikit-learn regressor whose fitted state is a few named tensors."""
+"""The protocol of a head: a scikit-learn regressor whose fitted state consists of named tensors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,16 +40,16 @@ class FitTask:
     """The rows and scores that one head is fitted on, given the shared fused vectors X (N, d).
 
     Attributes:
-        scores: (N,) the target's score of every row of X; only those of the task's own rows are read.
+        scores: (N,) the target's score of every row of X; only scores of the task's own rows are read.
         train: (n,) numbers of the training rows.
-        validation: (v,) numbers of the rows that early stopping watches; with None the head cuts them out
-            itself.
+        validation: (v,) numbers of the rows for early stopping; with None the head cuts them out of the
+            training rows.
         on_epoch: Called after each epoch of this head with its number, from 1, and a function that predicts
             with the current weights.
         group: (N,) prompt of every row of X, for heads that can predict rows without the rows of their
             prompt.
-        start: Weights of a fitted head of the same shape from which training continues; None starts anew.
-            Only networks use it.
+        start: Weights of a fitted head of the same shape from which training continues; None for random
+            initial weights. Only networks use `start`.
     """
 
     scores: np.ndarray
@@ -60,26 +60,26 @@ class FitTask:
     start: Weights | None = None
 
     def validation_rows(self, X: np.ndarray) -> HeldOut | None:
-        """Fused vectors and scores of the validation rows; None without them."""
+        """Return fused vectors and scores of the validation rows; None without validation rows."""
         if self.validation is None:
             return None
         return X[self.validation], self.scores[self.validation]
 
     def train_groups(self) -> np.ndarray | None:
-        """Prompts (n,) of the training rows; None where the prompts are unknown."""
+        """Return the prompts (n,) of the training rows; None where the prompts are unknown."""
         if self.group is None:
             return None
         return self.group[self.train]
 
 
 class Head(Protocol):
-    """Everything that a run asks of a head. `BaseHead` has the defaults of what most heads do not offer."""
+    """Everything that a run needs of a head. `BaseHead` has defaults for what most heads lack."""
 
     averages_crops: ClassVar[bool]
-    """Whether the head is fitted on the mean over an image's crops; else every crop is a row of its own."""
+    """Whether the head is fitted on the mean over an image's crops; else every crop is a separate row."""
 
     limits: ClassVar[Limits]
-    """The values that its options take."""
+    """The valid values of the head's options."""
 
     weights_: Weights
     n_features_in_: int
@@ -94,7 +94,7 @@ class Head(Protocol):
         """Fit on fused vectors X (N, d) and scores y (N,)."""
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Scores (N,) of fused vectors X (N, d)."""
+        """Return the scores (N,) of fused vectors X (N, d)."""
 
     @classmethod
     def fit_many(
@@ -106,15 +106,15 @@ class Head(Protocol):
     ) -> None:
         """Fit several heads of this class on rows of one matrix X (N, d), sharing common work.
 
-        `finished` is called with the number of each head, from 0, when it is fitted.
+        `finished` is called with the number of each head, from 0, when the head is fitted.
         """
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
-        """A fitted head from the tensors of `weights_`."""
+        """Make a fitted head from the tensors of `weights_`."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Every option."""
+        """Return every option by name."""
 
     @property
     def history(self) -> History:
@@ -131,7 +131,7 @@ class Head(Protocol):
     def held_out_prediction(self) -> np.ndarray | None:
         """(n,) scores of the training rows, each predicted without the rows of its group.
 
-        None where the head has no closed form of them, or was fitted without groups.
+        None where the head has no closed form of these scores, or was fitted without groups.
         """
 
 
@@ -140,7 +140,7 @@ class BaseHead(RegressorMixin, BaseEstimator):
 
     @property
     def history(self) -> History:
-        """No losses: all of the training is one step."""
+        """No losses, as training is a single step."""
         return History()
 
     @property
@@ -160,15 +160,15 @@ def fit_task(
     validation: HeldOut | None,
     on_epoch: EpochListener | None,
 ) -> tuple[np.ndarray, list[FitTask]]:
-    """The arguments of `fit` as one matrix X and the only task on it, as `fit_many` takes them."""
+    """Convert the arguments of `fit` into one matrix and one task, the arguments of `fit_many`."""
     train = np.arange(len(X))
     if validation is None:
         return X, [FitTask(np.asarray(y, np.float64), train, on_epoch=on_epoch)]
-    held_out_X, held_out_y = validation
-    rows = np.concatenate([X, held_out_X])
-    scores = np.concatenate([y, held_out_y])
-    held_out = np.arange(len(held_out_X)) + len(X)
-    return rows, [FitTask(scores, train, held_out, on_epoch)]
+    validation_X, validation_y = validation
+    rows = np.concatenate([X, validation_X])
+    scores = np.concatenate([y, validation_y])
+    validation_rows = np.arange(len(validation_X)) + len(X)
+    return rows, [FitTask(scores, train, validation_rows, on_epoch)]
 
 
 def with_validation(
@@ -176,7 +176,7 @@ def with_validation(
     fraction: float,
     random: np.random.RandomState,
 ) -> FitTask:
-    """The task with validation rows: its own, or where it has none a random share of its training rows."""
+    """Return a task with validation rows: those of the task, or else a random share of its training rows."""
     count = int(fraction * len(task.train))
     if task.validation is not None or not count:
         return task
@@ -185,7 +185,7 @@ def with_validation(
 
 
 def with_same_rows(tasks: Sequence[FitTask]) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Training rows, each with the numbers of the tasks that are fitted on them."""
+    """Group tasks by training rows; yield the rows, and the numbers of the tasks that are fitted on them."""
     numbers_of: dict[bytes, list[int]] = {}
     for number, task in enumerate(tasks):
         numbers_of.setdefault(task.train.tobytes(), []).append(number)
@@ -198,13 +198,13 @@ def checked_tensors(
     shapes: Mapping[str, str],
     what: str,
 ) -> dict[str, np.ndarray]:
-    """The tensors of a fitted head, finite and of shapes that fit each other.
+    """Check that a fitted head's tensors are finite and that their shapes fit each other; return them.
 
     Args:
         weights: Tensors by name.
-        shapes: For each name its axes, a letter each, such as "nd". "1" has length one; any other letter has
-            the same length in every shape.
-        what: The head that they belong to, for the message.
+        shapes: Axes of each tensor by name, a letter each, such as "nd". "1" has length one; any other letter
+            has the same length in every shape.
+        what: Description of the head, for the message.
 
     Raises:
         ValueError: A tensor is missing, is not finite, or does not fit.
@@ -214,9 +214,9 @@ def checked_tensors(
     for name, axes in shapes.items():
         tensor = tensors.get(name)
         if tensor is None or not _fits(tensor, axes, lengths):
-            found = {each: tensors[each].shape if each in tensors else None for each in shapes}
+            given_shapes = {key: tensors[key].shape if key in tensors else None for key in shapes}
             raise ValueError(
-                f"not the weights of one {what}: expected finite tensors {dict(shapes)}, found {found}"
+                f"not the weights of one {what}: expected finite tensors {dict(shapes)}, got {given_shapes}"
             )
     return tensors
 
@@ -226,7 +226,7 @@ def _fits(
     axes: str,
     lengths: dict[str, int],
 ) -> bool:
-    """Whether a tensor is finite and has these axes; lengths of axes that are met first are noted."""
+    """Whether a tensor is finite and has these axes; add lengths of new axes to `lengths`."""
     if tensor.ndim != len(axes):
         return False
     for axis, length in zip(axes, tensor.shape, strict=True):

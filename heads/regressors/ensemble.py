@@ -22,7 +22,7 @@ from tier4k.heads.regressors.base import (
 from tier4k.heads.regressors.options import Limits, Range, require_within
 from tier4k.heads.regressors.single_heads import SINGLE_HEADS
 
-# On real data the mlp head, which takes longest, added nothing to these.
+# On real data, adding the mlp head, which takes longest, did not improve an ensemble of these members.
 MEMBERS = ("ridge", "kernel-ridge", "svr")
 
 COMBINATIONS = ("scores", "ranks")
@@ -35,35 +35,35 @@ BEYOND = 9  # curves continue beyond their ends by this multiple of their width
 class EnsembleHead(BaseHead):
     """Several heads with their default options, averaged.
 
-    The weights are those of least squared error on validation rows among weights that are not negative
-    (stacked regression; Breiman, Machine Learning 24, 1996), scaled to the sum 1. They are equal without
-    validation rows.
+    The weights minimize the squared error on validation rows, and are not negative
+    (stacked regression; Breiman, Machine Learning 24, 1996), scaled to the sum 1. Without validation
+    rows, all weights are equal.
 
     "scores" averages the members' scores. "ranks" averages the share of validation rows that a member
     ranks below the image, linear in between and beyond, and returns the score that the same share of
     training rows has. Only the order of a member's scores matters then, not their distribution.
 
-    After the weights are chosen, members that need no validation rows for training are fitted again on
+    Afterwards, members that need no validation rows for training are fitted again on
     all rows.
 
     Args:
-        members: Names of heads.
-        combine: "scores" or "ranks".
+        members: Names of the averaged heads.
+        combine: "scores" or "ranks", the values to average.
         validation_fraction: Share of the rows that `fit` cuts out where no validation rows are given.
-        text_width: Columns of X, from the first, that are the text's; only members that treat text and image
+        text_width: Number of text columns of X, which come first; only members that treat text and image
             differently need it.
         random_state: Seed of the members and of the cut.
 
     Attributes:
         members_: The fitted members.
-        validation_prediction_: (V,) scores of the validation rows by the members that were not fitted on
-            them; None without validation rows.
+        validation_prediction_: (V,) scores of the validation rows by members that were not fitted on
+            these rows; None without validation rows.
         weights_: `weights` (M,) and each member's tensors under "0.", "1.", …; for "ranks" also
             `reference` (M, V), the members' sorted scores of the validation rows, and `levels` (V,) and
             `quantiles` (V,) of the training scores.
     """
 
-    averages_crops: ClassVar[bool] = True  # as some of the members do
+    averages_crops: ClassVar[bool] = True  # as some members do
     limits: ClassVar[Limits] = {
         "members": tuple(SINGLE_HEADS),
         "combine": COMBINATIONS,
@@ -101,7 +101,7 @@ class EnsembleHead(BaseHead):
         Args:
             X: Fused vectors.
             y: Mean opinion scores.
-            validation: Fused vectors and scores that the weights are fitted to; None cuts them out of X.
+            validation: Fused vectors and scores that the weights are fitted to; None cuts rows out of X.
             on_epoch: Called once, with 1 and a function that predicts.
 
         Raises:
@@ -128,18 +128,18 @@ class EnsembleHead(BaseHead):
         finished: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Fit several ensembles on rows of one matrix X (N, d); members of one name are fitted together."""
-        cut = []
+        validated_tasks = []
         for head, task in zip(heads, tasks, strict=True):
-            cut.append(head._make_members(task))
-        _fit_members(heads, X, list(map(_watching, cut)), watching=True)
-        _fit_members(heads, X, list(map(_train_rows, cut)), watching=False)
+            validated_tasks.append(head._make_members(task))
+        _fit_members(heads, X, list(map(_without_listener, validated_tasks)), watching=True)
+        _fit_members(heads, X, list(map(_train_rows, validated_tasks)), watching=False)
         combinations = []
-        for head, task in zip(heads, cut, strict=True):
+        for head, task in zip(heads, validated_tasks, strict=True):
             combinations.append(head._fit_combination(X, task))
-        _fit_members(heads, X, list(map(_all_rows, cut)), watching=False)
+        _fit_members(heads, X, list(map(_all_rows, validated_tasks)), watching=False)
         for number, head in enumerate(heads):
             head._set_weights(combinations[number], X.shape[1])
-            on_epoch = cut[number].on_epoch
+            on_epoch = validated_tasks[number].on_epoch
             if on_epoch:
                 on_epoch(1, head.predict)
             finished(number)
@@ -150,15 +150,15 @@ class EnsembleHead(BaseHead):
         return self.validation_prediction_
 
     def _make_members(self, task: FitTask) -> FitTask:
-        """Make unfitted members; returns the task with validation rows."""
+        """Make unfitted members; return the task with validation rows."""
         require_within(self.get_params(), self.limits)
         random = check_random_state(self.random_state)
-        cut = with_validation(task, self.validation_fraction, random)
+        validated_task = with_validation(task, self.validation_fraction, random)
         seeds = random.randint(2**31 - 1, size=len(self.members))
         self.members_ = []
         for name, seed in zip(self.members, seeds, strict=True):
             self.members_.append(SINGLE_HEADS[name].make(self._member_options(name), int(seed)))
-        return cut
+        return validated_task
 
     def _member_options(self, name: str) -> dict[str, Any]:
         if SINGLE_HEADS[name].needs_text_width:
@@ -166,14 +166,14 @@ class EnsembleHead(BaseHead):
         return {}
 
     def _members_named(self, name: str) -> list[Head]:
-        found = []
+        members = []
         for member_name, member in zip(self.members, self.members_, strict=True):
             if member_name == name:
-                found.append(member)
-        return found
+                members.append(member)
+        return members
 
     def _fit_combination(self, X: np.ndarray, task: FitTask) -> Weights:
-        """Weights and curves of members that are not fitted on the validation rows yet."""
+        """Fit weights and curves to members that are not fitted on the validation rows yet."""
         validation = task.validation
         if validation is None or not len(validation):
             predicted = self._predict_members(X[task.train])
@@ -188,11 +188,11 @@ class EnsembleHead(BaseHead):
             target = _piecewise(target, np.sort(target), combination["levels"])
         weights = nnls(self._columns(predicted, combination).T, target)[0]
         combination["weights"] = weights / weights.sum() if weights.any() else _equal_weights(len(weights))
-        self.validation_prediction_ = self._combined(predicted, combination)
+        self.validation_prediction_ = self._combine(predicted, combination)
         return combination
 
     def _curves(self, predicted: np.ndarray, task: FitTask) -> Weights:
-        """Curves from members' scores (M, V) to ranks and on to training scores; none for "scores"."""
+        """Return the curves from members' scores (M, V) to ranks and training scores; none for "scores"."""
         if self.combine == "scores":
             return {}
         count = predicted.shape[1]
@@ -214,7 +214,7 @@ class EnsembleHead(BaseHead):
         return np.stack([member.predict(X) for member in self.members_])
 
     def _columns(self, scores: np.ndarray, combination: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The values (M, N) that are averaged: the members' scores (M, N) or their ranks."""
+        """Return the values (M, N) to average: the members' scores (M, N), or the ranks of these scores."""
         if self.combine == "scores":
             return scores
         ranks = []
@@ -223,12 +223,12 @@ class EnsembleHead(BaseHead):
         return np.stack(ranks)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Scores (N,) float64 of fused vectors X (N, d)."""
+        """Return scores (N,) float64 of fused vectors X (N, d)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self._combined(self._predict_members(X), self.weights_)
+        return self._combine(self._predict_members(X), self.weights_)
 
-    def _combined(self, scores: np.ndarray, combination: Mapping[str, np.ndarray]) -> np.ndarray:
+    def _combine(self, scores: np.ndarray, combination: Mapping[str, np.ndarray]) -> np.ndarray:
         mean = combination["weights"] @ self._columns(scores, combination)
         if self.combine == "scores":
             return mean
@@ -236,7 +236,7 @@ class EnsembleHead(BaseHead):
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
-        """A fitted head from its tensors.
+        """Make a fitted head from its tensors.
 
         Raises:
             ValueError: A tensor is missing or does not fit.
@@ -268,7 +268,7 @@ def _fit_members(
     tasks: Sequence[FitTask],
     watching: bool,
 ) -> None:
-    """Fit the members of all ensembles that watch validation rows in training, or those that do not.
+    """Fit the members of all ensembles that are trained with validation rows, or without (`watching` false).
 
     Members of one name are fitted together.
     """
@@ -279,13 +279,13 @@ def _fit_members(
         members: list[Head] = []
         member_tasks: list[FitTask] = []
         for head, task in zip(heads, tasks, strict=True):
-            named = head._members_named(name)
-            members += named
-            member_tasks += [task] * len(named)
+            own_members = head._members_named(name)
+            members += own_members
+            member_tasks += [task] * len(own_members)
         SINGLE_HEADS[name].estimator.fit_many(members, X, member_tasks)
 
 
-def _watching(task: FitTask) -> FitTask:
+def _without_listener(task: FitTask) -> FitTask:
     return replace(task, on_epoch=None, group=None)
 
 
@@ -304,12 +304,12 @@ def _equal_weights(count: int) -> np.ndarray:
 
 
 def _with_prefix(weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The tensors whose names start with a prefix, by their names without it."""
-    found = {}
+    """Return the tensors whose names start with a prefix, under their names without the prefix."""
+    tensors = {}
     for name, values in weights.items():
         if name.startswith(prefix):
-            found[name.removeprefix(prefix)] = values
-    return found
+            tensors[name.removeprefix(prefix)] = values
+    return tensors
 
 
 def _piecewise(
@@ -317,7 +317,7 @@ def _piecewise(
     x: np.ndarray,
     y: np.ndarray,
 ) -> np.ndarray:
-    """A rising curve through the points (x, y); beyond them it has the gradient of the whole."""
+    """Evaluate a rising curve through the points (x, y), extended with the mean gradient of the curve."""
     width = np.ptp(x) or 1.0
     height = np.ptp(y) or 1.0
     long_x = [x[0] - BEYOND * width, *x, x[-1] + BEYOND * width]

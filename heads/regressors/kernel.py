@@ -41,8 +41,8 @@ class _TrainingRows:
 
     Attributes:
         scaling: The standardization of the rows.
-        rows: (N, d) float32.
-        distances: (N, N), |x - x'|^2 / d.
+        rows: Standardized rows (N, d) float32.
+        distances: |x - x'|^2 / d of every two rows (N, N).
         decompositions: By length-scale, eigenvalues (N,) and eigenvectors (N, N) computed so far.
     """
 
@@ -59,8 +59,8 @@ class _TrainingRows:
         rows = scaling.inputs(X).astype(np.float32)
         return cls(scaling, rows, _distances(rows, rows))
 
-    def decomposed(self, length_scale: float) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues (N,) and eigenvectors (N, N) of the kernel matrix, computed once for all heads."""
+    def decompose(self, length_scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return eigenvalues (N,) and eigenvectors (N, N) of the kernel matrix; compute them only once."""
         if length_scale not in self.decompositions:
             eigenvalues, vectors = np.linalg.eigh(_kernel(self.distances, length_scale))
             self.decompositions[length_scale] = np.maximum(eigenvalues, 0), vectors
@@ -68,13 +68,13 @@ class _TrainingRows:
 
     def expansion(
         self,
-        kept: np.ndarray,
+        numbers: np.ndarray,
         dual: np.ndarray,
         bias: float,
         length_scale: float,
     ) -> Weights:
-        """The tensors of a head with coefficients `dual` (M,) of the rows with the numbers `kept` (M,)."""
-        rows = self.rows if len(kept) == len(self.rows) else self.rows[kept]
+        """Return the tensors of a head with coefficients `dual` (M,) of the rows `numbers` (M,)."""
+        rows = self.rows if len(numbers) == len(self.rows) else self.rows[numbers]
         return {
             "mean": self.scaling.mean,
             "scale": self.scaling.scale,
@@ -88,7 +88,7 @@ class _TrainingRows:
 class _KernelHead(BaseHead):
     """A head that is a weighted sum of kernels; subclasses compute the coefficients."""
 
-    # Two crops of one image among the rows would reveal its score to each other.
+    # If two crops of an image were rows, leaving one out would keep the image's score in the other.
     averages_crops: ClassVar[bool] = True
     limits: ClassVar[Limits] = {}
     weights_: Weights
@@ -107,9 +107,9 @@ class _KernelHead(BaseHead):
         Args:
             X: Fused vectors.
             y: Mean opinion scores.
-            validation: Ignored.
-            on_epoch: Called once, with 1 and a function that predicts: all of the training is one epoch.
-            groups: (N,) prompt of each row of X; a kernel ridge needs it for `held_out_`.
+            validation: Not used by kernel heads.
+            on_epoch: Called once, with 1 and a function that predicts, as training is one epoch.
+            groups: (N,) prompt of each row of X; a kernel ridge needs the prompts for `held_out_`.
 
         Raises:
             HeadError: An option is out of its limits.
@@ -164,7 +164,7 @@ class _KernelHead(BaseHead):
         self.n_features_in_ = len(weights["mean"])
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Scores (N,) float64 of fused vectors X (N, d)."""
+        """Return scores (N,) float64 of fused vectors X (N, d)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         weights = self.weights_
@@ -177,7 +177,7 @@ class _KernelHead(BaseHead):
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
-        """A fitted head from its tensors.
+        """Make a fitted head from its tensors.
 
         Raises:
             ValueError: A tensor is missing or the shapes do not fit each other.
@@ -199,8 +199,8 @@ class KernelRidgeHead(_KernelHead):
 
     Args:
         length_scales: Length-scales to choose from, in units of the square root of the number of columns.
-        penalties: Penalties to choose from; of a Gaussian process, the variance of the noise over that of the
-            signal.
+        penalties: Penalties to choose from; for a Gaussian process, the variance of the noise over
+            the variance of the signal.
 
     Attributes:
         weights_: `mean`, `scale` (d,), `rows` (N, d) standardized training rows, `dual` (N,), `bias` (1,),
@@ -240,7 +240,7 @@ class KernelRidgeHead(_KernelHead):
     ) -> None:
         scores = y - y.mean()
         self._choose(rows, scores)
-        eigenvalues, vectors = rows.decomposed(self.length_scale_)
+        eigenvalues, vectors = rows.decompose(self.length_scale_)
         dual = vectors @ ((vectors.T @ scores) / (eigenvalues + self.penalty_))
         self.held_out_ = None
         if groups is not None:
@@ -252,7 +252,7 @@ class KernelRidgeHead(_KernelHead):
         penalties = np.asarray(self.penalties)
         errors = []
         for length_scale in self.length_scales:
-            eigenvalues, vectors = rows.decomposed(length_scale)
+            eigenvalues, vectors = rows.decompose(length_scale)
             errors.append(_leave_one_out(eigenvalues, vectors, scores, penalties))
         self.error_ = np.array(errors)
         best_scale, best_penalty = np.unravel_index(np.argmin(self.error_), self.error_.shape)
@@ -261,7 +261,7 @@ class KernelRidgeHead(_KernelHead):
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
-        """A fitted head from its tensors.
+        """Make a fitted head from its tensors.
 
         Raises:
             ValueError: A tensor is missing or the shapes do not fit each other.
@@ -274,12 +274,12 @@ class KernelRidgeHead(_KernelHead):
 class SVRHead(_KernelHead):
     """Support vector regression by scikit-learn's `SVR` (Drucker et al., 1997) on standardized scores.
 
-    The defaults ranked validation images best. These images were cut out of the training parts of other
-    splits than those of the tables in README.
+    The defaults ranked validation images best. The validation images were cut out of the training
+    parts of splits that the tables in README do not use.
 
     Args:
         C: Weight of errors against flatness.
-        epsilon: Errors below it cost nothing, in standard deviations of the score.
+        epsilon: Largest error that costs nothing, in standard deviations of the score.
         length_scale: Length-scale of the kernel, in units of the square root of the number of columns.
 
     Attributes:
@@ -319,7 +319,7 @@ class SVRHead(_KernelHead):
 
 
 def _distances(inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Squared distances over the number of columns (M, N) of inputs (M, d) from rows (N, d), float64."""
+    """Return squared distances (M, N), over d, of inputs (M, d) from rows (N, d) of d columns, float64."""
     inputs = inputs.astype(np.float64)
     rows = rows.astype(np.float64)
     squared = (inputs**2).sum(1)[:, None] + (rows**2).sum(1) - 2 * inputs @ rows.T
@@ -336,7 +336,7 @@ def _leave_one_out(
     scores: np.ndarray,
     penalties: np.ndarray,
 ) -> np.ndarray:
-    """Mean squared leave-one-out residual (P,) at each penalty."""
+    """Return the mean squared leave-one-out residual (P,) at each penalty."""
     inverse = 1 / (eigenvalues + penalties[:, None])
     dual = (inverse * (vectors.T @ scores)) @ vectors.T
     diagonal = inverse @ (vectors**2).T
@@ -348,7 +348,7 @@ def _leave_groups_out(
     dual: np.ndarray,
     groups: np.ndarray,
 ) -> np.ndarray:
-    """Residuals (N,) of each row, fitted without the rows of its group.
+    """Return the residual (N,) of each row by a fit without the rows of its group.
 
     C_gg^-1 a_g with C the inverse of K + p I and a = C y: the block form of the leave-one-out residual.
     Inputs and scores stay standardized by all rows.

@@ -1,4 +1,4 @@
-"""Options of heads: the values that they take, and the conversion of a user's text to a value."""
+"""Options of heads: valid values, and the conversion of a user's text to a value."""
 
 import inspect
 import math
@@ -14,8 +14,8 @@ CLI_NAME_OF = {"batch_size": "train_batch_size", "max_epochs": "epochs"}
 
 OPTION_OF = {cli_name: option for option, cli_name in CLI_NAME_OF.items()}
 
-# Parameters of an estimator that users do not give: the split has the seed, the features have the text's
-# width, and the head's name fixes the fusion.
+# Parameters of an estimator that users do not set: the seed comes from the split, the text's width from the
+# features, and the fusion from the head's name.
 NOT_GIVEN_BY_USERS = ("random_state", "text_width", "fusion")
 
 BOOLEANS = {"true": True, "false": False}
@@ -24,12 +24,12 @@ TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", s
 
 
 class HeadError(TierError, ValueError):
-    """An option that a head does not have, or a value that an option does not take."""
+    """Raised for an option that a head does not have, or a value that is not valid for an option."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers from `least`, which `without_least` leaves out, to `most`."""
+    """Finite numbers from `least` to `most`; without `least` itself if `without_least` is true."""
 
     least: float
     most: float = math.inf
@@ -49,16 +49,16 @@ class Range:
 
 
 Limits = Mapping[str, Range | tuple[str, ...]]
-"""For each option the numbers or the names that it takes."""
+"""The valid numbers or names of each option."""
 
 
 def cli_name(option: str) -> str:
-    """The name of a head's option on the command line."""
+    """Return the name of a head's option on the command line."""
     return CLI_NAME_OF.get(option, option)
 
 
 def require_within(options: Mapping[str, Any], limits: Limits) -> None:
-    """Refuse values that an option does not take.
+    """Refuse values that are not valid for their options.
 
     None is always allowed, and every entry of a list is checked.
 
@@ -73,7 +73,7 @@ def require_within(options: Mapping[str, Any], limits: Limits) -> None:
         given = options[name]
         values = given if isinstance(given, tuple | list) else (given,)
         if not values:
-            raise HeadError(f"{cli_name(name)} is empty: give one value or more")
+            raise HeadError(f"{cli_name(name)} is empty: use one value or more")
         for value in values:
             _require_one_within(name, value, limit)
 
@@ -85,12 +85,12 @@ def _require_one_within(
 ) -> None:
     if value is None or value in limit:
         return
-    wanted = str(limit) if isinstance(limit, Range) else f"one of {', '.join(limit)}"
-    raise HeadError(f"{cli_name(name)} is {value!r}: {wanted} is wanted")
+    valid_values = str(limit) if isinstance(limit, Range) else f"one of {', '.join(limit)}"
+    raise HeadError(f"{cli_name(name)} is {value!r}, which is not valid: use {valid_values}")
 
 
 def option_types(head: type) -> dict[str, Any]:
-    """The options that a user may give to a head, with the types that its signature states."""
+    """Return the options of a head that a user can set, with the types in the head's signature."""
     hints = get_type_hints(head.__init__)  # type: ignore[misc]
     types = {}
     for name in inspect.signature(head).parameters:
@@ -104,24 +104,26 @@ def parse_option(
     value: Any,
     type_: Any,
 ) -> Any:
-    """An option's value from a text ("0.1", "none", "true", "a,b") or from a TOML or Python value.
+    """Convert a text ("0.1", "none", "true", "a,b"), or a TOML or Python value, to an option's value.
 
     Args:
-        name: The option, for the message.
+        name: Name of the option, for the message.
         value: The given text or value.
         type_: The type that the head's signature states.
 
     Raises:
-        HeadError: The value is not of that type.
+        HeadError: The value does not have the type.
     """
     try:
-        return _converted(value, type_)
+        return _convert(value, type_)
     except (ValueError, TypeError) as error:
-        raise HeadError(f"{cli_name(name)} is {value!r}: {_type_name(type_)} is wanted") from error
+        raise HeadError(
+            f"{cli_name(name)} is {value!r}, which is not valid: use {_type_name(type_)}"
+        ) from error
 
 
 def option_text(value: Any) -> str:
-    """The text that `parse_option` reads as this value."""
+    """Return the text that `parse_option` reads as this value."""
     if isinstance(value, tuple | list):
         return ",".join(map(option_text, value))
     if value is None or isinstance(value, bool):
@@ -129,30 +131,30 @@ def option_text(value: Any) -> str:
     return str(value)
 
 
-def _converted(value: Any, type_: Any) -> Any:
+def _convert(value: Any, type_: Any) -> Any:
     if get_origin(type_) is tuple:
-        return _converted_list(value, get_args(type_)[0])
+        return _convert_list(value, get_args(type_)[0])
     if NoneType in get_args(type_):
         is_none = value is None or value == "none"
-        return None if is_none else _converted(value, _without_none(type_)[0])
+        return None if is_none else _convert(value, _without_none(type_)[0])
     if type_ is bool and value in ("true", "false"):
         return BOOLEANS[value]
     if type_ in (bool, str):
         return _require_type(value, type_)
-    return _converted_number(value, type_)
+    return _convert_number(value, type_)
 
 
-def _converted_list(value: Any, type_: Any) -> tuple[Any, ...]:
+def _convert_list(value: Any, type_: Any) -> tuple[Any, ...]:
     entries = []
     for part in value.split(",") if isinstance(value, str) else value:
         text_or_value = part.strip() if isinstance(part, str) else part
-        entries.append(_converted(text_or_value, type_))
+        entries.append(_convert(text_or_value, type_))
     return tuple(entries)
 
 
-def _converted_number(value: Any, type_: Any) -> Any:
+def _convert_number(value: Any, type_: Any) -> Any:
     if isinstance(value, bool):
-        raise TypeError("a truth value is no number")
+        raise TypeError("a truth value is not a number")
     number = type_(value)
     if not isinstance(value, str) and number != value:
         raise ValueError("digits would be lost")
@@ -166,7 +168,7 @@ def _require_type(value: Any, type_: type) -> Any:
 
 
 def _without_none(type_: Any) -> list[Any]:
-    return [one for one in get_args(type_) if one is not NoneType]
+    return [member for member in get_args(type_) if member is not NoneType]
 
 
 def _type_name(type_: Any) -> str:
@@ -174,6 +176,6 @@ def _type_name(type_: Any) -> str:
         entry = _type_name(get_args(type_)[0]).removeprefix("a ")
         return f"a list of {entry}s, such as a,b"
     if NoneType in get_args(type_):
-        names = [_type_name(one) for one in _without_none(type_)]
+        names = [_type_name(member) for member in _without_none(type_)]
         return " or ".join([*names, "none"])
     return TYPE_NAMES[type_]

@@ -1,4 +1,4 @@
-"""The heads that runs can use, by name, and their options.
+"""The heads that a run can use, by name, and the options of heads.
 
 `tier4k.heads.regressors.single_heads` describes how to add a head.
 """
@@ -27,12 +27,12 @@ HEADS: dict[str, HeadSpec] = {**SINGLE_HEADS, "ensemble": HeadSpec(EnsembleHead)
 
 
 def head_options(name: str) -> dict[str, Any]:
-    """The options that a user may give to a head, with their types."""
+    """Return the options of a head that a user can set, with their types."""
     return HEADS[name].options()
 
 
 def has_epochs(name: str) -> bool:
-    """Whether a head is trained in epochs, so that one of them can be selected."""
+    """Whether a head is trained in epochs, so that an epoch can be selected."""
     return name in HEADS and "max_epochs" in head_options(name)
 
 
@@ -43,18 +43,18 @@ def resolve_options(
     changed: Mapping[str, Any],
     text_width: Callable[[], int] | None = None,
 ) -> dict[str, Any]:
-    """Every option of a head but its seed, which is that of the repeat.
+    """Return every option of a head except the seed, which is that of the repeat.
 
     Args:
-        name: A name of `HEADS`.
-        recipe: Where the options start from; only the MLP has more than one recipe.
+        name: Key of the head in `HEADS`.
+        recipe: Recipe with the initial options; only the MLP has more than one recipe.
         image_architecture: timm's name of the image encoder, which the published recipe depends on.
-        changed: Options that differ from the recipe's; values may be texts.
-        text_width: Returns the number of text columns, the first of the fused vector. Called only for heads
-            that treat text and image differently.
+        changed: Options that differ from the recipe; values may be texts.
+        text_width: Returns the number of text columns, which are the first of the fused vector. It is called
+            only for heads that treat text and image differently.
 
     Raises:
-        HeadError: The head has no such option or recipe, or the option does not take the value.
+        HeadError: The head has no such option or recipe, or the value is not valid for the option.
     """
     spec = HEADS[name]
     _require_options_exist(name, changed)
@@ -76,13 +76,13 @@ def changed_options(
     image_architecture: str,
     options: Mapping[str, Any],
 ) -> list[str]:
-    """The options of a head that differ from its recipe's, as `--set` takes them.
+    """Return the options of a head that differ from its recipe, in the form of `--set`.
 
     Args:
         name: Name of the head; a name that is not in `HEADS` has no options.
-        recipe: As for `resolve_options`.
-        image_architecture: As for `resolve_options`.
-        options: Every option of the head, as JSON has them.
+        recipe: Recipe to compare with.
+        image_architecture: timm's name of the image encoder, which the published recipe depends on.
+        options: Every option of the head, as in JSON.
     """
     if name not in HEADS:
         return []
@@ -103,7 +103,14 @@ def options_at_default(
     image_architecture: str,
     options: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """Names of the options that have their recipe's value; arguments as for `changed_options`."""
+    """Return the names of the options that have the value of the recipe.
+
+    Args:
+        name: Key of the head in `HEADS`.
+        recipe: Recipe to compare with.
+        image_architecture: timm's name of the image encoder, which the published recipe depends on.
+        options: Every option of the head.
+    """
     defaults = resolve_options(name, recipe, image_architecture, {})
     return tuple(option for option, default in defaults.items() if options[option] == default)
 
@@ -113,7 +120,7 @@ def make_head(
     options: Mapping[str, Any],
     seed: int,
 ) -> Head:
-    """An unfitted head; heads that draw random numbers take the seed."""
+    """Make an unfitted head; only heads that draw random numbers use the seed."""
     return HEADS[name].make(options, seed)
 
 
@@ -127,11 +134,11 @@ def fit_heads(
     """Fit several heads of one name on rows of one matrix of fused vectors X (N, d), sharing common work.
 
     Args:
-        name: A name of `HEADS`.
+        name: Key of the heads in `HEADS`.
         heads: Unfitted heads of that name.
-        X: Fused vectors.
+        X: Fused vectors (N, d).
         tasks: Rows and scores of each head.
-        finished: Called with the number of each head, from 0, when it is fitted.
+        finished: Called with the number of each head, from 0, when the head is fitted.
     """
     HEADS[name].estimator.fit_many(heads, X, tasks, finished)
 
@@ -142,7 +149,7 @@ def restore_head(
     options: Mapping[str, Any],
     seed: int,
 ) -> Head:
-    """The head that `make_head` made and that was fitted to these weights."""
+    """Restore a fitted head from its weights, options and seed."""
     return HEADS[name].restore(weights, options, seed)
 
 
@@ -160,7 +167,7 @@ def _cli_names(options: Sequence[str] | Mapping[str, Any]) -> str:
 def _require_recipe_exists(spec: HeadSpec, recipe: RecipeName) -> None:
     if spec.estimator is not MLPHead and recipe != "cached":
         raise HeadError(
-            f"--recipe {recipe} describes the training of the mlp head: use --head mlp, or leave it out"
+            f"--recipe {recipe} is a recipe of the mlp head: use --head mlp, or leave out --recipe"
         )
 
 
@@ -185,16 +192,16 @@ def require_head_options(
     options: Mapping[str, Any],
     field: str,
 ) -> None:
-    """Refuse options that the head does not take.
+    """Refuse values that are not valid for the options of a head.
 
     Args:
-        estimator: Name of the head; other names, those of scorers or of heads of another run, are not
+        estimator: Name of the head; other names, such as those of scorers or of heads of another run, are not
             checked.
-        options: Its options, as JSON has them.
-        field: Of the file, such as "$.head", for the message.
+        options: Options of the head, as in JSON.
+        field: Field of the file, such as "$.head", for the message.
 
     Raises:
-        ValueError: A value is of another type or out of its limits.
+        ValueError: A value has the wrong type or is out of its limits.
     """
     if estimator not in HEADS:
         return

@@ -28,10 +28,10 @@ LEAST_FREEDOM = 1e-12  # smallest 1 - leverage that a residual is divided by
 
 
 class RidgeHead(BaseHead):
-    """A linear head with an L2 penalty, chosen by the leave-one-out error or on validation rows where given.
+    """A linear head with the L2 penalty of least leave-one-out error, or of least error on validation rows.
 
     The leave-one-out error is too optimistic where the features depend on the scores of the training rows, as
-    those of finetuned encoders do. Validation rows that the encoders were not trained on must choose there.
+    features of finetuned encoders do. They need validation rows that the encoders were not trained on.
 
     With the standardized inputs X (N, d), centred scores y, and the eigenvalues e and eigenvectors of the
     smaller of the two Gram matrices, X'X = V diag(e) V' or XX' = U diag(e) U', the weights at penalty p
@@ -42,7 +42,7 @@ class RidgeHead(BaseHead):
 
     Args:
         penalties: Penalties to choose from, all above 0, in units of the number of columns d, so that
-            they mean the same for any encoder.
+            a penalty means the same for any encoder.
         validation_fraction: Share of the rows that `fit` cuts out to choose the penalty where no validation
             rows are given; the weights are not fitted on them. 0 leaves each row out in turn instead.
         random_state: Seed of the cut.
@@ -88,8 +88,8 @@ class RidgeHead(BaseHead):
         Args:
             X: Fused vectors.
             y: Mean opinion scores.
-            validation: Fused vectors and scores that choose the penalty.
-            on_epoch: Called once, with 1 and a function that predicts: all of the training is one epoch.
+            validation: Fused vectors and scores that the penalty is chosen by.
+            on_epoch: Called once, with 1 and a function that predicts, as training is one epoch.
             groups: (N,) prompt of each row of X; needed for `held_out_`.
 
         Raises:
@@ -118,15 +118,15 @@ class RidgeHead(BaseHead):
 
         Heads with the same training rows share one decomposition.
         """
-        cut = []
+        validated_tasks = []
         for head, task in zip(heads, tasks, strict=True):
             require_within(head.get_params(), head.limits)
             random = check_random_state(head.random_state)
-            cut.append(with_validation(task, head.validation_fraction, random))
-        for train, numbers in with_same_rows(cut):
+            validated_tasks.append(with_validation(task, head.validation_fraction, random))
+        for train, numbers in with_same_rows(validated_tasks):
             decomposition = _Decomposition.of(X[train].astype(np.float64))
             for number in numbers:
-                heads[number]._fit_decomposed(decomposition, X, cut[number])
+                heads[number]._fit_decomposed(decomposition, X, validated_tasks[number])
                 finished(number)
 
     def _fit_decomposed(
@@ -192,8 +192,8 @@ class _Decomposition:
 
     Attributes:
         scaling: The standardization of the rows.
-        eigenvalues: (r,).
-        projected: Z (N, r).
+        eigenvalues: Eigenvalues (r,) of the Gram matrix.
+        projected: Z (N, r), from which fitted scores are computed.
         weights: A function from shrinkages (P, r) and centred scores (N,) to weights (P, d).
     """
 
@@ -213,7 +213,7 @@ class _Decomposition:
 
     @classmethod
     def _of_rows(cls, scaling: Standardization, inputs: np.ndarray) -> "_Decomposition":
-        """By XX' (N, N), the smaller matrix where there are fewer rows than columns."""
+        """Decompose XX' (N, N), the smaller matrix where there are fewer rows than columns."""
         eigenvalues, vectors = np.linalg.eigh(inputs @ inputs.T)
         eigenvalues = np.maximum(eigenvalues, 0)
 
@@ -226,7 +226,7 @@ class _Decomposition:
 
     @classmethod
     def _of_columns(cls, scaling: Standardization, inputs: np.ndarray) -> "_Decomposition":
-        """By X'X (d, d)."""
+        """Decompose X'X (d, d)."""
         eigenvalues, vectors = np.linalg.eigh(inputs.T @ inputs)
         eigenvalues = np.maximum(eigenvalues, 0)
         projected = inputs @ vectors
@@ -244,7 +244,7 @@ def _validation_error(
     score_mean: float,
     validation: HeldOut,
 ) -> np.ndarray:
-    """Mean squared error (P,) of weights (P, d) on validation rows."""
+    """Return the mean squared error (P,) of weights (P, d) on validation rows."""
     X, y = validation
     predicted = scaling.inputs(X) @ weights.T + score_mean
     return np.mean((predicted - y[:, None]) ** 2, axis=0)
@@ -255,7 +255,7 @@ def _leave_one_out(
     shrinkage: np.ndarray,
     scores: np.ndarray,
 ) -> np.ndarray:
-    """Mean squared leave-one-out residual (P,) of Z (N, r) and shrinkages (P, r); the mean is fitted too."""
+    """Return the mean squared leave-one-out residual (P,) of Z (N, r) and shrinkages (P, r)."""
     fitted = (shrinkage * (projected.T @ scores)) @ projected.T
     residuals = scores - fitted
     leverage = shrinkage @ (projected**2).T + 1 / len(scores)
@@ -268,7 +268,7 @@ def _leave_groups_out(
     scores: np.ndarray,
     groups: np.ndarray,
 ) -> np.ndarray:
-    """Residuals (N,) of each row, fitted without the rows of its group.
+    """Return the residual (N,) of each row by a fit without the rows of its group.
 
     (I - H_gg)^-1 r_g with the hat matrix H and the residuals r, for rows Z (N, r), one shrinkage (r,),
     centred scores and groups (N,). The block form of the leave-one-out residual (Cook & Weisberg,

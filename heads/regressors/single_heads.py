@@ -1,8 +1,8 @@
-"""Heads by name. A new head goes here.
+"""Heads by name. Add new heads to this module.
 
 1. Write an estimator with the protocol `tier4k.heads.regressors.base.Head`; `ridge.py` is a short example.
    Derive it from `BaseHead` and give its options `limits`.
-2. Add its name to `tier4k.heads.regressors.choices.HeadName`, which the help lists.
+2. Add the name of the head to `tier4k.heads.regressors.choices.HeadName`, which the help lists.
 3. Add one entry to `SINGLE_HEADS` below.
 
 Options of the command line, sweeps, runs, the ensemble and the tests of all heads read that entry.
@@ -23,18 +23,18 @@ from tier4k.heads.regressors.ridge import RidgeHead
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """The estimator that a head's name stands for.
+    """The estimator class and the fixed options of a head's name.
 
     Attributes:
         estimator: Class of the head.
-        fixed: Options that the name fixes; users cannot give them.
+        fixed: Options that the name fixes; users cannot set them.
     """
 
     estimator: type[Head]
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, options: Mapping[str, Any] = {}, seed: int | None = None) -> Head:
-        """An unfitted head; heads that draw random numbers take the seed."""
+        """Make an unfitted head; only heads that draw random numbers use the seed."""
         return self.estimator(**self._parameters(options, seed))
 
     def restore(
@@ -43,11 +43,11 @@ class HeadSpec:
         options: Mapping[str, Any] = {},
         seed: int | None = None,
     ) -> Head:
-        """The head that `make` made and that was fitted to these weights."""
+        """Restore a fitted head from its weights, options and seed."""
         return self.estimator.from_weights(weights, **self._parameters(options, seed))
 
     def options(self) -> dict[str, Any]:
-        """The options that a user may give, with their types."""
+        """Return the options that a user can set, with their types."""
         types = option_types(self.estimator)
         for name in self.fixed:
             types.pop(name, None)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SMALLEST_SHARE = 0.1  # of the median deviation; no column is divided by less
+SMALLEST_SHARE = 0.1  # smallest divisor of a column, as a share of the median deviation
 
 CONSTANT = 1e-6  # deviation over mean under which a column is constant
 
@@ -14,8 +14,8 @@ class Standardization:
     """x -> (x - mean) / scale for inputs (d,) and for the score.
 
     Attributes:
-        mean: (d,) of the inputs.
-        scale: (d,) divisors of the inputs.
+        mean: Means (d,) of the inputs.
+        scale: Divisors (d,) of the inputs.
         score_mean: Mean of the scores.
         score_scale: Divisor of the scores.
     """
@@ -27,7 +27,7 @@ class Standardization:
 
     @classmethod
     def of(cls, inputs: np.ndarray, scores: np.ndarray) -> "Standardization":
-        """Mean and standard deviation of training rows (N, d) and their scores (N,)."""
+        """Compute mean and standard deviation of training rows (N, d) and their scores (N,)."""
         mean = inputs.mean(0, dtype=np.float64)
         scale = inputs.std(0, dtype=np.float64)
         # A column that is almost constant in training may differ widely in a test image. Divided by its own
@@ -39,17 +39,17 @@ class Standardization:
 
     @classmethod
     def none(cls, width: int) -> "Standardization":
-        """The identity for inputs of `width` columns."""
+        """Return the identity for inputs of `width` columns."""
         return cls(np.zeros(width), np.ones(width), 0.0, 1.0)
 
     def inputs(self, fused: np.ndarray) -> np.ndarray:
-        """Standardized inputs (N, d) of fused vectors (N, d)."""
+        """Return the standardized inputs (N, d) of fused vectors (N, d)."""
         return (fused - self.mean) / self.scale
 
     def scores(self, scores: np.ndarray) -> np.ndarray:
-        """Standardized scores (N,)."""
+        """Standardize scores (N,)."""
         return (scores - self.score_mean) / self.score_scale
 
     def unscale(self, predicted: np.ndarray) -> np.ndarray:
-        """Standardized scores (...) in units of the score, float64."""
+        """Convert standardized scores (...) to units of the score, float64."""
         return predicted.astype(np.float64) * self.score_scale + self.score_mean

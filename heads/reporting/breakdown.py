@@ -19,12 +19,12 @@ from tier4k.heads.results.results import Results
 
 
 def plcc_logistic(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """PLCC of scores (N,) with predictions (N,) after the 4-parameter logistic."""
+    """Return the PLCC of scores (N,) with predictions (N,) after the 4-parameter logistic."""
     return plcc(truth, logistic_mapping(truth, prediction))
 
 
 def plcc_logistic5(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """PLCC of scores (N,) with predictions (N,) after the 5-parameter logistic."""
+    """Return the PLCC of scores (N,) with predictions (N,) after the 5-parameter logistic."""
     return plcc(truth, logistic5_mapping(truth, prediction))
 
 
@@ -41,13 +41,18 @@ AFTER_LOGISTIC = ["plcc_logistic", "plcc_logistic5"]
 
 
 def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
-    """Metrics of every run's result within each part of its test rows.
+    """Measure every run's result within each part of its test rows.
+
+    Args:
+        runs: Folders of runs.
+        by: Column that contains the part of each row.
 
     Returns:
         One line for each run, target and part: `run`, `method`, `head`, `target`, the part under the name of
-        `by`, `images` (distinct), `repeats` (in which the part has an SRCC), and for each of `PART_METRICS`
-        the mean over these, and `_sd`. After a logistic the mean is NaN where one of them has no monotonic
-        fit: a mean over the others would be too good.
+        `by`, `images` (distinct), `repeats` (number of repeats in which the part has an SRCC), and for each
+        of `PART_METRICS` the mean over these repeats, and the standard deviation in a column `METRIC_sd`.
+        After a logistic the mean is NaN if one of these repeats has no monotonic fit: a mean over the
+        remaining repeats would be too good.
 
     Raises:
         ResultError: A run cannot be read.
@@ -64,11 +69,11 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
 
 
 def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
-    """The breakdown of runs on a terminal, with the settings besides method and head in which they differ.
+    """Make the terminal's table of a breakdown, with the settings besides method and head that vary.
 
     Args:
-        frame: From `breakdown`.
-        runs: The runs that it was made of.
+        frame: What `breakdown` returned for `runs`.
+        runs: Folders of the runs.
 
     Raises:
         ResultError: A run cannot be read.
@@ -93,13 +98,13 @@ def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
 
 
 def breakdown_notes(frame: pd.DataFrame) -> Iterator[Text]:
-    """Explanations of the NaN values in a breakdown."""
+    """Explain the NaN values in a breakdown."""
     measured = frame[frame["repeats"] > 0]
-    missing = int(measured[AFTER_LOGISTIC].isna().to_numpy().sum())
-    if missing:
+    nan_values = int(measured[AFTER_LOGISTIC].isna().to_numpy().sum())
+    if nan_values:
         yield Text(
             "NaN after a logistic: "
-            f"no monotonic logistic fit to the part in one repeat or more ({missing} values)",
+            f"the part has no monotonic logistic fit in one repeat or more ({nan_values} values)",
             "dim",
         )
     if len(measured) < len(frame):
@@ -111,24 +116,24 @@ def breakdown_notes(frame: pd.DataFrame) -> Iterator[Text]:
 
 
 def within_parts(rows: pd.DataFrame, by: Part) -> pd.DataFrame:
-    """Metrics of predictions within each part of their rows.
+    """Measure predictions within each part of their rows.
 
     Args:
         rows: Predictions, as `read_predictions` reads them.
-        by: Column that holds the part of each row.
+        by: Column that contains the part of each row.
 
     Returns:
         The lines of `breakdown` without the columns about the run, by target and part in the order of the
         predictions.
     """
     lines = []
-    for (target, part), some in rows.groupby(["target", by], sort=False):
-        metrics = _metrics_of_repeats(some)
+    for (target, part), part_rows in rows.groupby(["target", by], sort=False):
+        metrics = _metrics_of_repeats(part_rows)
         measured = metrics[metrics["srcc"].notna()]
         line = {
             "target": target,
             by: part,
-            "images": some["name"].nunique(),
+            "images": part_rows["name"].nunique(),
             "repeats": len(measured),
             **measured.mean(skipna=False).to_dict(),
             **measured.std(skipna=False).add_suffix("_sd").to_dict(),
@@ -142,7 +147,7 @@ def _settings(
     runs: Sequence[Path],
     labels: dict[Path, str],
 ) -> pd.Series:
-    """The label of the run of each line."""
+    """Return for each line of a breakdown the label of its run."""
     by_name = {}
     for name, run in named_once(runs).items():
         by_name[name] = labels[run.resolve()]
@@ -150,7 +155,7 @@ def _settings(
 
 
 def _metrics_of_repeats(rows: pd.DataFrame) -> pd.DataFrame:
-    """One line for each repeat, one column for each of `PART_METRICS`."""
+    """Measure each repeat: one line for each repeat, one column for each of `PART_METRICS`."""
     lines: list[dict[str, Any]] = []
     for _, repeat in rows.groupby("repeat"):
         truth = repeat["truth"].to_numpy()

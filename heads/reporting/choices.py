@@ -1,6 +1,6 @@
-"""Metrics that runs are compared in, and columns that break their results down.
+"""Names of the metrics for comparing runs, and of the columns for breaking results down.
 
-Imports nothing, so that help shows at once.
+This module imports nothing, so that the program shows its help at once.
 """
 
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Is one run better than another? A paired comparison on the same test rows."""
+"""Paired comparisons of runs on the same test rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,17 +35,17 @@ class Comparison:
     """The difference of two runs in one metric of one target.
 
     Attributes:
-        target, metric: What is compared.
-        first, second: Numbers of the runs, from 0.
+        target, metric: The target, and the metric in which the runs are compared.
+        first, second: Places of the two runs among the compared runs, from 0.
         means: Mean of the metric over the repeats of each run.
         difference: First minus second.
         interval: 95 % interval of the difference, by bootstrap over test prompts, both runs with the same
             resamples.
         p: Two-sided p-value of no difference: twice the share of resamples on the other side of zero, at
             least 2 / (B + 1).
-        p_holm: The same after Holm's correction for all comparisons of the table.
-        williams: Williams' test, for SRCC and PLCC. It assumes that rows are independent, which those of one
-            prompt are not.
+        p_holm: The p-value after Holm's correction for all comparisons of the table.
+        williams: Williams' test, for SRCC and PLCC. The test assumes that rows are independent, which
+            rows of one prompt are not.
     """
 
     target: str
@@ -65,30 +65,30 @@ def compare(
     metric: str = "srcc",
     seed: int = 0,
 ) -> list[Comparison]:
-    """Compare every pair of runs in every target that all have.
+    """Compare every pair of runs in every target that all runs have.
 
-    The intervals are about these fitted heads: they do not contain the variation between trainings.
+    The intervals hold for the fitted heads: they do not include the variation between trainings.
 
     Args:
         runs: Folders of runs with the same test rows.
-        metric: A name of `COMPARED`.
+        metric: Name of a metric in `COMPARED`.
         seed: Seed of the resampling.
 
     Raises:
-        ReportError: Fewer than two runs, no common target, other test rows or scores, or RMSE of a run that
-            was not fitted to these scores.
+        ReportError: There are fewer than two runs; the runs have no common target, or differ in test rows or
+            scores; or RMSE was requested of a run that was not fitted to these scores.
         ResultError: A run cannot be read.
     """
     if len(runs) < 2:
-        raise ReportError("a comparison needs two runs or more: tier compare RUN RUN")
+        raise ReportError("a comparison needs two runs or more: use tier compare RUN RUN")
     if metric == "rmse":
         _require_fitted(runs)
     tables = list(map(read_predictions, runs))
     comparisons = []
     for target in _common_targets(tables):
         rows = _test_rows(runs, tables, target)
-        comparisons += _pairs(target, metric, rows, seed)
-    return _corrected(comparisons)
+        comparisons += _compare_pairs(target, metric, rows, seed)
+    return _correct_for_number(comparisons)
 
 
 def _require_fitted(runs: Sequence[Path]) -> None:
@@ -96,7 +96,7 @@ def _require_fitted(runs: Sequence[Path]) -> None:
         if Results.read(run).headline in UNFITTED:
             raise ReportError(
                 f"{run} was not fitted to these scores, so its predictions are not in the units of the "
-                "target: compare in srcc, krcc or plcc"
+                "target: pass --metric srcc, krcc or plcc"
             )
 
 
@@ -112,26 +112,26 @@ def _common_targets(tables: Sequence[pd.DataFrame]) -> list[str]:
     return common
 
 
-def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def _correct_for_number(comparisons: Sequence[Comparison]) -> list[Comparison]:
     corrected = holm(np.array([comparison.p for comparison in comparisons]))
-    found = []
+    with_holm = []
     for comparison, p in zip(comparisons, corrected, strict=True):
-        found.append(replace(comparison, p_holm=float(p)))
-    return found
+        with_holm.append(replace(comparison, p_holm=float(p)))
+    return with_holm
 
 
-def _pairs(
+def _compare_pairs(
     target: str,
     metric: str,
     rows: Sequence[Sequence[TestRows]],
     seed: int,
 ) -> list[Comparison]:
-    """Compare every pair of runs, given the test rows of every repeat of each."""
+    """Compare every pair of runs; `rows` has the test rows of every repeat of each run."""
     means = []
     resampled = []
     for repeats in rows:
         means.append(_mean(metric, repeats))
-        resampled.append(_resampled(metric, seed, RESAMPLES, *_columns(repeats)))
+        resampled.append(_resampled_metric(metric, seed, RESAMPLES, *_columns(repeats)))
     comparisons = []
     for first, second in combinations(range(len(rows)), 2):
         differences = resampled[first] - resampled[second]
@@ -157,7 +157,7 @@ def _mean(metric: str, repeats: Sequence[TestRows]) -> float:
 
 
 def _columns(repeats: Sequence[TestRows]) -> list[np.ndarray]:
-    """Groups, truths and predictions of all repeats, one after the other."""
+    """List groups, truths and predictions of all repeats, one repeat after the other."""
     columns = []
     for rows in repeats:
         columns += [rows.group, rows.truth, rows.prediction]
@@ -165,10 +165,10 @@ def _columns(repeats: Sequence[TestRows]) -> list[np.ndarray]:
 
 
 @memoized
-def _resampled(metric: str, seed: int, resamples: int, *columns: np.ndarray) -> np.ndarray:
-    """Resampled means (B,) of repeats in the form of `_columns`.
+def _resampled_metric(metric: str, seed: int, resamples: int, *columns: np.ndarray) -> np.ndarray:
+    """Return the resampled means (B,) of repeats; `columns` is what `_columns` returns.
 
-    Memoized, as a run is compared with many others.
+    The function is memoized, as a run is compared with many other runs.
     """
     repeats = []
     for start in range(0, len(columns), 3):
@@ -182,11 +182,11 @@ def _test_rows(
     tables: Sequence[pd.DataFrame],
     target: str,
 ) -> list[list[TestRows]]:
-    """The test rows of every run and repeat, in the same order in each run, their prompts as numbers."""
+    """Return the test rows of every run and repeat, ordered alike in each run, with prompts as numbers."""
     ordered = []
     for table in tables:
-        of_target = table[table["target"] == target]
-        ordered.append(of_target.sort_values(ROW_ORDER, kind="stable"))
+        target_rows = table[table["target"] == target]
+        ordered.append(target_rows.sort_values(ROW_ORDER, kind="stable"))
     _require_same_rows(runs, ordered)
     prompts = np.unique(ordered[0]["group"].to_numpy(str))
     rows = []
@@ -199,11 +199,11 @@ def _test_rows(
 def _require_same_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
     expected = tables[0][ROW_IDENTITY].to_numpy()
     for run, table in zip(runs[1:], tables[1:], strict=True):
-        found = table[ROW_IDENTITY].to_numpy()
-        if not np.array_equal(expected, found):
+        identities = table[ROW_IDENTITY].to_numpy()
+        if not np.array_equal(expected, identities):
             raise ReportError(
                 f"{runs[0]} and {run} were not tested on the same rows with the same scores: "
-                "compare runs with equal data, benchmark, --split, --seed and --repeats"
+                "compare runs with equal data, --benchmark, --split, --seed and --repeats"
             )
 
 

@@ -4,4 +4,4 @@ from tier4k.cache.errors import TierError
 
 
 class ReportError(TierError):
-    """Runs that cannot be compared, tabulated or reported as asked."""
+    """Raised when runs cannot be compared, tabulated or reported as requested."""

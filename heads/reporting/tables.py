@@ -13,7 +13,7 @@ SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
 
 
 def require_table_suffix(path: Path) -> None:
-    """Refuse a file of an unknown format, before any work.
+    """Refuse a file of an unknown format, before its table is computed.
 
     Raises:
         ReportError: The name does not end in one of `SUFFIXES`.
@@ -22,7 +22,7 @@ def require_table_suffix(path: Path) -> None:
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a tidy table: all of it (.csv, .parquet, .xlsx), or the LaTeX table of a paper (.tex).
+    """Write the whole tidy table (.csv, .parquet, .xlsx), or a paper's LaTeX table made from it (.tex).
 
     Raises:
         ReportError: The name does not end in one of `SUFFIXES`.

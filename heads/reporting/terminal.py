@@ -1,4 +1,4 @@
-"""Results, comparisons and scores on a terminal."""
+"""Tables and notes that show results, comparisons and scores on a terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,10 +24,10 @@ from tier4k.heads.results.results import Results
 SIGNIFICANT = 0.05
 
 ABOUT_WILLIAMS = (
-    "p (Williams): t-test of two correlations with the same scores, not corrected; "
+    "p (Williams): t-test of two correlations with the same scores, without Holm's correction; "
     "for several repeats, twice the median p. "
-    "It assumes that images of one prompt are independent, which they are not: "
-    "the bootstrap's p is the result."
+    "The test assumes that images of one prompt are independent, which they are not: "
+    "rely on the p of the bootstrap."
 )
 
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
@@ -56,7 +56,7 @@ LABELS = {
 
 
 def results_table(results: Results) -> Table:
-    """One line for each target, selection and baseline: mean ± sd over the repeats, and 95 % intervals."""
+    """Make a table with one line for each target, selection and baseline: mean ± sd and 95 % intervals."""
     leaks = " (leaks)" if results.leaks else ""
     table = Table(title=f"{described(results)}, split {results.split}{leaks}", title_justify="left")
     table.add_column("target")
@@ -78,7 +78,7 @@ def results_table(results: Results) -> Table:
 
 
 def described(results: Results) -> str:
-    """Method, head and rows of a run."""
+    """Describe a run in a few words: its method, head and rows."""
     rows = f"{results.benchmark} rows of {results.data}"
     if results.headline == ZERO_SHOT:
         return f"{results.estimator}, zero-shot, on {rows}"
@@ -88,30 +88,32 @@ def described(results: Results) -> str:
 
 
 def notes(results: Results) -> Iterator[Text]:
-    """Explanations of a run's results: NaN values, standard deviations, and last how they were computed."""
-    yield from _missing_values(results)
-    if results.headline != ELSEWHERE:  # heads of another run had splits of their own
+    """Explain a run's NaN values and standard deviations, and last how its results were computed."""
+    yield from _nan_notes(results)
+    if results.headline != ELSEWHERE:  # the heads were fitted on other splits
         yield from _sources_of_variation(results)
     yield _how_computed(results)
 
 
 def interval_lines(results: Results) -> Iterator[Text]:
-    """For each target, the width of the prediction interval and its coverage of the test rows."""
+    """State for each target the width of the prediction interval and its coverage of the test rows."""
     if results.headline in UNFITTED:
         return
     for target, interval in results.intervals.items():
         yield Text(f"{target}: {_interval_text(interval)}", style="dim")
     for target in results.summaries:
         if target not in results.intervals:
-            yield Text(f"{target}: no prediction interval, as no rows were held out", style="dim")
+            yield Text(f"{target}: no prediction interval, as no rows were held out of training", style="dim")
 
 
 def leakage(results: Results) -> Text:
-    """Numbers of test prompts, duplicates and siblings in training."""
+    """State how many test prompts, duplicates and siblings of test images were seen in training."""
     if results.headline == ZERO_SHOT:
-        return Text("no leakage: nothing was fitted to these scores", style="green")
+        return Text(
+            "no leakage: the predictions are zero-shot, so no head was fitted to these scores", style="green"
+        )
     if results.headline == ELSEWHERE:
-        return Text("the heads were fitted in another run: leakage is unknown", style="dim")
+        return Text("leakage is unknown: the heads were fitted in another run", style="dim")
     repeats = len(results.test_rows)
     prompts = sum(results.test_prompts) / repeats
     rows = sum(results.test_rows) / repeats
@@ -124,12 +126,12 @@ def leakage(results: Results) -> Text:
         f"{siblings:.4g} have images of the same prompt and generator"
     )
     if results.leaks:
-        return Text(f"{line}: this split leaks, compare with the baselines", style="yellow")
+        return Text(f"{line}: this split leaks, compare with the baselines only", style="yellow")
     return Text(line, style="green")
 
 
 def selections(results: Results) -> tuple[str, ...]:
-    """The selections of a run that differ from each other."""
+    """Return the selections of a run that differ from each other."""
     if not has_epochs(results.estimator):
         return (results.headline,)
     if results.headline == "best_validation":
@@ -139,7 +141,7 @@ def selections(results: Results) -> tuple[str, ...]:
 
 
 def shown_baselines(results: Results) -> tuple[str, ...]:
-    """The baselines that differ from each other: without test prompts in training, all equal the first."""
+    """Return the baselines that differ: without test prompts in training, all baselines equal the first."""
     shown = set(BASELINES) if any(results.seen_prompts) else {next(iter(BASELINES))}
     for summaries in results.summaries.values():
         shown &= summaries.keys()
@@ -147,7 +149,7 @@ def shown_baselines(results: Results) -> tuple[str, ...]:
 
 
 def label(results: Results, name: str) -> str:
-    """Title of a selection or a baseline; "fit" for the one selection of a head without epochs."""
+    """Return the title of a selection or baseline; "fit" for the one selection of a head without epochs."""
     is_always_named = name in BASELINES or name in UNFITTED
     if is_always_named or has_epochs(results.estimator):
         return LABELS[name]
@@ -155,7 +157,7 @@ def label(results: Results, name: str) -> str:
 
 
 def _table_metrics(results: Results) -> list[str]:
-    """Metrics of the table; RMSE after the logistic where no prediction is in the unit of its target."""
+    """Return the table's metrics; RMSE after the logistic where no prediction has the unit of its target."""
     for summaries in results.summaries.values():
         if np.isfinite(summaries[results.headline]["rmse"].mean):
             return list(SHOWN_METRICS)
@@ -176,16 +178,16 @@ def _style(results: Results, name: str) -> str:
     return "dim" if name in BASELINES or name == "best_test" else ""
 
 
-def _missing_values(results: Results) -> Iterator[Text]:
+def _nan_notes(results: Results) -> Iterator[Text]:
     shown = (*selections(results), *shown_baselines(results))
-    missing: dict[tuple[str, bool], list[str]] = {}
+    cells_of_reason: dict[tuple[str, bool], list[str]] = {}
     for target, reasons in results.reasons.items():
         for name, reason in reasons.items():
             if name in shown:
-                cells = missing.setdefault((reason, name in BASELINES), [])
+                cells = cells_of_reason.setdefault((reason, name in BASELINES), [])
                 cells.append(f"{target} {label(results, name)}")
-    for (reason, of_baselines), cells in missing.items():
-        yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if of_baselines else "yellow")
+    for (reason, is_baseline), cells in cells_of_reason.items():
+        yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if is_baseline else "yellow")
 
 
 def _sources_of_variation(results: Results) -> Iterator[Text]:
@@ -201,19 +203,19 @@ def _sources_of_variation(results: Results) -> Iterator[Text]:
 
 def _how_computed(results: Results) -> Text:
     repeats = len(results.test_rows)
-    one, many = ("head", "heads") if results.headline == ELSEWHERE else ("repeat", "repeats")
-    over = f"mean ± sd of {repeats} {many}" if repeats > 1 else f"one {one}"
+    singular, plural = ("head", "heads") if results.headline == ELSEWHERE else ("repeat", "repeats")
+    sample = f"mean ± sd of {repeats} {plural}" if repeats > 1 else f"one {singular}"
     result = ""
     if results.headline not in UNFITTED:
         result = f"; the result is the {label(results, results.headline)}"
-    return Text(f"{over} [95 % interval: bootstrap over test prompts]{result}", style="dim")
+    return Text(f"{sample} [95 % interval: bootstrap over test prompts]{result}", style="dim")
 
 
 def _interval_text(interval: Interval) -> str:
     width = np.mean(interval.half_width)
     level = f"{100 * interval.level:.0f} % prediction interval"
     if not np.isfinite(width):
-        return f"no {level}, as {min(interval.prompts)} held-out prompts are too few"
+        return f"no {level}, as {min(interval.prompts)} held-out prompts are too few for it"
     coverage = 100 * np.mean(interval.coverage)
     return f"± {width:.3g} is the {level} (test coverage {coverage:.1f} %)"
 
@@ -222,16 +224,16 @@ def _interval_text(interval: Interval) -> str:
 
 
 def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) -> Table:
-    """One line for each target and pair of runs.
+    """Make a table with one line for each target and pair of runs.
 
     Args:
-        comparisons: From `compare`.
+        comparisons: What `compare` returned.
         names: A short name of each run.
     """
     metric = LABELS[comparisons[0].metric]
     table = Table("target", "runs")
     columns = [f"{metric} of each", "difference", "95 % interval", "p", "p (Holm)"]
-    if comparisons[0].williams:  # all are of one metric
+    if comparisons[0].williams:  # all comparisons are of one metric
         columns.append("p (Williams)")
     for column in columns:
         table.add_column(column, justify="right")
@@ -246,35 +248,40 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
 
 
 def comparison_notes(comparisons: Sequence[Comparison], names: Sequence[str]) -> Iterator[Text]:
-    """Explanations of the p-values; the arguments are those of `comparison_table`."""
+    """Explain the p-values of a comparison table.
+
+    Args:
+        comparisons: What `compare` returned.
+        names: A short name of each run.
+    """
     yield Text(
         "p: paired bootstrap over test prompts; bold: p (Holm) under 0.05. "
-        "The intervals do not contain the variation between trainings.",
+        "The intervals do not include the variation between trainings.",
         "dim",
     )
-    warning = too_many(len(comparisons))
+    warning = many_comparisons_note(len(comparisons))
     if warning:
         yield Text(warning, "yellow")
     if comparisons[0].williams:
         yield Text(ABOUT_WILLIAMS, "dim")
-    missing: dict[str, list[str]] = {}
+    pairs_of_reason: dict[str, list[str]] = {}
     for comparison in comparisons:
         test = comparison.williams
         if test and test.why_not:
             pair = f"{comparison.target} {_pair(comparison, names)}"
-            missing.setdefault(test.why_not, []).append(pair)
-    for why, pairs in missing.items():
-        yield Text(f"p (Williams) is NaN, {why}: {', '.join(pairs)}", "yellow")
+            pairs_of_reason.setdefault(test.why_not, []).append(pair)
+    for reason, pairs in pairs_of_reason.items():
+        yield Text(f"p (Williams) is NaN, {reason}: {', '.join(pairs)}", "yellow")
 
 
-def too_many(comparisons: int) -> str:
-    """Warning about a number of comparisons of which none can be significant; "" for fewer."""
+def many_comparisons_note(comparisons: int) -> str:
+    """Warn that none of so many comparisons can be significant; "" for a smaller number."""
     least = smallest_holm_p(comparisons)
     if least < SIGNIFICANT:
         return ""
     return (
-        f"{comparisons} comparisons are too many for {RESAMPLES:,} resamples: "
-        f"p (Holm) is {least:.3f} at least, compare fewer runs"
+        f"{comparisons} comparisons are too many for {RESAMPLES:,} resamples, "
+        f"as p (Holm) cannot be less than {least:.3f}: compare fewer runs"
     )
 
 
@@ -301,11 +308,11 @@ def _comparison_cells(comparison: Comparison) -> list[str]:
 
 
 def score_listing(scores: pd.DataFrame, most: int) -> Table:
-    """One line for each of the first images: every target's score, interval and spread over the heads.
+    """List the first images, one a line, with score, interval and spread over the heads of every target.
 
     Args:
-        scores: From `tier4k.heads.results.model.score_table`.
-        most: Images to list.
+        scores: The table that `tier4k.heads.results.model.score_table` returns.
+        most: Largest number of images to list.
     """
     targets = list(dict.fromkeys(scores["target"]))
     table = Table("image")
@@ -336,7 +343,7 @@ def _score_cell(
 
 
 def summary_cell(summary: Summary, with_interval: bool) -> str:
-    """Mean and standard deviation of a metric over the repeats, and its interval on demand."""
+    """Format mean and standard deviation of a metric over the repeats, and its interval on demand."""
     if not with_interval:
         return metric_cell(summary.mean, summary.sd)
     return metric_cell(summary.mean, summary.sd, *summary.interval)
@@ -348,7 +355,7 @@ def metric_cell(
     low: float = float("nan"),
     high: float = float("nan"),
 ) -> str:
-    """A value with its standard deviation and interval, where these exist."""
+    """Format a value with its standard deviation and interval, each left out where it is NaN."""
     if np.isnan(mean):
         return "NaN"
     spread = "" if np.isnan(sd) else f" ± {sd:.3f}"

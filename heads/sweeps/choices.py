@@ -1,4 +1,4 @@
-"""Names of the sweeps. Imports nothing, so that help shows at once."""
+"""Names of the sweeps. This module imports nothing, so that the program shows its help at once."""
 
 from typing import Literal
 

@@ -33,7 +33,7 @@ PAPER: tuple[tuple[Method, Benchmark], ...] = (
     ("pr", "all"),
 )
 
-# Options of `fit-head` that a grid may have, with underscores. First those that take one of some names.
+# Options of `fit-head` that a grid may have, with underscores: first the options whose value is a known name.
 NAMES_OF: dict[str, tuple[str, ...]] = {
     "method": get_args(Method),
     "benchmark": get_args(Benchmark),
@@ -64,7 +64,7 @@ SIZE_NAMES = get_args(get_args(ImageSize)[1])
 
 TYPE_NAMES = {int: "a whole number", str: "a text"}
 
-# Options that go into `FitOptions` and into `ImageChoice` as they are.
+# Options that `FitOptions` and `ImageChoice` have under the same names.
 FIT_NAMES = {"method", "benchmark", "recipe", "repeats", "folds", "seed", "seeds"}
 
 IMAGE_NAMES = {"preprocessing", "image_size", "feature", "precision"}
@@ -75,7 +75,7 @@ EXAMPLE = 'method = ["nr", "fr"]\nbenchmark = "I2I"\nhead = ["mlp", "ridge"]\nre
 
 
 class SweepError(TierError):
-    """A grid that cannot be swept or searched."""
+    """Raised when a grid cannot be swept or searched."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Cell:
 
 
 def paper_cells(manifest: Manifest, base: Cell) -> list[Cell]:
-    """The 15 runs of the paper's table: its five lines for each target.
+    """Return the 15 runs of the paper's table: its five lines for each target.
 
-    Lines that the data set has no rows for are left out.
+    Lines of the table for which the data set has no rows are left out.
 
     Args:
         manifest: The data set.
@@ -125,11 +125,11 @@ def grid_cells(
     manifest: Manifest,
     base: Cell,
 ) -> tuple[list[Cell], int]:
-    """Every combination of a grid's values.
+    """Return one cell for every combination of a grid's values.
 
     Args:
-        grid: For each option of `fit-head`, named as there with underscores, a value or a list of values. The
-            target "all" stands for every target, each in a run of its own.
+        grid: A value or a list of values for each option of `fit-head`; names have underscores. The target
+            "all" stands for every target, and each target is fitted in a separate run.
         manifest: The data set.
         base: Options that the grid does not name.
 
@@ -137,7 +137,7 @@ def grid_cells(
         The cells, and the number of combinations left out because FR needs an image prompt in every row.
 
     Raises:
-        SweepError: An option or a value that does not exist.
+        SweepError: The grid has an unknown option or value.
     """
     values = _value_lists(grid)
     values["target"] = _targets(values.pop("target", ["all"]), manifest)
@@ -155,21 +155,21 @@ def grid_cells(
 
 
 def read_grid(path: Path) -> dict[str, Any]:
-    """A grid from a TOML file.
+    """Read a grid from a TOML file.
 
     Raises:
-        SweepError: It cannot be read.
+        SweepError: The file cannot be read.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SweepError(
-            f"{path} cannot be read as a grid ({error}): give a TOML file such as\n{EXAMPLE}"
+            f"{path} cannot be read as a grid ({error}): pass a TOML file such as\n{EXAMPLE}"
         ) from error
 
 
 def _value_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Checked values of each option as a list."""
+    """Check the values of each option, and return them as a list."""
     values = {}
     for name, given in grid.items():
         values[name] = given if isinstance(given, list) else [given]
@@ -178,7 +178,7 @@ def _value_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _targets(given: Sequence[str], manifest: Manifest) -> list[str]:
-    """Distinct targets, "all" replaced by those of the data set."""
+    """Return the distinct targets, with "all" replaced by the targets of the data set."""
     targets: dict[str, None] = {}
     for target in given:
         names = manifest.targets if target == "all" else [target]
@@ -187,7 +187,7 @@ def _targets(given: Sequence[str], manifest: Manifest) -> list[str]:
 
 
 def _cell(chosen: Mapping[str, Any], base: Cell) -> Cell:
-    """The cell of one combination of values."""
+    """Return the cell of one combination of values."""
     return Cell(
         _image_choice(chosen, base.image),
         chosen.get("text_encoder", base.text_encoder),
@@ -222,9 +222,9 @@ def _fit_options(chosen: Mapping[str, Any], base: FitOptions) -> FitOptions:
 def _require_valid(name: str, values: Sequence[Any]) -> None:
     known = {*NAMES_OF, *TYPES_OF, *HEAD_OPTIONS}
     if name not in known:
-        raise SweepError(f"a grid has no option {name!r}: choose among {', '.join(sorted(known))}")
+        raise SweepError(f"a grid has no option {name!r}: use one of {', '.join(sorted(known))}")
     if not values:
-        raise SweepError(f"{name} has no value: give one, or a list of them")
+        raise SweepError(f"{name} has no value in the grid: set it to a value or to a list of values")
     for value in values:
         _require_name(name, value)
         _require_type(name, value)
@@ -233,7 +233,9 @@ def _require_valid(name: str, values: Sequence[Any]) -> None:
 
 def _require_name(name: str, value: Any) -> None:
     if name in NAMES_OF and value not in NAMES_OF[name]:
-        raise SweepError(f"{name} is {value!r}: choose among {', '.join(NAMES_OF[name])}")
+        raise SweepError(
+            f"{name} in the grid is {value!r}, which is unknown: use {', '.join(NAMES_OF[name])}"
+        )
 
 
 def _require_type(name: str, value: Any) -> None:
@@ -241,14 +243,14 @@ def _require_type(name: str, value: Any) -> None:
         return
     types = TYPES_OF[name]
     if isinstance(value, bool) or not isinstance(value, types):
-        wanted = " or ".join(TYPE_NAMES[type_] for type_ in types)
-        raise SweepError(f"{name} is {value!r}, which is not of the right type: {wanted} is wanted")
+        type_names = " or ".join(TYPE_NAMES[type_] for type_ in types)
+        raise SweepError(f"{name} in the grid is {value!r}, which has the wrong type: use {type_names}")
     if name == "image_size" and isinstance(value, str) and value not in SIZE_NAMES:
-        raise SweepError(f"image_size is {value!r}: give a number of pixels, or 'full'")
+        raise SweepError(f"image_size in the grid is {value!r}: use a number of pixels, or 'full'")
 
 
 def _require_least(name: str, value: Any) -> None:
     if name not in LEAST or isinstance(value, str):
         return
     if not LEAST[name] <= value < math.inf:
-        raise SweepError(f"{name} is {value!r}: {LEAST[name]} is the least")
+        raise SweepError(f"{name} in the grid is {value!r}, which is out of range: use {LEAST[name]} or more")

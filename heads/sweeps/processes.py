@@ -1,4 +1,4 @@
-"""The fits of a sweep in several processes, each of which fits one unit after another."""
+"""Fits a sweep in several processes, each of which fits one unit after another."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ from tier4k.heads.sweeps.grid import SweepError
 
 POLL_SECONDS = 0.2
 
-SEMAPHORES_OF_POOL = 8  # of a ProcessPoolExecutor, with some to spare
+SEMAPHORES_OF_POOL = 8  # more than a ProcessPoolExecutor needs
 
 FitUnit = Callable[[Sequence[Plan], Path, Sequence[str], Callable[[int, int], None]], list[Run]]
 """(plans, folder of runs, command, listener) -> the runs of the plans."""
@@ -38,11 +38,11 @@ def fit_in_processes(
     After a return or an error no process is left, and finished runs are on disk.
 
     Args:
-        fit: Fits the runs of one unit; a function that worker processes can import, such as `fit_plans`.
-        units: Groups of plans that are `without_targets`.
+        fit: Function that fits the runs of one unit; worker processes import it, as they do `fit_plans`.
+        units: Groups of plans that differ in their targets only.
         out: Folder of runs.
         command: Command line, recorded in the runs.
-        jobs: Processes.
+        jobs: Number of processes.
         finished: Called repeatedly with the number of fitted heads.
 
     Returns:
@@ -50,7 +50,7 @@ def fit_in_processes(
 
     Raises:
         SweepError: The system killed a process.
-        TierError: That of the first unit that failed.
+        TierError: A unit failed; the error is that of the first such unit.
     """
     jobs = min(jobs, len(units))
     # Neither PyTorch's threads nor HDF5's state survive a fork.
@@ -59,10 +59,10 @@ def fit_in_processes(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with (
         ProcessPoolExecutor(jobs, context, _begin, (done, threads)) as pool,
-        _killed_on_error(pool),
+        _kill_workers_on_error(pool),
     ):
         futures = []
-        with _signals_held():
+        with _hold_signals():
             for number, unit in enumerate(units):
                 futures.append(pool.submit(_fit, fit, number, unit, out, command))
         while wait(futures, POLL_SECONDS, FIRST_EXCEPTION).not_done:
@@ -78,30 +78,31 @@ def _raise_first_error(futures: Sequence["Future[list[Run]]"]) -> None:
         error = future.exception() if future.done() else None
         if isinstance(error, BrokenProcessPool):
             raise SweepError(
-                "a process of the sweep was killed, most likely for want of memory: give fewer --jobs"
+                "the system killed a process of the sweep, most likely for lack of memory: use fewer --jobs"
             ) from error
         if error:
             raise error
 
 
 @contextmanager
-def _killed_on_error(pool: ProcessPoolExecutor) -> Iterator[None]:
-    others = set(multiprocessing.active_children())
+def _kill_workers_on_error(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """On an error, kill the processes that were started inside the `with` block, and wait for their ends."""
+    earlier_processes = set(multiprocessing.active_children())
     try:
         yield
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        mine = set(multiprocessing.active_children()) - others
-        for process in mine:
+        workers = set(multiprocessing.active_children()) - earlier_processes
+        for process in workers:
             process.kill()
-        for process in mine:
+        for process in workers:
             process.join()
         raise
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Processes started inside ignore SIGINT and SIGTERM; this process receives them and ends the others."""
+def _hold_signals() -> Iterator[None]:
+    """Make processes started inside ignore SIGINT and SIGTERM: this process receives them and ends all."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -44,15 +44,15 @@ def run_sweep(
         cells: Cells to fit.
         out: Folder of runs.
         command: Command line, recorded in the runs.
-        jobs: Processes that fit at once; the runs are the same for any number. One process fits where
-            /dev/shm has no room for the semaphores of several.
+        jobs: Number of processes; the runs are the same for any number. Where /dev/shm has no room for the
+            semaphores of several processes, one process fits all runs.
         finished: Called with (heads fitted, heads to be fitted in all).
 
     Raises:
         StoreError: Features of a cell are not stored.
         TierError: The options of a cell do not fit each other or the data.
     """
-    units = _units(plan_cells(manifest, features, cells))
+    units = _group_into_units(plan_cells(manifest, features, cells))
     total = sum(_missing_fits(unit, out) for unit in units)
     if jobs > 1 and semaphores_fit(SEMAPHORES_OF_POOL):
         yield from _run_in_processes(units, out, command, jobs, lambda done: finished(done, total))
@@ -60,7 +60,7 @@ def run_sweep(
     before = 0
     for unit in units:
         fits = _missing_fits(unit, out)
-        yield from fit_plans(unit, out, command, _counted_from(before, total, finished))
+        yield from fit_plans(unit, out, command, _count_from(before, total, finished))
         before += fits
 
 
@@ -69,7 +69,17 @@ def plan_cells(
     features: Path,
     cells: Sequence[Cell],
 ) -> list[Plan]:
-    """A plan of every cell; the arguments and errors are those of `run_sweep`."""
+    """Return a plan of every cell.
+
+    Args:
+        manifest: The data set.
+        features: Folder of stores.
+        cells: Cells to fit.
+
+    Raises:
+        StoreError: Features of a cell are not stored.
+        TierError: The options of a cell do not fit each other or the data.
+    """
     options = [_with_score_stores(cell, features) for cell in cells]
     stores: dict[tuple[ImageChoice, str], tuple[FeatureStore, FeatureStore]] = {}
     for cell in cells:
@@ -94,8 +104,8 @@ def _run_in_processes(
     jobs: int,
     finished: Callable[[int], None],
 ) -> Iterator[Run]:
-    """Fit incomplete units in processes, and read the others here."""
-    incomplete = [unit for unit in units if _missing(unit, out)]
+    """Fit incomplete units in processes, and read complete units in this process."""
+    incomplete = [unit for unit in units if _missing_plans(unit, out)]
     fitted: dict[str, list[Run]] = {}
     if incomplete:
         runs_of_units = fit_in_processes(fit_plans, incomplete, out, command, jobs, finished)
@@ -105,30 +115,30 @@ def _run_in_processes(
         yield from fitted.get(unit[0].without_targets) or fit_plans(unit, out, command)
 
 
-def _counted_from(
+def _count_from(
     before: int,
     total: int,
     finished: Finished,
 ) -> Finished:
-    """A listener of one unit that adds the heads fitted by earlier units."""
+    """Return a listener for one unit that adds the number of heads fitted by earlier units."""
     return lambda done, _: finished(before + done, total)
 
 
-def _missing(unit: Sequence[Plan], out: Path) -> list[Plan]:
-    """Distinct plans whose runs are not on disk."""
-    missing: dict[str, Plan] = {}
+def _missing_plans(unit: Sequence[Plan], out: Path) -> list[Plan]:
+    """Return the distinct plans whose runs are not on disk."""
+    plans: dict[str, Plan] = {}
     for plan in unit:
         if not (out / plan.config.id).exists():
-            missing[plan.config.id] = plan
-    return list(missing.values())
+            plans[plan.config.id] = plan
+    return list(plans.values())
 
 
 def _missing_fits(unit: Sequence[Plan], out: Path) -> int:
-    return sum(plan.fits for plan in _missing(unit, out))
+    return sum(plan.fits for plan in _missing_plans(unit, out))
 
 
-def _units(plans: Sequence[Plan]) -> list[Unit]:
-    """Units in the order of the first plan of each."""
+def _group_into_units(plans: Sequence[Plan]) -> list[Unit]:
+    """Group plans into units, in the order of the first plan of each unit."""
     units: dict[str, Unit] = {}
     for plan in plans:
         units.setdefault(plan.without_targets, []).append(plan)

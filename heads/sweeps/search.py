@@ -1,4 +1,4 @@
-"""A search through a grid by Optuna, which proposes combinations from the results of earlier ones.
+"""A search through a grid: Optuna proposes combinations of values from the results of earlier ones.
 
 The search maximizes the SRCC on rows that were held out of training. It never uses the test rows.
 """
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 JOURNAL = "search.journal"
 
-# Options that choose the rows or the scores of the evaluation. SRCCs on different rows cannot be compared.
+# Options that determine the rows or the scores of the evaluation. SRCCs on different rows cannot be compared.
 EVALUATION_OPTIONS = ("benchmark", "split", "repeats", "folds", "seed", "seeds")
 
-REMEDY = "leave out svr, which has none, --recipe published and validation_fraction = 0"
+REMEDY = "leave out head svr, --recipe published and validation_fraction = 0, which hold no rows out"
 
 Combination = Mapping[str, Any]
 """A value of each option that the grid has several values of."""
@@ -44,7 +44,7 @@ class TriedCombination:
 
     Attributes:
         chosen: Value of each option that the grid has several values of.
-        runs: One for each target.
+        runs: The run of each target.
         held_out_srcc: Mean over targets and repeats of the SRCC on rows held out of training; may be NaN.
     """
 
@@ -54,7 +54,7 @@ class TriedCombination:
 
     @property
     def rank(self) -> float:
-        """The held-out SRCC, with -inf for NaN: Optuna takes no NaN, and NaN is never the best."""
+        """The held-out SRCC, with -inf for NaN: Optuna accepts no NaN, and NaN is never the best."""
         return self.held_out_srcc if math.isfinite(self.held_out_srcc) else -math.inf
 
 
@@ -68,10 +68,10 @@ def search(
     command: Sequence[str] = (),
     finished: Callable[[int, int], None] = lambda *_: None,
 ) -> list[TriedCombination]:
-    """Try `count` combinations of a grid's values, each once; returns all that were tried, the best first.
+    """Try `count` combinations of a grid's values, each once; return all tried combinations, the best first.
 
-    Trials are stored in a journal in the folder of runs. The same search continues from it, with the rest of
-    `count`.
+    Trials are stored in a journal in the folder of runs. A repeated search continues from the journal,
+    and tries only the rest of `count`.
 
     Args:
         manifest: The data set.
@@ -79,7 +79,7 @@ def search(
         grid: As for `tier4k.heads.sweeps.grid.grid_cells`. The search chooses from its lists, except from
             `target`: the SRCCs of the targets are averaged.
         base: Options that the grid does not name.
-        count: Combinations to try; all of them where there are fewer.
+        count: Number of combinations to try; all combinations are tried if there are fewer.
         out: Folder of runs and of the journal.
         command: Command line, recorded in the runs.
         finished: Called with (combinations tried, combinations to be tried in all).
@@ -96,23 +96,23 @@ def search(
 
     def fit(combination: Combination) -> TriedCombination:
         """Fit the runs of one combination, or read them."""
-        return _tried(combination, fit_plans(space.plans(combination), out, command))
+        return _summarize(combination, fit_plans(space.plans(combination), out, command))
 
-    # Fits again runs that were deleted since.
+    # This also fits runs that were deleted since.
     tried = [fit(trial.params) for trial in study.trials if trial.value is not None]
     total = max(len(tried), min(count, space.size))
     while len(tried) < total:
         finished(len(tried), total)
         seed = base.options.seed + len(study.trials)
-        trial = _new_trial(study, space.values, [one.chosen for one in tried], seed)
+        trial = _new_trial(study, space.values, [combination.chosen for combination in tried], seed)
         tried.append(fit(trial.params))
         study.tell(trial, tried[-1].rank)
     finished(total, total)
-    return sorted(tried, key=lambda one: one.rank, reverse=True)
+    return sorted(tried, key=lambda combination: combination.rank, reverse=True)
 
 
 def _searched_values(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Distinct values of each option that the grid has several values of.
+    """Return the distinct values of each option that the grid has several values of.
 
     Raises:
         SweepError: An option of the evaluation has several values.
@@ -127,8 +127,8 @@ def _searched_values(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
     several = [name for name in EVALUATION_OPTIONS if name in values]
     if several:
         raise SweepError(
-            f"a search compares metrics of the same rows, but the grid has several of {', '.join(several)}: "
-            "give one"
+            f"a search compares results on the same rows, but the grid has several values of "
+            f"{', '.join(several)}: use one value of each"
         )
     return values
 
@@ -153,17 +153,17 @@ class _SearchSpace:
         return math.prod(map(len, self.values.values()))
 
     def plans(self, combination: Combination) -> list[Plan]:
-        """The runs of one combination, one for each target."""
+        """Plan the runs of one combination, one for each target."""
         cells, _ = grid_cells({**self.grid, **combination}, self.manifest, self.base)
         if not cells:
             raise SweepError(
-                "full reference (fr) needs an image prompt in every row: leave it out, or search with "
+                "full reference (fr) needs an image prompt in every row: leave fr out of the grid, or use "
                 "benchmark = 'I2I'"
             )
         return plan_cells(self.manifest, self.features, cells)
 
     def checked_name(self) -> str:
-        """A name that is equal for searches of the same values on the same data, and for no others.
+        """Check the grid; return a name that is equal only for searches of the same values on the same data.
 
         Plans a combination with every value, so that wrong values end the search before the first fit.
         """
@@ -172,15 +172,15 @@ class _SearchSpace:
             plans += self.plans(combination)
         if len({plan.config.benchmark for plan in plans}) > 1:
             raise SweepError(
-                "a search compares metrics of the same rows, but the methods' benchmarks differ: give one, "
-                "such as benchmark = 'I2I'"
+                "a search compares results on the same rows, but the methods' default benchmarks differ: "
+                "add one benchmark to the grid, such as benchmark = 'I2I'"
             )
         runs = [plan.config.id for plan in plans]
         content = json.dumps([self.values, runs], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:10]
 
     def _each_value_once(self) -> list[dict[str, Any]]:
-        """The combination of all first values, and for each other value one with it among first values."""
+        """Combine all first values; and each other value of an option with the first values of all others."""
         first = {name: values[0] for name, values in self.values.items()}
         combinations = [first]
         for name, values in self.values.items():
@@ -188,15 +188,15 @@ class _SearchSpace:
         return combinations
 
 
-def _tried(combination: Combination, runs: Sequence[Run]) -> TriedCombination:
+def _summarize(combination: Combination, runs: Sequence[Run]) -> TriedCombination:
     held_out = []
     for run in runs:
         for target in run.results.summaries:
             srcc = run.results.held_out_srcc.get(target)
             if srcc is None:
                 raise SweepError(
-                    f"{runs[0].folder} ({runs[0].results.estimator}) held no rows out of training, which a "
-                    f"search needs for its evaluation: {REMEDY}"
+                    f"{runs[0].folder} ({runs[0].results.estimator}) held no rows out of training, but a "
+                    f"search evaluates its trials on such rows: {REMEDY}"
                 )
             held_out.append(srcc)
     return TriedCombination(dict(combination), list(runs), float(np.mean(held_out)))
@@ -208,7 +208,7 @@ def _open_study(journal: Path, name: str) -> "Study":
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
-        raise SweepError("--search needs Optuna: pip install 'tier4k[search]'") from error
+        raise SweepError("--search needs Optuna: run pip install 'tier4k[search]'") from error
     try:
         storage = JournalStorage(JournalFileBackend(str(journal)))
         return optuna.create_study(
@@ -219,7 +219,8 @@ def _open_study(journal: Path, name: str) -> "Study":
         )
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise SweepError(
-            f"{journal} cannot be read as the journal of a search ({error}): delete it to search anew"
+            f"{journal} cannot be read as the journal of a search ({error}): "
+            "delete the file to start a new search"
         ) from error
 
 
@@ -229,7 +230,7 @@ def _new_trial(
     tried: Sequence[Combination],
     seed: int,
 ) -> "Trial":
-    """A trial of a new combination: Optuna's proposal, or a random one where that was tried before."""
+    """Return a trial of a new combination: Optuna's proposal, or a random one if that was tried before."""
     from optuna.distributions import CategoricalDistribution
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
@@ -249,7 +250,7 @@ def _random_combination(
     tried: Sequence[Combination],
     draw: random.Random,
 ) -> dict[str, Any]:
-    """A random combination that was not tried before."""
+    """Draw a random combination that was not tried before."""
     while True:
         combination = {name: draw.choice(options) for name, options in values.items()}
         if combination not in tried:

@@ -18,9 +18,9 @@ class EarlyStopping:
 
     Attributes:
         best_epoch: The epoch with the best validation loss, from 1, the later of equals; 0 before the first
-            one, and where no epoch is better than the head that training started from.
-        best_loss: Its validation loss.
-        best: Its parameters (P,) and the scaling that they act with; None without validation rows.
+            epoch, and if no epoch is better than the head that training started from.
+        best_loss: Validation loss of the best epoch.
+        best: Parameters (P,) and scaling of the best epoch; None without validation rows.
     """
 
     def __init__(self, patience: int, has_validation: bool) -> None:
@@ -36,7 +36,7 @@ class EarlyStopping:
         parameters: Tensor,
         scaling: Standardization,
     ) -> None:
-        """Record the head that training starts from; it is kept where no epoch is better."""
+        """Record the head that training starts from; that head is kept if no epoch is better."""
         self.best_loss = loss
         self.best = parameters.clone(), scaling
 
@@ -50,10 +50,10 @@ class EarlyStopping:
         """Record the validation loss and the parameters (P,) after an epoch.
 
         Args:
-            epoch: Its number, from 1.
-            loss: Its validation loss; not used without validation rows.
+            epoch: Number of the epoch, from 1.
+            loss: Validation loss of the epoch; not used without validation rows.
             parameters: Parameters (P,) after the epoch, copied if they are the best.
-            scaling: The scaling that they act with.
+            scaling: The scaling of inputs and scores that belongs to the parameters.
         """
         if not self.has_validation:
             self.best_epoch = epoch

@@ -38,11 +38,11 @@ class MLPHead(BaseHead):
     hidden units
     - "concatenation", as published: f(fc1 x);
     - "gated": f(text t + 2 sigmoid(gate t) * image p), the feature-wise gating of Arevalo et al. (ICLR
-      workshop 2017) and Perez et al. (AAAI 2018); with a gate of 0 it is the published one;
+      workshop 2017) and Perez et al. (AAAI 2018); with a gate of 0 this is the published network;
     - "bilinear": f(text t) * f(image p), low-rank bilinear pooling (Kim et al., ICLR 2017).
 
     Whatever the training options, a fitted head is the weights and biases of these layers, as `nn.Linear` has
-    them, and they act on raw fused vectors: a standardisation used in training is folded into them. The
+    them, and act on raw fused vectors: a standardisation used in training is folded into the weights. The
     published head has `fc1.weight` (h, d), `fc1.bias` (h,), `fc2.weight` (1, h) and `fc2.bias` (1,).
 
     Args:
@@ -68,10 +68,10 @@ class MLPHead(BaseHead):
     Attributes:
         weights_: The tensors, float32, of the epoch with the best validation loss (of the last without
             validation rows).
-        best_epoch_: That epoch, from 1; 0 where none was better than the head that training started from.
-        training_loss_: Mean loss of each epoch's steps; "mse" in squared score units, others of standardised
-            scores.
-        validation_loss_: The same on the validation rows after each epoch; empty without them.
+        best_epoch_: Number of that epoch, from 1; 0 if no epoch was better than the initial head.
+        training_loss_: Mean loss of each epoch's steps; "mse" in squared score units, other losses of
+            standardised scores.
+        validation_loss_: Loss of the validation rows after each epoch; empty without validation rows.
     """
 
     averages_crops: ClassVar[bool] = False
@@ -146,7 +146,7 @@ class MLPHead(BaseHead):
         Args:
             X: Fused vectors.
             y: Mean opinion scores.
-            validation: Fused vectors and scores for early stopping; None cuts them out of X.
+            validation: Fused vectors and scores for early stopping; None cuts validation rows out of X.
             on_epoch: Called after each epoch with its number, from 1, and a function that predicts with the
                 current weights.
 
@@ -159,13 +159,13 @@ class MLPHead(BaseHead):
 
     @property
     def history(self) -> History:
-        """Losses of the last training, one for each epoch; empty of a restored head."""
+        """Losses of the last training, one for each epoch; empty for a restored head."""
         return History(self.training_loss_, self.validation_loss_)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return scores (N,) float64 of fused vectors X (N, d).
 
-        They are computed in float64, so that batching changes nothing.
+        The scores are computed in float64, so that batching changes nothing.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
@@ -222,7 +222,7 @@ def fit_stack(
         X: Fused vectors, finite.
         tasks: For each head the scores of X's rows, its training rows and its validation rows.
         device: Device to train on, by torch's name.
-        finished: Called with the number of each head, from 0, when it is trained.
+        finished: Called with the number of each head, from 0, when the head is trained.
 
     Raises:
         HeadError: An option has a value outside its limits.

@@ -27,7 +27,7 @@ def published_gradients(
     Args:
         network: The published network.
         layers: The tensors of K heads.
-        layer_gradients: Buffers of their gradients; those of the last layer are written.
+        layer_gradients: Buffers of the gradients of `layers`; the gradients of the last layer are written.
         products: The first layer's products (K, B, h).
         scores: Standardised scores (K, B).
     """
@@ -36,8 +36,8 @@ def published_gradients(
     by_score = (error * (2 / scores.shape[1])).unsqueeze(2)
     torch.bmm(by_score.mT, hidden, out=layer_gradients["fc2.weight"])
     torch.sum(by_score, 1, keepdim=True, out=layer_gradients["fc2.bias"])
-    by_product = relu_gradient(by_score * layers["fc2.weight"], hidden)
-    return error.square().mean(1), {"fc1": by_product}
+    product_gradient = relu_gradient(by_score * layers["fc2.weight"], hidden)
+    return error.square().mean(1), {"fc1": product_gradient}
 
 
 def autograd_gradients(
@@ -49,13 +49,13 @@ def autograd_gradients(
     scores: Tensor,
     mask: Tensor | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return loss and gradients of any network with any loss; arguments as in `published_gradients`.
+    """Return loss and gradients of any network with any loss.
 
     Args:
-        network: Any network.
-        loss: Any loss.
+        network: Shape of the K networks.
+        loss: Loss function of `LOSSES`.
         layers: The tensors of K heads.
-        layer_gradients: Buffers of their gradients; those of the last layer are written.
+        layer_gradients: Buffers of the gradients of `layers`; the gradients of the last layer are written.
         products: The first layers' products (K, B, h).
         scores: Standardised scores (K, B).
         mask: Factors (K, B, h) of the hidden units; None without dropout.
@@ -76,8 +76,8 @@ def autograd_gradients(
 def relu_gradient(by_output: Tensor, output: Tensor) -> Tensor:
     """Return the gradient by ReLU's input, from the gradient by its output and that output.
 
-    torch's own operator does it in one pass. It is private, so a plain formula takes its place where it is
-    missing.
+    An operator of torch does this in one pass. The operator is private, so a plain formula is used where the
+    operator is missing.
     """
     if hasattr(torch.ops.aten, "threshold_backward"):
         return torch.ops.aten.threshold_backward(by_output, output, 0)
@@ -85,7 +85,7 @@ def relu_gradient(by_output: Tensor, output: Tensor) -> Tensor:
 
 
 def plain_relu_gradient(by_output: Tensor, output: Tensor) -> Tensor:
-    """Return the same from public functions of torch: 0 where the output is 0, and `by_output` elsewhere."""
+    """Return what `relu_gradient` returns: 0 where the output is 0, and `by_output` elsewhere."""
     return torch.where(output <= 0, 0.0, by_output)
 
 

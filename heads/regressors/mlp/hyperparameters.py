@@ -28,7 +28,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": cosine, "constant": 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """How one head is trained: the options of `MLPHead` of the same names, and the seed."""
+    """Hyperparameters of one head: the options of `MLPHead` with the same names, and the seed."""
 
     hidden: int | None
     learning_rate: float

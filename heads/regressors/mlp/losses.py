@@ -6,11 +6,11 @@ plcc     1 - r with Pearson's correlation r of the batch, as in Li, Jiang & Jian
          factor).
 rank     mean over pairs of max(0, |y_i - y_j| - sign(y_i - y_j) (p_i - p_j)): Sun, Min, Lu & Zhai, "A Deep
          Learning based No-reference Quality Assessment Model for UGC Videos", ACM MM 2022, equation 7.
-mixture  the sum of the three.
+mixture  the sum of `mse`, `plcc` and `rank`.
 
 `plcc` depends on neither unit nor origin of the predictions, and `rank` not on their origin. A straight line,
-fitted by least squares on the training rows, maps predictions of heads trained with these two to the scale of
-the scores.
+fitted by least squares on the training rows, maps predictions of heads trained with `plcc` or `rank` to the
+scale of the scores.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def rank(predicted: Tensor, scores: Tensor) -> Tensor:
 
 
 def mixture(predicted: Tensor, scores: Tensor) -> Tensor:
-    """The sum (K,) of the three."""
+    """Sum (K,) of the losses `mse`, `plcc` and `rank`."""
     return mse(predicted, scores) + plcc(predicted, scores) + rank(predicted, scores)
 
 

@@ -85,8 +85,8 @@ class Network:
     Attributes:
         inputs: Columns d of the fused vector.
         hidden: Hidden units h.
-        activation: A name of `ACTIVATIONS`.
-        fusion: A name of `FUSIONS`.
+        activation: Key of the activation in `ACTIVATIONS`.
+        fusion: Key of the fusion in `FUSIONS`.
         text: Text columns of the fused vector, which come first; not used by "concatenation".
     """
 
@@ -105,7 +105,7 @@ class Network:
         fusion: str,
         text: int | None,
     ) -> "Network":
-        """Return the network with these options; None hidden units are d // 2.
+        """Return the network with these options; `hidden` None stands for d // 2 hidden units.
 
         Raises:
             HeadError: The fusion separates text from image columns, and one of them would have no columns.
@@ -114,13 +114,13 @@ class Network:
         if separates and not (text and 0 < text < inputs):
             raise HeadError(
                 f"{fusion} fusion needs text_width, the number of text columns of X (n_features = {inputs}), "
-                f"from 1 to less than all, not {text}"
+                f"which must be from 1 to {inputs - 1}, not {text}"
             )
         return cls(inputs, hidden or max(inputs // 2, 1), activation, fusion, text or 0)
 
     @property
     def is_published(self) -> bool:
-        """Whether it is TIER's network: Linear, ReLU, Linear."""
+        """Whether this is TIER's network: Linear, ReLU, Linear."""
         return self.fusion == "concatenation" and self.activation == "relu"
 
     @property
@@ -213,7 +213,7 @@ class Network:
     def predict(self, weights: Mapping[str, np.ndarray], fused: np.ndarray) -> np.ndarray:
         """Return scores (N,) float64 of fused vectors X (N, d) by one head's weights.
 
-        They are computed in float64, so that batching changes nothing.
+        The scores are computed in float64, so that batching changes nothing.
         """
         tensors: dict[str, Tensor] = {}
         for name, values in weights.items():

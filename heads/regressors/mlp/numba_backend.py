@@ -26,15 +26,15 @@ CONSTANTS = AdamConstants(
 class NumbaTrainer(StackTrainer):
     """Trains a stack of published heads with the published loss on the CPU.
 
-    Sums are rounded otherwise than by torch. A hidden unit just above 0 in one of them may be just below it
-    in the other, and training continues differently from there, as between any two libraries.
+    Sums are rounded differently than by torch. A hidden unit just above 0 with one library may be just below
+    0 with the other, and training continues differently from there, as between any two libraries.
     """
 
     def _set_state(self, state: list[Tensor]) -> None:
         self.state = state  # the compiled loops have buffers of their own for gradients
 
     def _epoch(self) -> Tensor:
-        rows, scores = self._shuffled()
+        rows, scores = self._shuffle()
         rates, root_factors = self._rates()
         count = rows.shape[1]
         with threads() as workers:
@@ -59,7 +59,7 @@ class NumbaTrainer(StackTrainer):
         rows: Tensor,
         inputs: Tensor | None = None,
     ) -> np.ndarray:
-        # With Numba's threads too: torch's would slow them down for a while.
+        # Predicts with Numba's threads too, as torch's threads would slow Numba's down for a while.
         head = slice(place, place + 1)
         parameters = self.state[0][head].numpy()
         features = self._features(self.inputs if inputs is None else inputs, head)
@@ -85,16 +85,16 @@ class NumbaTrainer(StackTrainer):
         )
 
     def _rates(self) -> tuple[np.ndarray, np.ndarray]:
-        """The arguments `rates` (S, K, 3) and `root_factors` (S,) of `train_epoch`, for the next epoch."""
+        """Return `rates` (S, K, 3) and `root_factors` (S,) for `train_epoch` in the next epoch."""
         step = self.steps_done + np.arange(1, self.steps_per_epoch + 1)
-        factor = np.array([self._rate_factor(number - 1) for number in step.tolist()])
-        learning_rate, decay = np.array([head.hyperparameters.update_key for head in self.heads]).T
-        rate = factor[:, None] * learning_rate
+        factor = np.array([self._learning_rate_factor(number - 1) for number in step.tolist()])
+        learning_rate, weight_decay = np.array([head.hyperparameters.update_key for head in self.heads]).T
+        step_rate = factor[:, None] * learning_rate
         is_decoupled = self.hyperparameters.optimizer == "adamw"
-        penalty = 0.0 if is_decoupled else decay
-        removed = rate * decay if is_decoupled else 0.0
-        size = rate / (1 - BETA1**step)[:, None]
+        penalty = 0.0 if is_decoupled else weight_decay
+        removed_share = step_rate * weight_decay if is_decoupled else 0.0
+        step_size = step_rate / (1 - BETA1**step)[:, None]
         with np.errstate(over="ignore"):  # beyond float32 training diverges, as it should
-            rates = np.stack(np.broadcast_arrays(penalty, 1 - removed, size), 2).astype(np.float32)
+            rates = np.stack(np.broadcast_arrays(penalty, 1 - removed_share, step_size), 2).astype(np.float32)
         root_factors = (1 / np.sqrt(1 - BETA2**step)).astype(np.float32)
         return rates, root_factors

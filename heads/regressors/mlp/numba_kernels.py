@@ -2,8 +2,9 @@
 
 Cross-core cache misses dominate small-batch optimizer steps. So the hidden units are divided into parts once,
 and the same thread handles a part in every step. The update of a part follows immediately on the product that
-computes its gradient, which is written to a buffer of that thread. The products are BLAS's, with one thread
-each. An epoch is one call, as any code between two steps would run on caches that the weights have emptied.
+computes its gradient, which is written to a buffer of that thread. BLAS computes the products, with one
+thread each. An epoch is one call, as any code between two steps would run on caches that the weights have
+emptied.
 
 Results depend neither on the number of threads nor on the other heads of the stack. Floats are float32.
 """
@@ -17,7 +18,7 @@ from numba import prange
 from tier4k.heads.regressors.mlp.numba_threads import compiled
 
 # Division of the hidden units into parts. It does not depend on the number of threads: products of other
-# shapes may be rounded otherwise.
+# shapes may be rounded differently.
 PARTS = 8
 LEAST_UNITS = 32
 
@@ -39,8 +40,8 @@ class AdamState(NamedTuple):
     """Parameters and Adam's two moments, each (K, P)."""
 
     parameters: np.ndarray
-    means: np.ndarray
-    squares: np.ndarray
+    first_moments: np.ndarray
+    second_moments: np.ndarray
 
 
 class Features(NamedTuple):
@@ -54,7 +55,7 @@ class Features(NamedTuple):
 class AdamConstants(NamedTuple):
     """1 - beta1, beta2, 1 - beta2 and epsilon.
 
-    They are arguments, as the values of globals are kept with the compiled code.
+    The constants are arguments, as values of globals are kept with the compiled code.
     """
 
     gain: np.float32
@@ -63,7 +64,7 @@ class AdamConstants(NamedTuple):
     epsilon: np.float32
 
 
-# nogil not only for speed: when Numba first looks for a product of BLAS's, its threads wait for the GIL.
+# nogil is not only for speed: when Numba first looks BLAS up, its threads wait for the GIL.
 @compiled(nogil=True)
 def train_epoch(
     workers: int,
@@ -77,18 +78,18 @@ def train_epoch(
     root_factors: np.ndarray,
     constants: AdamConstants,
 ) -> np.ndarray:
-    """Train for the S steps of an epoch; the sums (K,) of the squared errors before each step.
+    """Train for the S steps of an epoch; return the sums (K,) of the squared errors before each step.
 
     Args:
-        workers: Threads.
+        workers: Number of threads.
         state: Parameters and moments, which are changed.
         starts: Positions of the tensors.
         features: Fused vectors and their standardisation.
         rows: Numbers of the training rows (K, n), in the order of the epoch.
-        scores: Their standardised scores (K, n).
+        scores: Standardised scores (K, n) of the training rows.
         batch_size: Rows of a step, n at most.
-        rates: Of each step and head (S, K, 3): the L2 penalty, the factor that decay leaves of a weight, and
-            the step size.
+        rates: L2 penalty, factor that weight decay multiplies a weight by, and step size, for each step and
+            head (S, K, 3).
         root_factors: Factor (S,) of the second moment's root in each step.
         constants: Adam's constants.
     """
@@ -104,7 +105,7 @@ def train_epoch(
         _hidden_units(workers, state.parameters, starts, inputs, hidden)
         _scores(state.parameters, starts, hidden, score_gradients)
         _to_score_gradients(scores[:, batch], score_gradients, losses)
-        rate = rates[step]
+        step_rates = rates[step]
         root_factor = root_factors[step]
         _update(
             state,
@@ -113,11 +114,11 @@ def train_epoch(
             hidden,
             score_gradients,
             weight_gradients,
-            rate,
+            step_rates,
             root_factor,
             constants,
         )
-        _update_last_biases(state, starts, score_gradients, rate, root_factor, constants)
+        _update_last_biases(state, starts, score_gradients, step_rates, root_factor, constants)
     return losses
 
 
@@ -129,7 +130,15 @@ def predict(
     features: Features,
     rows: np.ndarray,
 ) -> np.ndarray:
-    """Return standardised scores (K, M) of rows (K, M) by K heads; arguments as in `train_epoch`."""
+    """Return standardised scores (K, M) by K heads.
+
+    Args:
+        workers: Number of threads.
+        parameters: Parameters (K, P) of the heads.
+        starts: Positions of the tensors.
+        features: Fused vectors and their standardisation.
+        rows: Numbers of the rows (K, M).
+    """
     heads, count = rows.shape
     scores = np.empty((heads, count), np.float32)
     for start in range(0, count, BLOCK):
@@ -146,7 +155,7 @@ def predict(
 def _buffers(
     heads: int, rows: int, starts: Starts, features: Features
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Buffers for inputs (K, B, d), hidden units (K, h, B) and scores or their gradients (K, B)."""
+    """Make buffers for inputs (K, B, d), hidden units (K, h, B) and scores or their gradients (K, B)."""
     units = starts.last_weights - starts.hidden_biases
     inputs = np.empty((heads, rows, features.vectors.shape[1]), np.float32)
     hidden = np.empty((heads, units, rows), np.float32)
@@ -175,7 +184,7 @@ def _standardize(
 
 @compiled()
 def _part_size(units: int) -> int:
-    """Hidden units of a part; the last part of a head may have fewer."""
+    """Return the number of hidden units of a part; the last part of a head may have fewer."""
     return max(-(-units // PARTS), LEAST_UNITS)
 
 
@@ -186,7 +195,7 @@ def _parts_of_worker(
     heads: int,
     units: int,
 ) -> tuple[int, int]:
-    """Numbers [first, last) of one thread's parts among those of all heads."""
+    """Return the numbers [first, last) of one thread's parts among the parts of all heads."""
     # prange counts without sign, and an unsigned number with a signed one makes a float.
     signed: int = np.int64(worker)  # type: ignore[assignment]
     parts = heads * -(-units // _part_size(units))
@@ -195,7 +204,7 @@ def _parts_of_worker(
 
 @compiled()
 def _part(number: int, units: int) -> tuple[int, int, int]:
-    """The head of the part with this number, and its hidden units [begin, end)."""
+    """Return the head of the part with this number, and the hidden units [begin, end) of the part."""
     size = _part_size(units)
     head, place = divmod(number, -(-units // size))
     return head, place * size, min((place + 1) * size, units)
@@ -237,12 +246,12 @@ def _scores(
     """Write the scores (K, B) of hidden units (K, h, B)."""
     heads, units, rows = hidden.shape
     for head in range(heads):
-        found = scores[head]
-        found[:] = parameters[head, starts.last_bias]
+        head_scores = scores[head]
+        head_scores[:] = parameters[head, starts.last_bias]
         for unit in range(units):
             weight = parameters[head, starts.last_weights + unit]
             for row in range(rows):
-                found[row] += weight * hidden[head, unit, row]
+                head_scores[row] += weight * hidden[head, unit, row]
 
 
 @compiled()
@@ -287,33 +296,51 @@ def _update(
         for number in range(first, last):
             head, begin, end = _part(number, units)
             parameters = state.parameters[head]
-            means = state.means[head]
-            squares = state.squares[head]
-            rate = rates[head]
+            first_moments = state.first_moments[head]
+            second_moments = state.second_moments[head]
+            head_rates = rates[head]
             for unit in range(begin, end):
                 last_weight = starts.last_weights + unit
                 bias = starts.hidden_biases + unit
                 by_last, by_bias = _through_relu(
                     hidden[head, unit], score_gradients[head], parameters[last_weight]
                 )
-                _adam(parameters, means, squares, last_weight, by_last, rate, root_factor, constants)
-                _adam(parameters, means, squares, bias, by_bias, rate, root_factor, constants)
+                _adam(
+                    parameters,
+                    first_moments,
+                    second_moments,
+                    last_weight,
+                    by_last,
+                    head_rates,
+                    root_factor,
+                    constants,
+                )
+                _adam(
+                    parameters,
+                    first_moments,
+                    second_moments,
+                    bias,
+                    by_bias,
+                    head_rates,
+                    root_factor,
+                    constants,
+                )
             by_weight = weight_gradients[worker, : end - begin]
             np.dot(hidden[head, begin:end], inputs[head], by_weight)
             start = starts.hidden_weights + begin * columns
             stop = starts.hidden_weights + end * columns
             part_weights = parameters[start:stop]
-            part_means = means[start:stop]
-            part_squares = squares[start:stop]
+            part_first_moments = first_moments[start:stop]
+            part_second_moments = second_moments[start:stop]
             gradients = by_weight.reshape(-1)
             for place in range(len(gradients)):
                 _adam(
                     part_weights,
-                    part_means,
-                    part_squares,
+                    part_first_moments,
+                    part_second_moments,
                     place,
                     gradients[place],
-                    rate,
+                    head_rates,
                     root_factor,
                     constants,
                 )
@@ -335,8 +362,8 @@ def _update_last_biases(
             by_bias += gradient
         _adam(
             state.parameters[head],
-            state.means[head],
-            state.squares[head],
+            state.first_moments[head],
+            state.second_moments[head],
             starts.last_bias,
             by_bias,
             rates[head],
@@ -349,7 +376,7 @@ def _update_last_biases(
 def _through_relu(
     hidden: np.ndarray, score_gradients: np.ndarray, last_weight: np.float32
 ) -> tuple[np.float32, np.float32]:
-    """Gradients by a hidden unit's weight in the last layer and by its bias.
+    """Return the gradients by a hidden unit's weight in the last layer and by its bias.
 
     The hidden unit's values (B,) are replaced by the gradients by the inputs of ReLU.
     """
@@ -365,8 +392,8 @@ def _through_relu(
 @compiled(fastmath={"contract"}, inline="always")  # inlined, so that the loop over the weights is vectorised
 def _adam(
     parameters: np.ndarray,
-    means: np.ndarray,
-    squares: np.ndarray,
+    first_moments: np.ndarray,
+    second_moments: np.ndarray,
     place: int,
     gradient: np.float32,
     rates: np.ndarray,
@@ -376,11 +403,11 @@ def _adam(
     """Update one parameter by Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019)."""
     gain, kept, squared_gain, epsilon = constants
     gradient += rates[0] * parameters[place]
-    mean = means[place] + gain * (gradient - means[place])
-    # Infinite where it is beyond float32, and never NaN after that.
-    square = kept * squares[place] + squared_gain * gradient * gradient
-    means[place] = mean
-    squares[place] = square
+    mean = first_moments[place] + gain * (gradient - first_moments[place])
+    # A square beyond float32 is infinite, and never becomes NaN after that.
+    square = kept * second_moments[place] + squared_gain * gradient * gradient
+    first_moments[place] = mean
+    second_moments[place] = square
     parameters[place] = rates[1] * parameters[place] - rates[2] * mean / (
         math.sqrt(square) * root_factor + epsilon
     )

@@ -24,8 +24,8 @@ _owners: list[int] = []  # the process that started Numba's threads, once there 
 def compiled(**options: Any) -> Callable[[Function], Function]:
     """Return a decorator that compiles with these options of `numba.njit`.
 
-    Compiled code is kept beside the module or in the user's cache folder. Where neither can be written to,
-    every process compiles for itself.
+    Compiled code is kept beside the module or in the user's cache folder. Where neither place is
+    writable, every process compiles again.
     """
 
     def compile_function(function: Function) -> Function:
@@ -39,24 +39,24 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
 
 @contextmanager
 def threads() -> Iterator[int]:
-    """Run compiled loops with as many of Numba's threads as of torch's, which is yielded.
+    """Run compiled loops with as many threads of Numba as torch has; yield their number.
 
     Each thread calls BLAS with one thread, and meanwhile so does the whole process. One caller runs at a
     time, as not all of Numba's thread pools can be entered twice.
 
     Raises:
-        HeadError: This process was forked from one that has fitted heads; forked processes have no threads.
+        HeadError: This process was forked from a process that has fitted heads; it has no threads.
     """
     _require_own_threads()
     with _one_caller, _blas().limit(limits=1, user_api="blas"):
-        before = numba.get_num_threads()
+        threads_before = numba.get_num_threads()
         workers = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         numba.set_num_threads(workers)
         _owners[:] = [os.getpid()]
         try:
             yield workers
         finally:
-            numba.set_num_threads(before)
+            numba.set_num_threads(threads_before)
 
 
 @cache
@@ -69,6 +69,6 @@ def _require_own_threads() -> None:
     forked = bool(_owners) and os.getpid() not in _owners
     if forked and numba.threading_layer() == "omp":  # type: ignore[attr-defined]
         raise HeadError(
-            "heads were fitted before this process was forked, and threads do not survive a fork: "
-            "start processes by 'spawn' or 'forkserver'"
+            "this process cannot fit heads: it was forked from a process that has fitted heads, and threads "
+            "do not survive a fork. Start processes by 'spawn' or 'forkserver'"
         )

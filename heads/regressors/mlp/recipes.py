@@ -21,7 +21,7 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
 }
 
 PUBLISHED_RATE_OF_LARGE_VIT = 1e-5
-"""Learning rate with which TIER-4K trains its large vision transformer: a tenth of the usual one."""
+"""Learning rate with which TIER-4K trains its large vision transformer: a tenth of the usual rate."""
 
 
 def recipe_options(recipe: RecipeName, image_architecture: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Standardisation folded into a head's weights.
 
 A head's first layers are linear in the fused vector, and its score is linear in the hidden units. So weights
-that act on standardised vectors and scores become weights that act on raw ones, whatever the fusion and the
-activation.
+for standardised vectors and scores can be changed into weights for raw vectors and scores, whatever the
+fusion and the activation.
 """
 
 from collections.abc import Mapping
@@ -69,10 +69,10 @@ def unfold(
 
 
 def _require_shapes(network: Network, weights: Mapping[str, np.ndarray]) -> None:
-    found = {name: values.shape for name, values in weights.items()}
+    shapes = {name: values.shape for name, values in weights.items()}
     expected = network.shapes()
-    if found != expected:
+    if shapes != expected:
         raise HeadError(
-            f"the head to start from has tensors of shapes {found}, this one of {expected}: "
-            "give both the same options"
+            f"the head to start from has tensors of shapes {shapes}, but this head has {expected}: "
+            "use the same options for both heads"
         )

@@ -20,7 +20,7 @@ from tier4k.heads.regressors.standardization import Standardization
 # shared out among threads, otherwise.
 STATE_BYTES = {"cpu": 4 * 2**20, "cuda": 8 * 2**30}
 
-STATE_TENSORS = 4  # of a head's size at most: weights, gradients, two moments
+STATE_TENSORS = 4  # largest number of tensors of a head's size: weights, gradients, two moments
 
 FLOAT_BYTES = 4
 
@@ -30,7 +30,7 @@ class HeadNetwork(nn.Module):
 
     Args:
         inputs: Columns d of the fused vectors.
-        hidden: Hidden units; None are d // 2.
+        hidden: Number of hidden units; None for d // 2.
     """
 
     def __init__(self, inputs: int, hidden: int | None = None) -> None:
@@ -48,16 +48,16 @@ class HeadNetwork(nn.Module):
 class StackedMLP:
     """K heads on one matrix of fused vectors, each trained as if alone, up to rounding.
 
-    Heads may differ in everything. Those that share network, optimizer, schedule, batch size, epochs,
+    Heads may differ in all options. Heads that share network, optimizer, schedule, batch size, epochs,
     dropout, loss and number of training rows are trained side by side, as many as `STATE_BYTES` allows: where
     weights, gradients and Adam's two moments of several heads do not fit the cache together, training in turn
     is faster. Each head has its own initial weights, batch order and early stopping; heads that stopped early
     are dropped and the others continue.
 
     Args:
-        hyperparameters: How to train each of the K heads.
+        hyperparameters: Hyperparameters of each of the K heads.
         device: Device to train on, by torch's name.
-        state_bytes: Replaces `STATE_BYTES`.
+        state_bytes: Used instead of `STATE_BYTES`; None for the default.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class StackedMLP:
         """Train all heads.
 
         Args:
-            X: Fused vectors (N, d); held once as float32, and standardised batch by batch for each head.
-            tasks: The K tasks.
-            finished: Called with the number of each head, from 0, when it is trained.
+            X: Fused vectors (N, d); stored once as float32, and standardised batch by batch for each head.
+            tasks: Rows and scores of each of the K heads.
+            finished: Called with the number of each head, from 0, when the head is trained.
 
         Raises:
             HeadError: The weights that a task starts from belong to a network of another shape.
@@ -99,8 +99,9 @@ class StackedMLP:
     def _heads(self, X: np.ndarray, tasks: Sequence[FitTask]) -> list[StackedHead]:
         scalings = _scalings(X, self.hyperparameters, tasks)
         heads: list[StackedHead] = []
-        for one, task, scaling in zip(self.hyperparameters, tasks, scalings, strict=True):
-            heads.append(StackedHead(len(heads), one.network(X.shape[1]), one, task, scaling))
+        for hyperparameters, task, scaling in zip(self.hyperparameters, tasks, scalings, strict=True):
+            network = hyperparameters.network(X.shape[1])
+            heads.append(StackedHead(len(heads), network, hyperparameters, task, scaling))
         return heads
 
     def _trainer_class(self, head: StackedHead) -> type[StackTrainer]:
@@ -111,17 +112,17 @@ class StackedMLP:
         return StackTrainer
 
     def _stacks(self, heads: Sequence[StackedHead]) -> Iterator[list[StackedHead]]:
-        """Heads to train side by side.
+        """Divide heads into stacks that are trained side by side.
 
-        Those with equal learning rate and decay are neighbours, so that they are updated in one call.
+        Heads with equal learning rate and weight decay are neighbours, so that one call updates them.
         """
         ordered = sorted(heads, key=lambda head: (head.stack_key, head.hyperparameters.update_key))
         for _, group in groupby(ordered, key=lambda head: head.stack_key):
-            without_targets = list(group)
-            head_bytes = STATE_TENSORS * FLOAT_BYTES * without_targets[0].network.size
+            equal_heads = list(group)
+            head_bytes = STATE_TENSORS * FLOAT_BYTES * equal_heads[0].network.size
             count = max(1, self.state_bytes // head_bytes)
-            for start in range(0, len(without_targets), count):
-                yield without_targets[start : start + count]
+            for start in range(0, len(equal_heads), count):
+                yield equal_heads[start : start + count]
 
 
 def _scalings(
@@ -129,14 +130,14 @@ def _scalings(
     hyperparameters: Sequence[Hyperparameters],
     tasks: Sequence[FitTask],
 ) -> list[Standardization]:
-    """Standardisation of each head's training rows.
+    """Return the standardisation of each head's training rows.
 
     Mean and scale of the inputs are computed once for heads that share rows.
     """
     by_rows: dict[bytes, Standardization] = {}
     scalings: list[Standardization] = []
-    for one, task in zip(hyperparameters, tasks, strict=True):
-        if not one.standardize:
+    for options, task in zip(hyperparameters, tasks, strict=True):
+        if not options.standardize:
             scalings.append(Standardization.none(X.shape[1]))
             continue
         scores = task.scores[task.train]

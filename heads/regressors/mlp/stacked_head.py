@@ -29,15 +29,15 @@ class StackedHead:
     """One head of a stack.
 
     Args:
-        number: Its number in the whole call, from 0.
-        network: Its network.
-        hyperparameters: How it is trained.
-        task: Its scores and rows.
-        scaling: The standardisation of its inputs and scores.
+        number: Number of the head among all heads of the call, from 0.
+        network: Shape of the head's network.
+        hyperparameters: Hyperparameters of the head.
+        task: Scores and rows of the head.
+        scaling: The standardisation of inputs and scores.
 
     Attributes:
         stack_key: Equal for heads that can be trained side by side.
-        parameters: Parameters (P,): the initial ones, and after `finish` those that are kept.
+        parameters: Parameters (P,): the initial parameters, and after `finish` the kept parameters.
         early_stopping: The best epoch so far.
         training_loss: Mean loss of each epoch's steps.
         validation_loss: Loss of the validation rows after each epoch.
@@ -68,7 +68,7 @@ class StackedHead:
 
     @property
     def is_published(self) -> bool:
-        """Whether network and loss are TIER's."""
+        """Whether network and loss are the published ones of TIER."""
         hyperparameters = self.hyperparameters
         return self.network.is_published and hyperparameters.loss == "mse" and not hyperparameters.dropout
 
@@ -80,7 +80,7 @@ class StackedHead:
 
     @property
     def loss_unit(self) -> float:
-        """Factor from the loss of standardised scores to the reported one.
+        """Factor from the loss of standardised scores to the reported loss.
 
         Squared error has squared score units; other losses have no unit.
         """
@@ -92,13 +92,13 @@ class StackedHead:
 
     def dropout_mask(self, rows: int) -> Tensor:
         """Draw the factors (rows, h) of the next step's hidden units."""
-        kept = 1 - self.hyperparameters.dropout
-        return (torch.rand(rows, self.network.hidden, generator=self.random) < kept) / kept
+        kept_share = 1 - self.hyperparameters.dropout
+        return (torch.rand(rows, self.network.hidden, generator=self.random) < kept_share) / kept_share
 
     def record_start(self, loss: float, parameters: Tensor) -> None:
         """Record the head that training starts from, with its validation loss.
 
-        It is kept where no epoch is better.
+        This head is kept if no epoch is better.
         """
         self.early_stopping.record_start(loss, parameters, self.scaling)
 
@@ -113,9 +113,9 @@ class StackedHead:
         return self.early_stopping.stops_after(len(self.training_loss))
 
     def finish(self, parameters: Tensor, scaling: Standardization) -> None:
-        """Keep the best epoch's parameters; without validation rows the last ones (P,)."""
-        kept, self.scaling = self.early_stopping.best or (parameters, scaling)
-        self.parameters = kept.to("cpu", copy=True)
+        """Keep the best epoch's parameters; without validation rows keep the given parameters (P,)."""
+        kept_parameters, self.scaling = self.early_stopping.best or (parameters, scaling)
+        self.parameters = kept_parameters.to("cpu", copy=True)
         self.early_stopping.best = None
 
     def fitted(self) -> FittedHead:
@@ -128,8 +128,8 @@ class StackedHead:
         )
 
     def _initial_parameters(self) -> Tensor:
-        # Drawn also where they are not used: the batch order continues the same stream of random numbers.
-        drawn = self.network.initial(self.random)
+        # Drawn even where a start replaces them: the batch order continues the same stream of random numbers.
+        parameters = self.network.initial(self.random)
         if self.task.start is None:
-            return drawn
+            return parameters
         return unfold(self.network, self.task.start, self.scaling)

@@ -1,6 +1,6 @@
 """The training loop of a stack: K heads of one shape, trained side by side.
 
-The CPU trains the published head in `numba_backend.py`; everything else is trained here.
+The CPU trains the published head in `numba_backend.py`; this module trains all other heads.
 
 A step is two products with the weights (K, h, d) of each first layer, the second written into existing
 buffers, and one fused update. In between are the much smaller computations of `gradients.py`.
@@ -65,7 +65,7 @@ class StackTrainer:
 
     @torch.no_grad()
     def run(self, finished: Callable[[int], None]) -> None:
-        """Train until every head has stopped; `finished` is called with the number of each head that has."""
+        """Train until every head has stopped; `finished` is called with the number of each."""
         self._record_starts()
         for epoch in range(1, self.hyperparameters.max_epochs + 1):
             self._record_losses(self._epoch())
@@ -106,57 +106,57 @@ class StackTrainer:
     ) -> None:
         """Drop heads that stopped early, and all heads after the last epoch."""
         is_last = epoch == self.hyperparameters.max_epochs
-        left: list[int] = []
+        remaining: list[int] = []
         for place, head in enumerate(self.heads):
             if is_last or head.stops_early:
                 head.finish(self.state[0][place], scalings[place])
                 finished(head.number)
             else:
-                left.append(place)
-        if len(left) < len(self.heads):
-            self._keep_only(left)
+                remaining.append(place)
+        if len(remaining) < len(self.heads):
+            self._keep_only(remaining)
 
-    def _keep_only(self, left: list[int]) -> None:
-        self.heads = [self.heads[place] for place in left]
-        if not left:
+    def _keep_only(self, places: list[int]) -> None:
+        self.heads = [self.heads[place] for place in places]
+        if not places:
             return
-        self.train_rows = self.train_rows[left]
-        self.scores = self.scores[left]
-        self.mean = self.mean[left]
-        self.scale = self.scale[left]
-        self._set_state([flat[left] for flat in self.state])
+        self.train_rows = self.train_rows[places]
+        self.scores = self.scores[places]
+        self.mean = self.mean[places]
+        self.scale = self.scale[places]
+        self._set_state([flat[places] for flat in self.state])
 
-    def _shuffled(self) -> tuple[Tensor, Tensor]:
-        """Numbers and scores (K, n) of the training rows, each head's in the next epoch's order."""
+    def _shuffle(self) -> tuple[Tensor, Tensor]:
+        """Return numbers and scores (K, n) of the training rows, in each head's order for the next epoch."""
         order = self._stack([head.next_order() for head in self.heads])
         return self.train_rows.gather(1, order), self.scores.gather(1, order)
 
     def _epoch(self) -> Tensor:
-        """Train for one epoch; the mean loss (K,) over the steps' rows, of standardised scores."""
-        rows, scores = self._shuffled()
+        """Train for one epoch; return the mean loss (K,) over the steps' rows, of standardised scores."""
+        rows, scores = self._shuffle()
         count = rows.shape[1]
         total = torch.zeros(len(self.heads), dtype=torch.float64, device=rows.device)
         for start in range(0, count, self.hyperparameters.batch_size):
             batch = slice(start, start + self.hyperparameters.batch_size)
-            total += self._step(self._standardized(rows[:, batch]), scores[:, batch])
+            total += self._step(self._standardize(rows[:, batch]), scores[:, batch])
         return total / count
 
-    def _standardized(self, rows: Tensor) -> Tensor:
-        """Standardised inputs (K, B, d) of row numbers (K, B)."""
+    def _standardize(self, rows: Tensor) -> Tensor:
+        """Return the standardised inputs (K, B, d) of row numbers (K, B)."""
         gathered = self.inputs.index_select(0, rows.flatten()).view(*rows.shape, -1)
         return gathered.sub_(self.mean).div_(self.scale)
 
     def _step(self, inputs: Tensor, scores: Tensor) -> Tensor:
-        """Train on inputs (K, B, d) and scores (K, B); the loss before the update, times B (K,)."""
+        """Train on inputs (K, B, d) and scores (K, B); return the loss (K,) before the update, times B."""
         products = self.network.products(self.layers, inputs)
-        loss, by_products = self._loss_and_gradients(products, scores)
-        for layer, by_product in by_products.items():
+        loss, product_gradients = self._loss_and_gradients(products, scores)
+        for layer, product_gradient in product_gradients.items():
             torch.bmm(
-                by_product.mT,
+                product_gradient.mT,
                 inputs[..., self.network.columns(layer)],
                 out=self.layer_gradients[f"{layer}.weight"],
             )
-            torch.sum(by_product, 1, keepdim=True, out=self.layer_gradients[f"{layer}.bias"])
+            torch.sum(product_gradient, 1, keepdim=True, out=self.layer_gradients[f"{layer}.bias"])
         self._update()
         return loss * scores.shape[1]
 
@@ -179,27 +179,27 @@ class StackTrainer:
         )
 
     def _update(self) -> None:
-        factor = self._rate_factor(self.steps_done)
+        factor = self._learning_rate_factor(self.steps_done)
         optimizer = OPTIMIZERS[self.hyperparameters.optimizer]
-        parameters, means, squares = self.state
+        parameters, first_moments, second_moments = self.state
         for start, end in self.update_blocks:
             self.step_number.fill_(self.steps_done)  # the update adds 1
-            rate, decay = self.heads[start].hyperparameters.update_key
+            learning_rate, weight_decay = self.heads[start].hyperparameters.update_key
             optimizer(
                 [parameters[start:end]],
                 [self.gradients[start:end]],
-                [means[start:end]],
-                [squares[start:end]],
+                [first_moments[start:end]],
+                [second_moments[start:end]],
                 [],
                 [self.step_number],
-                lr=rate * factor,
-                weight_decay=decay,
+                lr=learning_rate * factor,
+                weight_decay=weight_decay,
                 **ADAM,
             )
         self.steps_done += 1
 
-    def _rate_factor(self, steps_done: int) -> float:
-        """Factor of the learning rates in the step after `steps_done` steps."""
+    def _learning_rate_factor(self, steps_done: int) -> float:
+        """Return the factor of the learning rates in the step after `steps_done` steps."""
         steps = self.steps_per_epoch * self.hyperparameters.max_epochs
         return SCHEDULES[self.hyperparameters.schedule](steps_done / steps)
 
@@ -211,7 +211,7 @@ class StackTrainer:
                 head.validation_loss.append(self._validation_loss(place))
 
     def _validation_loss(self, place: int) -> float:
-        """Loss of one head's validation rows with the current weights, in the reported unit."""
+        """Return the loss of one head's validation rows with the current weights, in the reported unit."""
         head = self.heads[place]
         rows = torch.as_tensor(head.validation_rows, dtype=torch.int64)
         truth = torch.from_numpy(head.scaling.scores(head.task.scores[head.validation_rows]))
@@ -220,9 +220,9 @@ class StackTrainer:
         return head.loss_unit * float(loss)
 
     def _scaling(self, place: int) -> Standardization:
-        """The scaling from one head's outputs to scores.
+        """Return the scaling from one head's outputs to scores.
 
-        Where the loss leaves the scale open, it is the least-squares line of the training rows.
+        Where the loss leaves the scale open, the scaling is the least-squares line of the training rows.
         """
         head = self.heads[place]
         if self.hyperparameters.loss not in SCALE_FREE_LOSSES:
@@ -237,12 +237,12 @@ class StackTrainer:
         rows: Tensor,
         inputs: Tensor | None = None,
     ) -> np.ndarray:
-        """Standardised scores (M,) float64 by one head.
+        """Predict standardised scores (M,) float64 by one head.
 
         Args:
             place: The head's place in the stack.
             rows: Numbers (M,) of rows of the inputs.
-            inputs: Fused vectors; None are the stack's.
+            inputs: Fused vectors; None for the vectors of the stack.
         """
         source = self.inputs if inputs is None else inputs
         layers = self.network.tensors(self.state[0][place : place + 1])
@@ -257,7 +257,7 @@ class StackTrainer:
         def predict(fused: np.ndarray) -> np.ndarray:
             if fused.ndim != 2 or fused.shape[1] != self.network.inputs:
                 raise ValueError(
-                    f"fused vectors of shape {fused.shape} are given to a head of "
+                    f"fused vectors have shape {fused.shape}, but the head expects "
                     f"{self.network.inputs} columns"
                 )
             inputs = torch.from_numpy(np.ascontiguousarray(fused, np.float32))
@@ -276,7 +276,7 @@ def _training_scores(head: StackedHead) -> Tensor:
 
 
 def _update_blocks(heads: Sequence[StackedHead]) -> list[tuple[int, int]]:
-    """Places [start, end) of neighbouring heads that share learning rate and weight decay."""
+    """Return the places [start, end) of neighbouring heads with equal learning rate and weight decay."""
     keys = [head.hyperparameters.update_key for head in heads]
     starts = [place for place, key in enumerate(keys) if place == 0 or key != keys[place - 1]]
     ends = [*starts[1:], len(heads)]
@@ -284,7 +284,7 @@ def _update_blocks(heads: Sequence[StackedHead]) -> list[tuple[int, int]]:
 
 
 def _least_squares(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of the line that maps predictions (n,) to scores (n,); slope 0 of constant ones."""
+    """Fit slope and intercept of a line from predictions (n,) to scores (n,); slope 0 if all are equal."""
     deviation = predicted.std()
     slope = 0.0
     if deviation:

@@ -25,7 +25,7 @@ CURVE_LABELS = {
 
 @dataclass(frozen=True)
 class LogisticCurve:
-    """Points of the fitted 4-parameter logistic, by rising prediction; empty where none fits."""
+    """Points of the fitted 4-parameter logistic, by rising prediction; empty without a monotonic fit."""
 
     prediction: np.ndarray
     score: np.ndarray
@@ -36,9 +36,9 @@ class PartMetrics:
     """Results within one part of the test rows, such as a generator.
 
     Attributes:
-        part: Its name.
-        rows: Test rows of all repeats.
-        images: Distinct images among them.
+        part: Name of the part.
+        rows: Number of test rows of the part, over all repeats.
+        images: Number of distinct images in these rows.
         metrics: For each of `PART_METRICS`, mean and standard deviation over the repeats, as in `breakdown`.
         error: Mean of prediction minus truth: above zero, the part is scored too high.
         absolute_error: Mean absolute error.
@@ -54,7 +54,7 @@ class PartMetrics:
 
 @dataclass(frozen=True)
 class LargeError:
-    """An image with a large error: its truth, and the mean prediction of the repeats that tested it."""
+    """An image with a large error: its truth, and the mean prediction over its `repeats` in the test."""
 
     name: str
     generator: str
@@ -64,19 +64,19 @@ class LargeError:
 
 
 def target_rows(run: ReportRun) -> Mapping[str, pd.DataFrame]:
-    """A run's predictions by target, in the order of its results."""
-    found = {}
+    """Return a run's predictions by target, in the order of its results."""
+    rows = {}
     for target in run.results.summaries:
         is_target = run.predictions["target"] == target
-        found[target] = run.predictions[is_target]
-    return found
+        rows[target] = run.predictions[is_target]
+    return rows
 
 
 def in_units(run: ReportRun, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with predictions in the unit of the target.
+    """Return rows with predictions in the unit of the target.
 
-    Predictions of a run that was not fitted to these scores are mapped by the logistic of each repeat; NaN
-    where none fits.
+    Predictions of a run that was not fitted to these scores are mapped by the logistic of each repeat; they
+    are NaN where the repeat has no monotonic fit.
     """
     if run.results.headline not in UNFITTED:
         return rows
@@ -89,7 +89,7 @@ def in_units(run: ReportRun, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def logistic_curve(truth: np.ndarray, prediction: np.ndarray) -> LogisticCurve:
-    """The logistic behind "PLCC (logistic)", at about `CURVE_POINTS` of the predictions.
+    """Evaluate the logistic of "PLCC (logistic)" at about `CURVE_POINTS` of the predictions.
 
     Args:
         truth: Scores (N,).
@@ -106,7 +106,7 @@ def logistic_curve(truth: np.ndarray, prediction: np.ndarray) -> LogisticCurve:
 
 
 def parts_of(rows: pd.DataFrame) -> list[Part]:
-    """Columns that predictions can be broken down by: generator, and benchmark where they lie in several."""
+    """Return the columns to break predictions down by: generator, and benchmark if there are several."""
     if len(rows["benchmark"].unique()) > 1:
         return ["generator", "benchmark"]
     return ["generator"]
@@ -117,31 +117,31 @@ def by_part(
     measured: pd.DataFrame,
     by: Part,
 ) -> list[PartMetrics]:
-    """The breakdown of one target's predictions, the part with the most rows first.
+    """Break one target's predictions down, the part with the most rows first.
 
     Args:
-        rows: The predictions.
-        measured: The same in the target's units, for the errors.
-        by: Column that holds the part of each row.
+        rows: Predictions of the target in all repeats.
+        measured: The same rows with predictions in the unit of the target, for the errors.
+        by: Column that contains the part of each row.
     """
     metrics = within_parts(rows, by).set_index(by)
     errors = measured["prediction"] - measured["truth"]
     parts = []
-    for part, numbers in rows.groupby(by).groups.items():
+    for part, row_labels in rows.groupby(by).groups.items():
         line = PartMetrics(
             part=str(part),
-            rows=len(numbers),
+            rows=len(row_labels),
             images=int(metrics.loc[part, "images"]),
             metrics=_means_and_deviations(metrics.loc[part]),
-            error=float(errors[numbers].mean()),
-            absolute_error=float(errors[numbers].abs().mean()),
+            error=float(errors[row_labels].mean()),
+            absolute_error=float(errors[row_labels].abs().mean()),
         )
         parts.append(line)
     return sorted(parts, key=lambda line: (-line.rows, line.part))
 
 
 def largest_errors(rows: pd.DataFrame, count: int = LARGEST) -> list[LargeError]:
-    """The images of one target with the largest errors, the largest first.
+    """Return the images of one target with the largest errors, the largest first.
 
     Args:
         rows: Predictions in the unit of the target.
@@ -170,24 +170,25 @@ def largest_errors(rows: pd.DataFrame, count: int = LARGEST) -> list[LargeError]
 
 
 def training_curves(run: ReportRun, target: str) -> dict[str, pd.DataFrame]:
-    """Losses and test SRCC of a target's trainings by epoch.
+    """Summarize losses and test SRCC of a target's trainings by epoch.
 
     Returns:
-        Mean, low and high over the repeats that reached the epoch, of each of `CURVE_LABELS` with values.
+        Mean, low and high over the repeats that reached the epoch, for each column in `CURVE_LABELS` that
+        has values.
     """
     by_epoch = run.curves[run.curves["target"] == target].groupby("epoch")
-    found = {}
+    curves = {}
     for name in CURVE_LABELS:
         frame = by_epoch[name].agg(mean="mean", low="min", high="max").dropna()
         if len(frame):
-            found[name] = frame
-    return found
+            curves[name] = frame
+    return curves
 
 
 def _means_and_deviations(line: pd.Series) -> dict[str, tuple[float, float]]:
-    found = {}
+    metrics = {}
     for name in PART_METRICS:
         mean = float(line[name])
         deviation = float(line[f"{name}_sd"])
-        found[name] = (mean, deviation)
-    return found
+        metrics[name] = (mean, deviation)
+    return metrics

@@ -28,11 +28,11 @@ class FactorComparison:
     """All comparisons of runs that differ in one factor alone.
 
     Attributes:
-        factor: A name of `FACTORS`.
-        pairs: Paired differences; their p-values are corrected for all of them.
+        factor: Key of the factor in `FACTORS`.
+        pairs: Paired differences, with p-values corrected for the number of pairs.
         common: The settings that all runs have in common, for a reader.
         settings: Parts of a run's name in which one pair differs from another.
-        why_not: Why runs that differ in this factor alone were not compared.
+        why_not: Reasons why runs that differ in this factor alone were not compared.
     """
 
     factor: str
@@ -42,7 +42,7 @@ class FactorComparison:
     why_not: tuple[str, ...]
 
     def setting(self, pair: RunPair) -> str:
-        """The settings that tell a pair apart from the others."""
+        """Return the settings that tell a pair apart from the other pairs."""
         return join_parts(pair.first.name, self.settings)
 
     @property
@@ -54,13 +54,13 @@ class FactorComparison:
     @property
     def without_williams(self) -> Mapping[str, str]:
         """Pairs without Williams' test, by the reason."""
-        found: dict[str, list[str]] = {}
+        pairs_of_reason: dict[str, list[str]] = {}
         for pair in self.pairs:
             test = pair.difference.williams
             if test and test.why_not:
-                named = f"{pair.difference.target} {pair.first.letter} − {pair.second.letter}"
-                found.setdefault(test.why_not, []).append(named)
-        return {why: ", ".join(named) for why, named in found.items()}
+                described_pair = f"{pair.difference.target} {pair.first.letter} − {pair.second.letter}"
+                pairs_of_reason.setdefault(test.why_not, []).append(described_pair)
+        return {reason: ", ".join(pairs) for reason, pairs in pairs_of_reason.items()}
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -77,10 +77,10 @@ class FactorComparison:
 def factor_comparisons(
     runs: Sequence[ReportRun], tick: Callable[[], None] = lambda: None
 ) -> list[FactorComparison]:
-    """For every factor in which alone some runs differ, these runs compared in pairs on their test rows.
+    """Compare runs that differ in one factor alone, in pairs on their test rows, for every factor.
 
     Args:
-        runs: The runs.
+        runs: The runs of the report.
         tick: Called after each group of `comparable_groups`.
     """
     by_factor: dict[str, list[list[ReportRun]]] = {}
@@ -99,13 +99,13 @@ def _compare_factor(
     tick: Callable[[], None],
 ) -> FactorComparison:
     pairs: list[RunPair] = []
-    why_not: dict[str, None] = {}
+    reasons: dict[str, None] = {}
     for group in groups:
-        for runs, targets in _sharing_folders(group):
+        for runs, targets in _group_by_folders(group):
             try:
                 pairs += _compare_runs(runs, targets)
             except ReportError as error:
-                why_not[" ".join(str(error).split())] = None
+                reasons[" ".join(str(error).split())] = None
         tick()
     names = [group[0].name for group in groups]
     settings: list[str] = []
@@ -120,7 +120,7 @@ def _compare_factor(
         pairs=_corrected(pairs),
         common=join_parts(names[0], common),
         settings=tuple(settings),
-        why_not=tuple(why_not),
+        why_not=tuple(reasons),
     )
 
 
@@ -138,15 +138,15 @@ def _compare_runs(runs: Sequence[ReportRun], targets: Sequence[str]) -> list[Run
 
 def _corrected(pairs: Sequence[RunPair]) -> tuple[RunPair, ...]:
     corrected = holm(np.array([pair.difference.p for pair in pairs]))
-    found = []
+    corrected_pairs = []
     for pair, p in zip(pairs, corrected, strict=True):
         difference = replace(pair.difference, p_holm=float(p))
-        found.append(replace(pair, difference=difference))
-    return tuple(found)
+        corrected_pairs.append(replace(pair, difference=difference))
+    return tuple(corrected_pairs)
 
 
-def _sharing_folders(group: Sequence[ReportRun]) -> list[tuple[list[ReportRun], list[str]]]:
-    """Runs with a target in common, and the targets whose results lie in the same folders."""
+def _group_by_folders(group: Sequence[ReportRun]) -> list[tuple[list[ReportRun], list[str]]]:
+    """Group runs with a common target by the folders that contain the results of the target."""
     targets: dict[str, list[ReportRun]] = {}
     for run in group:
         for target in run.results.summaries:

@@ -64,8 +64,8 @@ from tier4k.heads.reporting.terminal import (
     interval_lines,
     label,
     leakage,
+    many_comparisons_note,
     notes,
-    too_many,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -74,19 +74,19 @@ RESULT_OF = {
     "best_validation": "that of the best validation epoch",
     "last": "that of the last epoch",
     "fit": "that of the one fit, as the head has no epochs",
-    "zero_shot": "that of published scores, with nothing fitted",
-    "elsewhere": "that of heads which another run fitted",
+    "zero_shot": "that of zero-shot scores, without a fitted head",
+    "elsewhere": "that of heads that were fitted in another run",
 }
 
-MANY = 24  # comparisons of a table that is folded
+MANY = 24  # a table with more comparisons is folded
 
-# By run and target.
+# The images with the largest errors, by letter of the run and target.
 Errors = Mapping[str, Mapping[str, list[LargeError]]]
 
 
 @dataclass(frozen=True)
 class Written:
-    """A report on disk: its size in bytes, the thumbnails in it, and all test images of its runs."""
+    """A report on disk: size in bytes, number of thumbnails, and number of all test images of its runs."""
 
     path: Path
     size: int
@@ -106,9 +106,9 @@ def write_report(
     Args:
         folders: Folders of runs.
         output: File to write; its name ends in .html.
-        data: Data sets with the images; empty for those that the runs recorded.
-        images: Thumbnails in the page at most.
-        finished: Called with (parts of the page that are computed, parts in all).
+        data: Data sets that contain the images; empty to use the data sets that the runs recorded.
+        images: Largest number of thumbnails in the page.
+        finished: Called with (number of computed parts of the page, number of all parts).
 
     Raises:
         TierError: A run or a data set cannot be used, or the file cannot be written; then nothing is written.
@@ -122,14 +122,14 @@ def write_report(
 
 
 def require_html(output: Path) -> None:
-    """Refuse an output that a browser would not open, before any work.
+    """Refuse an output file that a browser would not open, before the report is computed.
 
     Raises:
-        ReportError: The name does not end in .html, or belongs to a folder.
+        ReportError: The name does not end in .html, or is the name of a folder.
     """
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
         raise ReportError(
-            f"{output} is not an HTML file: give a name that ends in .html, such as -o report.html"
+            f"{output} is not an HTML file: pass a name that ends in .html, such as -o report.html"
         )
 
 
@@ -139,7 +139,17 @@ def render(
     images: int,
     finished: Callable[[int, int], None],
 ) -> tuple[str, Thumbnails]:
-    """The page's text, and the thumbnails in it; the arguments are those of `write_report`."""
+    """Render the page.
+
+    Args:
+        runs: The runs to show, in the order of the page.
+        data: Data sets that contain the images; empty to use the data sets that the runs recorded.
+        images: Largest number of thumbnails in the page.
+        finished: Called with (number of computed parts of the page, number of all parts).
+
+    Returns:
+        The text of the page, and the thumbnails in the page.
+    """
     tick = _ticker(runs, finished)
     errors = _largest_errors(runs)
     found = find_images(runs, data)
@@ -191,7 +201,7 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
         "title": partial(line_title, runs={run.letter: run for run in runs}),
         "letters": partial(letter_ranges, runs=runs),
         "position": _position,
-        "too_many": too_many,
+        "many_comparisons_note": many_comparisons_note,
         "metrics": SHOWN_METRICS,
         "labels": LABELS,
         "part_titles": TITLES,
@@ -220,12 +230,12 @@ def _sortable(value: float) -> str:
 
 
 def _with_code(text: str) -> Markup:
-    """Text between backticks as code."""
+    """Mark text between backticks as code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _breakable(name: str) -> Markup:
-    """A long name that may break after an underscore."""
+    """Allow line breaks after the underscores of a long name."""
     return escape(name).replace("_", Markup("_<wbr>"))
 
 
@@ -241,7 +251,7 @@ def _template_text(name: str) -> Markup:
 
 
 def _plotly() -> Markup:
-    """Plotly's script, compressed: a third of its size, and no byte of it is read as HTML."""
+    """Return Plotly's script, compressed to a third and in base64, so that nothing in it is read as HTML."""
     from plotly.offline import get_plotlyjs
 
     return Markup(base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode("ascii"))
@@ -251,7 +261,7 @@ def _plotly() -> Markup:
 
 
 def _ticker(runs: Sequence[ReportRun], finished: Callable[[int, int], None]) -> Callable[[], None]:
-    """A function that reports one more part of the page as computed."""
+    """Return a function that reports one more part of the page as computed."""
     total = len(comparable_groups(runs))
     for run in runs:
         total += len(run.results.summaries)
@@ -277,37 +287,37 @@ def _largest_errors(runs: Sequence[ReportRun]) -> Errors:
 
 def _images_with_errors(runs: Sequence[ReportRun], errors: Errors) -> Iterator[tuple[str, str]]:
     for run in runs:
-        for some in errors[run.letter].values():
-            for error in some:
+        for target_errors in errors[run.letter].values():
+            for error in target_errors:
                 yield run.name.data, error.name
 
 
 def _notes(run: ReportRun) -> list[str]:
-    """Notes on a run's results without the last, which the page has in its own text."""
+    """Return the notes on a run's results without the last note, which is part of the page's text."""
     return [note.plain for note in notes(run.results)][:-1]
 
 
 def _grouped(
     runs: Sequence[ReportRun], lines_of: Callable[[ReportRun], Iterable[str]]
 ) -> list[tuple[str, list[ReportRun]]]:
-    """Every line once, with the runs of the same rows and split that it is about."""
-    found: dict[tuple[str, tuple[str, str, str]], list[ReportRun]] = {}
+    """Return every distinct line with the runs, of one set of rows and one split, that it describes."""
+    runs_of_line: dict[tuple[str, tuple[str, str, str]], list[ReportRun]] = {}
     for run in runs:
         for line in lines_of(run):
             key = line, run.name.context
-            found.setdefault(key, []).append(run)
-    return [(line, some) for (line, _), some in found.items()]
+            runs_of_line.setdefault(key, []).append(run)
+    return [(line, described_runs) for (line, _), described_runs in runs_of_line.items()]
 
 
 def _result_of(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
-    """The runs by the selection that is their result."""
-    found: dict[str, list[ReportRun]] = {}
+    """Group runs by the description of the selection that is their result."""
+    grouped: dict[str, list[ReportRun]] = {}
     for run in runs:
         selection = run.results.headline
         if label(run.results, selection) == "fit":
             selection = "fit"
-        found.setdefault(RESULT_OF[selection], []).append(run)
-    return found
+        grouped.setdefault(RESULT_OF[selection], []).append(run)
+    return grouped
 
 
 def _details(
@@ -315,7 +325,7 @@ def _details(
     errors: Errors,
     tick: Callable[[], None],
 ) -> Iterator[dict[str, Any]]:
-    """The parts of the page that belong to one run and target."""
+    """Yield the parts of the page that belong to one run and target, for all runs and targets."""
     for run in runs:
         for target, rows in target_rows(run).items():
             measured = in_units(run, rows)
@@ -330,7 +340,7 @@ def _details(
 
 
 def _interval(run: ReportRun, target: str) -> str:
-    """The prediction interval of a target; "" for a run that was not fitted to these scores."""
+    """Describe the prediction interval of a target; "" for a run that was not fitted to these scores."""
     of_target = replace(run.results, summaries={target: run.results.summaries[target]})
     if target in run.results.intervals:
         of_target = replace(of_target, intervals={target: run.results.intervals[target]})

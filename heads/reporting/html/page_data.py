@@ -31,10 +31,10 @@ def page_data(
     index: Mapping[ImageKey, int],
     thumbnails: Thumbnails,
 ) -> Values:
-    """Everything that the page's script shows.
+    """Return all values that the page's script shows.
 
     Args:
-        runs: The runs.
+        runs: The runs of the report.
         lines: Lines of the ablation table.
         index: A number for every test image.
         thumbnails: The images in the page.
@@ -61,7 +61,7 @@ def page_data(
 
 
 def script_json(values: object) -> Markup:
-    """JSON for a <script>: free of `</script>` and `<!--`, whatever names users' files have."""
+    """Return JSON for a <script>, without `</script>` and `<!--`, whatever names users' files have."""
     text = json.dumps(values, allow_nan=False, separators=(",", ":"))
     for character in "&<>":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -69,14 +69,14 @@ def script_json(values: object) -> Markup:
 
 
 class _SharedLists:
-    """Lists that several runs have in common, such as the test rows of a split, each stored once."""
+    """Stores each distinct list once, as several runs share lists such as the test rows of a split."""
 
     def __init__(self) -> None:
         self.lists: list[list[float]] = []
         self._numbers: dict[tuple[float, ...], int] = {}
 
     def number(self, values: Sequence[float]) -> int:
-        """Number of a list among the stored ones."""
+        """Return the number of a list among the stored lists; store it if it is new."""
         key = tuple(values)
         if key not in self._numbers:
             self._numbers[key] = len(self.lists)
@@ -91,7 +91,7 @@ def _trials(
     index: Mapping[ImageKey, int],
     shared: _SharedLists,
 ) -> list[Values]:
-    """The points, the fitted curve and the metrics of every repeat of one target."""
+    """Return the points, the fitted curve and the metrics of every repeat of one target."""
     summaries = run.results.summaries[target][run.results.headline]
     trials = []
     for key, repeat_rows in rows.groupby("repeat"):
@@ -125,7 +125,7 @@ def _metrics_of_repeat(summaries: Mapping[str, Summary], repeat: int) -> dict[st
 
 
 def _generators(runs: Sequence[ReportRun], index: Mapping[ImageKey, int]) -> list[str]:
-    """Generator of every image of the index."""
+    """Return the generator of every image in the index."""
     generators = {}
     for run in runs:
         distinct = run.predictions[["name", "generator"]].drop_duplicates("name")
@@ -135,7 +135,7 @@ def _generators(runs: Sequence[ReportRun], index: Mapping[ImageKey, int]) -> lis
 
 
 def _curves(run: ReportRun, target: str) -> list[Values]:
-    """Lines of the plot of a target's trainings; none without epochs."""
+    """Return the lines of the plot of a target's trainings; none where the head has no epochs."""
     lines = []
     for name, frame in training_curves(run, target).items():
         line = {
@@ -150,7 +150,7 @@ def _curves(run: ReportRun, target: str) -> list[Values]:
 
 
 def _forests(runs: Sequence[ReportRun], lines: Sequence[TableLine]) -> list[Values]:
-    """The intervals of every data set and target."""
+    """Return the intervals to plot for every data set and target."""
     by_letter = {run.letter: run for run in runs}
     forests: dict[tuple[str, str], Values] = {}
     for line in lines:

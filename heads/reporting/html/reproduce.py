@@ -15,13 +15,13 @@ from tier4k.heads.reporting.terminal import label
 
 @dataclass
 class Command:
-    """A command, the software that it ran with, and the folders of a run that it made.
+    """A command that made folders of a run, and the versions of the software.
 
     Attributes:
         text: The command line, "" where none was recorded.
         python: Version of Python.
         versions: Versions of the libraries.
-        folders: The folders.
+        folders: Folders of the run that the command made.
     """
 
     text: str
@@ -36,7 +36,7 @@ class Command:
 
     @property
     def seconds(self) -> float:
-        """Time that fitting took."""
+        """Seconds of fitting, of all folders together."""
         seconds = 0.0
         for folder in self.folders:
             seconds += folder.results.seconds
@@ -48,9 +48,9 @@ class Reproduction:
     """How to make a run again.
 
     Attributes:
-        run: The run.
-        commands: The commands that made its folders.
-        stores: Name of the store folder of each signature, "" where it cannot be derived.
+        run: The run to make again.
+        commands: The commands that made the folders of the run.
+        stores: Name of the store folder of each signature, "" where the name cannot be derived.
         head_options: Options of the head, as JSON.
         finetuning: Options of end-to-end training, as JSON.
         result: Title of the selection that is the run's result.
@@ -65,7 +65,7 @@ class Reproduction:
 
 
 def reproduction(run: ReportRun) -> Reproduction:
-    """Gather how to make a run again."""
+    """Collect the commands, stores and options that make a run again."""
     settings = run.settings
     return Reproduction(
         run=run,
@@ -78,7 +78,7 @@ def reproduction(run: ReportRun) -> Reproduction:
 
 
 def _commands(run: ReportRun) -> list[Command]:
-    """The distinct commands that made a run's folders."""
+    """Return the distinct commands that made a run's folders."""
     commands: dict[str, Command] = {}
     for folder in run.folders:
         settings = folder.settings
@@ -89,7 +89,7 @@ def _commands(run: ReportRun) -> list[Command]:
 
 
 def _command_line(settings: RunSettings) -> str:
-    """The command without the path of the program."""
+    """Return the command line without the path of the program; "" where none was recorded."""
     if not settings.command:
         return ""
     return shlex.join(["tier", *settings.command[1:]])

@@ -1,4 +1,4 @@
-"""The runs of a report: read, named, and set out as lines of an ablation table."""
+"""The runs of a report, with their names and the lines of the ablation table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,14 +44,14 @@ class ReportRun:
 
     Attributes:
         letter: A, B, … as in `tier compare`.
-        folders: Where it was read; no two have a target in common.
+        folders: The folders of the run; no two have a target in common.
         settings: Settings of the first folder.
         results: Results of all folders together.
-        predictions: Their predictions.csv.
-        curves: Their curves.csv; no line where the heads have no epochs.
+        predictions: Lines of predictions.csv of all folders.
+        curves: Lines of curves.csv of all folders; empty where the heads have no epochs.
         name: The settings that a reader sees.
         label: The letter and the settings that tell the run apart from the others of the report.
-        short_label: The same without the letter and the data set.
+        short_label: The label without the letter and the data set.
     """
 
     letter: str
@@ -66,7 +66,7 @@ class ReportRun:
 
     @property
     def leaks(self) -> bool:
-        """Whether anything of the test rows was seen in training."""
+        """Whether prompts or images of the test rows were seen in training."""
         return self.results.leaks
 
     def folder(self, target: str) -> Path:
@@ -105,7 +105,7 @@ class TableLine:
 
     @property
     def place(self) -> LinePlace:
-        """Lines in an equal place are together in the table."""
+        """Place of the line in the table: lines with equal places stand together."""
         return self.name.data, self.target, self.name.context
 
     @property
@@ -116,15 +116,15 @@ class TableLine:
 
 
 def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
-    """Read and name runs: each once, and those together that differ in their targets alone.
+    """Read and name runs; folders that differ in their targets alone become one run, and copies count once.
 
     Raises:
-        ReportError: No run was given, or predictions are missing.
-        ResultError: A folder is no run, or is damaged.
+        ReportError: No run was given, or predictions of a target are missing.
+        ResultError: A folder is not the folder of a run, or is damaged.
     """
     distinct = {folder.resolve(): folder for folder in folders}
     if not distinct:
-        raise ReportError("a report needs one run or more: tier report runs/*")
+        raise ReportError("a report needs one run or more: use tier report runs/*")
     groups = _groups(list(map(_read_folder, distinct.values())))
     settings = []
     identities = []
@@ -143,7 +143,7 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
 
 
 def ablation_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
-    """Every run's result on every target, and the baselines of every target and context once.
+    """Return every run's result on every target, and the baselines of every target and context once.
 
     Lines of one data set, target and context stand together.
     """
@@ -158,28 +158,28 @@ def ablation_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
 
 
 def line_title(line: TableLine, runs: Mapping[str, ReportRun]) -> str:
-    """The settings that tell a line apart from the others; `runs` by their letters."""
+    """Return the settings that tell a line apart from the other lines; `runs` has the runs by letter."""
     if line.run:
         return runs[line.run].short_label
     return f"{LABELS[line.baseline]} · {line.name.benchmark} · {line.name.split}"
 
 
 def lines_by_data(lines: Iterable[TableLine]) -> dict[str, list[TableLine]]:
-    """The lines of each data set."""
-    found: dict[str, list[TableLine]] = {}
+    """Group lines by data set."""
+    grouped: dict[str, list[TableLine]] = {}
     for line in lines:
-        found.setdefault(line.name.data, []).append(line)
-    return found
+        grouped.setdefault(line.name.data, []).append(line)
+    return grouped
 
 
-def letter_ranges(some: Sequence[ReportRun], runs: Sequence[ReportRun]) -> str:
-    """Letters of some of the runs, such as "A–D, F"; "all runs" for all of several."""
-    if len(some) == len(runs) > 1:
+def letter_ranges(selected: Sequence[ReportRun], runs: Sequence[ReportRun]) -> str:
+    """List the letters of selected runs, such as "A–D, F"; "all runs" if several runs are all selected."""
+    if len(selected) == len(runs) > 1:
         return "all runs"
     letters = [run.letter for run in runs]
-    places = sorted(letters.index(run.letter) for run in some)
+    places = sorted(letters.index(run.letter) for run in selected)
     texts = []
-    # Place minus rank is the same for all of a row of neighbours.
+    # Place minus rank is equal for runs that follow each other.
     for _, neighbours in groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
         part = [letters[place] for _, place in neighbours]
         texts.append(f"{part[0]}–{part[-1]}" if len(part) > 2 else ", ".join(part))
@@ -187,19 +187,19 @@ def letter_ranges(some: Sequence[ReportRun], runs: Sequence[ReportRun]) -> str:
 
 
 def comparable_groups(runs: Sequence[ReportRun]) -> list[tuple[str, list[ReportRun]]]:
-    """Groups of runs that differ in one factor alone, as [(factor, runs)]."""
-    found = []
+    """Return the groups of runs that differ in one factor alone, as [(factor, runs)]."""
+    comparable = []
     for factor in FACTORS:
         groups: dict[tuple[str, ...], dict[str, ReportRun]] = {}
         for run in runs:
-            others = [getattr(run.name, other) for other in FACTORS if other != factor]
-            group = groups.setdefault((*run.name.context, *others), {})
+            other_values = [getattr(run.name, other) for other in FACTORS if other != factor]
+            group = groups.setdefault((*run.name.context, *other_values), {})
             group.setdefault(getattr(run.name, factor), run)
         for group in groups.values():
             different = list(group.values())
             if len(different) > 1:
-                found.append((factor, different))
-    return found
+                comparable.append((factor, different))
+    return comparable
 
 
 # ---- reading
@@ -210,7 +210,7 @@ def _read_folder(path: Path) -> RunFolder:
 
 
 def _groups(folders: Sequence[RunFolder]) -> list[list[RunFolder]]:
-    """Folders that differ in their targets alone, in the order of the first of each; copies count once."""
+    """Group folders that differ in their targets alone, in the order of each first folder; drop copies."""
     groups: dict[str, list[list[RunFolder]]] = {}
     for folder in folders:
         _add_to_group(folder, groups.setdefault(folder.settings.key, []))
@@ -219,36 +219,36 @@ def _groups(folders: Sequence[RunFolder]) -> list[list[RunFolder]]:
     def place(folder: RunFolder) -> int:
         return min(map(order.index, folder.results.summaries))
 
-    found = []
-    for without_targets in groups.values():
-        for group in without_targets:
+    ordered = []
+    for groups_of_key in groups.values():
+        for group in groups_of_key:
             group.sort(key=place)
-            found.append(group)
-    return found
+            ordered.append(group)
+    return ordered
 
 
 def _add_to_group(folder: RunFolder, groups: list[list[RunFolder]]) -> None:
-    """Add a folder to the first group without its targets, or to a new one; leave out a copy."""
-    free = None
+    """Add a folder to the first group without its targets, or to a new group; leave out a copy."""
+    free_group = None
     for group in groups:
         known_targets: set[str] = set()
         for other in group:
             if other.results.id == folder.results.id:
                 return
             known_targets |= other.results.summaries.keys()
-        if free is None and known_targets.isdisjoint(folder.results.summaries):
-            free = group
-    if free is None:
+        if free_group is None and known_targets.isdisjoint(folder.results.summaries):
+            free_group = group
+    if free_group is None:
         groups.append([folder])
     else:
-        free.append(folder)
+        free_group.append(folder)
 
 
 def _target_order(folders: Sequence[RunFolder]) -> list[str]:
-    """Targets in the order of the runs that have most of them; targets of separate runs by name."""
+    """Order targets as in the runs with most targets; targets of separate runs by name."""
     lists = [list(folder.results.summaries) for folder in folders]
     order: dict[str, None] = {}
-    for targets in sorted(lists, key=lambda one: (-len(one), one[0])):
+    for targets in sorted(lists, key=lambda names: (-len(names), names[0])):
         order.update(dict.fromkeys(targets))
     return list(order)
 
@@ -271,7 +271,7 @@ def _report_run(
         letter=letter,
         folders=tuple(folders),
         settings=folders[0].settings,
-        results=_merged(results),
+        results=_merge(results),
         predictions=pd.concat(predictions, ignore_index=True),
         curves=pd.concat(curves, ignore_index=True),
         name=name,
@@ -280,8 +280,8 @@ def _report_run(
     )
 
 
-def _merged(parts: Sequence[Results]) -> Results:
-    """Results of different targets as those of one run."""
+def _merge(parts: Sequence[Results]) -> Results:
+    """Merge results of different targets into the results of one run."""
     merged = parts[0]
     for part in parts[1:]:
         merged = replace(
@@ -301,14 +301,14 @@ def _predictions(folder: RunFolder) -> pd.DataFrame:
     for target in folder.results.summaries:
         if target not in targets:
             raise ReportError(
-                f"{folder.path / 'predictions.csv'} has no line of {target}, but results.json has: "
-                f"delete {folder.path} and run the command again that made it"
+                f"{folder.path / 'predictions.csv'} has no predictions of {target}, but results.json "
+                f"has results of {target}: delete {folder.path} and run the command of this run again"
             )
     return predictions
 
 
 def _letter(number: int) -> str:
-    """A to Z, then AA, AB, …"""
+    """Return the letter of a run by its number: A to Z, then AA, AB, …"""
     more, last = divmod(number, len(ascii_uppercase))
     first = _letter(more - 1) if more else ""
     return first + ascii_uppercase[last]
@@ -336,9 +336,8 @@ def _run_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
 
 def _baseline_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
     lines: dict[LinePlace, TableLine] = {}
-    for run in reversed(
-        runs
-    ):  # of several runs with a baseline, the first of the report is the last to write it
+    # Of several runs with a baseline, the first of the report is written last, and stays.
+    for run in reversed(runs):
         for target, summaries in run.results.summaries.items():
             for baseline in shown_baselines(run.results):
                 lines[target, baseline, run.name.context] = TableLine(
@@ -358,7 +357,7 @@ def _best_metrics(
     target: str,
     runs: Sequence[ReportRun],
 ) -> frozenset[str]:
-    """Metrics in which a run is the best of those with the same target and context; none if it is alone."""
+    """Return the metrics in which no other run of the target and context is better; none without others."""
     rivals = []
     for other in runs:
         if other.name.context == run.name.context and target in other.results.summaries:

@@ -36,7 +36,7 @@ class FoundImages:
 
     Attributes:
         paths: Path of each image that was found.
-        notes: Notes for the reader: data sets without images, and why.
+        notes: Notes for the reader: which data sets have no images, and why.
     """
 
     paths: Mapping[ImageKey, Path]
@@ -48,9 +48,9 @@ class Thumbnails:
     """Small JPEG images.
 
     Attributes:
-        jpeg: Each image in base64.
+        jpeg: The bytes of each JPEG file in base64.
         wanted: Number of distinct test images of all runs.
-        notes: Notes for the reader.
+        notes: Notes for the reader: which images are left out, and why.
     """
 
     jpeg: Mapping[ImageKey, str]
@@ -59,11 +59,11 @@ class Thumbnails:
 
 
 def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
-    """Look the test images up in the given data sets, or in those that the runs recorded.
+    """Look the test images up in the given data sets, or in the data sets that the runs recorded.
 
     Args:
-        runs: The runs.
-        data: Data folders or tables; empty to use the recorded ones.
+        runs: The runs of the report.
+        data: Data folders or tables; empty to use the recorded data sets.
 
     Raises:
         DataError: A given data set cannot be used.
@@ -82,13 +82,14 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
         used.add(number)
         if has_changed:
             note = f"{run.name.data} has changed since run {run.letter} was fitted"
-            notes[f"{note}; its images are matched by name alone."] = None
+            notes[f"{note}: the images of this run are found by their names alone."] = None
         paths |= _paths(run, manifests[number])
     for number, path in enumerate(data):
         if number not in used:
             names = {run.name.data for run in runs}
             raise ReportError(
-                f"{path} is the data set of none of the runs ({', '.join(sorted(names))}): give theirs"
+                f"{path} is the data set of none of the runs ({', '.join(sorted(names))}): "
+                "pass the data set of a run with --data"
             )
     return FoundImages(paths, tuple(notes))
 
@@ -99,17 +100,17 @@ def make_thumbnails(
     first: Iterable[ImageKey],
     limit: int,
 ) -> Thumbnails:
-    """Thumbnails of all test images, or of `limit` of them.
+    """Make thumbnails of at most `limit` test images.
 
     Args:
         images: Files of the images.
-        runs: The runs.
-        first: The most important images, in order; those of the first repeats follow, at random.
-        limit: Number of thumbnails.
+        runs: The runs of the report.
+        first: The most important images, in order; images of the first repeats follow, at random.
+        limit: Largest number of thumbnails.
     """
     wanted = test_images(runs)
     known = [key for key in wanted if key in images.paths]
-    chosen = _ranked(known, runs, first)[:limit]
+    chosen = _rank(known, runs, first)[:limit]
     jpeg: dict[ImageKey, str] = {}
     broken = []
     for key in chosen:
@@ -120,8 +121,8 @@ def make_thumbnails(
     notes = list(images.notes)
     if limit and len(known) > len(chosen):
         notes.append(
-            f"{len(chosen):,} of {len(known):,} test images are in this page: those with the largest errors, "
-            "then those of the first repeats. The option `--pictures N` includes more."
+            f"{len(chosen):,} of {len(known):,} test images are in this page: images with the largest "
+            "errors, then images of the first repeats. The option `--pictures N` includes more."
         )
     if not limit:
         notes.append("The report was written without images (`--pictures 0`).")
@@ -131,7 +132,7 @@ def make_thumbnails(
 
 
 def test_images(runs: Sequence[ReportRun]) -> list[ImageKey]:
-    """Every distinct test image of the runs, in their order."""
+    """Return every distinct test image, in the order of the runs."""
     keys: dict[ImageKey, None] = {}
     for run in runs:
         for name in run.predictions["name"].unique():
@@ -140,7 +141,7 @@ def test_images(runs: Sequence[ReportRun]) -> list[ImageKey]:
 
 
 def _recorded_manifests(runs: Sequence[ReportRun]) -> list[Manifest]:
-    """The data sets that the runs recorded and that can still be used; a report needs none of them."""
+    """Read the recorded data sets that can still be used; a report can do without them."""
     paths = {run.settings.data_path for run in runs}
     manifests = []
     for path in sorted(paths - {""}):
@@ -152,9 +153,9 @@ def _recorded_manifests(runs: Sequence[ReportRun]) -> list[Manifest]:
 
 
 def _manifest(path: Path) -> Manifest:
-    """The usable rows of a data set.
+    """Read the usable rows of a data set.
 
-    Its images are hashed but not decoded again: the runs were fitted on them, and a thumbnail that cannot be
+    The images are hashed but not decoded again: the runs were fitted on them, and a thumbnail that cannot be
     decoded is noted on the page.
     """
     source = read_source(path)
@@ -163,7 +164,7 @@ def _manifest(path: Path) -> Manifest:
 
 
 def _file_keys(source: SourceTable) -> frozenset[str]:
-    """Content keys, hexadecimal, of the files that a data set names."""
+    """Return the content keys, hexadecimal, of the files that a data set names."""
     paths = {
         *map(source.image_folder.joinpath, source.frame["image"]),
         *map(source.image_prompt_folder.joinpath, source.frame["image_prompt"]),
@@ -173,7 +174,7 @@ def _file_keys(source: SourceTable) -> frozenset[str]:
 
 
 def _file_key(path: Path) -> str:
-    """Content key of a file, "" where there is none; checking the data set finds out why."""
+    """Return the content key of a file; "" where it cannot be read, as checking the data set reports why."""
     try:
         return file_key(path).hex() if path.is_file() else ""
     except (OSError, ValueError):
@@ -181,12 +182,12 @@ def _file_key(path: Path) -> str:
 
 
 def _best_match(run: ReportRun, manifests: Sequence[Manifest]) -> tuple[int, bool] | None:
-    """Number of the run's data set among some, and whether it has changed since; an unchanged one wins."""
+    """Return the number of the run's manifest and whether it has changed; prefer an unchanged manifest."""
     changed = None
     for number, manifest in enumerate(manifests):
         if _is_unchanged(run, manifest):
             return number, False
-        if changed is None and _has_the_names(run, manifest):
+        if changed is None and _has_all_names(run, manifest):
             changed = number
     return None if changed is None else (changed, True)
 
@@ -198,7 +199,7 @@ def _is_unchanged(run: ReportRun, manifest: Manifest) -> bool:
         return False
 
 
-def _has_the_names(run: ReportRun, manifest: Manifest) -> bool:
+def _has_all_names(run: ReportRun, manifest: Manifest) -> bool:
     try:
         manifest.select(run.settings.benchmark)
     except DataError:
@@ -216,14 +217,14 @@ def _paths(run: ReportRun, manifest: Manifest) -> dict[ImageKey, Path]:
     return paths
 
 
-def _ranked(
+def _rank(
     known: Sequence[ImageKey],
     runs: Sequence[ReportRun],
     first: Iterable[ImageKey],
 ) -> list[ImageKey]:
-    """The known images by importance: `first`, then by the repeat that tests them first, at random.
+    """Order the known images: `first`, then at random within the repeat that first has them in its test.
 
-    The page opens with the first repeat of the first run, whose points should have their images.
+    The page opens with the first repeat of the first run, so images of that repeat matter most.
     """
     existing = set(known)
     ranked = dict.fromkeys(key for key in first if key in existing)
@@ -235,25 +236,25 @@ def _ranked(
 
 
 def _first_tested(runs: Sequence[ReportRun]) -> dict[ImageKey, tuple[int, int]]:
-    """The first repeat, and in it the first run, that tests each image."""
-    found: dict[ImageKey, tuple[int, int]] = {}
+    """Return for each image the first repeat with the image among its test rows, and the first such run."""
+    places: dict[ImageKey, tuple[int, int]] = {}
     for number, run in enumerate(runs):
         for name, repeat in run.predictions.groupby("name")["repeat"].min().items():
             key = run.name.data, str(name)
             place = int(repeat), number
-            found[key] = min(place, found.get(key, place))
-    return found
+            places[key] = min(place, places.get(key, place))
+    return places
 
 
 def _why_no_images(run: ReportRun, data: Sequence[Path]) -> str:
-    why = "the runs recorded no folder that still exists"
+    reason = "the runs recorded no folder that still exists"
     if data:
-        why = "none of the folders given by --data holds it"
-    return f"There are no images of {run.name.data}: {why}. `tier report … --data FOLDER` adds them."
+        reason = "none of the folders given with --data contains this data set"
+    return f"There are no images of {run.name.data}: {reason}. `tier report … --data FOLDER` adds images."
 
 
 def _thumbnail(path: Path) -> str:
-    """A JPEG in base64."""
+    """Return a thumbnail of an image as JPEG in base64."""
     image = decode(read_bytes(path))
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

@@ -121,7 +121,7 @@ def test_processes_with_different_folders_are_refused(project: Path) -> None:
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 2, output
-        assert "give an --out that all machines share" in output
+        assert "pass an --out folder that all machines share" in output
     assert not list(Path("here").iterdir()) and not list(Path("there").iterdir())
 
 

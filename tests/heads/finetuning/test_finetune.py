@@ -158,7 +158,7 @@ def test_every_obstacle_to_a_training_is_reported_and_training_continues_once_it
     Path("elsewhere.png").rename(picture)
     descriptor = os.open(folder, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)  # as another process that trains the same
-    assert "is being trained already" in refused()
+    assert "another process is training this run" in refused()
     os.close(descriptor)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(
@@ -349,7 +349,7 @@ def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
         (["--set", "layer_decay=2"], "layer_decay is 2"),
         (["--precision", "fp16"], "one of fp32, bf16"),
         (["--epochs", "0"], "greater than or equal to 1"),
-        (["--set", "training_mode=true", "--set", "micro_batch=2"], "micro_batch would give others"),
+        (["--set", "training_mode=true", "--set", "micro_batch=2"], "micro_batch would divide the batches"),
         (["--recipe", "published", "--set", "recompute=true"], "give --set training_mode=false"),
     ],
 )

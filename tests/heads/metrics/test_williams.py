@@ -108,7 +108,7 @@ def test_a_missing_p_has_a_reason() -> None:
     perfect = TestRows(first.group, first.truth, 3 * first.truth + 1)
     three = [TestRows(rows.group[:3], rows.truth[:3], rows.prediction[:3]) for rows in (first, second)]
     for one, other, why in (
-        (*three, "3 test rows, 4 are needed"),
+        (*three, "the repeat has 3 test rows, but the test needs 4"),
         (first, constant, "a run's correlation does not exist"),
         (first, first, "determine each other"),
         (perfect, second, "determine each other"),

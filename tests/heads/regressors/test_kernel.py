@@ -94,9 +94,9 @@ def test_heads_fitted_together_equal_heads_fitted_alone(kind: type[_KernelHead])
     ("head", "message"),
     [
         (KernelRidgeHead((), (1.0,)), "length_scales is empty"),
-        (KernelRidgeHead((1.0,), (0.0,)), "penalties is 0.0: a number above 0 is wanted"),
-        (SVRHead(C=-1), "C is -1: a number above 0 is wanted"),
-        (SVRHead(epsilon=-0.1), "epsilon is -0.1: a number from 0 is wanted"),
+        (KernelRidgeHead((1.0,), (0.0,)), "penalties is 0.0, which is not valid: use a number above 0"),
+        (SVRHead(C=-1), "C is -1, which is not valid: use a number above 0"),
+        (SVRHead(epsilon=-0.1), "epsilon is -0.1, which is not valid: use a number from 0"),
     ],
 )
 def test_options_out_of_their_limits_are_refused(head: _KernelHead, message: str) -> None:

@@ -171,21 +171,26 @@ def test_texts_become_values_of_the_options_type(
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("mlp", {"hidden": "many"}, "hidden is 'many': a whole number or none is wanted"),
-        ("mlp", {"hidden": 2.5}, "hidden is 2.5: a whole number or none is wanted"),
-        ("mlp", {"max_epochs": "0"}, "epochs is 0: a number from 1 is wanted"),
-        ("mlp", {"standardize": "maybe"}, "standardize is 'maybe': true or false is wanted"),
-        ("mlp", {"optimizer": "sgd"}, "optimizer is 'sgd': one of adam, adamw is wanted"),
-        ("mlp", {"learning_rate": True}, "learning_rate is True: a number is wanted"),
+        ("mlp", {"hidden": "many"}, "hidden is 'many', which is not valid: use a whole number or none"),
+        ("mlp", {"hidden": 2.5}, "hidden is 2.5, which is not valid: use a whole number or none"),
+        ("mlp", {"max_epochs": "0"}, "epochs is 0, which is not valid: use a number from 1"),
+        ("mlp", {"standardize": "maybe"}, "standardize is 'maybe', which is not valid: use true or false"),
+        ("mlp", {"optimizer": "sgd"}, "optimizer is 'sgd', which is not valid: use one of adam, adamw"),
+        ("mlp", {"learning_rate": True}, "learning_rate is True, which is not valid: use a number"),
         ("mlp", {"random_state": 3}, "has no option random_state"),
         ("ridge", {"max_epochs": 5}, "the ridge head has no option epochs: it has penalties"),
-        ("ridge", {"penalties": "1,x"}, "penalties is '1,x': a list of numbers, such as a,b is wanted"),
+        (
+            "ridge",
+            {"penalties": "1,x"},
+            "penalties is '1,x', which is not valid: use a list of numbers, such as a,b",
+        ),
         (
             "ensemble",
             {"members": "ridge,rigde"},
-            "members is 'rigde': one of mlp, gated, bilinear, ridge, kernel-ridge, svr is wanted",
+            "members is 'rigde', which is not valid: "
+            "use one of mlp, gated, bilinear, ridge, kernel-ridge, svr",
         ),
-        ("svr", {"C": "nan"}, "C is nan: a number above 0 is wanted"),
+        ("svr", {"C": "nan"}, "C is nan, which is not valid: use a number above 0"),
     ],
 )
 def test_a_wrong_option_or_value_is_refused_with_the_valid_ones(

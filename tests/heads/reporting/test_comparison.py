@@ -185,7 +185,7 @@ def test_the_command_shows_the_runs_and_the_table(project: Path) -> None:
     assert (
         code == 0
         and "p (Williams)" in output
-        and "the bootstrap's p is the result" in " ".join(output.split())
+        and "rely on the p of the bootstrap" in " ".join(output.split())
     )
     assert (
         tier(

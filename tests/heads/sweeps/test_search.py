@@ -62,7 +62,7 @@ def test_a_search_that_is_run_again_tries_what_is_left(project: Path) -> None:
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ({"seed": [0, 1]}, "several of seed: give one"),
+        ({"seed": [0, 1]}, "several values of seed: use one"),
         ({"method": ["nr", "fr"]}, "benchmarks differ"),
         ({"method": "fr", "benchmark": "T2I"}, "full reference"),
         ({"learning_rate": [1.0, "much"]}, "learning_rate is 'much'"),

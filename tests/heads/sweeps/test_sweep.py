@@ -87,14 +87,14 @@ def test_stages_of_a_grid_are_lists_in_texts(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ({"metod": "nr"}, "a grid has no option 'metod': choose among"),
-        ({"method": ["nr", "xr"]}, "method is 'xr': choose among nr, fr, pr"),
-        ({"repeats": "ten"}, "repeats is 'ten'.*a whole number is wanted"),
-        ({"repeats": True}, "repeats is True"),
+        ({"metod": "nr"}, "a grid has no option 'metod': use one of"),
+        ({"method": ["nr", "xr"]}, "method in the grid is 'xr', which is unknown: use nr, fr, pr"),
+        ({"repeats": "ten"}, "repeats in the grid is 'ten'.*use a whole number"),
+        ({"repeats": True}, "repeats in the grid is True"),
         ({"head": []}, "head has no value"),
-        ({"seed": -1}, "seed is -1: 0 is the least"),
-        ({"repeats": 0}, "repeats is 0: 1 is the least"),
-        ({"image_size": "big"}, "give a number of pixels, or 'full'"),
+        ({"seed": -1}, "seed in the grid is -1, which is out of range: use 0 or more"),
+        ({"repeats": 0}, "repeats in the grid is 0, which is out of range: use 1 or more"),
+        ({"image_size": "big"}, "use a number of pixels, or 'full'"),
     ],
 )
 def test_a_wrong_grid_is_refused_with_the_remedy(manifest: Manifest, grid: dict, message: str) -> None:
@@ -138,9 +138,9 @@ def test_wrong_options_of_one_cell_are_reported_before_the_first_fit(project: Pa
         ({"target": ["MOS_q", "MOS_x"]}, "MOS_x"),
         (
             {"head": "mlp", "learning_rate": [1e-3, float("inf")]},
-            "learning_rate is inf: a number from 0 is wanted",
+            "learning_rate is inf, which is not valid: use a number from 0",
         ),
-        ({"head": "svr", "C": "much"}, "C is 'much': a number is wanted"),
+        ({"head": "svr", "C": "much"}, "C is 'much', which is not valid: use a number"),
     ]
     for grid, message in wrong:
         cells, _ = grid_cells(grid, manifest, BASE)

@@ -28,7 +28,7 @@
     const first = header.dataset.first || "ascending";
     const other = first === "ascending" ? "descending" : "ascending";
     const direction = header.getAttribute("aria-sort") === first ? other : first;
-    for (const one of header.parentNode.cells) one.setAttribute("aria-sort", one === header ? direction : "none");
+    for (const cell of header.parentNode.cells) cell.setAttribute("aria-sort", cell === header ? direction : "none");
     const sign = direction === "ascending" ? 1 : -1;
     for (const body of table.tBodies) {
       const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
@@ -44,16 +44,16 @@
     for (const body of table.tBodies) {
       const heading = body.querySelector(".group");
       const rows = [...body.rows].filter((row) => row !== heading);
-      let here = 0;
+      let shownInBody = 0;
       for (const row of rows) {
         const text = `${row.textContent} ${heading ? heading.textContent : ""}`.toLowerCase();
         row.hidden = !terms.every((term) => text.includes(term));
         const counts = $("baselines").checked || !row.classList.contains("baseline");
         all += counts;
-        here += counts && !row.hidden;
+        shownInBody += counts && !row.hidden;
       }
-      if (heading) heading.hidden = !here;
-      shown += here;
+      if (heading) heading.hidden = !shownInBody;
+      shown += shownInBody;
     }
     $("count").textContent = shown === all ? `${all} lines` : `${shown} of ${all} lines`;
     drawForests();
@@ -114,7 +114,7 @@
     };
   }
 
-  // A title in lines of at most `limit` letters, broken between its parts, or within one that is longer.
+  // Break a title into lines of at most `limit` letters, between its parts, or within a part that is longer.
   function inLines(title, limit) {
     const parts = title.split(" · ").flatMap((part) => part.match(new RegExp(`.{1,${limit}}`, "gu")) || []);
     return parts.reduce((lines, part) => {
@@ -176,7 +176,7 @@
   function chooseRun() {
     const targets = data.trials[$("run").value];
     fill($("target"), Object.keys(targets).map((name) => [name, name]));
-    fill($("repeat"), targets[$("target").value].map((one, number) => [number, one.repeat]));
+    fill($("repeat"), targets[$("target").value].map((trial, number) => [number, trial.repeat]));
     showDetail();
   }
 
@@ -190,7 +190,7 @@
     drawCurves();
   }
 
-  // The chosen breakdown, or the first one where the run does not have it.
+  // Show the selected breakdown, or the first one if the run does not have the selected one.
   function showParts() {
     const parts = [...document.querySelectorAll(".detail:not([hidden]) .part")];
     $("part-field").hidden = parts.length < 2;
@@ -232,7 +232,7 @@
     show(keep);
   }
 
-  // One line with the band from the lowest to the highest repeat around it.
+  // A line with the band around it from the lowest to the highest repeat.
   function withBand(line, tone, axis) {
     const shared = { type: "scatter", mode: "lines", x: line.epochs, yaxis: axis, legendgroup: line.name };
     const edge = { ...shared, line: { width: 0, color: tone }, hoverinfo: "skip", showlegend: false };
@@ -248,8 +248,8 @@
     $("training").hidden = !lines.length;
     if (!lines.length) return;
     const repeats = data.trials[$("run").value][$("target").value].length;
-    const range = repeats > 1 ? ` Lines are means over ${repeats} repeats, bands reach from the lowest to the highest; a repeat that stopped early is missing from later epochs.` : "";
-    $("trained").textContent = `Loss and SRCC of the test rows after every epoch of ${$("target").value}.${range} No epoch is chosen by test rows, except for the values that are marked as optimistic.`;
+    const range = repeats > 1 ? ` Lines are means over ${repeats} repeats, and bands reach from the lowest repeat to the highest; a repeat that stopped early is left out of later epochs.` : "";
+    $("trained").textContent = `Loss and SRCC of the test rows after every epoch of ${$("target").value}.${range} The test rows select no epoch, except for the values that are marked as optimistic.`;
     if (!Plots) return;
     const colour = colours();
     const losses = lines.filter((line) => line.name !== "test_srcc");

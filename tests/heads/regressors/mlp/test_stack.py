@@ -269,7 +269,7 @@ def test_training_does_not_change_the_random_state_of_torch(X: np.ndarray) -> No
 
 @pytest.mark.parametrize(("name", "known"), [("optimizer", "adam, adamw"), ("schedule", "cosine, constant")])
 def test_unknown_names_of_optimizers_and_schedules_are_refused(X: np.ndarray, name: str, known: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is 'x': one of {known} is wanted"):
+    with pytest.raises(ValueError, match=f"{name} is 'x', which is not valid: use one of {known}"):
         MLPHead(**{name: "x"}).fit(X, X[:, 0])
 
 
@@ -434,7 +434,7 @@ def test_a_started_head_never_ends_with_a_worse_validation_loss_than_its_start(X
 def test_training_cannot_start_from_a_head_of_another_shape(X: np.ndarray) -> None:
     (task,) = tasks(X, 1)
     (fitted,) = StackedMLP([hyperparameters(hidden=5)]).fit(X, [task])
-    with pytest.raises(HeadError, match="give both the same options"):
+    with pytest.raises(HeadError, match="use the same options for both heads"):
         StackedMLP([hyperparameters()]).fit(X, [replace(task, start=fitted.weights)])
 
 
@@ -548,7 +548,7 @@ def test_a_listener_that_predicts_vectors_of_another_width_gets_an_error(X: np.n
     for width in (WIDTH - 1, WIDTH + 1, 100 * WIDTH):
         wrong = np.zeros((3, width), np.float32)
         listening = replace(task, on_epoch=lambda _, predict, wrong=wrong: predict(wrong))
-        with pytest.raises(ValueError, match=rf"shape \(3, {width}\) are given to a head of {WIDTH} columns"):
+        with pytest.raises(ValueError, match=rf"shape \(3, {width}\), but the head expects {WIDTH} columns"):
             StackedMLP([hyperparameters()]).fit(X, [listening])
 
 

@@ -375,7 +375,7 @@ def test_many_comparisons_are_folded_and_too_many_give_a_warning(
     write_report(sample.runs[:2], page, finished=lambda *tick: ticks.append(tick))
     text = " ".join(page.read_text().split())
     assert "<summary>2 comparisons, 0 of them with p (Holm) under 0.05</summary>" in text
-    assert "2 comparisons are too many for" in text and "p (Holm) is 0.078 at least" in text
+    assert "2 comparisons are too many for" in text and "p (Holm) cannot be less than 0.078" in text
     assert ticks == [
         (number, 5) for number in range(1, 6)
     ]  # two runs of two targets, and a group of runs that are compared
@@ -554,7 +554,7 @@ def test_a_folder_that_is_no_run_is_refused_with_a_remedy(sample: Sample, tmp_pa
     pd.read_csv(run / "predictions.csv").query("target == 'align'").to_csv(
         run / "predictions.csv", index=False
     )
-    refused("has no line of quality", run)
+    refused("has no predictions of quality", run)
 
 
 def test_an_output_that_is_no_html_file_or_cannot_be_written_is_refused(
