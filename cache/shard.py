@@ -409,9 +409,11 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
     size = dataset.size * dataset.dtype.itemsize
     offset = dataset.id.get_offset()
     if not size or offset is None or not _is_stored(dataset, file, offset + size):
-        raise ValueError(f"{name!r} declares {dataset.shape} but does not contain that many bytes")
+        raise ValueError(
+            f"{name!r} declares the shape {dataset.shape}, but the file contains fewer bytes than that"
+        )
     if name == "keys" and _has_hole(file, offset, size):
-        raise ValueError(f"{name!r} declares {dataset.shape} but is a hole in the file")
+        raise ValueError(f"{name!r} declares the shape {dataset.shape}, but is a hole in the file")
     return dataset
 
 

@@ -159,7 +159,7 @@ class FeatureStore:
 
         Raises:
             StoreError: Some keys are not stored.
-            ShardError: A row of the keys is damaged.
+            ShardError: The stored features of a key are damaged.
         """
         while True:
             try:

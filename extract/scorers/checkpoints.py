@@ -75,7 +75,7 @@ def read_folder_state(folder: Path) -> State:
 
 @contextmanager
 def without_memory(path: Path) -> Iterator[None]:
-    """Build the models inside without memory, as their random weights would only be overwritten.
+    """Build models on the meta device: their random weights take no memory, as the checkpoint replaces them.
 
     Raises:
         WeightsError: No model has the sizes of the checkpoint `path`.

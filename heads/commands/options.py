@@ -90,8 +90,8 @@ PresetOption = Annotated[
     PresetName | None,
     typer.Option(
         "--preset",
-        help="Named set of encoder options with measured results; options that are passed too take "
-        "precedence.",
+        help="Named set of encoder options whose results were measured. An option that you also pass "
+        "overrides the set.",
     ),
 ]
 StagesOption = Annotated[

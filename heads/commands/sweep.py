@@ -62,8 +62,8 @@ SearchOption = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Try only N combinations of the grid; Optuna proposes each from the held-out SRCC of the "
-        "others.",
+        help="Try only N combinations of the grid. Optuna chooses the next one by the held-out SRCC of "
+        "those already tried.",
     ),
 ]
 SweepOutputOption = Annotated[

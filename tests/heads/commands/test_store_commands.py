@@ -63,7 +63,7 @@ def test_every_choice_has_its_own_store_and_an_ambiguous_one_is_not_guessed(proj
     code, output = tier("features", "Dataset", "-o", "X.npz", *ENCODERS)
     assert code == 2
     assert "5 stores in" in output
-    assert "Name one of these folders" in output
+    assert "Pass the name of one of these folders" in output
     (whole,) = (name for name in stores() if "native_at_full" in name or "reference_at_full" in name)
     (texts,) = (name for name in stores() if name.startswith("bert") and "fp32" in name)
     features = ["features", "Dataset", "--text-encoder", texts]

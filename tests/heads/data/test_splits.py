@@ -80,7 +80,10 @@ def test_other_seeds_give_other_folds_but_of_the_published_rule_which_begins_wit
 
 @pytest.mark.parametrize(
     ("rule", "folds", "expected"),
-    [("prompt", 21, "21 folds of 20 distinct prompts"), ("generator", 4, "--repeats 3|--folds 2 … 3")],
+    [
+        ("prompt", 21, "20 distinct prompts cannot be divided into 21 folds"),
+        ("generator", 4, "--folds from 2 to 3"),
+    ],
 )
 def test_more_folds_than_there_are_units_are_refused(rule: SplitRule, folds: int, expected: str) -> None:
     with pytest.raises(SplitError, match=expected):
@@ -246,8 +249,8 @@ def test_splits_of_the_command_serve_another_run_and_are_part_of_its_identity(pr
         (["--split", "promt:1"], "promt cannot be read as splits"),
         (["--split", "mine.json:3"], "mine.json has no repeat 3: use a repeat from 0 to 1"),
         (["--split", "mine.json", "--repeats", "2"], "leave out --repeats"),
-        (["--folds", "3", "--repeats", "2"], "3 folds are 3 repeats"),
-        (["--split", "random", "--folds", "40"], "40 folds of"),
+        (["--folds", "3", "--repeats", "2"], "--folds 3 already means 3 repeats"),
+        (["--split", "random", "--folds", "40"], "cannot be divided into 40 folds"),
     ],
 )
 def test_options_that_do_not_fit_each_other_are_refused(

@@ -195,7 +195,7 @@ def test_encoders_of_a_run_reproduce_its_predictions(project: Path) -> None:
     assert result.exit_code == 0, result.output
     image, text = re.findall(r"--(?:image|text)-encoder (\S+)", result.output)
     stores = ["--image-encoder", image, "--text-encoder", text]
-    best = shlex.split(re.findall(r"Best with (.+) \(", result.output)[0])
+    best = shlex.split(re.findall(r"also pass (.+) \(", result.output)[0])
     result = CliRunner().invoke(cli.app, ["features", "Dataset", "-o", "X.npz", *stores])
     assert result.exit_code == 0, result.output
     with np.load("X.npz") as file:
@@ -343,14 +343,14 @@ def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--finetune", "lost:1"], "choose none, image, text, all, or last:N"),
+        (["--finetune", "lost:1"], "use none, image, text, all, or last:N"),
         (["--head", "ridge"], "use --head mlp"),
         (["--set", "sunshine=1"], "has no option sunshine"),
         (["--set", "layer_decay=2"], "layer_decay is 2"),
         (["--precision", "fp16"], "one of fp32, bf16"),
         (["--epochs", "0"], "greater than or equal to 1"),
         (["--set", "training_mode=true", "--set", "micro_batch=2"], "micro_batch would divide the batches"),
-        (["--recipe", "published", "--set", "recompute=true"], "give --set training_mode=false"),
+        (["--recipe", "published", "--set", "recompute=true"], "pass --set training_mode=false"),
     ],
 )
 def test_options_that_do_not_fit_end_to_end_training_are_refused(

@@ -88,11 +88,11 @@ WRONG = {
     "target": (lambda path: load("runs/nr").score(path, "x"), "one of MOS_q, MOS_a, MOS_c"),
     "prompt": (lambda path: score(path, " "), "is not a text prompt"),
     "no prompt": (lambda path: score(path, None), "None is not a text prompt"),
-    "file": (lambda _: score("gone.png"), "gone.png: cannot be read"),
-    "type": (lambda _: score(5), "int is no "),
+    "file": (lambda _: score("gone.png"), "gone.png: the file cannot be read"),
+    "type": (lambda _: score(5), "int is not an image"),
     "shape": (lambda _: score(np.zeros((3, 8, 9))), r"shape \(3, 8, 9\)"),
-    "tensor": (lambda _: score(torch.zeros(8, 9, 3)), r"expected \(3, H, W\)"),
-    "range": (lambda _: score(np.full((8, 8, 3), 200.0)), "divide by 255"),
+    "tensor": (lambda _: score(torch.zeros(8, 9, 3)), r"pass one of shape \(3, H, W\)"),
+    "range": (lambda _: score(np.full((8, 8, 3), 200.0)), "divide the pixels by 255"),
     "integers": (lambda _: score(np.zeros((8, 8, 3), int)), "int64"),
     "lengths": (lambda path: score([path, path], ["x"]), "1 prompts for 2 images"),
     "image prompts": (lambda path: score([path, path], "x", [None]), "1 image prompts for 2 images"),
@@ -199,4 +199,4 @@ def test_a_changed_file_of_an_exported_model_is_noticed(fitted_copy: Path) -> No
     weights.write_bytes(content)
     code, output = tier("predict", "model", rows()["image"][0], "--prompt", "new")
     assert code == 2
-    assert "weights: fitted on" in output
+    assert "weights: the heads were fitted on" in output

@@ -82,5 +82,5 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, fitted_proj
     monkeypatch.chdir(fitted_project)
     (source,) = encoder_sources(read_model(Path("runs/nr")))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(OnnxError, match=r"onnx, onnxruntime, onnxscript: pip install 'tier4k\[onnx\]'"):
+    with pytest.raises(OnnxError, match=r"onnx, onnxruntime, onnxscript: run pip install 'tier4k\[onnx\]'"):
         export_onnx(source, Path("never"))

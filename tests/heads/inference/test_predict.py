@@ -117,7 +117,7 @@ def test_an_image_prompt_that_the_heads_do_not_use_is_reported(
 ) -> None:
     save_picture(Path("new.png"), 5, (300, 260))
     output = succeed("predict", f"runs/{run}", "new.png", "--prompt", "x", "--image-prompt", "new.png")
-    assert ("changes nothing" in output) == ignored
+    assert ("--image-prompt has no effect" in output) == ignored
 
 
 def test_a_second_head_encodes_nothing_and_needs_no_weights(
@@ -167,7 +167,7 @@ WRONG = {
     "not a picture": (
         ["runs/nr", "bad.png", "--prompt", "x"],
         write("bad.png", "text"),
-        "bad.png: not an image of the formats",
+        "the file is not an image of the formats",
     ),
     "no image prompt": (["runs/fr", *IMAGE], nothing, "pass --image-prompt FILE"),
     "image prompt gone": (
@@ -187,11 +187,11 @@ WRONG = {
     "prompt for a table": (
         ["runs/nr", "t.csv", "--prompt", "x"],
         write("t.csv", TABLE),
-        "leave out --prompt",
+        "do not pass --prompt",
     ),
     "table without prompts": (["runs/nr", "t.csv"], write("t.csv", "image,text\nnew.png,x\n"), "prompt"),
-    "two tables": (["runs/nr", "t.csv", "new.png"], write("t.csv", "image,prompt\n"), "give it alone"),
-    "other weights": (["runs/nr", *IMAGE], write_other_weights, "weights: fitted on"),
+    "two tables": (["runs/nr", "t.csv", "new.png"], write("t.csv", "image,prompt\n"), "pass only this table"),
+    "other weights": (["runs/nr", *IMAGE], write_other_weights, "weights: the heads were fitted on"),
     "no weights": (["runs/nr", *IMAGE], lambda: shutil.rmtree("pretrained"), "pretrained"),
     "unknown ending": (["runs/nr", *IMAGE, "-o", "scores.txt"], nothing, ".csv"),
     "ending in capitals": (["runs/nr", *IMAGE, "-o", "scores.CSV"], nothing, ".csv"),

@@ -51,7 +51,7 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
         in page
     )
     assert (
-        'class="quiet">the heads were fitted in another run' in page
+        'class="quiet">leakage is unknown: the heads were fitted in another run' in page
     )  # nothing vouches for it, so that it is not green
     calibrated, _ = evaluated("runs/nr", "other", *both, "--calibrate")
     for target, summaries in calibrated.summaries.items():
@@ -122,12 +122,13 @@ def test_a_calibration_undoes_scale_and_shift_and_never_sees_the_prompt_it_is_ap
 WRONG = {
     "no common name": (
         [],
-        "no target has the same name (the model has MOS_q, MOS_a, MOS_c; other has mos_quality, mos_align)",
+        "no target has the name of a score column (the model has MOS_q, MOS_a, MOS_c; other has "
+        "mos_quality, mos_align)",
     ),
-    "no such target": (["--target", "MOS_x=mos_align"], "there is no 'MOS_x'"),
+    "no such target": (["--target", "MOS_x=mos_align"], "there is no target or column 'MOS_x'"),
     "no such column": (["--target", "MOS_q=mos_qualty"], "nearest: mos_quality"),
-    "a column twice": (["--target", "MOS_q=mos_align", "--target", "MOS_a=mos_align"], "is given twice"),
-    "a score twice": (["--target", "MOS_q=mos_align", "--target", "MOS_q=mos_quality"], "is given twice"),
+    "a column twice": (["--target", "MOS_q=mos_align", "--target", "MOS_a=mos_align"], "occurs twice"),
+    "a score twice": (["--target", "MOS_q=mos_align", "--target", "MOS_q=mos_quality"], "occurs twice"),
     "no image prompts": (
         ["--benchmark", "I2I", "--target", "MOS_q=mos_align"],
         "no rows with an image prompt",

@@ -334,11 +334,11 @@ REFUSED: dict[str, tuple[dict[str, Any], type[TierError], str]] = {
         FusionError,
         "use --benchmark I2I, or --method pr",
     ),
-    "no such method": ({"method": "xr"}, FusionError, "'xr': choose nr, fr, pr"),
+    "no such method": ({"method": "xr"}, FusionError, "'xr': use one of nr, fr, pr"),
     "no such split": (
         {"split": "weekly"},
         SplitError,
-        "'weekly': choose prompt, random, generator, published",
+        "'weekly': use one of prompt, random, generator, published",
     ),
 }
 
@@ -373,7 +373,7 @@ def with_four_prompts(data: Manifest) -> Manifest:
     [
         (without_targets, "all", ProtocolError, "no numeric score column"),
         (without_image_prompts, "I2I", DataError, "pass another --benchmark"),
-        (with_four_prompts, "all", SplitError, "4 distinct prompts are too few"),
+        (with_four_prompts, "all", SplitError, "at least 5 distinct prompts, and the data have 4"),
     ],
 )
 def test_data_that_cannot_be_fitted_are_refused_and_nothing_is_written(

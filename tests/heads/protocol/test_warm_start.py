@@ -86,7 +86,7 @@ def test_what_a_head_starts_from_makes_another_run(fit: Fit) -> None:
         ({}, {"method": "pr"}, "--method nr, not pr"),
         ({}, {"head": OPTIONS.head | {"activation": "gelu"}}, "--set activation relu, not gelu"),
         ({}, {"benchmark": "T2I"}, "pass the data set and --benchmark"),
-        ({}, {"head": OPTIONS.head | {"hidden": 3}}, "give both the same options"),
+        ({}, {"head": OPTIONS.head | {"hidden": 3}}, "use the same options for both heads"),
         ({"models": "none"}, {}, "--models all or first"),
     ],
 )

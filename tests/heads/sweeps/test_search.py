@@ -55,7 +55,7 @@ def test_a_search_that_is_run_again_tries_what_is_left(project: Path) -> None:
     assert len(found(1)) == 4  # all that were tried are listed
     assert len(found(1, learning_rate=0.5, hidden=[2, 3])) == 1  # another grid is another search
     (Path("runs") / JOURNAL).write_text("no journal\n")
-    with pytest.raises(SweepError, match=f"{JOURNAL}.*delete it"):
+    with pytest.raises(SweepError, match=f"{JOURNAL}.*delete the file"):
         found(1)
 
 

@@ -535,7 +535,7 @@ def test_a_folder_that_is_no_run_is_refused_with_a_remedy(sample: Sample, tmp_pa
             write_report(runs, tmp_path / "r.html")
         assert not (tmp_path / "r.html").exists()
 
-    refused("one run or more: tier report runs/")
+    refused("one run or more: use tier report runs/")
     refused("there is no run .*nowhere: pass the folder of a run, for example runs/ID", tmp_path / "nowhere")
     refused("there is no run .*for example runs/ID", tmp_path)
     refused(
