@@ -66,7 +66,7 @@ class BlipNetwork(PairNetwork):
         return self.backbone.vision_model(pixel_values=self._normalised(images)).last_hidden_state
 
     def _first_token(self, tokens: Tensor, patches: Tensor | None = None) -> Tensor:
-        """Return the output (T, D) at the first token of each of T texts; they attend to `patches` if given."""
+        """Return the output (T, D) at the first token of T texts; they attend to `patches` if given."""
         ids, mask = tokens.unbind(1)
         output = self.backbone.text_encoder(
             input_ids=ids,
