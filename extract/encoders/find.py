@@ -138,5 +138,6 @@ def _text_weights(
     raise WeightsError(
         f"there are no weights for the text encoder {preset.name}: put a folder {preset.folder}/ "
         "(config.json, vocab.txt or tokenizer.json, and model.safetensors or pytorch_model.bin) into "
-        f"{folder} or beside the data, or pass --text-weights DIR.\nDownload the folder from: https://huggingface.co/{preset.hub}"
+        f"{folder} or beside the data, or pass --text-weights DIR.\n"
+        f"Download the folder from: https://huggingface.co/{preset.hub}"
     )

@@ -296,8 +296,8 @@ def _update(
         for number in range(first, last):
             head, begin, end = _part(number, units)
             parameters = state.parameters[head]
-            first_moments = state.first_moments[head]
-            second_moments = state.second_moments[head]
+            means = state.first_moments[head]  # moving means of gradients and of their squares
+            squares = state.second_moments[head]
             head_rates = rates[head]
             for unit in range(begin, end):
                 last_weight = starts.last_weights + unit
@@ -305,39 +305,21 @@ def _update(
                 by_last, by_bias = _through_relu(
                     hidden[head, unit], score_gradients[head], parameters[last_weight]
                 )
-                _adam(
-                    parameters,
-                    first_moments,
-                    second_moments,
-                    last_weight,
-                    by_last,
-                    head_rates,
-                    root_factor,
-                    constants,
-                )
-                _adam(
-                    parameters,
-                    first_moments,
-                    second_moments,
-                    bias,
-                    by_bias,
-                    head_rates,
-                    root_factor,
-                    constants,
-                )
+                _adam(parameters, means, squares, last_weight, by_last, head_rates, root_factor, constants)
+                _adam(parameters, means, squares, bias, by_bias, head_rates, root_factor, constants)
             by_weight = weight_gradients[worker, : end - begin]
             np.dot(hidden[head, begin:end], inputs[head], by_weight)
             start = starts.hidden_weights + begin * columns
             stop = starts.hidden_weights + end * columns
             part_weights = parameters[start:stop]
-            part_first_moments = first_moments[start:stop]
-            part_second_moments = second_moments[start:stop]
+            part_means = means[start:stop]
+            part_squares = squares[start:stop]
             gradients = by_weight.reshape(-1)
             for place in range(len(gradients)):
                 _adam(
                     part_weights,
-                    part_first_moments,
-                    part_second_moments,
+                    part_means,
+                    part_squares,
                     place,
                     gradients[place],
                     head_rates,
