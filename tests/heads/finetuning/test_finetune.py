@@ -168,7 +168,7 @@ def test_every_obstacle_to_a_training_is_reported_and_training_continues_once_it
         output = refused()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert "cannot write to" in output and "What was published before is intact" in output
+    assert "cannot write to" in output and "Files that were written before are intact" in output
     assert last.read_bytes() == sound
     assert sorted(path.name for path in last.parent.iterdir()) == [BEST, LAST]
     done = run()
