@@ -56,7 +56,7 @@ def extract(
     for group in _groups(works):
         summaries += _extract_group(group, root, options, listener, record)
     record.write(root)
-    if sum(summary.encoded for summary in summaries):
+    if any(summary.encoded for summary in summaries):
         write_extraction(root, data or manifest.data, command, options, summaries)
     return summaries
 

@@ -1,6 +1,6 @@
 """Fit and evaluate heads on every target and repeat."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from time import perf_counter
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
@@ -25,7 +26,7 @@ def run_trials(
     splits: Sequence[Split],
     estimator: HeadName,
     head_options: dict[str, Any],
-    finished: Callable[[int, int], None] = lambda *_: None,
+    finished: Progress = no_progress,
     starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
 ) -> list[Trial]:
     """Fit and evaluate one head for every target and repeat.

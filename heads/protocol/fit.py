@@ -1,10 +1,11 @@
 """`fit-head`: fit heads on the features in two stores and write the run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet, load_features
 from tier4k.heads.data.fusion import fuse
 from tier4k.heads.encoders.seen_images import require_unseen
@@ -16,12 +17,6 @@ from tier4k.heads.protocol.publish import Run, publish_run, read_run
 from tier4k.heads.regressors.base import Weights
 from tier4k.heads.results.model import HeadKey
 from tier4k.heads.results.write import require_writable
-
-Progress = Callable[[int, int], None]  # (heads fitted, heads in all)
-
-
-def no_progress(done: int, total: int) -> None:
-    """Ignore the progress."""
 
 
 def fit_head(

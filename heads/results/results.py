@@ -19,8 +19,6 @@ from tier4k.heads.results.config import RunConfig, RunMethod
 from tier4k.heads.results.layout import RESULTS_FILE, damaged, read_run_file
 from tier4k.heads.results.run_format import RUN_FORMAT
 
-SEEN_COUNTS = ("seen_prompts", "seen_images", "seen_siblings")
-
 Summaries = dict[str, dict[str, dict[str, Summary]]]
 
 

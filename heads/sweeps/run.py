@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.pipeline.shared_memory import semaphores_fit
 from tier4k.extract.stores.find import find_score_stores, find_stores
@@ -19,9 +20,6 @@ from tier4k.heads.sweeps.processes import SEMAPHORES_OF_POOL, fit_in_processes
 Unit = list[Plan]
 """Plans that differ in their targets only, which are fitted together."""
 
-Finished = Callable[[int, int], None]
-"""Called with (heads fitted, heads to be fitted in all)."""
-
 
 def run_sweep(
     manifest: Manifest,
@@ -30,7 +28,7 @@ def run_sweep(
     out: Path,
     command: Sequence[str] = (),
     jobs: int = 1,
-    finished: Finished = lambda *_: None,
+    finished: Progress = no_progress,
 ) -> Iterator[Run]:
     """Fit every cell that is not on disk yet, and yield all runs in the order of their units.
 
@@ -118,8 +116,8 @@ def _run_in_processes(
 def _count_from(
     before: int,
     total: int,
-    finished: Finished,
-) -> Finished:
+    finished: Progress,
+) -> Progress:
     """Return a listener for one unit that adds the number of heads fitted by earlier units."""
     return lambda done, _: finished(before + done, total)
 

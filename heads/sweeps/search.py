@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.protocol.publish import Run
@@ -66,7 +67,7 @@ def search(
     count: int,
     out: Path,
     command: Sequence[str] = (),
-    finished: Callable[[int, int], None] = lambda *_: None,
+    finished: Progress = no_progress,
 ) -> list[TriedCombination]:
     """Try `count` combinations of a grid's values, each once; return all tried combinations, the best first.
 

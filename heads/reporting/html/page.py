@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 
 from tier4k.cache.atomic import publish_text
 from tier4k.cache.write_errors import explain_write_errors
+from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.pipeline.versions import library_version
 from tier4k.heads.evaluation.trial import ELSEWHERE, UNFITTED
 from tier4k.heads.reporting.breakdown import TITLES
@@ -99,7 +100,7 @@ def write_report(
     output: Path,
     data: Sequence[Path] = (),
     images: int = DEFAULT_IMAGES,
-    finished: Callable[[int, int], None] = lambda *_: None,
+    finished: Progress = no_progress,
 ) -> Written:
     """Write the report of runs as one HTML file, whole or not at all.
 
