@@ -13,7 +13,7 @@ from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import FitTask, Head, Weights
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
@@ -129,4 +129,4 @@ class _Job:
             predicted = self.head.held_out_prediction
         if predicted is None:
             return None
-        return TestRows(features.group[rows], self.scores[rows], predicted)
+        return TestRows(features.group[rows], features.generator[rows], self.scores[rows], predicted)

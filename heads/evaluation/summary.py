@@ -10,7 +10,8 @@ from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.trial import SELECTIONS, UNFITTED, Trial
 from tier4k.heads.metrics.all_metrics import METRICS
-from tier4k.heads.metrics.bootstrap import TestRows, bootstrap_intervals
+from tier4k.heads.metrics.bootstrap import bootstrap_intervals
+from tier4k.heads.metrics.test_rows import TestRows
 
 NAN = float("nan")
 
@@ -89,7 +90,9 @@ def _intervals(
         return {}
     repeats = []
     for trial, split in zip(trials, splits, strict=True):
-        repeats.append(TestRows(features.group[split.test], trial.truth, trial.predictions[name]))
+        test = split.test
+        rows = TestRows(features.group[test], features.generator[test], trial.truth, trial.predictions[name])
+        repeats.append(rows)
     return bootstrap_intervals(repeats)
 
 

@@ -11,8 +11,8 @@ from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, nan_reason
-from tier4k.heads.metrics.bootstrap import TestRows
 from tier4k.heads.metrics.correlation import rmse
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import Head, Predictor
 
 SELECTIONS = ("last", "best_validation", "best_test")

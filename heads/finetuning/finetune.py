@@ -33,7 +33,7 @@ from tier4k.heads.finetuning.initial_network import InitialNetwork
 from tier4k.heads.finetuning.inputs import Progress, TrainingInputs
 from tier4k.heads.finetuning.recipe import resolve_finetuning
 from tier4k.heads.finetuning.trainer import Trainer
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.plan import Plan, plan_run
 from tier4k.heads.protocol.publish import Run, publish_run
@@ -175,7 +175,7 @@ class Finetuning:
         history = self._train(scores, split, folder, f"finetune {target}, repeat {repeat + 1}")
         head = best_head(folder)
         encoders = self._kept_encoders(folder, repeat, split)
-        return _outcome_of(history, head, encoders, features.group, scores, split)
+        return _outcome_of(history, head, encoders, features, scores, split)
 
     def _train(
         self,
@@ -244,7 +244,7 @@ def _outcome_of(
     history: History,
     head: MLPHead,
     encoders: UnsavedEncoders | None,
-    groups: np.ndarray,
+    features: FeatureSet,
     scores: np.ndarray,
     split: Split,
 ) -> Outcome:
@@ -261,7 +261,12 @@ def _outcome_of(
         )
     tests = [predicted[len(validation) :] for predicted in history.predictions]
     best = history.predictions[history.best_epoch - 1]
-    held_out = TestRows(groups[validation], scores[validation], best[: len(validation)])
+    held_out = TestRows(
+        features.group[validation],
+        features.generator[validation],
+        scores[validation],
+        best[: len(validation)],
+    )
     return Outcome(
         head,
         tests,

@@ -6,13 +6,14 @@ by matrix products, exactly as if the rows had been repeated.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.memoize import memoized
+from tier4k.heads.metrics.test_rows import TestRows
 
 RESAMPLES = 1000
 
@@ -24,23 +25,6 @@ NO_SPREAD = 1e-12  # a smaller variance of a resample, over that of all rows, ma
 
 Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Computes a metric (B,) of counts (B, K), the prompt of each row (N,), and two scores of each row (N,)."""
-
-
-@dataclass(frozen=True)
-class TestRows:
-    """The test rows of one repeat.
-
-    Attributes:
-        group: Prompt of each row (N,).
-        truth: Scores (N,).
-        prediction: Predictions (N,).
-    """
-
-    __test__ = False  # pytest takes classes of this name for tests
-
-    group: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
 
 
 def bootstrap_intervals(
@@ -64,17 +48,17 @@ def bootstrap_intervals(
         prediction is not finite.
     """
     columns = []
-    for rows in _with_numbered_prompts(repeats):
-        columns += [rows.group, rows.truth, rows.prediction]
+    for rows in _with_numbers(repeats):
+        columns += [rows.group, rows.generator, rows.truth, rows.prediction]
     return dict(_intervals(seed, level, *columns))
 
 
 @memoized
 def _intervals(seed: int, level: float, *columns: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Return the intervals; `columns` has group, truth and prediction of each repeat in turn."""
+    """Return the intervals; `columns` has the columns of `TestRows` of each repeat in turn."""
     repeats = []
-    for group, truth, prediction in zip(columns[::3], columns[1::3], columns[2::3], strict=True):
-        repeats.append(TestRows(group, truth, prediction))
+    for start in range(0, len(columns), 4):
+        repeats.append(TestRows(*columns[start : start + 4]))
     intervals = {}
     for name, values in resampled_means(repeats, seed).items():
         intervals[name] = interval(values, level)
@@ -101,7 +85,7 @@ def resampled_means(
     """
     if not _all_finite(repeats):
         return {name: np.full(resamples, np.nan) for name in metrics}
-    numbered = _with_numbered_prompts(repeats)
+    numbered = _with_numbers(repeats)
     counts = _prompt_counts(numbered, seed, resamples)
     means = {}
     for name in metrics:
@@ -123,10 +107,16 @@ def _all_finite(repeats: Sequence[TestRows]) -> bool:
     return all(np.isfinite(rows.prediction).all() for rows in repeats)
 
 
-def _with_numbered_prompts(repeats: Sequence[TestRows]) -> list[TestRows]:
-    """Replace prompts by numbers from 0, which are the same in all repeats."""
+def _with_numbers(repeats: Sequence[TestRows]) -> list[TestRows]:
+    """Replace prompts and generators by numbers from 0, which are the same in all repeats."""
     groups = np.unique(np.concatenate([rows.group for rows in repeats]))
-    return [replace(rows, group=np.searchsorted(groups, rows.group)) for rows in repeats]
+    generators = np.unique(np.concatenate([rows.generator for rows in repeats]))
+    numbered = []
+    for rows in repeats:
+        group = np.searchsorted(groups, rows.group)
+        generator = np.searchsorted(generators, rows.generator)
+        numbered.append(replace(rows, group=group, generator=generator))
+    return numbered
 
 
 def _prompt_counts(

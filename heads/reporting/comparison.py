@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tier4k.heads.evaluation.trial import UNFITTED
-from tier4k.heads.metrics.bootstrap import TestRows, interval, resampled_means
+from tier4k.heads.metrics.bootstrap import interval, resampled_means
 from tier4k.heads.metrics.correlation import (
     krcc,
     plcc,
@@ -18,6 +18,7 @@ from tier4k.heads.metrics.correlation import (
 )
 from tier4k.heads.metrics.memoize import memoized
 from tier4k.heads.metrics.significance import RESAMPLES, holm, two_sided_p
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.metrics.williams import WILLIAMS, Williams, williams
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.results.read import read_predictions
@@ -157,10 +158,10 @@ def _mean(metric: str, repeats: Sequence[TestRows]) -> float:
 
 
 def _columns(repeats: Sequence[TestRows]) -> list[np.ndarray]:
-    """List groups, truths and predictions of all repeats, one repeat after the other."""
+    """List the columns of `TestRows` of all repeats, one repeat after the other."""
     columns = []
     for rows in repeats:
-        columns += [rows.group, rows.truth, rows.prediction]
+        columns += [rows.group, rows.generator, rows.truth, rows.prediction]
     return columns
 
 
@@ -171,9 +172,8 @@ def _resampled_metric(metric: str, seed: int, resamples: int, *columns: np.ndarr
     The function is memoized, as a run is compared with many other runs.
     """
     repeats = []
-    for start in range(0, len(columns), 3):
-        group, truth, prediction = columns[start : start + 3]
-        repeats.append(TestRows(group, truth, prediction))
+    for start in range(0, len(columns), 4):
+        repeats.append(TestRows(*columns[start : start + 4]))
     return resampled_means(repeats, seed, (metric,), resamples)[metric]
 
 
@@ -210,6 +210,7 @@ def _require_same_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> 
 def _rows(table: pd.DataFrame, prompts: np.ndarray) -> TestRows:
     return TestRows(
         np.searchsorted(prompts, table["group"].to_numpy(str)),
+        table["generator"].to_numpy(str),
         table["truth"].to_numpy(float),
         table["prediction"].to_numpy(float),
     )

@@ -12,9 +12,9 @@ from tier4k.heads.data.splits import Split, prompt_and_generator
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.evaluation.trial import Trial, headline
 from tier4k.heads.metrics.all_metrics import METRICS
-from tier4k.heads.metrics.bootstrap import TestRows
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.correlation import srcc
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.results.config import RunConfig, RunMethod
 from tier4k.heads.results.layout import RESULTS_FILE, damaged, read_run_file
 from tier4k.heads.results.run_format import RUN_FORMAT
@@ -188,8 +188,9 @@ def _intervals(
         selection = headline(pairs[0][0].predictions)
         test = []
         for trial, _ in pairs:
-            group = features.group[splits[trial.repeat].test]
-            test.append(TestRows(group, trial.truth, trial.predictions[selection]))
+            rows = splits[trial.repeat].test
+            group, generator = features.group[rows], features.generator[rows]
+            test.append(TestRows(group, generator, trial.truth, trial.predictions[selection]))
         intervals[target] = Interval.of([rows for _, rows in pairs], test)
     return intervals
 

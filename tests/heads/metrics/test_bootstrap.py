@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, rankdata, sp
 
 from tier4k.heads.metrics.all_metrics import METRICS, evaluate
 from tier4k.heads.metrics.bootstrap import (
-    TestRows,
     bootstrap_intervals,
     resampled_krcc,
     resampled_plcc,
@@ -20,6 +20,7 @@ from tier4k.heads.metrics.bootstrap import (
     resampled_rmse,
     resampled_srcc,
 )
+from tier4k.heads.metrics.test_rows import TestRows
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -94,12 +95,12 @@ def clustered(
     values = np.sqrt(shared) * pairs(prompts, between)[group] + np.sqrt(1 - shared) * pairs(
         prompts * rows, within
     )
-    return TestRows(group, values[:, 0], values[:, 1])
+    return TestRows(group, group % 3, values[:, 0], values[:, 1])
 
 
 def as_own_prompts(rows: TestRows) -> TestRows:
     """The same rows, each a prompt of its own: a bootstrap over rows."""
-    return TestRows(np.arange(len(rows.truth)), rows.truth, rows.prediction)
+    return replace(rows, group=np.arange(len(rows.truth)))
 
 
 def width(interval: tuple[float, float]) -> float:
@@ -151,7 +152,7 @@ def test_repeats_on_the_same_rows_do_not_narrow_an_interval() -> None:
 def test_the_order_of_rows_does_not_matter() -> None:
     rows = clustered(np.random.default_rng(4), 15, 4, 0.5, 0.7, 0.7)
     order = np.random.default_rng(5).permutation(60)
-    other = TestRows(rows.group[order], rows.truth[order], rows.prediction[order])
+    other = TestRows(*(column[order] for column in vars(rows).values()))
     here, there = bootstrap_intervals([rows]), bootstrap_intervals([other])
     for name in METRICS:
         assert here[name] == pytest.approx(there[name], abs=1e-3 if name.endswith("_logistic") else 1e-9)
@@ -185,8 +186,9 @@ def test_equal_seeds_give_equal_intervals() -> None:
 @pytest.mark.parametrize("constant", [0.0, 1 / 3, 4.5])
 def test_constant_predictions_have_an_error_but_no_correlation(constant: float) -> None:
     random = np.random.default_rng(9)
-    sound = TestRows(np.repeat(np.arange(10), 3), random.uniform(0, 5, 30), random.uniform(0, 5, 30))
-    equal = TestRows(sound.group, sound.truth, np.full(30, constant))
+    group = np.repeat(np.arange(10), 3)
+    sound = TestRows(group, group % 3, random.uniform(0, 5, 30), random.uniform(0, 5, 30))
+    equal = replace(sound, prediction=np.full(30, constant))
     intervals = bootstrap_intervals([sound, equal])
     for name in ("srcc", "krcc", "plcc", "plcc_logistic", "rmse_logistic"):
         assert np.isnan(intervals[name]).all()
@@ -195,7 +197,8 @@ def test_constant_predictions_have_an_error_but_no_correlation(constant: float) 
 
 def test_a_resample_without_a_value_is_left_out() -> None:
     # Resamples of a single prompt are constant.
-    rows = TestRows(np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([1.0, 1, 3, 3]))
+    group = np.array([0, 0, 1, 1])
+    rows = TestRows(group, group, np.array([1.0, 1, 2, 2]), np.array([1.0, 1, 3, 3]))
     assert bootstrap_intervals([rows])["srcc"] == pytest.approx((1, 1))
 
 
@@ -208,7 +211,6 @@ def test_a_prediction_without_a_correlation_has_no_interval_on_any_scale(
     predictions = (
         np.full(60, prediction) if np.isfinite(prediction) else np.r_[np.inf, random.uniform(0, 5, 59)]
     )
-    found = bootstrap_intervals(
-        [TestRows(np.repeat(np.arange(20), 3), random.uniform(0, scale, 60), predictions)]
-    )
+    group = np.repeat(np.arange(20), 3)
+    found = bootstrap_intervals([TestRows(group, group % 3, random.uniform(0, scale, 60), predictions)])
     assert all(np.isnan(found[name]).all() for name in ("srcc", "krcc", "plcc"))
