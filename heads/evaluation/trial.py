@@ -10,8 +10,9 @@ import numpy as np
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
-from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, nan_reason
+from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate_rows, nan_reasons
 from tier4k.heads.metrics.correlation import rmse
+from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import Head, Predictor
 
@@ -131,7 +132,8 @@ class Trial:
             predictions["best_validation"] = outcome.best_validation
         trial = cls.evaluated(features, target, repeat, split, predictions)
         by_epoch = _correlations_by_epoch(trial.truth, outcome.history)
-        trial.metrics["best_test"] = _best_test(trial.truth, outcome.history, by_epoch)
+        rows = _test_rows(features, split, trial.truth, outcome.history[-1])
+        trial.metrics["best_test"] = _best_test(rows, outcome.history, by_epoch)
         if outcome.best_validation is None:
             trial.metrics["best_validation"] = dict.fromkeys(METRICS, NAN)
             trial.reasons["best_validation"] = "no validation part"
@@ -166,8 +168,9 @@ class Trial:
                 all_predictions[name] = baseline(features, scores, fitted_rows, split.test)
         metrics, reasons = {}, {}
         for name, values in all_predictions.items():
-            metrics[name] = evaluate(truth, values)
-            if reason := nan_reason(truth, values):
+            rows = _test_rows(features, split, truth, values)
+            metrics[name] = evaluate_rows(rows)
+            if reason := nan_reasons(rows):
                 reasons[name] = reason
         return cls(target, repeat, split.seed, None, truth, all_predictions, metrics, reasons, seconds=0.0)
 
@@ -197,6 +200,15 @@ def mean_over_crops(predict: Predictor, fused: np.ndarray) -> np.ndarray:
     return predicted.reshape(len(fused), -1).mean(axis=1)
 
 
+def _test_rows(
+    features: FeatureSet,
+    split: Split,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+) -> TestRows:
+    return TestRows(features.group[split.test], features.generator[split.test], truth, prediction)
+
+
 def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> dict[str, list[float]]:
     correlations: dict[str, list[float]] = {}
     for name, metric in CORRELATIONS.items():
@@ -205,24 +217,32 @@ def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> 
 
 
 def _best_test(
-    truth: np.ndarray,
+    rows: TestRows,
     history: Sequence[np.ndarray],
     by_epoch: Mapping[str, list[float]],
 ) -> MetricValues:
     """Return the metrics of the published selection: each metric at the epoch with its best test value.
 
     The selection is optimistic, because it uses the test rows. The metrics after the logistic are those of
-    the epoch with the best raw PLCC.
+    the epoch with the best raw PLCC, those of generators and within prompts those of the epoch with the best
+    SRCC.
+
+    Args:
+        rows: The test rows; their predictions are not used.
+        history: Predictions of the test rows (M,) after each epoch.
+        by_epoch: Each correlation after each epoch.
     """
     metrics = {}
     for name, values in by_epoch.items():
         metrics[name] = max(values, key=_nan_lowest)
-    metrics["rmse"] = min(rmse(truth, predicted) for predicted in history)
-    plcc = [_nan_lowest(value) for value in by_epoch["plcc"]]
-    best_epoch = plcc.index(max(plcc))
-    mapped = evaluate(truth, history[best_epoch])
-    for name in ("plcc_logistic", "rmse_logistic"):
-        metrics[name] = mapped[name]
+    metrics["rmse"] = min(rmse(rows.truth, predicted) for predicted in history)
+    followers = {"plcc": ("plcc_logistic", "rmse_logistic"), "srcc": LEVEL_METRICS}
+    for correlation, names in followers.items():
+        values = [_nan_lowest(value) for value in by_epoch[correlation]]
+        best_epoch = values.index(max(values))
+        at_best_epoch = evaluate_rows(replace(rows, prediction=history[best_epoch]))
+        for name in names:
+            metrics[name] = at_best_epoch[name]
     return metrics
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tier4k.heads.metrics.all_metrics import METRICS
+from tier4k.heads.metrics.all_metrics import POOLED_METRICS
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.memoize import memoized
 from tier4k.heads.metrics.test_rows import TestRows
@@ -32,7 +32,7 @@ def bootstrap_intervals(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Return the percentile interval (Efron, 1979) of the mean over repeats of each metric in `METRICS`.
+    """Return the percentile interval (Efron, 1979) of the mean over repeats of each of `POOLED_METRICS`.
 
     Prompts are resampled once for all repeats, so that a prompt in the test part of several repeats does
     not count as several prompts. The interval leaves out the variation between training runs; the
@@ -68,7 +68,7 @@ def _intervals(seed: int, level: float, *columns: np.ndarray) -> dict[str, tuple
 def resampled_means(
     repeats: Sequence[TestRows],
     seed: int = 0,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = POOLED_METRICS,
     resamples: int = RESAMPLES,
 ) -> dict[str, np.ndarray]:
     """Return each metric's mean over repeats in every resample; equal prompts and seeds give equal resamples.
@@ -76,7 +76,7 @@ def resampled_means(
     Args:
         repeats: Test rows of each repeat.
         seed: Seed of the resampling.
-        metrics: Names in `METRICS`.
+        metrics: Names in `POOLED_METRICS`.
         resamples: Number B of resamples.
 
     Returns:

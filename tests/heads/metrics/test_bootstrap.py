@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, rankdata, spearmanr
 
-from tier4k.heads.metrics.all_metrics import METRICS, evaluate
+from tier4k.heads.metrics.all_metrics import POOLED_METRICS, evaluate
 from tier4k.heads.metrics.bootstrap import (
     bootstrap_intervals,
     resampled_krcc,
@@ -145,7 +145,7 @@ def test_intervals_are_those_of_a_bootstrap_over_rows_where_rows_are_independent
 def test_repeats_on_the_same_rows_do_not_narrow_an_interval() -> None:
     rows = clustered(np.random.default_rng(3), 15, 4, 0.5, 0.7, 0.7)
     once, thrice = bootstrap_intervals([rows]), bootstrap_intervals([rows] * 3)
-    for name in METRICS:
+    for name in POOLED_METRICS:
         assert thrice[name] == pytest.approx(once[name])
 
 
@@ -154,7 +154,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
     order = np.random.default_rng(5).permutation(60)
     other = TestRows(*(column[order] for column in vars(rows).values()))
     here, there = bootstrap_intervals([rows]), bootstrap_intervals([other])
-    for name in METRICS:
+    for name in POOLED_METRICS:
         assert here[name] == pytest.approx(there[name], abs=1e-3 if name.endswith("_logistic") else 1e-9)
 
 
@@ -162,7 +162,7 @@ def test_the_interval_of_a_single_prompt_has_no_width() -> None:
     rows = clustered(np.random.default_rng(6), 1, 30, 0.0, 0.7, 0.7)
     values = evaluate(rows.truth, rows.prediction)
     intervals = bootstrap_intervals([rows])
-    assert set(intervals) == set(METRICS)
+    assert set(intervals) == set(POOLED_METRICS)
     for name, (low, high) in intervals.items():
         assert low == high == pytest.approx(values[name])
 
@@ -170,7 +170,7 @@ def test_the_interval_of_a_single_prompt_has_no_width() -> None:
 def test_a_lower_level_gives_an_interval_inside() -> None:
     rows = clustered(np.random.default_rng(7), 30, 3, 0.5, 0.5, 0.5)
     wide, narrow = bootstrap_intervals([rows]), bootstrap_intervals([rows], level=0.5)
-    for name in METRICS:
+    for name in POOLED_METRICS:
         assert wide[name][0] < narrow[name][0] < narrow[name][1] < wide[name][1]
 
 
