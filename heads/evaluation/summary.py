@@ -70,7 +70,7 @@ def _summarize_target(
     for name in (*UNFITTED, *SELECTIONS, *BASELINES):
         if name not in trials[0].metrics:
             continue
-        intervals = _intervals(features, trials, splits, name)
+        intervals = _intervals(features, trials, name)
         summaries[name] = {}
         for metric in METRICS:
             values = [trial.metrics[name][metric] for trial in trials]
@@ -81,15 +81,14 @@ def _summarize_target(
 def _intervals(
     features: FeatureSet,
     trials: Sequence[Trial],
-    splits: Sequence[Split],
     name: str,
 ) -> dict[str, tuple[float, float]]:
     """Return the bootstrap intervals of a selection or baseline by metric; empty without kept predictions."""
     if name not in trials[0].predictions:
         return {}
     repeats = []
-    for trial, split in zip(trials, splits, strict=True):
-        repeats.append(TestRows(features.group[split.test], trial.truth, trial.predictions[name]))
+    for trial in trials:
+        repeats.append(TestRows(features.group[trial.test], trial.truth, trial.predictions[name]))
     return bootstrap_intervals(repeats)
 
 
