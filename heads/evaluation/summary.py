@@ -11,7 +11,6 @@ from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.trial import SELECTIONS, UNFITTED, Trial
 from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.bootstrap import bootstrap_intervals
-from tier4k.heads.metrics.test_rows import TestRows
 
 NAN = float("nan")
 
@@ -71,7 +70,7 @@ def _summarize_target(
     for name in (*UNFITTED, *SELECTIONS, *BASELINES):
         if name not in trials[0].metrics:
             continue
-        intervals = _intervals(features, trials, splits, name)
+        intervals = _intervals(features, trials, name)
         summaries[name] = {}
         for metric in METRICS:
             values = [trial.metrics[name][metric] for trial in trials]
@@ -82,17 +81,14 @@ def _summarize_target(
 def _intervals(
     features: FeatureSet,
     trials: Sequence[Trial],
-    splits: Sequence[Split],
     name: str,
 ) -> dict[str, tuple[float, float]]:
     """Return the bootstrap intervals of a selection or baseline by metric; empty without kept predictions."""
     if name not in trials[0].predictions:
         return {}
     repeats = []
-    for trial, split in zip(trials, splits, strict=True):
-        test = split.test
-        rows = TestRows(features.group[test], features.generator[test], trial.truth, trial.predictions[name])
-        repeats.append(rows)
+    for trial in trials:
+        repeats.append(trial.test_rows(features, name))
     return bootstrap_intervals(repeats)
 
 

@@ -94,6 +94,7 @@ class Trial:
         target: Name of the target.
         repeat: Number of the repeat, from 0.
         seed: Seed of the head.
+        test: Indices of the test rows (M,), which have a score for the target.
         head: The fitted head; None if nothing was fitted.
         truth: Scores of the test rows (M,).
         predictions: Predictions of the test rows (M,) by selection and by baseline; `best_test` has no
@@ -107,6 +108,7 @@ class Trial:
     target: str
     repeat: int
     seed: int
+    test: np.ndarray
     head: Head | None
     truth: np.ndarray
     predictions: dict[str, np.ndarray]
@@ -126,13 +128,21 @@ class Trial:
         split: Split,
         outcome: Outcome,
     ) -> "Trial":
-        """Evaluate an outcome on the test rows of its split, beside the metadata baselines."""
+        """Evaluate an outcome on the test rows of its split, beside the metadata baselines.
+
+        Args:
+            features: All rows with their scores.
+            target: Name of the target.
+            repeat: Number of the repeat.
+            split: The rows that have a score for the target, as `scored_split` returns them.
+            outcome: Predictions of the test rows.
+        """
         predictions = {"last": outcome.history[-1]}
         if outcome.best_validation is not None:
             predictions["best_validation"] = outcome.best_validation
         trial = cls.evaluated(features, target, repeat, split, predictions)
         by_epoch = _correlations_by_epoch(trial.truth, outcome.history)
-        rows = _test_rows(features, split, trial.truth, outcome.history[-1])
+        rows = _test_rows(features, split.test, trial.truth, outcome.history[-1])
         trial.metrics["best_test"] = _best_test(rows, outcome.history, by_epoch)
         if outcome.best_validation is None:
             trial.metrics["best_validation"] = dict.fromkeys(METRICS, NAN)
@@ -157,7 +167,8 @@ class Trial:
     ) -> "Trial":
         """Evaluate predictions of the test rows (M,) by selection, beside the metadata baselines.
 
-        Baselines are fitted on training and validation rows; without such rows there are no baselines.
+        Baselines are fitted on training and validation rows; without such rows there are no baselines. The
+        split has only rows with a score for the target, as `scored_split` returns them.
         """
         scores = features.scores(target)
         truth = scores[split.test]
@@ -168,11 +179,26 @@ class Trial:
                 all_predictions[name] = baseline(features, scores, fitted_rows, split.test)
         metrics, reasons = {}, {}
         for name, values in all_predictions.items():
-            rows = _test_rows(features, split, truth, values)
+            rows = _test_rows(features, split.test, truth, values)
             metrics[name] = evaluate_rows(rows)
             if reason := nan_reasons(rows):
                 reasons[name] = reason
-        return cls(target, repeat, split.seed, None, truth, all_predictions, metrics, reasons, seconds=0.0)
+        return cls(
+            target=target,
+            repeat=repeat,
+            seed=split.seed,
+            test=split.test,
+            head=None,
+            truth=truth,
+            predictions=all_predictions,
+            metrics=metrics,
+            reasons=reasons,
+            seconds=0.0,
+        )
+
+    def test_rows(self, features: FeatureSet, name: str) -> TestRows:
+        """Return the test rows with the predictions of a selection or baseline."""
+        return _test_rows(features, self.test, self.truth, self.predictions[name])
 
     def with_rmse(self, selection: str, value: float) -> "Trial":
         """Return the trial with another RMSE for one selection."""
@@ -202,11 +228,11 @@ def mean_over_crops(predict: Predictor, fused: np.ndarray) -> np.ndarray:
 
 def _test_rows(
     features: FeatureSet,
-    split: Split,
+    test: np.ndarray,
     truth: np.ndarray,
     prediction: np.ndarray,
 ) -> TestRows:
-    return TestRows(features.group[split.test], features.generator[split.test], truth, prediction)
+    return TestRows(features.group[test], features.generator[test], truth, prediction)
 
 
 def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> dict[str, list[float]]:

@@ -32,6 +32,8 @@ class Results:
         data: Name of the data set.
         method, benchmark, split, estimator: As in the configuration.
         rows: Number of rows of the benchmark.
+        missing_scores: {target: number of these rows without a score for it}, without zeros. These rows take
+            part in the other targets; the following counts include them.
         headline: The selection that is the result of the run; its predictions are kept.
         test_rows, test_prompts: For each repeat the numbers of test rows and of distinct test prompts.
         seen_prompts, seen_images, seen_siblings: For each repeat the numbers of test prompts that are also in
@@ -53,6 +55,7 @@ class Results:
     split: str
     estimator: str
     rows: int
+    missing_scores: dict[str, int]
     headline: str
     test_rows: tuple[int, ...]
     test_prompts: tuple[int, ...]
@@ -95,6 +98,7 @@ class Results:
             split=config.split,
             estimator=config.estimator,
             rows=len(features),
+            missing_scores=_missing_scores(features, config.targets),
             headline=headline(trials[0].predictions),
             test_rows=test_rows,
             test_prompts=test_prompts,
@@ -103,7 +107,7 @@ class Results:
             seen_siblings=seen_siblings,
             summaries=summaries,
             reasons=_reasons(trials),
-            intervals=_intervals(features, splits, held_out),
+            intervals=_intervals(features, held_out),
             held_out_srcc=_held_out_srcc(held_out),
             seconds=sum(trial.seconds for trial in trials),
         )
@@ -136,6 +140,11 @@ def _split_counts(features: FeatureSet, split: Split) -> tuple[int, int, int, in
         _seen_rows(split, features.image_key),
         _seen_rows(split, prompt_and_generator(features)),
     )
+
+
+def _missing_scores(features: FeatureSet, targets: Sequence[str]) -> dict[str, int]:
+    counts = {target: int(np.isnan(features.scores(target)).sum()) for target in targets}
+    return {target: count for target, count in counts.items() if count}
 
 
 def _seen_prompts(features: FeatureSet, split: Split) -> int:
@@ -180,7 +189,6 @@ def _held_out_srcc(held_out: dict[str, list[tuple[Trial, TestRows]]]) -> dict[st
 
 def _intervals(
     features: FeatureSet,
-    splits: Sequence[Split],
     held_out: dict[str, list[tuple[Trial, TestRows]]],
 ) -> dict[str, Interval]:
     intervals = {}
@@ -188,9 +196,7 @@ def _intervals(
         selection = headline(pairs[0][0].predictions)
         test = []
         for trial, _ in pairs:
-            rows = splits[trial.repeat].test
-            group, generator = features.group[rows], features.generator[rows]
-            test.append(TestRows(group, generator, trial.truth, trial.predictions[selection]))
+            test.append(trial.test_rows(features, selection))
         intervals[target] = Interval.of([rows for _, rows in pairs], test)
     return intervals
 
