@@ -11,6 +11,7 @@ from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.trial import SELECTIONS, UNFITTED, Trial
 from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.bootstrap import bootstrap_intervals
+from tier4k.heads.metrics.raters import RATERS
 
 NAN = float("nan")
 
@@ -44,7 +45,7 @@ def summarize(
     trials: Sequence[Trial],
     splits: Sequence[Split],
 ) -> dict[str, dict[str, dict[str, Summary]]]:
-    """Return all metrics as {target: {selection or baseline: {metric: Summary}}}.
+    """Return all metrics as {target: {selection, baseline or `RATERS`: {metric: Summary}}}.
 
     Args:
         features: Features and scores of the rows that the run uses.
@@ -67,7 +68,7 @@ def _summarize_target(
 ) -> dict[str, dict[str, Summary]]:
     test_parts = [split.test.tobytes() for split in splits]
     summaries: dict[str, dict[str, Summary]] = {}
-    for name in (*UNFITTED, *SELECTIONS, *BASELINES):
+    for name in (*UNFITTED, *SELECTIONS, *BASELINES, RATERS):
         if name not in trials[0].metrics:
             continue
         intervals = _intervals(features, trials, name)

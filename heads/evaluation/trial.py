@@ -10,9 +10,10 @@ import numpy as np
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
-from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate_rows, nan_reasons
+from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, evaluate_rows, nan_reasons
 from tier4k.heads.metrics.correlation import rmse
-from tier4k.heads.metrics.levels import LEVEL_METRICS
+from tier4k.heads.metrics.levels import level_metrics, level_nan_reasons
+from tier4k.heads.metrics.raters import RATERS, ceiling_nan_reasons, raters_ceiling
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import Head, Predictor
 
@@ -99,8 +100,8 @@ class Trial:
         truth: Scores of the test rows (M,).
         predictions: Predictions of the test rows (M,) by selection and by baseline; `best_test` has no
             predictions, because it mixes epochs.
-        metrics: Metrics by selection and by baseline.
-        reasons: Reasons for NaN metrics, by selection and by baseline.
+        metrics: Metrics by selection and by baseline, and the raters' ceiling where ratings are known.
+        reasons: Reasons for NaN metrics, by selection, by baseline and for the ceiling.
         seconds, encoders, held_out: See `Outcome`.
         curve: The history of the training; None without epochs.
     """
@@ -142,8 +143,11 @@ class Trial:
             predictions["best_validation"] = outcome.best_validation
         trial = cls.evaluated(features, target, repeat, split, predictions)
         by_epoch = _correlations_by_epoch(trial.truth, outcome.history)
-        rows = _test_rows(features, split.test, trial.truth, outcome.history[-1])
+        best_prediction = outcome.history[_best_epoch(by_epoch["srcc"])]
+        rows = _test_rows(features, split.test, trial.truth, best_prediction)
         trial.metrics["best_test"] = _best_test(rows, outcome.history, by_epoch)
+        if reason := "; ".join(level_nan_reasons(rows)):
+            trial.reasons["best_test"] = reason
         if outcome.best_validation is None:
             trial.metrics["best_validation"] = dict.fromkeys(METRICS, NAN)
             trial.reasons["best_validation"] = "no validation part"
@@ -183,6 +187,10 @@ class Trial:
             metrics[name] = evaluate_rows(rows)
             if reason := nan_reasons(rows):
                 reasons[name] = reason
+        errors = features.errors(target)
+        if np.isfinite(errors).any():
+            metrics[RATERS] = raters_ceiling(truth, errors[split.test])
+            reasons[RATERS] = ceiling_nan_reasons(metrics[RATERS])
         return cls(
             target=target,
             repeat=repeat,
@@ -254,7 +262,7 @@ def _best_test(
     SRCC.
 
     Args:
-        rows: The test rows; their predictions are not used.
+        rows: The test rows with the predictions of the epoch with the best SRCC.
         history: Predictions of the test rows (M,) after each epoch.
         by_epoch: Each correlation after each epoch.
     """
@@ -262,14 +270,16 @@ def _best_test(
     for name, values in by_epoch.items():
         metrics[name] = max(values, key=_nan_lowest)
     metrics["rmse"] = min(rmse(rows.truth, predicted) for predicted in history)
-    followers = {"plcc": ("plcc_logistic", "rmse_logistic"), "srcc": LEVEL_METRICS}
-    for correlation, names in followers.items():
-        values = [_nan_lowest(value) for value in by_epoch[correlation]]
-        best_epoch = values.index(max(values))
-        at_best_epoch = evaluate_rows(replace(rows, prediction=history[best_epoch]))
-        for name in names:
-            metrics[name] = at_best_epoch[name]
-    return metrics
+    mapped = evaluate(rows.truth, history[_best_epoch(by_epoch["plcc"])])
+    for name in ("plcc_logistic", "rmse_logistic"):
+        metrics[name] = mapped[name]
+    return metrics | level_metrics(rows)
+
+
+def _best_epoch(values: Sequence[float]) -> int:
+    """Return the number, from 0, of the first epoch with the largest value."""
+    comparable = list(map(_nan_lowest, values))
+    return comparable.index(max(comparable))
 
 
 def _nan_lowest(value: float) -> float:

@@ -30,6 +30,8 @@ NO_PAIRS = (
     "no prompt has two test rows with different true scores (only the metrics within prompts are missing)"
 )
 
+LEVEL_REASONS = frozenset((TOO_FEW_GENERATORS, EQUAL_GENERATORS, NO_PAIRS))
+
 DIGITS = 12  # values that are equal in so many digits of the largest one differ by rounding errors only
 
 NAN = float("nan")

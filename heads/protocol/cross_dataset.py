@@ -212,6 +212,7 @@ def _config(
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
+        ratings_digest=manifest.ratings_digest,
         method=model.method,
         benchmark=benchmark,
         targets=tuple(pairs.values()),

@@ -16,6 +16,8 @@ from tier4k.heads.evaluation.trial import (
     ZERO_SHOT,
 )
 from tier4k.heads.metrics.conformal import Interval
+from tier4k.heads.metrics.levels import LEVEL_METRICS, LEVEL_REASONS
+from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.metrics.significance import RESAMPLES, smallest_holm_p
 from tier4k.heads.regressors.registry import has_epochs
 from tier4k.heads.reporting.comparison import Comparison
@@ -41,6 +43,10 @@ LABELS = {
     "plcc_logistic": "PLCC (logistic)",
     "rmse": "RMSE",
     "rmse_logistic": "RMSE (logistic)",
+    "system_srcc": "generators: SRCC",
+    "system_krcc": "generators: KRCC",
+    "prompt_srcc": "in prompts: SRCC",
+    "prompt_pairs": "in prompts: pairs",
     "last": "last epoch",
     "best_validation": "best validation",
     "best_test": "best test epoch (optimistic)",
@@ -49,6 +55,7 @@ LABELS = {
     "generator_mean": "baseline: generator mean",
     "generator_and_prompt": "baseline: generator + prompt",
     "sibling_mean": "baseline: sibling mean",
+    RATERS: "raters' ceiling",
 }
 
 
@@ -59,12 +66,39 @@ def results_table(results: Results) -> Table:
     """Make a table with one line for each target, selection and baseline: mean ± sd and 95 % intervals."""
     leaks = " (leaks)" if results.leaks else ""
     table = Table(title=f"{described(results)}, split {results.split}{leaks}", title_justify="left")
+    _fill(table, results, (*selections(results), *references(results)), _table_metrics(results))
+    return table
+
+
+def levels_table(results: Results) -> Table | None:
+    """Make a table of the result and the baselines: do scores rank generators, and the images of a prompt?
+
+    Metrics that are NaN in every line are left out; None if all are.
+    """
+    names = (results.headline, *shown_baselines(results))
+    metrics = []
+    for metric in LEVEL_METRICS:
+        means = [summaries[name][metric].mean for summaries in results.summaries.values() for name in names]
+        if np.isfinite(means).any():
+            metrics.append(metric)
+    if not metrics:
+        return None
+    table = Table(title="ranking of generators by their means, and of the images within prompts (pairs: share in order)", title_justify="left")
+    _fill(table, results, names, metrics)
+    return table
+
+
+def _fill(
+    table: Table,
+    results: Results,
+    names: Sequence[str],
+    metrics: Sequence[str],
+) -> None:
+    """Add columns for target, selection and metrics, and a line for each target and name."""
     table.add_column("target")
     table.add_column("selection")
-    metrics = _table_metrics(results)
     for metric in metrics:
         table.add_column(LABELS[metric], justify="right")
-    names = (*selections(results), *shown_baselines(results))
     for target, summaries in results.summaries.items():
         for name in names:
             table.add_row(
@@ -74,7 +108,6 @@ def results_table(results: Results) -> Table:
                 style=_style(results, name),
                 end_section=name == names[-1],
             )
-    return table
 
 
 def described(results: Results) -> str:
@@ -150,9 +183,15 @@ def shown_baselines(results: Results) -> tuple[str, ...]:
     return tuple(name for name in BASELINES if name in shown)
 
 
+def references(results: Results) -> tuple[str, ...]:
+    """Return what is shown beside the selections: the baselines, and the raters' ceiling if it is known."""
+    has_ceiling = all(RATERS in summaries for summaries in results.summaries.values())
+    return (*shown_baselines(results), RATERS) if has_ceiling else shown_baselines(results)
+
+
 def label(results: Results, name: str) -> str:
-    """Return the title of a selection or baseline; "fit" for the one selection of a head without epochs."""
-    is_always_named = name in BASELINES or name in UNFITTED
+    """Return the title of a selection or reference; "fit" for the one selection of a head without epochs."""
+    is_always_named = name in BASELINES or name in (*UNFITTED, RATERS)
     if is_always_named or has_epochs(results.estimator):
         return LABELS[name]
     return "fit"
@@ -177,19 +216,27 @@ def _metric_cells(summaries: Mapping[str, Summary], metrics: Sequence[str]) -> l
 def _style(results: Results, name: str) -> str:
     if name == results.headline:
         return "bold"
-    return "dim" if name in BASELINES or name == "best_test" else ""
+    return "dim" if name in BASELINES or name in ("best_test", RATERS) else ""
 
 
 def _nan_notes(results: Results) -> Iterator[Text]:
-    shown = (*selections(results), *shown_baselines(results))
-    cells_of_reason: dict[tuple[str, bool], list[str]] = {}
+    """Yield a line for each reason; a target stands alone where all of its selections have the reason."""
+    selected = selections(results)
+    names_of_reason: dict[str, dict[str, list[str]]] = {}
     for target, reasons in results.reasons.items():
-        for name, reason in reasons.items():
-            if name in shown:
-                cells = cells_of_reason.setdefault((reason, name in BASELINES), [])
-                cells.append(f"{target} {label(results, name)}")
-    for (reason, is_baseline), cells in cells_of_reason.items():
-        yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if is_baseline else "yellow")
+        for name in (*selected, *references(results)):
+            for reason in filter(None, reasons.get(name, "").split("; ")):
+                names_of_reason.setdefault(reason, {}).setdefault(target, []).append(name)
+    for reason, names_of_target in names_of_reason.items():
+        cells = []
+        for target, names in names_of_target.items():
+            if set(selected) <= set(names):
+                cells.append(target)
+            else:
+                cells += [f"{target} {label(results, name)}" for name in names]
+        concerns_result = any(set(selected) & set(names) for names in names_of_target.values())
+        style = "yellow" if concerns_result and reason not in LEVEL_REASONS else "dim"
+        yield Text(f"NaN, {reason}: {', '.join(cells)}", style=style)
 
 
 def _sources_of_variation(results: Results) -> Iterator[Text]:

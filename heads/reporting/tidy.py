@@ -18,12 +18,12 @@ from tier4k.heads.reporting.columns import (
     varying_columns,
 )
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
-from tier4k.heads.reporting.terminal import metric_cell, selections, shown_baselines
+from tier4k.heads.reporting.terminal import metric_cell, references, selections
 from tier4k.heads.results.results import Results
 
 
 def tidy(runs: Sequence[Path]) -> pd.DataFrame:
-    """One line for each run, target, selection or baseline, and metric.
+    """One line for each run, target, selection, baseline or ceiling, and metric.
 
     Args:
         runs: Folders of runs; a run that is given twice counts once.
@@ -31,7 +31,8 @@ def tidy(runs: Sequence[Path]) -> pd.DataFrame:
     Returns:
         Columns `run` (the name of its folder; its path where two have one name), those of `columns.ABOUT`,
         `options` (the head's, JSON), `changed_options` (those that differ from the head's defaults, as
-        `--set` takes them), `leaks` (`Results.leaks`), `target`, `metrics_of` (a selection or a baseline),
+        `--set` takes them), `leaks` (`Results.leaks`), `target`, `metrics_of` (a selection, a baseline, or
+        `raters`: the raters' ceiling),
         `is_result` (the selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`,
         `median`, `low`, `high` (95 % interval) and `repeats`.
 
@@ -138,7 +139,7 @@ def _setting(column: str, value: object) -> str:
 def _lines(run: Path, name: str) -> list[dict[str, Any]]:
     results = Results.read(run)
     about = {"run": name, **_about(results, read_settings(run)), "leaks": results.leaks}
-    shown = {*selections(results), *shown_baselines(results)}
+    shown = {*selections(results), *references(results)}
     lines = []
     for target, summaries in results.summaries.items():
         for selection, metrics in summaries.items():

@@ -39,8 +39,8 @@ class Results:
         seen_prompts, seen_images, seen_siblings: For each repeat the numbers of test prompts that are also in
             training or validation, of test rows whose image is also there, and of test rows whose prompt and
             generator occur there together.
-        summaries: {target: {selection or baseline: {metric: Summary}}}.
-        reasons: {target: {selection or baseline: why its correlations are NaN}}.
+        summaries: {target: {selection, baseline or `RATERS`: {metric: Summary}}}.
+        reasons: {target: {selection, baseline or `RATERS`: why metrics are NaN, separated by semicolons}}.
         intervals: {target: conformal interval of a prediction}, for targets whose heads had held-out rows.
         held_out_srcc: {target: for each repeat, the SRCC on the held-out rows}, for the same targets; runs
             may be selected by these values.

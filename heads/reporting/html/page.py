@@ -25,6 +25,8 @@ from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.pipeline.versions import library_version
 from tier4k.heads.evaluation.trial import ELSEWHERE, UNFITTED
+from tier4k.heads.metrics.levels import LEVEL_METRICS
+from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.reporting.breakdown import TITLES
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.detail import (
@@ -162,6 +164,7 @@ def render(
         groups=lines_by_data(lines),
         order={run.letter: number for number, run in enumerate(runs)} | {"": ""},
         targets=list(dict.fromkeys(line.target for line in lines)),
+        has_ceiling=any(line.baseline == RATERS for line in lines),
         result_of=_result_of(runs),
         notes=_grouped(runs, _notes),
         leakage=_grouped(runs, lambda run: [leakage(run.results).plain]),
@@ -204,6 +207,8 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
         "position": _position,
         "many_comparisons_note": many_comparisons_note,
         "metrics": SHOWN_METRICS,
+        "level_metrics": LEVEL_METRICS,
+        "ceiling": RATERS,
         "labels": LABELS,
         "part_titles": TITLES,
         "factors": FACTORS,
