@@ -288,7 +288,7 @@ def _merge(parts: Sequence[Results]) -> Results:
             merged,
             summaries=merged.summaries | part.summaries,
             reasons=merged.reasons | part.reasons,
-            intervals=merged.intervals | part.intervals,
+            prediction_intervals=merged.prediction_intervals | part.prediction_intervals,
             held_out_srcc=merged.held_out_srcc | part.held_out_srcc,
             seconds=merged.seconds + part.seconds,
         )
