@@ -6,7 +6,7 @@ by matrix products, exactly as if the rows had been repeated.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,16 +27,29 @@ Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarra
 """Computes a metric (B,) of counts (B, K), the prompt of each row (N,), and two scores of each row (N,)."""
 
 
-def bootstrap_intervals(
+@dataclass(frozen=True)
+class Spread:
+    """The spread of a mean over repeats when test prompts are resampled and the fitted heads stay.
+
+    Attributes:
+        interval: Percentile interval (low, high); NaN where the metric has no value.
+        deviation: Standard deviation over the resamples; NaN where the metric has no value.
+    """
+
+    interval: tuple[float, float]
+    deviation: float
+
+
+def bootstrap_spreads(
     repeats: Sequence[TestRows],
     seed: int = 0,
     level: float = 0.95,
-) -> dict[str, tuple[float, float]]:
-    """Return the percentile interval (Efron, 1979) of the mean over repeats of each of `POOLED_METRICS`.
+) -> dict[str, Spread]:
+    """Return the spread of the mean over repeats of each metric in `POOLED_METRICS`.
 
     Prompts are resampled once for all repeats, so that a prompt in the test part of several repeats does
-    not count as several prompts. The interval leaves out the variation between training runs; the
-    standard deviation over repeats shows that variation.
+    not count as several prompts. The heads stay as they were fitted: `tier4k.heads.metrics.recipe` adds the
+    variation of the training sets. The interval is the percentile interval (Efron, 1979).
 
     Args:
         repeats: Test rows of each repeat.
@@ -44,25 +57,30 @@ def bootstrap_intervals(
         level: Share of resamples in the interval, in (0, 1).
 
     Returns:
-        {metric: (low, high)}; NaN where a repeat has no value in any resample (constant predictions) or a
+        {metric: spread}; NaN where a repeat has no value in any resample (constant predictions) or a
         prediction is not finite.
     """
     columns = []
     for rows in _with_numbers(repeats):
         columns += [rows.group, rows.generator, rows.truth, rows.prediction]
-    return dict(_intervals(seed, level, *columns))
+    return dict(_spreads(seed, level, *columns))
+
+
+def distinct_prompts(repeats: Sequence[TestRows]) -> int:
+    """Return the number of distinct prompts in the test rows of all repeats."""
+    return len(np.unique(np.concatenate([rows.group for rows in repeats])))
 
 
 @memoized
-def _intervals(seed: int, level: float, *columns: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Return the intervals; `columns` has the columns of `TestRows` of each repeat in turn."""
+def _spreads(seed: int, level: float, *columns: np.ndarray) -> dict[str, Spread]:
+    """Return the spreads; `columns` has the columns of `TestRows` of each repeat in turn."""
     repeats = []
     for start in range(0, len(columns), 4):
         repeats.append(TestRows(*columns[start : start + 4]))
-    intervals = {}
+    spreads = {}
     for name, values in resampled_means(repeats, seed).items():
-        intervals[name] = interval(values, level)
-    return intervals
+        spreads[name] = spread(values, level)
+    return spreads
 
 
 def resampled_means(
@@ -94,13 +112,13 @@ def resampled_means(
     return means
 
 
-def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval (low, high) of resampled values (B,) but NaN; NaN if all are NaN."""
+def spread(resampled: np.ndarray, level: float = 0.95) -> Spread:
+    """Return the spread of resampled values (B,); NaN does not count; all NaN give NaN."""
     finite = resampled[np.isfinite(resampled)]
     if not len(finite):
-        return float("nan"), float("nan")
+        return Spread((float("nan"), float("nan")), float("nan"))
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return Spread((float(low), float(high)), float(finite.std()))
 
 
 def _all_finite(repeats: Sequence[TestRows]) -> bool:

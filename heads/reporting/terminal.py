@@ -18,18 +18,15 @@ from tier4k.heads.evaluation.trial import (
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.levels import LEVEL_METRICS, LEVEL_REASONS
 from tier4k.heads.metrics.raters import RATERS
-from tier4k.heads.metrics.significance import RESAMPLES, smallest_holm_p
 from tier4k.heads.regressors.registry import has_epochs
 from tier4k.heads.reporting.comparison import Comparison
 from tier4k.heads.results.results import Results
 
 SIGNIFICANT = 0.05
 
-ABOUT_WILLIAMS = (
-    "p (Williams): t-test of two correlations with the same scores, without Holm's correction; "
-    "for several repeats, twice the median p. "
-    "The test assumes that images of one prompt are independent, which they are not: "
-    "rely on the p of the bootstrap."
+ESTIMAND = (
+    "the metric that is expected when the head is fitted on a new training set of this size and tested on "
+    "endlessly many new prompts of the same generators."
 )
 
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
@@ -83,7 +80,8 @@ def levels_table(results: Results) -> Table | None:
             metrics.append(metric)
     if not metrics:
         return None
-    table = Table(title="ranking of generators by their means, and of the images within prompts (pairs: share in order)", title_justify="left")
+    title = "ranking of generators by their means, and of images within prompts (pairs: share in order)"
+    table = Table(title=title, title_justify="left")
     _fill(table, results, names, metrics)
     return table
 
@@ -125,6 +123,7 @@ def notes(results: Results) -> Iterator[Text]:
     for target, count in results.missing_scores.items():
         yield Text(f"{target}: {count} of {results.rows} rows have no score and take no part", style="dim")
     yield from _nan_notes(results)
+    yield from _interval_notes(results)
     if results.headline != ELSEWHERE:  # the heads were fitted on other splits
         yield from _sources_of_variation(results)
     yield _how_computed(results)
@@ -134,10 +133,13 @@ def interval_lines(results: Results) -> Iterator[Text]:
     """State for each target the width of the prediction interval and its coverage of the test rows."""
     if results.headline in UNFITTED:
         return
-    for target, interval in results.intervals.items():
+    if results.new_prompts_reason:
+        yield Text(f"no prediction interval, as {results.new_prompts_reason}", style="dim")
+        return
+    for target, interval in results.prediction_intervals.items():
         yield Text(f"{target}: {_interval_text(interval)}", style="dim")
     for target in results.summaries:
-        if target not in results.intervals:
+        if target not in results.prediction_intervals:
             yield Text(f"{target}: no prediction interval, as no rows were held out of training", style="dim")
 
 
@@ -239,6 +241,26 @@ def _nan_notes(results: Results) -> Iterator[Text]:
         yield Text(f"NaN, {reason}: {', '.join(cells)}", style=style)
 
 
+def _interval_notes(results: Results) -> Iterator[Text]:
+    """State what the interval is an interval of, why it is missing, or that it is rough."""
+    reasons: dict[str, list[str]] = {}
+    shown = False
+    for target, summaries in results.summaries.items():
+        summary = summaries[results.headline]["srcc"]
+        shown = shown or not summary.interval_reason
+        if summary.interval_reason and np.isfinite(summary.mean):
+            reasons.setdefault(summary.interval_reason, []).append(target)
+    for reason, targets in reasons.items():
+        yield Text(f"no 95 % interval for new prompts ({', '.join(targets)}), as {reason}", "dim")
+    if shown and results.headline in UNFITTED:
+        yield Text("[95 % interval]: the metric that is expected on endlessly many new prompts", "dim")
+    elif shown:
+        yield Text(f"[95 % interval]: {ESTIMAND}", "dim")
+    if shown and results.is_rough:
+        fewest = min(results.test_prompts)
+        yield Text(f"the interval is rough: a repeat has only {fewest} test prompts", "yellow")
+
+
 def _sources_of_variation(results: Results) -> Iterator[Text]:
     for target, summaries in results.summaries.items():
         summary = summaries[results.headline]["srcc"]
@@ -257,7 +279,7 @@ def _how_computed(results: Results) -> Text:
     result = ""
     if results.headline not in UNFITTED:
         result = f"; the result is the {label(results, results.headline)}"
-    return Text(f"{sample} [95 % interval: bootstrap over test prompts]{result}", style="dim")
+    return Text(f"{sample}{result}", style="dim")
 
 
 def _interval_text(interval: Interval) -> str:
@@ -282,8 +304,9 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
     metric = LABELS[comparisons[0].metric]
     table = Table("target", "runs")
     columns = [f"{metric} of each", "difference", "95 % interval", "p", "p (Holm)"]
-    if comparisons[0].williams:  # all comparisons are of one metric
-        columns.append("p (Williams)")
+    without = _any_without_interval(comparisons)
+    if without:
+        columns.append("these heads")
     for column in columns:
         table.add_column(column, justify="right")
     for comparison in comparisons:
@@ -291,47 +314,35 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
             comparison.target,
             _pair(comparison, names),
             *_comparison_cells(comparison),
+            *([_signed_interval(comparison.interval_fitted_heads)] if without else []),
             style="bold" if comparison.p_holm < SIGNIFICANT else "",
         )
     return table
 
 
 def comparison_notes(comparisons: Sequence[Comparison], names: Sequence[str]) -> Iterator[Text]:
-    """Explain the p-values of a comparison table.
+    """Explain the intervals and p-values of a comparison table.
 
     Args:
         comparisons: What `compare` returned.
         names: A short name of each run.
     """
-    yield Text(
-        "p: paired bootstrap over test prompts; bold: p (Holm) under 0.05. "
-        "The intervals do not include the variation between trainings.",
-        "dim",
-    )
-    warning = many_comparisons_note(len(comparisons))
-    if warning:
-        yield Text(warning, "yellow")
-    if comparisons[0].williams:
-        yield Text(ABOUT_WILLIAMS, "dim")
+    yield Text(f"p and interval are for the difference in {ESTIMAND} Bold: p (Holm) under 0.05.", "dim")
     pairs_of_reason: dict[str, list[str]] = {}
     for comparison in comparisons:
-        test = comparison.williams
-        if test and test.why_not:
+        if comparison.interval_reason:
             pair = f"{comparison.target} {_pair(comparison, names)}"
-            pairs_of_reason.setdefault(test.why_not, []).append(pair)
+            pairs_of_reason.setdefault(comparison.interval_reason, []).append(pair)
     for reason, pairs in pairs_of_reason.items():
-        yield Text(f"p (Williams) is NaN, {reason}: {', '.join(pairs)}", "yellow")
+        yield Text(f"no interval and no p, as {reason}: {', '.join(pairs)}", "yellow")
+    if _any_without_interval(comparisons):
+        yield Text(
+            "these heads: 95 % interval for the fitted heads alone, by bootstrap over test prompts", "dim"
+        )
 
 
-def many_comparisons_note(comparisons: int) -> str:
-    """Warn that none of so many comparisons can be significant; "" for a smaller number."""
-    least = smallest_holm_p(comparisons)
-    if least < SIGNIFICANT:
-        return ""
-    return (
-        f"{comparisons} comparisons are too many for {RESAMPLES:,} resamples, "
-        f"as p (Holm) cannot be less than {least:.3f}: compare fewer runs"
-    )
+def _any_without_interval(comparisons: Sequence[Comparison]) -> bool:
+    return any(comparison.interval_reason for comparison in comparisons)
 
 
 def _pair(comparison: Comparison, names: Sequence[str]) -> str:
@@ -339,18 +350,19 @@ def _pair(comparison: Comparison, names: Sequence[str]) -> str:
 
 
 def _comparison_cells(comparison: Comparison) -> list[str]:
-    low, high = comparison.interval
     first, second = comparison.means
-    cells = [
+    return [
         f"{first:.3f} and {second:.3f}",
         f"{comparison.difference:+.3f}",
-        f"[{low:+.3f}, {high:+.3f}]",
+        _signed_interval(comparison.interval),
         metric_cell(comparison.p),
         metric_cell(comparison.p_holm),
     ]
-    if comparison.williams:
-        cells.append(metric_cell(comparison.williams.p))
-    return cells
+
+
+def _signed_interval(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return "none" if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
 
 
 # ---- scores of images
@@ -395,7 +407,7 @@ def summary_cell(summary: Summary, with_interval: bool) -> str:
     """Format mean and standard deviation of a metric over the repeats, and its interval on demand."""
     if not with_interval:
         return metric_cell(summary.mean, summary.sd)
-    return metric_cell(summary.mean, summary.sd, *summary.interval)
+    return metric_cell(summary.mean, summary.sd, *summary.bounds)
 
 
 def metric_cell(

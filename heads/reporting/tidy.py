@@ -21,6 +21,8 @@ from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import metric_cell, references, selections
 from tier4k.heads.results.results import Results
 
+NAN = float("nan")
+
 
 def tidy(runs: Sequence[Path]) -> pd.DataFrame:
     """One line for each run, target, selection, baseline or ceiling, and metric.
@@ -34,7 +36,8 @@ def tidy(runs: Sequence[Path]) -> pd.DataFrame:
         `--set` takes them), `leaks` (`Results.leaks`), `target`, `metrics_of` (a selection, a baseline, or
         `raters`: the raters' ceiling),
         `is_result` (the selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`,
-        `median`, `low`, `high` (95 % interval) and `repeats`.
+        `median`, `low`, `high` (95 % interval of the recipe on new prompts), `interval_reason` (why there is
+        none), `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
 
     Raises:
         ResultError: A run cannot be read.
@@ -179,8 +182,9 @@ def _about(results: Results, settings: RunSettings) -> dict[str, Any]:
     }
 
 
-def _values(summary: Summary) -> dict[str, float | int]:
-    low, high = summary.interval
+def _values(summary: Summary) -> dict[str, float | int | str]:
+    low, high = summary.bounds
+    low_fitted_heads, high_fitted_heads = summary.interval_fitted_heads or (NAN, NAN)
     return {
         "mean": summary.mean,
         "sd": summary.sd,
@@ -189,5 +193,8 @@ def _values(summary: Summary) -> dict[str, float | int]:
         "median": summary.median,
         "low": low,
         "high": high,
+        "interval_reason": summary.interval_reason,
+        "low_fitted_heads": low_fitted_heads,
+        "high_fitted_heads": high_fitted_heads,
         "repeats": len(summary.values),
     }

@@ -127,7 +127,7 @@ def _write_model(
         return
     half_widths: dict[HeadKey, float] = {}
     for trial in kept_trials:
-        if interval := results.intervals.get(trial.target):
+        if interval := results.prediction_intervals.get(trial.target):
             half_widths[trial.target, trial.repeat] = interval.half_width[trial.repeat]
     model = Model(
         folder=path,

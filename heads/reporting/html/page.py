@@ -60,14 +60,13 @@ from tier4k.heads.reporting.html.thumbnails import (
 )
 from tier4k.heads.reporting.run_names import FACTORS
 from tier4k.heads.reporting.terminal import (
-    ABOUT_WILLIAMS,
+    ESTIMAND,
     LABELS,
     SHOWN_METRICS,
     SIGNIFICANT,
     interval_lines,
     label,
     leakage,
-    many_comparisons_note,
     notes,
 )
 
@@ -205,7 +204,6 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
         "title": partial(line_title, runs={run.letter: run for run in runs}),
         "letters": partial(letter_ranges, runs=runs),
         "position": _position,
-        "many_comparisons_note": many_comparisons_note,
         "metrics": SHOWN_METRICS,
         "level_metrics": LEVEL_METRICS,
         "ceiling": RATERS,
@@ -216,7 +214,7 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
         "unfitted": UNFITTED,
         "elsewhere": ELSEWHERE,
         "significant": SIGNIFICANT,
-        "about_williams": ABOUT_WILLIAMS,
+        "estimand": ESTIMAND,
         "many": MANY,
         "side": SIDE,
     }
@@ -348,8 +346,7 @@ def _details(
 def _interval(run: ReportRun, target: str) -> str:
     """Describe the prediction interval of a target; "" for a run that was not fitted to these scores."""
     of_target = replace(run.results, summaries={target: run.results.summaries[target]})
-    if target in run.results.intervals:
-        of_target = replace(of_target, intervals={target: run.results.intervals[target]})
-    else:
-        of_target = replace(of_target, intervals={})
+    intervals = run.results.prediction_intervals
+    own = {target: intervals[target]} if target in intervals else {}
+    of_target = replace(of_target, prediction_intervals=own)
     return "; ".join(line.plain for line in interval_lines(of_target))

@@ -290,7 +290,7 @@ def _merge(parts: Sequence[Results]) -> Results:
             missing_scores=merged.missing_scores | part.missing_scores,
             summaries=merged.summaries | part.summaries,
             reasons=merged.reasons | part.reasons,
-            intervals=merged.intervals | part.intervals,
+            prediction_intervals=merged.prediction_intervals | part.prediction_intervals,
             held_out_srcc=merged.held_out_srcc | part.held_out_srcc,
             seconds=merged.seconds + part.seconds,
         )
