@@ -17,6 +17,8 @@ from tier4k.extract.datasets.layouts import SourceTable, read_source
 from tier4k.extract.datasets.manifest import COLUMNS, Manifest, prompt_groups
 from tier4k.extract.datasets.problems import Problem, ProblemList, line_numbers
 from tier4k.extract.datasets.progress import Progress
+from tier4k.extract.datasets.spellings import canonical_spellings, merged_spellings
+from tier4k.extract.datasets.tables import empty_cells
 
 SHOWN_PROBLEMS = 40
 
@@ -33,11 +35,13 @@ class CheckedDataset:
         manifest: The rows without a problem.
         problems: All problems, in the order of their lines.
         source: The table that was checked.
+        merged_generators: {canonical spelling of a generator: its other spellings in the table}.
     """
 
     manifest: Manifest
     problems: tuple[Problem, ...]
     source: SourceTable
+    merged_generators: dict[str, tuple[str, ...]]
 
     @property
     def skipped_lines(self) -> frozenset[int]:
@@ -120,12 +124,15 @@ def check_table(
         frame[column] = _located_files(frame, column, folder, problems)
     for target in source.targets:
         frame[target] = _scores(frame, target, problems)
+    if source.targets:
+        _require_any_score(frame, source, problems)
     _add_keys(frame, problems, known, progress)
     usable = frame[~frame["line"].isin(problems.lines)].reset_index(drop=True)
-    usable["group"] = prompt_groups(usable["prompt"], usable["image_prompt_key"])
+    usable["group"] = prompt_groups(usable["prompt"], usable["image_key"], usable["image_prompt_key"])
     table = usable[[*COLUMNS, *source.targets]]
     manifest = Manifest(source.name, source.path, table, source.targets)
-    return CheckedDataset(manifest, problems.by_line(), source)
+    merged = merged_spellings(source.frame["generator"], frame["generator"])
+    return CheckedDataset(manifest, problems.by_line(), source, merged)
 
 
 def load_manifest(
@@ -169,6 +176,7 @@ def raise_for_problems(checked: CheckedDataset, on_error: OnError) -> CheckedDat
 
 def _numbered_rows(source: SourceTable) -> pd.DataFrame:
     frame = source.frame.copy()
+    frame["generator"] = canonical_spellings(frame["generator"])
     frame["row"] = range(len(frame))
     frame["line"] = line_numbers(frame)
     frame["benchmark"] = np.where(frame["image_prompt"] != "", "I2I", "T2I")
@@ -227,15 +235,25 @@ def _scores(
     target: str,
     problems: ProblemList,
 ) -> pd.Series:
+    """Return the scores of one target, NaN for an empty cell; other cells without a number are problems."""
     cells = frame[target]
     scores = pd.to_numeric(cells, errors="coerce").astype(float)
-    is_invalid = ~np.isfinite(scores)
+    is_invalid = ~np.isfinite(scores) & ~empty_cells(cells)
     for line, value in zip(frame.loc[is_invalid, "line"], cells[is_invalid], strict=True):
-        if pd.isna(value) or value == "":
-            problems.add(line, f"{target} is empty")
-        else:
-            problems.add(line, f"{target} is {value!r}, not a finite number")
+        problems.add(line, f"{target} is {value!r}, not a finite number")
     return scores
+
+
+def _require_any_score(
+    frame: pd.DataFrame,
+    source: SourceTable,
+    problems: ProblemList,
+) -> None:
+    """Report the rows whose score cells are all empty; other rows keep the targets that they have."""
+    names = list(source.targets)
+    all_empty = source.frame[names].apply(empty_cells).all(axis=1)
+    verb = "is" if len(names) == 1 else "are"
+    problems.add_each(frame.loc[all_empty, "line"], f"{', '.join(names)} {verb} empty")
 
 
 def _add_keys(

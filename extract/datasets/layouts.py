@@ -13,7 +13,7 @@ import pandas as pd
 
 from tier4k.extract.datasets.choices import LayoutName
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.tables import find_table, read_table
+from tier4k.extract.datasets.tables import empty_cells, find_table, read_table
 
 TEXT_COLUMNS = ("name", "image", "prompt", "image_prompt", "generator")
 
@@ -234,6 +234,8 @@ def _score_columns(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _mostly_numbers(cells: pd.Series) -> bool:
-    # A column with a few bad cells is still a score column, so that the bad cells are reported.
-    numbers = pd.to_numeric(cells, errors="coerce")
-    return bool(numbers.notna().mean() > 0.5)
+    # A column with a few bad cells is still a score column, so that the bad cells are reported. Empty cells
+    # do not count, as a target may have scores of some rows only.
+    filled = cells[~empty_cells(cells)]
+    numbers = pd.to_numeric(filled, errors="coerce")
+    return len(filled) > 0 and bool(numbers.notna().mean() > 0.5)

@@ -18,7 +18,7 @@ class Rows:
 
     Attributes:
         name: (N,) names of the images, distinct.
-        group: (N,) identity of the prompt.
+        group: (N,) identity of the prompt: rows with equal prompts or equal images share it.
         generator: (N,) text-to-image model.
         position: (N,) number of the row within its benchmark in the source table; the published split counts
             by it.
@@ -57,7 +57,7 @@ class FeatureSet(Rows):
             first.
         image_prompt: Features of the image prompts, of the same shape; zero if a row has no image prompt.
         has_image_prompt: (N,) bool, whether the row has an image prompt.
-        targets: (N, T) mean opinion scores, float64.
+        targets: (N, T) mean opinion scores, float64, NaN where a row has no score.
         target_names: Names of the T targets.
         zero_shot: (N, S) scores of S zero-shot scorers, the last columns of fused vectors; None without
             scorers.
@@ -72,7 +72,7 @@ class FeatureSet(Rows):
     zero_shot: np.ndarray | None = None
 
     def scores(self, target: str) -> np.ndarray:
-        """Return the (N,) mean opinion scores of one target."""
+        """Return the (N,) mean opinion scores of one target, NaN where a row has none."""
         column = self.target_names.index(target)
         return self.targets[:, column]
 

@@ -93,6 +93,7 @@ class Trial:
         target: Name of the target.
         repeat: Number of the repeat, from 0.
         seed: Seed of the head.
+        test: Indices of the test rows (M,), which have a score for the target.
         head: The fitted head; None if nothing was fitted.
         truth: Scores of the test rows (M,).
         predictions: Predictions of the test rows (M,) by selection and by baseline; `best_test` has no
@@ -106,6 +107,7 @@ class Trial:
     target: str
     repeat: int
     seed: int
+    test: np.ndarray
     head: Head | None
     truth: np.ndarray
     predictions: dict[str, np.ndarray]
@@ -125,7 +127,15 @@ class Trial:
         split: Split,
         outcome: Outcome,
     ) -> "Trial":
-        """Evaluate an outcome on the test rows of its split, beside the metadata baselines."""
+        """Evaluate an outcome on the test rows of its split, beside the metadata baselines.
+
+        Args:
+            features: All rows with their scores.
+            target: Name of the target.
+            repeat: Number of the repeat.
+            split: The rows that have a score for the target, as `scored_split` returns them.
+            outcome: Predictions of the test rows.
+        """
         predictions = {"last": outcome.history[-1]}
         if outcome.best_validation is not None:
             predictions["best_validation"] = outcome.best_validation
@@ -155,7 +165,8 @@ class Trial:
     ) -> "Trial":
         """Evaluate predictions of the test rows (M,) by selection, beside the metadata baselines.
 
-        Baselines are fitted on training and validation rows; without such rows there are no baselines.
+        Baselines are fitted on training and validation rows; without such rows there are no baselines. The
+        split has only rows with a score for the target, as `scored_split` returns them.
         """
         scores = features.scores(target)
         truth = scores[split.test]
@@ -169,7 +180,18 @@ class Trial:
             metrics[name] = evaluate(truth, values)
             if reason := nan_reason(truth, values):
                 reasons[name] = reason
-        return cls(target, repeat, split.seed, None, truth, all_predictions, metrics, reasons, seconds=0.0)
+        return cls(
+            target=target,
+            repeat=repeat,
+            seed=split.seed,
+            test=split.test,
+            head=None,
+            truth=truth,
+            predictions=all_predictions,
+            metrics=metrics,
+            reasons=reasons,
+            seconds=0.0,
+        )
 
     def with_rmse(self, selection: str, value: float) -> "Trial":
         """Return the trial with another RMSE for one selection."""

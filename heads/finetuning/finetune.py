@@ -15,7 +15,7 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.pipeline.float32 import full_float32
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet, rows_without_features
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.encoders.finetuned import UnsavedEncoders
 from tier4k.heads.evaluation.trial import Outcome, Trial
 from tier4k.heads.finetuning.checkpoints import BEST, best_head, drop_encoders
@@ -147,6 +147,8 @@ class Finetuning:
     ) -> list[Trial]:
         """Train and evaluate one head with its encoders for every target and repeat.
 
+        Only rows with a score for the target take part.
+
         Args:
             features: Names, groups, generators and scores of the rows.
             targets: Names of the targets to train on.
@@ -158,9 +160,10 @@ class Finetuning:
         trials: list[Trial] = []
         for target in targets:
             for repeat, split in enumerate(splits):
+                own_split = scored_split(split, features.scores(target), target)
                 with full_float32():
-                    outcome = self._outcome(features, target, repeat, split)
-                trials.append(Trial.of(features, target, repeat, split, outcome))
+                    outcome = self._outcome(features, target, repeat, own_split)
+                trials.append(Trial.of(features, target, repeat, own_split, outcome))
         return trials
 
     def _outcome(

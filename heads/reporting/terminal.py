@@ -85,7 +85,9 @@ def described(results: Results) -> str:
 
 
 def notes(results: Results) -> Iterator[Text]:
-    """Explain a run's NaN values and standard deviations, and last how its results were computed."""
+    """Explain missing scores, NaN values and standard deviations, and last how results were computed."""
+    for target, count in results.missing_scores.items():
+        yield Text(f"{target}: {count} of {results.rows} rows have no score and take no part", style="dim")
     yield from _nan_notes(results)
     yield from _interval_notes(results)
     if results.headline != ELSEWHERE:  # the heads were fitted on other splits

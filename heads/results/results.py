@@ -34,6 +34,8 @@ class Results:
         data: Name of the data set.
         method, benchmark, split, estimator: As in the configuration.
         rows: Number of rows of the benchmark.
+        missing_scores: {target: number of these rows without a score for it}, without zeros. These rows take
+            part in the other targets; the following counts include them.
         headline: The selection that is the result of the run; its predictions are kept.
         test_rows, test_prompts: For each repeat the numbers of test rows and of distinct test prompts.
         seen_prompts, seen_images, seen_siblings: For each repeat the numbers of test prompts that are also in
@@ -58,6 +60,7 @@ class Results:
     split: str
     estimator: str
     rows: int
+    missing_scores: dict[str, int]
     headline: str
     test_rows: tuple[int, ...]
     test_prompts: tuple[int, ...]
@@ -102,6 +105,7 @@ class Results:
             split=config.split,
             estimator=config.estimator,
             rows=len(features),
+            missing_scores=_missing_scores(features, config.targets),
             headline=headline(trials[0].predictions),
             test_rows=test_rows,
             test_prompts=test_prompts,
@@ -112,7 +116,7 @@ class Results:
             reasons=_reasons(trials),
             new_prompts_reason=against_new_prompts,
             # The intervals promise to cover images of new prompts.
-            prediction_intervals={} if against_new_prompts else _intervals(features, splits, held_out),
+            prediction_intervals={} if against_new_prompts else _intervals(features, held_out),
             held_out_srcc=_held_out_srcc(held_out),
             seconds=sum(trial.seconds for trial in trials),
         )
@@ -152,6 +156,11 @@ def _split_counts(features: FeatureSet, split: Split) -> tuple[int, int, int, in
         _seen_rows(split, features.image_key),
         _seen_rows(split, prompt_and_generator(features)),
     )
+
+
+def _missing_scores(features: FeatureSet, targets: Sequence[str]) -> dict[str, int]:
+    counts = {target: int(np.isnan(features.scores(target)).sum()) for target in targets}
+    return {target: count for target, count in counts.items() if count}
 
 
 def _seen_prompts(features: FeatureSet, split: Split) -> int:
@@ -196,7 +205,6 @@ def _held_out_srcc(held_out: dict[str, list[tuple[Trial, TestRows]]]) -> dict[st
 
 def _intervals(
     features: FeatureSet,
-    splits: Sequence[Split],
     held_out: dict[str, list[tuple[Trial, TestRows]]],
 ) -> dict[str, Interval]:
     intervals = {}
@@ -204,8 +212,7 @@ def _intervals(
         selection = headline(pairs[0][0].predictions)
         test = []
         for trial, _ in pairs:
-            group = features.group[splits[trial.repeat].test]
-            test.append(TestRows(group, trial.truth, trial.predictions[selection]))
+            test.append(TestRows(features.group[trial.test], trial.truth, trial.predictions[selection]))
         intervals[target] = Interval.of([rows for _, rows in pairs], test)
     return intervals
 

@@ -286,6 +286,7 @@ def _merge(parts: Sequence[Results]) -> Results:
     for part in parts[1:]:
         merged = replace(
             merged,
+            missing_scores=merged.missing_scores | part.missing_scores,
             summaries=merged.summaries | part.summaries,
             reasons=merged.reasons | part.reasons,
             prediction_intervals=merged.prediction_intervals | part.prediction_intervals,
