@@ -256,7 +256,7 @@ def _require_any_score(
     source: SourceTable,
     problems: ProblemList,
 ) -> None:
-    """Report the rows whose score cells are all empty; where only some are, the row takes part in the rest."""
+    """Report the rows whose score cells are all empty; other rows keep the targets that they have."""
     names = list(source.targets)
     all_empty = source.frame[names].apply(empty_cells).all(axis=1)
     verb = "is" if len(names) == 1 else "are"

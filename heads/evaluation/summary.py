@@ -78,23 +78,26 @@ def summarize(
     by_target: dict[str, list[Trial]] = {}
     for trial in trials:
         by_target.setdefault(trial.target, []).append(trial)
-    return {
-        target: _summarize_target(features, target_trials, splits)
-        for target, target_trials in by_target.items()
-    }
+    test_parts = [split.test.tobytes() for split in splits]
+    reason = new_prompts_reason(features, splits) or training_set_reason(splits)
+    summaries = {}
+    for target, target_trials in by_target.items():
+        summaries[target] = _summarize_target(features, target_trials, test_parts, reason)
+    return summaries
 
 
 def _summarize_target(
     features: FeatureSet,
     trials: Sequence[Trial],
-    splits: Sequence[Split],
+    test_parts: Sequence[bytes],
+    reason: str,
 ) -> dict[str, dict[str, Summary]]:
-    test_parts = [split.test.tobytes() for split in splits]
+    """Summarise the trials of one target; `reason` is why fitted heads have no interval for new prompts."""
     summaries: dict[str, dict[str, Summary]] = {}
     for name in (*UNFITTED, *SELECTIONS, *BASELINES, RATERS):
         if name not in trials[0].metrics:
             continue
-        tested = _tested(features, trials, splits, name)
+        tested = _tested(features, trials, name, reason)
         summaries[name] = {}
         for metric in METRICS:
             values = [trial.metrics[name][metric] for trial in trials]
@@ -122,8 +125,8 @@ class _Tested:
 def _tested(
     features: FeatureSet,
     trials: Sequence[Trial],
-    splits: Sequence[Split],
     name: str,
+    reason: str,
 ) -> _Tested:
     if name == RATERS:
         return _Tested({}, 0, fitted=False, reason=NO_PREDICTOR)
@@ -133,25 +136,9 @@ def _tested(
     for trial in trials:
         repeats.append(trial.test_rows(features, name))
     prompts = distinct_prompts(repeats)
-    return _Tested(
-        bootstrap_spreads(repeats),
-        prompts,
-        fitted=name not in UNFITTED,
-        reason=_reason(features, splits, name, prompts),
-    )
-
-
-def _reason(
-    features: FeatureSet,
-    splits: Sequence[Split],
-    name: str,
-    prompts: int,
-) -> str:
-    if prompts < 2:
-        return ONE_PROMPT
-    if name in UNFITTED:
-        return ""
-    return new_prompts_reason(features, splits) or training_set_reason(splits)
+    fitted = name not in UNFITTED
+    own_reason = ONE_PROMPT if prompts < 2 else reason if fitted else ""
+    return _Tested(bootstrap_spreads(repeats), prompts, fitted, own_reason)
 
 
 def _summary(
