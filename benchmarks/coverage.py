@@ -195,7 +195,7 @@ def examine(
         for features in world.features:
             tested = []
             for split, predicted in zip(splits, fit(features, world.scores, splits), strict=True):
-                tested.append(TestRows(world.prompt[split.test], rows.generator[split.test], world.scores[split.test], predicted))
+                tested.append(tested_rows(rows, split, predicted))
             values.append([srcc(test.truth, test.prediction) for test in tested])
             resampled.append(resampled_means(tested, metrics=("srcc",))["srcc"])
         tested_prompts = np.unique(np.concatenate([world.prompt[split.test] for split in splits]))
@@ -205,6 +205,16 @@ def examine(
             "corrected t": by_corrected_t(np.array(values), truth),
         }
     return found
+
+
+def tested_rows(
+    rows: FeatureSet,
+    split: Split,
+    predicted: np.ndarray,
+) -> TestRows:
+    """Return the test rows of a split with their predictions."""
+    test = split.test
+    return TestRows(rows.group[test], rows.generator[test], rows.scores("score")[test], predicted)
 
 
 def by_recipe(
@@ -258,7 +268,7 @@ def found_of(
 
 
 def search_noise(number: int) -> tuple[float, float]:
-    """Search among features without signal; return the test SRCC of each repeat's choice, and of the old rule."""
+    """Search among features without signal; return the mean test SRCC of the choices, and of the old rule."""
     random = np.random.default_rng([3, number])
     world = make_world(random, NOISE_PROMPTS, noise=1.0)
     rows = rows_of(world.scores, world.prompt)
@@ -277,14 +287,18 @@ def search_noise(number: int) -> tuple[float, float]:
 
 def main() -> None:
     """Simulate all cells, print a table, and as the last line one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--worlds", type=int, default=2000, help="worlds in each cell")
     parser.add_argument("--noise-worlds", type=int, default=200, help="worlds of the search")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     arguments = parser.parse_args()
     coverages: list[float] = []
     false_positives: list[float] = []
-    print(f"{'prompts':>7} {'SRCC':>5} {'protocol':>10} {'method':>12} {'coverage':>9} {'false':>6} {'width':>6}")
+    print(
+        f"{'prompts':>7} {'SRCC':>5} {'protocol':>10} {'method':>12} {'coverage':>9} {'false':>6} {'width':>6}"
+    )
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for prompts, level in NOISE:
             truth = true_srcc(prompts, level)
