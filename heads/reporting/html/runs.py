@@ -289,7 +289,8 @@ def _merge(parts: Sequence[Results]) -> Results:
             summaries=merged.summaries | part.summaries,
             reasons=merged.reasons | part.reasons,
             intervals=merged.intervals | part.intervals,
-            held_out_srcc=merged.held_out_srcc | part.held_out_srcc,
+            chosen=merged.chosen | part.chosen,
+            selection_srcc=merged.selection_srcc | part.selection_srcc,
             seconds=merged.seconds + part.seconds,
         )
     return merged
