@@ -99,7 +99,7 @@ def choices_table(results: Results) -> Table:
     for target, chosen in results.chosen.items():
         selection = results.selection_srcc[target]
         test = results.summaries[target][results.headline]["srcc"]
-        lines = zip(chosen, selection, test.values, strict=True)  # noqa: PD011
+        lines = zip(chosen, selection, test.values, strict=True)
         for repeat, (options, selected, tested) in enumerate(lines):
             is_last = repeat == len(chosen) - 1
             cells = (metric_cell(selected), metric_cell(tested))

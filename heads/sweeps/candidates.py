@@ -118,8 +118,9 @@ def plan_candidates(
     seed = _cell(manifest, grid, base, {name: options[0] for name, options in values.items()}).options.seed
     combinations = sample(values, count, seed)
     cells = [_cell(manifest, grid, base, combination) for combination in combinations]
+    _require_one_benchmark(cells)
     plans = plan_cells(manifest, features, [_inner(cell) for cell in cells])
-    _require_comparable(plans)
+    _require_searchable(plans)
     candidates = []
     for combination, cell, plan in zip(combinations, cells, plans, strict=True):
         candidates.append(Candidate(combination, cell, plan))
@@ -147,12 +148,15 @@ def _inner(cell: Cell) -> Cell:
     return replace(cell, options=replace(cell.options, selection=True))
 
 
-def _require_comparable(plans: Sequence[Plan]) -> None:
-    if len({plan.config.benchmark for plan in plans}) > 1:
+def _require_one_benchmark(cells: Sequence[Cell]) -> None:
+    if len({cell.options.benchmark for cell in cells}) > 1:
         raise SweepError(
             "a search compares results on the same rows, but the methods' default benchmarks differ: "
             "add one benchmark to the grid, such as benchmark = 'I2I'"
         )
+
+
+def _require_searchable(plans: Sequence[Plan]) -> None:
     for plan in plans:
         if plan.config.recipe == "published":
             raise SweepError(
