@@ -88,6 +88,19 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a search chose for one target and repeat, without the test rows of the repeat.
+
+    Attributes:
+        options: The chosen options, such as "head=svr, C=2".
+        srcc: SRCC of the chosen candidate on the selection part, by which it was chosen; may be NaN.
+    """
+
+    options: str
+    srcc: float
+
+
+@dataclass(frozen=True)
 class Trial:
     """One head fitted on one target of one repeat, with its metrics.
 
@@ -104,6 +117,7 @@ class Trial:
         reasons: Reasons for NaN metrics, by selection, by baseline and for the ceiling.
         seconds, encoders, held_out: See `Outcome`.
         curve: The history of the training; None without epochs.
+        choice: What a search chose for this trial; None where nothing was searched.
     """
 
     target: str
@@ -119,6 +133,7 @@ class Trial:
     encoders: WritableEncoders | None = None
     held_out: TestRows | None = None
     curve: Curve | None = None
+    choice: Choice | None = None
 
     @classmethod
     def of(

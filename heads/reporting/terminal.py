@@ -20,6 +20,7 @@ from tier4k.heads.metrics.levels import LEVEL_METRICS, LEVEL_REASONS
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.regressors.registry import has_epochs
 from tier4k.heads.reporting.comparison import Comparison
+from tier4k.heads.results.config import SEVERAL
 from tier4k.heads.results.results import Results
 
 SIGNIFICANT = 0.05
@@ -115,7 +116,26 @@ def described(results: Results) -> str:
         return f"{results.estimator}, zero-shot, on {rows}"
     if results.headline == ELSEWHERE:
         return f"TIER-{results.method.upper()}, {results.estimator}, fitted elsewhere, on {rows}"
+    if results.chosen:
+        method = "" if results.method == SEVERAL else f"TIER-{results.method.upper()}, "
+        return f"{method}options chosen by a search, on {rows}"
     return f"TIER-{results.method.upper()}, {results.estimator} head, on {rows}"
+
+
+def choices_table(results: Results) -> Table:
+    """Make a table with what a search chose for each target and repeat, and its SRCC on both parts."""
+    table = Table("target", "repeat", "chosen options")
+    for title in ("selection SRCC", "test SRCC"):
+        table.add_column(title, justify="right")
+    for target, chosen in results.chosen.items():
+        selection = results.selection_srcc[target]
+        test = results.summaries[target][results.headline]["srcc"]
+        lines = zip(chosen, selection, test.values, strict=True)
+        for repeat, (options, selected, tested) in enumerate(lines):
+            is_last = repeat == len(chosen) - 1
+            cells = (metric_cell(selected), metric_cell(tested))
+            table.add_row(target, str(repeat), options, *cells, end_section=is_last)
+    return table
 
 
 def notes(results: Results) -> Iterator[Text]:
@@ -131,7 +151,7 @@ def notes(results: Results) -> Iterator[Text]:
 
 def interval_lines(results: Results) -> Iterator[Text]:
     """State for each target the width of the prediction interval and its coverage of the test rows."""
-    if results.headline in UNFITTED:
+    if results.headline in UNFITTED or results.chosen:  # no head is kept, so there is nothing to predict with
         return
     if results.new_prompts_reason:
         yield Text(f"no prediction interval, as {results.new_prompts_reason}", style="dim")
@@ -196,7 +216,7 @@ def label(results: Results, name: str) -> str:
     is_always_named = name in BASELINES or name in (*UNFITTED, RATERS)
     if is_always_named or has_epochs(results.estimator):
         return LABELS[name]
-    return "fit"
+    return "choice of each repeat" if results.chosen else "fit"
 
 
 def _table_metrics(results: Results) -> list[str]:

@@ -11,10 +11,9 @@ from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split, prompt_and_generator
 from tier4k.heads.evaluation.new_prompts import new_prompts_reason
 from tier4k.heads.evaluation.summary import Summary
-from tier4k.heads.evaluation.trial import Trial, headline
+from tier4k.heads.evaluation.trial import Choice, Trial, headline
 from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.conformal import Interval
-from tier4k.heads.metrics.correlation import srcc
 from tier4k.heads.metrics.recipe import FEWEST_PROMPTS
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.results.config import RunConfig, RunMethod
@@ -47,8 +46,8 @@ class Results:
             do.
         prediction_intervals: {target: conformal interval of a prediction}, for targets whose heads had
             held-out rows; empty where the test rows do not stand for new prompts.
-        held_out_srcc: {target: for each repeat, the SRCC on the held-out rows}, for the same targets; runs
-            may be selected by these values.
+        chosen: {target: for each repeat, the options that a search chose for it}; empty for other runs.
+        selection_srcc: {target: for each repeat, the SRCC on its selection part by which they were chosen}.
         seconds: Time of the fits.
     """
 
@@ -71,7 +70,8 @@ class Results:
     reasons: dict[str, dict[str, str]]
     new_prompts_reason: str
     prediction_intervals: dict[str, Interval]
-    held_out_srcc: dict[str, tuple[float, ...]]
+    chosen: dict[str, tuple[str, ...]]
+    selection_srcc: dict[str, tuple[float, ...]]
     seconds: float
 
     @classmethod
@@ -94,6 +94,7 @@ class Results:
         """
         held_out = _group_held_out_rows(trials)
         against_new_prompts = new_prompts_reason(features, splits)
+        choices = _choices(trials)
         counts = [_split_counts(features, split) for split in splits]
         test_rows, test_prompts, seen_prompts, seen_images, seen_siblings = zip(*counts, strict=True)
         return cls(
@@ -117,7 +118,8 @@ class Results:
             new_prompts_reason=against_new_prompts,
             # The intervals promise to cover images of new prompts.
             prediction_intervals={} if against_new_prompts else _intervals(features, held_out),
-            held_out_srcc=_held_out_srcc(held_out),
+            chosen={target: tuple(one.options for one in own) for target, own in choices.items()},
+            selection_srcc={target: tuple(one.srcc for one in own) for target, own in choices.items()},
             seconds=sum(trial.seconds for trial in trials),
         )
 
@@ -196,11 +198,13 @@ def _group_held_out_rows(trials: Sequence[Trial]) -> dict[str, list[tuple[Trial,
     return groups
 
 
-def _held_out_srcc(held_out: dict[str, list[tuple[Trial, TestRows]]]) -> dict[str, tuple[float, ...]]:
-    values = {}
-    for target, pairs in held_out.items():
-        values[target] = tuple(srcc(rows.truth, rows.prediction) for _, rows in pairs)
-    return values
+def _choices(trials: Sequence[Trial]) -> dict[str, list[Choice]]:
+    """Return the choices of a search by target, in the order of the repeats."""
+    choices: dict[str, list[Choice]] = {}
+    for trial in trials:
+        if trial.choice:
+            choices.setdefault(trial.target, []).append(trial.choice)
+    return choices
 
 
 def _intervals(
@@ -226,6 +230,11 @@ def _with_infinity(interval: Interval) -> Interval:
 def _problems(results: Results) -> Iterator[str]:
     """Yield contradictions between values that have the right types."""
     repeats = len(results.test_rows)
+    for name, values in (("chosen", results.chosen), ("selection_srcc", results.selection_srcc)):
+        if values and set(values) != set(results.summaries):
+            yield f"`$.{name}` does not have the targets of `$.summaries`"
+        if any(len(own) != repeats for own in values.values()):
+            yield f"`$.{name}` does not have {repeats} values for each target"
     if not results.summaries:
         yield "`$.summaries` has no target"
     for target, names in results.summaries.items():

@@ -49,7 +49,8 @@ def write_results(
         reasons={},
         new_prompts_reason="",
         prediction_intervals={},
-        held_out_srcc={},
+        chosen={},
+        selection_srcc={},
         seconds=0.0,
     )
     write_json(folder / "results.json", results)

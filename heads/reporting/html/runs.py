@@ -291,7 +291,8 @@ def _merge(parts: Sequence[Results]) -> Results:
             summaries=merged.summaries | part.summaries,
             reasons=merged.reasons | part.reasons,
             prediction_intervals=merged.prediction_intervals | part.prediction_intervals,
-            held_out_srcc=merged.held_out_srcc | part.held_out_srcc,
+            chosen=merged.chosen | part.chosen,
+            selection_srcc=merged.selection_srcc | part.selection_srcc,
             seconds=merged.seconds + part.seconds,
         )
     return merged
