@@ -8,7 +8,7 @@ import numpy as np
 
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.splits import Split, prompt_and_generator
+from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.evaluation.trial import Trial, headline
 from tier4k.heads.metrics.all_metrics import METRICS
@@ -18,6 +18,7 @@ from tier4k.heads.metrics.correlation import srcc
 from tier4k.heads.results.config import RunConfig, RunMethod
 from tier4k.heads.results.layout import RESULTS_FILE, damaged, read_run_file
 from tier4k.heads.results.run_format import RUN_FORMAT
+from tier4k.heads.results.seen import Seen
 
 Summaries = dict[str, dict[str, dict[str, Summary]]]
 
@@ -34,15 +35,13 @@ class Results:
         rows: Number of rows of the benchmark.
         headline: The selection that is the result of the run; its predictions are kept.
         test_rows, test_prompts: For each repeat the numbers of test rows and of distinct test prompts.
-        seen_prompts, seen_images, seen_siblings: For each repeat the numbers of test prompts that are also in
-            training or validation, of test rows whose image is also there, and of test rows whose prompt and
-            generator occur there together.
+        seen_prompts, seen_images, seen_siblings, seen_unknown: What the heads have seen of the test rows, as
+            in `Seen`.
         summaries: {target: {selection or baseline: {metric: Summary}}}.
         reasons: {target: {selection or baseline: why its correlations are NaN}}.
         intervals: {target: conformal interval of a prediction}, for targets whose heads had held-out rows.
         held_out_srcc: {target: for each repeat, the SRCC on the held-out rows}, for the same targets; runs
             may be selected by these values.
-        seconds: Time of the fits.
     """
 
     format: int
@@ -56,14 +55,14 @@ class Results:
     headline: str
     test_rows: tuple[int, ...]
     test_prompts: tuple[int, ...]
-    seen_prompts: tuple[int, ...]
-    seen_images: tuple[int, ...]
-    seen_siblings: tuple[int, ...]
+    seen_prompts: tuple[int, ...] | None
+    seen_images: tuple[int, ...] | None
+    seen_siblings: tuple[int, ...] | None
+    seen_unknown: str
     summaries: Summaries
     reasons: dict[str, dict[str, str]]
     intervals: dict[str, Interval]
     held_out_srcc: dict[str, tuple[float, ...]]
-    seconds: float
 
     @classmethod
     def of(
@@ -73,6 +72,7 @@ class Results:
         trials: Sequence[Trial],
         splits: Sequence[Split],
         summaries: Summaries,
+        seen: Seen | None = None,
     ) -> "Results":
         """Gather the results of a run.
 
@@ -82,10 +82,11 @@ class Results:
             trials: One trial for each target and repeat.
             splits: One split for each repeat.
             summaries: Summaries of the trials.
+            seen: What heads that were fitted elsewhere have seen of the test rows; None if the heads were
+                fitted on the training and validation rows of the splits.
         """
         held_out = _group_held_out_rows(trials)
-        counts = [_split_counts(features, split) for split in splits]
-        test_rows, test_prompts, seen_prompts, seen_images, seen_siblings = zip(*counts, strict=True)
+        seen = seen or Seen.in_training(features, splits)
         return cls(
             format=RUN_FORMAT,
             id=config.id,
@@ -96,22 +97,22 @@ class Results:
             estimator=config.estimator,
             rows=len(features),
             headline=headline(trials[0].predictions),
-            test_rows=test_rows,
-            test_prompts=test_prompts,
-            seen_prompts=seen_prompts,
-            seen_images=seen_images,
-            seen_siblings=seen_siblings,
+            test_rows=tuple(len(split.test) for split in splits),
+            test_prompts=tuple(len(np.unique(features.group[split.test])) for split in splits),
+            seen_prompts=seen.prompts,
+            seen_images=seen.images,
+            seen_siblings=seen.siblings,
+            seen_unknown=seen.unknown,
             summaries=summaries,
             reasons=_reasons(trials),
             intervals=_intervals(features, splits, held_out),
             held_out_srcc=_held_out_srcc(held_out),
-            seconds=sum(trial.seconds for trial in trials),
         )
 
     @property
     def leaks(self) -> bool:
-        """Whether training or validation rows contain a prompt or an image of the test rows."""
-        return any(map(any, (self.seen_prompts, self.seen_images, self.seen_siblings)))
+        """Whether the rows of training are known to contain a prompt or an image of the test rows."""
+        return any(any(counts or ()) for counts in (self.seen_prompts, self.seen_images, self.seen_siblings))
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -125,26 +126,6 @@ class Results:
             raise damaged(folder / RESULTS_FILE, ValueError(problem))
         intervals = {target: _with_infinity(interval) for target, interval in results.intervals.items()}
         return replace(results, intervals=intervals)
-
-
-def _split_counts(features: FeatureSet, split: Split) -> tuple[int, int, int, int, int]:
-    """Count test rows, test prompts, and test prompts, images and siblings that training has seen."""
-    return (
-        len(split.test),
-        len(np.unique(features.group[split.test])),
-        _seen_prompts(features, split),
-        _seen_rows(split, features.image_key),
-        _seen_rows(split, prompt_and_generator(features)),
-    )
-
-
-def _seen_prompts(features: FeatureSet, split: Split) -> int:
-    seen = split.seen(features.group)
-    return len(np.unique(features.group[split.test][seen]))
-
-
-def _seen_rows(split: Split, identity: np.ndarray) -> int:
-    return int(split.seen(identity).sum())
 
 
 def _reasons(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:

@@ -185,10 +185,15 @@ def test_the_best_figure_of_each_benchmark_is_bold_and_no_other() -> None:
 
 def made_up(runs: Iterable[dict]) -> pd.DataFrame:
     """A tidy table of SRCC and PLCC of runs that differ in the given columns only, and of a baseline."""
-    shared = dict.fromkeys((*ABOUT, "run", "options", "changed_options", "target"), "x") | {
+    shared = dict.fromkeys((*ABOUT, "data_digest", "run", "options", "changed_options", "target"), "x") | {
         "benchmark": "I2I",
         "repeats": 1,
+        "seeds": 1,
         "leaks": False,
+        "leaked_images": 0.0,
+        "test_images": 600.0,
+        "leaked_prompts": 0.0,
+        "test_prompts": 60.0,
         "mean": 0.25,
         "sd": 0.125,
         "low": 0.5,
