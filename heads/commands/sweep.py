@@ -270,7 +270,7 @@ def _print_totals(
     out: Path,
 ) -> None:
     fitted = [run for run in runs if not run.found]
-    seconds = sum(run.results.seconds for run in fitted)
+    seconds = sum(run.seconds for run in fitted)
     existing_count = len(runs) - len(fitted)
     print_line(
         console,

@@ -23,7 +23,9 @@ ZERO_SHOT = "zero_shot"  # the selection of scorers, which are not fitted
 
 ELSEWHERE = "elsewhere"  # the selection of heads that another run fitted
 
-UNFITTED = (ZERO_SHOT, ELSEWHERE)  # selections of runs that fit nothing
+CALIBRATED = "calibrated"  # the predictions of `ELSEWHERE`, mapped to the scale of the scores
+
+UNFITTED = (ZERO_SHOT, ELSEWHERE, CALIBRATED)  # selections of runs that fit nothing
 
 NAN = float("nan")
 
@@ -223,16 +225,15 @@ class Trial:
         """Return the test rows with the predictions of a selection or baseline."""
         return _test_rows(features, self.test, self.truth, self.predictions[name])
 
-    def with_rmse(self, selection: str, value: float) -> "Trial":
-        """Return the trial with another RMSE for one selection."""
-        values = self.metrics[selection] | {"rmse": value}
-        return replace(self, metrics=self.metrics | {selection: values})
-
     def without_rmse(self, selection: str, reason: str) -> "Trial":
         """Return the trial without an RMSE for one selection; the reason is added to existing reasons."""
         reasons = [self.reasons[selection], reason] if selection in self.reasons else [reason]
-        trial = self.with_rmse(selection, NAN)
-        return replace(trial, reasons=self.reasons | {selection: "; ".join(reasons)})
+        values = self.metrics[selection] | {"rmse": NAN}
+        return replace(
+            self,
+            metrics=self.metrics | {selection: values},
+            reasons=self.reasons | {selection: "; ".join(reasons)},
+        )
 
 
 def headline(names: Container[str]) -> str:

@@ -34,6 +34,7 @@ class Environment:
         finished: Time in UTC, ISO 8601.
         python: Version of Python.
         versions: Versions of the libraries, by name.
+        seconds: Time of the fits.
     """
 
     command: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Environment:
     finished: str = ""
     python: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -45,12 +45,12 @@ def write_results(
         seen_prompts=counts,
         seen_images=counts,
         seen_siblings=counts,
+        seen_unknown="",
         summaries={target: {"last": dict.fromkeys(METRICS, no_value)} for target in targets},
         reasons={},
         new_prompts_reason="",
         prediction_intervals={},
         chosen={},
         selection_srcc={},
-        seconds=0.0,
     )
     write_json(folder / "results.json", results)
