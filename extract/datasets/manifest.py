@@ -184,7 +184,8 @@ def prompt_groups(
     Returns:
         (N,) 12 hexadecimal digits, equal within a group and independent of row order.
     """
-    texts = prompts.map(lambda prompt: text_key(prompt_identity(prompt)).hex())
+    key_of = {prompt: text_key(prompt_identity(prompt)).hex() for prompt in prompts.unique()}
+    texts = prompts.map(key_of)
     text_node, distinct_texts = pd.factorize(texts)
     images = pd.concat([image_keys, image_prompt_keys]).to_numpy()
     image_node, distinct_images = pd.factorize(images)

@@ -33,7 +33,7 @@ def canonical_spellings(names: pd.Series) -> pd.Series:
     Returns:
         (N,) names, with the index of `names`.
     """
-    identities = names.map(generator_identity)
+    identities = names.map({name: generator_identity(name) for name in names.unique()})
     by_frequency = names.groupby(names).transform("size").sort_values(ascending=False, kind="stable").index
     chosen = names[by_frequency].groupby(identities[by_frequency]).first()
     return identities.map(chosen)

@@ -132,12 +132,14 @@ def _require_enough_units(
     if rule == "prompt":
         units = len(np.unique(rows.group))
         unit_name = "groups of prompts"
-        remedy = "use rows of more prompts, or --split random, which trains on images of test prompts"
+        remedy = "use rows of more prompts"
+        if len(rows) >= MIN_UNITS:
+            remedy += ", or --split random, which trains on images of test prompts"
     elif rule == "generator":
         units = len(np.unique(rows.generator))
         unit_name = "generators"
         needed = MIN_GENERATORS
-        remedy = "use rows of more generators, or --split prompt"
+        remedy = "use rows of more generators, or another --split, such as prompt"
     if units < needed:
         raise SplitError(
             f"a {rule} split into training, validation and test rows needs at least {needed} {unit_name}, "

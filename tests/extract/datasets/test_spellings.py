@@ -30,17 +30,7 @@ ONE_PROMPT = (
     "a re\u00add fox?!\u3002",  # with a soft hyphen and an ideographic full stop
 )
 
-OTHER_PROMPTS = (
-    "a red fix",
-    "a redfox",
-    "a, red fox",
-    "red fox",
-    "a red fox 2",
-    "",
-    "...",
-    "?!",
-    "a fox, red",
-)
+OTHER_PROMPTS = ("a red fix", "a redfox", "a, red fox", "red fox", "a red fox 2", "", "...", "?!")
 
 
 def test_spellings_of_a_prompt_have_one_identity() -> None:

@@ -1,6 +1,7 @@
 """The counts of `tier data check` equal those made by hand."""
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -56,9 +57,7 @@ def test_missing_scores_and_merged_generators_are_shown(tmp_path: Path) -> None:
     assert found.merged_generators == {"MJ": ("mj",), "DALLE": ("dalle",)}
     assert found.generators == {"MJ": 4, "DALLE": 4}
     scores = annotation["MOS_a"].dropna()
-    lines = {
-        line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown(found).splitlines()[2:-1]
-    }
+    lines = dict(re.findall(r"│ (.+?) +│ (.+?) +│", shown(found)))
     assert lines["target MOS_a"] == (
         f"{scores.min():.3f} … {scores.max():.3f}, mean {sum(scores) / 5:.3f}; 3 rows without a score"
     )

@@ -22,6 +22,7 @@ from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.heads.results.model import read_model
 from tier4k.tests.builders.commands import DATA, ENCODERS, PACKAGE_FOLDER, arrays, succeed, tier
+from tier4k.tests.builders.data import table_rows, write_table
 
 ANNOTATION = DATA / "annotation.xlsx"
 
@@ -437,3 +438,20 @@ def test_the_demo_ends_with_all_tables(tmp_path: Path) -> None:
     for method in ("TIER-NR", "TIER-FR", "TIER-PR"):
         assert method in output
     shutil.rmtree(tmp_path)
+
+
+def test_a_command_says_which_spellings_it_takes_for_one_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"{row}.png" for row in range(8)]
+    spellings = ["SD 1.5", "sd1.5", "sd1.5", "MJ", "GLIDE", "glide", "MJ", "MJ"]
+    write_table(Path("t.csv"), table_rows(names, generator=spellings))
+    said = succeed("split", "t.csv", "--split", "generator", "-o", "splits.json")
+    assert "Spellings of one generator: sd1.5 = SD 1.5; GLIDE = glide" in said
+    splits = json.loads(Path("splits.json").read_text())
+    assert {tuple(split["test"]) for split in splits} == {
+        ("0.png", "1.png", "2.png"),
+        ("3.png", "6.png", "7.png"),
+        ("4.png", "5.png"),
+    }

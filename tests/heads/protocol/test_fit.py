@@ -368,17 +368,17 @@ def with_four_prompts(data: Manifest) -> Manifest:
     return replace(data, table=data.table.head(8))
 
 
+def with_one_prompt(data: Manifest) -> Manifest:
+    return replace(data, table=data.table.head(2))
+
+
 @pytest.mark.parametrize(
     ("cut", "benchmark", "error", "words"),
     [
         (without_targets, "all", ProtocolError, "no numeric score column"),
         (without_image_prompts, "I2I", DataError, "pass another --benchmark"),
-        (
-            with_four_prompts,
-            "all",
-            SplitError,
-            "at least 5 groups of prompts, and the data have 4: .*--split random",
-        ),
+        (with_four_prompts, "all", SplitError, "5 groups of prompts, and the data have 4: .*--split random"),
+        (with_one_prompt, "all", SplitError, "and the data have 1: use rows of more prompts$"),
     ],
 )
 def test_data_that_cannot_be_fitted_are_refused_and_nothing_is_written(

@@ -72,6 +72,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(folder / "runs", *write_stores(folder))
 
 
+def value(run: Run, selection: str, metric: str, repeat: int) -> float:
+    """One value of `PARTIAL` in the results of a run."""
+    return vars(run.results.summaries[PARTIAL][selection][metric])["values"][repeat]
+
+
 def predictions(run: Run, target: str) -> pd.DataFrame:
     rows = read_predictions(run.folder)
     return rows[rows["target"] == target].reset_index(drop=True)
@@ -109,16 +114,13 @@ def test_the_target_with_missing_scores_is_a_ridge_of_the_scored_rows(project: P
         np.testing.assert_array_equal(rows["truth"], y[test])
         expected = ridge.predict(scaler.transform(X[test]))
         np.testing.assert_allclose(rows["prediction"], expected, rtol=1e-9)
-        summaries = run.results.summaries[PARTIAL]
-        assert summaries["last"]["srcc"].values[repeat] == pytest.approx(  # noqa: PD011
-            spearmanr(y[test], expected).statistic
-        )
+        srcc = spearmanr(y[test], expected).statistic
+        assert value(run, run.results.headline, "srcc", repeat) == pytest.approx(srcc)
         # No test prompt is in training, so that this baseline is the mean of its generator's training rows.
         generators = table["generator"].to_numpy()
         means = [y[[row for row in train if generators[row] == generators[each]]].mean() for each in test]
-        assert summaries["generator_mean"]["rmse"].values[repeat] == pytest.approx(  # noqa: PD011
-            np.sqrt(np.mean((y[test] - means) ** 2))
-        )
+        rmse = np.sqrt(np.mean((y[test] - means) ** 2))
+        assert value(run, "generator_mean", "rmse", repeat) == pytest.approx(rmse)
 
 
 def test_a_trained_head_sees_no_row_without_a_score(project: Project) -> None:
@@ -188,8 +190,8 @@ def test_a_scorer_is_evaluated_on_the_scored_rows(project: Project, split: Split
         of_repeat = found[found["repeat"] == repeat]
         assert of_repeat["name"].tolist() == data.table["name"][rows].tolist()
         np.testing.assert_allclose(of_repeat["prediction"], scored[rows], rtol=1e-6)
-        value = run.results.summaries[PARTIAL]["zero_shot"]["srcc"].values[repeat]  # noqa: PD011
-        assert value == pytest.approx(spearmanr(truth[rows], scored[rows]).statistic)
+        srcc = spearmanr(truth[rows], scored[rows]).statistic
+        assert value(run, "zero_shot", "srcc", repeat) == pytest.approx(srcc)
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
