@@ -17,7 +17,7 @@ from tier4k.extract.datasets.layouts import SourceTable, read_source
 from tier4k.extract.datasets.manifest import COLUMNS, Manifest, prompt_groups
 from tier4k.extract.datasets.problems import Problem, ProblemList, line_numbers
 from tier4k.extract.datasets.progress import Progress
-from tier4k.extract.datasets.ratings import ERROR_OF, RATERS, SPREAD_OF, standard_errors
+from tier4k.extract.datasets.ratings import standard_errors
 from tier4k.extract.datasets.spellings import canonical_spellings, merged_spellings
 from tier4k.extract.datasets.tables import empty_cells
 
@@ -125,12 +125,10 @@ def check_table(
     _check_texts(frame, problems)
     for column, folder in (("image", source.image_folder), ("image_prompt", source.image_prompt_folder)):
         frame[column] = _located_files(frame, column, folder, problems)
-    errors = []
     for target in source.targets:
         frame[target] = _scores(frame, target, problems)
-        if SPREAD_OF + target in frame and RATERS in frame:
-            errors.append(ERROR_OF + target)
-            frame[ERROR_OF + target] = standard_errors(frame, target, problems)
+    errors = standard_errors(frame, source.targets, problems)
+    frame = frame.join(errors)
     if source.targets:
         _require_any_score(frame, source, problems)
     _add_keys(frame, problems, known, progress)

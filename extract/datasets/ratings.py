@@ -106,10 +106,10 @@ def _require_use(
 
 def standard_errors(
     frame: pd.DataFrame,
-    target: str,
+    targets: Sequence[str],
     problems: ProblemList,
-) -> pd.Series:
-    """Return the standard error of each row's score (N,), NaN where it is unknown.
+) -> pd.DataFrame:
+    """Return the standard error of each row's scores, where the ratings are known.
 
     The error of the mean of n independent ratings with standard deviation s is s / sqrt(n), with s^2 the
     unbiased estimate, which divides by n - 1. Cells that are no such numbers are problems; empty cells, and
@@ -117,12 +117,22 @@ def standard_errors(
 
     Args:
         frame: The canonical table with the columns of `ratings`.
-        target: Name of a target with a standard deviation.
+        targets: Names of the score columns.
         problems: Problems of the table, which are added to.
+
+    Returns:
+        A column `ERROR_OF` for each target with a standard deviation, NaN where the error is unknown; no
+        columns where the number of ratings is unknown.
     """
-    spread = _numbers(frame, SPREAD_OF + target, 0, problems)
+    errors = pd.DataFrame(index=frame.index)
+    spread_targets = [target for target in targets if SPREAD_OF + target in frame]
+    if RATERS not in frame or not spread_targets:
+        return errors
     raters = _numbers(frame, RATERS, 1, problems)
-    return spread / np.sqrt(raters.where(raters >= FEWEST_RATERS))
+    root = np.sqrt(raters.where(raters >= FEWEST_RATERS))
+    for target in spread_targets:
+        errors[ERROR_OF + target] = _numbers(frame, SPREAD_OF + target, 0, problems) / root
+    return errors
 
 
 def _numbers(

@@ -28,7 +28,7 @@ def raters_ceiling(scores: np.ndarray, errors: np.ndarray) -> dict[str, float]:
         srcc and plcc in [0, 1], 0 for scores that vary no more than their errors; all other metrics are NaN,
         and these too where the reliability is unknown.
     """
-    plcc = np.sqrt(max(0.0, reliability(scores, errors)))
+    plcc = np.sqrt(np.maximum(reliability(scores, errors), 0))
     ceiling = {"srcc": float(6 / np.pi * np.arcsin(plcc / 2)), "plcc": float(plcc)}
     return dict.fromkeys(METRICS, float("nan")) | ceiling
 

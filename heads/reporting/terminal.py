@@ -51,7 +51,7 @@ LABELS = {
     "system_srcc": "generators: SRCC",
     "system_krcc": "generators: KRCC",
     "prompt_srcc": "in prompts: SRCC",
-    "prompt_pairs": "in prompts: pairs",
+    "prompt_pairs": "in prompts: pairs right",
     "last": "last epoch",
     "best_validation": "best validation",
     "best_test": "best test epoch (optimistic)",
@@ -89,8 +89,7 @@ def levels_table(results: Results) -> Table | None:
             metrics.append(metric)
     if not metrics:
         return None
-    title = "ranking of generators by their means, and of images within prompts (pairs: share in order)"
-    table = Table(title=title, title_justify="left")
+    table = Table(title="ranking of generators, and of images within prompts", title_justify="left")
     _fill(table, results, names, metrics)
     return table
 

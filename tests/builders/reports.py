@@ -78,6 +78,7 @@ def random_features(manifest: Manifest) -> FeatureSet:
         has_image_prompt=np.arange(len(table)) // 4 % 3 == 0,
         targets=scores,
         target_names=manifest.targets,
+        score_errors=np.array([manifest.score_errors(target) for target in manifest.targets]).T,
         **vars(Rows.of(manifest)),
     )
 

@@ -39,6 +39,7 @@ def write_results(
         split="prompt",
         estimator="ridge",
         rows=0,
+        missing_scores={},
         headline="last",
         test_rows=counts,
         test_prompts=counts,

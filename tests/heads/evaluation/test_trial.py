@@ -1,6 +1,7 @@
 """Test scores are used once, after everything else, and every metric can be computed again."""
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.summary import summarize
 from tier4k.heads.evaluation.trial import SELECTIONS, Trial, headline
 from tier4k.heads.metrics.all_metrics import METRICS, POOLED_METRICS
+from tier4k.heads.metrics.levels import LEVEL_METRICS, SYSTEM_METRICS, TOO_FEW_GENERATORS
+from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.tests.builders.feature_sets import feature_set
 
@@ -172,6 +175,73 @@ def test_an_interval_surrounds_the_mean_and_a_mixture_of_epochs_has_none() -> No
         assert low < found.mean < high
         assert names["best_test"][metric].interval is None
         assert "selected on the test rows" in names["best_test"][metric].interval_reason
+
+
+def test_metrics_of_generators_and_within_prompts_have_no_interval_and_say_why() -> None:
+    features = learnable()
+    splits = make_splits(features, "prompt", 3, seed=0)
+    names = summarize(features, fit(features, splits), splits)["quality"]
+    for metric in LEVEL_METRICS:
+        found = names["last"][metric]
+        assert np.isfinite(found.values).all()
+        assert found.interval is None and found.interval_fitted_heads is None
+        assert "only for the metrics of all test rows" in found.interval_reason
+
+
+def share_in_order(group: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Share of the pairs of rows of one prompt that both scores, which have no ties, order alike."""
+    pairs = [pair for pair in combinations(range(len(group)), 2) if group[pair[0]] == group[pair[1]]]
+    agree = [(truth[a] < truth[b]) == (prediction[a] < prediction[b]) for a, b in pairs]
+    return sum(agree) / len(pairs)
+
+
+def test_ranking_within_prompts_is_that_of_the_kept_predictions_and_of_the_epoch_of_the_best_srcc() -> None:
+    features = learnable(noise=5)
+    (split,) = make_splits(features, "prompt", 1, seed=1)
+    X, truth, group = fuse(features, "nr"), features.targets[split.test, 0], features.group[split.test]
+    history: list[np.ndarray] = []
+    held = X[split.validation], features.targets[split.validation, 0]
+    MLPHead(**HEAD, random_state=1).fit(
+        X[split.train],
+        features.targets[split.train, 0],
+        held,
+        lambda _, predict: history.append(predict(X[split.test])),
+    )
+    (trial,) = fit(features, [split])
+    for name in ("last", "best_validation"):
+        expected = share_in_order(group, truth, trial.predictions[name])
+        assert trial.metrics[name]["prompt_pairs"] == pytest.approx(expected)
+    best = max(history, key=lambda predicted: spearmanr(truth, predicted).statistic)
+    expected = share_in_order(group, truth, best)
+    assert trial.metrics["best_test"]["prompt_pairs"] == pytest.approx(expected)
+    assert expected < max(share_in_order(group, truth, predicted) for predicted in history)
+
+
+def test_a_test_part_of_one_generator_lacks_only_the_metrics_of_generators() -> None:
+    features = learnable()
+    (trial,) = fit(features, make_splits(features, "generator", 1, seed=0))
+    for name in SELECTIONS:
+        assert trial.reasons[name] == TOO_FEW_GENERATORS
+        values = trial.metrics[name]
+        assert {metric for metric in METRICS if np.isnan(values[metric])} == set(SYSTEM_METRICS)
+
+
+def test_the_raters_ceiling_is_that_of_the_test_rows_of_each_repeat() -> None:
+    features = learnable()
+    errors = np.random.default_rng(0).uniform(0.2, 0.6, (160, 2))
+    splits = make_splits(features, "prompt", 3, seed=0)
+    assert all(RATERS not in trial.metrics for trial in fit(features, splits, TARGETS))
+    rated = replace(features, score_errors=errors)
+    found = summarize(rated, fit(rated, splits, TARGETS), splits)
+    for column, target in enumerate(TARGETS):
+        expected = []
+        for split in splits:
+            scores = features.targets[split.test, column]
+            share_of_error = np.mean(errors[split.test, column] ** 2) / scores.var(ddof=1)
+            expected.append(np.sqrt(1 - share_of_error))
+        assert found[target][RATERS]["plcc"].values == pytest.approx(tuple(expected))
+        assert np.isnan(found[target][RATERS]["krcc"].mean)
+        assert found[target][RATERS]["plcc"].interval is None
 
 
 def test_one_repeat_has_no_standard_deviation() -> None:

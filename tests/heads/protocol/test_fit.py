@@ -15,6 +15,7 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.datasets.ratings import ERROR_OF
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.levels import LevelsError
 from tier4k.extract.encoders.presets import image_preset, text_preset
@@ -23,6 +24,7 @@ from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError
 from tier4k.heads.data.splits import SplitError
 from tier4k.heads.finetuning.recipe import resolve_finetuning
+from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
 from tier4k.heads.protocol.plan import plan_run
@@ -149,6 +151,23 @@ def test_no_option_is_forgotten_here() -> None:
         field.name for field in fields(FitOptions)
     }
     assert set(HEAD_CHANGES) == set(head_options("mlp"))
+
+
+def test_known_ratings_make_another_run_that_differs_in_the_raters_ceiling_alone(fit: Fit) -> None:
+    def rated(error: float) -> Manifest:
+        data = manifest()
+        return replace(data, table=data.table.assign(**{ERROR_OF + TARGETS[0]: error}))
+
+    without, some, more = fit(), fit(rated(0.25)), fit(rated(0.5))
+    assert len({without.folder, some.folder, more.folder}) == 3
+    assert fit(rated(0.25)).found and fit().found
+    for target, names in without.results.summaries.items():
+        found = some.results.summaries[target]
+        assert repr(found | names) == repr(found)  # as text, in which NaN equals NaN
+        assert set(found) - set(names) == ({RATERS} if target == TARGETS[0] else set())
+    ceilings = [run.results.summaries[TARGETS[0]][RATERS]["srcc"].mean for run in (some, more)]
+    assert ceilings[0] > ceilings[1]
+    assert read_config(some.folder).data_digest == read_config(without.folder).data_digest
 
 
 @pytest.mark.parametrize("changed", CHANGES)
