@@ -11,6 +11,7 @@ import numpy as np
 
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet
+from tier4k.heads.data.fusion import Fused
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
 from tier4k.heads.metrics.bootstrap import TestRows
@@ -21,7 +22,7 @@ from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
 
 def run_trials(
     features: FeatureSet,
-    fused: np.ndarray,
+    fused: Fused,
     targets: Sequence[str],
     splits: Sequence[Split],
     estimator: HeadName,
@@ -33,8 +34,8 @@ def run_trials(
 
     Args:
         features: Features and scores of the rows that the run uses.
-        fused: Fused vectors (N, d) of the rows, or (N, V, d) of V crops: heads learn from every crop or from
-            their mean, and a prediction is the mean over all.
+        fused: Fused vectors (N, d) of the rows, or (N, V, d) of V crops, with their streams: heads learn from
+            every crop or from their mean, and a prediction is the mean over all.
         targets: Names of targets.
         splits: One split for each repeat.
         estimator: Name of the head.
@@ -42,8 +43,9 @@ def run_trials(
         finished: Called with (heads fitted, heads in all).
         starts: Weights that training starts from, by target and repeat; other heads start with new weights.
     """
-    if HEADS[estimator].estimator.averages_crops and fused.ndim == 3:
-        fused = fused.mean(axis=1)
+    X = fused.X
+    if HEADS[estimator].estimator.averages_crops and X.ndim == 3:
+        X = X.mean(axis=1)
     jobs = []
     for target in targets:
         scores = features.scores(target)
@@ -55,14 +57,15 @@ def run_trials(
     fit_heads(
         estimator,
         [job.head for job in jobs],
-        fused.reshape(-1, fused.shape[-1]),
-        [job.task(features, fused) for job in jobs],
+        X.reshape(-1, X.shape[-1]),
+        fused.streams,
+        [job.task(features, X) for job in jobs],
         lambda _: finished(next(done), len(jobs)),
     )
     seconds = (perf_counter() - start) / len(jobs)
     trials = []
     for job in jobs:
-        outcome = job.outcome(features, fused, seconds)
+        outcome = job.outcome(features, X, seconds)
         trials.append(Trial.of(features, job.target, job.repeat, job.split, outcome))
     return trials
 

@@ -9,8 +9,8 @@ from tier4k.tests.builders.feature_sets import feature_set
 
 def test_fusion_is_as_published_text_first() -> None:
     f = feature_set()
-    np.testing.assert_array_equal(fuse(f, "nr"), np.hstack([f.text, f.image]))
-    partial = fuse(f, "pr")[:, 4:]
+    np.testing.assert_array_equal(fuse(f, "nr").X, np.hstack([f.text, f.image]))
+    partial = fuse(f, "pr").X[:, 4:]
     np.testing.assert_allclose(
         partial[f.has_image_prompt], ((f.image + f.image_prompt) / 2)[f.has_image_prompt]
     )
