@@ -59,8 +59,10 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tier4k.heads.data.features import FeatureSet
+from tier4k.heads.data.fusion import Fused
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.splits import TEST_SHARE, Split
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.evaluation.nested import FusedCandidate, nested_selection
 from tier4k.heads.metrics.bootstrap import resampled_means, spread
 from tier4k.heads.metrics.correlation import srcc
@@ -277,7 +279,8 @@ def search_noise(number: int) -> tuple[float, float]:
     for _ in range(CANDIDATES):
         of_prompt = random.normal(size=(NOISE_PROMPTS, 1, NOISE_COLUMNS))
         noise = of_prompt + random.normal(size=(NOISE_PROMPTS, IMAGES, NOISE_COLUMNS))
-        candidates.append(FusedCandidate(noise.reshape(len(rows), NOISE_COLUMNS), "ridge", options))
+        fused = Fused(noise.reshape(len(rows), NOISE_COLUMNS), Streams(image=NOISE_COLUMNS))
+        candidates.append(FusedCandidate(fused, "ridge", options))
     request = SplitRequest(repeats=10)
     result = nested_selection(rows, candidates, "score", request)
     best_of_means = candidates[int(result.selection_srcc.mean(axis=1).argmax())]

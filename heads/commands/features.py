@@ -50,7 +50,7 @@ def fused_features(
     if levels:
         levels = Levels.parse(image_store.signature.feature).named(levels)
     loaded = load_features(report.manifest.select(selected), image_store, text_store, levels)
-    fused = fuse(loaded, method)
+    fused = fuse(loaded, method).X
     save_matrix(output, loaded, fused)
     shape = f"{fused.shape[0]} x {fused.shape[1]} {fused.dtype}"
     targets = ", ".join(loaded.target_names) or "none"

@@ -1,6 +1,6 @@
 """Fusion: make one vector for each row from text, image and image prompt (TIER-NR, TIER-FR, TIER-PR)."""
 
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
+from tier4k.heads.data.streams import Streams
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,9 +20,20 @@ class FusionError(TierError):
     """The rows do not allow the fusion method."""
 
 
-def fuse(features: FeatureSet, method: Method) -> np.ndarray:
-    """Return the fused vectors X (N, d) of a TIER method, or (N, V, d) where V crops of each image are
-    stored.
+class Fused(NamedTuple):
+    """The fused vectors of N rows.
+
+    Attributes:
+        X: Fused vectors (N, d), or (N, V, d) where V crops of each image are stored.
+        streams: The columns of each stream.
+    """
+
+    X: np.ndarray
+    streams: Streams
+
+
+def fuse(features: FeatureSet, method: Method) -> Fused:
+    """Return the fused vectors of a TIER method, and the columns of each stream.
 
     nr: [text, image]. fr: [text, image, image prompt], for rows that all have an image prompt.
     pr: [text, mean of image and image prompt]; without an image prompt, the image itself.
@@ -38,7 +50,25 @@ def fuse(features: FeatureSet, method: Method) -> np.ndarray:
     axes = [1] * (features.image.ndim - 1)
     has_image_prompt = features.has_image_prompt.reshape(-1, *axes)
     image_prompt = np.where(has_image_prompt, features.image_prompt, features.image)
-    return _concatenate(features, image_parts(method, features.image, image_prompt))
+    X = _concatenate(features, image_parts(method, features.image, image_prompt))
+    scorers = 0 if features.zero_shot is None else features.zero_shot.shape[-1]
+    return Fused(X, fused_streams(method, features.text.shape[-1], features.image.shape[-1], scorers))
+
+
+def fused_streams(
+    method: Method,
+    text: int,
+    image: int,
+    zero_shot: int = 0,
+) -> Streams:
+    """Return the columns of each stream of a method's fused vectors.
+
+    Args:
+        method: Name of the fusion method.
+        text, image: Numbers of features of a text prompt and of an image.
+        zero_shot: Number of zero-shot scorers.
+    """
+    return Streams(text, image, image if method == "fr" else 0, zero_shot)
 
 
 def image_parts(

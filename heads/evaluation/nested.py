@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tier4k.heads.data.features import FeatureSet
+from tier4k.heads.data.fusion import Fused
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.run_trials import predict_test_rows
@@ -25,12 +26,12 @@ class FusedCandidate:
     """A head with its options, and the fused vectors that it learns from.
 
     Attributes:
-        fused: Fused vectors (N, d) or (N, V, d) of all rows.
+        fused: Fused vectors of all rows, and their streams.
         estimator: Name of the head.
         head: Every option of the head, as `tier4k.heads.regressors.registry.resolve_options` returns them.
     """
 
-    fused: np.ndarray
+    fused: Fused
     estimator: HeadName
     head: dict[str, Any]
 

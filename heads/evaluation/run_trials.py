@@ -11,6 +11,7 @@ import numpy as np
 
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet
+from tier4k.heads.data.fusion import Fused
 from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
 from tier4k.heads.metrics.test_rows import TestRows
@@ -21,7 +22,7 @@ from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
 
 def run_trials(
     features: FeatureSet,
-    fused: np.ndarray,
+    fused: Fused,
     targets: Sequence[str],
     splits: Sequence[Split],
     estimator: HeadName,
@@ -33,8 +34,8 @@ def run_trials(
 
     Args:
         features: Features and scores of the rows that the run uses.
-        fused: Fused vectors (N, d) of the rows, or (N, V, d) of V crops: heads learn from every crop or from
-            their mean, and a prediction is the mean over all.
+        fused: Fused vectors (N, d) of the rows, or (N, V, d) of V crops, with their streams: heads learn from
+            every crop or from their mean, and a prediction is the mean over all.
         targets: Names of targets.
         splits: One split for each repeat.
         estimator: Name of the head.
@@ -48,14 +49,14 @@ def run_trials(
     seconds = (perf_counter() - start) / len(jobs)
     trials = []
     for job in jobs:
-        outcome = job.outcome(features, fused, seconds)
+        outcome = job.outcome(features, fused.X, seconds)
         trials.append(Trial.of(features, job.target, job.repeat, job.split, outcome))
     return trials
 
 
 def predict_test_rows(
     features: FeatureSet,
-    fused: np.ndarray,
+    fused: Fused,
     target: str,
     splits: Sequence[Split],
     estimator: HeadName,
@@ -67,19 +68,19 @@ def predict_test_rows(
     """
     fused = _inputs(estimator, fused)
     jobs = _fitted_jobs(features, fused, [target], splits, estimator, head_options)
-    return [mean_over_crops(job.head.predict, fused[job.split.test]) for job in jobs]
+    return [mean_over_crops(job.head.predict, fused.X[job.split.test]) for job in jobs]
 
 
-def _inputs(estimator: HeadName, fused: np.ndarray) -> np.ndarray:
+def _inputs(estimator: HeadName, fused: Fused) -> Fused:
     """Return the fused vectors of all crops, or their mean (N, d) for heads that learn from it."""
-    if HEADS[estimator].estimator.averages_crops and fused.ndim == 3:
-        return fused.mean(axis=1)
+    if HEADS[estimator].estimator.averages_crops and fused.X.ndim == 3:
+        return fused._replace(X=fused.X.mean(axis=1))
     return fused
 
 
 def _fitted_jobs(
     features: FeatureSet,
-    fused: np.ndarray,
+    fused: Fused,
     targets: Sequence[str],
     splits: Sequence[Split],
     estimator: HeadName,
@@ -98,8 +99,9 @@ def _fitted_jobs(
     fit_heads(
         estimator,
         [job.head for job in jobs],
-        fused.reshape(-1, fused.shape[-1]),
-        [job.task(features, fused) for job in jobs],
+        fused.X.reshape(-1, fused.X.shape[-1]),
+        fused.streams,
+        [job.task(features, fused.X) for job in jobs],
         lambda _: finished(next(done), len(jobs)),
     )
     return jobs

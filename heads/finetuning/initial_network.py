@@ -11,6 +11,7 @@ from torch import nn
 from tier4k.extract.encoders.cpu import with_onednn, with_plain_attention
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.heads.data.fusion import fused_streams
 from tier4k.heads.data.splits import Split
 from tier4k.heads.finetuning.batches import Batches
 from tier4k.heads.finetuning.errors import FinetuningError
@@ -107,11 +108,13 @@ class InitialNetwork:
     def _warm_head(self, scores: np.ndarray, split: Split) -> HeadNetwork:
         """Fit the head on features of the untrained encoders, with the options of `--finetune none`."""
         fused = self._fused_before_training(len(scores))
+        image_features, text_features = self.inputs.features
+        streams = fused_streams(self.inputs.method, text_features.shape[1], image_features.shape[1])
         held_out = None
         if len(split.validation):
             held_out = fused[split.validation], scores[split.validation]
         fitted = MLPHead(**self.head, random_state=split.seed)
-        fitted.fit(fused[split.train], scores[split.train], held_out)
+        fitted.fit(fused[split.train], scores[split.train], held_out, streams=streams)
         hidden, width = fitted.weights_["fc1.weight"].shape
         network = HeadNetwork(width, hidden)
         network.load_state_dict({name: torch.from_numpy(values) for name, values in fitted.weights_.items()})

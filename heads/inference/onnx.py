@@ -23,6 +23,8 @@ from tier4k.cache.errors import TierError
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork, TokenBatch
 from tier4k.heads.encoders.sources import EncoderSource
+from tier4k.heads.regressors.base import BaseHead
+from tier4k.heads.regressors.curve import Curve
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.mlp.network import ACTIVATIONS, FUSIONS, Network
 from tier4k.heads.regressors.ridge import RidgeHead
@@ -132,7 +134,7 @@ class HeadsModule(nn.Module):
         super().__init__()
         self.by_target = nn.ModuleList()
         for target in model.targets:
-            heads = [_module(head) for (name, _), head in model.heads.items() if name == target]
+            heads = [_HeadModule(head) for (name, _), head in model.heads.items() if name == target]
             self.by_target.append(nn.ModuleList(heads))
         self.width = int(next(iter(model.heads.values())).n_features_in_)
 
@@ -146,7 +148,55 @@ class HeadsModule(nn.Module):
         return torch.cat(means, dim=1)
 
 
-def _module(head: object) -> nn.Module:
+class _HeadModule(nn.Module):
+    """Fused vectors (N, d) -> scores (N, 1) of one head with its transforms."""
+
+    columns: Tensor | None
+
+    def __init__(self, head: BaseHead) -> None:
+        super().__init__()
+        self.model = _model(head)
+        transforms = head.transforms_
+        columns = None if transforms.columns is None else torch.from_numpy(transforms.columns)
+        self.register_buffer("columns", columns)
+        self.curve = None if transforms.curve is None else _CurveModule(transforms.curve)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Return the scores (N, 1) of fused vectors (N, d)."""
+        if self.columns is not None:
+            fused = torch.where(self.columns, fused.sign() * fused.abs().sqrt(), fused)
+        predicted = self.model(fused)
+        return predicted if self.curve is None else self.curve(predicted)
+
+
+class _CurveModule(nn.Module):
+    """A `Curve` in float32, with operators that ONNX has."""
+
+    x: Tensor
+    start_x: Tensor
+    start_y: Tensor
+    gradients: Tensor
+
+    def __init__(self, curve: Curve) -> None:
+        super().__init__()
+        gradients = np.diff(curve.y) / np.diff(curve.x)
+        starts = [0, *range(len(curve.x))]  # the point that each segment is reckoned from
+        self._keep("x", curve.x)
+        self._keep("start_x", curve.x[starts])
+        self._keep("start_y", curve.y[starts])
+        self._keep("gradients", np.array([curve.mean_gradient, *gradients, curve.mean_gradient]))
+
+    def _keep(self, name: str, values: np.ndarray) -> None:
+        self.register_buffer(name, torch.from_numpy(values.astype(np.float32)))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the curve at values (N, 1)."""
+        segment = (values > self.x).sum(dim=1)
+        beyond = values[:, 0] - self.start_x[segment]
+        return (self.start_y[segment] + self.gradients[segment] * beyond)[:, None]
+
+
+def _model(head: BaseHead) -> nn.Module:
     if isinstance(head, RidgeHead):
         return _linear(head.weights_["linear.weight"], head.weights_["linear.bias"])
     if isinstance(head, MLPHead):
@@ -167,14 +217,7 @@ class _MLPModule(nn.Module):
     def __init__(self, head: MLPHead) -> None:
         super().__init__()
         weights = head.weights_
-        hidden = weights["fc2.weight"].shape[1]
-        self.network = Network.of(
-            head.n_features_in_,
-            hidden,
-            head.activation,
-            head.fusion,
-            head.text_width,
-        )
+        self.network = Network.of_weights(weights, head.activation, head.fusion)
         self.layers = nn.ModuleDict()
         for name in (*FUSIONS[head.fusion].layers, "fc2"):
             self.layers[name] = _linear(weights[f"{name}.weight"], weights[f"{name}.bias"])

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet, load_features
-from tier4k.heads.data.fusion import fuse
+from tier4k.heads.data.fusion import Fused, fuse
 from tier4k.heads.encoders.seen_images import require_unseen
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.trial import Trial
@@ -73,8 +71,8 @@ def fit_plans(
     return runs
 
 
-def load_fused(plan: Plan) -> tuple[FeatureSet, np.ndarray]:
-    """Read the features of a plan; return them with the fused vectors (N, d), or (N, V, d) of V crops.
+def load_fused(plan: Plan) -> tuple[FeatureSet, Fused]:
+    """Read the features of a plan; return them with the fused vectors and their streams.
 
     Raises:
         TierError: The features cannot be read, or finetuned encoders have seen test rows.

@@ -1,7 +1,7 @@
 """Plan a run before it is fitted: resolve the options, make the splits, and find problems."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,6 @@ def plan_run(
         options.recipe,
         images.signature.architecture,
         options.head,
-        _text_width(texts),
     )
     if training.values:
         head["validation_fraction"] = training.values["validation_fraction"]
@@ -150,15 +149,6 @@ def require_scores(
         scores = manifest.table[target].to_numpy(float)
         for split in splits:
             scored_split(split, scores, target)
-
-
-def _text_width(texts: FeatureStore | TextEncoder) -> Callable[[], int]:
-    """Return a function that reads the width of text features: few heads need the width."""
-
-    def width() -> int:
-        return texts.width if isinstance(texts, FeatureStore) else 0
-
-    return width
 
 
 def _add_starting_weights(

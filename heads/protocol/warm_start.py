@@ -14,6 +14,7 @@ from tier4k.heads.protocol.options import ProtocolError
 from tier4k.heads.regressors.base import Weights
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.mlp.estimator import MLPHead
+from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import HEADS
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.model import HeadKey, Model, read_model
@@ -99,8 +100,11 @@ class Start:
             "--head": (model.estimator, config.estimator),
             "--stages": (",".join(model.stages) or "all", ",".join(config.stages) or "all"),
             "--score-features": (_scorers(model.signatures), _scorers(config.signatures)),
-            # The same weights with another activation are another function.
-            "--set activation": (model.options.get("activation"), config.head["activation"]),
+            # The same weights with another activation or transform are another function.
+            **{
+                f"--set {cli_name(name)}": (model.options.get(name), config.head[name])
+                for name in ("activation", "image_transform", "target_transform")
+            },
         }
 
     def weights(

@@ -6,8 +6,16 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tier4k.heads.regressors.options import Limits
+from tier4k.heads.data.streams import Streams
+from tier4k.heads.regressors.options import HeadError, Limits, require_within
+from tier4k.heads.regressors.transforms import (
+    IMAGE_TRANSFORMS,
+    TARGET_TRANSFORMS,
+    Transforms,
+    without_transforms,
+)
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 """Scores (N,) of fused vectors (N, d)."""
@@ -90,6 +98,8 @@ class Head(Protocol):
         y: np.ndarray,
         validation: HeldOut | None = None,
         on_epoch: EpochListener | None = None,
+        groups: np.ndarray | None = None,
+        streams: Streams | None = None,
     ) -> Self:
         """Fit on fused vectors X (N, d) and scores y (N,)."""
 
@@ -103,10 +113,12 @@ class Head(Protocol):
         X: np.ndarray,
         tasks: Sequence[FitTask],
         finished: Callable[[int], None] = ...,
+        streams: Streams | None = None,
     ) -> None:
         """Fit several heads of this class on rows of one matrix X (N, d), sharing common work.
 
-        `finished` is called with the number of each head, from 0, when the head is fitted.
+        `finished` is called with the number of each head, from 0, when the head is fitted; `streams` are the
+        streams of the columns of X.
         """
 
     @classmethod
@@ -136,7 +148,169 @@ class Head(Protocol):
 
 
 class BaseHead(RegressorMixin, BaseEstimator):
-    """Defaults of the protocol: no epochs, and no predictions of rows that were held out inside `fit`."""
+    """What all heads have in common: their conventions, and the transforms of their inputs and scores.
+
+    Every head has two options besides its own, `image_transform` ("none" or "sqrt") and `target_transform`
+    ("none" or "rank-gauss"); see `tier4k.heads.regressors.transforms`. A subclass only states them in its
+    signature: `_fit_many`, `_predict` and `_restore` work on transformed inputs and scores.
+
+    Attributes:
+        transforms_: The fitted transforms.
+        held_out_: (n,) scores of the training rows, each predicted without the rows of its group; None where
+            the head has no closed form of these scores, or was fitted without groups.
+        validation_prediction_: (v,) scores of the validation rows as predicted before the head was fitted on
+            them; None where the head is not fitted on its validation rows.
+    """
+
+    limits: ClassVar[Limits] = {"image_transform": IMAGE_TRANSFORMS, "target_transform": TARGET_TRANSFORMS}
+    image_transform: str
+    target_transform: str
+    weights_: Weights
+    n_features_in_: int
+    transforms_: Transforms = Transforms()
+    held_out_: np.ndarray | None = None
+    validation_prediction_: np.ndarray | None = None
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: HeldOut | None = None,
+        on_epoch: EpochListener | None = None,
+        groups: np.ndarray | None = None,
+        streams: Streams | None = None,
+    ) -> Self:
+        """Fit on fused vectors X (N, d) and scores y (N,).
+
+        Args:
+            X: Fused vectors.
+            y: Mean opinion scores.
+            validation: Fused vectors and scores for early stopping or for the choice of options; with None,
+                heads that need such rows cut them out of X.
+            on_epoch: Called after each epoch with its number, from 1, and a function that predicts with the
+                current weights; heads without epochs call it once.
+            groups: (N,) prompt of each row of X, for heads that predict rows without those of their prompt.
+            streams: The streams of the columns of X; with None all columns count as features of the image.
+
+        Raises:
+            HeadError: An option is out of its limits, or the streams do not fit X.
+        """
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=[np.float64, np.float32],
+            y_numeric=True,
+            ensure_min_samples=2,
+        )
+        rows, task = fit_task(X, y, validation, on_epoch, groups)
+        self.fit_many([self], rows, [task], streams=streams)
+        return self
+
+    @classmethod
+    def fit_many(
+        cls,
+        heads: Sequence[Self],
+        X: np.ndarray,
+        tasks: Sequence[FitTask],
+        finished: Callable[[int], None] = lambda _: None,
+        streams: Streams | None = None,
+    ) -> None:
+        """Fit several heads on rows of one matrix of fused vectors X (N, d), sharing common work.
+
+        Args:
+            heads: Unfitted heads, with any options.
+            X: Fused vectors, finite.
+            tasks: Rows and scores of each head.
+            finished: Called with the number of each head, from 0, when the head is fitted.
+            streams: The streams of the columns of X; with None all columns count as features of the image.
+
+        Raises:
+            HeadError: An option is out of its limits, or the streams do not fit X.
+        """
+        for head in heads:
+            require_within(head.get_params(), head.limits)
+        streams = _checked_streams(streams, X.shape[1])
+        for numbers in _with_same_transform(heads):
+            cls._fit_transformed(
+                [heads[number] for number in numbers],
+                X,
+                [tasks[number] for number in numbers],
+                _renumbered(finished, numbers),
+                streams,
+            )
+
+    @classmethod
+    def _fit_transformed(
+        cls,
+        heads: Sequence[Self],
+        X: np.ndarray,
+        tasks: Sequence[FitTask],
+        finished: Callable[[int], None],
+        streams: Streams,
+    ) -> None:
+        """Fit heads that transform their inputs alike."""
+        model_tasks = []
+        for head, task in zip(heads, tasks, strict=True):
+            head.held_out_ = None
+            head.validation_prediction_ = None
+            head.n_features_in_ = X.shape[1]
+            head.transforms_ = Transforms.of(
+                head.image_transform, head.target_transform, streams, task.scores[task.train]
+            )
+            model_tasks.append(_model_task(task, head.transforms_))
+        cls._fit_many(heads, heads[0].transforms_.inputs(X), model_tasks, finished, streams)
+        for head in heads:
+            head._map_back()
+
+    @classmethod
+    def _fit_many(
+        cls,
+        heads: Sequence[Self],
+        X: np.ndarray,
+        tasks: Sequence[FitTask],
+        finished: Callable[[int], None],
+        streams: Streams,
+    ) -> None:
+        """Fit the models of several heads to transformed vectors X (N, d) and scores; set `weights_`."""
+        raise NotImplementedError
+
+    def _map_back(self) -> None:
+        """Convert what the model predicted in training to scores; add the transforms to the tensors."""
+        if self.held_out_ is not None:
+            self.held_out_ = self.transforms_.scores(self.held_out_)
+        if self.validation_prediction_ is not None:
+            self.validation_prediction_ = self.transforms_.scores(self.validation_prediction_)
+        self.weights_ = self.weights_ | self.transforms_.tensors
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return scores (N,) float64 of fused vectors X (N, d)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self.transforms_.scores(self._predict(self.transforms_.inputs(X)))
+
+    def _predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the model's predictions (N,) float64 of transformed vectors X (N, d)."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
+        """Make a fitted head from the tensors of `weights_`.
+
+        Raises:
+            ValueError: A tensor is missing or the shapes do not fit each other.
+        """
+        head = cls(**options)
+        head._restore(without_transforms(weights))
+        head.transforms_ = Transforms.restore(
+            head.image_transform, head.target_transform, weights, head.n_features_in_
+        )
+        head._map_back()
+        return head
+
+    def _restore(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Set `weights_` and `n_features_in_` from the tensors of the model."""
+        raise NotImplementedError
 
     @property
     def history(self) -> History:
@@ -145,13 +319,13 @@ class BaseHead(RegressorMixin, BaseEstimator):
 
     @property
     def validation_prediction(self) -> np.ndarray | None:
-        """None: the head is not fitted on its validation rows."""
-        return None
+        """(v,) scores of the validation rows, predicted before the head was fitted on them; else None."""
+        return self.validation_prediction_
 
     @property
     def held_out_prediction(self) -> np.ndarray | None:
-        """None: the head cannot predict training rows without their group."""
-        return None
+        """(n,) scores of the training rows, each predicted without its group; None if unknown."""
+        return self.held_out_
 
 
 def fit_task(
@@ -159,16 +333,61 @@ def fit_task(
     y: np.ndarray,
     validation: HeldOut | None,
     on_epoch: EpochListener | None,
-) -> tuple[np.ndarray, list[FitTask]]:
-    """Convert the arguments of `fit` into one matrix and one task, the arguments of `fit_many`."""
+    groups: np.ndarray | None = None,
+) -> tuple[np.ndarray, FitTask]:
+    """Convert the arguments of `fit` into one matrix and a task, the arguments of `fit_many`.
+
+    Each validation row counts as a group of its own.
+    """
     train = np.arange(len(X))
+    scores = np.asarray(y, np.float64)
+    if groups is not None:
+        groups = np.unique(groups, return_inverse=True)[1]
     if validation is None:
-        return X, [FitTask(np.asarray(y, np.float64), train, on_epoch=on_epoch)]
+        return X, FitTask(scores, train, on_epoch=on_epoch, group=groups)
     validation_X, validation_y = validation
-    rows = np.concatenate([X, validation_X])
-    scores = np.concatenate([y, validation_y])
     validation_rows = np.arange(len(validation_X)) + len(X)
-    return rows, [FitTask(scores, train, validation_rows, on_epoch)]
+    if groups is not None:
+        groups = np.concatenate([groups, validation_rows])
+    rows = np.concatenate([X, validation_X])
+    return rows, FitTask(np.concatenate([scores, validation_y]), train, validation_rows, on_epoch, groups)
+
+
+def _checked_streams(streams: Streams | None, width: int) -> Streams:
+    if streams is None:
+        return Streams(image=width)
+    if streams.width != width:
+        raise HeadError(
+            f"the streams have {streams.width} columns ({streams}), but X has {width}: pass the streams of X"
+        )
+    return streams
+
+
+def _with_same_transform(heads: Sequence[BaseHead]) -> Iterator[list[int]]:
+    """Yield the numbers of the heads that transform their inputs alike."""
+    for transform in dict.fromkeys(head.image_transform for head in heads):
+        yield [number for number, head in enumerate(heads) if head.image_transform == transform]
+
+
+def _renumbered(finished: Callable[[int], None], numbers: Sequence[int]) -> Callable[[int], None]:
+    """Return a function that calls `finished` with the number at a place."""
+    return lambda place: finished(numbers[place])
+
+
+def _model_task(task: FitTask, transforms: Transforms) -> FitTask:
+    """Return the task of a head's model: transformed scores, and a listener that hears scores."""
+    listener = task.on_epoch
+
+    def on_epoch(epoch: int, predict: Predictor) -> None:
+        assert listener is not None
+        listener(epoch, lambda X: transforms.scores(predict(transforms.inputs(X))))
+
+    return replace(
+        task,
+        scores=transforms.targets(task.scores),
+        on_epoch=on_epoch if listener else None,
+        start=None if task.start is None else without_transforms(task.start),
+    )
 
 
 def with_validation(

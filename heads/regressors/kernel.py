@@ -8,27 +8,26 @@ pickled.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from sklearn.svm import SVR
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import (
     BaseHead,
-    EpochListener,
     FitTask,
-    HeldOut,
     Weights,
     checked_tensors,
     with_same_rows,
 )
-from tier4k.heads.regressors.options import Limits, Range, require_within
+from tier4k.heads.regressors.leave_out import LEAVE_OUT, can_leave_out, solve_groups
+from tier4k.heads.regressors.options import Limits, Range
 from tier4k.heads.regressors.standardization import Standardization
 
 BLOCK_ROWS = 4096  # rows predicted at once
 
-LENGTH_SCALES = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
+LENGTH_SCALES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 
 PENALTIES = tuple(np.logspace(-4, 2, 25).tolist())
 
@@ -52,9 +51,9 @@ class _TrainingRows:
     decompositions: dict[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, X: np.ndarray) -> Self:
+    def of(cls, X: np.ndarray, streams: Streams) -> Self:
         """Standardize rows X (N, d) and compute their distances."""
-        scaling = Standardization.of(X, np.zeros(len(X)))
+        scaling = Standardization.of(X, np.zeros(len(X)), streams)
         # Rounded as they are stored, so that a stored head predicts the same.
         rows = scaling.inputs(X).astype(np.float32)
         return cls(scaling, rows, _distances(rows, rows))
@@ -90,65 +89,25 @@ class _KernelHead(BaseHead):
 
     # If two crops of an image were rows, leaving one out would keep the image's score in the other.
     averages_crops: ClassVar[bool] = True
-    limits: ClassVar[Limits] = {}
-    weights_: Weights
-    n_features_in_: int
-
-    def fit(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        validation: HeldOut | None = None,  # noqa: ARG002
-        on_epoch: EpochListener | None = None,
-        groups: np.ndarray | None = None,
-    ) -> Self:
-        """Fit on fused vectors X (N, d) and scores y (N,).
-
-        Args:
-            X: Fused vectors.
-            y: Mean opinion scores.
-            validation: Not used by kernel heads.
-            on_epoch: Called once, with 1 and a function that predicts, as training is one epoch.
-            groups: (N,) prompt of each row of X; a kernel ridge needs the prompts for `held_out_`.
-
-        Raises:
-            HeadError: An option is out of its limits.
-        """
-        require_within(self.get_params(), self.limits)
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            dtype=np.float64,
-            y_numeric=True,
-            ensure_min_samples=2,
-        )
-        self._fit_rows(_TrainingRows.of(X), y, groups)
-        if on_epoch:
-            on_epoch(1, self.predict)
-        return self
 
     @classmethod
-    def fit_many(
+    def _fit_many(
         cls,
-        heads: Sequence["_KernelHead"],
+        heads: Sequence[Self],
         X: np.ndarray,
         tasks: Sequence[FitTask],
-        finished: Callable[[int], None] = lambda _: None,
+        finished: Callable[[int], None],
+        streams: Streams,
     ) -> None:
-        """Fit several heads on rows of one matrix X (N, d).
-
-        Heads with the same training rows share distances and decompositions.
-        """
+        """Fit several heads; heads with the same training rows share distances and decompositions."""
         for train, numbers in with_same_rows(tasks):
-            rows = _TrainingRows.of(X[train].astype(np.float64))
+            rows = _TrainingRows.of(X[train].astype(np.float64), streams)
             for number in numbers:
                 head = heads[number]
                 task = tasks[number]
-                require_within(head.get_params(), head.limits)
                 head._fit_rows(rows, task.scores[train], task.train_groups())
                 if task.on_epoch:
-                    task.on_epoch(1, head.predict)
+                    task.on_epoch(1, head._predict)
                 finished(number)
 
     def _fit_rows(
@@ -159,32 +118,18 @@ class _KernelHead(BaseHead):
     ) -> None:
         raise NotImplementedError
 
-    def _set_weights(self, weights: Weights) -> None:
-        self.weights_ = weights
-        self.n_features_in_ = len(weights["mean"])
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return scores (N,) float64 of fused vectors X (N, d)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+    def _predict(self, X: np.ndarray) -> np.ndarray:
         weights = self.weights_
-        inputs = (X - weights["mean"]) / weights["scale"]
+        inputs = (X.astype(np.float64) - weights["mean"]) / weights["scale"]
         sums = []
         for start in range(0, len(inputs), BLOCK_ROWS):
             distances = _distances(inputs[start : start + BLOCK_ROWS], weights["rows"])
             sums.append(_kernel(distances, weights["length_scale"][0]) @ weights["dual"])
         return np.concatenate(sums) + weights["bias"][0]
 
-    @classmethod
-    def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
-        """Make a fitted head from its tensors.
-
-        Raises:
-            ValueError: A tensor is missing or the shapes do not fit each other.
-        """
-        head = cls(**options)
-        head._set_weights(checked_tensors(weights, SHAPES, "kernel head"))
-        return head
+    def _restore(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.weights_ = checked_tensors(weights, SHAPES, "kernel head")
+        self.n_features_in_ = len(self.weights_["mean"])
 
 
 class KernelRidgeHead(_KernelHead):
@@ -194,13 +139,18 @@ class KernelRidgeHead(_KernelHead):
     matrix K = U diag(e) U' of the training rows, the coefficients at penalty p are a = U diag(1 / (e +
     p)) U'y, and the leave-one-out residuals a_i / c_i, c being the diagonal of U diag(1 / (e + p)) U'
     (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2.2 and 5.4.2): one decomposition for
-    each length-scale serves every penalty and every target. On real data this choice ranked validation
-    images better than the choice by the marginal likelihood.
+    each length-scale serves every penalty and every target. Residuals of rows that are predicted without
+    their group g are (C_gg)^-1 a_g with C = U diag(1 / (e + p)) U', the block form of the same; inputs and
+    scores stay standardized by all rows. On real data the choice by the leave-one-out error ranked
+    validation images better than the choice by the marginal likelihood.
 
     Args:
         length_scales: Length-scales to choose from, in units of the square root of the number of columns.
         penalties: Penalties to choose from; for a Gaussian process, the variance of the noise over
             the variance of the signal.
+        leave_out: "row" or "group", what is left out in turn to choose length-scale and penalty: each row, or
+            all rows of each prompt. Where fewer than two prompts are known, rows are left out.
+        image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
 
     Attributes:
         weights_: `mean`, `scale` (d,), `rows` (N, d) standardized training rows, `dual` (N,), `bias` (1,),
@@ -209,28 +159,29 @@ class KernelRidgeHead(_KernelHead):
         penalty_: The chosen penalty.
         held_out_: (N,) scores of the training rows, each as predicted without the rows of its group; None
             without groups.
-        error_: Mean squared leave-one-out error at each length-scale and penalty (L, P), in squared score
-            units.
+        error_: Mean squared leave-one-out error at each length-scale and penalty (L, P), in squared units of
+            the scores that the kernel ridge is fitted to.
     """
 
-    limits: ClassVar[Limits] = {
+    limits: ClassVar[Limits] = BaseHead.limits | {
         "length_scales": Range(0, without_least=True),
         "penalties": Range(0, without_least=True),
+        "leave_out": LEAVE_OUT,
     }
-    held_out_: np.ndarray | None
 
     def __init__(
         self,
         length_scales: tuple[float, ...] = LENGTH_SCALES,
         penalties: tuple[float, ...] = PENALTIES,
+        leave_out: str = "row",
+        image_transform: str = "none",
+        target_transform: str = "none",
     ) -> None:
         self.length_scales = length_scales
         self.penalties = penalties
-
-    @property
-    def held_out_prediction(self) -> np.ndarray | None:
-        """(n,) scores of the training rows, each predicted without its group; None without groups."""
-        return self.held_out_
+        self.leave_out = leave_out
+        self.image_transform = image_transform
+        self.target_transform = target_transform
 
     def _fit_rows(
         self,
@@ -239,36 +190,35 @@ class KernelRidgeHead(_KernelHead):
         groups: np.ndarray | None,
     ) -> None:
         scores = y - y.mean()
-        self._choose(rows, scores)
+        self._choose(rows, scores, groups)
         eigenvalues, vectors = rows.decompose(self.length_scale_)
         dual = vectors @ ((vectors.T @ scores) / (eigenvalues + self.penalty_))
-        self.held_out_ = None
-        if groups is not None:
-            inverse = vectors / (eigenvalues + self.penalty_) @ vectors.T
-            self.held_out_ = y - _leave_groups_out(inverse, dual, groups)
-        self._set_weights(rows.expansion(np.arange(len(y)), dual, y.mean(), self.length_scale_))
+        if can_leave_out(groups):
+            inverse = 1 / (eigenvalues[None] + self.penalty_)
+            self.held_out_ = y - _leave_groups_out(inverse, vectors, scores, groups)[0]
+        self.weights_ = rows.expansion(np.arange(len(y)), dual, y.mean(), self.length_scale_)
 
-    def _choose(self, rows: _TrainingRows, scores: np.ndarray) -> None:
-        penalties = np.asarray(self.penalties)
+    def _choose(
+        self,
+        rows: _TrainingRows,
+        scores: np.ndarray,
+        groups: np.ndarray | None,
+    ) -> None:
+        leaves_groups_out = self.leave_out == "group" and can_leave_out(groups)
+        penalties = np.asarray(self.penalties)[:, None]
         errors = []
         for length_scale in self.length_scales:
             eigenvalues, vectors = rows.decompose(length_scale)
-            errors.append(_leave_one_out(eigenvalues, vectors, scores, penalties))
+            inverse = 1 / (eigenvalues + penalties)
+            if leaves_groups_out:
+                residuals = _leave_groups_out(inverse, vectors, scores, groups)
+            else:
+                residuals = _leave_rows_out(inverse, vectors, scores)
+            errors.append(np.mean(residuals**2, axis=1))
         self.error_ = np.array(errors)
         best_scale, best_penalty = np.unravel_index(np.argmin(self.error_), self.error_.shape)
         self.length_scale_ = self.length_scales[best_scale]
         self.penalty_ = self.penalties[best_penalty]
-
-    @classmethod
-    def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
-        """Make a fitted head from its tensors.
-
-        Raises:
-            ValueError: A tensor is missing or the shapes do not fit each other.
-        """
-        head = super().from_weights(weights, **options)
-        head.held_out_ = None
-        return head
 
 
 class SVRHead(_KernelHead):
@@ -281,13 +231,14 @@ class SVRHead(_KernelHead):
         C: Weight of errors against flatness.
         epsilon: Largest error that costs nothing, in standard deviations of the score.
         length_scale: Length-scale of the kernel, in units of the square root of the number of columns.
+        image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
 
     Attributes:
         weights_: `mean`, `scale` (d,), `rows` (M, d) support vectors, `dual` (M,), `bias` (1,),
             `length_scale` (1,).
     """
 
-    limits: ClassVar[Limits] = {
+    limits: ClassVar[Limits] = BaseHead.limits | {
         "C": Range(0, without_least=True),
         "epsilon": Range(0),
         "length_scale": Range(0, without_least=True),
@@ -298,10 +249,14 @@ class SVRHead(_KernelHead):
         C: float = 2.0,
         epsilon: float = 0.1,
         length_scale: float = 1.0,
+        image_transform: str = "none",
+        target_transform: str = "none",
     ) -> None:
         self.C = C
         self.epsilon = epsilon
         self.length_scale = length_scale
+        self.image_transform = image_transform
+        self.target_transform = target_transform
 
     def _fit_rows(
         self,
@@ -315,7 +270,7 @@ class SVRHead(_KernelHead):
         machine.fit(_kernel(rows.distances, self.length_scale), (y - mean) / deviation)
         dual = deviation * machine.dual_coef_[0]
         bias = mean + deviation * machine.intercept_[0]
-        self._set_weights(rows.expansion(machine.support_, dual, bias, self.length_scale))
+        self.weights_ = rows.expansion(machine.support_, dual, bias, self.length_scale)
 
 
 def _distances(inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -330,31 +285,35 @@ def _kernel(distances: np.ndarray, length_scale: float) -> np.ndarray:
     return np.exp(-distances / (2 * length_scale**2))
 
 
-def _leave_one_out(
-    eigenvalues: np.ndarray,
+def _leave_rows_out(
+    inverse: np.ndarray,
     vectors: np.ndarray,
     scores: np.ndarray,
-    penalties: np.ndarray,
 ) -> np.ndarray:
-    """Return the mean squared leave-one-out residual (P,) at each penalty."""
-    inverse = 1 / (eigenvalues + penalties[:, None])
-    dual = (inverse * (vectors.T @ scores)) @ vectors.T
-    diagonal = inverse @ (vectors**2).T
-    return np.mean((dual / diagonal) ** 2, axis=1)
+    """Return the residuals (P, N) of each row by a fit without the row.
+
+    Args:
+        inverse: 1 / (e + p) (P, N) at each penalty.
+        vectors: Eigenvectors U (N, N) of the kernel matrix.
+        scores: Centred scores (N,).
+    """
+    return _dual(inverse, vectors, scores) / (inverse @ (vectors**2).T)
 
 
 def _leave_groups_out(
     inverse: np.ndarray,
-    dual: np.ndarray,
+    vectors: np.ndarray,
+    scores: np.ndarray,
     groups: np.ndarray,
 ) -> np.ndarray:
-    """Return the residual (N,) of each row by a fit without the rows of its group.
+    """Return the residuals (P, N) of each row by a fit without the rows of its group (N,)."""
+    return solve_groups(vectors, inverse, _dual(inverse, vectors, scores), groups)
 
-    C_gg^-1 a_g with C the inverse of K + p I and a = C y: the block form of the leave-one-out residual.
-    Inputs and scores stay standardized by all rows.
-    """
-    residuals = dual.copy()
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        residuals[rows] = np.linalg.solve(inverse[np.ix_(rows, rows)], dual[rows])
-    return residuals
+
+def _dual(
+    inverse: np.ndarray,
+    vectors: np.ndarray,
+    scores: np.ndarray,
+) -> np.ndarray:
+    """Return the coefficients (P, N) at each penalty."""
+    return (inverse * (vectors.T @ scores)) @ vectors.T

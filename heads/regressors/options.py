@@ -9,14 +9,15 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from tier4k.cache.errors import TierError
 
-# TIER-4K and this command line have other names for these options of heads.
-CLI_NAME_OF = {"batch_size": "train_batch_size", "max_epochs": "epochs"}
+# TIER-4K and this command line have other names for these options of heads. (scikit-learn takes whatever has
+# an attribute `transform` for a transformer.)
+CLI_NAME_OF = {"batch_size": "train_batch_size", "max_epochs": "epochs", "image_transform": "transform"}
 
 OPTION_OF = {cli_name: option for option, cli_name in CLI_NAME_OF.items()}
 
-# Parameters of an estimator that users do not set: the seed comes from the split, the text's width from the
-# features, and the fusion from the head's name.
-NOT_GIVEN_BY_USERS = ("random_state", "text_width", "fusion")
+# Parameters of an estimator that users do not set: the seed comes from the split, and the fusion from the
+# head's name.
+NOT_GIVEN_BY_USERS = ("random_state", "fusion")
 
 BOOLEANS = {"true": True, "false": False}
 

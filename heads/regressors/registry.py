@@ -9,6 +9,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import FitTask, Head
 from tier4k.heads.regressors.choices import HeadName, RecipeName
 from tier4k.heads.regressors.ensemble import EnsembleHead
@@ -41,7 +42,6 @@ def resolve_options(
     recipe: RecipeName,
     image_architecture: str,
     changed: Mapping[str, Any],
-    text_width: Callable[[], int] | None = None,
 ) -> dict[str, Any]:
     """Return every option of a head except the seed, which is that of the repeat.
 
@@ -50,8 +50,6 @@ def resolve_options(
         recipe: Recipe with the initial options; only the MLP has more than one recipe.
         image_architecture: timm's name of the image encoder, which the published recipe depends on.
         changed: Options that differ from the recipe; values may be texts.
-        text_width: Returns the number of text columns, which are the first of the fused vector. It is called
-            only for heads that treat text and image differently.
 
     Raises:
         HeadError: The head has no such option or recipe, or the value is not valid for the option.
@@ -65,8 +63,6 @@ def resolve_options(
     options = spec.make(_recipe_start(spec, recipe, image_architecture) | given).get_params()
     options.pop("random_state", None)
     require_within(options, spec.estimator.limits)
-    if text_width and _needs_text_width(spec, options):
-        options["text_width"] = text_width()
     return options
 
 
@@ -128,6 +124,7 @@ def fit_heads(
     name: HeadName,
     heads: Sequence[Head],
     X: np.ndarray,
+    streams: Streams,
     tasks: Sequence[FitTask],
     finished: Callable[[int], None],
 ) -> None:
@@ -137,10 +134,11 @@ def fit_heads(
         name: Key of the heads in `HEADS`.
         heads: Unfitted heads of that name.
         X: Fused vectors (N, d).
+        streams: The streams of the columns of X.
         tasks: Rows and scores of each head.
         finished: Called with the number of each head, from 0, when the head is fitted.
     """
-    HEADS[name].estimator.fit_many(heads, X, tasks, finished)
+    HEADS[name].estimator.fit_many(heads, X, tasks, finished, streams)
 
 
 def restore_head(
@@ -179,12 +177,6 @@ def _recipe_start(
     if spec.estimator is not MLPHead:
         return {}
     return recipe_options(recipe, image_architecture)
-
-
-def _needs_text_width(spec: HeadSpec, options: Mapping[str, Any]) -> bool:
-    if spec.needs_text_width:
-        return True
-    return any(SINGLE_HEADS[member].needs_text_width for member in options.get("members", ()))
 
 
 def require_head_options(

@@ -1,25 +1,23 @@
 """Ridge regression on fused features: the whole path of penalties from one decomposition."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import (
     BaseHead,
-    EpochListener,
     FitTask,
     HeldOut,
-    Weights,
     checked_tensors,
-    fit_task,
     with_same_rows,
     with_validation,
 )
-from tier4k.heads.regressors.options import Limits, Range, require_within
+from tier4k.heads.regressors.leave_out import LEAVE_OUT, can_leave_out, solve_groups
+from tier4k.heads.regressors.options import Limits, Range
 from tier4k.heads.regressors.standardization import Standardization
 
 PATH = tuple(np.logspace(-3, 3, 37).tolist())
@@ -37,94 +35,71 @@ class RidgeHead(BaseHead):
     smaller of the two Gram matrices, X'X = V diag(e) V' or XX' = U diag(e) U', the weights at penalty p
     are V diag(1 / (e + p d)) V'X'y, or X'U diag(1 / (e + p d)) U'y (Hastie, Tibshirani & Friedman, The
     Elements of Statistical Learning, 3.4.1 and 18.3.5): one decomposition serves every penalty. The hat
-    matrix is Z diag(1 / (e + p d)) Z' with Z = XV, or U diag(sqrt e), and the leave-one-out residuals are
-    r_i / (1 - h_i), h being its diagonal (Allen, 1974).
+    matrix is H = Z diag(1 / (e + p d)) Z' with Z = XV, or U diag(sqrt e), and the leave-one-out residuals
+    are r_i / (1 - h_i), h being its diagonal (Allen, 1974). Residuals of rows that are predicted without
+    their group g are (I - H_gg)^-1 r_g (Cook & Weisberg, Residuals and Influence in Regression, 1982, 3.6).
+    The inputs stay standardized by all rows.
 
     Args:
         penalties: Penalties to choose from, all above 0, in units of the number of columns d, so that
             a penalty means the same for any encoder.
         validation_fraction: Share of the rows that `fit` cuts out to choose the penalty where no validation
-            rows are given; the weights are not fitted on them. 0 leaves each row out in turn instead.
+            rows are given; the weights are not fitted on them. 0 leaves rows out in turn instead.
+        leave_out: "row" or "group", what is left out in turn to choose the penalty: each row, or all rows of
+            each prompt. Where fewer than two prompts are known, rows are left out.
+        image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
         random_state: Seed of the cut.
 
     Attributes:
         weights_: `linear.weight` (1, d) and `linear.bias` (1,), float64, which act on raw fused vectors.
         penalty_: The chosen penalty.
-        error_: (P,) mean squared error of each penalty by which it was chosen, in squared score units.
+        error_: (P,) mean squared error of each penalty by which it was chosen, in squared units of the scores
+            that the ridge is fitted to.
         held_out_: (N,) scores of the training rows, each as predicted by the ridge of the chosen penalty
             fitted without the rows of its group; None without groups.
     """
 
-    # The mean of a linear head's predictions over crops is its prediction of their mean. Leaving out one crop
-    # alone would keep the other crops of its image.
+    # Without transforms, the mean of a linear head's predictions over crops is its prediction of their mean.
+    # Leaving out one crop alone would keep the other crops of its image.
     averages_crops: ClassVar[bool] = True
-    limits: ClassVar[Limits] = {
+    limits: ClassVar[Limits] = BaseHead.limits | {
         "penalties": Range(0, without_least=True),
         "validation_fraction": Range(0, 0.9),
+        "leave_out": LEAVE_OUT,
     }
-    weights_: Weights
-    n_features_in_: int
 
     def __init__(
         self,
         penalties: tuple[float, ...] = PATH,
         validation_fraction: float = 0.0,
+        leave_out: str = "row",
+        image_transform: str = "none",
+        target_transform: str = "none",
         random_state: int | None = None,
     ) -> None:
         self.penalties = penalties
         self.validation_fraction = validation_fraction
+        self.leave_out = leave_out
+        self.image_transform = image_transform
+        self.target_transform = target_transform
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        validation: HeldOut | None = None,
-        on_epoch: EpochListener | None = None,
-        groups: np.ndarray | None = None,
-    ) -> Self:
-        """Fit on fused vectors X (N, d) and scores y (N,).
-
-        Args:
-            X: Fused vectors.
-            y: Mean opinion scores.
-            validation: Fused vectors and scores that the penalty is chosen by.
-            on_epoch: Called once, with 1 and a function that predicts, as training is one epoch.
-            groups: (N,) prompt of each row of X; needed for `held_out_`.
-
-        Raises:
-            HeadError: An option is out of its limits.
-        """
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            dtype=np.float64,
-            y_numeric=True,
-        )
-        rows, (task,) = fit_task(X, y, validation, on_epoch)
-        self.fit_many([self], rows, [replace(task, group=groups)])
-        return self
-
     @classmethod
-    def fit_many(
+    def _fit_many(
         cls,
-        heads: Sequence["RidgeHead"],
+        heads: Sequence[Self],
         X: np.ndarray,
         tasks: Sequence[FitTask],
-        finished: Callable[[int], None] = lambda _: None,
+        finished: Callable[[int], None],
+        streams: Streams,
     ) -> None:
-        """Fit several heads on rows of one matrix of fused vectors X (N, d).
-
-        Heads with the same training rows share one decomposition.
-        """
+        """Fit several heads; heads with the same training rows share one decomposition."""
         validated_tasks = []
         for head, task in zip(heads, tasks, strict=True):
-            require_within(head.get_params(), head.limits)
             random = check_random_state(head.random_state)
             validated_tasks.append(with_validation(task, head.validation_fraction, random))
         for train, numbers in with_same_rows(validated_tasks):
-            decomposition = _Decomposition.of(X[train].astype(np.float64))
+            decomposition = _Decomposition.of(X[train].astype(np.float64), streams)
             for number in numbers:
                 heads[number]._fit_decomposed(decomposition, X, validated_tasks[number])
                 finished(number)
@@ -142,48 +117,32 @@ class RidgeHead(BaseHead):
         # (P, rank): the fitted scores are projected @ (shrinkage * (projected' @ scores)) at each penalty.
         shrinkage = 1 / (rows.eigenvalues + np.asarray(self.penalties)[:, None] * len(mean))
         weights = rows.weights(shrinkage, scores)
+        groups = task.train_groups()
         validation = task.validation_rows(X)
-        if validation is None:
-            self.error_ = _leave_one_out(rows.projected, shrinkage, scores)
-        else:
+        if validation is not None:
             self.error_ = _validation_error(rows.scaling, weights, y.mean(), validation)
+        elif self.leave_out == "group" and can_leave_out(groups):
+            residuals = _leave_groups_out(rows.projected, shrinkage, scores, groups)
+            self.error_ = np.mean(residuals**2, axis=1)
+        else:
+            self.error_ = _leave_one_out(rows.projected, shrinkage, scores)
         best = int(np.argmin(self.error_))
         self.penalty_ = self.penalties[best]
-        groups = task.train_groups()
-        self.held_out_ = None
-        if groups is not None:
-            self.held_out_ = y - _leave_groups_out(rows.projected, shrinkage[best], scores, groups)
+        if can_leave_out(groups):
+            self.held_out_ = y - _leave_groups_out(rows.projected, shrinkage[[best]], scores, groups)[0]
         weight = weights[best] / scale
         bias = y.mean() - weight @ mean
         self.weights_ = {"linear.weight": weight[None], "linear.bias": np.array([bias])}
-        self.n_features_in_ = len(mean)
         if task.on_epoch:
-            task.on_epoch(1, self.predict)
+            task.on_epoch(1, self._predict)
 
-    @property
-    def held_out_prediction(self) -> np.ndarray | None:
-        """(n,) scores of the training rows, each predicted without its group; None without groups."""
-        return self.held_out_
+    def _predict(self, X: np.ndarray) -> np.ndarray:
+        return X.astype(np.float64) @ self.weights_["linear.weight"][0] + self.weights_["linear.bias"][0]
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Scores (N,) float64 of fused vectors X (N, d)."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return X @ self.weights_["linear.weight"][0] + self.weights_["linear.bias"][0]
-
-    @classmethod
-    def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> Self:
-        """A fitted head from its two tensors.
-
-        Raises:
-            ValueError: A tensor is missing or the shapes do not fit each other.
-        """
-        head = cls(**options)
+    def _restore(self, weights: Mapping[str, np.ndarray]) -> None:
         shapes = {"linear.weight": "1d", "linear.bias": "1"}
-        head.weights_ = checked_tensors(weights, shapes, "ridge head")
-        head.n_features_in_ = head.weights_["linear.weight"].shape[1]
-        head.held_out_ = None
-        return head
+        self.weights_ = checked_tensors(weights, shapes, "ridge head")
+        self.n_features_in_ = self.weights_["linear.weight"].shape[1]
 
 
 @dataclass(frozen=True)
@@ -203,9 +162,9 @@ class _Decomposition:
     weights: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
     @classmethod
-    def of(cls, X: np.ndarray) -> "_Decomposition":
+    def of(cls, X: np.ndarray, streams: Streams) -> "_Decomposition":
         """Standardize and decompose rows X (N, d)."""
-        scaling = Standardization.of(X, np.zeros(len(X)))
+        scaling = Standardization.of(X, np.zeros(len(X)), streams)
         inputs = scaling.inputs(X)
         if len(inputs) < inputs.shape[1]:
             return cls._of_rows(scaling, inputs)
@@ -268,16 +227,13 @@ def _leave_groups_out(
     scores: np.ndarray,
     groups: np.ndarray,
 ) -> np.ndarray:
-    """Return the residual (N,) of each row by a fit without the rows of its group.
-
-    (I - H_gg)^-1 r_g with the hat matrix H and the residuals r, for rows Z (N, r), one shrinkage (r,),
-    centred scores and groups (N,). The block form of the leave-one-out residual (Cook & Weisberg,
-    Residuals and Influence in Regression, 1982, 3.6); the inputs stay standardized by all rows.
-    """
-    residuals = scores - projected @ (shrinkage * (projected.T @ scores))
-    _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    by_group = np.argsort(number, kind="stable")
-    for rows in np.split(by_group, np.cumsum(sizes)[:-1]):
-        hat = (projected[rows] * shrinkage) @ projected[rows].T + 1 / len(scores)
-        residuals[rows] = np.linalg.solve(np.eye(len(rows)) - hat, residuals[rows])
-    return residuals
+    """Return the residuals (P, N) of rows Z (N, r) by fits without their group, at shrinkages (P, r)."""
+    residuals = scores - (shrinkage * (projected.T @ scores)) @ projected.T
+    return solve_groups(
+        projected,
+        -shrinkage,
+        residuals,
+        groups,
+        diagonal=1 + LEAST_FREEDOM,
+        constant=-1 / len(scores),
+    )

@@ -54,11 +54,6 @@ class HeadSpec:
         return types
 
     @property
-    def needs_text_width(self) -> bool:
-        """Whether the head needs the number of text columns in the fused vector."""
-        return "fusion" in self.fixed
-
-    @property
     def watches_validation(self) -> bool:
         """Whether the head with its default options is trained with validation rows."""
         return self.estimator().get_params().get("validation_fraction", 0) > 0

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SMALLEST_SHARE = 0.1  # smallest divisor of a column, as a share of the median deviation
+from tier4k.heads.data.streams import Streams
+
+SMALLEST_SHARE = 0.1  # smallest divisor of a column, as a share of the median deviation of its stream
 
 CONSTANT = 1e-6  # deviation over mean under which a column is constant
 
@@ -26,13 +28,26 @@ class Standardization:
     score_scale: float
 
     @classmethod
-    def of(cls, inputs: np.ndarray, scores: np.ndarray) -> "Standardization":
-        """Compute mean and standard deviation of training rows (N, d) and their scores (N,)."""
+    def of(
+        cls,
+        inputs: np.ndarray,
+        scores: np.ndarray,
+        streams: Streams | None = None,
+    ) -> "Standardization":
+        """Compute mean and standard deviation of training rows (N, d) and their scores (N,).
+
+        Args:
+            inputs: Fused vectors of the training rows.
+            scores: Scores of the training rows.
+            streams: The streams of the columns, whose values may differ by orders of magnitude; None for one
+                stream.
+        """
         mean = inputs.mean(0, dtype=np.float64)
         scale = inputs.std(0, dtype=np.float64)
         # A column that is almost constant in training may differ widely in a test image. Divided by its own
         # tiny deviation it would outweigh all others.
-        scale = np.maximum(scale, SMALLEST_SHARE * np.median(scale))
+        for columns in (streams or Streams(image=len(scale))).columns:
+            scale[columns] = np.maximum(scale[columns], SMALLEST_SHARE * np.median(scale[columns]))
         constant = scale <= CONSTANT * np.maximum(np.abs(mean), 1e-6)
         scale[constant] = 1.0
         return cls(mean, scale, float(scores.mean()), float(scores.std()) or 1.0)

@@ -133,7 +133,7 @@ class Model:
         Raises:
             FusionError: The method is full reference and a row has no image prompt.
         """
-        fused = fuse(features, self.method)
+        fused = fuse(features, self.method).X
         mean = fused.mean(axis=1) if fused.ndim == 3 else fused
         predicted = {}
         for key, head in self.heads.items():

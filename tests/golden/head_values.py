@@ -145,7 +145,7 @@ def fusion(root: Path) -> dict[str, Any]:
     """One row with an image prompt, one without, and the sum over all rows, of every method."""
     values = {}
     for method, benchmark in METHODS.items():
-        fused = fuse(golden_rows.features(root / method, benchmark), method)
+        fused = fuse(golden_rows.features(root / method, benchmark), method).X
         values[method] = {
             "first row": fused[0],
             "last row": fused[-1],
@@ -209,7 +209,7 @@ def _fitted(
     rows: FeatureSet, method: Any, name: Any, changed: dict[str, Any], recipe: Any = "cached"
 ) -> dict[str, Any]:
     """What a head predicts for the test rows of two prompt splits."""
-    options = resolve_options(name, recipe, "resnet18", changed, lambda: golden_rows.TEXT_WIDTH)
+    options = resolve_options(name, recipe, "resnet18", changed)
     made = make_splits(rows, "prompt", REPEATS, SEED, options.get("validation_fraction", 0.0))
     values = {}
     for trial in run_trials(rows, fuse(rows, method), golden_rows.TARGETS[:1], made, name, options):

@@ -5,16 +5,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import (
     BaseHead,
-    EpochListener,
     FitTask,
-    HeldOut,
     History,
     checked_tensors,
-    fit_task,
     with_validation,
 )
 from tier4k.heads.regressors.mlp.hyperparameters import (
@@ -24,9 +21,9 @@ from tier4k.heads.regressors.mlp.hyperparameters import (
     Hyperparameters,
 )
 from tier4k.heads.regressors.mlp.losses import LOSSES
-from tier4k.heads.regressors.mlp.network import ACTIVATIONS, FUSIONS, Network, tensor_axes, width_of
+from tier4k.heads.regressors.mlp.network import ACTIVATIONS, FUSIONS, Network, tensor_axes
 from tier4k.heads.regressors.mlp.stack import StackedMLP
-from tier4k.heads.regressors.options import Limits, Range, require_within
+from tier4k.heads.regressors.options import Limits, Range
 
 WEIGHT_NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")  # of the published network
 
@@ -42,8 +39,9 @@ class MLPHead(BaseHead):
     - "bilinear": f(text t) * f(image p), low-rank bilinear pooling (Kim et al., ICLR 2017).
 
     Whatever the training options, a fitted head is the weights and biases of these layers, as `nn.Linear` has
-    them, and act on raw fused vectors: a standardisation used in training is folded into the weights. The
-    published head has `fc1.weight` (h, d), `fc1.bias` (h,), `fc2.weight` (1, h) and `fc2.bias` (1,).
+    them, and act on fused vectors as `image_transform` leaves them: a standardisation used in training is
+    folded into the weights. The published head has `fc1.weight` (h, d), `fc1.bias` (h,), `fc2.weight` (1, h)
+    and `fc2.bias` (1,).
 
     Args:
         hidden: Width h of the hidden layer; None is d // 2, as published.
@@ -61,21 +59,21 @@ class MLPHead(BaseHead):
         activation: "relu", "gelu" or "silu".
         dropout: Share of hidden units left out of each training step.
         loss: "mse", "plcc", "rank" or "mixture"; see `tier4k.heads.regressors.mlp.losses`.
-        fusion: "concatenation", "gated" or "bilinear".
-        text_width: Number of text columns of X, which come first; "gated" and "bilinear" need it.
+        fusion: "concatenation", "gated" or "bilinear"; the last two need the streams of X in `fit`.
+        image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
         random_state: Seed of initial weights, validation rows, batch order and dropout.
 
     Attributes:
         weights_: The tensors, float32, of the epoch with the best validation loss (of the last without
             validation rows).
         best_epoch_: Number of that epoch, from 1; 0 if no epoch was better than the initial head.
-        training_loss_: Mean loss of each epoch's steps; "mse" in squared score units, other losses of
-            standardised scores.
+        training_loss_: Mean loss of each epoch's steps; "mse" in squared units of the scores that the network
+            is fitted to, other losses of standardised scores.
         validation_loss_: Loss of the validation rows after each epoch; empty without validation rows.
     """
 
     averages_crops: ClassVar[bool] = False
-    limits: ClassVar[Limits] = {
+    limits: ClassVar[Limits] = BaseHead.limits | {
         "hidden": Range(1),
         "learning_rate": Range(0),
         "weight_decay": Range(0),
@@ -89,8 +87,9 @@ class MLPHead(BaseHead):
         "dropout": Range(0, 0.95),
         "loss": tuple(LOSSES),
         "fusion": tuple(FUSIONS),
-        "text_width": Range(1),
     }
+    training_loss_: list[float]
+    validation_loss_: list[float]
 
     def __init__(
         self,
@@ -108,7 +107,8 @@ class MLPHead(BaseHead):
         dropout: float = 0.0,
         loss: str = "mse",
         fusion: str = "concatenation",
-        text_width: int | None = None,
+        image_transform: str = "none",
+        target_transform: str = "none",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden = hidden
@@ -125,7 +125,8 @@ class MLPHead(BaseHead):
         self.dropout = dropout
         self.loss = loss
         self.fusion = fusion
-        self.text_width = text_width
+        self.image_transform = image_transform
+        self.target_transform = target_transform
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Any:
@@ -134,74 +135,35 @@ class MLPHead(BaseHead):
         tags.regressor_tags.poor_score = True
         return tags
 
-    def fit(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        validation: HeldOut | None = None,
-        on_epoch: EpochListener | None = None,
-    ) -> Self:
-        """Train on fused vectors X (N, d) and scores y (N,).
-
-        Args:
-            X: Fused vectors.
-            y: Mean opinion scores.
-            validation: Fused vectors and scores for early stopping; None cuts validation rows out of X.
-            on_epoch: Called after each epoch with its number, from 1, and a function that predicts with the
-                current weights.
-
-        Raises:
-            HeadError: An option has a value outside its limits.
-        """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
-        fit_stack([self], *fit_task(X, y, validation, on_epoch))
-        return self
-
     @property
     def history(self) -> History:
         """Losses of the last training, one for each epoch; empty for a restored head."""
         return History(self.training_loss_, self.validation_loss_)
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return scores (N,) float64 of fused vectors X (N, d).
+    def _predict(self, X: np.ndarray) -> np.ndarray:
+        # In float64, so that batching changes nothing.
+        axes = tensor_axes(self.fusion)
+        network = Network.of_weights(self.weights_, self.activation, self.fusion)
+        return network.predict({name: self.weights_[name] for name in axes}, X)
 
-        The scores are computed in float64, so that batching changes nothing.
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        hidden = self.weights_["fc2.weight"].shape[1]
-        network = Network.of(X.shape[1], hidden, self.activation, self.fusion, self.text_width)
-        return network.predict(self.weights_, X)
-
-    @classmethod
-    def from_weights(cls, weights: Mapping[str, np.ndarray], **options: Any) -> "MLPHead":
-        """Return a fitted head with these tensors.
-
-        Args:
-            weights: Tensors as in `weights_`, or `fc1` and `fc2` of a published checkpoint.
-            options: Options of the head.
-
-        Raises:
-            ValueError: A tensor is missing or the shapes do not fit each other.
-        """
-        head = cls(**options)
-        tensors = checked_tensors(weights, tensor_axes(head.fusion), f"{head.fusion} head")
-        head.weights_ = {name: values.astype(np.float32) for name, values in tensors.items()}
-        head.n_features_in_ = width_of(head.weights_, head.fusion)
-        head.training_loss_ = []
-        head.validation_loss_ = []
-        return head
+    def _restore(self, weights: Mapping[str, np.ndarray]) -> None:
+        tensors = checked_tensors(weights, tensor_axes(self.fusion), f"{self.fusion} head")
+        self.weights_ = {name: values.astype(np.float32) for name, values in tensors.items()}
+        self.n_features_in_ = Network.of_weights(self.weights_, self.activation, self.fusion).inputs
+        self.training_loss_ = []
+        self.validation_loss_ = []
 
     @classmethod
-    def fit_many(
+    def _fit_many(
         cls,
-        heads: Sequence["MLPHead"],
+        heads: Sequence[Self],
         X: np.ndarray,
         tasks: Sequence[FitTask],
-        finished: Callable[[int], None] = lambda _: None,
+        finished: Callable[[int], None],
+        streams: Streams,
     ) -> None:
-        """Fit several heads on rows of one matrix X (N, d), side by side where they have one shape."""
-        fit_stack(heads, X, tasks, finished=finished)
+        """Fit several heads, side by side where they have one shape."""
+        fit_stack(heads, X, tasks, finished=finished, streams=streams)
 
     def _hyperparameters(self, random: np.random.RandomState) -> Hyperparameters:
         options = {name: getattr(self, name) for name in OPTION_NAMES}
@@ -214,27 +176,28 @@ def fit_stack(
     tasks: Sequence[FitTask],
     device: str = "cpu",
     finished: Callable[[int], None] = lambda _: None,
+    streams: Streams | None = None,
 ) -> None:
-    """Fit several heads on rows of one matrix of fused vectors X (N, d), each as if it were fitted alone.
+    """Fit the networks of several heads to rows of one matrix X (N, d), each as if it were fitted alone.
 
     Args:
-        heads: Unfitted heads, with any options.
+        heads: Unfitted heads, with any options; their transforms are not applied.
         X: Fused vectors, finite.
         tasks: For each head the scores of X's rows, its training rows and its validation rows.
         device: Device to train on, by torch's name.
         finished: Called with the number of each head, from 0, when the head is trained.
+        streams: The streams of the columns of X; None for one stream.
 
     Raises:
-        HeadError: An option has a value outside its limits.
+        HeadError: The fusion of a head needs streams that X does not have.
     """
     hyperparameters: list[Hyperparameters] = []
     validated_tasks: list[FitTask] = []
     for head, task in zip(heads, tasks, strict=True):
-        require_within(head.get_params(), head.limits)
         random = check_random_state(head.random_state)
         validated_tasks.append(with_validation(task, head.validation_fraction, random))
         hyperparameters.append(head._hyperparameters(random))
-    fitted_heads = StackedMLP(hyperparameters, device).fit(X, validated_tasks, finished)
+    fitted_heads = StackedMLP(hyperparameters, device).fit(X, validated_tasks, finished, streams)
     for head, fitted in zip(heads, fitted_heads, strict=True):
         head.n_features_in_ = X.shape[1]
         head.weights_ = fitted.weights

@@ -8,6 +8,7 @@ from typing import Any
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.mlp.network import Network
 
 OPTIMIZERS: dict[str, Callable[..., None]] = {"adam": adam, "adamw": adamw}
@@ -44,11 +45,10 @@ class Hyperparameters:
     dropout: float = 0.0
     loss: str = "mse"
     fusion: str = "concatenation"
-    text_width: int | None = None
 
-    def network(self, inputs: int) -> Network:
-        """Return the network for fused vectors of `inputs` columns."""
-        return Network.of(inputs, self.hidden, self.activation, self.fusion, self.text_width)
+    def network(self, streams: Streams) -> Network:
+        """Return the network for fused vectors of these streams."""
+        return Network.of(streams, self.hidden, self.activation, self.fusion)
 
     @property
     def stack_key(self) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.options import HeadError
 
 ALIGNMENT = 16  # floats; each head's parameters begin at a multiple of 64 bytes
@@ -70,14 +71,6 @@ def tensor_axes(fusion: str) -> dict[str, str]:
     return axes
 
 
-def width_of(weights: Mapping[str, np.ndarray], fusion: str) -> int:
-    """Return the number d of columns of the fused vectors that a head's tensors read."""
-    widths: dict[str, int] = {}
-    for layer, columns in FUSIONS[fusion].layers.items():
-        widths[columns] = weights[f"{layer}.weight"].shape[1]
-    return sum(widths.values())
-
-
 @dataclass(frozen=True)
 class Network:
     """The shape of a head's network.
@@ -99,24 +92,39 @@ class Network:
     @classmethod
     def of(
         cls,
-        inputs: int,
+        streams: Streams,
         hidden: int | None,
         activation: str,
         fusion: str,
-        text: int | None,
     ) -> "Network":
-        """Return the network with these options; `hidden` None stands for d // 2 hidden units.
+        """Return the network for fused vectors of these streams; without `hidden` it has d // 2 hidden units.
 
         Raises:
             HeadError: The fusion separates text from image columns, and one of them would have no columns.
         """
+        inputs = streams.width
         separates = fusion != "concatenation"
-        if separates and not (text and 0 < text < inputs):
+        if separates and not 0 < streams.text < inputs:
             raise HeadError(
-                f"{fusion} fusion needs text_width, the number of text columns of X (n_features = {inputs}), "
-                f"which must be from 1 to {inputs - 1}, not {text}"
+                f"{fusion} fusion needs text columns and other columns, but X has {streams.text} text "
+                f"columns of {inputs}: pass the streams of X to fit, such as Streams(text=384, image=1280)"
             )
-        return cls(inputs, hidden or max(inputs // 2, 1), activation, fusion, text or 0)
+        text = streams.text if separates else 0
+        return cls(inputs, hidden or max(inputs // 2, 1), activation, fusion, text)
+
+    @classmethod
+    def of_weights(
+        cls,
+        weights: Mapping[str, np.ndarray],
+        activation: str,
+        fusion: str,
+    ) -> "Network":
+        """Return the network that has these tensors."""
+        widths: dict[str, int] = {}
+        for layer, columns in FUSIONS[fusion].layers.items():
+            widths[columns] = weights[f"{layer}.weight"].shape[1]
+        hidden = weights["fc2.weight"].shape[1]
+        return cls(sum(widths.values()), hidden, activation, fusion, widths.get("text", 0))
 
     @property
     def is_published(self) -> bool:

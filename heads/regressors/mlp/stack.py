@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.mlp.hyperparameters import Hyperparameters
 from tier4k.heads.regressors.mlp.stacked_head import FittedHead, StackedHead
@@ -75,6 +76,7 @@ class StackedMLP:
         X: np.ndarray,
         tasks: Sequence[FitTask],
         finished: Callable[[int], None] = lambda _: None,
+        streams: Streams | None = None,
     ) -> list[FittedHead]:
         """Train all heads.
 
@@ -82,11 +84,13 @@ class StackedMLP:
             X: Fused vectors (N, d); stored once as float32, and standardised batch by batch for each head.
             tasks: Rows and scores of each of the K heads.
             finished: Called with the number of each head, from 0, when the head is trained.
+            streams: The streams of the columns of X; None for one stream.
 
         Raises:
-            HeadError: The weights that a task starts from belong to a network of another shape.
+            HeadError: The weights that a task starts from belong to a network of another shape, or a fusion
+                needs streams that X does not have.
         """
-        heads = self._heads(X, tasks)
+        heads = self._heads(X, tasks, streams or Streams(image=X.shape[1]))
         inputs = torch.from_numpy(np.array(X, np.float32, order="C")).to(self.device)
         for stack in self._stacks(heads):
             trainer = self._trainer_class(stack[0])
@@ -96,11 +100,16 @@ class StackedMLP:
             fitted.append(heads.pop(0).fitted())
         return fitted
 
-    def _heads(self, X: np.ndarray, tasks: Sequence[FitTask]) -> list[StackedHead]:
-        scalings = _scalings(X, self.hyperparameters, tasks)
+    def _heads(
+        self,
+        X: np.ndarray,
+        tasks: Sequence[FitTask],
+        streams: Streams,
+    ) -> list[StackedHead]:
+        scalings = _scalings(X, self.hyperparameters, tasks, streams)
         heads: list[StackedHead] = []
         for hyperparameters, task, scaling in zip(self.hyperparameters, tasks, scalings, strict=True):
-            network = hyperparameters.network(X.shape[1])
+            network = hyperparameters.network(streams)
             heads.append(StackedHead(len(heads), network, hyperparameters, task, scaling))
         return heads
 
@@ -129,6 +138,7 @@ def _scalings(
     X: np.ndarray,
     hyperparameters: Sequence[Hyperparameters],
     tasks: Sequence[FitTask],
+    streams: Streams,
 ) -> list[Standardization]:
     """Return the standardisation of each head's training rows.
 
@@ -143,7 +153,7 @@ def _scalings(
         scores = task.scores[task.train]
         key = task.train.tobytes()
         if key not in by_rows:
-            by_rows[key] = Standardization.of(X[task.train], scores)
+            by_rows[key] = Standardization.of(X[task.train], scores, streams)
         score_mean = float(scores.mean())
         score_scale = float(scores.std()) or 1.0
         scalings.append(replace(by_rows[key], score_mean=score_mean, score_scale=score_scale))

@@ -23,8 +23,9 @@ from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
 from tier4k.heads.data.features import FeatureSet, load_features
-from tier4k.heads.data.fusion import FusionError, fuse
+from tier4k.heads.data.fusion import Fused, FusionError, fuse
 from tier4k.heads.data.splits import Split
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import FitTask, Head
@@ -192,17 +193,17 @@ def some_features(crops: int, guided: bool = False) -> FeatureSet:
 @pytest.mark.parametrize(("method", "width"), [("nr", 7), ("fr", 11), ("pr", 7)])
 def test_fusing_crops_is_fusing_each_crop(method, width: int) -> None:
     rows = some_features(3, guided=method == "fr")
-    fused = fuse(rows, method)
+    fused = fuse(rows, method).X
     assert fused.shape == (6, 3, width)
     for view in range(3):
         single = replace(rows, image=rows.image[:, view], image_prompt=rows.image_prompt[:, view])
-        assert np.array_equal(fused[:, view], fuse(single, method))
+        assert np.array_equal(fused[:, view], fuse(single, method).X)
     assert (fused[:, :, :3] == rows.text[:, None]).all()
 
 
 def test_partial_reference_averages_image_and_image_prompt_or_takes_the_image_alone() -> None:
     rows = some_features(2)
-    for row, fused in enumerate(fuse(rows, "pr")):
+    for row, fused in enumerate(fuse(rows, "pr").X):
         expected = (
             (rows.image[row] + rows.image_prompt[row]) / 2 if rows.has_image_prompt[row] else rows.image[row]
         )
@@ -220,13 +221,14 @@ def one_trial(
     split = Split(np.array([0, 2]), np.array([], int), np.array([1, 3]), seed=0)
     with pytest.MonkeyPatch.context() as patch:
 
-        def spy(name, heads, X, tasks, finished) -> None:
+        def spy(name, heads, X, streams, tasks, finished) -> None:
             given.extend((X, task) for task in tasks)
-            fit_heads(name, heads, X, tasks, finished)
+            fit_heads(name, heads, X, streams, tasks, finished)
 
         patch.setattr("tier4k.heads.evaluation.run_trials.fit_heads", spy)
         options = resolve_options(head, "cached", "resnet18", {} if head == "ridge" else {"max_epochs": 1})
-        (trial,) = run_trials(rows, fused, rows.target_names[:1], [split], head, options)
+        vectors = Fused(fused, Streams(image=fused.shape[-1]))
+        (trial,) = run_trials(rows, vectors, rows.target_names[:1], [split], head, options)
     return given, (trial.predictions["last"], trial.head)
 
 

@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.fusion import fuse
+from tier4k.heads.data.fusion import Fused, fuse
 from tier4k.heads.data.split_request import SplitRequest
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.evaluation.nested import FusedCandidate, choose, nested_selection
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.regressors.choices import HeadName
@@ -26,7 +27,7 @@ HEADS: list[tuple[HeadName, dict]] = [
 ]
 
 
-def candidates(fused: np.ndarray, heads: Sequence[tuple[HeadName, dict]] = HEADS) -> list[FusedCandidate]:
+def candidates(fused: Fused, heads: Sequence[tuple[HeadName, dict]] = HEADS) -> list[FusedCandidate]:
     return [
         FusedCandidate(fused, name, resolve_options(name, "cached", "", options)) for name, options in heads
     ]
@@ -83,7 +84,7 @@ def noise(world: int) -> tuple[FeatureSet, list[FusedCandidate]]:
     own = []
     for _ in range(20):  # half of the variance is between prompts, as in encoders of image and prompt
         encoder = np.repeat(random.normal(size=(25, 6)), 4, axis=0) + random.normal(size=(100, 6))
-        own += candidates(encoder, [("svr", {"C": 1.0})])
+        own += candidates(Fused(encoder, Streams(image=6)), [("svr", {"C": 1.0})])
     return replace(features, targets=scores[:, None]), own
 
 

@@ -57,7 +57,8 @@ def test_the_best_test_epoch_is_never_worse_than_the_last(noise: float) -> None:
 
 def test_the_selections_are_epochs_of_the_training() -> None:
     features = learnable(noise=3)
-    (split,), X, y = make_splits(features, "prompt", 1, seed=3), fuse(features, "nr"), features.targets[:, 0]
+    (split,), y = make_splits(features, "prompt", 1, seed=3), features.targets[:, 0]
+    X = fuse(features, "nr").X
     history: list[np.ndarray] = []
     head = MLPHead(**HEAD, random_state=3)
     held = X[split.validation], y[split.validation]

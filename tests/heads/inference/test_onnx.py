@@ -8,6 +8,7 @@ import torch
 
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.loaded_encoders import as_image
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.inference.onnx import HeadsModule, OnnxError, export_onnx
 from tier4k.heads.regressors.kernel import SVRHead
@@ -28,10 +29,12 @@ def model(*heads: RidgeHead | MLPHead) -> Model:
     return Model(Path(), "nr", "mlp", {}, {}, (), fitted, {}, {})
 
 
+STREAMS = Streams(text=3, image=5)
+
 OPTIONS = [
     {},
-    {"fusion": "gated", "text_width": 3},
-    {"fusion": "bilinear", "text_width": 3, "activation": "gelu"},
+    {"fusion": "gated"},
+    {"fusion": "bilinear", "activation": "gelu"},
 ]
 
 
@@ -41,8 +44,8 @@ def test_the_module_of_several_heads_gives_the_mean_for_each_target(options: dic
     X = random.normal(size=(40, 8))
     y = random.normal(size=40)
     ridge = RidgeHead().fit(X, y)
-    first = MLPHead(hidden=4, max_epochs=2, random_state=0, **options).fit(X, y)
-    second = MLPHead(hidden=4, max_epochs=2, random_state=1, **options).fit(X, y)
+    first = MLPHead(hidden=4, max_epochs=2, random_state=0, **options).fit(X, y, streams=STREAMS)
+    second = MLPHead(hidden=4, max_epochs=2, random_state=1, **options).fit(X, y, streams=STREAMS)
     module = HeadsModule(model(ridge, first, second))
     found = module(torch.from_numpy(X.astype(np.float32))).numpy()
     expected = [(ridge.predict(X) + first.predict(X)) / 2, second.predict(X)]

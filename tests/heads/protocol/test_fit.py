@@ -141,6 +141,8 @@ HEAD_CHANGES: dict[str, Any] = {
     "activation": "gelu",
     "dropout": 0.5,
     "loss": "plcc",
+    "image_transform": "sqrt",
+    "target_transform": "rank-gauss",
 }
 
 

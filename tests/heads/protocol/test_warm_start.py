@@ -15,10 +15,11 @@ from tier4k.cache.store import FeatureStore
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.publish import Run
 from tier4k.heads.results.model import read_model
-from tier4k.heads.results.read import read_config
+from tier4k.heads.results.read import read_config, read_predictions
 from tier4k.tests.heads.protocol.test_fit import IMAGE, OPTIONS, TARGETS, image_store, manifest, text_store
 
 Fit = Callable[..., Run]
+RANK_GAUSS = {"target_transform": "rank-gauss"}
 STAY = OPTIONS.head | {"learning_rate": 0.0}
 
 
@@ -56,6 +57,14 @@ def test_each_head_starts_from_that_of_its_own_target_and_split(fit: Fit) -> Non
     assert read_config(on.folder).start == first.folder.name
 
 
+def test_a_head_with_transforms_goes_on_where_it_ended(fit: Fit) -> None:
+    transforms = {"image_transform": "sqrt", **RANK_GAUSS}
+    first = fit(head=OPTIONS.head | transforms)
+    on = fit(head=STAY | transforms, start=first.folder)
+    before, after = read_predictions(first.folder), read_predictions(on.folder)
+    np.testing.assert_allclose(after["prediction"], before["prediction"], rtol=1e-3)
+
+
 def test_one_repeat_of_a_run_can_be_gone_on_from_by_its_seed(fit: Fit) -> None:
     first = fit(repeats=3)
     on = fit(repeats=1, seed=2, targets=TARGETS[:1], head=STAY, start=first.folder)
@@ -85,6 +94,8 @@ def test_what_a_head_starts_from_makes_another_run(fit: Fit) -> None:
         ({}, {"estimator": "gated"}, "--head mlp, not gated"),
         ({}, {"method": "pr"}, "--method nr, not pr"),
         ({}, {"head": OPTIONS.head | {"activation": "gelu"}}, "--set activation relu, not gelu"),
+        ({}, {"head": OPTIONS.head | {"image_transform": "sqrt"}}, "--set transform none, not sqrt"),
+        ({}, {"head": OPTIONS.head | RANK_GAUSS}, "--set target_transform none, not rank-gauss"),
         ({}, {"benchmark": "T2I"}, "pass the data set and --benchmark"),
         ({}, {"head": OPTIONS.head | {"hidden": 3}}, "use the same options for both heads"),
         ({"models": "none"}, {}, "--models all or first"),

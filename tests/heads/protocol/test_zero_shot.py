@@ -196,8 +196,8 @@ def test_errors_of_a_scorer_are_measured_in_the_targets_units(whole: Run) -> Non
 def test_scores_are_the_last_columns_of_fused_vectors(store: FeatureStore, tmp_path: Path) -> None:
     images, texts = image_store(tmp_path), text_store(tmp_path)
     for method, rows in (("nr", manifest()), ("pr", manifest()), ("fr", manifest().select("I2I"))):
-        without = fuse(load_features(rows, images, texts), method)
-        fused = fuse(load_features(rows, images, texts, zero_shot=(store, store)), method)
+        without = fuse(load_features(rows, images, texts), method).X
+        fused = fuse(load_features(rows, images, texts, zero_shot=(store, store)), method).X
         np.testing.assert_array_equal(fused[:, :-2], without)
         np.testing.assert_allclose(fused[:, -2:], np.stack([SCORES[: len(rows)]] * 2, axis=1), rtol=1e-6)
     features = load_features(manifest(), images, texts, zero_shot=(store,))
@@ -206,7 +206,7 @@ def test_scores_are_the_last_columns_of_fused_vectors(store: FeatureStore, tmp_p
         image=np.stack([features.image] * 3, axis=1),
         image_prompt=np.stack([features.image_prompt] * 3, axis=1),
     )
-    assert (fuse(crops, "pr") == fuse(features, "pr")[:, None]).all()
+    assert (fuse(features, "pr").X[:, None] == fuse(crops, "pr").X).all()
 
 
 def test_a_head_that_sees_scores_knows_what_they_know_and_is_another_run(

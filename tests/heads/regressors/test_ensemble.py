@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import rankdata, spearmanr
 from sklearn.utils.estimator_checks import check_estimator
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.ensemble import EnsembleHead
 from tier4k.heads.regressors.kernel import SVRHead
@@ -56,7 +57,8 @@ def test_a_member_without_skill_has_hardly_any_weight() -> None:
     random = np.random.default_rng(0)
     X = random.normal(size=(400, 20))
     y = 3 + X[:, 0] + 0.01 * random.normal(size=400)
-    head = EnsembleHead(("ridge", "bilinear"), text_width=10, random_state=0).fit(X, y)
+    head = EnsembleHead(("ridge", "bilinear"), random_state=0)
+    head.fit(X, y, streams=Streams(text=10, image=10))
     assert head.weights_["weights"][0] > 0.9
 
 
@@ -75,12 +77,11 @@ def test_ranks_depend_on_the_order_of_a_members_scores_only() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"combine": "ranks"}, {"members": ("mlp", "gated"), "text_width": 3}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"combine": "ranks"}, {"members": ("mlp", "gated")}], ids=str)
 def test_a_head_is_its_tensors(options: dict) -> None:
     X, y = rows(60)
-    head = EnsembleHead(**{"members": PAIR, "random_state": 0} | options).fit(X, y)
+    head = EnsembleHead(**{"members": PAIR, "random_state": 0} | options)
+    head.fit(X, y, streams=Streams(text=3, image=5))
     restored = EnsembleHead.from_weights(head.weights_, **{"members": PAIR} | options)
     np.testing.assert_allclose(restored.predict(X), head.predict(X), rtol=1e-12)
     with pytest.raises(ValueError, match="not the weights of one"):

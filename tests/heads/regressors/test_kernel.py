@@ -58,6 +58,26 @@ def test_length_scale_and_penalty_have_the_least_error_of_leaving_each_row_out()
     assert (head.length_scale_, head.penalty_) == (scales[best[0]], penalties[best[1]])
 
 
+def test_the_error_of_leaving_each_prompt_out_is_that_of_a_fit_for_every_candidate() -> None:
+    X, y = rows(40)
+    groups = np.random.default_rng(4).integers(9, size=len(y)).astype(str)
+    scales, penalties = (0.5, 1.5), (0.01, 1.0)
+    head = KernelRidgeHead(scales, penalties, leave_out="group").fit(X, y, groups=groups)
+    (inputs,) = standardized(X)
+    for i, scale in enumerate(scales):
+        kernel = RBF(scale * np.sqrt(12))(inputs)
+        for j, penalty in enumerate(penalties):
+            left_out = np.empty(len(y))
+            for group in set(groups):
+                out = groups == group
+                fitted = kernel[np.ix_(~out, ~out)] + penalty * np.eye(np.sum(~out))
+                dual = np.linalg.solve(fitted, y[~out] - y.mean())
+                left_out[out] = y[out] - y.mean() - kernel[np.ix_(out, ~out)] @ dual
+            assert head.error_[i, j] == pytest.approx(np.mean(left_out**2), rel=1e-4)
+    best = np.unravel_index(np.argmin(head.error_), head.error_.shape)
+    assert (head.length_scale_, head.penalty_) == (scales[best[0]], penalties[best[1]])
+
+
 def test_svr_is_that_of_scikit_learn() -> None:
     (X, y), (test, _) = rows(60), rows(20, seed=1)
     inputs, others = standardized(X, test)

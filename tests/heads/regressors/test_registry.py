@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from tier4k.heads.data.fusion import fuse
+from tier4k.heads.data.fusion import Fused, fuse
 from tier4k.heads.data.splits import make_splits
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.regressors.base import FitTask
@@ -47,7 +47,7 @@ SEARCHED: dict[str, dict[str, list[Any]]] = {
 
 
 def options(name: HeadName) -> dict[str, Any]:
-    return resolve_options(name, "cached", "resnet18", QUICK.get(name, {}), lambda: 4)
+    return resolve_options(name, "cached", "resnet18", QUICK.get(name, {}))
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -56,7 +56,7 @@ def test_a_restored_head_predicts_what_the_fitted_one_does(name: HeadName) -> No
     (trial,) = run_trials(
         features, fuse(features, "nr"), ("MOS_q",), make_splits(features, "random", 1, 0), name, options(name)
     )
-    X = fuse(features, "nr")
+    X = fuse(features, "nr").X
     restored = restore_head(name, trial.head.weights_, options(name), seed=0)
     np.testing.assert_allclose(restored.predict(X), trial.head.predict(X), rtol=1e-6)
     assert all(
@@ -67,10 +67,10 @@ def test_a_restored_head_predicts_what_the_fitted_one_does(name: HeadName) -> No
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_has_the_losses_and_held_out_predictions_of_the_protocol(name: HeadName) -> None:
     features = feature_set(60)
-    X = fuse(features, "nr")
+    X, streams = fuse(features, "nr")
     head = make_head(name, options(name), seed=0)
     task = FitTask(features.targets[:, 0], np.arange(40), np.arange(40, 60), group=features.group)
-    fit_heads(name, [head], X, [task], lambda _: None)
+    fit_heads(name, [head], X, streams, [task], lambda _: None)
     assert bool(len(head.history.training_loss)) == has_epochs(name)
     assert len(head.history.validation_loss) == len(head.history.training_loss)
     before = head.validation_prediction
@@ -100,20 +100,22 @@ def test_without_a_signal_no_head_has_skill(name: HeadName, rule: Any) -> None:
 @pytest.mark.parametrize("name", HEADS)
 def test_with_a_signal_every_head_has_skill(name: HeadName) -> None:
     features = feature_set(200)
-    X = fuse(features, "nr")
+    X, streams = fuse(features, "nr")
     features.targets[:, 0] = 3 + X[:, 0] + X[:, 5]
-    (trial,) = run_trials(features, X, ("MOS_q",), make_splits(features, "random", 1, 0), name, options(name))
+    (trial,) = run_trials(
+        features, Fused(X, streams), ("MOS_q",), make_splits(features, "random", 1, 0), name, options(name)
+    )
     assert trial.metrics["last"]["srcc"] > 0.6
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_scikit_learn_searches_and_validates_every_head_on_fused_features(name: HeadName) -> None:
     features = feature_set(60)
-    X = fuse(features, "nr")
+    X, streams = fuse(features, "nr")
     y, head = X[:, 0] + X[:, 5], make_head(name, options(name), seed=0)
-    search = GridSearchCV(clone(head), SEARCHED[name], cv=2).fit(X, y)
+    search = GridSearchCV(clone(head), SEARCHED[name], cv=2).fit(X, y, streams=streams)
     assert search.best_params_ and np.isfinite(search.cv_results_["mean_test_score"]).all()
-    assert cross_val_score(head, X, y, cv=3).shape == (3,)
+    assert cross_val_score(head, X, y, cv=3, params={"streams": streams}).shape == (3,)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -126,7 +128,6 @@ def test_changed_options_are_listed_as_texts_that_resolve_to_them(name: HeadName
         "cached",
         "resnet18",
         {OPTION_OF.get(option, option): text for option, text in changed},
-        lambda: 4,
     ) == options(name)
     assert (
         changed_options(
@@ -202,9 +203,9 @@ def test_a_wrong_option_or_value_is_refused_with_the_valid_ones(
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_default_is_within_its_limits_and_of_its_type(name: HeadName) -> None:
-    resolved = resolve_options(name, "cached", "resnet18", {}, lambda: 4)
+    resolved = resolve_options(name, "cached", "resnet18", {})
     again = resolve_options(
-        name, "cached", "resnet18", {option: resolved[option] for option in head_options(name)}, lambda: 4
+        name, "cached", "resnet18", {option: resolved[option] for option in head_options(name)}
     )
     assert again == resolved
 

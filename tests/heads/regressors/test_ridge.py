@@ -51,6 +51,32 @@ def test_without_validation_rows_the_error_is_that_of_leaving_each_row_out(shape
     assert head.penalty_ == head.penalties[int(np.argmin(head.error_))]
 
 
+@pytest.mark.parametrize("shape", [(40, 12), (30, 50)])
+def test_the_error_of_leaving_each_prompt_out_is_that_of_a_fit_for_every_penalty(
+    shape: tuple[int, int],
+) -> None:
+    X, y = rows(*shape)
+    groups = np.random.default_rng(4).integers(9, size=len(y)).astype(str)
+    inputs = Standardization.of(X, y).inputs(X)
+    head = RidgeHead((0.001, 0.1, 1.0, 10.0), leave_out="group").fit(X, y, groups=groups)
+    for penalty, error in zip(head.penalties, head.error_, strict=True):
+        left_out = np.empty(len(y))
+        for group in set(groups):
+            out = groups == group
+            fitted = Ridge(alpha=penalty * X.shape[1]).fit(inputs[~out], y[~out])
+            left_out[out] = fitted.predict(inputs[out])
+        assert error == pytest.approx(np.mean((y - left_out) ** 2), rel=1e-6)
+    assert head.penalty_ == head.penalties[int(np.argmin(head.error_))]
+
+
+@pytest.mark.parametrize("groups", [None, np.zeros(40)])
+def test_without_two_prompts_rows_are_left_out_instead(groups: np.ndarray | None) -> None:
+    X, y = rows(40, 12)
+    head = RidgeHead(leave_out="group").fit(X, y, groups=groups)
+    np.testing.assert_array_equal(head.error_, RidgeHead().fit(X, y).error_)
+    assert head.held_out_prediction is None
+
+
 def test_validation_rows_alone_choose_the_penalty() -> None:
     (X, y), held = rows(50, 30), rows(25, 30, seed=2)
     head = RidgeHead().fit(X, y, held)

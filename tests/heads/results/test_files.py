@@ -419,7 +419,7 @@ def test_predictions_are_beside_their_rows(fitted: Fitted, run: Path) -> None:
         number = row[line.name]
         assert (line.group, line.generator) == (features.group[number], features.generator[number])
         assert line.truth == pytest.approx(features.targets[number, TARGETS.index(line.target)])
-        predicted = heads[line.target, line.repeat].predict(fuse(features, "nr")[[number]])
+        predicted = heads[line.target, line.repeat].predict(fuse(features, "nr").X[[number]])
         assert line.prediction == pytest.approx(predicted[0])
 
 

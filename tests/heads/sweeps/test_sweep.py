@@ -78,6 +78,14 @@ def test_options_of_heads_have_the_names_of_the_command_line(manifest: Manifest)
     assert options == [{"learning_rate": rate, "max_epochs": 5, "batch_size": 8} for rate in (1e-3, 1e-4)]
 
 
+def test_transforms_and_what_is_left_out_are_options_of_a_grid(manifest: Manifest) -> None:
+    grid = {"transform": ["none", "sqrt"], "target_transform": "rank-gauss", "leave_out": "group"}
+    cells, _ = grid_cells(grid, manifest, BASE)
+    options = [cell.options.head for cell in cells if cell.options.targets == ("MOS_q",)]
+    shared = {"target_transform": "rank-gauss", "leave_out": "group"}
+    assert options == [{"image_transform": name} | shared for name in ("none", "sqrt")]
+
+
 def test_stages_of_a_grid_are_lists_in_texts(manifest: Manifest) -> None:
     cells, _ = grid_cells(
         {"feature": "multilevel", "stages": ["3,4", 4, "all"], "target": "MOS_q"}, manifest, BASE

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.mlp import gradients
 from tier4k.heads.regressors.mlp.gradients import (
     autograd_gradients,
@@ -40,7 +41,7 @@ def test_gradients_of_the_published_head_equal_those_of_autograd(
 ) -> None:
     if not private:
         monkeypatch.setattr(gradients, "relu_gradient", plain_relu_gradient)
-    network = Network.of(WIDTH, HIDDEN, "relu", "concatenation", None)
+    network = Network.of(Streams(image=WIDTH), HIDDEN, "relu", "concatenation")
     flat = torch.stack([network.initial(random) for _ in range(HEADS)])
     layers = network.tensors(flat)
     inputs = torch.randn(HEADS, ROWS, WIDTH, generator=random)

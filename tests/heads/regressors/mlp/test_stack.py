@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from threadpoolctl import threadpool_info
 from torch import Tensor
 
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack
 from tier4k.heads.regressors.mlp.hyperparameters import Hyperparameters
@@ -25,6 +26,7 @@ from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.standardization import Standardization
 
 ROWS, WIDTH = 90, 10
+STREAMS = Streams(text=3, image=7)
 DEFAULTS = {
     "hidden": 6,
     "learning_rate": 0.01,
@@ -53,9 +55,9 @@ NETWORKS: list[dict[str, Any]] = [
     {"loss": "plcc"},
     {"loss": "rank"},
     {"loss": "mixture"},
-    {"fusion": "gated", "text_width": 3},
-    {"fusion": "bilinear", "text_width": 4, "dropout": 0.5},
-    {"fusion": "bilinear", "text_width": 4, "activation": "gelu", "loss": "mixture"},
+    {"fusion": "gated"},
+    {"fusion": "bilinear", "dropout": 0.5},
+    {"fusion": "bilinear", "activation": "gelu", "loss": "mixture"},
 ]
 
 
@@ -282,8 +284,9 @@ def test_other_networks_and_losses_are_trained_side_by_side_as_well(
         for other in ({}, {"seed": 1}, {"learning_rate": 0.03}, {"patience": 1})
     ]
     given = tasks(X, len(stack))
-    for found, one, task in zip(StackedMLP(stack).fit(X, given), stack, given, strict=True):
-        assert_same(found, StackedMLP([one]).fit(X, [task])[0])
+    together = StackedMLP(stack).fit(X, given, streams=STREAMS)
+    for found, one, task in zip(together, stack, given, strict=True):
+        assert_same(found, StackedMLP([one]).fit(X, [task], streams=STREAMS)[0])
 
 
 def plain(weights: dict[str, Tensor], one: Hyperparameters, inputs: Tensor) -> Tensor:
@@ -295,7 +298,7 @@ def plain(weights: dict[str, Tensor], one: Hyperparameters, inputs: Tensor) -> T
     def layer(name: str, rows: Tensor) -> Tensor:
         return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
-    text, image = inputs[:, : one.text_width], inputs[:, one.text_width :]
+    text, image = inputs[:, : STREAMS.text], inputs[:, STREAMS.text :]
     hidden = {
         "concatenation": lambda: function(layer("fc1", inputs)),
         "gated": lambda: function(
@@ -332,7 +335,7 @@ def test_every_network_and_loss_equals_its_formula_in_plain_torch(
     task = FitTask(task.scores, task.train)
     inputs, scores = torch.tensor(X), torch.tensor(task.scores, dtype=torch.float32)
     torch.manual_seed(7)
-    shapes = one.network(WIDTH).linears()
+    shapes = one.network(STREAMS).linears()
     layers = {name: torch.nn.Linear(*shape) for name, shape in shapes.items()}
     weights = {
         f"{name}.{part}": getattr(layer, part)
@@ -348,7 +351,7 @@ def test_every_network_and_loss_equals_its_formula_in_plain_torch(
             optimizer.zero_grad()
             plain_loss(one.loss, plain(weights, one, inputs[rows]), scores[rows]).backward()
             optimizer.step()
-    found = StackedMLP([one]).fit(X, [task])[0].weights
+    found = StackedMLP([one]).fit(X, [task], streams=STREAMS)[0].weights
     if one.loss in ("plcc", "rank"):  # then a straight line maps the outputs to scores
         with torch.no_grad():
             output = plain(weights, one, inputs[torch.from_numpy(task.train)]).double().numpy()
@@ -384,9 +387,8 @@ def test_standardisation_is_folded_into_the_weights_of_every_network(
     (task,), history = tasks(X, 1), []
     options = {name: value for name, value in (DEFAULTS | changed).items() if name != "seed"}
     head = MLPHead(**options, validation_fraction=0.0, random_state=0)
-    fit_stack(
-        [head], X, [FitTask(task.scores, task.train, None, lambda _, predict: history.append(predict(X)))]
-    )
+    listening = FitTask(task.scores, task.train, None, lambda _, predict: history.append(predict(X)))
+    fit_stack([head], X, [listening], streams=STREAMS)
     np.testing.assert_allclose(head.predict(X), history[-1], atol=1e-3)
     restored = MLPHead.from_weights(head.weights_, **options)
     np.testing.assert_array_equal(restored.predict(X), head.predict(X))
@@ -403,13 +405,13 @@ def test_a_started_head_with_learning_rate_zero_stays_the_same(
         hyperparameters(**changed),
         hyperparameters(**changed, learning_rate=0.0, seed=9, standardize=standardize),
     ]
-    (fitted,) = StackedMLP(stack[:1]).fit(X, [one])
+    (fitted,) = StackedMLP(stack[:1]).fit(X, [one], streams=STREAMS)
     # On other rows, whose mean and deviation are others.
     (again,) = StackedMLP(stack[1:]).fit(
-        X, [replace(other, train=rows_of_a_split(3)[0], start=fitted.weights)]
+        X, [replace(other, train=rows_of_a_split(3)[0], start=fitted.weights)], streams=STREAMS
     )
     before, after = (
-        stack[0].network(WIDTH).predict(weights, X) for weights in (fitted.weights, again.weights)
+        stack[0].network(STREAMS).predict(weights, X) for weights in (fitted.weights, again.weights)
     )
     if changed.get("loss") in SCALE_FREE_LOSSES:  # whose scale is that of the new training rows
         assert np.corrcoef(before, after)[0, 1] == pytest.approx(1, abs=1e-6)
@@ -448,14 +450,12 @@ def test_a_loss_without_a_scale_still_predicts_on_the_scale_of_the_scores(X: np.
     assert slope == pytest.approx(1, abs=0.01) and intercept == pytest.approx(0, abs=1)
 
 
-def test_a_missing_or_wrong_text_width_is_refused(X: np.ndarray) -> None:
-    for width in (None, WIDTH):
-        with pytest.raises(
-            ValueError, match=f"gated fusion needs text_width.*n_features = 10.*, not {width}"
-        ):
-            MLPHead(fusion="gated", text_width=width).fit(X, X[:, 0])
+@pytest.mark.parametrize("streams", [None, Streams(text=WIDTH)])
+def test_streams_without_text_or_without_image_are_refused(X: np.ndarray, streams: Streams | None) -> None:
+    with pytest.raises(ValueError, match="gated fusion needs text columns and other columns.* of 10: pass"):
+        MLPHead(fusion="gated").fit(X, X[:, 0], streams=streams)
     with pytest.raises(ValueError, match="not the weights of one gated head"):
-        MLPHead.from_weights(MLPHead(max_epochs=1).fit(X, X[:, 0]).weights_, fusion="gated", text_width=3)
+        MLPHead.from_weights(MLPHead(max_epochs=1).fit(X, X[:, 0]).weights_, fusion="gated")
 
 
 @pytest.mark.parametrize("fusion", ["gated", "bilinear"])
@@ -464,20 +464,14 @@ def test_gated_and_bilinear_fusion_learn_how_text_changes_the_weight_of_image_fe
     random = np.random.default_rng(0)
     X = random.normal(size=(600, 5))
     y = np.where(X[:, 0] > 0, X[:, 2], X[:, 3])
-    head = MLPHead(
-        fusion=fusion, text_width=2, hidden=16, learning_rate=0.01, batch_size=32, random_state=0
-    ).fit(X[:400], y[:400])
+    head = MLPHead(fusion=fusion, hidden=16, learning_rate=0.01, batch_size=32, random_state=0)
+    head.fit(X[:400], y[:400], streams=Streams(text=2, image=3))
     assert np.corrcoef(head.predict(X[400:]), y[400:])[0, 1] > 0.85
 
 
 @pytest.mark.slow
 def test_networks_are_scikit_learn_estimators() -> None:
-    for options in (
-        {"fusion": "gated", "text_width": 1},
-        {"fusion": "bilinear", "text_width": 1},
-        {"loss": "mixture", "dropout": 0.5},
-    ):
-        check_estimator(MLPHead(**options, max_epochs=5), on_skip=None)
+    check_estimator(MLPHead(loss="mixture", dropout=0.5, max_epochs=5), on_skip=None)
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 16, 75])

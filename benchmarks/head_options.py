@@ -1,0 +1,236 @@
+"""Options of heads beside their start, on validation prompts: which defaults should change.
+
+    tier extract AGIQA-3K --features DIR --feature pooled
+    tier extract AGIQA-3K --features DIR --feature multilevel
+    python benchmarks/head_options.py AGIQA-3K --features DIR [--heads ridge svr] [--seeds 10]
+
+For seeds 100 to 109 the prompts are split into training, validation and test parts; a head is fitted on the
+training part and its SRCC is taken on the validation part. Heads that stop early, and ensembles, hold out
+prompts of the training part. Test parts are never used. Every combination of the option values of
+`CANDIDATES` is fitted.
+
+A gain is the difference in SRCC, averaged over the targets, with its paired standard error over the seeds. A
+value wins if its gain exceeds the standard error on both kinds of features. From the start (the first value
+of each option), the value with the largest sum of gains that wins is adopted, again and again, until no other
+value wins.
+
+The last line is one JSON object: for each head the adopted options, and the mean SRCC and its standard
+deviation over the seeds of every combination, by kind of features.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # before this folder, where `heads.py` hides the package `heads`
+from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.extract.pipeline.process_policy import process_policy
+from tier4k.extract.stores.find import find_stores
+from tier4k.heads.data.features import FeatureSet, load_features
+from tier4k.heads.data.fusion import Fused, fuse
+from tier4k.heads.data.splits import VALIDATION_SHARE, Split, cut, make_splits
+from tier4k.heads.regressors.base import FitTask, Head
+from tier4k.heads.regressors.registry import fit_heads, make_head
+
+FIRST_SEED = 100
+FEATURES = ("pooled", "multilevel")
+WIDE = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
+TRANSFORMS = {"image_transform": ("none", "sqrt"), "target_transform": ("none", "rank-gauss")}
+CANDIDATES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "ridge": {**TRANSFORMS, "leave_out": ("row", "group")},
+    "kernel-ridge": {**TRANSFORMS, "leave_out": ("row", "group"), "length_scales": (WIDE[2:], WIDE)},
+    "svr": {**TRANSFORMS, "length_scale": (1.0, 0.5, 0.7, 1.4)},
+    "mlp": TRANSFORMS,
+    "gated": TRANSFORMS,
+    "bilinear": TRANSFORMS,
+    "ensemble": TRANSFORMS,
+}
+HOLD_OUT = ("mlp", "gated", "bilinear", "ensemble")  # these need validation rows of their own
+
+Options = tuple[Any, ...]
+"""One value of each option, in the order of `CANDIDATES`."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The measured values of one head.
+
+    Attributes:
+        srcc: By kind of features and options, SRCC (S, T) of S seeds and T targets.
+        chosen: By kind of features and options, penalties and length-scales that the heads chose.
+    """
+
+    srcc: dict[str, dict[Options, np.ndarray]]
+    chosen: dict[str, dict[Options, dict[str, list[float]]]]
+
+    def gain(self, features: str, options: Options, start: Options) -> tuple[float, float]:
+        """Return the mean gain over a start, and its paired standard error over the seeds."""
+        gains = (self.srcc[features][options] - self.srcc[features][start]).mean(axis=1)
+        return float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
+
+    def wins(self, options: Options, start: Options) -> bool:
+        """Whether the gain over a start exceeds its standard error on every kind of features."""
+        return all(gain > error for gain, error in (self.gain(name, options, start) for name in FEATURES))
+
+
+def combinations(head: str) -> list[Options]:
+    """Return every combination of a head's option values; the first is the start."""
+    return list(product(*CANDIDATES[head].values()))
+
+
+def named(head: str, options: Options) -> dict[str, Any]:
+    """Return the values of options by name."""
+    return dict(zip(CANDIDATES[head], options, strict=True))
+
+
+def fit_and_score(
+    head: str,
+    rows: FeatureSet,
+    fused: Fused,
+    splits: list[Split],
+) -> tuple[dict[Options, np.ndarray], dict[Options, dict[str, list[float]]]]:
+    """Fit every combination on every split and target; return the values of `Measured`."""
+    jobs = list(product(combinations(head), splits, rows.target_names))
+    fitted = [make_head(head, named(head, options), split.seed) for options, split, _ in jobs]
+    tasks = [task(head, rows, split, target) for _, split, target in jobs]
+    fit_heads(head, fitted, fused.X, fused.streams, tasks, lambda _: None)
+    values: dict[Options, list[float]] = {}
+    chosen: dict[Options, dict[str, list[float]]] = {}
+    for (options, split, target), one in zip(jobs, fitted, strict=True):
+        predicted = one.predict(fused.X[split.validation])
+        truth = rows.scores(target)[split.validation]
+        values.setdefault(options, []).append(spearmanr(truth, predicted).statistic)
+        for name, value in choices(one):
+            chosen.setdefault(options, {}).setdefault(name, []).append(value)
+    shape = len(splits), len(rows.target_names)
+    return {options: np.reshape(found, shape) for options, found in values.items()}, chosen
+
+
+def measure(head: str, sets: Mapping[str, FeatureSet], seeds: int) -> Measured:
+    """Measure every combination of a head's option values on both kinds of features."""
+    srcc, chosen = {}, {}
+    for name, rows in sets.items():
+        splits = make_splits(rows, "prompt", seeds, FIRST_SEED)
+        srcc[name], chosen[name] = fit_and_score(head, rows, fuse(rows, "nr"), splits)
+    return Measured(srcc, chosen)
+
+
+def task(head: str, rows: FeatureSet, split: Split, target: str) -> FitTask:
+    """Return the task of a head that never sees validation and test part."""
+    train, held_out = split.train, None
+    if head in HOLD_OUT:
+        train, held_out = cut(split.train, rows, "prompt", VALIDATION_SHARE, split.seed)
+    return FitTask(rows.scores(target), train, held_out, group=rows.group)
+
+
+def choices(head: Head) -> Iterator[tuple[str, float]]:
+    """Yield the penalty and the length-scale that a head chose."""
+    for name in ("penalty_", "length_scale_"):
+        if hasattr(head, name):
+            yield name.rstrip("_"), getattr(head, name)
+
+
+def changes(head: str, start: Options) -> Iterator[Options]:
+    """Yield the combinations that differ from a start in one option."""
+    for options in combinations(head):
+        if sum(one != other for one, other in zip(options, start, strict=True)) == 1:
+            yield options
+
+
+def text(head: str, options: Options, start: Options) -> str:
+    """Return the options that differ from a start."""
+    before = named(head, start)
+    changed = [f"{name}={value}" for name, value in named(head, options).items() if value != before[name]]
+    return ", ".join(changed) or "start"
+
+
+def print_step(head: str, measured: Measured, start: Options) -> Options | None:
+    """Print the gains of every single change of a start; return the change to adopt."""
+    best, best_sum = None, 0.0
+    first = combinations(head)[0]
+    for options in changes(head, start):
+        gains = [measured.gain(name, options, start) for name in FEATURES]
+        total = sum(gain for gain, _ in gains)
+        wins = measured.wins(options, start)
+        cells = [f"{gain:+.4f} ± {error:.4f}" for gain, error in gains]
+        print(
+            f"| `{head}` | {text(head, start, first)} | {text(head, options, start)} | {' | '.join(cells)} "
+            f"| {'yes' if wins else 'no'} |"
+        )
+        if wins and total > best_sum:
+            best, best_sum = options, total
+    return best
+
+
+def print_head(head: str, measured: Measured) -> Options:
+    """Print the steps from the start to the adopted options; return these."""
+    adopted = combinations(head)[0]
+    while (better := print_step(head, measured, adopted)) is not None:
+        adopted = better
+    for name in FEATURES:
+        for options in dict.fromkeys([combinations(head)[0], adopted]):
+            for choice, found in measured.chosen[name].get(options, {}).items():
+                counts = {f"{value:.3g}": found.count(value) for value in sorted(set(found))}
+                print(f"  {head}, {name}, {text(head, options, combinations(head)[0])}: {choice} {counts}")
+    return adopted
+
+
+def summary(head: str, measured: Measured, adopted: Options) -> dict[str, Any]:
+    """Return the adopted options and all values for JSON."""
+    start = combinations(head)[0]
+    values: dict[str, dict[str, list[float]]] = {}
+    for name in FEATURES:
+        values[name] = {}
+        for options, found in measured.srcc[name].items():
+            by_seed = found.mean(axis=1)
+            key = text(head, options, start)
+            values[name][key] = [round(float(by_seed.mean()), 4), round(float(by_seed.std(ddof=1)), 4)]
+    return {"adopted": named(head, adopted), "srcc": values}
+
+
+def load(data: Path, stores: Path) -> Mapping[str, FeatureSet]:
+    """Return the features and scores of a data set by kind of features."""
+    sets = {}
+    for name in FEATURES:
+        images, texts = find_stores(stores, ImageChoice(feature=name), "minilm")
+        manifest = load_manifest(data, known=images.hexadecimal_keys()).manifest
+        sets[name] = load_features(manifest, images, texts)
+    return sets
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="the data set")
+    parser.add_argument("--features", type=Path, required=True, help="folder of stores")
+    parser.add_argument("--heads", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument("--seeds", type=int, default=10, help="number of splits, the first of seed 100")
+    arguments = parser.parse_args()
+    results = {}
+    with process_policy():
+        sets = load(arguments.data, arguments.features)
+        print(
+            "| head | before | change | gain, pooled | gain, multilevel | wins |\n|---|---|---|---|---|---|"
+        )
+        for head in arguments.heads:
+            measured = measure(head, sets, arguments.seeds)
+            results[head] = summary(head, measured, print_head(head, measured))
+            sys.stdout.flush()
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Transforms that every head can have: of the image features before it, and of the scores behind it.
+
+`image_transform` (`transform` on the command line): with "sqrt", an image feature x becomes sign(x) sqrt|x|,
+which draws in the long tails of pooled features; text features and zero-shot scores stay as they are.
+
+`target_transform`: with "rank-gauss", a training score becomes the normal quantile of its mid-rank r among
+the n training scores, Phi^-1((r - 1/2) / n) (van der Waerden scores; equal scores have equal ranks), and the
+head's predictions are mapped back through the same pairs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from tier4k.heads.data.streams import Streams
+from tier4k.heads.regressors.curve import Curve
+
+IMAGE_TRANSFORMS = ("none", "sqrt")
+
+TARGET_TRANSFORMS = ("none", "rank-gauss")
+
+COLUMNS = "image_transform.columns"  # name of the tensor (d,) bool: the columns whose root is taken
+
+CURVE = "target_transform.curve"  # name of the tensor (2, m): normal quantiles, and the scores there
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """The fitted transforms of one head; without any, inputs and scores stay as they are.
+
+    Attributes:
+        columns: (d,) bool, the columns whose signed root is taken; None for none.
+        curve: Maps normal quantiles to scores; None where the head is fitted to the scores themselves.
+    """
+
+    columns: np.ndarray | None = None
+    curve: Curve | None = None
+
+    @classmethod
+    def of(
+        cls,
+        image_transform: str,
+        target_transform: str,
+        streams: Streams,
+        scores: np.ndarray,
+    ) -> "Transforms":
+        """Fit the transforms with these names to the columns of streams and to training scores (n,)."""
+        columns = None
+        if image_transform == "sqrt":
+            columns = np.zeros(streams.width, bool)
+            columns[streams.image_columns] = True
+        curve = rank_gauss(scores) if target_transform == "rank-gauss" else None
+        return cls(columns, curve)
+
+    @classmethod
+    def restore(
+        cls,
+        image_transform: str,
+        target_transform: str,
+        weights: Mapping[str, np.ndarray],
+        width: int,
+    ) -> "Transforms":
+        """Restore the transforms with these names from a head's tensors.
+
+        Args:
+            image_transform, target_transform: Names of the transforms.
+            weights: Tensors of the head.
+            width: Number d of columns of the fused vectors.
+
+        Raises:
+            ValueError: A tensor is missing, or does not fit the names or the head.
+        """
+        expected = set()
+        if image_transform == "sqrt":
+            expected.add(COLUMNS)
+        if target_transform == "rank-gauss":
+            expected.add(CURVE)
+        found = {COLUMNS, CURVE} & set(weights)
+        if found != expected:
+            raise ValueError(
+                f"not the weights of a head with image_transform={image_transform} and "
+                f"target_transform={target_transform}: expected the tensors {sorted(expected)}, "
+                f"found {sorted(found)}"
+            )
+        return cls(
+            _checked_columns(weights[COLUMNS], width) if COLUMNS in found else None,
+            _checked_curve(weights[CURVE]) if CURVE in found else None,
+        )
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The tensors that `restore` reads; none without transforms."""
+        tensors = {}
+        if self.columns is not None:
+            tensors[COLUMNS] = self.columns
+        if self.curve is not None:
+            tensors[CURVE] = np.stack([self.curve.x, self.curve.y])
+        return tensors
+
+    def inputs(self, X: np.ndarray) -> np.ndarray:
+        """Return what the model of the head reads of fused vectors X (N, d), in their type."""
+        return X if self.columns is None else signed_root(X, self.columns)
+
+    def targets(self, scores: np.ndarray) -> np.ndarray:
+        """Return what the model of the head is fitted to, for scores of any shape; NaN stays NaN."""
+        return scores if self.curve is None else self.curve.inverse()(scores)
+
+    def scores(self, predicted: np.ndarray) -> np.ndarray:
+        """Return the scores of predictions of the head's model, of any shape."""
+        return predicted if self.curve is None else self.curve(predicted)
+
+
+def without_transforms(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the tensors of a head's model alone."""
+    return {name: values for name, values in weights.items() if name not in (COLUMNS, CURVE)}
+
+
+def signed_root(X: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return a copy of X (N, d) with sign(x) sqrt|x| in the columns (d,) that are true."""
+    rooted = X.copy()
+    part = X[:, columns]
+    rooted[:, columns] = np.sign(part) * np.sqrt(np.abs(part))
+    return rooted
+
+
+def rank_gauss(scores: np.ndarray) -> Curve:
+    """Return the curve from the normal quantiles of finite scores' mid-ranks to the scores (n,)."""
+    quantiles = ndtri((rankdata(scores) - 0.5) / len(scores))
+    distinct, first = np.unique(scores, return_index=True)
+    return Curve(quantiles[first], distinct.astype(np.float64))
+
+
+def _checked_columns(columns: np.ndarray, width: int) -> np.ndarray:
+    if columns.shape != (width,) or columns.dtype != bool:
+        raise ValueError(
+            f"{COLUMNS} has shape {columns.shape} and type {columns.dtype}, expected ({width},) bool"
+        )
+    return columns
+
+
+def _checked_curve(points: np.ndarray) -> Curve:
+    is_curve = points.ndim == 2 and len(points) == 2 and points.shape[1] > 0
+    if not is_curve or not np.isfinite(points).all() or (np.diff(points) <= 0).any():
+        raise ValueError(f"{CURVE} of shape {points.shape} does not have two rows of finite, rising values")
+    return Curve(*points)
