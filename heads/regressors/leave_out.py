@@ -1,11 +1,13 @@
 """Residuals of rows that are predicted without their group, for every candidate from one decomposition."""
 
+from typing import TypeGuard
+
 import numpy as np
 
 LEAVE_OUT = ("row", "group")
 
 
-def can_leave_out(groups: np.ndarray | None) -> bool:
+def can_leave_out(groups: np.ndarray | None) -> TypeGuard[np.ndarray]:
     """Whether rows remain to fit on when a group (n,) is left out: the groups are known, two or more."""
     return groups is not None and len(np.unique(groups)) > 1
 
