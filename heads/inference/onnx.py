@@ -23,7 +23,7 @@ from tier4k.cache.errors import TierError
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork, TokenBatch
 from tier4k.heads.encoders.sources import EncoderSource
-from tier4k.heads.regressors.base import BaseHead
+from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.curve import Curve
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.mlp.network import ACTIVATIONS, FUSIONS, Network
@@ -153,7 +153,7 @@ class _HeadModule(nn.Module):
 
     columns: Tensor | None
 
-    def __init__(self, head: BaseHead) -> None:
+    def __init__(self, head: Head) -> None:
         super().__init__()
         self.model = _model(head)
         transforms = head.transforms_
@@ -196,7 +196,7 @@ class _CurveModule(nn.Module):
         return (self.start_y[segment] + self.gradients[segment] * beyond)[:, None]
 
 
-def _model(head: BaseHead) -> nn.Module:
+def _model(head: Head) -> nn.Module:
     if isinstance(head, RidgeHead):
         return _linear(head.weights_["linear.weight"], head.weights_["linear.bias"])
     if isinstance(head, MLPHead):

@@ -91,6 +91,7 @@ class Head(Protocol):
 
     weights_: Weights
     n_features_in_: int
+    transforms_: Transforms
 
     def fit(
         self,

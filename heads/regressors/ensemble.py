@@ -62,7 +62,8 @@ class EnsembleHead(BaseHead):
     """
 
     averages_crops: ClassVar[bool] = True  # as some members do
-    limits: ClassVar[Limits] = BaseHead.limits | {
+    limits: ClassVar[Limits] = {
+        **BaseHead.limits,
         "members": tuple(SINGLE_HEADS),
         "combine": COMBINATIONS,
         "validation_fraction": Range(0, 0.9),

@@ -163,7 +163,8 @@ class KernelRidgeHead(_KernelHead):
             the scores that the kernel ridge is fitted to.
     """
 
-    limits: ClassVar[Limits] = BaseHead.limits | {
+    limits: ClassVar[Limits] = {
+        **BaseHead.limits,
         "length_scales": Range(0, without_least=True),
         "penalties": Range(0, without_least=True),
         "leave_out": LEAVE_OUT,
@@ -238,7 +239,8 @@ class SVRHead(_KernelHead):
             `length_scale` (1,).
     """
 
-    limits: ClassVar[Limits] = BaseHead.limits | {
+    limits: ClassVar[Limits] = {
+        **BaseHead.limits,
         "C": Range(0, without_least=True),
         "epsilon": Range(0),
         "length_scale": Range(0, without_least=True),

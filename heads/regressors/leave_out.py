@@ -1,13 +1,13 @@
 """Residuals of rows that are predicted without their group, for every candidate from one decomposition."""
 
-from collections.abc import Iterator
+from typing import TypeGuard
 
 import numpy as np
 
 LEAVE_OUT = ("row", "group")
 
 
-def can_leave_out(groups: np.ndarray | None) -> bool:
+def can_leave_out(groups: np.ndarray | None) -> TypeGuard[np.ndarray]:
     """Whether rows remain to fit on when a group (n,) is left out: the groups are known, two or more."""
     return groups is not None and len(np.unique(groups)) > 1
 
@@ -30,19 +30,10 @@ def solve_groups(
         diagonal, constant: The other two terms of M.
     """
     solved = np.empty_like(values)
-    for rows in _groups_by_size(groups):
-        block = factors[rows]
-        transposed = np.ascontiguousarray(block.swapaxes(1, 2))
-        fixed = diagonal * np.eye(rows.shape[1]) + constant
-        for number, weight in enumerate(weights):
-            matrices = (block * weight) @ transposed + fixed
-            solved[number, rows] = np.linalg.solve(matrices, values[number, rows, None])[..., 0]
-    return solved
-
-
-def _groups_by_size(groups: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, for each size m of a group, the row numbers (G, m) of the groups of this size."""
     _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    by_group = np.split(np.argsort(number, kind="stable"), np.cumsum(sizes)[:-1])
-    for size in np.unique(sizes):
-        yield np.stack([rows for rows in by_group if len(rows) == size])
+    by_group = np.argsort(number, kind="stable")
+    for rows in np.split(by_group, np.cumsum(sizes)[:-1]):
+        block = factors[rows]
+        matrices = (block * weights[:, None]) @ block.T + diagonal * np.eye(len(rows)) + constant
+        solved[:, rows] = np.linalg.solve(matrices, values[:, rows, None])[..., 0]
+    return solved

@@ -62,7 +62,8 @@ class RidgeHead(BaseHead):
     # Without transforms, the mean of a linear head's predictions over crops is its prediction of their mean.
     # Leaving out one crop alone would keep the other crops of its image.
     averages_crops: ClassVar[bool] = True
-    limits: ClassVar[Limits] = BaseHead.limits | {
+    limits: ClassVar[Limits] = {
+        **BaseHead.limits,
         "penalties": Range(0, without_least=True),
         "validation_fraction": Range(0, 0.9),
         "leave_out": LEAVE_OUT,

@@ -73,7 +73,8 @@ class MLPHead(BaseHead):
     """
 
     averages_crops: ClassVar[bool] = False
-    limits: ClassVar[Limits] = BaseHead.limits | {
+    limits: ClassVar[Limits] = {
+        **BaseHead.limits,
         "hidden": Range(1),
         "learning_rate": Range(0),
         "weight_decay": Range(0),
