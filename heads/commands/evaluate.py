@@ -16,8 +16,8 @@ from tier4k.heads.commands.options import (
     DataArgument,
     FeaturesOption,
     OutOption,
+    RatedRowsGroup,
     RepeatOption,
-    RowsGroup,
     RunArgument,
     SpeedGroup,
     WeightsGroup,
@@ -54,7 +54,7 @@ def evaluate(
     features: FeaturesOption = FEATURES,
     repeat: RepeatOption = None,
     weights: WeightsGroup,
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     speed: SpeedGroup,
     out: OutOption = RUNS,
 ) -> None:

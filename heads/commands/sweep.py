@@ -21,7 +21,7 @@ from tier4k.heads.commands.options import (
     ImageEncoderOption,
     ImageGroup,
     OutOption,
-    RowsGroup,
+    RatedRowsGroup,
     TextEncoderOption,
 )
 from tier4k.heads.results.choices import KeptModels
@@ -85,7 +85,7 @@ def sweep(
     images: ImageGroup,
     fit: FitGroup,
     models: ModelsOption = "none",
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     out: OutOption = RUNS,
     jobs: JobsOption = 1,
     search: SearchOption = None,

@@ -27,12 +27,14 @@ FEWEST_STARTS = 14
 MOST_STARTS = 40
 VALUES_OF_STARTS = 4000  # starts times rows
 
-LATER_ROUNDS = (8, 3)  # number of places that go on in the second and the third round
-MOVES = (2, 3, 40)  # largest number of moves in each round
+LATER_ROUNDS = (6, 3)  # number of places that go on in the second and the third round
+MOVES = (2, 2, 40)  # largest number of moves in each round
 
 LONGEST_MOVE = 1.5  # in widths, and in the logarithm of the width
 SHORTEST_MOVE = 1e-8
-LEAST_GAIN = 1e-14  # a place has arrived where a move adds a smaller share to its correlation
+WIDE = 2.0
+LEAST_GAIN = 1e-11  # a place has arrived where a move adds a smaller share to its correlation
+HOPELESS = 100  # a place gives up where so many equal gains would not lead to the best place
 
 # Limits of the search. A logistic whose middle is 20 widths beyond all predictions is an exponential (it
 # differs by a share of e^-20), and one that is 1,000 deviations wide is a straight line.
@@ -67,6 +69,17 @@ def least_squares_logistic(
     Returns:
         Values with mean 0; all 0 where no curve that the search starts from rises.
     """
+    # Exponentials overflow to infinity, and 1 / (1 + infinity) is 0, as it should be. What is divided by zero
+    # belongs to places that do not rise, or is replaced.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        return _searched(x, y, step_gains)
+
+
+def _searched(
+    x: np.ndarray,
+    y: np.ndarray,
+    step_gains: np.ndarray,
+) -> np.ndarray:
     starts = max(FEWEST_STARTS, min(MOST_STARTS, VALUES_OF_STARTS // len(x)))
     by_steps = _step_places(x, step_gains)
     by_grid = _grid_places(x, y, starts - by_steps.shape[1])
@@ -134,8 +147,7 @@ def _grid_correlations(
     middle, width = places
     curve = np.multiply.outer(-1 / width, x)
     curve += (middle / width)[:, None]
-    with np.errstate(over="ignore"):  # 1 / (1 + infinity) is 0, as it should be
-        np.exp(curve, out=curve)
+    np.exp(curve, out=curve)
     curve += 1
     np.reciprocal(curve, out=curve)
     total = curve.sum(axis=1)
@@ -180,16 +192,21 @@ def _climbed(
         shift, growth = _newton_moves(climbers[DERIVATIVES])
         length = np.hypot(shift, growth)
         shortened = np.minimum(1, reach / np.maximum(length, TINY))
-        width = np.clip(climbers[1] * np.exp(growth * shortened), NARROWEST, WIDEST)
+        width = climbers[1] * np.exp(growth * shortened)
+        width = np.minimum(np.maximum(width, NARROWEST), WIDEST)
         middle = climbers[0] + climbers[1] * shift * shortened
+        bend = climbers[0] / climbers[1] ** 2 * (1 - 2 * growth * shortened) + shift * shortened / climbers[1]
+        middle = np.where(climbers[1] > WIDE, bend * width**2, middle)
         beyond = FARTHEST_MIDDLE * width
-        middle = np.clip(middle, lowest - beyond, highest + beyond)
-        moved = _described(x, y, np.stack([middle, width]))
+        middle = np.minimum(np.maximum(middle, lowest - beyond), highest + beyond)
+        moved = _described(x, y, np.array([middle, width]))
         gain = moved[CORRELATION] / climbers[CORRELATION] - 1
         is_higher = gain > 0
         climbers = np.where(is_higher, moved, climbers)
         reach = np.where(is_higher, np.minimum(2 * reach, LONGEST_MOVE), length * shortened / 4)
-        if ((np.abs(gain) < LEAST_GAIN) | (reach < SHORTEST_MOVE)).all():
+        deficit = climbers[CORRELATION].max() / climbers[CORRELATION] - 1
+        is_done = is_higher & (gain < np.maximum(LEAST_GAIN, deficit / HOPELESS))
+        if (is_done | (np.abs(gain) < LEAST_GAIN) | (reach < SHORTEST_MOVE)).all():
             break
     return climbers, reach
 
@@ -210,8 +227,7 @@ def _newton_moves(derivatives: np.ndarray) -> np.ndarray:
     shift = np.maximum(0, 2 * (radius - mean)) + 1e-9 * radius + TINY
     a = a + shift
     c = c + shift
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        moves = np.stack([c * slope - b * growth_slope, a * growth_slope - b * slope]) / (a * c - b * b)
+    moves = np.array([c * slope - b * growth_slope, a * growth_slope - b * slope]) / (a * c - b * b)
     return np.where(np.isfinite(moves), moves, 0)
 
 
@@ -227,8 +243,7 @@ def _curves(x: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     middle, width = places[..., None]
     side = np.where(middle < 0, -1.0, 1.0)
     z = (x - middle) / width
-    with np.errstate(over="ignore"):  # 1 / (1 + infinity) is 0, as it should be
-        return z, side / (1 + np.exp(-side * z)), side
+    return z, side / (1 + np.exp(-side * z)), side
 
 
 def _described(
@@ -252,25 +267,24 @@ def _described(
     by_z[2] = by_z[0] * (side - 2 * curve)
     by_z[3] = by_z[2] * z
     by_z[4] = by_z[3] * z
-    curve = curve - np.mean(curve, axis=1, keepdims=True)
+    curve = curve - curve.sum(axis=1, keepdims=True) / len(x)
     product = np.einsum("kn,n->k", curve, y)
     square = np.einsum("kn,kn->k", curve, curve)
     described = np.empty((8, len(square)))
     described[PLACE] = places
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        rises = (product > 0) & (square > TINY)
-        described[CORRELATION] = np.where(rises, product / np.sqrt(square), -1)
-        # Derivatives of z by t and l are -1 and -z, second ones 0 (t t), 1 (t l) and z (l l).
-        with_y = np.einsum("akn,n->ak", by_z, y) / product
-        with_curve = np.einsum("akn,kn->ak", by_z, curve) / square
-        first = by_z[:2]
-        sums = first.sum(axis=2)
-        squares = np.einsum("akn,bkn->abk", first, first) - sums[:, None] * sums / len(x)
-        gram = squares / square
-        p, pz, q, qz, qzz = with_y - with_curve
-        described[3] = -p
-        described[4] = -pz
-        described[5] = q - gram[0, 0] - with_y[0] ** 2 + 2 * with_curve[0] ** 2
-        described[6] = qz + p - gram[0, 1] - with_y[0] * with_y[1] + 2 * with_curve[0] * with_curve[1]
-        described[7] = qzz + pz - gram[1, 1] - with_y[1] ** 2 + 2 * with_curve[1] ** 2
+    rises = (product > 0) & (square > TINY)
+    described[CORRELATION] = np.where(rises, product / np.sqrt(square), -1)
+    # Derivatives of z by t and l are -1 and -z, second ones 0 (t t), 1 (t l) and z (l l).
+    with_y = np.einsum("akn,n->ak", by_z, y) / product
+    with_curve = np.einsum("akn,kn->ak", by_z, curve) / square
+    first = by_z[:2]
+    sums = first.sum(axis=2)
+    squares = np.einsum("akn,bkn->abk", first, first) - sums[:, None] * sums / len(x)
+    gram = squares / square
+    p, pz, q, qz, qzz = with_y - with_curve
+    described[3] = -p
+    described[4] = -pz
+    described[5] = q - gram[0, 0] - with_y[0] ** 2 + 2 * with_curve[0] ** 2
+    described[6] = qz + p - gram[0, 1] - with_y[0] * with_y[1] + 2 * with_curve[0] * with_curve[1]
+    described[7] = qzz + pz - gram[1, 1] - with_y[1] ** 2 + 2 * with_curve[1] ** 2
     return described

@@ -14,7 +14,7 @@ from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.records import DatasetRecord, records
 from tier4k.heads.data.features import FeatureSet, rows_without_features
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.trial import ELSEWHERE, Trial
 from tier4k.heads.metrics.correlation import rmse
 from tier4k.heads.protocol.options import ProtocolError
@@ -212,6 +212,7 @@ def _config(
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
+        ratings_digest=manifest.ratings_digest,
         method=model.method,
         benchmark=benchmark,
         targets=tuple(pairs.values()),
@@ -235,10 +236,12 @@ def _trial(
     split: Split,
     calibrated: bool,
 ) -> Trial:
-    trial = Trial.evaluated(features, target, repeat, split, {ELSEWHERE: scores})
+    own_split = scored_split(split, features.scores(target), target)
+    own_scores = scores[own_split.test]
+    trial = Trial.evaluated(features, target, repeat, own_split, {ELSEWHERE: own_scores})
     if not calibrated:
         return trial.without_rmse(ELSEWHERE, NO_SCALE)
-    error = rmse(trial.truth, calibrate(features.group, trial.truth, scores))
+    error = rmse(trial.truth, calibrate(features.group[own_split.test], trial.truth, own_scores))
     return trial.with_rmse(ELSEWHERE, error)
 
 

@@ -9,12 +9,14 @@ import numpy as np
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split, prompt_and_generator
+from tier4k.heads.evaluation.new_prompts import new_prompts_reason
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.evaluation.trial import Trial, headline
 from tier4k.heads.metrics.all_metrics import METRICS
-from tier4k.heads.metrics.bootstrap import TestRows
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.correlation import srcc
+from tier4k.heads.metrics.recipe import FEWEST_PROMPTS
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.results.config import RunConfig, RunMethod
 from tier4k.heads.results.layout import RESULTS_FILE, damaged, read_run_file
 from tier4k.heads.results.run_format import RUN_FORMAT
@@ -32,14 +34,19 @@ class Results:
         data: Name of the data set.
         method, benchmark, split, estimator: As in the configuration.
         rows: Number of rows of the benchmark.
+        missing_scores: {target: number of these rows without a score for it}, without zeros. These rows take
+            part in the other targets; the following counts include them.
         headline: The selection that is the result of the run; its predictions are kept.
         test_rows, test_prompts: For each repeat the numbers of test rows and of distinct test prompts.
         seen_prompts, seen_images, seen_siblings: For each repeat the numbers of test prompts that are also in
             training or validation, of test rows whose image is also there, and of test rows whose prompt and
             generator occur there together.
-        summaries: {target: {selection or baseline: {metric: Summary}}}.
-        reasons: {target: {selection or baseline: why its correlations are NaN}}.
-        intervals: {target: conformal interval of a prediction}, for targets whose heads had held-out rows.
+        summaries: {target: {selection, baseline or `RATERS`: {metric: Summary}}}.
+        reasons: {target: {selection, baseline or `RATERS`: why metrics are NaN, separated by semicolons}}.
+        new_prompts_reason: Why the test rows do not stand for new prompts of the same generators; "" if they
+            do.
+        prediction_intervals: {target: conformal interval of a prediction}, for targets whose heads had
+            held-out rows; empty where the test rows do not stand for new prompts.
         held_out_srcc: {target: for each repeat, the SRCC on the held-out rows}, for the same targets; runs
             may be selected by these values.
         seconds: Time of the fits.
@@ -53,6 +60,7 @@ class Results:
     split: str
     estimator: str
     rows: int
+    missing_scores: dict[str, int]
     headline: str
     test_rows: tuple[int, ...]
     test_prompts: tuple[int, ...]
@@ -61,7 +69,8 @@ class Results:
     seen_siblings: tuple[int, ...]
     summaries: Summaries
     reasons: dict[str, dict[str, str]]
-    intervals: dict[str, Interval]
+    new_prompts_reason: str
+    prediction_intervals: dict[str, Interval]
     held_out_srcc: dict[str, tuple[float, ...]]
     seconds: float
 
@@ -84,6 +93,7 @@ class Results:
             summaries: Summaries of the trials.
         """
         held_out = _group_held_out_rows(trials)
+        against_new_prompts = new_prompts_reason(features, splits)
         counts = [_split_counts(features, split) for split in splits]
         test_rows, test_prompts, seen_prompts, seen_images, seen_siblings = zip(*counts, strict=True)
         return cls(
@@ -95,6 +105,7 @@ class Results:
             split=config.split,
             estimator=config.estimator,
             rows=len(features),
+            missing_scores=_missing_scores(features, config.targets),
             headline=headline(trials[0].predictions),
             test_rows=test_rows,
             test_prompts=test_prompts,
@@ -103,7 +114,9 @@ class Results:
             seen_siblings=seen_siblings,
             summaries=summaries,
             reasons=_reasons(trials),
-            intervals=_intervals(features, splits, held_out),
+            new_prompts_reason=against_new_prompts,
+            # The intervals promise to cover images of new prompts.
+            prediction_intervals={} if against_new_prompts else _intervals(features, held_out),
             held_out_srcc=_held_out_srcc(held_out),
             seconds=sum(trial.seconds for trial in trials),
         )
@@ -112,6 +125,11 @@ class Results:
     def leaks(self) -> bool:
         """Whether training or validation rows contain a prompt or an image of the test rows."""
         return any(map(any, (self.seen_prompts, self.seen_images, self.seen_siblings)))
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether a repeat has too few test prompts for a reliable interval."""
+        return min(self.test_prompts) < FEWEST_PROMPTS
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -123,8 +141,10 @@ class Results:
         results = read_run_file(folder, RESULTS_FILE, cls)
         for problem in _problems(results):
             raise damaged(folder / RESULTS_FILE, ValueError(problem))
-        intervals = {target: _with_infinity(interval) for target, interval in results.intervals.items()}
-        return replace(results, intervals=intervals)
+        intervals = {}
+        for target, interval in results.prediction_intervals.items():
+            intervals[target] = _with_infinity(interval)
+        return replace(results, prediction_intervals=intervals)
 
 
 def _split_counts(features: FeatureSet, split: Split) -> tuple[int, int, int, int, int]:
@@ -136,6 +156,11 @@ def _split_counts(features: FeatureSet, split: Split) -> tuple[int, int, int, in
         _seen_rows(split, features.image_key),
         _seen_rows(split, prompt_and_generator(features)),
     )
+
+
+def _missing_scores(features: FeatureSet, targets: Sequence[str]) -> dict[str, int]:
+    counts = {target: int(np.isnan(features.scores(target)).sum()) for target in targets}
+    return {target: count for target, count in counts.items() if count}
 
 
 def _seen_prompts(features: FeatureSet, split: Split) -> int:
@@ -180,7 +205,6 @@ def _held_out_srcc(held_out: dict[str, list[tuple[Trial, TestRows]]]) -> dict[st
 
 def _intervals(
     features: FeatureSet,
-    splits: Sequence[Split],
     held_out: dict[str, list[tuple[Trial, TestRows]]],
 ) -> dict[str, Interval]:
     intervals = {}
@@ -188,8 +212,7 @@ def _intervals(
         selection = headline(pairs[0][0].predictions)
         test = []
         for trial, _ in pairs:
-            group = features.group[splits[trial.repeat].test]
-            test.append(TestRows(group, trial.truth, trial.predictions[selection]))
+            test.append(trial.test_rows(features, selection))
         intervals[target] = Interval.of([rows for _, rows in pairs], test)
     return intervals
 
