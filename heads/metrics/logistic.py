@@ -5,6 +5,8 @@ the correlation uses. IQA papers report it beside the raw correlation. Only risi
 curve would turn a model that ranks backwards into a good one, like an absolute value of the correlation.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from tier4k.heads.metrics.correlation import is_constant
@@ -103,6 +105,6 @@ def _best_step_through_a_point(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _levels(y: np.ndarray, bounds: list[int]) -> np.ndarray:
     """Replace y (N,) by its mean between every two bounds."""
     levels = np.empty_like(y)
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         levels[start:end] = np.mean(y[start:end])
     return levels

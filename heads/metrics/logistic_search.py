@@ -12,6 +12,8 @@ Predictions x (N,) and scores y (N,) have mean 0 and deviation 1 here, and x ris
 and the width of a logistic in units of x; K places are an array (2, K).
 """
 
+import math
+
 import numpy as np
 
 # Curves of the grid rise between two knots. Knots are predictions, and some points beyond them.
@@ -27,13 +29,13 @@ FEWEST_STARTS = 14
 MOST_STARTS = 40
 VALUES_OF_STARTS = 4000  # starts times rows
 
-LATER_ROUNDS = (6, 3)  # number of places that go on in the second and the third round
-MOVES = (2, 2, 40)  # largest number of moves in each round
+# In three rounds, one of so many starts goes on, with so many moves.
+ONE_OF = (1, 3, 8)
+MOVES = (2, 2, 30)
 
 LONGEST_MOVE = 1.5  # in widths, and in the logarithm of the width
 SHORTEST_MOVE = 1e-8
-WIDE = 2.0
-LEAST_GAIN = 1e-11  # a place has arrived where a move adds a smaller share to its correlation
+LEAST_GAIN = 1e-9  # a place has arrived where a move adds a smaller share to its correlation
 HOPELESS = 100  # a place gives up where so many equal gains would not lead to the best place
 
 # Limits of the search. A logistic whose middle is 20 widths beyond all predictions is an exponential (it
@@ -80,6 +82,7 @@ def _searched(
     y: np.ndarray,
     step_gains: np.ndarray,
 ) -> np.ndarray:
+    """Return what `least_squares_logistic` returns."""
     starts = max(FEWEST_STARTS, min(MOST_STARTS, VALUES_OF_STARTS // len(x)))
     by_steps = _step_places(x, step_gains)
     by_grid = _grid_places(x, y, starts - by_steps.shape[1])
@@ -88,8 +91,8 @@ def _searched(
     if not climbers.shape[1]:
         return np.zeros_like(x)
     reach = np.ones(climbers.shape[1])
-    for count, moves in zip((starts, *LATER_ROUNDS), MOVES, strict=True):
-        best = np.argsort(-climbers[CORRELATION], kind="stable")[:count]
+    for one_of, moves in zip(ONE_OF, MOVES, strict=True):
+        best = np.argsort(-climbers[CORRELATION], kind="stable")[: math.ceil(starts / one_of)]
         climbers, reach = _climbed(x, y, climbers[:, best], reach[best], moves)
     winner = climbers[CORRELATION].argmax()
     _, curve, _ = _curves(x, climbers[PLACE, winner, None])
@@ -195,8 +198,6 @@ def _climbed(
         width = climbers[1] * np.exp(growth * shortened)
         width = np.minimum(np.maximum(width, NARROWEST), WIDEST)
         middle = climbers[0] + climbers[1] * shift * shortened
-        bend = climbers[0] / climbers[1] ** 2 * (1 - 2 * growth * shortened) + shift * shortened / climbers[1]
-        middle = np.where(climbers[1] > WIDE, bend * width**2, middle)
         beyond = FARTHEST_MIDDLE * width
         middle = np.minimum(np.maximum(middle, lowest - beyond), highest + beyond)
         moved = _described(x, y, np.array([middle, width]))

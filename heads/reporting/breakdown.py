@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +14,6 @@ from tier4k.heads.reporting.terminal import metric_cell
 from tier4k.heads.reporting.tidy import named_once, run_labels
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
-
 
 # No metric after a logistic: on the few rows of a part, a logistic fits noise.
 PART_METRICS: dict[str, Metric] = {"srcc": srcc, "plcc": plcc}
