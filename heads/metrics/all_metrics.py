@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tier4k.heads.metrics.correlation import Metric, krcc, plcc, rmse, srcc
+from tier4k.heads.metrics.correlation import Metric, is_constant, krcc, plcc, rmse, srcc
 from tier4k.heads.metrics.levels import LEVEL_METRICS, level_metrics, level_nan_reasons
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.memoize import memoized
@@ -52,9 +52,9 @@ def nan_reason(truth: np.ndarray, prediction: np.ndarray) -> str:
         return f"{len(truth)} test rows"
     if not np.isfinite(prediction).all():
         return "a prediction is not finite"
-    if np.ptp(prediction) == 0:
+    if is_constant(prediction):
         return "all predictions are equal"
-    if np.ptp(truth) == 0:
+    if is_constant(truth):
         return "all true scores are equal"
     if not np.isfinite(logistic_mapping(truth, prediction)).all():
         return "no monotonic logistic fit (only the metrics after it are missing)"

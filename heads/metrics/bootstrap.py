@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tier4k.heads.metrics.all_metrics import POOLED_METRICS
+from tier4k.heads.metrics.correlation import is_constant
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.memoize import memoized
 from tier4k.heads.metrics.test_rows import TestRows
@@ -18,8 +19,6 @@ from tier4k.heads.metrics.test_rows import TestRows
 RESAMPLES = 1000
 
 AT_ONCE = 200  # number of resamples whose ranks are computed together in a processor's cache
-
-ROUNDING = 1e-12  # largest rounding error of a value, relative to its size
 
 NO_SPREAD = 1e-12  # a smaller variance of a resample, over that of all rows, may be a rounding error
 
@@ -192,7 +191,7 @@ def resampled_plcc(
     Returns:
         (B,) in [-1, 1]; NaN where the drawn x or y are constant.
     """
-    if _is_constant(x) or _is_constant(y):
+    if is_constant(x) or is_constant(y):
         return np.full(len(counts), np.nan)
     x = _standardized(x)
     y = _standardized(y)
@@ -213,6 +212,8 @@ def resampled_srcc(
     y: np.ndarray,
 ) -> np.ndarray:
     """Spearman's correlation (B,) of resampled rows, in [-1, 1]; arguments as for `resampled_plcc`."""
+    if is_constant(x) or is_constant(y):
+        return np.full(len(counts), np.nan)
     blocks = [counts[start : start + AT_ONCE] for start in range(0, len(counts), AT_ONCE)]
     return np.concatenate([_srcc_at_once(block, prompt, x, y) for block in blocks])
 
@@ -263,6 +264,8 @@ def resampled_krcc(
     of S(x)^2 and S(y)^2. The weight w_i is the count of the prompt of i, so that each matrix is first
     summed over the rows of every two prompts.
     """
+    if is_constant(x) or is_constant(y):
+        return np.full(len(counts), np.nan)
     sign_x = np.sign(x[:, None] - x)
     sign_y = np.sign(y[:, None] - y)
     member = np.zeros((len(x), counts.shape[1]))
@@ -303,11 +306,6 @@ def _resampled_mean(
 def _standardized(values: np.ndarray) -> np.ndarray:
     """Values (N,) of mean 0 and deviation 1, so that sums of their squares lose no digits."""
     return (values - values.mean()) / values.std()
-
-
-def _is_constant(values: np.ndarray) -> bool:
-    """Whether values (N,) differ by rounding only."""
-    return bool(values.std() <= ROUNDING * np.abs(values).max())
 
 
 RESAMPLED: dict[str, Resampled] = {

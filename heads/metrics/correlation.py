@@ -1,19 +1,28 @@
 """Correlations, which keep their sign, and the error of predicted and true scores; NaN where undefined."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, spearmanr
+from scipy.stats import kendalltau, pearsonr, spearmanr
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """Maps true scores (N,) and predictions (N,) to a value."""
+
+ROUNDING = 1e-12  # values that differ by a smaller share of their size differ by rounding
+
+
+def is_constant(values: np.ndarray) -> bool:
+    """Return whether finite values (N,), N > 0, are equal up to rounding.
+
+    Then no correlation with them exists: their ranks are those of rounding errors.
+    """
+    return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
 
 
 def srcc(truth: np.ndarray, prediction: np.ndarray) -> float:
     """Return Spearman's rank correlation of true scores (N,) and predictions (N,), in [-1, 1].
 
-    Ties have their mean rank. The correlation of constant input is NaN.
+    Ties have their mean rank. The correlation with constant input (`is_constant`) is NaN.
     """
     return _correlation(spearmanr, truth, prediction)
 
@@ -40,7 +49,7 @@ def _correlation(
 ) -> float:
     if len(truth) < 2 or not np.isfinite(prediction).all():
         return float("nan")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantInputWarning)
-        result = correlation(truth, prediction)
+    if is_constant(truth) or is_constant(prediction):
+        return float("nan")
+    result = correlation(truth, prediction)
     return float(result.statistic)  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tier4k.heads.metrics.correlation import is_constant
 from tier4k.heads.metrics.memoize import memoized
 from tier4k.heads.metrics.test_rows import TestRows
 
@@ -68,9 +69,9 @@ def level_nan_reasons(rows: TestRows) -> list[str]:
     if not (len(rows.truth) and np.isfinite(rows.prediction).all()):
         return []
     metrics = level_metrics(rows)
-    truth_differs = np.ptp(rows.truth) > 0
+    truth_differs = not is_constant(rows.truth)
     reasons = []
-    if np.isnan(metrics["system_srcc"]) and truth_differs and np.ptp(rows.prediction) > 0:
+    if np.isnan(metrics["system_srcc"]) and truth_differs and not is_constant(rows.prediction):
         too_few = len(pd.unique(rows.generator)) < LEAST_GENERATORS
         reasons.append(TOO_FEW_GENERATORS if too_few else EQUAL_GENERATORS)
     if np.isnan(metrics["prompt_pairs"]) and truth_differs:

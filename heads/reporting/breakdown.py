@@ -1,43 +1,24 @@
 """Results of runs within parts of their test rows: by generator, or with and without an image prompt."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from tier4k.heads.metrics.correlation import plcc, srcc
-from tier4k.heads.metrics.logistic import logistic5_mapping, logistic_mapping
+from tier4k.heads.metrics.correlation import Metric, plcc, srcc
 from tier4k.heads.reporting.choices import Part
 from tier4k.heads.reporting.terminal import metric_cell
 from tier4k.heads.reporting.tidy import named_once, run_labels
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
 
+# No metric after a logistic: on the few rows of a part, a logistic fits noise.
+PART_METRICS: dict[str, Metric] = {"srcc": srcc, "plcc": plcc}
 
-def plcc_logistic(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Return the PLCC of scores (N,) with predictions (N,) after the 4-parameter logistic."""
-    return plcc(truth, logistic_mapping(truth, prediction))
-
-
-def plcc_logistic5(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Return the PLCC of scores (N,) with predictions (N,) after the 5-parameter logistic."""
-    return plcc(truth, logistic5_mapping(truth, prediction))
-
-
-PART_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "srcc": srcc,
-    "plcc": plcc,
-    "plcc_logistic": plcc_logistic,
-    "plcc_logistic5": plcc_logistic5,
-}
-
-TITLES = ("SRCC", "PLCC", "PLCC (logistic)", "PLCC (5-parameter)")
-
-AFTER_LOGISTIC = ["plcc_logistic", "plcc_logistic5"]
+TITLES = ("SRCC", "PLCC")
 
 
 def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
@@ -51,8 +32,6 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
         One line for each run, target and part: `run`, `method`, `head`, `target`, the part under the name of
         `by`, `images` (distinct), `repeats` (number of repeats in which the part has an SRCC), and for each
         of `PART_METRICS` the mean over these repeats, and the standard deviation in a column `METRIC_sd`.
-        After a logistic the mean is NaN if one of these repeats has no monotonic fit: a mean over the
-        remaining repeats would be too good.
 
     Raises:
         ResultError: A run cannot be read.
@@ -99,18 +78,9 @@ def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
 
 def breakdown_notes(frame: pd.DataFrame) -> Iterator[Text]:
     """Explain the NaN values in a breakdown."""
-    measured = frame[frame["repeats"] > 0]
-    nan_values = int(measured[AFTER_LOGISTIC].isna().to_numpy().sum())
-    if nan_values:
+    if (frame["repeats"] == 0).any():
         yield Text(
-            "NaN after a logistic: "
-            f"the part has no monotonic logistic fit in one repeat or more ({nan_values} values)",
-            "dim",
-        )
-    if len(measured) < len(frame):
-        yield Text(
-            "NaN in all metrics: "
-            "in every repeat the part has fewer than two rows, equal scores or equal predictions",
+            "NaN: in every repeat the part has fewer than two rows, equal scores or equal predictions",
             "dim",
         )
 
@@ -135,8 +105,8 @@ def within_parts(rows: pd.DataFrame, by: Part) -> pd.DataFrame:
             by: part,
             "images": part_rows["name"].nunique(),
             "repeats": len(measured),
-            **measured.mean(skipna=False).to_dict(),
-            **measured.std(skipna=False).add_suffix("_sd").to_dict(),
+            **measured.mean().to_dict(),
+            **measured.std().add_suffix("_sd").to_dict(),
         }
         lines.append(line)
     return pd.DataFrame(lines)

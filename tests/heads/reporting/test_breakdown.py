@@ -1,4 +1,4 @@
-"""Results within parts of the test rows equal scipy's; the 5-parameter logistic is the published formula."""
+"""Results within parts of the test rows equal scipy's."""
 
 import json
 import shutil
@@ -12,8 +12,6 @@ from typer.testing import CliRunner
 
 from tier4k import cli
 from tier4k.extract.datasets.check import load_manifest
-from tier4k.heads.metrics.correlation import rmse
-from tier4k.heads.metrics.logistic import logistic5, logistic5_mapping, logistic_mapping
 from tier4k.heads.reporting.breakdown import breakdown, breakdown_notes, breakdown_table, within_parts
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.reports import Sample, make_sample, random_features
@@ -49,28 +47,25 @@ def test_the_benchmark_of_a_row_is_i2i_if_it_has_an_image_prompt(sample: Sample)
     assert (table["benchmark"] == table["name"].map(guided).map({True: "I2I", False: "T2I"})).all()
 
 
-def test_after_a_logistic_no_repeat_is_left_out_without_a_note() -> None:
-    truth = np.random.default_rng(0).uniform(1, 5, 80)
-    rows = pd.DataFrame(
-        {"target": "q", "truth": truth, "prediction": truth + np.random.default_rng(1).normal(0, 0.5, 80)}
-    )
-    rows = rows.assign(
-        generator=np.repeat(["A", "B"], 40), repeat=np.tile([0, 1], 40), name=[str(row) for row in range(80)]
-    )
-    backwards = (rows["generator"] == "A") & (
-        rows["repeat"] == 0
-    )  # the 4-parameter logistic has no monotonic fit there
-    rows["prediction"] = rows["prediction"].where(~backwards, -rows["prediction"])
-    turned, sound = within_parts(rows, "generator").to_dict("records")
-    assert (
-        abs(turned["srcc"]) < 0.2
-        and turned["repeats"] == 2
-        and np.isnan([turned["plcc_logistic"], turned["plcc_logistic_sd"]]).all()
-    )
-    assert sound["plcc_logistic"] > 0.9
-    lost = int(np.isnan([turned["plcc_logistic"], turned["plcc_logistic5"]]).sum())
-    (note,) = breakdown_notes(pd.DataFrame([turned, sound]))
-    assert "no monotonic logistic fit" in note.plain and f"({lost} values)" in note.plain
+def test_within_a_part_there_is_no_metric_after_a_logistic(run: Path) -> None:
+    frame = breakdown([run], "generator")
+    assert not [name for name in frame.columns if "logistic" in name]
+    headers = [str(column.header) for column in breakdown_table(frame, [run]).columns]
+    assert headers[-2:] == ["SRCC", "PLCC"]
+
+
+def test_a_part_without_a_correlation_in_any_repeat_has_a_note() -> None:
+    truth = np.random.default_rng(0).uniform(1, 5, 8)
+    rounding = 3 + np.arange(8) * 1e-15
+    rows = pd.DataFrame({"target": "q", "truth": truth, "name": list("abcdefgh"), "repeat": [0, 1] * 4})
+    rows["generator"] = ["A"] * 4 + ["B"] * 4
+    rows["prediction"] = np.where(rows["generator"] == "A", rounding, truth)
+    constant, sound = within_parts(rows, "generator").to_dict("records")
+    assert constant["repeats"] == 0 and np.isnan([constant["srcc"], constant["plcc"]]).all()
+    assert sound["repeats"] == 2 and sound["srcc"] == pytest.approx(1)
+    (note,) = breakdown_notes(pd.DataFrame([constant, sound]))
+    assert "equal predictions" in note.plain
+    assert not list(breakdown_notes(pd.DataFrame([sound])))
 
 
 def test_runs_that_differ_in_options_alone_are_labelled_on_the_terminal(run: Path, tmp_path: Path) -> None:
@@ -108,24 +103,3 @@ def test_predictions_without_the_benchmark_of_a_row_are_refused(sample: Sample, 
         match=f"predictions.csv cannot be read .*benchmark.*: delete {run} and run the command that",
     ):
         breakdown([run], "benchmark")
-
-
-def test_the_5_parameter_logistic_is_the_published_formula_and_is_recovered() -> None:
-    x = np.linspace(-2, 3, 80)
-    truth = 3 * (0.5 - 1 / (1 + np.exp(2.5 * (x - 0.4)))) + 0.3 * x + 2.6
-    np.testing.assert_allclose(logistic5(x, 3, 2.5, 0.4, 0.3, 2.6), truth)
-    np.testing.assert_allclose(logistic5_mapping(truth, 10 * x - 4), truth, atol=1e-3)
-
-
-def test_the_5_parameter_logistic_rises_and_fits_no_worse_than_a_line() -> None:
-    random = np.random.default_rng(0)
-    prediction = random.normal(size=60)
-    truth = prediction + random.normal(0, 0.7, 60)
-    mapped = logistic5_mapping(truth, prediction)
-    assert (np.diff(mapped[np.argsort(prediction)]) >= 0).all()
-    assert rmse(truth, mapped) <= rmse(truth, np.polyval(np.polyfit(prediction, truth, 1), prediction)) + 1e-6
-    four = rmse(truth, logistic_mapping(truth, prediction))
-    assert rmse(truth, mapped) <= four + 1e-3  # the 4-parameter logistic is a special case
-    assert np.isnan(
-        logistic5_mapping(-truth, prediction)
-    ).all()  # a falling curve would reward a reversed ranking

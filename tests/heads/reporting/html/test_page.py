@@ -491,6 +491,14 @@ def test_the_breakdowns_equal_those_on_the_terminal(sample: Sample, page: str) -
                 assert cells[at + 3 : at + 3 + len(PART_METRICS)] == cells_of_line
 
 
+def test_within_parts_the_page_has_no_correlation_after_a_logistic(page: str) -> None:
+    heads = re.findall(r'aria-label="Breakdown by \w+".*?<thead>(.*?)</thead>', page, re.DOTALL)
+    assert heads
+    for head in heads:
+        titles = re.findall(r"<th[^>]*>(.*?)</th>", head)
+        assert titles[3:] == ["SRCC", "PLCC", "mean error", "mean absolute error"]
+
+
 def test_only_runs_with_rows_of_both_benchmarks_are_broken_down_by_benchmark(
     sample: Sample, tmp_path: Path
 ) -> None:
