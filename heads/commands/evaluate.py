@@ -15,8 +15,8 @@ from tier4k.heads.commands.options import (
     DataArgument,
     FeaturesOption,
     OutOption,
+    RatedRowsGroup,
     RepeatOption,
-    RowsGroup,
     RunArgument,
     SpeedGroup,
     WeightsGroup,
@@ -49,7 +49,7 @@ def evaluate(
     features: FeaturesOption = FEATURES,
     repeat: RepeatOption = None,
     weights: WeightsGroup,
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     speed: SpeedGroup,
     out: OutOption = RUNS,
 ) -> None:

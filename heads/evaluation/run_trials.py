@@ -11,9 +11,9 @@ import numpy as np
 
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import FitTask, Head, Weights
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
@@ -29,7 +29,7 @@ def run_trials(
     finished: Progress = no_progress,
     starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
 ) -> list[Trial]:
-    """Fit and evaluate one head for every target and repeat.
+    """Fit and evaluate one head for every target and repeat, on the rows with a score for the target.
 
     Args:
         features: Features and scores of the rows that the run uses.
@@ -42,23 +42,9 @@ def run_trials(
         finished: Called with (heads fitted, heads in all).
         starts: Weights that training starts from, by target and repeat; other heads start with new weights.
     """
-    if HEADS[estimator].estimator.averages_crops and fused.ndim == 3:
-        fused = fused.mean(axis=1)
-    jobs = []
-    for target in targets:
-        scores = features.scores(target)
-        for repeat, split in enumerate(splits):
-            head = make_head(estimator, head_options, split.seed)
-            jobs.append(_Job(target, repeat, split, scores, head, starts.get((target, repeat))))
-    done = count(1)
+    fused = _inputs(estimator, fused)
     start = perf_counter()
-    fit_heads(
-        estimator,
-        [job.head for job in jobs],
-        fused.reshape(-1, fused.shape[-1]),
-        [job.task(features, fused) for job in jobs],
-        lambda _: finished(next(done), len(jobs)),
-    )
+    jobs = _fitted_jobs(features, fused, targets, splits, estimator, head_options, finished, starts)
     seconds = (perf_counter() - start) / len(jobs)
     trials = []
     for job in jobs:
@@ -67,9 +53,64 @@ def run_trials(
     return trials
 
 
+def predict_test_rows(
+    features: FeatureSet,
+    fused: np.ndarray,
+    target: str,
+    splits: Sequence[Split],
+    estimator: HeadName,
+    head_options: dict[str, Any],
+) -> list[np.ndarray]:
+    """Fit one head for every split, and return only its predictions (M,) of the test rows.
+
+    They are those of the result of `run_trials`, whose arguments these are.
+    """
+    fused = _inputs(estimator, fused)
+    jobs = _fitted_jobs(features, fused, [target], splits, estimator, head_options)
+    return [mean_over_crops(job.head.predict, fused[job.split.test]) for job in jobs]
+
+
+def _inputs(estimator: HeadName, fused: np.ndarray) -> np.ndarray:
+    """Return the fused vectors of all crops, or their mean (N, d) for heads that learn from it."""
+    if HEADS[estimator].estimator.averages_crops and fused.ndim == 3:
+        return fused.mean(axis=1)
+    return fused
+
+
+def _fitted_jobs(
+    features: FeatureSet,
+    fused: np.ndarray,
+    targets: Sequence[str],
+    splits: Sequence[Split],
+    estimator: HeadName,
+    head_options: dict[str, Any],
+    finished: Progress = no_progress,
+    starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
+) -> "list[_Job]":
+    jobs = []
+    for target in targets:
+        scores = features.scores(target)
+        for repeat, split in enumerate(splits):
+            head = make_head(estimator, head_options, split.seed)
+            own_split = scored_split(split, scores, target)
+            jobs.append(_Job(target, repeat, own_split, scores, head, starts.get((target, repeat))))
+    done = count(1)
+    fit_heads(
+        estimator,
+        [job.head for job in jobs],
+        fused.reshape(-1, fused.shape[-1]),
+        [job.task(features, fused) for job in jobs],
+        lambda _: finished(next(done), len(jobs)),
+    )
+    return jobs
+
+
 @dataclass(frozen=True)
 class _Job:
-    """One head to be fitted, and its predictions of the test rows at every epoch."""
+    """One head to be fitted, and its predictions of the test rows at every epoch.
+
+    The split has only the rows with a score for the target.
+    """
 
     target: str
     repeat: int
@@ -129,4 +170,4 @@ class _Job:
             predicted = self.head.held_out_prediction
         if predicted is None:
             return None
-        return TestRows(features.group[rows], self.scores[rows], predicted)
+        return TestRows(features.group[rows], features.generator[rows], self.scores[rows], predicted)

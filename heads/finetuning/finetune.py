@@ -15,7 +15,7 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.pipeline.float32 import full_float32
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet, rows_without_features
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.encoders.finetuned import UnsavedEncoders
 from tier4k.heads.encoders.seen_images import require_unseen
 from tier4k.heads.evaluation.trial import Outcome, Trial
@@ -34,7 +34,7 @@ from tier4k.heads.finetuning.initial_network import InitialNetwork
 from tier4k.heads.finetuning.inputs import Progress, TrainingInputs
 from tier4k.heads.finetuning.recipe import resolve_finetuning
 from tier4k.heads.finetuning.trainer import Trainer
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.plan import Plan, plan_run
 from tier4k.heads.protocol.publish import Run, publish_run, read_run
@@ -148,6 +148,8 @@ class Finetuning:
     ) -> list[Trial]:
         """Train and evaluate one head with its encoders for every target and repeat.
 
+        Only rows with a score for the target take part.
+
         Args:
             features: Names, groups, generators and scores of the rows.
             targets: Names of the targets to train on.
@@ -159,9 +161,10 @@ class Finetuning:
         trials: list[Trial] = []
         for target in targets:
             for repeat, split in enumerate(splits):
+                own_split = scored_split(split, features.scores(target), target)
                 with full_float32():
-                    outcome = self._outcome(features, target, repeat, split)
-                trials.append(Trial.of(features, target, repeat, split, outcome))
+                    outcome = self._outcome(features, target, repeat, own_split)
+                trials.append(Trial.of(features, target, repeat, own_split, outcome))
         return trials
 
     def _outcome(
@@ -176,7 +179,7 @@ class Finetuning:
         history = self._train(scores, split, folder, f"finetune {target}, repeat {repeat + 1}")
         head = best_head(folder)
         encoders = self._kept_encoders(folder, repeat, split)
-        return _outcome_of(history, head, encoders, features.group, scores, split)
+        return _outcome_of(history, head, encoders, features, scores, split)
 
     def _train(
         self,
@@ -245,7 +248,7 @@ def _outcome_of(
     history: History,
     head: MLPHead,
     encoders: UnsavedEncoders | None,
-    groups: np.ndarray,
+    features: FeatureSet,
     scores: np.ndarray,
     split: Split,
 ) -> Outcome:
@@ -262,7 +265,12 @@ def _outcome_of(
         )
     tests = [predicted[len(validation) :] for predicted in history.predictions]
     best = history.predictions[history.best_epoch - 1]
-    held_out = TestRows(groups[validation], scores[validation], best[: len(validation)])
+    held_out = TestRows(
+        features.group[validation],
+        features.generator[validation],
+        scores[validation],
+        best[: len(validation)],
+    )
     return Outcome(
         head,
         tests,

@@ -96,7 +96,7 @@ def _cells(results: Results, target: str) -> list[str]:
         target,
         *(_mean_and_sd(headline_metrics[metric]) for metric in SHOWN_METRICS),
         f"{baseline.mean:.3f}",
-        *_width_and_coverage(results.intervals.get(target)),
+        *_width_and_coverage(results.prediction_intervals.get(target)),
     ]
 
 

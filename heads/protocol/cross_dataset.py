@@ -12,7 +12,7 @@ from tier4k.cache.keys import file_key
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest, prompt_groups
 from tier4k.heads.data.features import FeatureSet, Rows, rows_without_features
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.encoders.seen_images import seen_by_weights
 from tier4k.heads.evaluation.trial import CALIBRATED, ELSEWHERE, Trial
 from tier4k.heads.protocol.options import ProtocolError
@@ -163,7 +163,7 @@ def seen_by_model(
         return Seen(unknown=EXPORTED)
     fitted = read_rows(model.folder)
     both = pd.concat([fitted, manifest.table[list(ROW_TYPES)]], ignore_index=True)
-    group = prompt_groups(both["prompt"], both["image_prompt_key"])
+    group = prompt_groups(both["prompt"], both["image_key"], both["image_prompt_key"])
     rows = Rows(
         name=both["name"].to_numpy(),
         group=group.to_numpy(),
@@ -198,6 +198,7 @@ def _config(
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
+        ratings_digest=manifest.ratings_digest,
         method=model.method,
         benchmark=benchmark,
         targets=tuple(pairs.values()),
@@ -221,10 +222,13 @@ def _trial(
     split: Split,
     calibrated: bool,
 ) -> Trial:
-    predictions = {ELSEWHERE: scores}
+    own_split = scored_split(split, features.scores(target), target)
+    own_scores = scores[own_split.test]
+    predictions = {ELSEWHERE: own_scores}
     if calibrated:
-        predictions[CALIBRATED] = calibrate(features.group, features.scores(target), scores)
-    trial = Trial.evaluated(features, target, repeat, split, predictions)
+        truth = features.scores(target)[own_split.test]
+        predictions[CALIBRATED] = calibrate(features.group[own_split.test], truth, own_scores)
+    trial = Trial.evaluated(features, target, repeat, own_split, predictions)
     trial.reasons.pop(CALIBRATED, None)  # of the calibrated predictions only the RMSE is reported
     return trial if calibrated else trial.without_rmse(ELSEWHERE, NO_SCALE)
 

@@ -36,6 +36,10 @@ WEIGHTS_FILE = "model.safetensors"
 
 ENCODERS = "encoders"
 
+# Inside the folder of runs: the runs of a search's candidates. The point keeps them out of `runs/*`, since
+# their values are of selection parts and must not stand beside those of test parts.
+CANDIDATES = ".search"
+
 # An exported model has a config.json too, so config.json alone does not identify a run.
 FILES_OF_EVERY_RUN = (CONFIG_FILE, RESULTS_FILE, PREDICTIONS_FILE)
 

@@ -8,6 +8,7 @@ import pandas as pd
 from tier4k.heads.data.stored_splits import StoredSplit
 from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.layout import (
+    CANDIDATES,
     CONFIG_FILE,
     CURVES_FILE,
     PREDICTIONS_FILE,
@@ -115,9 +116,10 @@ def used_stores(out: Path) -> frozenset[str]:
         ResultError: A run cannot be read, so that its stores are unknown.
     """
     used = set()
-    for path in out.glob(f"*/{CONFIG_FILE}"):
-        for signature in read_config(path.parent).signatures.values():
-            used.add(signature.digest)
+    for folder in (out, out / CANDIDATES):
+        for path in folder.glob(f"*/{CONFIG_FILE}"):
+            for signature in read_config(path.parent).signatures.values():
+                used.add(signature.digest)
     return frozenset(used)
 
 

@@ -74,7 +74,7 @@ def write_run(
         write_json(path / CONFIG_FILE, config)
         write_json(path / RESULTS_FILE, results)
         write_json(path / SPLITS_FILE, stored_splits(features, splits))
-        predictions = _predictions(features, trials, splits, results.headline)
+        predictions = _predictions(features, trials, results.headline)
         predictions.to_csv(path / PREDICTIONS_FILE, index=False)
         _write_curves(path / CURVES_FILE, trials)
         if kept_trials := list(_kept_trials(config, trials)):
@@ -88,11 +88,13 @@ def write_run(
 
 
 def _predictions(
-    features: FeatureSet, trials: Sequence[Trial], splits: Sequence[Split], selection: str
+    features: FeatureSet,
+    trials: Sequence[Trial],
+    selection: str,
 ) -> pd.DataFrame:
     frames = []
     for trial in trials:
-        test = splits[trial.repeat].test
+        test = trial.test
         columns = {
             "name": features.name[test],
             "generator": features.generator[test],
@@ -129,7 +131,7 @@ def _write_model(
 ) -> None:
     half_widths: dict[HeadKey, float] = {}
     for trial in kept_trials:
-        if interval := results.intervals.get(trial.target):
+        if interval := results.prediction_intervals.get(trial.target):
             half_widths[trial.target, trial.repeat] = interval.half_width[trial.repeat]
     model = Model(
         folder=path,

@@ -190,7 +190,7 @@ def test_aigiqa4k_is_an_accepted_spelling_of_all_rows(project: Path) -> None:
 # Rows and tables with faults
 
 
-def edit(column: str, row: int, value: object) -> Callable[[], None]:
+def edit(column: str | list[str], row: int, value: object) -> Callable[[], None]:
     def spoil() -> None:
         table = pd.read_excel(ANNOTATION, dtype=object)
         table.loc[row, column] = value
@@ -222,7 +222,7 @@ SPOILED = {
     "empty picture": (rewrite(lambda _: b""), "zero bytes"),
     "truncated picture": (rewrite(lambda data: data[: len(data) // 2]), "truncated"),
     "no picture": (rewrite(lambda _: b"GARBAGE" * 99), "not an image"),
-    "empty score": (edit("MOS_q", 0, None), "MOS_q is empty"),
+    "no score": (edit(["MOS_q", "MOS_a", "MOS_c"], 0, None), "MOS_q, MOS_a, MOS_c are empty"),
     "text as score": (edit("MOS_a", 0, "good"), "'good', not a finite number"),
     "duplicate name": (edit("Generated_image", 0, "SD_000_01.png"), "lines 2, 3"),
     "path out": (edit("Generated_image", 0, "../../../etc/passwd"), "leads out of the data folder"),

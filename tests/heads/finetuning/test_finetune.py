@@ -34,17 +34,21 @@ from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.seen_images import SEEN_FOLDER
 from tier4k.heads.data.splits import Split
+from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits
 from tier4k.heads.encoders.finetuned import finetuned_encoders, write_image
 from tier4k.heads.encoders.seen_images import FinetunedError, require_unseen
 from tier4k.heads.finetuning.batches import Batches, InputRows
 from tier4k.heads.finetuning.checkpoints import BEST, LAST
+from tier4k.heads.finetuning.finetune import finetune
 from tier4k.heads.finetuning.network import TierNetwork
 from tier4k.heads.finetuning.recipe import finetuning_recipe
 from tier4k.heads.finetuning.trainer import Trainer
+from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
 from tier4k.heads.results.model import read_model
-from tier4k.heads.results.read import read_predictions
-from tier4k.tests.builders.golden import fill
+from tier4k.heads.results.read import read_curves, read_predictions
+from tier4k.tests.builders.golden import fill, write_dataset
+from tier4k.tests.golden.head_values import small_encoders
 from tier4k.tests.golden.test_published_features import GOLDEN
 
 
@@ -426,3 +430,35 @@ def test_a_test_image_that_the_encoders_have_seen_is_refused_unless_the_split_it
 def test_a_run_without_finetuning_has_no_encoders(tmp_path: Path) -> None:
     with pytest.raises(FinetunedError, match="contains no finetuned encoders"):
         finetuned_encoders(tmp_path)
+
+
+def test_a_row_without_a_score_takes_no_part_in_the_training_for_its_target(tmp_path: Path) -> None:
+    """The run equals one on all scores whose splits file does not name these rows."""
+    write_dataset(tmp_path / "data")
+    whole = load_manifest(tmp_path / "data").manifest
+    table = whole.table.copy()
+    table.loc[[1, 4], "MOS_c"] = np.nan
+    names = table["name"].tolist()
+    parts = {"train": range(6), "validation": (6, 7, 8), "test": (9, 10, 11)}
+    table.loc[[8, 10], "MOS_c"] = np.nan
+    image, text = small_encoders(tmp_path)
+
+    def trained(data: Manifest, left_out: set[int], out: str) -> Path:
+        named = {part: [names[row] for row in rows if row not in left_out] for part, rows in parts.items()}
+        options = FitOptions(
+            finetune="all",
+            targets=("MOS_c",),
+            split=StoredSplits(Path("splits.json"), [StoredSplit(0, **named)]),
+            head={"hidden": 8},
+            training={"batch_size": 4, "max_epochs": 2},
+            models="all",
+        )
+        return finetune(data, image, text, options, tmp_path / out, device="cpu").folder
+
+    found = trained(replace(whole, table=table), set(), "missing")
+    expected = trained(whole, {1, 4, 8, 10}, "named")
+    pd.testing.assert_frame_equal(read_predictions(found), read_predictions(expected), check_exact=True)
+    pd.testing.assert_frame_equal(read_curves(found), read_curves(expected), check_exact=True)
+    assert read_predictions(found)["name"].tolist() == [names[9], names[11]]
+    seen = finetuned_encoders(found, "MOS_c", 0).seen
+    assert set(seen) == set(table["image_key"].iloc[[0, 2, 3, 5, 6, 7]])

@@ -147,7 +147,9 @@ def test_nan_is_written_as_null_with_its_reason(tmp_path: Path) -> None:
         "mean": None,
         "sd": None,
         "median": None,
-        "interval": [None, None],
+        "interval": None,
+        "interval_reason": "the epochs were selected on the test rows, so no predictions are kept",
+        "interval_fitted_heads": None,
         "sd_splits": None,
         "sd_seeds": None,
     }
@@ -390,11 +392,11 @@ def test_a_wrong_value_in_the_record_of_the_heads_is_refused_by_its_field(run: P
 
 def test_an_infinite_half_width_is_read_as_it_was_written(fitted: Fitted, tmp_path: Path) -> None:
     widths = (float("inf"), 0.5)
-    intervals = {"quality": replace(fitted.results.intervals["quality"], half_width=widths)}
-    results = replace(fitted.results, intervals=intervals)
+    intervals = {"quality": replace(fitted.results.prediction_intervals["quality"], half_width=widths)}
+    results = replace(fitted.results, prediction_intervals=intervals)
     rows = rows_of(fitted.features)
     folder = write_run(tmp_path, fitted.config, results, fitted.features, fitted.trials, fitted.splits, rows)
-    assert Results.read(folder).intervals["quality"].half_width == widths
+    assert Results.read(folder).prediction_intervals["quality"].half_width == widths
     assert list(read_model(folder).half_widths.values()) == [0.5]
 
 
