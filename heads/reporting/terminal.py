@@ -183,9 +183,10 @@ def leakage(results: Results) -> Text:
     repeats = len(results.test_rows)
     numbers = {name: count(number) for name, number in leaked(results).items()}
     siblings = count(sum(results.seen_siblings) / repeats)
-    mean_of = "heads" if results.headline == ELSEWHERE else "repeats"
+    several = "heads" if results.headline == ELSEWHERE else "repeats"
+    mean_of = f", mean of {repeats} {several}" if repeats > 1 else ""
     line = (
-        f"seen in training, mean of {repeats} {mean_of}: {numbers['leaked_prompts']} of "
+        f"seen in training{mean_of}: {numbers['leaked_prompts']} of "
         f"{numbers['test_prompts']} test prompts; of {numbers['test_images']} test images, "
         f"{numbers['leaked_images']} are in training, {siblings} have siblings there (images of the same "
         "prompt and generator)"

@@ -140,6 +140,31 @@ def test_a_run_has_the_documented_files_and_a_rerun_finds_it(project: Path) -> N
     assert (run / "results.json").stat().st_mtime_ns == before
 
 
+FITS = """
+import sys
+from tier4k.tests.builders.commands import succeed
+for head in ("mlp", "ridge"):
+    succeed("fit-head", "Dataset", "--head", head, "--out", f"{sys.argv[1]} {head}", *sys.argv[2:])
+"""
+
+
+def test_equal_fits_of_two_processes_write_equal_bytes_except_their_environment(project: Path) -> None:
+    options = ["--split", "random", "--repeats", "2", "--target", "all", *ENCODERS]
+    for out in ("first", "second"):
+        done = run_python(FITS, out, *options)
+        assert done.returncode == 0, done.stderr
+    for head in ("mlp", "ridge"):
+        (first,), (second,) = (list(Path(f"{out} {head}").iterdir()) for out in ("first", "second"))
+        names = sorted(path.name for path in first.iterdir())
+        assert {"results.json", "predictions.csv", "splits.json", "model.safetensors"} <= set(names)
+        assert names == sorted(path.name for path in second.iterdir()) and first.name == second.name
+        differing = [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()]
+        assert differing == ["config.json"]
+        configs = [json.loads((run / "config.json").read_text()) for run in (first, second)]
+        environments = [config.pop("environment") for config in configs]
+        assert configs[0] == configs[1] and all(environment["seconds"] > 0 for environment in environments)
+
+
 @pytest.mark.parametrize("head", ["mlp", "ridge"])
 def test_saved_heads_give_the_predictions_of_the_run(project: Path, head: str) -> None:
     succeed("fit-head", "Dataset", "--head", head, *RANDOM_SPLIT, *ENCODERS)

@@ -90,9 +90,11 @@ def test_a_calibrated_rmse_and_its_interval_are_those_of_the_calibrated_predicti
     random = np.random.default_rng(1)
     draws = random.integers(0, 6, (20_000, 6))  # six prompts, drawn with replacement for both heads alike
     means = sum(np.sqrt(sums[draws].sum(1) / sizes[draws].sum(1)) for sums, sizes in heads) / len(heads)
-    low, high = figures["rmse"].interval
+    low, high = figures["rmse"].interval_fitted_heads or (math.nan, math.nan)
     assert low < figures["rmse"].mean < high
     assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), rel=0.1)
+    low, high = figures["rmse"].bounds  # of these heads on endlessly many prompts
+    assert low < figures["rmse"].mean < high < 2 * table["mos_quality"].std() + figures["rmse"].mean
 
 
 def test_the_heads_of_two_repeats_are_two_runs(fitted_copy: Path) -> None:
@@ -101,7 +103,7 @@ def test_the_heads_of_two_repeats_are_two_runs(fitted_copy: Path) -> None:
         code, output = tier(
             "evaluate", "runs/nr", "other", "--target", "MOS_q=mos_quality", *repeat, "--out", "judged"
         )
-        assert code == 0 and ("one head " in output) == bool(repeat) and "exists already" not in output, (
+        assert code == 0 and ("one head" in output) == bool(repeat) and "exists already" not in output, (
             output
         )
     runs = [Results.read(path) for path in Path("judged").iterdir()]
