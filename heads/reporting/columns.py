@@ -44,14 +44,14 @@ def result_rows(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)]
     best = rows.groupby(SAME_ROWS)["mean"].transform("max")
     stages = rows["stages"].replace("", "all")
-    return _with_leaks(rows.assign(is_best=rows["mean"] == best, stages=stages))
+    return _with_marks(rows.assign(is_best=rows["mean"] == best, stages=stages))
 
 
 def baseline_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """SRCC and PLCC of the baselines, once for all runs with the same rows and splits."""
     rows = frame[frame["metrics_of"].isin(BASELINES) & frame["metric"].isin(PAPER_METRICS)]
     rows = rows.drop_duplicates([*CONTEXT, "target", "metrics_of", "metric"])
-    return _with_leaks(rows.assign(is_best=False))
+    return _with_marks(rows.assign(is_best=False))
 
 
 def varying_columns(rows: pd.DataFrame) -> list[str]:
@@ -73,6 +73,9 @@ def column_title(column: str) -> str:
     return column.replace("_", " ")
 
 
-def _with_leaks(rows: pd.DataFrame) -> pd.DataFrame:
-    marks = rows["leaks"].map({True: " (leaks)", False: ""})
+def _with_marks(rows: pd.DataFrame) -> pd.DataFrame:
+    leaks = rows["leaks"].map({True: " (leaks)", False: ""})
+    # Candidates of a search are evaluated on training rows that were cut out for the choice.
+    is_candidate = rows["split"].str.endswith("-selection")
+    marks = leaks + is_candidate.map({True: " (selection parts)", False: ""})
     return rows.assign(benchmark=rows["benchmark"] + marks)

@@ -28,7 +28,8 @@ from tier4k.heads.results.layout import CANDIDATES
 from tier4k.heads.results.write import require_writable
 from tier4k.heads.sweeps.candidates import Candidate, plan_candidates, searched_values
 from tier4k.heads.sweeps.grid import Cell
-from tier4k.heads.sweeps.run import plan_cells, run_plans
+from tier4k.heads.sweeps.plans import plan_cells
+from tier4k.heads.sweeps.run import run_plans
 
 
 @dataclass(frozen=True)
