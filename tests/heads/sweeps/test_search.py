@@ -19,6 +19,7 @@ from tier4k.extract.datasets.check import check
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.evaluation.nested import FusedCandidate, nested_selection
 from tier4k.heads.protocol.fit import load_fused
+from tier4k.heads.reporting.columns import result_rows
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config, read_predictions, used_stores
 from tier4k.heads.results.results import Results
@@ -197,7 +198,10 @@ def test_a_search_is_one_run_with_everything_it_depends_on(finished: Search) -> 
     assert {path.name for path in runs.iterdir()} == {".search", finished.run.folder.name}
     shown = tidy([finished.run.folder])
     assert set(shown["head"]) == {"search"}
-    assert set(tidy(folders(finished))["split"]) == {"random-selection"}
+    candidates = tidy(folders(finished))
+    assert set(candidates["split"]) == {"random-selection"}
+    assert all(result_rows(candidates)["benchmark"].str.contains("selection parts", regex=False))
+    assert not any(result_rows(shown)["benchmark"].str.contains("selection"))
 
 
 def test_seeds_choose_apart_on_the_selection_part_of_their_split(project: Path) -> None:
