@@ -17,6 +17,9 @@ from tier4k.extract.datasets.layouts import SourceTable, read_source
 from tier4k.extract.datasets.manifest import COLUMNS, Manifest, prompt_groups
 from tier4k.extract.datasets.problems import Problem, ProblemList, line_numbers
 from tier4k.extract.datasets.progress import Progress
+from tier4k.extract.datasets.ratings import ERROR_OF, RATERS, SPREAD_OF, standard_errors
+from tier4k.extract.datasets.spellings import canonical_spellings, merged_spellings
+from tier4k.extract.datasets.tables import empty_cells
 
 SHOWN_PROBLEMS = 40
 
@@ -33,11 +36,13 @@ class CheckedDataset:
         manifest: The rows without a problem.
         problems: All problems, in the order of their lines.
         source: The table that was checked.
+        merged_generators: {canonical spelling of a generator: its other spellings in the table}.
     """
 
     manifest: Manifest
     problems: tuple[Problem, ...]
     source: SourceTable
+    merged_generators: dict[str, tuple[str, ...]]
 
     @property
     def skipped_lines(self) -> frozenset[int]:
@@ -86,6 +91,7 @@ def check(
     layout: LayoutName | None = None,
     known: Collection[str] = (),
     progress: Progress | None = None,
+    raters: int | None = None,
 ) -> CheckedDataset:
     """Read a data set and check every row and every image.
 
@@ -94,11 +100,12 @@ def check(
         layout: Name of a layout; None recognises the layout.
         known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
         progress: Called with (images done, images in all) while images are read.
+        raters: Number of ratings of every score; None takes it from a column, if there is one.
 
     Raises:
         DataError: The table as a whole cannot be used.
     """
-    return check_table(read_source(data, layout), known, progress)
+    return check_table(read_source(data, layout, raters), known, progress)
 
 
 def check_table(
@@ -118,14 +125,21 @@ def check_table(
     _check_texts(frame, problems)
     for column, folder in (("image", source.image_folder), ("image_prompt", source.image_prompt_folder)):
         frame[column] = _located_files(frame, column, folder, problems)
+    errors = []
     for target in source.targets:
         frame[target] = _scores(frame, target, problems)
+        if SPREAD_OF + target in frame and RATERS in frame:
+            errors.append(ERROR_OF + target)
+            frame[ERROR_OF + target] = standard_errors(frame, target, problems)
+    if source.targets:
+        _require_any_score(frame, source, problems)
     _add_keys(frame, problems, known, progress)
     usable = frame[~frame["line"].isin(problems.lines)].reset_index(drop=True)
-    usable["group"] = prompt_groups(usable["prompt"], usable["image_prompt_key"])
-    table = usable[[*COLUMNS, *source.targets]]
+    usable["group"] = prompt_groups(usable["prompt"], usable["image_key"], usable["image_prompt_key"])
+    table = usable[[*COLUMNS, *source.targets, *errors]]
     manifest = Manifest(source.name, source.path, table, source.targets)
-    return CheckedDataset(manifest, problems.by_line(), source)
+    merged = merged_spellings(source.frame["generator"], frame["generator"])
+    return CheckedDataset(manifest, problems.by_line(), source, merged)
 
 
 def load_manifest(
@@ -169,6 +183,7 @@ def raise_for_problems(checked: CheckedDataset, on_error: OnError) -> CheckedDat
 
 def _numbered_rows(source: SourceTable) -> pd.DataFrame:
     frame = source.frame.copy()
+    frame["generator"] = canonical_spellings(frame["generator"])
     frame["row"] = range(len(frame))
     frame["line"] = line_numbers(frame)
     frame["benchmark"] = np.where(frame["image_prompt"] != "", "I2I", "T2I")
@@ -227,15 +242,25 @@ def _scores(
     target: str,
     problems: ProblemList,
 ) -> pd.Series:
+    """Return the scores of one target, NaN for an empty cell; other cells without a number are problems."""
     cells = frame[target]
     scores = pd.to_numeric(cells, errors="coerce").astype(float)
-    is_invalid = ~np.isfinite(scores)
+    is_invalid = ~np.isfinite(scores) & ~empty_cells(cells)
     for line, value in zip(frame.loc[is_invalid, "line"], cells[is_invalid], strict=True):
-        if pd.isna(value) or value == "":
-            problems.add(line, f"{target} is empty")
-        else:
-            problems.add(line, f"{target} is {value!r}, not a finite number")
+        problems.add(line, f"{target} is {value!r}, not a finite number")
     return scores
+
+
+def _require_any_score(
+    frame: pd.DataFrame,
+    source: SourceTable,
+    problems: ProblemList,
+) -> None:
+    """Report the rows whose score cells are all empty; other rows keep the targets that they have."""
+    names = list(source.targets)
+    all_empty = source.frame[names].apply(empty_cells).all(axis=1)
+    verb = "is" if len(names) == 1 else "are"
+    problems.add_each(frame.loc[all_empty, "line"], f"{', '.join(names)} {verb} empty")
 
 
 def _add_keys(

@@ -12,6 +12,8 @@ from scipy.sparse.csgraph import connected_components
 from tier4k.cache.keys import key_array, pair_key, text_key
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.ratings import ERROR_OF
+from tier4k.extract.datasets.spellings import prompt_identity
 
 COLUMNS = (
     "row",
@@ -44,12 +46,14 @@ class Manifest:
             image          path of the image
             prompt         text prompt
             image_prompt   path of the image prompt, "" without one
-            generator      text-to-image model
-            group          identity of the prompt: rows that share a text prompt or an image prompt share it
+            generator      text-to-image model, in its canonical spelling
+            group          rows that a chain of equal prompts and equal images connects share it
             benchmark      "I2I" (with image prompt) or "T2I"
             position       number of the row within its benchmark in the source table, from 0
             image_key, prompt_key, image_prompt_key   content keys, hexadecimal ("" without image prompt)
-            and one float column for each target.
+            and one float column for each target, NaN where a row has no score for it; every row has a score
+            for at least one target, and where a target's ratings are known a float column `ERROR_OF` with
+            the standard error of each score.
         targets: Names of the target columns (mean opinion scores).
     """
 
@@ -131,6 +135,28 @@ class Manifest:
         return pairs[~pairs.index.duplicated()]
 
     @property
+    def missing_scores(self) -> dict[str, int]:
+        """Number of rows without a score for each target that some rows lack."""
+        counts = self.table[list(self.targets)].isna().sum()
+        return {target: int(count) for target, count in counts.items() if count}
+
+    def score_errors(self, target: str) -> np.ndarray:
+        """Return the standard error of each score of a target (N,), NaN where it is unknown."""
+        name = ERROR_OF + target
+        if name not in self.table:
+            return np.full(len(self), np.nan)
+        return self.table[name].to_numpy(float)
+
+    @property
+    def ratings_digest(self) -> str:
+        """SHA-256 (hexadecimal) of the standard errors of all scores; "" if none is known.
+
+        They change no fit, so that they are no part of `digest`; but results show them.
+        """
+        errors = np.array([self.score_errors(target) for target in self.targets])
+        return hashlib.sha256(errors.tobytes()).hexdigest() if np.isfinite(errors).any() else ""
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of a fit's inputs: keys, names, generators, groups, positions, scores."""
         columns = [column for column in COLUMNS if column not in ("image", "image_prompt", "prompt")]
@@ -139,33 +165,35 @@ class Manifest:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def prompt_groups(prompts: pd.Series, image_prompt_keys: pd.Series) -> pd.Series:
-    """Return the group of each row's prompt. Rows are in one group if a chain of equal prompts connects them.
+def prompt_groups(
+    prompts: pd.Series,
+    image_keys: pd.Series,
+    image_prompt_keys: pd.Series,
+) -> pd.Series:
+    """Return the group of each row. Rows are in one group if a chain of equal inputs connects them.
 
-    Two rows are connected if they have the same image prompt, or texts that are equal except for case and
-    spacing. Equal prompts alone are not enough: if two texts with one image prompt were in two groups, a
-    prompt-disjoint split could use the image prompt of a test row in training.
+    Two rows are connected if their texts are spellings of one prompt, or if an image of one row, generated
+    or image prompt, is also an image of the other. Equal texts alone are not enough: a prompt-disjoint split
+    could train on an image of a test row then.
 
     Args:
         prompts: Text prompt of each row (N,).
+        image_keys: Key of each row's image (N,).
         image_prompt_keys: Key of each row's image prompt, "" for none (N,).
 
     Returns:
         (N,) 12 hexadecimal digits, equal within a group and independent of row order.
     """
-    texts = prompts.map(_normalised_text_key)
+    texts = prompts.map(lambda prompt: text_key(prompt_identity(prompt)).hex())
     text_node, distinct_texts = pd.factorize(texts)
-    image_node, _ = pd.factorize(image_prompt_keys)
-    has_image = (image_prompt_keys != "").to_numpy()
-    # One node for each distinct text and each distinct image prompt, one edge for each row that has both.
-    nodes = len(distinct_texts) + len(prompts)
-    ends = (text_node[has_image], len(distinct_texts) + image_node[has_image])
-    weights = np.ones(int(has_image.sum()))
-    graph = coo_array((weights, ends), shape=(nodes, nodes))
+    images = pd.concat([image_keys, image_prompt_keys]).to_numpy()
+    image_node, distinct_images = pd.factorize(images)
+    # One node for each distinct text and each distinct image, one edge from a row's text to each of its
+    # images.
+    nodes = len(distinct_texts) + len(distinct_images)
+    is_image = images != ""
+    ends = (np.tile(text_node, 2)[is_image], len(distinct_texts) + image_node[is_image])
+    graph = coo_array((np.ones(len(ends[0])), ends), shape=(nodes, nodes))
     _, component_of_node = connected_components(graph, directed=False)
     component = component_of_node[text_node]
     return texts.groupby(component).transform("min").str[:GROUP_DIGITS]
-
-
-def _normalised_text_key(text: str) -> str:
-    return text_key(" ".join(text.casefold().split())).hex()

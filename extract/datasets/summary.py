@@ -1,5 +1,6 @@
 """Counts and ranges of a data set, in a few lines for a person."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from rich.table import Table
 
 from tier4k.extract.datasets.check import CheckedDataset
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.datasets.ratings import SPREAD_OF, reliability
+from tier4k.extract.datasets.spellings import spellings_text
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.weights import WeightsError, search_folders
 
@@ -36,9 +39,13 @@ class DataSummary:
         images: Number of distinct images, by content.
         image_prompts: Number of distinct image prompts, by content.
         prompts: Number of distinct text prompts.
-        groups: Number of groups of prompts, which no split divides.
+        groups: Number of groups of prompts, which a prompt split does not divide.
         generators: Rows of each generator.
+        merged_generators: {canonical spelling of a generator: its other spellings in the table}.
         targets: Range of the scores of each target.
+        missing_scores: Number of rows without a score for each target that some rows lack.
+        reliability: Share of the variance of each target that is not rating error, for the targets with
+            standard deviations of their ratings; NaN where the number of ratings is unknown.
         megabytes: Size of the distinct images and image prompts, 10^6 bytes.
         duplicates: Groups of names whose images have the same content.
         long_prompts: Prompts that the text encoder truncates, None where its tokenizer was not found.
@@ -53,7 +60,10 @@ class DataSummary:
     prompts: int
     groups: int
     generators: dict[str, int]
+    merged_generators: dict[str, tuple[str, ...]]
     targets: dict[str, ScoreRange]
+    missing_scores: dict[str, int]
+    reliability: dict[str, float]
     megabytes: float
     duplicates: list[list[str]]
     long_prompts: int | None
@@ -79,7 +89,10 @@ def summarize(checked: CheckedDataset, text_encoder: str) -> DataSummary:
         prompts=table["prompt_key"].nunique(),
         groups=table["group"].nunique(),
         generators=table["generator"].value_counts().to_dict(),
+        merged_generators=checked.merged_generators,
         targets=_score_ranges(manifest),
+        missing_scores=manifest.missing_scores,
+        reliability=_reliability(checked),
         megabytes=_megabytes(manifest),
         duplicates=_duplicates(table),
         long_prompts=_long_prompts(manifest, text_encoder),
@@ -94,6 +107,16 @@ def _score_ranges(manifest: Manifest) -> dict[str, ScoreRange]:
         scores = manifest.table[target]
         ranges[target] = ScoreRange(scores.min(), scores.mean(), scores.max())
     return ranges
+
+
+def _reliability(checked: CheckedDataset) -> dict[str, float]:
+    manifest = checked.manifest
+    found = {}
+    for target in manifest.targets:
+        if SPREAD_OF + target in checked.source.frame:
+            scores = manifest.table[target].to_numpy(float)
+            found[target] = reliability(scores, manifest.score_errors(target))
+    return found
 
 
 def _megabytes(manifest: Manifest) -> float:
@@ -138,11 +161,28 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
     yield "image prompts", f"{summary.image_prompts:,} distinct"
     yield "text prompts", f"{summary.prompts:,} distinct, in {summary.groups:,} groups"
     yield "generators", ", ".join(f"{name} {count:,}" for name, count in summary.generators.items())
+    if summary.merged_generators:
+        yield "merged generators", spellings_text(summary.merged_generators)
     for name, scores in summary.targets.items():
-        yield f"target {name}", f"{scores.low:.3f} … {scores.high:.3f}, mean {scores.mean:.3f}"
+        yield f"target {name}", _scores_text(scores, summary.missing_scores.get(name, 0))
+    for name, value in summary.reliability.items():
+        yield f"reliability of {name}", _reliability_text(value)
     yield "on disk", f"{summary.megabytes:,.1f} MB"
     yield "equal pictures", _duplicates_text(summary.duplicates)
     yield "prompts over 512 tokens", _long_prompts_text(summary.long_prompts)
+
+
+def _scores_text(scores: ScoreRange, missing: int) -> str:
+    if math.isnan(scores.mean):
+        return "no scores"
+    without = f"; {missing:,} rows without a score" if missing else ""
+    return f"{scores.low:.3f} … {scores.high:.3f}, mean {scores.mean:.3f}{without}"
+
+
+def _reliability_text(value: float) -> str:
+    if math.isnan(value):
+        return "unknown: pass the number of ratings with --raters"
+    return f"{value:.3f} (share of the variance of the scores that is not rating error)"
 
 
 def _rows_text(summary: DataSummary) -> str:

@@ -146,3 +146,8 @@ def _require_commas(frame: pd.DataFrame, path: Path) -> None:
 def _without_blank_rows(frame: pd.DataFrame) -> pd.DataFrame:
     blank_cells = frame.isna() | frame.eq("")
     return frame[~blank_cells.all(axis=1)]
+
+
+def empty_cells(cells: pd.Series) -> pd.Series:
+    """Return (N,) bool: whether a cell has no value, or only white space."""
+    return cells.isna() | cells.map(lambda cell: isinstance(cell, str) and not cell.strip()).astype(bool)

@@ -37,9 +37,8 @@ def load_data(
     Raises:
         DataError: The data set cannot be used.
     """
-    from tier4k.extract.datasets.layouts import read_source
 
-    source = read_source(data, rows.layout)
+    source = rows.read(data)
     return check_source(console, source, features, rows.on_error, only_store)
 
 
@@ -63,6 +62,7 @@ def check_source(
         DataError: The data set cannot be used.
     """
     from tier4k.extract.datasets.check import check_table, raise_for_problems
+    from tier4k.extract.datasets.spellings import spellings_text
 
     keys = _stored_keys(features, only_store)
     with progress_counter(console, "check images") as count:
@@ -74,6 +74,9 @@ def check_source(
         print_line(
             console, f"Skipped {rows}, because they have problems; {listing} lists them", style="yellow"
         )
+    if report.merged_generators:
+        spellings = spellings_text(report.merged_generators)
+        print_line(console, f"Spellings of one generator: {spellings}", style="yellow")
     return report
 
 

@@ -22,7 +22,7 @@ from tier4k.heads.commands.options import (
     ImageEncoderOption,
     ImageGroup,
     OutOption,
-    RowsGroup,
+    RatedRowsGroup,
     TextEncoderOption,
 )
 from tier4k.heads.results.choices import KeptModels
@@ -85,7 +85,7 @@ def sweep(
     images: ImageGroup,
     fit: FitGroup,
     models: ModelsOption = "none",
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     out: OutOption = RUNS,
     jobs: JobsOption = 1,
     search: SearchOption = None,
@@ -270,7 +270,7 @@ def _print_totals(
     out: Path,
 ) -> None:
     fitted = [run for run in runs if not run.found]
-    seconds = sum(run.results.seconds for run in fitted)
+    seconds = sum(run.seconds for run in fitted)
     existing_count = len(runs) - len(fitted)
     print_line(
         console,

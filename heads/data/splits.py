@@ -39,6 +39,19 @@ class Split:
     test: np.ndarray
     seed: int
 
+    def within(self, takes_part: np.ndarray) -> "Split":
+        """Return the split of some of the rows.
+
+        Args:
+            takes_part: (N,) bool, whether each of all rows stays in its part.
+        """
+        return replace(
+            self,
+            train=self.train[takes_part[self.train]],
+            validation=self.validation[takes_part[self.validation]],
+            test=self.test[takes_part[self.test]],
+        )
+
     def seen(self, identity: np.ndarray) -> np.ndarray:
         """Return (M,) bool: whether the identity of a test row, such as its prompt, is also in other parts.
 
@@ -115,17 +128,20 @@ def _require_enough_units(
     units = len(rows)
     unit_name = "rows"
     needed = MIN_UNITS
+    remedy = "use more rows"
     if rule == "prompt":
         units = len(np.unique(rows.group))
-        unit_name = "distinct prompts"
+        unit_name = "groups of prompts"
+        remedy = "use rows of more prompts, or --split random, which trains on images of test prompts"
     elif rule == "generator":
         units = len(np.unique(rows.generator))
         unit_name = "generators"
         needed = MIN_GENERATORS
+        remedy = "use rows of more generators, or --split prompt"
     if units < needed:
         raise SplitError(
             f"a {rule} split into training, validation and test rows needs at least {needed} {unit_name}, "
-            f"and the data have {units}"
+            f"and the data have {units}: {remedy}"
         )
     if folds and not 2 <= folds <= units:
         raise SplitError(
@@ -245,6 +261,40 @@ def require_enough_rows(
             f"{where} has {len(split.train)} training and {len(split.test)} test rows{test_note}, and at "
             "least 2 of each are needed: use more rows or another split"
         )
+
+
+def scored_split(
+    split: Split,
+    scores: np.ndarray,
+    target: str,
+) -> Split:
+    """Return the split of the rows that have a score for a target.
+
+    All targets share the parts of a split; a row takes part in those targets that it has a score for.
+
+    Args:
+        split: Split of all rows.
+        scores: Scores (N,) of all rows, NaN where a row has none.
+        target: Name of the target, for the message.
+
+    Raises:
+        SplitError: Fewer than two training or test rows have a score, or no validation row has one, although
+            the split has such rows.
+    """
+    scored = split.within(np.isfinite(scores))
+    parts = {
+        "training": (split.train, scored.train, 2),
+        "validation": (split.validation, scored.validation, 1),
+        "test": (split.test, scored.test, 2),
+    }
+    for name, (rows, scored_rows, needed) in parts.items():
+        if len(scored_rows) < min(needed, len(rows)):
+            raise SplitError(
+                f"{target}: {len(scored_rows)} of the {len(rows)} {name} rows of the split with seed "
+                f"{split.seed} have a score, and at least {needed} must have one: leave {target} out with "
+                "--target, or use another split"
+            )
+    return scored
 
 
 def _leave_out(

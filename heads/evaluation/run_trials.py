@@ -11,9 +11,9 @@ import numpy as np
 
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import FitTask, Head, Weights
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
@@ -29,7 +29,7 @@ def run_trials(
     finished: Progress = no_progress,
     starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
 ) -> list[Trial]:
-    """Fit and evaluate one head for every target and repeat.
+    """Fit and evaluate one head for every target and repeat, on the rows with a score for the target.
 
     Args:
         features: Features and scores of the rows that the run uses.
@@ -92,7 +92,8 @@ def _fitted_jobs(
         scores = features.scores(target)
         for repeat, split in enumerate(splits):
             head = make_head(estimator, head_options, split.seed)
-            jobs.append(_Job(target, repeat, split, scores, head, starts.get((target, repeat))))
+            own_split = scored_split(split, scores, target)
+            jobs.append(_Job(target, repeat, own_split, scores, head, starts.get((target, repeat))))
     done = count(1)
     fit_heads(
         estimator,
@@ -106,7 +107,10 @@ def _fitted_jobs(
 
 @dataclass(frozen=True)
 class _Job:
-    """One head to be fitted, and its predictions of the test rows at every epoch."""
+    """One head to be fitted, and its predictions of the test rows at every epoch.
+
+    The split has only the rows with a score for the target.
+    """
 
     target: str
     repeat: int
@@ -166,4 +170,4 @@ class _Job:
             predicted = self.head.held_out_prediction
         if predicted is None:
             return None
-        return TestRows(features.group[rows], self.scores[rows], predicted)
+        return TestRows(features.group[rows], features.generator[rows], self.scores[rows], predicted)

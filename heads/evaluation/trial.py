@@ -10,9 +10,11 @@ import numpy as np
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
-from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, nan_reason
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, evaluate_rows, nan_reasons
 from tier4k.heads.metrics.correlation import rmse
+from tier4k.heads.metrics.levels import level_metrics, level_nan_reasons
+from tier4k.heads.metrics.raters import RATERS, ceiling_nan_reasons, raters_ceiling
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import Head, Predictor
 
 SELECTIONS = ("last", "best_validation", "best_test")
@@ -21,7 +23,9 @@ ZERO_SHOT = "zero_shot"  # the selection of scorers, which are not fitted
 
 ELSEWHERE = "elsewhere"  # the selection of heads that another run fitted
 
-UNFITTED = (ZERO_SHOT, ELSEWHERE)  # selections of runs that fit nothing
+CALIBRATED = "calibrated"  # the predictions of `ELSEWHERE`, mapped to the scale of the scores
+
+UNFITTED = (ZERO_SHOT, ELSEWHERE, CALIBRATED)  # selections of runs that fit nothing
 
 NAN = float("nan")
 
@@ -106,12 +110,13 @@ class Trial:
         target: Name of the target.
         repeat: Number of the repeat, from 0.
         seed: Seed of the head.
+        test: Indices of the test rows (M,), which have a score for the target.
         head: The fitted head; None if nothing was fitted.
         truth: Scores of the test rows (M,).
         predictions: Predictions of the test rows (M,) by selection and by baseline; `best_test` has no
             predictions, because it mixes epochs.
-        metrics: Metrics by selection and by baseline.
-        reasons: Reasons for NaN metrics, by selection and by baseline.
+        metrics: Metrics by selection and by baseline, and the raters' ceiling where ratings are known.
+        reasons: Reasons for NaN metrics, by selection, by baseline and for the ceiling.
         seconds, encoders, held_out: See `Outcome`.
         curve: The history of the training; None without epochs.
         choice: What a search chose for this trial; None where nothing was searched.
@@ -120,6 +125,7 @@ class Trial:
     target: str
     repeat: int
     seed: int
+    test: np.ndarray
     head: Head | None
     truth: np.ndarray
     predictions: dict[str, np.ndarray]
@@ -140,13 +146,25 @@ class Trial:
         split: Split,
         outcome: Outcome,
     ) -> "Trial":
-        """Evaluate an outcome on the test rows of its split, beside the metadata baselines."""
+        """Evaluate an outcome on the test rows of its split, beside the metadata baselines.
+
+        Args:
+            features: All rows with their scores.
+            target: Name of the target.
+            repeat: Number of the repeat.
+            split: The rows that have a score for the target, as `scored_split` returns them.
+            outcome: Predictions of the test rows.
+        """
         predictions = {"last": outcome.history[-1]}
         if outcome.best_validation is not None:
             predictions["best_validation"] = outcome.best_validation
         trial = cls.evaluated(features, target, repeat, split, predictions)
         by_epoch = _correlations_by_epoch(trial.truth, outcome.history)
-        trial.metrics["best_test"] = _best_test(trial.truth, outcome.history, by_epoch)
+        best_prediction = outcome.history[_best_epoch(by_epoch["srcc"])]
+        rows = _test_rows(features, split.test, trial.truth, best_prediction)
+        trial.metrics["best_test"] = _best_test(rows, outcome.history, by_epoch)
+        if reason := "; ".join(level_nan_reasons(rows)):
+            trial.reasons["best_test"] = reason
         if outcome.best_validation is None:
             trial.metrics["best_validation"] = dict.fromkeys(METRICS, NAN)
             trial.reasons["best_validation"] = "no validation part"
@@ -170,7 +188,8 @@ class Trial:
     ) -> "Trial":
         """Evaluate predictions of the test rows (M,) by selection, beside the metadata baselines.
 
-        Baselines are fitted on training and validation rows; without such rows there are no baselines.
+        Baselines are fitted on training and validation rows; without such rows there are no baselines. The
+        split has only rows with a score for the target, as `scored_split` returns them.
         """
         scores = features.scores(target)
         truth = scores[split.test]
@@ -181,21 +200,40 @@ class Trial:
                 all_predictions[name] = baseline(features, scores, fitted_rows, split.test)
         metrics, reasons = {}, {}
         for name, values in all_predictions.items():
-            metrics[name] = evaluate(truth, values)
-            if reason := nan_reason(truth, values):
+            rows = _test_rows(features, split.test, truth, values)
+            metrics[name] = evaluate_rows(rows)
+            if reason := nan_reasons(rows):
                 reasons[name] = reason
-        return cls(target, repeat, split.seed, None, truth, all_predictions, metrics, reasons, seconds=0.0)
+        errors = features.errors(target)
+        if np.isfinite(errors).any():
+            metrics[RATERS] = raters_ceiling(truth, errors[split.test])
+            reasons[RATERS] = ceiling_nan_reasons(metrics[RATERS])
+        return cls(
+            target=target,
+            repeat=repeat,
+            seed=split.seed,
+            test=split.test,
+            head=None,
+            truth=truth,
+            predictions=all_predictions,
+            metrics=metrics,
+            reasons=reasons,
+            seconds=0.0,
+        )
 
-    def with_rmse(self, selection: str, value: float) -> "Trial":
-        """Return the trial with another RMSE for one selection."""
-        values = self.metrics[selection] | {"rmse": value}
-        return replace(self, metrics=self.metrics | {selection: values})
+    def test_rows(self, features: FeatureSet, name: str) -> TestRows:
+        """Return the test rows with the predictions of a selection or baseline."""
+        return _test_rows(features, self.test, self.truth, self.predictions[name])
 
     def without_rmse(self, selection: str, reason: str) -> "Trial":
         """Return the trial without an RMSE for one selection; the reason is added to existing reasons."""
         reasons = [self.reasons[selection], reason] if selection in self.reasons else [reason]
-        trial = self.with_rmse(selection, NAN)
-        return replace(trial, reasons=self.reasons | {selection: "; ".join(reasons)})
+        values = self.metrics[selection] | {"rmse": NAN}
+        return replace(
+            self,
+            metrics=self.metrics | {selection: values},
+            reasons=self.reasons | {selection: "; ".join(reasons)},
+        )
 
 
 def headline(names: Container[str]) -> str:
@@ -212,6 +250,15 @@ def mean_over_crops(predict: Predictor, fused: np.ndarray) -> np.ndarray:
     return predicted.reshape(len(fused), -1).mean(axis=1)
 
 
+def _test_rows(
+    features: FeatureSet,
+    test: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+) -> TestRows:
+    return TestRows(features.group[test], features.generator[test], truth, prediction)
+
+
 def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> dict[str, list[float]]:
     correlations: dict[str, list[float]] = {}
     for name, metric in CORRELATIONS.items():
@@ -220,25 +267,35 @@ def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> 
 
 
 def _best_test(
-    truth: np.ndarray,
+    rows: TestRows,
     history: Sequence[np.ndarray],
     by_epoch: Mapping[str, list[float]],
 ) -> MetricValues:
     """Return the metrics of the published selection: each metric at the epoch with its best test value.
 
     The selection is optimistic, because it uses the test rows. The metrics after the logistic are those of
-    the epoch with the best raw PLCC.
+    the epoch with the best raw PLCC, those of generators and within prompts those of the epoch with the best
+    SRCC.
+
+    Args:
+        rows: The test rows with the predictions of the epoch with the best SRCC.
+        history: Predictions of the test rows (M,) after each epoch.
+        by_epoch: Each correlation after each epoch.
     """
     metrics = {}
     for name, values in by_epoch.items():
         metrics[name] = max(values, key=_nan_lowest)
-    metrics["rmse"] = min(rmse(truth, predicted) for predicted in history)
-    plcc = [_nan_lowest(value) for value in by_epoch["plcc"]]
-    best_epoch = plcc.index(max(plcc))
-    mapped = evaluate(truth, history[best_epoch])
+    metrics["rmse"] = min(rmse(rows.truth, predicted) for predicted in history)
+    mapped = evaluate(rows.truth, history[_best_epoch(by_epoch["plcc"])])
     for name in ("plcc_logistic", "rmse_logistic"):
         metrics[name] = mapped[name]
-    return metrics
+    return metrics | level_metrics(rows)
+
+
+def _best_epoch(values: Sequence[float]) -> int:
+    """Return the number, from 0, of the first epoch with the largest value."""
+    comparable = list(map(_nan_lowest, values))
+    return comparable.index(max(comparable))
 
 
 def _nan_lowest(value: float) -> float:

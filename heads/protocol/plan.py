@@ -13,7 +13,7 @@ from tier4k.extract.encoders.levels import Levels
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import Rows
 from tier4k.heads.data.fusion import require_valid_benchmark
-from tier4k.heads.data.splits import Split, with_seeds
+from tier4k.heads.data.splits import Split, scored_split, with_seeds
 from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitOptions, ProtocolError, TrainingOptions
 from tier4k.heads.protocol.warm_start import Start
 from tier4k.heads.regressors.base import Weights
@@ -115,6 +115,7 @@ def plan_run(
         head["validation_fraction"] = training.values["validation_fraction"]
     rows = Rows.of(selected)
     splits = options.split_request.splits(rows, head.get("validation_fraction", 0.0))
+    require_scores(selected, resolve_targets(selected, options.targets), splits)
     plan = Plan(
         selected,
         images,
@@ -128,6 +129,27 @@ def plan_run(
     if options.start:
         return _add_starting_weights(plan, rows, options.start)
     return plan
+
+
+def require_scores(
+    manifest: Manifest,
+    targets: Sequence[str],
+    splits: Sequence[Split],
+) -> None:
+    """Refuse targets that too few rows of a split have a score for.
+
+    Args:
+        manifest: The rows that take part.
+        targets: Names of targets.
+        splits: The split of each repeat.
+
+    Raises:
+        SplitError: As for `scored_split`.
+    """
+    for target in targets:
+        scores = manifest.table[target].to_numpy(float)
+        for split in splits:
+            scored_split(split, scores, target)
 
 
 def _text_width(texts: FeatureStore | TextEncoder) -> Callable[[], int]:
@@ -176,6 +198,7 @@ def _config(
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
+        ratings_digest=manifest.ratings_digest,
         method=options.method,
         benchmark=options.benchmark,
         targets=resolve_targets(manifest, options.targets),

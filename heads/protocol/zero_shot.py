@@ -13,9 +13,9 @@ from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.data.features import FeatureSet, rows_without_features
 from tier4k.heads.data.split_request import SplitRequest
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.trial import ZERO_SHOT, Trial
-from tier4k.heads.protocol.plan import resolve_targets
+from tier4k.heads.protocol.plan import require_scores, resolve_targets
 from tier4k.heads.protocol.publish import Run, publish_run, read_run
 from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.write import require_writable
@@ -77,6 +77,7 @@ def plan_evaluation(
     selected = manifest.select(options.benchmark)
     features = rows_without_features(selected)
     splits = _splits(features, options.split)
+    require_scores(selected, resolve_targets(selected, options.targets), splits)
     return EvaluationPlan(
         features,
         key_array(map(bytes.fromhex, selected.pair_keys())),
@@ -125,6 +126,7 @@ def _config(
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
+        ratings_digest=manifest.ratings_digest,
         method=ZERO_SHOT_METHOD,
         benchmark=options.benchmark,
         targets=resolve_targets(manifest, options.targets),
@@ -154,6 +156,7 @@ def _trial(
     repeat: int,
     split: Split,
 ) -> Trial:
-    """Evaluate raw scores, which have no RMSE, on the test rows."""
-    trial = Trial.evaluated(features, target, repeat, split, {ZERO_SHOT: scores[split.test]})
+    """Evaluate raw scores, which have no RMSE, on the test rows that have a score for the target."""
+    own_split = scored_split(split, features.scores(target), target)
+    trial = Trial.evaluated(features, target, repeat, own_split, {ZERO_SHOT: scores[own_split.test]})
     return trial.without_rmse(ZERO_SHOT, NO_UNIT)

@@ -42,6 +42,7 @@ class RunSettings:
         python: Version of Python, "" where none was recorded.
         versions: Versions of the libraries.
         finished: Time at which the fit ended, "" where none was recorded.
+        seconds: Time of the fits.
     """
 
     data: str
@@ -66,6 +67,12 @@ class RunSettings:
     python: str
     versions: Mapping[str, str]
     finished: str
+    seconds: float
+
+    @property
+    def test_rows(self) -> tuple[str, str, str, int, int, int]:
+        """Equal for runs with the same test rows, scores and repeats."""
+        return self.data_digest, self.benchmark, self.split, self.seed, self.repeats, self.seeds
 
     @property
     def is_zero_shot(self) -> bool:
@@ -163,6 +170,7 @@ def read_settings(run: Path) -> RunSettings:
         python=environment.python,
         versions=environment.versions,
         finished=environment.finished,
+        seconds=environment.seconds,
     )
 
 

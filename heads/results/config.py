@@ -34,6 +34,7 @@ class Environment:
         finished: Time in UTC, ISO 8601.
         python: Version of Python.
         versions: Versions of the libraries, by name.
+        seconds: Time of the fits.
     """
 
     command: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Environment:
     finished: str = ""
     python: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class RunConfig:
         models: Which fitted heads were kept.
         stages: Names of the levels of multilevel features that were kept; empty for all.
         seeds: Number of heads fitted on each split.
+        ratings_digest: `Manifest.ratings_digest` of the rows, on which the raters' ceiling depends.
         finetune: Every option of end-to-end training, resolved; empty if the head was fitted on stored
             features.
         start: Name of the run whose heads were trained further; "" if heads were new.
@@ -91,6 +94,7 @@ class RunConfig:
     models: KeptModels
     stages: tuple[str, ...] = ()
     seeds: int = 1
+    ratings_digest: str = ""
     finetune: dict[str, Any] = field(default_factory=dict)
     start: str = ""
     head_defaults: tuple[str, ...] = ()

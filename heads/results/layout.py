@@ -7,6 +7,7 @@ runs/ID/
     predictions.csv                  a line for each test image, repeat and target
     curves.csv                       a line for each epoch, if heads have epochs
     model.json, model.safetensors    the fitted heads, if they are kept
+    rows.csv                         the rows that kept heads were fitted or tested on, with their content
     encoders/TARGET/REPEAT/          the encoders that were finetuned with a head, if they are kept
 """
 
@@ -26,6 +27,8 @@ SPLITS_FILE = "splits.json"
 PREDICTIONS_FILE = "predictions.csv"
 
 CURVES_FILE = "curves.csv"
+
+ROWS_FILE = "rows.csv"
 
 MODEL_FILE = "model.json"
 

@@ -74,7 +74,7 @@ def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: 
     (pictures / names[5]).write_bytes(bomb(60_000, 60_000))
     (pictures / names[6]).write_bytes(bomb(10_000, 10_000))
     frame.loc[7, "MOS_q"] = "n/a"
-    frame.loc[8, "MOS_a"] = float("nan")
+    frame.loc[8, ["MOS_q", "MOS_a", "MOS_c"]] = float("nan")
     frame.loc[9, "MOS_c"] = "inf"
     frame.loc[10, "Text_prompt"] = "  "
     frame.loc[12, "Generated_image"] = names[11]
@@ -92,7 +92,7 @@ def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: 
         7: "decompression bomb",
         8: "10000 x 10000, is larger than",
         9: "MOS_q is 'n/a'",
-        10: "MOS_a is empty",
+        10: "MOS_q, MOS_a, MOS_c are empty",
         11: "MOS_c is 'inf'",
         12: "the text prompt is empty",
         13: f"{names[11]!r} is in lines 13, 14",
@@ -119,6 +119,26 @@ def test_scores_that_are_no_finite_numbers_are_problems(tmp_path: Path, value: s
     checked = check(path)
     assert [problem.line for problem in checked.problems] == [3]
     assert checked.manifest.table["mos"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx", ".parquet"])
+def test_a_row_keeps_the_targets_that_it_has_a_score_for(tmp_path: Path, suffix: str) -> None:
+    table = table_rows(mos=[1.5, np.nan, np.nan], second=[np.nan, 2.5, np.nan])
+    checked = check(write_table(tmp_path / f"t{suffix}", table))
+    assert messages(checked) == {4: "mos, second are empty"}
+    left = checked.manifest.table
+    assert checked.manifest.targets == ("mos", "second")
+    np.testing.assert_array_equal(left["mos"], [1.5, np.nan])
+    np.testing.assert_array_equal(left["second"], [np.nan, 2.5])
+
+
+def test_text_beside_a_score_is_a_problem_and_white_space_is_an_empty_cell(tmp_path: Path) -> None:
+    names = ["a.png", "b.png", "c.png", "d.png"]
+    table = table_rows(names, mos=["1", "2", "3", " "], second=["n/a", " ", "4", "5"])
+    checked = check(write_table(tmp_path / "t.csv", table))
+    assert messages(checked) == {2: "second is 'n/a', not a finite number"}
+    np.testing.assert_array_equal(checked.manifest.table["second"], [np.nan, 4.0, 5.0])
+    np.testing.assert_array_equal(checked.manifest.table["mos"], [2.0, 3.0, np.nan])
 
 
 def test_skipping_costs_only_the_rows_with_problems_and_lists_them(tmp_path: Path) -> None:

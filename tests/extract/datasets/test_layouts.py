@@ -59,6 +59,17 @@ def test_a_generic_table_has_every_numeric_column_without_another_meaning_as_tar
     assert read_source(tmp_path).path == tmp_path / f"mine{suffix}"
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_column_with_scores_of_a_few_rows_is_a_target_and_one_with_a_few_words_is_not(
+    tmp_path: Path, suffix: str
+) -> None:
+    names = [f"{row}.png" for row in range(8)]
+    few = [None] * 6 + ["1.5", "2"]
+    words = [None] * 6 + ["good", "2"]
+    frame = table_rows(names, few=few, words=words, nothing=[None] * 8)
+    assert read_source(write_table(tmp_path / f"mine{suffix}", frame)).targets == ("mos", "few")
+
+
 def test_a_saved_row_index_is_no_target(tmp_path: Path) -> None:
     table_rows().to_csv(tmp_path / "mine.csv")
     assert read_source(tmp_path).targets == ("mos",)

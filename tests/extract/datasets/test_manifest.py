@@ -14,25 +14,34 @@ from tier4k.extract.datasets.manifest import prompt_groups
 from tier4k.tests.builders.data import save_picture, save_table, write_pku, write_table
 
 
-def partition(prompts: list[str], keys: list[str]) -> set[frozenset[int]]:
-    """Rows that share a normalised text or an image prompt, merged by hand until nothing changes."""
+def partition(
+    prompts: list[str],
+    images: list[str],
+    image_prompts: list[str],
+) -> set[frozenset[int]]:
+    """Rows that share a normalised text or an image of any kind, merged by hand until nothing changes."""
     label = list(range(len(prompts)))
     texts = [" ".join(prompt.casefold().split()) for prompt in prompts]
+    pictures = [{*pair} - {""} for pair in zip(images, image_prompts, strict=True)]
     moved = True
     while moved:
         moved = False
         for a in range(len(prompts)):
             for b in range(len(prompts)):
-                if (texts[a] == texts[b] or keys[a] == keys[b] != "") and label[a] != label[b]:
+                if (texts[a] == texts[b] or pictures[a] & pictures[b]) and label[a] != label[b]:
                     label[a] = label[b] = min(label[a], label[b])
                     moved = True
     return {frozenset(row for row in range(len(label)) if label[row] == value) for value in label}
 
 
+def groups_of(prompts: list[str], images: list[str], image_prompts: list[str]) -> pd.Series:
+    return prompt_groups(pd.Series(prompts), pd.Series(images), pd.Series(image_prompts))
+
+
 def test_rows_with_an_equal_text_or_image_prompt_are_one_group() -> None:
-    prompts = ["A  Fox", "a fox ", "a cat", "a dog", "a\thorse", "a cow", "straße", "STRASSE"]
-    keys = ["k1", "", "k1", "k2", "k2", "", "", ""]
-    groups = prompt_groups(pd.Series(prompts), pd.Series(keys))
+    prompts = ["A  Fox", "a fox. ", "a cat", "a dog", "a\thorse", "a cow", "straße", "STRASSE"]
+    image_prompts = ["k1", "", "k1", "k2", "k2", "", "", ""]
+    groups = groups_of(prompts, [f"image {row}" for row in range(8)], image_prompts)
     # The cat is connected only by its image prompt, the second fox only by its text.
     assert groups[0] == groups[1] == groups[2]
     assert groups[3] == groups[4] != groups[0]
@@ -40,16 +49,36 @@ def test_rows_with_an_equal_text_or_image_prompt_are_one_group() -> None:
     assert groups.nunique() == 4
 
 
+def test_rows_with_an_equal_image_are_one_group_also_where_it_is_the_image_prompt_of_another() -> None:
+    prompts = ["a fox", "a cat", "a dog", "a cow", "a hen", "..."]
+    images = ["same", "same", "shown", "other", "own", "last"]
+    groups = groups_of(prompts, images, ["", "", "", "shown", "", ""])
+    assert groups[0] == groups[1]
+    assert groups[2] == groups[3]
+    assert groups.nunique() == 4
+
+
+def test_a_group_is_named_by_the_least_key_of_its_texts() -> None:
+    groups = groups_of(["a fox", "a  CAT"], ["k", "k"], ["", ""])
+    least = min(text_key("a fox").hex(), text_key("a cat").hex())
+    assert groups.tolist() == [least[:12]] * 2
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_groups_are_the_connected_components_whatever_the_row_order(seed: int) -> None:
     random = np.random.default_rng(seed)
-    prompts = pd.Series([f"prompt {number}" for number in random.integers(0, 12, 30)])
-    keys = pd.Series(random.choice(["", "", *[f"k{number}" for number in range(12)]], 30))
-    groups = prompt_groups(prompts, keys)
+    prompts = pd.Series([f"prompt {number}" for number in random.integers(0, 25, 30)])
+    images = pd.Series([f"k{number}" for number in random.integers(0, 90, 30)])
+    image_prompts = pd.Series(random.choice(["", "", *[f"k{number}" for number in range(90)]], 30))
+    groups = prompt_groups(prompts, images, image_prompts)
     found = {frozenset(np.flatnonzero(groups == group).tolist()) for group in groups.unique()}
-    assert found == partition(prompts.tolist(), keys.tolist())
+    assert found == partition(prompts.tolist(), images.tolist(), image_prompts.tolist())
     order = random.permutation(30)
-    shuffled = prompt_groups(prompts[order].reset_index(drop=True), keys[order].reset_index(drop=True))
+    shuffled = prompt_groups(
+        prompts[order].reset_index(drop=True),
+        images[order].reset_index(drop=True),
+        image_prompts[order].reset_index(drop=True),
+    )
     assert shuffled.tolist() == groups[order].tolist()
 
 
@@ -113,3 +142,18 @@ def test_the_digest_depends_on_scores_and_images_and_not_on_paths(tmp_path: Path
     assert check(tmp_path / "two").manifest.digest == digest
     save_picture(tmp_path / "two" / "I2I" / "Image_prompt" / "0.png", 77)
     assert check(tmp_path / "two").manifest.digest != digest
+
+
+def test_missing_scores_are_counted_and_are_part_of_the_digest(tmp_path: Path) -> None:
+    frame = write_pku(tmp_path)
+    whole = check(tmp_path).manifest
+    frame.loc[[2, 5], "MOS_c"] = np.nan
+    frame.loc[3, "MOS_q"] = np.nan
+    save_table(frame, tmp_path / "annotation.xlsx")
+    manifest = check(tmp_path).manifest
+    assert manifest.missing_scores == {"MOS_q": 1, "MOS_c": 2}
+    assert whole.missing_scores == {}
+    assert manifest.digest != whole.digest
+    pd.testing.assert_frame_equal(
+        manifest.table[list(manifest.targets)], frame[list(manifest.targets)], check_exact=True
+    )

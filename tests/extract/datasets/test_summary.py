@@ -43,6 +43,30 @@ def test_equal_images_and_unusable_rows_are_counted(tmp_path: Path) -> None:
     assert "7 usable, 1 with problems" in text and f"{names[5].name} = {names[6].name}" in text
 
 
+def test_missing_scores_and_merged_generators_are_shown(tmp_path: Path) -> None:
+    annotation = write_pku(tmp_path)
+    annotation.loc[[1, 3, 6], "MOS_a"] = float("nan")
+    annotation["MOS_c"] = float("nan")
+    for name in annotation["Generated_image"][:2]:
+        (tmp_path / "All" / name).rename(tmp_path / "All" / name.lower())
+    annotation.loc[:1, "Generated_image"] = annotation["Generated_image"][:2].str.lower()
+    save_table(annotation, tmp_path / "annotation.xlsx")
+    found = summary_of(tmp_path)
+    assert found.missing_scores == {"MOS_a": 3, "MOS_c": 8}
+    assert found.merged_generators == {"MJ": ("mj",), "DALLE": ("dalle",)}
+    assert found.generators == {"MJ": 4, "DALLE": 4}
+    scores = annotation["MOS_a"].dropna()
+    lines = {
+        line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown(found).splitlines()[2:-1]
+    }
+    assert lines["target MOS_a"] == (
+        f"{scores.min():.3f} … {scores.max():.3f}, mean {sum(scores) / 5:.3f}; 3 rows without a score"
+    )
+    assert "without" not in lines["target MOS_q"]
+    assert lines["target MOS_c"] == "no scores"
+    assert lines["merged generators"] == "MJ = mj; DALLE = dalle"
+
+
 def test_prompts_that_the_text_encoder_truncates_are_counted(tmp_path: Path) -> None:
     annotation = write_pku(tmp_path, rows=4, image_to_image=0)
     # [CLS] and [SEP] are two tokens more.

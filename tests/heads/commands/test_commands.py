@@ -118,6 +118,7 @@ def test_a_run_has_the_documented_files_and_a_rerun_finds_it(project: Path) -> N
         "curves.csv",
         "model.json",
         "model.safetensors",
+        "rows.csv",
     }
     predictions = pd.read_csv(run / "predictions.csv")
     assert list(predictions) == [
@@ -164,7 +165,7 @@ def test_aigiqa4k_is_an_accepted_spelling_of_all_rows(project: Path) -> None:
 # Rows and tables with faults
 
 
-def edit(column: str, row: int, value: object) -> Callable[[], None]:
+def edit(column: str | list[str], row: int, value: object) -> Callable[[], None]:
     def spoil() -> None:
         table = pd.read_excel(ANNOTATION, dtype=object)
         table.loc[row, column] = value
@@ -196,7 +197,7 @@ SPOILED = {
     "empty picture": (rewrite(lambda _: b""), "zero bytes"),
     "truncated picture": (rewrite(lambda data: data[: len(data) // 2]), "truncated"),
     "no picture": (rewrite(lambda _: b"GARBAGE" * 99), "not an image"),
-    "empty score": (edit("MOS_q", 0, None), "MOS_q is empty"),
+    "no score": (edit(["MOS_q", "MOS_a", "MOS_c"], 0, None), "MOS_q, MOS_a, MOS_c are empty"),
     "text as score": (edit("MOS_a", 0, "good"), "'good', not a finite number"),
     "duplicate name": (edit("Generated_image", 0, "SD_000_01.png"), "lines 2, 3"),
     "path out": (edit("Generated_image", 0, "../../../etc/passwd"), "leads out of the data folder"),

@@ -1,6 +1,7 @@
 """Splits can be kept, used again and moved; folds test every row once; what leaks is counted."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -12,13 +13,23 @@ import pytest
 from typer.testing import CliRunner
 
 from tier4k import cli
+from tier4k.extract.datasets.check import check
 from tier4k.heads.data.choices import SplitRule
+from tier4k.heads.data.features import Rows
 from tier4k.heads.data.fusion import fuse
-from tier4k.heads.data.splits import Split, SplitError, make_splits, prompt_and_generator, with_seeds
+from tier4k.heads.data.splits import (
+    Split,
+    SplitError,
+    make_splits,
+    prompt_and_generator,
+    scored_split,
+    with_seeds,
+)
 from tier4k.heads.data.stored_splits import StoredSplits, stored_splits, write_splits
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.summary import summarize
 from tier4k.heads.results.results import Results
+from tier4k.tests.builders.data import write_pku
 from tier4k.tests.builders.feature_sets import feature_set
 
 ROWS = feature_set(80)
@@ -81,7 +92,7 @@ def test_other_seeds_give_other_folds_but_of_the_published_rule_which_begins_wit
 @pytest.mark.parametrize(
     ("rule", "folds", "expected"),
     [
-        ("prompt", 21, "20 distinct prompts cannot be divided into 21 folds"),
+        ("prompt", 21, "20 groups of prompts cannot be divided into 21 folds"),
         ("generator", 4, "--folds from 2 to 3"),
     ],
 )
@@ -269,3 +280,58 @@ def test_options_that_do_not_fit_each_other_are_refused(
     found = run("fit-head", *common, *arguments)
     assert found.exit_code == 2 and not Path("runs").exists()
     assert any(cli_name in found.output for cli_name in expected.split("|")), found.output
+
+
+def test_no_image_of_a_test_row_is_in_training_with_the_prompt_split(tmp_path: Path) -> None:
+    frame = write_pku(tmp_path, rows=24, image_to_image=8)
+    pictures = tmp_path / "All"
+    names = frame["Generated_image"]
+    for original, copy in ((9, 10), (12, 17), (13, 22)):
+        shutil.copy(pictures / names[original], pictures / names[copy])
+    shutil.copy(tmp_path / "I2I" / "Image_prompt" / "0.png", pictures / names[20])
+    manifest = check(tmp_path).manifest
+    images = manifest.table[["image_key", "image_prompt_key"]]
+    for split in make_splits(Rows.of(manifest), "prompt", 10, seed=0):
+        assert np.intersect1d(split.train, split.test).size == 0
+        training, test = (
+            set(images.iloc[rows].to_numpy().ravel()) - {""}
+            for rows in (np.concatenate([split.train, split.validation]), split.test)
+        )
+        assert not training & test
+
+
+def test_a_target_takes_part_with_its_scored_rows_and_keeps_their_parts() -> None:
+    (split,) = make_splits(ROWS, "prompt", 1, seed=0)
+    scores = np.arange(80.0)
+    without = [*split.train[:3], *split.validation[:1], *split.test[::2]]
+    scores[without] = np.nan
+    scored = scored_split(split, scores, "MOS")
+    for name in ("train", "validation", "test"):
+        expected = [row for row in getattr(split, name) if row not in without]
+        assert getattr(scored, name).tolist() == expected
+    assert scored.seed == split.seed
+
+
+@pytest.mark.parametrize(
+    ("part", "left", "words"),
+    [
+        ("train", 1, r"MOS_c: 1 of the \d+ training rows of the split with seed 4"),
+        ("validation", 0, r"MOS_c: 0 of the \d+ validation rows .* at least 1"),
+        ("test", 1, r"1 of the \d+ test rows .* at least 2 .* leave MOS_c out with --target"),
+    ],
+)
+def test_a_part_with_too_few_scores_is_refused(part: str, left: int, words: str) -> None:
+    (split,) = make_splits(ROWS, "prompt", 1, seed=4)
+    scores = np.arange(80.0)
+    scores[getattr(split, part)[left:]] = np.nan
+    with pytest.raises(SplitError, match=words):
+        scored_split(split, scores, "MOS_c")
+    scores[getattr(split, part)[left]] = 1.0
+    assert len(getattr(scored_split(split, scores, "MOS_c"), part)) == left + 1
+
+
+def test_parts_that_have_no_rows_need_no_scores() -> None:
+    nothing = np.empty(0, int)
+    whole = Split(nothing, nothing, np.arange(4), seed=0)
+    scored = scored_split(whole, np.array([1.0, np.nan, 2.0, np.nan]), "MOS")
+    assert scored.test.tolist() == [0, 2]

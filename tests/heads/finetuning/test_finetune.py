@@ -6,6 +6,7 @@ import re
 import resource
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 from typer.testing import CliRunner
 
 from tier4k import cli
@@ -24,22 +25,30 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.check import load_manifest
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.extract.encoders.presets import image_preset
+from tier4k.extract.encoders.weights import file_weights
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.extract.pipeline.load import load_network
+from tier4k.extract.pipeline.seen_images import SEEN_FOLDER
 from tier4k.heads.data.splits import Split
-from tier4k.heads.encoders.finetuned import finetuned_encoders
-from tier4k.heads.encoders.seen_images import SEEN_FOLDER, FinetunedError, require_unseen
+from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits
+from tier4k.heads.encoders.finetuned import finetuned_encoders, write_image
+from tier4k.heads.encoders.seen_images import FinetunedError, require_unseen
 from tier4k.heads.finetuning.batches import Batches, InputRows
 from tier4k.heads.finetuning.checkpoints import BEST, LAST
+from tier4k.heads.finetuning.finetune import finetune
 from tier4k.heads.finetuning.network import TierNetwork
 from tier4k.heads.finetuning.recipe import finetuning_recipe
 from tier4k.heads.finetuning.trainer import Trainer
+from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
 from tier4k.heads.results.model import read_model
-from tier4k.heads.results.read import read_predictions
-from tier4k.tests.builders.golden import fill
+from tier4k.heads.results.read import read_curves, read_predictions
+from tier4k.tests.builders.golden import fill, write_dataset
+from tier4k.tests.golden.head_values import small_encoders
 from tier4k.tests.golden.test_published_features import GOLDEN
 
 
@@ -317,6 +326,50 @@ def test_images_seen_by_finetuned_encoders_are_recorded_beside_every_store_of_th
     assert "run `tier extract DATA --finetuned RUN` again" in result.output
 
 
+def test_finetuned_weights_are_known_by_their_content_under_any_name_and_in_any_folder(
+    project: Path, tmp_path: Path
+) -> None:
+    folder = run("--epochs", "1")
+    encoders = folder / "encoders" / "MOS_q" / "0"
+    image = shutil.copy(encoders / "image.safetensors", tmp_path / "mine.safetensors")
+    text = shutil.copytree(encoders / "text", tmp_path / "bert")
+    names = ARGUMENTS[2:6]
+    fit = ["fit-head", "Dataset", *names, *SMALL[:6], "--head", "ridge"]
+    weights = {"image": ["--image-weights", str(image)], "text": ["--text-weights", str(text)]}
+    for stream, option in weights.items():
+        extract = ["extract", "Dataset", *names, *option, "-F", stream]
+        assert CliRunner().invoke(cli.app, extract).exit_code == 0
+        assert not any("@" in store.signature.encoder for store in feature_stores(Path(stream)))
+        other_split = CliRunner().invoke(cli.app, [*fit, "-F", stream, "--seed", "1"])
+        assert other_split.exit_code == 2
+        assert "the encoders were finetuned on" in " ".join(other_split.output.split())
+        # The test rows of the training were never seen.
+        same_split = CliRunner().invoke(cli.app, [*fit, "-F", stream, "--out", f"runs of {stream}"])
+        assert same_split.exit_code == 0, same_split.output
+        further = [*ARGUMENTS, *SMALL, *option, "--seed", "1", "--out", "further"]
+        training = CliRunner().invoke(cli.app, further)
+        assert training.exit_code == 2 and "were finetuned on" in " ".join(training.output.split())
+
+
+def test_weights_that_are_trained_twice_state_the_images_of_both_trainings(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    plain = tmp_path / "plain.safetensors"
+    save_file({"a": torch.zeros(1)}, plain)
+    preset = image_preset("resnet18")
+    encoder = ImageEncoder(preset, file_weights(plain, "here"), preset.preprocessing("native", None))
+    written = write_image(encoder, {"a": torch.ones(1)}, first, ["bb", "aa"])
+    assert encoder.weights.seen_images() == ()
+    trained = replace(encoder, weights=file_weights(first / written, "here"))
+    again = write_image(trained, {"a": torch.ones(1)}, second, ["cc", "aa"])
+    assert file_weights(second / again, "here").seen_images() == ("aa", "bb", "cc")
+    (copy := tmp_path / "copy").mkdir()
+    kept = write_image(trained, {}, copy, ["dd"])  # not trained again: a copy of the same weights
+    assert file_weights(copy / kept, "here") == replace(trained.weights, path=copy / kept)
+    assert file_weights(copy / kept, "here").seen_images() == ("aa", "bb")
+
+
 @pytest.mark.parametrize("part", ["image", "text", "last:1"])
 def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
     folder = run("--finetune", part, "--epochs", "1")
@@ -377,3 +430,35 @@ def test_a_test_image_that_the_encoders_have_seen_is_refused_unless_the_split_it
 def test_a_run_without_finetuning_has_no_encoders(tmp_path: Path) -> None:
     with pytest.raises(FinetunedError, match="contains no finetuned encoders"):
         finetuned_encoders(tmp_path)
+
+
+def test_a_row_without_a_score_takes_no_part_in_the_training_for_its_target(tmp_path: Path) -> None:
+    """The run equals one on all scores whose splits file does not name these rows."""
+    write_dataset(tmp_path / "data")
+    whole = load_manifest(tmp_path / "data").manifest
+    table = whole.table.copy()
+    table.loc[[1, 4], "MOS_c"] = np.nan
+    names = table["name"].tolist()
+    parts = {"train": range(6), "validation": (6, 7, 8), "test": (9, 10, 11)}
+    table.loc[[8, 10], "MOS_c"] = np.nan
+    image, text = small_encoders(tmp_path)
+
+    def trained(data: Manifest, left_out: set[int], out: str) -> Path:
+        named = {part: [names[row] for row in rows if row not in left_out] for part, rows in parts.items()}
+        options = FitOptions(
+            finetune="all",
+            targets=("MOS_c",),
+            split=StoredSplits(Path("splits.json"), [StoredSplit(0, **named)]),
+            head={"hidden": 8},
+            training={"batch_size": 4, "max_epochs": 2},
+            models="all",
+        )
+        return finetune(data, image, text, options, tmp_path / out, device="cpu").folder
+
+    found = trained(replace(whole, table=table), set(), "missing")
+    expected = trained(whole, {1, 4, 8, 10}, "named")
+    pd.testing.assert_frame_equal(read_predictions(found), read_predictions(expected), check_exact=True)
+    pd.testing.assert_frame_equal(read_curves(found), read_curves(expected), check_exact=True)
+    assert read_predictions(found)["name"].tolist() == [names[9], names[11]]
+    seen = finetuned_encoders(found, "MOS_c", 0).seen
+    assert set(seen) == set(table["image_key"].iloc[[0, 2, 3, 5, 6, 7]])

@@ -373,7 +373,12 @@ def with_four_prompts(data: Manifest) -> Manifest:
     [
         (without_targets, "all", ProtocolError, "no numeric score column"),
         (without_image_prompts, "I2I", DataError, "pass another --benchmark"),
-        (with_four_prompts, "all", SplitError, "at least 5 distinct prompts, and the data have 4"),
+        (
+            with_four_prompts,
+            "all",
+            SplitError,
+            "at least 5 groups of prompts, and the data have 4: .*--split random",
+        ),
     ],
 )
 def test_data_that_cannot_be_fitted_are_refused_and_nothing_is_written(
