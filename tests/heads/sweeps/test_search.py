@@ -168,6 +168,20 @@ def test_scores_of_test_rows_have_no_part_in_the_choice(project: Path, finished:
     assert changed  # these rows are training or selection rows of the other repeats
 
 
+def test_a_row_without_a_score_for_one_target_is_tested_for_the_others(
+    project: Path, finished: Search
+) -> None:
+    tested = set(read_predictions(finished.run.folder)["name"])
+    (name, *_) = sorted(tested - set(read_predictions(folders(finished)[0])["name"]))
+    (path,) = Path("Dataset").rglob("annotation.xlsx")
+    table = pd.read_excel(path)
+    table.loc[table["Generated_image"] == name, "MOS_q"] = np.nan
+    table.to_excel(path, index=False)
+    predictions = read_predictions(found(4).run.folder)
+    assert set(predictions[predictions["name"] == name]["target"]) == {"MOS_a", "MOS_c"}
+    assert set(predictions["target"]) == set(TARGETS)
+
+
 def test_the_same_choices_are_made_in_memory(finished: Search) -> None:
     own = []
     for one in finished.candidates:
