@@ -30,5 +30,5 @@ class ImageChoice:
     crops: Crops | None = None
 
 
-# The best options in the measurements of docs/benchmarks.md.
+# The best options in the measurements of docs/benchmarks.md, chosen by their test values.
 PRESETS: dict[PresetName, ImageChoice] = {"best": ImageChoice(image_size=512, feature="multilevel")}

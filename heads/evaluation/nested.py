@@ -15,7 +15,7 @@ import numpy as np
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import Fused
 from tier4k.heads.data.split_request import SplitRequest
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.run_trials import predict_test_rows
 from tier4k.heads.metrics.correlation import srcc
 from tier4k.heads.regressors.choices import HeadName
@@ -114,5 +114,6 @@ def _srcc(
     )
     values = []
     for split, predicted in zip(splits, predictions, strict=True):
-        values.append(srcc(scores[split.test], predicted))
+        truth = scores[scored_split(split, scores, target).test]
+        values.append(srcc(truth, predicted))
     return values

@@ -62,7 +62,7 @@ def predict_test_rows(
     estimator: HeadName,
     head_options: dict[str, Any],
 ) -> list[np.ndarray]:
-    """Fit one head for every split, and return only its predictions (M,) of the test rows.
+    """Fit one head for every split, and return only its predictions (M,) of the test rows with a score.
 
     They are those of the result of `run_trials`, whose arguments these are.
     """

@@ -77,11 +77,15 @@ def column_title(column: str) -> str:
 
 
 def _prepared(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with the size of leaks in the benchmark's name, and with distinct data sets' names."""
+    """Return the rows with marks in the benchmark's name, and with distinct data sets' names.
+
+    The marks are the size of leaks, and that the test rows are those which a search chooses by.
+    """
     versions = rows.groupby(["data", "benchmark"])["data_digest"].transform("nunique")
     named = rows["data"] + " " + rows["data_digest"].str[:8]
     benchmarks = []
-    for benchmark, *numbers in rows[["benchmark", *LEAKED]].itertuples(index=False):
-        mark = leak_mark(*numbers)
+    for benchmark, split, *numbers in rows[["benchmark", "split", *LEAKED]].itertuples(index=False):
+        selection = "selection parts" if split.endswith("-selection") else ""
+        mark = ", ".join(filter(None, (selection, leak_mark(*numbers))))
         benchmarks.append(f"{benchmark} ({mark})" if mark else benchmark)
     return rows.assign(data=rows["data"].where(versions == 1, named), benchmark=benchmarks)

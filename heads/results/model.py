@@ -200,8 +200,8 @@ def _record_file(folder: Path) -> Path:
     problem = "is not the folder of a run"
     if belongs_to_run:
         problem = (
-            "kept no fitted heads (a run of `tier score` has no heads; "
-            "to evaluate its scorer on other data, run `tier score DATA`)"
+            "kept no fitted heads (runs of `tier sweep --search` and of `tier score` have none; "
+            "to evaluate a scorer on other data, run `tier score DATA`)"
         )
     raise ModelError(
         f"{folder} {problem}: pass a run that was fitted with --models all or first, for example runs/ID"

@@ -18,7 +18,7 @@ from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.regressors.options import option_text
 from tier4k.heads.regressors.registry import has_epochs
 from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells
-from tier4k.heads.sweeps.run import plan_cells
+from tier4k.heads.sweeps.plans import plan_cells
 
 # Options that determine the rows or the scores of the evaluation. SRCCs on different rows cannot be compared.
 EVALUATION_OPTIONS = ("benchmark", "split", "repeats", "folds", "seed", "seeds")
@@ -112,7 +112,7 @@ def plan_candidates(
 
     Raises:
         SweepError: The grid cannot be searched.
-        TierError: As for `tier4k.heads.sweeps.run.plan_cells`.
+        TierError: As for `tier4k.heads.sweeps.plans.plan_cells`.
     """
     values = searched_values(grid)
     seed = _cell(manifest, grid, base, {name: options[0] for name, options in values.items()}).options.seed

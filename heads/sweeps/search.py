@@ -17,7 +17,7 @@ from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet, rows_without_features
-from tier4k.heads.data.splits import TEST_SHARE, Split, with_seeds
+from tier4k.heads.data.splits import TEST_SHARE, Split, scored_split, with_seeds
 from tier4k.heads.evaluation.nested import choose
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.trial import Choice, Trial, headline
@@ -28,7 +28,8 @@ from tier4k.heads.results.layout import CANDIDATES
 from tier4k.heads.results.write import require_writable
 from tier4k.heads.sweeps.candidates import Candidate, plan_candidates, searched_values
 from tier4k.heads.sweeps.grid import Cell
-from tier4k.heads.sweeps.run import plan_cells, run_plans
+from tier4k.heads.sweeps.plans import plan_cells
+from tier4k.heads.sweeps.run import run_plans
 
 
 @dataclass(frozen=True)
@@ -214,5 +215,6 @@ def _tested(
 ) -> Trial:
     """Return the trial of the search: the result of a fitted head as its only selection, without the head."""
     predictions = {"last": fitted.predictions[headline(fitted.predictions)]}
-    trial = Trial.evaluated(rows, chosen.target, chosen.repeat, split, predictions)
+    own_split = scored_split(split, rows.scores(chosen.target), chosen.target)
+    trial = Trial.evaluated(rows, chosen.target, chosen.repeat, own_split, predictions)
     return replace(trial, seconds=fitted.seconds, choice=chosen.choice)

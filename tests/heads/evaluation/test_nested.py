@@ -60,6 +60,7 @@ def test_the_scores_of_a_repeats_test_rows_do_not_change_what_it_chooses(rule: s
 
 def test_the_test_value_is_that_of_the_chosen_head_fitted_on_the_whole_training_part() -> None:
     features = feature_set()
+    features.targets[[3, 17, 18, 40, 61]] = np.nan  # these rows have a score for other targets only
     fused = fuse(features, "nr")
     own = candidates(fused)
     request = SplitRequest("prompt", repeats=4, seed=2)
@@ -71,9 +72,8 @@ def test_the_test_value_is_that_of_the_chosen_head_fitted_on_the_whole_training_
         trial = run_trials(features, fused, ["MOS_q"], [splits[repeat]], head.estimator, head.head)[0]
         prediction = trial.predictions.get("best_validation", trial.predictions["last"])
         truth = features.targets[splits[repeat].test, 0]
-        np.testing.assert_allclose(
-            result.test_srcc[repeat], spearmanr(truth, prediction).statistic, atol=1e-12
-        )
+        expected = spearmanr(truth[np.isfinite(truth)], prediction).statistic
+        np.testing.assert_allclose(result.test_srcc[repeat], expected, atol=1e-12)
 
 
 def noise(world: int) -> tuple[FeatureSet, list[FusedCandidate]]:

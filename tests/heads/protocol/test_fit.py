@@ -148,8 +148,8 @@ HEAD_CHANGES: dict[str, Any] = {
 
 def test_no_option_is_forgotten_here() -> None:
     # stages: of multilevel features, below; zero_shot: test_zero_shot.py; start: test_start.py; finetune,
-    # training: test_finetune.py
-    assert {*CHANGES, "stages", "zero_shot", "finetune", "training", "start"} == {
+    # training: test_finetune.py; selection: sweeps/test_search.py
+    assert {*CHANGES, "stages", "zero_shot", "finetune", "training", "start", "selection"} == {
         field.name for field in fields(FitOptions)
     }
     assert set(HEAD_CHANGES) == set(head_options("mlp"))

@@ -19,6 +19,7 @@ from tier4k.extract.datasets.check import check
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.evaluation.nested import FusedCandidate, nested_selection
 from tier4k.heads.protocol.fit import load_fused
+from tier4k.heads.reporting.columns import result_rows
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config, read_predictions, used_stores
 from tier4k.heads.results.results import Results
@@ -167,6 +168,20 @@ def test_scores_of_test_rows_have_no_part_in_the_choice(project: Path, finished:
     assert changed  # these rows are training or selection rows of the other repeats
 
 
+def test_a_row_without_a_score_for_one_target_is_tested_for_the_others(
+    project: Path, finished: Search
+) -> None:
+    tested = set(read_predictions(finished.run.folder)["name"])
+    (name, *_) = sorted(tested - set(read_predictions(folders(finished)[0])["name"]))
+    (path,) = Path("Dataset").rglob("annotation.xlsx")
+    table = pd.read_excel(path)
+    table.loc[table["Generated_image"] == name, "MOS_q"] = np.nan
+    table.to_excel(path, index=False)
+    predictions = read_predictions(found(4).run.folder)
+    assert set(predictions[predictions["name"] == name]["target"]) == {"MOS_a", "MOS_c"}
+    assert set(predictions["target"]) == set(TARGETS)
+
+
 def test_the_same_choices_are_made_in_memory(finished: Search) -> None:
     own = []
     for one in finished.candidates:
@@ -197,7 +212,10 @@ def test_a_search_is_one_run_with_everything_it_depends_on(finished: Search) -> 
     assert {path.name for path in runs.iterdir()} == {".search", finished.run.folder.name}
     shown = tidy([finished.run.folder])
     assert set(shown["head"]) == {"search"}
-    assert set(tidy(folders(finished))["split"]) == {"random-selection"}
+    candidates = tidy(folders(finished))
+    assert set(candidates["split"]) == {"random-selection"}
+    assert all(result_rows(candidates)["benchmark"].str.contains("selection parts", regex=False))
+    assert not any(result_rows(shown)["benchmark"].str.contains("selection"))
 
 
 def test_seeds_choose_apart_on_the_selection_part_of_their_split(project: Path) -> None:
