@@ -205,16 +205,16 @@ class KernelRidgeHead(_KernelHead):
         scores: np.ndarray,
         groups: np.ndarray | None,
     ) -> None:
-        leaves_groups_out = self.leave_out == "group" and can_leave_out(groups)
+        left_out = groups if self.leave_out == "group" and can_leave_out(groups) else None
         penalties = np.asarray(self.penalties)[:, None]
         errors = []
         for length_scale in self.length_scales:
             eigenvalues, vectors = rows.decompose(length_scale)
             inverse = 1 / (eigenvalues + penalties)
-            if leaves_groups_out:
-                residuals = _leave_groups_out(inverse, vectors, scores, groups)
-            else:
+            if left_out is None:
                 residuals = _leave_rows_out(inverse, vectors, scores)
+            else:
+                residuals = _leave_groups_out(inverse, vectors, scores, left_out)
             errors.append(np.mean(residuals**2, axis=1))
         self.error_ = np.array(errors)
         best_scale, best_penalty = np.unravel_index(np.argmin(self.error_), self.error_.shape)
