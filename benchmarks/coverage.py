@@ -296,9 +296,7 @@ def main() -> None:
     arguments = parser.parse_args()
     coverages: list[float] = []
     false_positives: list[float] = []
-    print(
-        f"{'prompts':>7} {'SRCC':>5} {'protocol':>10} {'method':>12} {'coverage':>9} {'false':>6} {'width':>6}"
-    )
+    print("prompts  SRCC   protocol       method  coverage  false  width")
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for prompts, level in NOISE:
             truth = true_srcc(prompts, level)

@@ -77,7 +77,7 @@ def print_run(console: "Console", run: "Run") -> None:
 def _how_made(run: "Run") -> str:
     if run.found:
         return "this run exists already; to fit again, delete its folder"
-    return f"done in {run.results.seconds:.1f} s"
+    return f"done in {run.seconds:.1f} s"
 
 
 def print_broken_stores(console: "Console", features: Path) -> int:

@@ -186,7 +186,6 @@ def _extract_finetuned(
 
     assert group.finetuned is not None
     encoders = finetuned_encoders(group.finetuned, group.target, group.repeat)
-    encoders.record(features)
     report = load_data(console, data, features, rows)
     encode(console, data, features, report, [encoders.image, encoders.text], options)
     _print_next_options(console, group.finetuned, encoders)

@@ -23,7 +23,9 @@ ZERO_SHOT = "zero_shot"  # the selection of scorers, which are not fitted
 
 ELSEWHERE = "elsewhere"  # the selection of heads that another run fitted
 
-UNFITTED = (ZERO_SHOT, ELSEWHERE)  # selections of runs that fit nothing
+CALIBRATED = "calibrated"  # the predictions of `ELSEWHERE`, mapped to the scale of the scores
+
+UNFITTED = (ZERO_SHOT, ELSEWHERE, CALIBRATED)  # selections of runs that fit nothing
 
 NAN = float("nan")
 
@@ -88,6 +90,19 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a search chose for one target and repeat, without the test rows of the repeat.
+
+    Attributes:
+        options: The chosen options, such as "head=svr, C=2".
+        srcc: SRCC of the chosen candidate on the selection part, by which it was chosen; may be NaN.
+    """
+
+    options: str
+    srcc: float
+
+
+@dataclass(frozen=True)
 class Trial:
     """One head fitted on one target of one repeat, with its metrics.
 
@@ -104,6 +119,7 @@ class Trial:
         reasons: Reasons for NaN metrics, by selection, by baseline and for the ceiling.
         seconds, encoders, held_out: See `Outcome`.
         curve: The history of the training; None without epochs.
+        choice: What a search chose for this trial; None where nothing was searched.
     """
 
     target: str
@@ -119,6 +135,7 @@ class Trial:
     encoders: WritableEncoders | None = None
     held_out: TestRows | None = None
     curve: Curve | None = None
+    choice: Choice | None = None
 
     @classmethod
     def of(
@@ -208,16 +225,15 @@ class Trial:
         """Return the test rows with the predictions of a selection or baseline."""
         return _test_rows(features, self.test, self.truth, self.predictions[name])
 
-    def with_rmse(self, selection: str, value: float) -> "Trial":
-        """Return the trial with another RMSE for one selection."""
-        values = self.metrics[selection] | {"rmse": value}
-        return replace(self, metrics=self.metrics | {selection: values})
-
     def without_rmse(self, selection: str, reason: str) -> "Trial":
         """Return the trial without an RMSE for one selection; the reason is added to existing reasons."""
         reasons = [self.reasons[selection], reason] if selection in self.reasons else [reason]
-        trial = self.with_rmse(selection, NAN)
-        return replace(trial, reasons=self.reasons | {selection: "; ".join(reasons)})
+        values = self.metrics[selection] | {"rmse": NAN}
+        return replace(
+            self,
+            metrics=self.metrics | {selection: values},
+            reasons=self.reasons | {selection: "; ".join(reasons)},
+        )
 
 
 def headline(names: Container[str]) -> str:

@@ -20,6 +20,8 @@ from tier4k.heads.metrics.levels import LEVEL_METRICS, LEVEL_REASONS
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.regressors.registry import has_epochs
 from tier4k.heads.reporting.comparison import Comparison
+from tier4k.heads.reporting.leakage import count, leak_sentence, leaked
+from tier4k.heads.results.config import SEVERAL
 from tier4k.heads.results.results import Results
 
 SIGNIFICANT = 0.05
@@ -27,6 +29,12 @@ SIGNIFICANT = 0.05
 ESTIMAND = (
     "the metric that is expected when the head is fitted on a new training set of this size and tested on "
     "endlessly many new prompts of the same generators."
+)
+
+CALIBRATION = (
+    "RMSE is that of predictions mapped linearly to the scores, the map of each prompt fitted on other "
+    "prompts; SRCC, KRCC and PLCC are those of the unmapped predictions, as the maps differ and would change "
+    "ranks."
 )
 
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
@@ -61,7 +69,8 @@ LABELS = {
 
 def results_table(results: Results) -> Table:
     """Make a table with one line for each target, selection and baseline: mean ± sd and 95 % intervals."""
-    leaks = " (leaks)" if results.leaks else ""
+    sentence = leak_sentence(results)
+    leaks = f" ({sentence})" if sentence else ""
     table = Table(title=f"{described(results)}, split {results.split}{leaks}", title_justify="left")
     _fill(table, results, (*selections(results), *references(results)), _table_metrics(results))
     return table
@@ -115,23 +124,44 @@ def described(results: Results) -> str:
         return f"{results.estimator}, zero-shot, on {rows}"
     if results.headline == ELSEWHERE:
         return f"TIER-{results.method.upper()}, {results.estimator}, fitted elsewhere, on {rows}"
+    if results.chosen:
+        method = "" if results.method == SEVERAL else f"TIER-{results.method.upper()}, "
+        return f"{method}options chosen by a search, on {rows}"
     return f"TIER-{results.method.upper()}, {results.estimator} head, on {rows}"
+
+
+def choices_table(results: Results) -> Table:
+    """Make a table with what a search chose for each target and repeat, and its SRCC on both parts."""
+    table = Table("target", "repeat", "chosen options")
+    for title in ("selection SRCC", "test SRCC"):
+        table.add_column(title, justify="right")
+    for target, chosen in results.chosen.items():
+        selection = results.selection_srcc[target]
+        test = results.summaries[target][results.headline]["srcc"]
+        lines = zip(chosen, selection, test.values, strict=True)
+        for repeat, (options, selected, tested) in enumerate(lines):
+            is_last = repeat == len(chosen) - 1
+            cells = (metric_cell(selected), metric_cell(tested))
+            table.add_row(target, str(repeat), options, *cells, end_section=is_last)
+    return table
 
 
 def notes(results: Results) -> Iterator[Text]:
     """Explain missing scores, NaN values and standard deviations, and last how results were computed."""
-    for target, count in results.missing_scores.items():
-        yield Text(f"{target}: {count} of {results.rows} rows have no score and take no part", style="dim")
+    for target, missing in results.missing_scores.items():
+        yield Text(f"{target}: {missing} of {results.rows} rows have no score and take no part", style="dim")
     yield from _nan_notes(results)
     yield from _interval_notes(results)
     if results.headline != ELSEWHERE:  # the heads were fitted on other splits
         yield from _sources_of_variation(results)
+    elif "rmse" in _table_metrics(results):
+        yield Text(CALIBRATION, style="dim")
     yield _how_computed(results)
 
 
 def interval_lines(results: Results) -> Iterator[Text]:
     """State for each target the width of the prediction interval and its coverage of the test rows."""
-    if results.headline in UNFITTED:
+    if results.headline in UNFITTED or results.chosen:  # no head is kept, so there is nothing to predict with
         return
     if results.new_prompts_reason:
         yield Text(f"no prediction interval, as {results.new_prompts_reason}", style="dim")
@@ -149,22 +179,23 @@ def leakage(results: Results) -> Text:
         return Text(
             "no leakage: the predictions are zero-shot, so no head was fitted to these scores", style="green"
         )
-    if results.headline == ELSEWHERE:
-        return Text("leakage is unknown: the heads were fitted in another run", style="dim")
+    if results.seen_siblings is None:
+        return Text(f"leakage is unknown: {results.seen_unknown}", style="dim")
     repeats = len(results.test_rows)
-    prompts = sum(results.test_prompts) / repeats
-    rows = sum(results.test_rows) / repeats
-    seen_prompts = sum(results.seen_prompts) / repeats
-    duplicates = sum(results.seen_images) / repeats
-    siblings = sum(results.seen_siblings) / repeats
+    numbers = {name: count(number) for name, number in leaked(results).items()}
+    siblings = count(sum(results.seen_siblings) / repeats)
+    mean_of = "heads" if results.headline == ELSEWHERE else "repeats"
     line = (
-        f"seen in training, mean of {repeats} repeats: {seen_prompts:.4g} of {prompts:.4g} test prompts; "
-        f"of {rows:.4g} test rows, {duplicates:.4g} have exact duplicates, "
-        f"{siblings:.4g} have images of the same prompt and generator"
+        f"seen in training, mean of {repeats} {mean_of}: {numbers['leaked_prompts']} of "
+        f"{numbers['test_prompts']} test prompts; of {numbers['test_images']} test images, "
+        f"{numbers['leaked_images']} are in training, {siblings} have siblings there (images of the same "
+        "prompt and generator)"
     )
-    if results.leaks:
-        return Text(f"{line}: this split leaks, compare with the baselines only", style="yellow")
-    return Text(line, style="green")
+    if not results.leaks:
+        return Text(line, style="green")
+    if results.headline == ELSEWHERE:
+        return Text(f"{line}: the metrics may be too good", style="yellow")
+    return Text(f"{line}: this split leaks, compare with the baselines only", style="yellow")
 
 
 def selections(results: Results) -> tuple[str, ...]:
@@ -179,7 +210,7 @@ def selections(results: Results) -> tuple[str, ...]:
 
 def shown_baselines(results: Results) -> tuple[str, ...]:
     """Return the baselines that differ: without test prompts in training, all baselines equal the first."""
-    shown = set(BASELINES) if any(results.seen_prompts) else {next(iter(BASELINES))}
+    shown = set(BASELINES) if any(results.seen_prompts or ()) else {next(iter(BASELINES))}
     for summaries in results.summaries.values():
         shown &= summaries.keys()
     return tuple(name for name in BASELINES if name in shown)
@@ -196,7 +227,7 @@ def label(results: Results, name: str) -> str:
     is_always_named = name in BASELINES or name in (*UNFITTED, RATERS)
     if is_always_named or has_epochs(results.estimator):
         return LABELS[name]
-    return "fit"
+    return "choice of each repeat" if results.chosen else "fit"
 
 
 def _table_metrics(results: Results) -> list[str]:

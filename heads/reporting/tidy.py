@@ -17,6 +17,7 @@ from tier4k.heads.reporting.columns import (
     result_rows,
     varying_columns,
 )
+from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import metric_cell, references, selections
 from tier4k.heads.results.results import Results
@@ -32,12 +33,12 @@ def tidy(runs: Sequence[Path]) -> pd.DataFrame:
 
     Returns:
         Columns `run` (the name of its folder; its path where two have one name), those of `columns.ABOUT`,
-        `options` (the head's, JSON), `changed_options` (those that differ from the head's defaults, as
-        `--set` takes them), `leaks` (`Results.leaks`), `target`, `metrics_of` (a selection, a baseline, or
-        `raters`: the raters' ceiling),
-        `is_result` (the selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`,
-        `median`, `low`, `high` (95 % interval of the recipe on new prompts), `interval_reason` (why there is
-        none), `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
+        `data_digest`, `seeds`, `options` (the head's, JSON), `changed_options` (those that differ from the
+        head's defaults, as `--set` takes them), `leaks` (`Results.leaks`), those of `leakage.leaked`,
+        `target`, `metrics_of` (a selection, a baseline, or `raters`: the raters' ceiling), `is_result` (the
+        selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`, `median`, `low`,
+        `high` (95 % interval of the recipe on new prompts), `interval_reason` (why there is none),
+        `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
 
     Raises:
         ResultError: A run cannot be read.
@@ -89,7 +90,7 @@ def run_labels(runs: Sequence[Path], known: Sequence[str]) -> dict[Path, str]:
 def sweep_table(frame: pd.DataFrame) -> Table:
     """SRCC and PLCC of every run's result on every target beside its baseline's.
 
-    The best SRCC of each benchmark is bold.
+    The best SRCC of runs with the same test rows is bold.
 
     Args:
         frame: A tidy table.
@@ -141,7 +142,7 @@ def _setting(column: str, value: object) -> str:
 
 def _lines(run: Path, name: str) -> list[dict[str, Any]]:
     results = Results.read(run)
-    about = {"run": name, **_about(results, read_settings(run)), "leaks": results.leaks}
+    about = {"run": name, **_about(results, read_settings(run)), "leaks": results.leaks, **leaked(results)}
     shown = {*selections(results), *references(results)}
     lines = []
     for target, summaries in results.summaries.items():
@@ -163,6 +164,7 @@ def _about(results: Results, settings: RunSettings) -> dict[str, Any]:
     """The columns of `columns.ABOUT`, and the options of the head."""
     return {
         "data": results.data,
+        "data_digest": settings.data_digest,
         "method": results.method,
         "benchmark": results.benchmark,
         "split": results.split,
@@ -177,6 +179,7 @@ def _about(results: Results, settings: RunSettings) -> dict[str, Any]:
         "recipe": settings.recipe,
         "start": settings.start,
         "seed": settings.seed,
+        "seeds": settings.seeds,
         "options": json.dumps(settings.head_options),
         "changed_options": " ".join(settings.changed_options()),
     }

@@ -45,11 +45,12 @@ def write_results(
         seen_prompts=counts,
         seen_images=counts,
         seen_siblings=counts,
+        seen_unknown="",
         summaries={target: {"last": dict.fromkeys(METRICS, no_value)} for target in targets},
         reasons={},
         new_prompts_reason="",
         prediction_intervals={},
-        held_out_srcc={},
-        seconds=0.0,
+        chosen={},
+        selection_srcc={},
     )
     write_json(folder / "results.json", results)

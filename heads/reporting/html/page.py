@@ -24,7 +24,7 @@ from tier4k.cache.atomic import publish_text
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.pipeline.versions import library_version
-from tier4k.heads.evaluation.trial import ELSEWHERE, UNFITTED
+from tier4k.heads.evaluation.trial import UNFITTED
 from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.reporting.breakdown import TITLES
@@ -212,7 +212,6 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
         "factors": FACTORS,
         "lower_is_better": LOWER_IS_BETTER,
         "unfitted": UNFITTED,
-        "elsewhere": ELSEWHERE,
         "significant": SIGNIFICANT,
         "estimand": ESTIMAND,
         "many": MANY,

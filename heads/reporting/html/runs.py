@@ -12,6 +12,7 @@ import pandas as pd
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.leakage import leak_mark, leaked
 from tier4k.heads.reporting.run_names import (
     FACTORS,
     Context,
@@ -91,16 +92,16 @@ class TableLine:
         target: Name of the target.
         name: Name of the run; for a baseline only its context counts.
         baseline: Name of the baseline or of the ceiling, "" for a run.
-        leaks: Whether the split leaks.
+        leaks: How much of the test rows is in training, in a few words; "" if nothing.
         metrics: {metric: Summary}.
-        best: Metrics in which no run of the same target and context is better; empty without other runs.
+        best: Metrics in which no run with the same target and test rows is better; empty without other runs.
     """
 
     run: str
     target: str
     name: RunName
     baseline: str
-    leaks: bool
+    leaks: str
     metrics: Mapping[str, Summary]
     best: frozenset[str]
 
@@ -291,8 +292,8 @@ def _merge(parts: Sequence[Results]) -> Results:
             summaries=merged.summaries | part.summaries,
             reasons=merged.reasons | part.reasons,
             prediction_intervals=merged.prediction_intervals | part.prediction_intervals,
-            held_out_srcc=merged.held_out_srcc | part.held_out_srcc,
-            seconds=merged.seconds + part.seconds,
+            chosen=merged.chosen | part.chosen,
+            selection_srcc=merged.selection_srcc | part.selection_srcc,
         )
     return merged
 
@@ -328,7 +329,7 @@ def _run_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
                 target=target,
                 name=run.name,
                 baseline="",
-                leaks=run.leaks,
+                leaks=leak_mark(**leaked(run.results)),
                 metrics=summaries[run.results.headline],
                 best=_best_metrics(run, target, runs),
             )
@@ -347,7 +348,7 @@ def _baseline_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
                     target=target,
                     name=run.name,
                     baseline=baseline,
-                    leaks=run.leaks,
+                    leaks=leak_mark(**leaked(run.results)),
                     metrics=summaries[baseline],
                     best=frozenset(),
                 )
@@ -359,10 +360,10 @@ def _best_metrics(
     target: str,
     runs: Sequence[ReportRun],
 ) -> frozenset[str]:
-    """Return the metrics in which no other run of the target and context is better; none without others."""
+    """Return the metrics in which no other run of the target and test rows is better; none without others."""
     rivals = []
     for other in runs:
-        if other.name.context == run.name.context and target in other.results.summaries:
+        if other.settings.test_rows == run.settings.test_rows and target in other.results.summaries:
             result = other.results.summaries[target][other.results.headline]
             rivals.append(result)
     if len(rivals) < 2:

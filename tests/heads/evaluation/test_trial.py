@@ -15,7 +15,7 @@ from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.summary import summarize
 from tier4k.heads.evaluation.trial import SELECTIONS, Trial, headline
-from tier4k.heads.metrics.all_metrics import METRICS
+from tier4k.heads.metrics.all_metrics import METRICS, POOLED_METRICS
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.tests.builders.feature_sets import feature_set
 
@@ -165,7 +165,7 @@ def test_an_interval_surrounds_the_mean_and_a_mixture_of_epochs_has_none() -> No
     features = learnable()
     splits = make_splits(features, "prompt", 3, seed=0)
     names = summarize(features, fit(features, splits), splits)["quality"]
-    for metric in METRICS:
+    for metric in POOLED_METRICS:
         found = names["best_validation"][metric]
         assert found.interval is not None
         low, high = found.interval

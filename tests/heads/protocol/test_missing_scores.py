@@ -110,13 +110,13 @@ def test_the_target_with_missing_scores_is_a_ridge_of_the_scored_rows(project: P
         expected = ridge.predict(scaler.transform(X[test]))
         np.testing.assert_allclose(rows["prediction"], expected, rtol=1e-9)
         summaries = run.results.summaries[PARTIAL]
-        assert summaries["last"]["srcc"].values[repeat] == pytest.approx(
+        assert summaries["last"]["srcc"].values[repeat] == pytest.approx(  # noqa: PD011
             spearmanr(y[test], expected).statistic
         )
         # No test prompt is in training, so that this baseline is the mean of its generator's training rows.
         generators = table["generator"].to_numpy()
         means = [y[[row for row in train if generators[row] == generators[each]]].mean() for each in test]
-        assert summaries["generator_mean"]["rmse"].values[repeat] == pytest.approx(
+        assert summaries["generator_mean"]["rmse"].values[repeat] == pytest.approx(  # noqa: PD011
             np.sqrt(np.mean((y[test] - means) ** 2))
         )
 
@@ -188,7 +188,7 @@ def test_a_scorer_is_evaluated_on_the_scored_rows(project: Project, split: Split
         of_repeat = found[found["repeat"] == repeat]
         assert of_repeat["name"].tolist() == data.table["name"][rows].tolist()
         np.testing.assert_allclose(of_repeat["prediction"], scored[rows], rtol=1e-6)
-        value = run.results.summaries[PARTIAL]["zero_shot"]["srcc"].values[repeat]
+        value = run.results.summaries[PARTIAL]["zero_shot"]["srcc"].values[repeat]  # noqa: PD011
         assert value == pytest.approx(spearmanr(truth[rows], scored[rows]).statistic)
 
 
