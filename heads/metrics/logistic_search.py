@@ -25,7 +25,7 @@ WIDTHS_OF_RISE = 4
 STEPS = 4  # number of best steps to start from
 
 # The first round has places for a constant amount of work, as small sets have sharper optima.
-FEWEST_STARTS = 14
+FEWEST_STARTS = 24
 MOST_STARTS = 40
 VALUES_OF_STARTS = 4000  # starts times rows
 
