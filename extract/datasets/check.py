@@ -17,6 +17,7 @@ from tier4k.extract.datasets.layouts import SourceTable, read_source
 from tier4k.extract.datasets.manifest import COLUMNS, Manifest, prompt_groups
 from tier4k.extract.datasets.problems import Problem, ProblemList, line_numbers
 from tier4k.extract.datasets.progress import Progress
+from tier4k.extract.datasets.ratings import ERROR_OF, RATERS, SPREAD_OF, standard_errors
 from tier4k.extract.datasets.spellings import canonical_spellings, merged_spellings
 from tier4k.extract.datasets.tables import empty_cells
 
@@ -90,6 +91,7 @@ def check(
     layout: LayoutName | None = None,
     known: Collection[str] = (),
     progress: Progress | None = None,
+    raters: int | None = None,
 ) -> CheckedDataset:
     """Read a data set and check every row and every image.
 
@@ -98,11 +100,12 @@ def check(
         layout: Name of a layout; None recognises the layout.
         known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
         progress: Called with (images done, images in all) while images are read.
+        raters: Number of ratings of every score; None takes it from a column, if there is one.
 
     Raises:
         DataError: The table as a whole cannot be used.
     """
-    return check_table(read_source(data, layout), known, progress)
+    return check_table(read_source(data, layout, raters), known, progress)
 
 
 def check_table(
@@ -122,14 +125,18 @@ def check_table(
     _check_texts(frame, problems)
     for column, folder in (("image", source.image_folder), ("image_prompt", source.image_prompt_folder)):
         frame[column] = _located_files(frame, column, folder, problems)
+    errors = []
     for target in source.targets:
         frame[target] = _scores(frame, target, problems)
+        if SPREAD_OF + target in frame and RATERS in frame:
+            errors.append(ERROR_OF + target)
+            frame[ERROR_OF + target] = standard_errors(frame, target, problems)
     if source.targets:
         _require_any_score(frame, source, problems)
     _add_keys(frame, problems, known, progress)
     usable = frame[~frame["line"].isin(problems.lines)].reset_index(drop=True)
     usable["group"] = prompt_groups(usable["prompt"], usable["image_key"], usable["image_prompt_key"])
-    table = usable[[*COLUMNS, *source.targets]]
+    table = usable[[*COLUMNS, *source.targets, *errors]]
     manifest = Manifest(source.name, source.path, table, source.targets)
     merged = merged_spellings(source.frame["generator"], frame["generator"])
     return CheckedDataset(manifest, problems.by_line(), source, merged)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from tier4k.extract.datasets.choices import LayoutName
 from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.ratings import is_about_ratings, ratings, spread_columns
 from tier4k.extract.datasets.tables import empty_cells, find_table, read_table
 
 TEXT_COLUMNS = ("name", "image", "prompt", "image_prompt", "generator")
@@ -115,8 +116,8 @@ class SourceTable:
         name: Name of the data set, for people.
         path: The table's file.
         frame: One line per row of the file that is not blank, in the file's order: `TEXT_COLUMNS` as text,
-            targets as in the file; the index is the number of the row in the file, from 0, blank rows
-            counted.
+            targets and the columns of `ratings` as in the file; the index is the number of the row in the
+            file, from 0, blank rows counted.
         targets: Names of the score columns.
         image_folder: Folder that `image` is relative to.
         image_prompt_folder: Folder that `image_prompt` is relative to.
@@ -130,7 +131,11 @@ class SourceTable:
     image_prompt_folder: Path
 
 
-def read_source(data: Path, layout: LayoutName | None = None) -> SourceTable:
+def read_source(
+    data: Path,
+    layout: LayoutName | None = None,
+    raters: int | None = None,
+) -> SourceTable:
     """Find the table of a data set, recognise its layout, and read it.
 
     A command reads its source once: `check_table` takes the result, and `search_folders(source.path.parent)`
@@ -139,6 +144,7 @@ def read_source(data: Path, layout: LayoutName | None = None) -> SourceTable:
     Args:
         data: The data folder, a folder that holds `PKU-AIGIQA-4K`, or the table itself.
         layout: A name of `LAYOUTS`; None recognises it by the columns.
+        raters: Number of ratings of every score; None takes it from a column, if there is one.
 
     Raises:
         DataError: No table, several tables, an unreadable or empty one, or missing columns.
@@ -154,7 +160,7 @@ def read_source(data: Path, layout: LayoutName | None = None) -> SourceTable:
     return SourceTable(
         name=root.resolve().name if chosen.named_by_folder else path.stem,
         path=path,
-        frame=canonical,
+        frame=canonical.join(ratings(frame, targets, raters)),
         targets=targets,
         image_folder=chosen.image_folder(root, canonical["name"]),
         image_prompt_folder=root / chosen.image_prompt_folder,
@@ -226,11 +232,12 @@ def _score_columns(frame: pd.DataFrame) -> tuple[str, ...]:
     targets = []
     for column in frame.columns:
         saved_index = column.startswith("Unnamed:")
-        if column in RESERVED_COLUMNS or saved_index:
+        if column in RESERVED_COLUMNS or saved_index or is_about_ratings(column):
             continue
         if _mostly_numbers(frame[column]):
             targets.append(column)
-    return tuple(targets)
+    spreads = spread_columns(targets, targets).values()
+    return tuple(target for target in targets if target not in spreads)
 
 
 def _mostly_numbers(cells: pd.Series) -> bool:

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from tier4k.cache.keys import key_array, pair_key, text_key
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.ratings import ERROR_OF
 from tier4k.extract.datasets.spellings import prompt_identity
 
 COLUMNS = (
@@ -51,7 +52,8 @@ class Manifest:
             position       number of the row within its benchmark in the source table, from 0
             image_key, prompt_key, image_prompt_key   content keys, hexadecimal ("" without image prompt)
             and one float column for each target, NaN where a row has no score for it; every row has a score
-            for at least one target.
+            for at least one target, and where a target's ratings are known a float column `ERROR_OF` with
+            the standard error of each score.
         targets: Names of the target columns (mean opinion scores).
     """
 
@@ -137,6 +139,22 @@ class Manifest:
         """Number of rows without a score for each target that some rows lack."""
         counts = self.table[list(self.targets)].isna().sum()
         return {target: int(count) for target, count in counts.items() if count}
+
+    def score_errors(self, target: str) -> np.ndarray:
+        """Return the standard error of each score of a target (N,), NaN where it is unknown."""
+        name = ERROR_OF + target
+        if name not in self.table:
+            return np.full(len(self), np.nan)
+        return self.table[name].to_numpy(float)
+
+    @property
+    def ratings_digest(self) -> str:
+        """SHA-256 (hexadecimal) of the standard errors of all scores; "" if none is known.
+
+        They change no fit, so that they are no part of `digest`; but results show them.
+        """
+        errors = np.array([self.score_errors(target) for target in self.targets])
+        return hashlib.sha256(errors.tobytes()).hexdigest() if np.isfinite(errors).any() else ""
 
     @property
     def digest(self) -> str:

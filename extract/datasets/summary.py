@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tier4k.extract.datasets.check import CheckedDataset
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.datasets.ratings import SPREAD_OF, reliability
 from tier4k.extract.datasets.spellings import spellings_text
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.weights import WeightsError, search_folders
@@ -43,6 +44,8 @@ class DataSummary:
         merged_generators: {canonical spelling of a generator: its other spellings in the table}.
         targets: Range of the scores of each target.
         missing_scores: Number of rows without a score for each target that some rows lack.
+        reliability: Share of the variance of each target that is not rating error, for the targets with
+            standard deviations of their ratings; NaN where the number of ratings is unknown.
         megabytes: Size of the distinct images and image prompts, 10^6 bytes.
         duplicates: Groups of names whose images have the same content.
         long_prompts: Prompts that the text encoder truncates, None where its tokenizer was not found.
@@ -60,6 +63,7 @@ class DataSummary:
     merged_generators: dict[str, tuple[str, ...]]
     targets: dict[str, ScoreRange]
     missing_scores: dict[str, int]
+    reliability: dict[str, float]
     megabytes: float
     duplicates: list[list[str]]
     long_prompts: int | None
@@ -88,6 +92,7 @@ def summarize(checked: CheckedDataset, text_encoder: str) -> DataSummary:
         merged_generators=checked.merged_generators,
         targets=_score_ranges(manifest),
         missing_scores=manifest.missing_scores,
+        reliability=_reliability(checked),
         megabytes=_megabytes(manifest),
         duplicates=_duplicates(table),
         long_prompts=_long_prompts(manifest, text_encoder),
@@ -102,6 +107,16 @@ def _score_ranges(manifest: Manifest) -> dict[str, ScoreRange]:
         scores = manifest.table[target]
         ranges[target] = ScoreRange(scores.min(), scores.mean(), scores.max())
     return ranges
+
+
+def _reliability(checked: CheckedDataset) -> dict[str, float]:
+    manifest = checked.manifest
+    found = {}
+    for target in manifest.targets:
+        if SPREAD_OF + target in checked.source.frame:
+            scores = manifest.table[target].to_numpy(float)
+            found[target] = reliability(scores, manifest.score_errors(target))
+    return found
 
 
 def _megabytes(manifest: Manifest) -> float:
@@ -150,6 +165,8 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
         yield "merged generators", spellings_text(summary.merged_generators)
     for name, scores in summary.targets.items():
         yield f"target {name}", _scores_text(scores, summary.missing_scores.get(name, 0))
+    for name, value in summary.reliability.items():
+        yield f"reliability of {name}", _reliability_text(value)
     yield "on disk", f"{summary.megabytes:,.1f} MB"
     yield "equal pictures", _duplicates_text(summary.duplicates)
     yield "prompts over 512 tokens", _long_prompts_text(summary.long_prompts)
@@ -160,6 +177,12 @@ def _scores_text(scores: ScoreRange, missing: int) -> str:
         return "no scores"
     without = f"; {missing:,} rows without a score" if missing else ""
     return f"{scores.low:.3f} … {scores.high:.3f}, mean {scores.mean:.3f}{without}"
+
+
+def _reliability_text(value: float) -> str:
+    if math.isnan(value):
+        return "unknown: pass the number of ratings with --raters"
+    return f"{value:.3f} (share of the variance of the scores that is not rating error)"
 
 
 def _rows_text(summary: DataSummary) -> str:

@@ -36,6 +36,8 @@ TOKENIZER_PARTS = (
 
 TEXT_FILES = (*MODEL_FILES, *TOKENIZER_PARTS)
 
+SEEN_IMAGES = "tier4k.seen_images"  # in the metadata of a safetensors file: keys of images, with spaces
+
 
 class WeightsError(TierError):
     """Weights are missing, damaged, unsafe, or of another network."""
@@ -90,6 +92,38 @@ class Weights:
     path: Path
     sha256: str
     source: str
+
+    def seen_images(self) -> tuple[str, ...]:
+        """Return the keys (hexadecimal) of the images that these weights were finetuned on.
+
+        A safetensors file of finetuned weights states them in its metadata (`seen_metadata`), and so does a
+        copy under any name and in any folder. Other weights have none.
+
+        Raises:
+            WeightsError: The file is damaged.
+        """
+        path = self.path / TEXT_WEIGHT_FILES[0] if self.path.is_dir() else self.path
+        if path.suffix != ".safetensors" or not path.is_file():
+            return ()
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="np") as file:
+                return tuple((file.metadata() or {}).get(SEEN_IMAGES, "").split())
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(
+                f"{path} is damaged or half downloaded ({error}): write or download the file again"
+            ) from error
+
+
+def seen_metadata(images: Iterable[str]) -> dict[str, str]:
+    """Return the metadata of a safetensors file of weights that were finetuned on images.
+
+    Args:
+        images: Keys (hexadecimal) of the images; none for weights that were not finetuned.
+    """
+    keys = " ".join(sorted(set(images)))
+    return {SEEN_IMAGES: keys} if keys else {}
 
 
 def file_weights(path: Path, source: str) -> Weights:

@@ -82,7 +82,7 @@ def _quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def _no_information_logged() -> Iterator[None]:
-    """Drop log messages below warnings, such as Optuna's line for every combination."""
+    """Drop log messages below warnings."""
     earlier_level = logging.root.manager.disable
     logging.disable(max(earlier_level, logging.INFO))
     try:

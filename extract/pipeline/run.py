@@ -13,6 +13,7 @@ from tier4k.extract.pipeline.listener import Encoding, Listener, StreamSummary
 from tier4k.extract.pipeline.missing_inputs import Encoder, Work
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.records import DatasetRecord, write_extraction
+from tier4k.extract.pipeline.seen_images import record_seen_images
 
 
 def extract(
@@ -27,9 +28,10 @@ def extract(
 ) -> list[StreamSummary]:
     """Encode images, image prompts, text prompts and pairs that the stores under `root` do not contain yet.
 
-    Each image is read and decoded once for all image encoders, and once for each scorer. The record of the
-    data set, which `store gc` and `store ls` read, is written before the first input is encoded and
-    again at the end. `extract.json` is written at the end, if an input was encoded.
+    Each image is read and decoded once for all image encoders, and once for each scorer. The images that
+    finetuned weights have seen are recorded first. The record of the data set, which `store gc` and
+    `store ls` read, is written before the first input is encoded and again at the end. `extract.json` is
+    written at the end, if an input was encoded.
 
     Args:
         manifest: The data set.
@@ -51,6 +53,8 @@ def extract(
     """
     distinct = {encoder.signature: encoder for encoder in encoders}.values()
     works = [Work.of(manifest, encoder, root, options.part) for encoder in distinct]
+    for encoder in distinct:
+        record_seen_images(root, encoder.weights)
     record = DatasetRecord.of(manifest)
     summaries: list[StreamSummary] = []
     for group in _groups(works):

@@ -25,15 +25,24 @@ def compare(
         ComparedMetric,
         typer.Option(help="Metric that is compared."),
     ] = "srcc",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write with all values: .csv, .parquet or .xlsx."),
+    ] = None,
 ) -> None:
     """Compare runs in pairs on their test rows: show differences, 95 % intervals, Holm-corrected p-values.
 
-    The test is a paired bootstrap over prompts. SRCC and PLCC are also compared with Williams' test, which
-    assumes that images of one prompt are independent.
+    Intervals and p-values are for new training sets and new prompts of the same generators. The file also
+    has the intervals of these fitted heads, and Williams' test, which assumes that images of one prompt are
+    independent.
     """
     from tier4k.heads.reporting.comparison import compare as compare_runs
+    from tier4k.heads.reporting.comparison import comparison_frame
+    from tier4k.heads.reporting.tables import require_frame_suffix, write_table
     from tier4k.heads.reporting.terminal import comparison_notes, comparison_table
 
+    if output is not None:
+        require_frame_suffix(output)
     names = [_letter(number) for number in range(len(runs))]
     comparisons = compare_runs(runs, metric)
     console = make_console()
@@ -41,6 +50,9 @@ def compare(
     console.print(comparison_table(comparisons, names))
     for note in comparison_notes(comparisons, names):
         console.print(note)
+    if output is not None:
+        write_table(comparison_frame(comparisons, runs), output)
+        print_line(console, f"{output}: {len(comparisons)} comparisons")
 
 
 def _letter(number: int) -> str:

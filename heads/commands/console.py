@@ -59,11 +59,13 @@ def print_summaries(console: "Console", summaries: "Sequence[StreamSummary]") ->
 
 def print_run(console: "Console", run: "Run") -> None:
     """Print the metrics of a run, its notes, and its folder."""
-    from tier4k.heads.reporting.terminal import interval_lines, leakage, notes, results_table
+    from tier4k.heads.reporting.terminal import interval_lines, leakage, levels_table, notes, results_table
 
     results = run.results
     console.print()
     console.print(results_table(results))
+    if levels := levels_table(results):
+        console.print(levels)
     for note in notes(results):
         console.print(note)
     for line in interval_lines(results):
@@ -75,7 +77,7 @@ def print_run(console: "Console", run: "Run") -> None:
 def _how_made(run: "Run") -> str:
     if run.found:
         return "this run exists already; to fit again, delete its folder"
-    return f"done in {run.results.seconds:.1f} s"
+    return f"done in {run.seconds:.1f} s"
 
 
 def print_broken_stores(console: "Console", features: Path) -> int:

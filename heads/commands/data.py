@@ -7,12 +7,13 @@ import typer
 
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console, progress_counter
-from tier4k.heads.commands.options import DataArgument, LayoutOption, TextEncoderOption
+from tier4k.heads.commands.options import DataArgument, LayoutOption, RatersOption, TextEncoderOption
 
 
 def data_check(
     data: DataArgument,
     layout: LayoutOption = None,
+    raters: RatersOption = None,
     problems: Annotated[
         Path | None,
         typer.Option(help="CSV file to which every problem is written."),
@@ -25,7 +26,7 @@ def data_check(
 
     console = make_console()
     with progress_counter(console, "check images") as count:
-        report = check(data, layout, progress=count)
+        report = check(data, layout, progress=count, raters=raters)
     console.print(summary_table(summarize(report, text_encoder)))
     if problems:
         report.write_problems(problems)

@@ -2,8 +2,7 @@
 
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,18 +15,13 @@ from tier4k.heads.commands.options import (
     DataArgument,
     FeaturesOption,
     OutOption,
+    RatedRowsGroup,
     RepeatOption,
-    RowsGroup,
     RunArgument,
     SpeedGroup,
     WeightsGroup,
 )
 from tier4k.heads.commands.predict import predict_with_progress
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from tier4k.heads.protocol.cross_dataset import Overlap
 
 
 def evaluate(
@@ -48,19 +42,20 @@ def evaluate(
         typer.Option(
             "--calibrate",
             help="Map predictions linearly to the score column, so that the RMSE can be computed. "
-            "The map of each prompt is fitted on other prompts.",
+            "The map of each prompt is fitted on other prompts. Correlations are those of the unmapped "
+            "predictions.",
         ),
     ] = False,
     features: FeaturesOption = FEATURES,
     repeat: RepeatOption = None,
     weights: WeightsGroup,
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     speed: SpeedGroup,
     out: OutOption = RUNS,
 ) -> None:
     """Evaluate each head of a run on all rows of another data set."""
     from tier4k.heads.data.fusion import default_benchmark, require_valid_benchmark
-    from tier4k.heads.protocol.cross_dataset import evaluate_model, match_targets, overlap
+    from tier4k.heads.protocol.cross_dataset import evaluate_model, match_targets
     from tier4k.heads.results.model import read_model
 
     model = read_model(run).only(repeat=repeat)
@@ -79,26 +74,7 @@ def evaluate(
         weights,
         options,
     )
-    evaluated = evaluate_model(model, manifest, predicted, pairs, selected, calibrate, out, sys.argv)
+    evaluated = evaluate_model(
+        model, manifest, predicted, pairs, selected, calibrate, features, out, sys.argv
+    )
     print_run(console, evaluated)
-    _print_overlap(console, overlap(model, manifest, features), features)
-
-
-def _print_overlap(
-    console: "Console",
-    shared: "Overlap | None",
-    features: Path,
-) -> None:
-    """Print a warning if the model was, or may have been, fitted on some of the rows."""
-    if shared is None:
-        console.print(
-            f"The model may have been fitted on some of the rows: {features} has no record of the data "
-            "set that it was fitted on, so the images and prompts cannot be compared.",
-            style="yellow",
-        )
-    elif shared.images or shared.prompts:
-        console.print(
-            f"{shared.images:,} images and {shared.prompts:,} prompts are also in the data set that the "
-            "model was fitted on: the metrics may be too good.",
-            style="yellow",
-        )

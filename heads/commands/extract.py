@@ -132,7 +132,6 @@ def extract(
     ] = "1/1",
 ) -> None:
     """Stage 1: encode every image and prompt of DATA that is not stored yet."""
-    from tier4k.extract.datasets.layouts import read_source
 
     options = replace(speed.extraction_options(), compiled=compiled, part=_parse_part(shard))
     console = make_console()
@@ -146,7 +145,7 @@ def extract(
         _extract_finetuned(console, data, features, finetuned, rows, options)
         return
     finetuned.require_empty()
-    source = read_source(data, rows.layout)
+    source = rows.read(data)
     crops = random_crops.parse()
     names = list(dict.fromkeys(image_encoder)) if image_encoder else [None]
     choices = [image_choice(images, name, preset, crops) for name in names]
@@ -187,7 +186,6 @@ def _extract_finetuned(
 
     assert group.finetuned is not None
     encoders = finetuned_encoders(group.finetuned, group.target, group.repeat)
-    encoders.record(features)
     report = load_data(console, data, features, rows)
     encode(console, data, features, report, [encoders.image, encoders.text], options)
     _print_next_options(console, group.finetuned, encoders)

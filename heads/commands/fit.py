@@ -28,7 +28,7 @@ from tier4k.heads.commands.options import (
     MethodOption,
     OutOption,
     PresetOption,
-    RowsGroup,
+    RatedRowsGroup,
     StagesOption,
     TargetOption,
     TextEncoderOption,
@@ -104,7 +104,7 @@ def fit_head(
     weights: WeightsGroup,
     device: DeviceOption = "auto",
     models: KeptModelsOption = None,
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     out: OutOption = RUNS,
 ) -> None:
     """Stage 2: fit and evaluate heads on stored features, or train heads with encoders (--finetune)."""
@@ -145,7 +145,7 @@ def _fit_stored(
     text_encoder: str,
     score_features: str,
     options: "FitOptions",
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     out: Path,
 ) -> None:
     from tier4k.extract.stores.find import find_score_stores, parse_scorer_names
@@ -180,15 +180,14 @@ def _train_end_to_end(
     weights: WeightsGroup,
     device: Device,
     options: "FitOptions",
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     out: Path,
 ) -> None:
-    from tier4k.extract.datasets.layouts import read_source
     from tier4k.extract.pipeline.allocator import keep_all_freed_memory
     from tier4k.heads.finetuning.finetune import finetune
 
     console = make_console()
-    source = read_source(data, rows.layout)
+    source = rows.read(data)
     image, text = find_encoders(source, choice, text_encoder, weights)
     report = check_source(console, source, features, rows.on_error)
     with progress_of_tasks(console) as show, keep_all_freed_memory():

@@ -37,9 +37,8 @@ def load_data(
     Raises:
         DataError: The data set cannot be used.
     """
-    from tier4k.extract.datasets.layouts import read_source
 
-    source = read_source(data, rows.layout)
+    source = rows.read(data)
     return check_source(console, source, features, rows.on_error, only_store)
 
 

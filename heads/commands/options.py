@@ -19,6 +19,7 @@ from tier4k.heads.data.choices import Method
 from tier4k.heads.regressors.choices import HeadName, RecipeName
 
 if TYPE_CHECKING:
+    from tier4k.extract.datasets.layouts import SourceTable
     from tier4k.extract.pipeline.options import ExtractionOptions
     from tier4k.heads.protocol.options import FitOptions
 
@@ -68,12 +69,50 @@ OnErrorOption = Annotated[
 ]
 
 
+RatersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--raters",
+        min=2,
+        help="Number of ratings of every score, for the raters' ceiling; DATA has their standard deviations "
+        "in columns such as std_quality. Default: the column raters of DATA, if there is one.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class RowsGroup:
     """Options that determine how the rows of a data set are read."""
 
     layout: LayoutOption = None
     on_error: OnErrorOption = "stop"
+
+    def read(self, data: Path) -> "SourceTable":
+        """Read the table of a data set.
+
+        Raises:
+            DataError: The table as a whole cannot be used.
+        """
+        from tier4k.extract.datasets.layouts import read_source
+
+        return read_source(data, self.layout)
+
+
+@dataclass(frozen=True)
+class RatedRowsGroup(RowsGroup):
+    """Options that determine how rows and the ratings of their scores are read."""
+
+    raters: RatersOption = None
+
+    def read(self, data: Path) -> "SourceTable":
+        """Read the table of a data set.
+
+        Raises:
+            DataError: The table as a whole cannot be used.
+        """
+        from tier4k.extract.datasets.layouts import read_source
+
+        return read_source(data, self.layout, self.raters)
 
 
 # Encoders

@@ -20,7 +20,7 @@ from tier4k.heads.commands.options import (
     FeaturesOption,
     OutOption,
     PrecisionOption,
-    RowsGroup,
+    RatedRowsGroup,
     SpeedGroup,
     SplitGroup,
     TargetOption,
@@ -49,17 +49,16 @@ def score(
     benchmark: AnyBenchmarkOption = "all",
     target: TargetOption = None,
     splits: SplitGroup,
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     speed: SpeedGroup,
     out: OutOption = RUNS,
 ) -> None:
     """Score every row with a zero-shot scorer; evaluate it on all rows and on test rows of a split."""
     from tier4k.cache.store import FeatureStore
-    from tier4k.extract.datasets.layouts import read_source
     from tier4k.extract.scorers.find import find_scorer
     from tier4k.heads.protocol.zero_shot import evaluate_scorer, plan_evaluation
 
-    source = read_source(data, rows.layout)
+    source = rows.read(data)
     network = find_scorer(scorer, weights, weight_folders(source), precision)
     console = make_console()
     report = check_source(console, source, features, rows.on_error)

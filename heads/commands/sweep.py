@@ -1,15 +1,16 @@
 """`tier sweep`: fit many heads in one command."""
 
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
-from tier4k.heads.commands.console import make_console, print_line, progress_counter
+from tier4k.heads.commands.console import make_console, print_line, print_run, progress_counter
 from tier4k.heads.commands.encoders import image_choice
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import (
@@ -21,7 +22,7 @@ from tier4k.heads.commands.options import (
     ImageEncoderOption,
     ImageGroup,
     OutOption,
-    RowsGroup,
+    RatedRowsGroup,
     TextEncoderOption,
 )
 from tier4k.heads.results.choices import KeptModels
@@ -29,12 +30,11 @@ from tier4k.heads.sweeps.choices import SweepName
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from tier4k.extract.datasets.manifest import Manifest
     from tier4k.heads.protocol.publish import Run
     from tier4k.heads.sweeps.grid import Cell
-    from tier4k.heads.sweeps.search import TriedCombination
+    from tier4k.heads.sweeps.search import Search
 
 SweepPresetOption = Annotated[
     SweepName | None,
@@ -62,8 +62,8 @@ SearchOption = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Try only N combinations of the grid. Optuna chooses the next one by the held-out SRCC of "
-        "those already tried.",
+        help="Let every repeat choose among N random combinations of the grid, without its test rows, and "
+        "test the choices; the result is one run.",
     ),
 ]
 SweepOutputOption = Annotated[
@@ -85,7 +85,7 @@ def sweep(
     images: ImageGroup,
     fit: FitGroup,
     models: ModelsOption = "none",
-    rows: RowsGroup,
+    rows: RatedRowsGroup,
     out: OutOption = RUNS,
     jobs: JobsOption = 1,
     search: SearchOption = None,
@@ -95,7 +95,7 @@ def sweep(
     from tier4k.heads.reporting.tables import require_table_suffix
     from tier4k.heads.sweeps.grid import Cell, paper_cells, read_grid
 
-    _require_one_task(preset, grid, search, jobs)
+    _require_one_task(preset, grid, search, models)
     if output:
         require_table_suffix(output)
     options = replace(fit.fit_options(), models=models)
@@ -104,11 +104,22 @@ def sweep(
     console = make_console()
     manifest = load_data(console, data, features, rows).manifest
     if search:
-        runs = _search(console, manifest, features, values, base, search, out)
+        found = _search(console, manifest, features, values, base, search, out, jobs)
+        passed = _passed_options(
+            images,
+            fit,
+            rows,
+            features=(features, FEATURES),
+            image_encoder=(image_encoder, None),
+            text_encoder=(text_encoder, DEFAULT_TEXT_ENCODER),
+            out=(out, RUNS),
+        )
+        _print_commands(console, found, data, passed | _single_values(values))
+        runs = [found.run]
     else:
         cells = _grid_cells(console, manifest, values, base) if grid else paper_cells(manifest, base)
         runs = _sweep(console, manifest, features, cells, out, jobs)
-    _print_totals(console, runs, out)
+        _print_totals(console, runs, out)
     if output:
         _write(console, runs, output)
 
@@ -117,18 +128,20 @@ def _require_one_task(
     preset: SweepName | None,
     grid: Path | None,
     search: int | None,
-    jobs: int,
+    models: KeptModels,
 ) -> None:
     if (preset is None) == (grid is None):
         raise typer.BadParameter(
             "one of the two options is needed: pass either --preset paper or --grid FILE",
             param_hint="--preset / --grid",
         )
-    if search and (grid is None or jobs > 1):
+    if search and grid is None:
+        raise typer.BadParameter("--search chooses from a grid: pass --grid FILE too", param_hint="--search")
+    if search and models != "none":
         raise typer.BadParameter(
-            "--search needs --grid FILE and --jobs 1, because each combination depends on the results of "
-            "earlier ones",
-            param_hint="--search",
+            "a search keeps no heads, because every repeat may choose another one: leave out --models, and "
+            "fit the chosen options with fit-head",
+            param_hint="--models",
         )
 
 
@@ -173,25 +186,82 @@ def _search(
     features: Path,
     grid: dict[str, Any],
     base: "Cell",
-    trials: int,
+    count: int,
     out: Path,
-) -> "list[Run]":
+    jobs: int,
+) -> "Search":
+    from tier4k.heads.reporting.terminal import choices_table
+    from tier4k.heads.results.layout import CANDIDATES
     from tier4k.heads.sweeps.search import search
 
-    with progress_counter(console, "search") as count:
-        tried = search(manifest, features, grid, base, trials, out, sys.argv, count)
-    console.print(_search_table(tried))
+    with progress_counter(console, "search") as show:
+        found = search(manifest, features, grid, base, count, out, sys.argv, jobs, show)
+    console.print(choices_table(found.run.results))
     console.print(
-        f"The {len(tried)} combinations are sorted by held-out SRCC; the first has the highest. The more "
-        "combinations "
-        "are tried, the less reliable the test SRCC of the first one is. Do not select by test SRCC: the "
-        "selected value would then be meaningless.",
-        style="yellow",
+        "Each repeat chose its options without its test rows; the SRCC below is an estimate for the whole "
+        "procedure, search included."
     )
-    runs: list[Run] = []
-    for combination in tried:
-        runs += combination.runs
-    return runs
+    print_run(console, found.run)
+    candidates = f"the {len(found.candidates)} candidates on the selection parts"
+    print_line(console, f"{out / CANDIDATES} has the runs of {candidates}", style="dim")
+    return found
+
+
+def _print_commands(
+    console: "Console",
+    found: "Search",
+    data: Path,
+    options: dict[str, Any],
+) -> None:
+    """Print for each target the command that fits the options that most repeats chose."""
+    print_line(console, "The search keeps no heads. To fit the options that most repeats chose:")
+    for target, chosen in found.run.results.chosen.items():
+        candidate = found.most_chosen(target)
+        count = f"{target}: chosen in {chosen.count(candidate.text)} of {len(chosen)} repeats"
+        print_line(console, f"  {count}", style="dim")
+        print_line(console, f"  {_fit_command(data, options | candidate.options | {'target': target})}")
+
+
+def _fit_command(data: Path, options: dict[str, Any]) -> str:
+    """Return the command line of fit-head with these options, which are named as in a grid."""
+    from tier4k.heads.regressors.options import option_text
+    from tier4k.heads.sweeps.grid import HEAD_OPTIONS
+
+    words = ["tier", "fit-head", str(data)]
+    for name, value in options.items():
+        if name in HEAD_OPTIONS:
+            words += ["--set", f"{name}={option_text(value)}"]
+        elif value != "":
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _passed_options(*groups: object, **others: tuple[object, object]) -> dict[str, Any]:
+    """Return the options that differ from their defaults.
+
+    Args:
+        groups: Dataclasses of options.
+        others: Value and default of other options, by name.
+    """
+    passed: dict[str, Any] = {}
+    for name, (value, default) in others.items():
+        if value != default:
+            passed[name] = value
+    for group in groups:
+        for field in fields(group):  # type: ignore[arg-type]
+            if getattr(group, field.name) != field.default:
+                passed[field.name] = getattr(group, field.name)
+    return passed
+
+
+def _single_values(grid: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that a grid fixes; those with several values are chosen by a search."""
+    fixed = {}
+    for name, value in grid.items():
+        values = value if isinstance(value, list) else [value]
+        if name != "target" and len(values) == 1:
+            fixed[name] = values[0]
+    return fixed
 
 
 def _print_totals(
@@ -200,7 +270,7 @@ def _print_totals(
     out: Path,
 ) -> None:
     fitted = [run for run in runs if not run.found]
-    seconds = sum(run.results.seconds for run in fitted)
+    seconds = sum(run.seconds for run in fitted)
     existing_count = len(runs) - len(fitted)
     print_line(
         console,
@@ -220,38 +290,3 @@ def _write(
     write_table(tidy([run.folder for run in runs]), output)
     content = "SRCC and PLCC" if output.suffix == ".tex" else "all metrics, one in each line"
     print_line(console, f"{output}: {content}")
-
-
-def _search_table(tried: "Sequence[TriedCombination]") -> "Table":
-    """Return a table of combinations of options with the held-out SRCC, and the test SRCC of each target.
-
-    Args:
-        tried: The combinations, sorted by held-out SRCC. The line of the first combination is bold.
-    """
-    from rich.table import Table
-
-    best = tried[0]
-    table = Table(*best.chosen)
-    table.add_column("held-out SRCC", justify="right")
-    for run in best.runs:
-        for target in run.results.summaries:
-            table.add_column(f"{target} test SRCC", justify="right")
-    for combination in tried:
-        table.add_row(
-            *map(str, combination.chosen.values()),
-            f"{combination.held_out_srcc:.3f}",
-            *_test_cells(combination),
-            style="bold" if combination is best else "",
-        )
-    return table
-
-
-def _test_cells(combination: "TriedCombination") -> list[str]:
-    from tier4k.heads.reporting.terminal import summary_cell
-
-    cells = []
-    for run in combination.runs:
-        for summaries in run.results.summaries.values():
-            result = summaries[run.results.headline]
-            cells.append(summary_cell(result["srcc"], with_interval=True))
-    return cells

@@ -59,6 +59,7 @@ class FeatureSet(Rows):
         has_image_prompt: (N,) bool, whether the row has an image prompt.
         targets: (N, T) mean opinion scores, float64, NaN where a row has no score.
         target_names: Names of the T targets.
+        score_errors: (N, T) standard errors of the scores, NaN where they are unknown; None if all are.
         zero_shot: (N, S) scores of S zero-shot scorers, the last columns of fused vectors; None without
             scorers.
     """
@@ -69,12 +70,19 @@ class FeatureSet(Rows):
     has_image_prompt: np.ndarray
     targets: np.ndarray
     target_names: tuple[str, ...]
+    score_errors: np.ndarray | None = None
     zero_shot: np.ndarray | None = None
 
     def scores(self, target: str) -> np.ndarray:
         """Return the (N,) mean opinion scores of one target, NaN where a row has none."""
         column = self.target_names.index(target)
         return self.targets[:, column]
+
+    def errors(self, target: str) -> np.ndarray:
+        """Return the (N,) standard errors of the scores of one target, NaN where they are unknown."""
+        if self.score_errors is None:
+            return np.full(len(self), np.nan)
+        return self.score_errors[:, self.target_names.index(target)]
 
 
 def load_features(
@@ -119,6 +127,7 @@ def rows_without_features(manifest: Manifest) -> FeatureSet:
         has_image_prompt=(table["image_prompt_key"] != "").to_numpy(),
         targets=table[list(manifest.targets)].to_numpy(float),
         target_names=manifest.targets,
+        score_errors=np.array([manifest.score_errors(target) for target in manifest.targets]).T,
         **vars(Rows.of(manifest)),
     )
 

@@ -8,7 +8,13 @@ import numpy as np
 
 from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.features import Rows
-from tier4k.heads.data.splits import Split, SplitError, default_repeats, make_splits
+from tier4k.heads.data.splits import (
+    Split,
+    SplitError,
+    default_repeats,
+    make_splits,
+    selection_split,
+)
 from tier4k.heads.data.stored_splits import StoredSplits
 
 
@@ -22,21 +28,25 @@ class SplitRequest:
         folds: Number of folds; each row is a test row in one fold. None: every repeat draws its test rows
             anew.
         seed: Seed of the first repeat; repeat r has the seed `seed + r`.
+        selection: Whether the inner splits of a search are requested: the test part of each is the selection
+            part of the repeat (`tier4k.heads.data.splits.selection_split`).
     """
 
     rule: SplitRule | StoredSplits = "prompt"
     repeats: int | None = None
     folds: int | None = None
     seed: int = 0
+    selection: bool = False
 
     @property
     def name(self) -> str:
-        """The rule with the number of folds, or "file-" and the beginning of a digest."""
+        """The rule with the number of folds, or "file-" and a digest; inner splits add "-selection"."""
+        end = "-selection" if self.selection else ""
         if isinstance(self.rule, StoredSplits):
-            return self.rule.name
+            return f"{self.rule.name}{end}"
         if self.folds:
-            return f"{self.rule}-{self.folds}-fold"
-        return self.rule
+            return f"{self.rule}-{self.folds}-fold{end}"
+        return f"{self.rule}{end}"
 
     def splits(self, rows: Rows, validation: float) -> list[Split]:
         """Make the requested splits.
@@ -48,6 +58,14 @@ class SplitRequest:
         Raises:
             SplitError: The request contradicts itself or the rows.
         """
+        if not self.selection:
+            return self._outer_splits(rows, validation)
+        # Rows of a file are cut by prompt, as its validation rows are.
+        rule = "prompt" if isinstance(self.rule, StoredSplits) else self.rule
+        outer = self._outer_splits(rows, validation=0.0)
+        return [selection_split(rows, rule, split, validation) for split in outer]
+
+    def _outer_splits(self, rows: Rows, validation: float) -> list[Split]:
         if isinstance(self.rule, StoredSplits):
             if self.repeats or self.folds:
                 raise SplitError(

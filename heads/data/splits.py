@@ -205,14 +205,42 @@ def _split(
 ) -> Split:
     training = np.setdiff1d(np.arange(len(rows)), test)
     validation = training[:0]
-    if share and rule == "generator":
-        training, validation = _without_generator(training, rows.generator, seed)
-    elif share:
-        training, validation = cut(training, rows, rule, share, seed)
+    if share:
+        training, validation = _leave_out(training, rows, rule, share, seed)
     split = Split(np.sort(training), np.sort(validation), np.sort(test), seed)
     test_note = f" ({rows.generator[test[0]]})" if rule == "generator" else ""
     require_enough_rows(split, f"the {rule} split of {len(rows)} rows", test_note)
     return split
+
+
+def selection_split(
+    rows: Rows,
+    rule: SplitRule,
+    split: Split,
+    validation: float = VALIDATION_SHARE,
+) -> Split:
+    """Return the inner split of one repeat, on which a search compares its candidates.
+
+    Its test part is the selection part: a share `TEST_SHARE` of the repeat's training and validation rows,
+    cut out by the rule. It depends on no option of a candidate. The test rows of the repeat are in no part.
+
+    Args:
+        rows: All rows.
+        rule: The rule by which the parts are cut, as in `make_splits`.
+        split: The split of the repeat.
+        validation: Share of the remaining rows that becomes the validation part, as in `make_splits`.
+
+    Raises:
+        SplitError: Too few rows, prompts or generators remain.
+    """
+    pool = np.sort(np.concatenate([split.train, split.validation]))
+    training, selection = _leave_out(pool, rows, rule, TEST_SHARE, split.seed)
+    left_out = training[:0]
+    if validation:
+        training, left_out = _leave_out(training, rows, rule, validation, split.seed)
+    inner = Split(np.sort(training), np.sort(left_out), np.sort(selection), split.seed)
+    require_enough_rows(inner, f"the selection part of the {rule} split with seed {split.seed}")
+    return inner
 
 
 def require_enough_rows(
@@ -269,6 +297,19 @@ def scored_split(
                 "--target, or use another split"
             )
     return scored
+
+
+def _leave_out(
+    indices: np.ndarray,
+    rows: Rows,
+    rule: SplitRule,
+    share: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut rows out by a rule; return the indices that remain, and those that are cut out."""
+    if rule == "generator":
+        return _without_generator(indices, rows.generator, seed)
+    return cut(indices, rows, rule, share, seed)
 
 
 def _without_generator(

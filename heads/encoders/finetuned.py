@@ -1,9 +1,11 @@
 """Write the encoders that a run finetuned with its heads into the folder of the run, and read them.
 
 runs/ID/encoders/TARGET/REPEAT/
-    encoders.json       `EncodersRecord`: names and options of the encoders, and the images of the training
+    encoders.json       `EncodersRecord`: names and options of the encoders
     image.safetensors   (another suffix if the image encoder was not trained: a copy of the original file)
     text/               the text encoder in the Hugging Face layout
+
+The files of trained encoders state in their metadata the images of the training (`Weights.seen_images`).
 """
 
 import shutil
@@ -18,9 +20,9 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.from_signature import RUN_MARK
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.weights import TEXT_FILES, TEXT_WEIGHT_FILES
+from tier4k.extract.encoders.weights import TEXT_FILES, TEXT_WEIGHT_FILES, seen_metadata
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
-from tier4k.heads.encoders.seen_images import FinetunedError, record_seen
+from tier4k.heads.encoders.seen_images import FinetunedError
 from tier4k.heads.results.json_files import read_json, write_json
 from tier4k.heads.results.layout import ENCODERS, described, encoders_folder, require_current_format
 
@@ -60,11 +62,10 @@ class TextRecord:
 
 @dataclass(frozen=True)
 class EncodersRecord:
-    """Content of encoders.json; `seen` contains the keys (hexadecimal) of the images of the training."""
+    """Content of encoders.json."""
 
     image: ImageRecord
     text: TextRecord
-    seen: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,11 @@ class UnsavedEncoders:
         tensors = load_file(self.weights)
         images = _tensors_with_prefix(tensors, IMAGE_PREFIX)
         texts = _tensors_with_prefix(tensors, TEXT_PREFIX)
-        image_file = write_image(self.image, images, folder)
-        write_text(self.text, texts, folder / TEXT_FOLDER)
+        image_file = write_image(self.image, images, folder, self.seen)
+        write_text(self.text, texts, folder / TEXT_FOLDER, self.seen)
         record = EncodersRecord(
             image=_image_record(self.image, image_file, trained=bool(images)),
             text=TextRecord(self.text.preset.name, trained=bool(texts)),
-            seen=tuple(self.seen),
         )
         write_json(folder / RECORD, record)
 
@@ -107,21 +107,13 @@ class SavedEncoders:
     Attributes:
         image, text: Encoders with weights in the folder of the run; names of trained encoders end in its
             name.
-        seen: Keys (hexadecimal) of the training and validation images.
         target, repeat: Target and repeat of the head that the encoders were trained with.
     """
 
     image: ImageEncoder
     text: TextEncoder
-    seen: tuple[str, ...]
     target: str
     repeat: int
-
-    def record(self, features: Path) -> None:
-        """Record beside the stores in the folder `features` which images the trained encoders have seen."""
-        for encoder in (self.image, self.text):
-            if RUN_MARK in encoder.preset.name:
-                record_seen(features, encoder, self.seen)
 
 
 def keeps_finetuned_encoders(run: Path) -> bool:
@@ -162,15 +154,23 @@ def finetuned_encoders(
         image = replace(image, preset=replace(image.preset, name=image.preset.name + suffix))
     if record.text.trained:
         text = replace(text, preset=replace(text.preset, name=text.preset.name + suffix))
-    return SavedEncoders(image, text, record.seen, name, number)
+    return SavedEncoders(image, text, name, number)
 
 
 def write_image(
     encoder: ImageEncoder,
     tensors: "Mapping[str, torch.Tensor]",
     folder: Path,
+    seen: Sequence[str] = (),
 ) -> str:
     """Write the tensors of an image encoder into a folder, or copy the original file if there are no tensors.
+
+    Args:
+        encoder: The encoder with its original weights.
+        tensors: Tensors that take the place of the original ones.
+        folder: An existing folder.
+        seen: Keys (hexadecimal) of images that the tensors were trained on, besides those of the original
+            weights.
 
     Returns:
         Name of the written file.
@@ -188,7 +188,8 @@ def write_image(
         width = all_tensors["cls_token"].shape[-1]
         all_tensors["norm.weight"] = torch.ones(width)
         all_tensors["norm.bias"] = torch.zeros(width)
-    save_file(all_tensors, folder / "image.safetensors")
+    metadata = seen_metadata([*encoder.weights.seen_images(), *seen])
+    save_file(all_tensors, folder / "image.safetensors", metadata)
     return "image.safetensors"
 
 
@@ -196,8 +197,12 @@ def write_text(
     encoder: TextEncoder,
     tensors: "Mapping[str, torch.Tensor]",
     folder: Path,
+    seen: Sequence[str] = (),
 ) -> None:
-    """Write a text encoder with these tensors into a new folder; without tensors, copy the files."""
+    """Write a text encoder with these tensors into a new folder; without tensors, copy the files.
+
+    The arguments are those of `write_image`.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir()
@@ -207,7 +212,8 @@ def write_text(
         if source.is_file() and not is_replaced:
             shutil.copyfile(source, folder / name)
     if tensors:
-        save_file(dict(tensors), folder / TEXT_WEIGHT_FILES[0], metadata={"format": "pt"})
+        metadata = {"format": "pt"} | seen_metadata([*encoder.weights.seen_images(), *seen])
+        save_file(dict(tensors), folder / TEXT_WEIGHT_FILES[0], metadata)
 
 
 def _choose(

@@ -1,7 +1,7 @@
 """Find the encoders of a model: in the folder of the model, or by signature in the folders of weights."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,15 +16,12 @@ from tier4k.heads.encoders.finetuned import (
     finetuned_encoders,
     keeps_finetuned_encoders,
 )
-from tier4k.heads.results.json_files import read_json
-from tier4k.heads.results.layout import ENCODERS, described, is_run
+from tier4k.heads.results.layout import ENCODERS, is_run
 from tier4k.heads.results.model import HeadKey, Model, ModelError
 from tier4k.heads.results.read import read_config
 
 # Files in the folder `ENCODERS` of an exported model.
 IMAGE_FILE = "image.safetensors"
-
-SEEN_FILE = "seen.json"
 
 STREAMS = ("image", "text")
 
@@ -37,13 +34,11 @@ class EncoderSource:
         model: Model with only these heads.
         find_image, find_text: Functions that find the encoders, or raise TierError if weights are missing or
             wrong.
-        seen: For each stream with a finetuned encoder, keys (hexadecimal) of the images of its training.
     """
 
     model: Model
     find_image: Callable[[], ImageEncoder]
     find_text: Callable[[], TextEncoder]
-    seen: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @cached_property
     def image(self) -> ImageEncoder:
@@ -84,13 +79,11 @@ def encoder_sources(
     text = text_weights or _exported_path(model, TEXT_FOLDER)
     if text is None and "text" in origins:
         text = origins["text"].text.weights.path
-    seen: Mapping[str, Sequence[str]] = {stream: origin.seen for stream, origin in origins.items()}
     folders = [*search_folders(None), *beside, *beside_training(model.folder)]
     source = EncoderSource(
         model=model,
         find_image=partial(image_encoder_of, model.signatures["image"], image, folders),
         find_text=partial(text_encoder_of, model.signatures["text"], text, folders),
-        seen=seen or _exported_seen(model),
     )
     return [source]
 
@@ -118,16 +111,6 @@ def _exported_path(model: Model, name: str) -> Path | None:
     return path if path.exists() else None
 
 
-def _exported_seen(model: Model) -> dict[str, tuple[str, ...]]:
-    path = _exported_path(model, SEEN_FILE)
-    if path is None:
-        return {}
-    try:
-        return read_json(path, dict[str, tuple[str, ...]])
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read ({described(error)}): export the model again") from error
-
-
 def _origins(model: Model) -> dict[str, SavedEncoders]:
     """Return the encoders of each stream with features from a finetuned encoder of a neighbouring run."""
     origins = {}
@@ -152,13 +135,8 @@ def _marked_encoders(runs: Path, mark: str) -> SavedEncoders | None:
 def _finetuned_source(model: Model, key: HeadKey) -> EncoderSource:
     encoders = finetuned_encoders(model.folder, *key)
     signatures = {"image": encoders.image.signature, "text": encoders.text.signature}
-    seen = {}
-    for stream, signature in signatures.items():
-        if RUN_MARK in signature.encoder:
-            seen[stream] = encoders.seen
     return EncoderSource(
         model=replace(model.only(*key), signatures=signatures),
         find_image=lambda: encoders.image,
         find_text=lambda: encoders.text,
-        seen=seen,
     )

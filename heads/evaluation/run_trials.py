@@ -13,7 +13,7 @@ from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import FitTask, Head, Weights
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
@@ -42,8 +42,51 @@ def run_trials(
         finished: Called with (heads fitted, heads in all).
         starts: Weights that training starts from, by target and repeat; other heads start with new weights.
     """
+    fused = _inputs(estimator, fused)
+    start = perf_counter()
+    jobs = _fitted_jobs(features, fused, targets, splits, estimator, head_options, finished, starts)
+    seconds = (perf_counter() - start) / len(jobs)
+    trials = []
+    for job in jobs:
+        outcome = job.outcome(features, fused, seconds)
+        trials.append(Trial.of(features, job.target, job.repeat, job.split, outcome))
+    return trials
+
+
+def predict_test_rows(
+    features: FeatureSet,
+    fused: np.ndarray,
+    target: str,
+    splits: Sequence[Split],
+    estimator: HeadName,
+    head_options: dict[str, Any],
+) -> list[np.ndarray]:
+    """Fit one head for every split, and return only its predictions (M,) of the test rows with a score.
+
+    They are those of the result of `run_trials`, whose arguments these are.
+    """
+    fused = _inputs(estimator, fused)
+    jobs = _fitted_jobs(features, fused, [target], splits, estimator, head_options)
+    return [mean_over_crops(job.head.predict, fused[job.split.test]) for job in jobs]
+
+
+def _inputs(estimator: HeadName, fused: np.ndarray) -> np.ndarray:
+    """Return the fused vectors of all crops, or their mean (N, d) for heads that learn from it."""
     if HEADS[estimator].estimator.averages_crops and fused.ndim == 3:
-        fused = fused.mean(axis=1)
+        return fused.mean(axis=1)
+    return fused
+
+
+def _fitted_jobs(
+    features: FeatureSet,
+    fused: np.ndarray,
+    targets: Sequence[str],
+    splits: Sequence[Split],
+    estimator: HeadName,
+    head_options: dict[str, Any],
+    finished: Progress = no_progress,
+    starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
+) -> "list[_Job]":
     jobs = []
     for target in targets:
         scores = features.scores(target)
@@ -52,7 +95,6 @@ def run_trials(
             own_split = scored_split(split, scores, target)
             jobs.append(_Job(target, repeat, own_split, scores, head, starts.get((target, repeat))))
     done = count(1)
-    start = perf_counter()
     fit_heads(
         estimator,
         [job.head for job in jobs],
@@ -60,12 +102,7 @@ def run_trials(
         [job.task(features, fused) for job in jobs],
         lambda _: finished(next(done), len(jobs)),
     )
-    seconds = (perf_counter() - start) / len(jobs)
-    trials = []
-    for job in jobs:
-        outcome = job.outcome(features, fused, seconds)
-        trials.append(Trial.of(features, job.target, job.repeat, job.split, outcome))
-    return trials
+    return jobs
 
 
 @dataclass(frozen=True)
@@ -133,4 +170,4 @@ class _Job:
             predicted = self.head.held_out_prediction
         if predicted is None:
             return None
-        return TestRows(features.group[rows], self.scores[rows], predicted)
+        return TestRows(features.group[rows], features.generator[rows], self.scores[rows], predicted)

@@ -1,4 +1,4 @@
-"""Summarise trials: each metric over the repeats, with a bootstrap interval."""
+"""Summarise trials: each metric over the repeats, with an interval of the recipe on new prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,24 @@ import numpy as np
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
+from tier4k.heads.evaluation.new_prompts import new_prompts_reason, training_set_reason
 from tier4k.heads.evaluation.trial import SELECTIONS, UNFITTED, Trial
-from tier4k.heads.metrics.all_metrics import METRICS
-from tier4k.heads.metrics.bootstrap import TestRows, bootstrap_intervals
+from tier4k.heads.metrics.all_metrics import METRICS, POOLED_METRICS
+from tier4k.heads.metrics.bootstrap import Spread, bootstrap_spreads, distinct_prompts
+from tier4k.heads.metrics.raters import RATERS
+from tier4k.heads.metrics.recipe import recipe_interval
 
 NAN = float("nan")
+
+NO_SPREAD = Spread((NAN, NAN), NAN)
+
+SELECTED_ON_TEST = "the epochs were selected on the test rows, so no predictions are kept"
+
+NO_PREDICTOR = "the raters' ceiling has no predictions"
+
+NOT_RESAMPLED = "it is only for the metrics of all test rows together"
+
+ONE_PROMPT = "there is only one test prompt"
 
 
 @dataclass(frozen=True)
@@ -22,8 +35,12 @@ class Summary:
     Attributes:
         values: The raw value of every repeat.
         mean, sd, median: Statistics over the R repeats; sd divides by R - 1 and is NaN for one repeat.
-        interval: 95 % interval of the mean, by bootstrap over prompts; NaN if no predictions are kept
-            (best_test).
+        interval: 95 % interval of the recipe on new prompts (see `tier4k.heads.metrics.recipe`); for
+            predictors that were not fitted in the run, of these predictors on new prompts. None where
+            `interval_reason` gives the reason.
+        interval_reason: Why there is no such interval; "" if there is one.
+        interval_fitted_heads: 95 % interval of the mean for these fitted heads: bootstrap over test prompts;
+            None if no predictions are kept (best_test) or the metric is NaN.
         sd_splits: Standard deviation over distinct test parts of the mean over the repeats that share one;
             NaN for one test part.
         sd_seeds: Mean over the test parts of the standard deviation over the repeats that share one, whose
@@ -34,9 +51,16 @@ class Summary:
     mean: float
     sd: float
     median: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
+    interval_reason: str
+    interval_fitted_heads: tuple[float, float] | None
     sd_splits: float
     sd_seeds: float
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The interval, or (NaN, NaN) if there is none."""
+        return self.interval or (NAN, NAN)
 
 
 def summarize(
@@ -44,7 +68,7 @@ def summarize(
     trials: Sequence[Trial],
     splits: Sequence[Split],
 ) -> dict[str, dict[str, dict[str, Summary]]]:
-    """Return all metrics as {target: {selection or baseline: {metric: Summary}}}.
+    """Return all metrics as {target: {selection, baseline or `RATERS`: {metric: Summary}}}.
 
     Args:
         features: Features and scores of the rows that the run uses.
@@ -54,62 +78,101 @@ def summarize(
     by_target: dict[str, list[Trial]] = {}
     for trial in trials:
         by_target.setdefault(trial.target, []).append(trial)
-    return {
-        target: _summarize_target(features, target_trials, splits)
-        for target, target_trials in by_target.items()
-    }
+    test_parts = [split.test.tobytes() for split in splits]
+    reason = new_prompts_reason(features, splits) or training_set_reason(splits)
+    summaries = {}
+    for target, target_trials in by_target.items():
+        summaries[target] = _summarize_target(features, target_trials, test_parts, reason)
+    return summaries
 
 
 def _summarize_target(
     features: FeatureSet,
     trials: Sequence[Trial],
-    splits: Sequence[Split],
+    test_parts: Sequence[bytes],
+    reason: str,
 ) -> dict[str, dict[str, Summary]]:
-    test_parts = [split.test.tobytes() for split in splits]
+    """Summarise the trials of one target; `reason` is why fitted heads have no interval for new prompts."""
     summaries: dict[str, dict[str, Summary]] = {}
-    for name in (*UNFITTED, *SELECTIONS, *BASELINES):
+    for name in (*UNFITTED, *SELECTIONS, *BASELINES, RATERS):
         if name not in trials[0].metrics:
             continue
-        intervals = _intervals(features, trials, name)
+        tested = _tested(features, trials, name, reason)
         summaries[name] = {}
         for metric in METRICS:
             values = [trial.metrics[name][metric] for trial in trials]
-            summaries[name][metric] = _summary(values, intervals.get(metric), test_parts)
+            summaries[name][metric] = _summary(values, tested, metric, test_parts)
     return summaries
 
 
-def _intervals(
+@dataclass(frozen=True)
+class _Tested:
+    """What the test rows of a selection or baseline show of the recipe.
+
+    Attributes:
+        spreads: Spread of each metric over resamples of the test prompts.
+        prompts: Number of distinct test prompts.
+        fitted: Whether anything was fitted.
+        reason: Why the recipe has no interval, whatever the metric; "" if it has.
+    """
+
+    spreads: dict[str, Spread]
+    prompts: int
+    fitted: bool
+    reason: str
+
+
+def _tested(
     features: FeatureSet,
     trials: Sequence[Trial],
     name: str,
-) -> dict[str, tuple[float, float]]:
-    """Return the bootstrap intervals of a selection or baseline by metric; empty without kept predictions."""
+    reason: str,
+) -> _Tested:
+    if name == RATERS:
+        return _Tested({}, 0, fitted=False, reason=NO_PREDICTOR)
     if name not in trials[0].predictions:
-        return {}
+        return _Tested({}, 0, fitted=True, reason=SELECTED_ON_TEST)
     repeats = []
     for trial in trials:
-        repeats.append(TestRows(features.group[trial.test], trial.truth, trial.predictions[name]))
-    return bootstrap_intervals(repeats)
+        repeats.append(trial.test_rows(features, name))
+    prompts = distinct_prompts(repeats)
+    fitted = name not in UNFITTED
+    own_reason = ONE_PROMPT if prompts < 2 else reason if fitted else ""
+    return _Tested(bootstrap_spreads(repeats), prompts, fitted, own_reason)
 
 
 def _summary(
     values: Sequence[float],
-    interval: tuple[float, float] | None,
+    tested: _Tested,
+    metric: str,
     test_parts: Sequence[bytes],
 ) -> Summary:
     array = np.array(values)
-    if interval is None or np.isnan(array).all():
-        interval = (NAN, NAN)
+    mean = float(array.mean())
+    spread = tested.spreads.get(metric, NO_SPREAD)
+    if np.isnan(array).all():
+        spread = NO_SPREAD
+    exists = bool(np.isfinite(spread.deviation))
+    reason = tested.reason
+    if not reason and metric not in POOLED_METRICS:
+        reason = NOT_RESAMPLED
+    if not reason and not (exists and np.isfinite(mean)):
+        reason = f"{metric} is NaN"
+    interval = None
+    if not reason:
+        interval = recipe_interval(mean, spread.deviation, tested.prompts, tested.fitted)
     part_values = []
     for part in dict.fromkeys(test_parts):
         shares_part = [other == part for other in test_parts]
         part_values.append(array[shares_part])
     return Summary(
         values=tuple(map(float, values)),
-        mean=float(array.mean()),
+        mean=mean,
         sd=_sd(array),
         median=float(np.median(array)),
         interval=interval,
+        interval_reason=reason,
+        interval_fitted_heads=spread.interval if exists else None,
         sd_splits=_sd(np.array([part.mean() for part in part_values])),
         sd_seeds=float(np.mean([_sd(part) for part in part_values])),
     )

@@ -8,11 +8,13 @@ from typing import Protocol
 import numpy as np
 
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.baselines import BASELINES
-from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, nan_reason
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, evaluate_rows, nan_reasons
 from tier4k.heads.metrics.correlation import rmse
+from tier4k.heads.metrics.levels import level_metrics, level_nan_reasons
+from tier4k.heads.metrics.raters import RATERS, ceiling_nan_reasons, raters_ceiling
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import Head, Predictor
 
 SELECTIONS = ("last", "best_validation", "best_test")
@@ -21,7 +23,9 @@ ZERO_SHOT = "zero_shot"  # the selection of scorers, which are not fitted
 
 ELSEWHERE = "elsewhere"  # the selection of heads that another run fitted
 
-UNFITTED = (ZERO_SHOT, ELSEWHERE)  # selections of runs that fit nothing
+CALIBRATED = "calibrated"  # the predictions of `ELSEWHERE`, mapped to the scale of the scores
+
+UNFITTED = (ZERO_SHOT, ELSEWHERE, CALIBRATED)  # selections of runs that fit nothing
 
 NAN = float("nan")
 
@@ -86,6 +90,19 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a search chose for one target and repeat, without the test rows of the repeat.
+
+    Attributes:
+        options: The chosen options, such as "head=svr, C=2".
+        srcc: SRCC of the chosen candidate on the selection part, by which it was chosen; may be NaN.
+    """
+
+    options: str
+    srcc: float
+
+
+@dataclass(frozen=True)
 class Trial:
     """One head fitted on one target of one repeat, with its metrics.
 
@@ -98,10 +115,11 @@ class Trial:
         truth: Scores of the test rows (M,).
         predictions: Predictions of the test rows (M,) by selection and by baseline; `best_test` has no
             predictions, because it mixes epochs.
-        metrics: Metrics by selection and by baseline.
-        reasons: Reasons for NaN metrics, by selection and by baseline.
+        metrics: Metrics by selection and by baseline, and the raters' ceiling where ratings are known.
+        reasons: Reasons for NaN metrics, by selection, by baseline and for the ceiling.
         seconds, encoders, held_out: See `Outcome`.
         curve: The history of the training; None without epochs.
+        choice: What a search chose for this trial; None where nothing was searched.
     """
 
     target: str
@@ -117,6 +135,7 @@ class Trial:
     encoders: WritableEncoders | None = None
     held_out: TestRows | None = None
     curve: Curve | None = None
+    choice: Choice | None = None
 
     @classmethod
     def of(
@@ -133,15 +152,19 @@ class Trial:
             features: All rows with their scores.
             target: Name of the target.
             repeat: Number of the repeat.
-            split: The rows that have a score for the target, as `scored_split` returns them.
-            outcome: Predictions of the test rows.
+            split: The parts of the rows. Only rows with a score for the target take part.
+            outcome: Predictions of the test rows that take part.
         """
         predictions = {"last": outcome.history[-1]}
         if outcome.best_validation is not None:
             predictions["best_validation"] = outcome.best_validation
         trial = cls.evaluated(features, target, repeat, split, predictions)
         by_epoch = _correlations_by_epoch(trial.truth, outcome.history)
-        trial.metrics["best_test"] = _best_test(trial.truth, outcome.history, by_epoch)
+        best_prediction = outcome.history[_best_epoch(by_epoch["srcc"])]
+        rows = _test_rows(features, trial.test, trial.truth, best_prediction)
+        trial.metrics["best_test"] = _best_test(rows, outcome.history, by_epoch)
+        if reason := "; ".join(level_nan_reasons(rows)):
+            trial.reasons["best_test"] = reason
         if outcome.best_validation is None:
             trial.metrics["best_validation"] = dict.fromkeys(METRICS, NAN)
             trial.reasons["best_validation"] = "no validation part"
@@ -165,10 +188,11 @@ class Trial:
     ) -> "Trial":
         """Evaluate predictions of the test rows (M,) by selection, beside the metadata baselines.
 
-        Baselines are fitted on training and validation rows; without such rows there are no baselines. The
-        split has only rows with a score for the target, as `scored_split` returns them.
+        Only rows with a score for the target take part, also as test rows. Baselines are fitted on training
+        and validation rows; without such rows there are no baselines.
         """
         scores = features.scores(target)
+        split = scored_split(split, scores, target)
         truth = scores[split.test]
         fitted_rows = np.concatenate([split.train, split.validation])
         all_predictions = dict(predictions)
@@ -177,9 +201,14 @@ class Trial:
                 all_predictions[name] = baseline(features, scores, fitted_rows, split.test)
         metrics, reasons = {}, {}
         for name, values in all_predictions.items():
-            metrics[name] = evaluate(truth, values)
-            if reason := nan_reason(truth, values):
+            rows = _test_rows(features, split.test, truth, values)
+            metrics[name] = evaluate_rows(rows)
+            if reason := nan_reasons(rows):
                 reasons[name] = reason
+        errors = features.errors(target)
+        if np.isfinite(errors).any():
+            metrics[RATERS] = raters_ceiling(truth, errors[split.test])
+            reasons[RATERS] = ceiling_nan_reasons(metrics[RATERS])
         return cls(
             target=target,
             repeat=repeat,
@@ -193,16 +222,19 @@ class Trial:
             seconds=0.0,
         )
 
-    def with_rmse(self, selection: str, value: float) -> "Trial":
-        """Return the trial with another RMSE for one selection."""
-        values = self.metrics[selection] | {"rmse": value}
-        return replace(self, metrics=self.metrics | {selection: values})
+    def test_rows(self, features: FeatureSet, name: str) -> TestRows:
+        """Return the test rows with the predictions of a selection or baseline."""
+        return _test_rows(features, self.test, self.truth, self.predictions[name])
 
     def without_rmse(self, selection: str, reason: str) -> "Trial":
         """Return the trial without an RMSE for one selection; the reason is added to existing reasons."""
         reasons = [self.reasons[selection], reason] if selection in self.reasons else [reason]
-        trial = self.with_rmse(selection, NAN)
-        return replace(trial, reasons=self.reasons | {selection: "; ".join(reasons)})
+        values = self.metrics[selection] | {"rmse": NAN}
+        return replace(
+            self,
+            metrics=self.metrics | {selection: values},
+            reasons=self.reasons | {selection: "; ".join(reasons)},
+        )
 
 
 def headline(names: Container[str]) -> str:
@@ -219,6 +251,15 @@ def mean_over_crops(predict: Predictor, fused: np.ndarray) -> np.ndarray:
     return predicted.reshape(len(fused), -1).mean(axis=1)
 
 
+def _test_rows(
+    features: FeatureSet,
+    test: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+) -> TestRows:
+    return TestRows(features.group[test], features.generator[test], truth, prediction)
+
+
 def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> dict[str, list[float]]:
     correlations: dict[str, list[float]] = {}
     for name, metric in CORRELATIONS.items():
@@ -227,25 +268,35 @@ def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> 
 
 
 def _best_test(
-    truth: np.ndarray,
+    rows: TestRows,
     history: Sequence[np.ndarray],
     by_epoch: Mapping[str, list[float]],
 ) -> MetricValues:
     """Return the metrics of the published selection: each metric at the epoch with its best test value.
 
     The selection is optimistic, because it uses the test rows. The metrics after the logistic are those of
-    the epoch with the best raw PLCC.
+    the epoch with the best raw PLCC, those of generators and within prompts those of the epoch with the best
+    SRCC.
+
+    Args:
+        rows: The test rows with the predictions of the epoch with the best SRCC.
+        history: Predictions of the test rows (M,) after each epoch.
+        by_epoch: Each correlation after each epoch.
     """
     metrics = {}
     for name, values in by_epoch.items():
         metrics[name] = max(values, key=_nan_lowest)
-    metrics["rmse"] = min(rmse(truth, predicted) for predicted in history)
-    plcc = [_nan_lowest(value) for value in by_epoch["plcc"]]
-    best_epoch = plcc.index(max(plcc))
-    mapped = evaluate(truth, history[best_epoch])
+    metrics["rmse"] = min(rmse(rows.truth, predicted) for predicted in history)
+    mapped = evaluate(rows.truth, history[_best_epoch(by_epoch["plcc"])])
     for name in ("plcc_logistic", "rmse_logistic"):
         metrics[name] = mapped[name]
-    return metrics
+    return metrics | level_metrics(rows)
+
+
+def _best_epoch(values: Sequence[float]) -> int:
+    """Return the number, from 0, of the first epoch with the largest value."""
+    comparable = list(map(_nan_lowest, values))
+    return comparable.index(max(comparable))
 
 
 def _nan_lowest(value: float) -> float:

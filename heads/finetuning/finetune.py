@@ -17,6 +17,7 @@ from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet, rows_without_features
 from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.encoders.finetuned import UnsavedEncoders
+from tier4k.heads.encoders.seen_images import require_unseen
 from tier4k.heads.evaluation.trial import Outcome, Trial
 from tier4k.heads.finetuning.checkpoints import BEST, best_head, drop_encoders
 from tier4k.heads.finetuning.choices import Device
@@ -33,14 +34,13 @@ from tier4k.heads.finetuning.initial_network import InitialNetwork
 from tier4k.heads.finetuning.inputs import Progress, TrainingInputs
 from tier4k.heads.finetuning.recipe import resolve_finetuning
 from tier4k.heads.finetuning.trainer import Trainer
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.plan import Plan, plan_run
-from tier4k.heads.protocol.publish import Run, publish_run
+from tier4k.heads.protocol.publish import Run, publish_run, read_run
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.layout import encoders_folder
-from tier4k.heads.results.results import Results
 from tier4k.heads.results.write import require_writable
 
 
@@ -71,6 +71,7 @@ def finetune(
         TierError: The options do not fit each other or the data, or training cannot continue.
     """
     plan = plan_run(manifest, image, text, options, resolve_finetuning(options, image.signature.architecture))
+    require_unseen(plan.manifest, plan.splits, image, text)
     accelerator = make_accelerator(device)
     folder = out / plan.config.id
     partial = out / f".{plan.config.id}.partial"
@@ -85,7 +86,7 @@ def finetune(
             # A process that was killed after publishing the run has left checkpoints.
             shutil.rmtree(partial, ignore_errors=True)
         accelerator.wait_for_everyone()
-    return Run(folder, Results.read(folder), run_exists)
+    return read_run(folder, run_exists)
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class Finetuning:
         history = self._train(scores, split, folder, f"finetune {target}, repeat {repeat + 1}")
         head = best_head(folder)
         encoders = self._kept_encoders(folder, repeat, split)
-        return _outcome_of(history, head, encoders, features.group, scores, split)
+        return _outcome_of(history, head, encoders, features, scores, split)
 
     def _train(
         self,
@@ -247,7 +248,7 @@ def _outcome_of(
     history: History,
     head: MLPHead,
     encoders: UnsavedEncoders | None,
-    groups: np.ndarray,
+    features: FeatureSet,
     scores: np.ndarray,
     split: Split,
 ) -> Outcome:
@@ -264,7 +265,12 @@ def _outcome_of(
         )
     tests = [predicted[len(validation) :] for predicted in history.predictions]
     best = history.predictions[history.best_epoch - 1]
-    held_out = TestRows(groups[validation], scores[validation], best[: len(validation)])
+    held_out = TestRows(
+        features.group[validation],
+        features.generator[validation],
+        scores[validation],
+        best[: len(validation)],
+    )
     return Outcome(
         head,
         tests,

@@ -4,13 +4,11 @@ DIR/
     config.json, model.safetensors   the heads: the content of a run's model.json and model.safetensors
     encoders/image.safetensors       the image encoder, with timm's tensor names
     encoders/text/                   the text encoder with its tokenizer, in the Hugging Face layout
-    encoders/seen.json               keys of the images that the encoders were finetuned on, if any
     encoders/TARGET/REPEAT/          instead of these files: the encoders finetuned with each head
     README.md                        the model card
     onnx/                            with --onnx: image.onnx, text.onnx, head.onnx (see `onnx.py`)
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +23,7 @@ from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.encoders.weights import TEXT_WEIGHT_FILES
 from tier4k.heads.encoders.finetuned import TEXT_FOLDER, write_image, write_text
-from tier4k.heads.encoders.sources import SEEN_FILE, EncoderSource
+from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.inference.model_card import CARD, model_card
 from tier4k.heads.results.layout import ENCODERS, encoders_folder
 from tier4k.heads.results.model import EXPORTED_FILE, Model
@@ -123,8 +121,6 @@ def _write_encoders(source: EncoderSource, folder: Path) -> Model:
     encoders.mkdir()
     image_file = write_image(source.image, _tensors(ImageNetwork.of(source.image).backbone), encoders)
     write_text(source.text, _text_tensors(source), encoders / TEXT_FOLDER)
-    if source.seen:
-        (encoders / SEEN_FILE).write_text(json.dumps(source.seen), encoding="utf-8")
     signatures = source.model.signatures
     new_signatures = {
         "image": image_encoder_of(signatures["image"], encoders / image_file, rewritten=True).signature,

@@ -67,7 +67,8 @@ def _description(model: Model, results: Results) -> list[str]:
 
 
 def _metrics(results: Results) -> Iterator[str]:
-    seen = f"{sum(results.seen_prompts)} of {sum(results.test_prompts)} test prompts were seen in training"
+    prompts = sum(results.seen_prompts or ())
+    seen = f"{prompts} of {sum(results.test_prompts)} test prompts were seen in training"
     yield f"## Metrics, split `{results.split}`, {len(results.test_rows)} repeats"
     yield ""
     yield f"Single heads on their test rows, mean ± standard deviation over the repeats; {seen}."
@@ -95,7 +96,7 @@ def _cells(results: Results, target: str) -> list[str]:
         target,
         *(_mean_and_sd(headline_metrics[metric]) for metric in SHOWN_METRICS),
         f"{baseline.mean:.3f}",
-        *_width_and_coverage(results.intervals.get(target)),
+        *_width_and_coverage(results.prediction_intervals.get(target)),
     ]
 
 
@@ -132,7 +133,7 @@ def _usage(model: Model) -> list[str]:
 
 def _limits(results: Results) -> list[str]:
     lines = ["## Limits", ""]
-    if any(results.seen_prompts):
+    if any(results.seen_prompts or ()):
         lines.append(
             "The split has images of test prompts in training: for new prompts the metrics are too good."
         )

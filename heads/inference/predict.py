@@ -22,7 +22,6 @@ from tier4k.extract.pipeline.run import extract
 from tier4k.extract.scorers.from_signature import scorer_of
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError
-from tier4k.heads.encoders.seen_images import record_seen
 from tier4k.heads.encoders.sources import EncoderSource, beside_training
 from tier4k.heads.results.config import ZERO_SHOT_METHOD
 from tier4k.heads.results.layout import is_run
@@ -153,10 +152,6 @@ def _encode(
         encoders.append(source.text)
     if not encoders:
         return []
-    for encoder in encoders:
-        stream = encoder.signature.stream
-        if stream in source.seen:
-            record_seen(root, encoder, source.seen[stream])
     return extract(manifest, encoders, root, options, listener)
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tier4k.heads.metrics.all_metrics import METRICS
+from tier4k.heads.metrics.all_metrics import POOLED_METRICS
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.memoize import memoized
+from tier4k.heads.metrics.test_rows import TestRows
 
 RESAMPLES = 1000
 
@@ -27,32 +28,28 @@ Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarra
 
 
 @dataclass(frozen=True)
-class TestRows:
-    """The test rows of one repeat.
+class Spread:
+    """The spread of a mean over repeats when test prompts are resampled and the fitted heads stay.
 
     Attributes:
-        group: Prompt of each row (N,).
-        truth: Scores (N,).
-        prediction: Predictions (N,).
+        interval: Percentile interval (low, high); NaN where the metric has no value.
+        deviation: Standard deviation over the resamples; NaN where the metric has no value.
     """
 
-    __test__ = False  # pytest takes classes of this name for tests
-
-    group: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
+    interval: tuple[float, float]
+    deviation: float
 
 
-def bootstrap_intervals(
+def bootstrap_spreads(
     repeats: Sequence[TestRows],
     seed: int = 0,
     level: float = 0.95,
-) -> dict[str, tuple[float, float]]:
-    """Return the percentile interval (Efron, 1979) of the mean over repeats of each metric in `METRICS`.
+) -> dict[str, Spread]:
+    """Return the spread of the mean over repeats of each metric in `POOLED_METRICS`.
 
     Prompts are resampled once for all repeats, so that a prompt in the test part of several repeats does
-    not count as several prompts. The interval leaves out the variation between training runs; the
-    standard deviation over repeats shows that variation.
+    not count as several prompts. The heads stay as they were fitted: `tier4k.heads.metrics.recipe` adds the
+    variation of the training sets. The interval is the percentile interval (Efron, 1979).
 
     Args:
         repeats: Test rows of each repeat.
@@ -60,31 +57,36 @@ def bootstrap_intervals(
         level: Share of resamples in the interval, in (0, 1).
 
     Returns:
-        {metric: (low, high)}; NaN where a repeat has no value in any resample (constant predictions) or a
+        {metric: spread}; NaN where a repeat has no value in any resample (constant predictions) or a
         prediction is not finite.
     """
     columns = []
-    for rows in _with_numbered_prompts(repeats):
-        columns += [rows.group, rows.truth, rows.prediction]
-    return dict(_intervals(seed, level, *columns))
+    for rows in _with_numbers(repeats):
+        columns += [rows.group, rows.generator, rows.truth, rows.prediction]
+    return dict(_spreads(seed, level, *columns))
+
+
+def distinct_prompts(repeats: Sequence[TestRows]) -> int:
+    """Return the number of distinct prompts in the test rows of all repeats."""
+    return len(np.unique(np.concatenate([rows.group for rows in repeats])))
 
 
 @memoized
-def _intervals(seed: int, level: float, *columns: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Return the intervals; `columns` has group, truth and prediction of each repeat in turn."""
+def _spreads(seed: int, level: float, *columns: np.ndarray) -> dict[str, Spread]:
+    """Return the spreads; `columns` has the columns of `TestRows` of each repeat in turn."""
     repeats = []
-    for group, truth, prediction in zip(columns[::3], columns[1::3], columns[2::3], strict=True):
-        repeats.append(TestRows(group, truth, prediction))
-    intervals = {}
+    for start in range(0, len(columns), 4):
+        repeats.append(TestRows(*columns[start : start + 4]))
+    spreads = {}
     for name, values in resampled_means(repeats, seed).items():
-        intervals[name] = interval(values, level)
-    return intervals
+        spreads[name] = spread(values, level)
+    return spreads
 
 
 def resampled_means(
     repeats: Sequence[TestRows],
     seed: int = 0,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = POOLED_METRICS,
     resamples: int = RESAMPLES,
 ) -> dict[str, np.ndarray]:
     """Return each metric's mean over repeats in every resample; equal prompts and seeds give equal resamples.
@@ -92,7 +94,7 @@ def resampled_means(
     Args:
         repeats: Test rows of each repeat.
         seed: Seed of the resampling.
-        metrics: Names in `METRICS`.
+        metrics: Names in `POOLED_METRICS`.
         resamples: Number B of resamples.
 
     Returns:
@@ -101,7 +103,7 @@ def resampled_means(
     """
     if not _all_finite(repeats):
         return {name: np.full(resamples, np.nan) for name in metrics}
-    numbered = _with_numbered_prompts(repeats)
+    numbered = _with_numbers(repeats)
     counts = _prompt_counts(numbered, seed, resamples)
     means = {}
     for name in metrics:
@@ -110,23 +112,29 @@ def resampled_means(
     return means
 
 
-def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval (low, high) of resampled values (B,) but NaN; NaN if all are NaN."""
+def spread(resampled: np.ndarray, level: float = 0.95) -> Spread:
+    """Return the spread of resampled values (B,); NaN does not count; all NaN give NaN."""
     finite = resampled[np.isfinite(resampled)]
     if not len(finite):
-        return float("nan"), float("nan")
+        return Spread((float("nan"), float("nan")), float("nan"))
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return Spread((float(low), float(high)), float(finite.std()))
 
 
 def _all_finite(repeats: Sequence[TestRows]) -> bool:
     return all(np.isfinite(rows.prediction).all() for rows in repeats)
 
 
-def _with_numbered_prompts(repeats: Sequence[TestRows]) -> list[TestRows]:
-    """Replace prompts by numbers from 0, which are the same in all repeats."""
+def _with_numbers(repeats: Sequence[TestRows]) -> list[TestRows]:
+    """Replace prompts and generators by numbers from 0, which are the same in all repeats."""
     groups = np.unique(np.concatenate([rows.group for rows in repeats]))
-    return [replace(rows, group=np.searchsorted(groups, rows.group)) for rows in repeats]
+    generators = np.unique(np.concatenate([rows.generator for rows in repeats]))
+    numbered = []
+    for rows in repeats:
+        group = np.searchsorted(groups, rows.group)
+        generator = np.searchsorted(generators, rows.generator)
+        numbered.append(replace(rows, group=group, generator=generator))
+    return numbered
 
 
 def _prompt_counts(

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.test_rows import TestRows
 
 LEVEL = 0.9
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from tier4k.heads.metrics.bootstrap import TestRows
 from tier4k.heads.metrics.correlation import Metric, plcc, srcc
+from tier4k.heads.metrics.test_rows import TestRows
 
 WILLIAMS: dict[str, Metric] = {"srcc": srcc, "plcc": plcc}
 

@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,34 +10,24 @@ from sklearn.model_selection import GroupKFold
 
 from tier4k.cache.keys import file_key
 from tier4k.extract.datasets.choices import Benchmark
-from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.pipeline.records import DatasetRecord, records
-from tier4k.heads.data.features import FeatureSet, rows_without_features
+from tier4k.extract.datasets.manifest import Manifest, prompt_groups
+from tier4k.extract.datasets.spellings import canonical_spellings
+from tier4k.heads.data.features import FeatureSet, Rows, rows_without_features
 from tier4k.heads.data.splits import Split, scored_split
-from tier4k.heads.evaluation.trial import ELSEWHERE, Trial
-from tier4k.heads.metrics.correlation import rmse
+from tier4k.heads.encoders.seen_images import seen_by_weights
+from tier4k.heads.evaluation.trial import CALIBRATED, ELSEWHERE, Trial
 from tier4k.heads.protocol.options import ProtocolError
 from tier4k.heads.protocol.publish import Run, publish_run, read_run
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.layout import WEIGHTS_FILE, is_run
 from tier4k.heads.results.model import HeadKey, Model
-from tier4k.heads.results.read import read_config
+from tier4k.heads.results.read import ROW_TYPES, read_rows, read_splits
+from tier4k.heads.results.seen import Seen
 from tier4k.heads.results.write import require_writable
 
 CALIBRATION_FOLDS = 5
 NO_SCALE = "RMSE needs predictions on the scale of the column: pass --calibrate"
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Numbers of inputs that are both in a data set and in the data set that a model was fitted on.
-
-    Attributes:
-        images, prompts: Numbers of distinct images and prompts.
-    """
-
-    images: int
-    prompts: int
+EXPORTED = "an exported model does not keep the rows that it was fitted on: evaluate the run"
 
 
 def match_targets(
@@ -105,53 +94,6 @@ def _known_names(model: Model, manifest: Manifest) -> str:
     return f"the model has {', '.join(model.targets)}; {manifest.name} has {columns}"
 
 
-def overlap(
-    model: Model,
-    manifest: Manifest,
-    root: Path,
-) -> Overlap | None:
-    """Count images and prompts that are both in a data set and in the data set that a model was fitted on.
-
-    Args:
-        model: Model that was fitted on the first data set.
-        manifest: The second data set.
-        root: Folder of stores, which records the keys of extracted data sets.
-
-    Returns:
-        The counts, or None if neither the run nor the records tell which inputs the model was fitted on.
-    """
-    if not is_run(model.folder):
-        return None
-    config = read_config(model.folder)
-    if config.data_digest == manifest.digest:
-        return Overlap(len(manifest.images()), len(manifest.prompts()))
-    folder = Path(config.environment.data).parent
-    fitted_on = _record(root, config.data, str(folder))
-    if fitted_on is None:
-        return None
-    return Overlap(
-        images=_shared(manifest.images(), fitted_on.keys["image"]),
-        prompts=_shared(manifest.prompts(), fitted_on.keys["text"]),
-    )
-
-
-def _record(
-    root: Path,
-    name: str,
-    folder: str,
-) -> DatasetRecord | None:
-    for record in records(root):
-        if record.name == name and record.data == folder:
-            return record
-    return None
-
-
-def _shared(inputs: pd.Series, keys: np.ndarray) -> int:
-    """Count the inputs, indexed by hexadecimal key, whose key is among the keys (N, 32)."""
-    known_keys = {bytes(key).hex() for key in keys}
-    return sum(key in known_keys for key in inputs.index)
-
-
 def evaluate_model(
     model: Model,
     manifest: Manifest,
@@ -159,6 +101,7 @@ def evaluate_model(
     pairs: Mapping[str, str],
     benchmark: Benchmark,
     calibrated: bool,
+    root: Path,
     out: Path,
     command: Sequence[str] = (),
 ) -> Run:
@@ -170,8 +113,9 @@ def evaluate_model(
         predicted: Scores (N,) by target and repeat.
         pairs: {target of the model: score column}.
         benchmark: Name of the benchmark.
-        calibrated: Whether predictions are mapped linearly to the scores, by a fit on other prompts, so that
-            the RMSE can be computed.
+        calibrated: Whether the RMSE is computed, from predictions that are mapped linearly to the scores by a
+            fit on other prompts. The other metrics are always those of the predictions as they are.
+        root: Folder of stores, which records the images that finetuned encoders have seen.
         out: Folder of runs.
         command: Command line, recorded.
 
@@ -192,7 +136,50 @@ def evaluate_model(
         for number, repeat in enumerate(repeats):
             scores = predicted[target, repeat]
             trials.append(_trial(features, scores, column, number, split, calibrated))
-    return publish_run(out, config, manifest, command, features, trials, [split] * len(repeats))
+    seen = seen_by_model(model, manifest, repeats, root)
+    return publish_run(out, config, manifest, command, features, trials, [split] * len(repeats), seen)
+
+
+def seen_by_model(
+    model: Model,
+    manifest: Manifest,
+    repeats: Sequence[int],
+    root: Path,
+) -> Seen:
+    """Count the rows that each head of a model has seen in training, and those that its encoders have seen.
+
+    A head has seen the training and validation rows of its own repeat. Images are compared by content, and
+    prompts as within one data set, with the rows of both grouped together.
+
+    Args:
+        model: The model that was evaluated.
+        manifest: The rows of the evaluation.
+        repeats: Numbers of the repeats whose heads were evaluated.
+        root: Folder of stores, which records the images that finetuned encoders have seen.
+
+    Raises:
+        ResultError: The rows or the splits of the run cannot be read.
+    """
+    if not is_run(model.folder):
+        return Seen(unknown=EXPORTED)
+    fitted = read_rows(model.folder)
+    both = pd.concat([fitted, manifest.table[list(ROW_TYPES)]], ignore_index=True)
+    group = prompt_groups(both["prompt"], both["image_key"], both["image_prompt_key"])
+    rows = Rows(
+        name=both["name"].to_numpy(),
+        group=group.to_numpy(),
+        generator=canonical_spellings(both["generator"]).to_numpy(),
+        position=both.index.to_numpy(),
+        image_key=both["image_key"].to_numpy(),
+    )
+    test = np.arange(len(fitted), len(both))
+    index_of = {name: index for index, name in enumerate(fitted["name"])}
+    splits = []
+    for stored in (read_splits(model.folder)[repeat] for repeat in repeats):
+        seen_rows = [index_of[name] for name in (*stored.train, *stored.validation)]
+        splits.append(Split(np.array(seen_rows), test[:0], test, stored.seed))
+    images = [key for signature in model.signatures.values() for key in seen_by_weights(root, signature)]
+    return Seen.in_training(rows, splits, images)
 
 
 def _config(
@@ -212,6 +199,7 @@ def _config(
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
+        ratings_digest=manifest.ratings_digest,
         method=model.method,
         benchmark=benchmark,
         targets=tuple(pairs.values()),
@@ -237,11 +225,13 @@ def _trial(
 ) -> Trial:
     own_split = scored_split(split, features.scores(target), target)
     own_scores = scores[own_split.test]
-    trial = Trial.evaluated(features, target, repeat, own_split, {ELSEWHERE: own_scores})
-    if not calibrated:
-        return trial.without_rmse(ELSEWHERE, NO_SCALE)
-    error = rmse(trial.truth, calibrate(features.group[own_split.test], trial.truth, own_scores))
-    return trial.with_rmse(ELSEWHERE, error)
+    predictions = {ELSEWHERE: own_scores}
+    if calibrated:
+        truth = features.scores(target)[own_split.test]
+        predictions[CALIBRATED] = calibrate(features.group[own_split.test], truth, own_scores)
+    trial = Trial.evaluated(features, target, repeat, own_split, predictions)
+    trial.reasons.pop(CALIBRATED, None)  # of the calibrated predictions only the RMSE is reported
+    return trial if calibrated else trial.without_rmse(ELSEWHERE, NO_SCALE)
 
 
 def calibrate(

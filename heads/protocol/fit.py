@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
@@ -71,6 +73,19 @@ def fit_plans(
     return runs
 
 
+def load_fused(plan: Plan) -> tuple[FeatureSet, np.ndarray]:
+    """Read the features of a plan; return them with the fused vectors (N, d), or (N, V, d) of V crops.
+
+    Raises:
+        TierError: The features cannot be read, or finetuned encoders have seen test rows.
+    """
+    assert isinstance(plan.images, FeatureStore)
+    assert isinstance(plan.texts, FeatureStore)
+    require_unseen(plan.manifest, plan.splits, plan.images, plan.texts)
+    features = load_features(plan.manifest, plan.images, plan.texts, plan.config.stages, plan.zero_shot)
+    return features, fuse(features, plan.method)
+
+
 def _fit_missing(
     plans: Sequence[Plan],
     out: Path,
@@ -94,11 +109,7 @@ def _run_trials(
 ) -> tuple[FeatureSet, list[Trial]]:
     """Fit and evaluate the heads of all plans together; the plans differ only in their targets."""
     first = plans[0]
-    assert isinstance(first.images, FeatureStore)
-    assert isinstance(first.texts, FeatureStore)
-    require_unseen(first.manifest, first.splits, first.images, first.texts)
-    features = load_features(first.manifest, first.images, first.texts, first.config.stages, first.zero_shot)
-    fused = fuse(features, first.method)
+    features, fused = load_fused(first)
     require_writable(out)
     targets: list[str] = []
     starts: dict[HeadKey, Weights] = {}

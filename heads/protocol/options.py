@@ -37,6 +37,7 @@ class FitOptions:
         finetune: Part of the encoders that is trained with the head; "none" fits the head on stored features.
         training: Options of end-to-end training that differ from the recipe's; values may be texts.
         start: Run whose heads are trained further; None starts from new heads.
+        selection: Whether the head is a candidate of a search, as in `SplitRequest`.
     """
 
     method: Method = "nr"
@@ -56,11 +57,12 @@ class FitOptions:
     finetune: str = "none"
     training: dict[str, Any] = field(default_factory=dict)
     start: Path | None = None
+    selection: bool = False
 
     @property
     def split_request(self) -> SplitRequest:
         """The splits to make, as the options describe them."""
-        return SplitRequest(self.split, self.repeats, self.folds, self.seed)
+        return SplitRequest(self.split, self.repeats, self.folds, self.seed, self.selection)
 
 
 @dataclass(frozen=True)

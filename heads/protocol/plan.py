@@ -198,6 +198,7 @@ def _config(
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
+        ratings_digest=manifest.ratings_digest,
         method=options.method,
         benchmark=options.benchmark,
         targets=resolve_targets(manifest, options.targets),

@@ -12,9 +12,11 @@ from tier4k.extract.pipeline.versions import library_version
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.summary import summarize
-from tier4k.heads.evaluation.trial import Trial
+from tier4k.heads.evaluation.trial import CALIBRATED, ELSEWHERE, Trial
 from tier4k.heads.results.config import Environment, RunConfig
-from tier4k.heads.results.results import Results
+from tier4k.heads.results.read import read_config
+from tier4k.heads.results.results import Results, Summaries
+from tier4k.heads.results.seen import Seen
 from tier4k.heads.results.write import write_run
 
 RECORDED_LIBRARIES = ("tier4k", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "pandas")
@@ -27,21 +29,27 @@ class Run:
     Attributes:
         folder: Folder of the run.
         results: Results of the run.
+        seconds: Time of the fits.
         found: Whether the run was stored before this command.
     """
 
     folder: Path
     results: Results
+    seconds: float
     found: bool
 
 
-def read_run(folder: Path) -> Run:
-    """Read a run that another command stored.
+def read_run(folder: Path, found: bool = True) -> Run:
+    """Read a stored run.
+
+    Args:
+        folder: Folder of the run.
+        found: Whether the run was stored before this command.
 
     Raises:
         ResultError: The run cannot be read.
     """
-    return Run(folder, Results.read(folder), found=True)
+    return Run(folder, Results.read(folder), read_config(folder).environment.seconds, found)
 
 
 def publish_run(
@@ -52,6 +60,7 @@ def publish_run(
     features: FeatureSet,
     trials: Sequence[Trial],
     splits: Sequence[Split],
+    seen: Seen | None = None,
 ) -> Run:
     """Summarise and write a run.
 
@@ -63,25 +72,47 @@ def publish_run(
         features: Features and scores of the rows that the run uses.
         trials: One trial for each target and repeat.
         splits: One split for each repeat.
+        seen: As in `Results.of`.
     """
     summaries = summarize(features, trials, splits)
-    results = Results.of(config, features, trials, splits, summaries)
+    results = Results.of(config, features, trials, splits, _with_calibrated_rmse(summaries), seen)
     folder = out / config.id
+    seconds = sum(trial.seconds for trial in trials)
     try:
-        config = replace(config, environment=_environment(manifest, command))
-        write_run(out, config, results, features, trials, splits)
+        config = replace(config, environment=_environment(manifest, command, seconds))
+        write_run(out, config, results, features, trials, splits, manifest.table)
     except StoreError:
         if not folder.exists():
             raise
         return read_run(folder)  # another process published the same run first
-    return Run(folder, results, found=False)
+    return Run(folder, results, seconds, found=False)
 
 
-def _environment(manifest: Manifest, command: Sequence[str]) -> Environment:
+def _with_calibrated_rmse(summaries: Summaries) -> Summaries:
+    """Put the RMSE of calibrated predictions, if there are any, in the place of that of the predictions.
+
+    The other metrics stay those of the predictions: the calibration of each fold is another linear map, so
+    that calibrated predictions of different folds have other ranks.
+    """
+    folded = {}
+    for target, by_name in summaries.items():
+        names = dict(by_name)
+        if calibrated := names.pop(CALIBRATED, None):
+            names[ELSEWHERE] = names[ELSEWHERE] | {"rmse": calibrated["rmse"]}
+        folded[target] = names
+    return folded
+
+
+def _environment(
+    manifest: Manifest,
+    command: Sequence[str],
+    seconds: float,
+) -> Environment:
     return Environment(
         command=tuple(command),
         data=str(manifest.source.resolve()),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         python=platform.python_version(),
         versions={name: library_version(name) for name in RECORDED_LIBRARIES},
+        seconds=seconds,
     )

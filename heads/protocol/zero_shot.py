@@ -126,6 +126,7 @@ def _config(
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
+        ratings_digest=manifest.ratings_digest,
         method=ZERO_SHOT_METHOD,
         benchmark=options.benchmark,
         targets=resolve_targets(manifest, options.targets),

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from tier4k.heads.evaluation.baselines import BASELINES
+from tier4k.heads.reporting.leakage import leak_mark
 
 PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
 
@@ -25,39 +26,41 @@ ABOUT = (
     "seed",
 )
 
-# Runs that are alike in these have the same baselines.
-CONTEXT = ("data", "benchmark", "split", "seed", "repeats")
+# Runs that are alike in these have the same test rows and the same baselines, once data sets of one name are
+# told apart (`_prepared`). The name of a split that was read from a file has the digest of the file.
+CONTEXT = ("data", "benchmark", "split", "seed", "repeats", "seeds")
 
 # Shown even where all runs are alike in them.
 ALWAYS = ("method", "benchmark", "head")
 
-SAME_ROWS = ["data", "benchmark", "split", "target", "metric"]
+LEAKED = ("leaked_images", "test_images", "leaked_prompts", "test_prompts")
 
 
 def result_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """SRCC and PLCC of every run's result.
 
     Returns:
-        The rows of the tidy table with `is_best`, true where no run on the same rows is better; `stages` and
-        leaking benchmarks are in words.
+        The rows of the tidy table with `is_best`, true where another run has the same test rows and none is
+        better; `stages` and leaking benchmarks are in words.
     """
-    rows = frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)]
-    best = rows.groupby(SAME_ROWS)["mean"].transform("max")
+    rows = _prepared(frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)])
+    rivals = rows.groupby([*CONTEXT, "target", "metric"])["mean"]
+    is_best = (rows["mean"] == rivals.transform("max")) & (rivals.transform("size") > 1)
     stages = rows["stages"].replace("", "all")
-    return _with_leaks(rows.assign(is_best=rows["mean"] == best, stages=stages))
+    return rows.assign(is_best=is_best, stages=stages)
 
 
 def baseline_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """SRCC and PLCC of the baselines, once for all runs with the same rows and splits."""
-    rows = frame[frame["metrics_of"].isin(BASELINES) & frame["metric"].isin(PAPER_METRICS)]
+    rows = _prepared(frame[frame["metrics_of"].isin(BASELINES) & frame["metric"].isin(PAPER_METRICS)])
     rows = rows.drop_duplicates([*CONTEXT, "target", "metrics_of", "metric"])
-    return _with_leaks(rows.assign(is_best=False))
+    return rows.assign(is_best=False)
 
 
 def varying_columns(rows: pd.DataFrame) -> list[str]:
     """Columns of `result_rows` that tell the runs apart, beside `ALWAYS`; `run` where they do not suffice."""
     columns = []
-    for column in (*ABOUT, "changed_options", "repeats"):
+    for column in (*ABOUT, "changed_options", "repeats", "seeds"):
         varies = len(rows[column].unique()) > 1
         if varies or column in ALWAYS:
             columns.append(column)
@@ -73,6 +76,12 @@ def column_title(column: str) -> str:
     return column.replace("_", " ")
 
 
-def _with_leaks(rows: pd.DataFrame) -> pd.DataFrame:
-    marks = rows["leaks"].map({True: " (leaks)", False: ""})
-    return rows.assign(benchmark=rows["benchmark"] + marks)
+def _prepared(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with the size of leaks in the benchmark's name, and with distinct data sets' names."""
+    versions = rows.groupby(["data", "benchmark"])["data_digest"].transform("nunique")
+    named = rows["data"] + " " + rows["data_digest"].str[:8]
+    benchmarks = []
+    for benchmark, *numbers in rows[["benchmark", *LEAKED]].itertuples(index=False):
+        mark = leak_mark(*numbers)
+        benchmarks.append(f"{benchmark} ({mark})" if mark else benchmark)
+    return rows.assign(data=rows["data"].where(versions == 1, named), benchmark=benchmarks)

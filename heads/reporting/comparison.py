@@ -1,4 +1,7 @@
-"""Paired comparisons of runs on the same test rows."""
+"""Paired comparisons of runs on the same test rows.
+
+A difference is that of two recipes on new prompts (see `tier4k.heads.metrics.recipe`).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tier4k.heads.evaluation.trial import UNFITTED
-from tier4k.heads.metrics.bootstrap import TestRows, interval, resampled_means
+from tier4k.heads.metrics.bootstrap import distinct_prompts, resampled_means, spread
 from tier4k.heads.metrics.correlation import (
     krcc,
     plcc,
@@ -17,13 +20,17 @@ from tier4k.heads.metrics.correlation import (
     srcc,
 )
 from tier4k.heads.metrics.memoize import memoized
-from tier4k.heads.metrics.significance import RESAMPLES, holm, two_sided_p
+from tier4k.heads.metrics.recipe import recipe_interval, recipe_p
+from tier4k.heads.metrics.significance import holm
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.metrics.williams import WILLIAMS, Williams, williams
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
 
 COMPARED = {"srcc": srcc, "krcc": krcc, "plcc": plcc, "rmse": rmse}
+
+NAN = float("nan")
 
 ROW_ORDER = ["repeat", "name"]
 
@@ -39,13 +46,16 @@ class Comparison:
         first, second: Places of the two runs among the compared runs, from 0.
         means: Mean of the metric over the repeats of each run.
         difference: First minus second.
-        interval: 95 % interval of the difference, by bootstrap over test prompts, both runs with the same
-            resamples.
-        p: Two-sided p-value of no difference: twice the share of resamples on the other side of zero, at
-            least 2 / (B + 1).
+        interval: 95 % interval of the difference for new training sets and new prompts of the same
+            generators; NaN where `interval_reason` gives the reason.
+        interval_reason: Why there is no such interval and no p-value; "" if there is one.
+        interval_fitted_heads: 95 % interval of the difference for these fitted heads: bootstrap over test
+            prompts, both runs with the same resamples.
+        p: Two-sided p-value of no difference, of the same t distribution as `interval`.
         p_holm: The p-value after Holm's correction for all comparisons of the table.
         williams: Williams' test, for SRCC and PLCC. The test assumes that rows are independent, which
-            rows of one prompt are not.
+            rows of one prompt are not, so it is for files only: where prompts correlate it calls a fifth of
+            equal runs different.
     """
 
     target: str
@@ -55,6 +65,8 @@ class Comparison:
     means: tuple[float, float]
     difference: float
     interval: tuple[float, float]
+    interval_reason: str
+    interval_fitted_heads: tuple[float, float]
     p: float
     p_holm: float = float("nan")
     williams: Williams | None = None
@@ -66,8 +78,6 @@ def compare(
     seed: int = 0,
 ) -> list[Comparison]:
     """Compare every pair of runs in every target that all runs have.
-
-    The intervals hold for the fitted heads: they do not include the variation between trainings.
 
     Args:
         runs: Folders of runs with the same test rows.
@@ -81,23 +91,63 @@ def compare(
     """
     if len(runs) < 2:
         raise ReportError("a comparison needs two runs or more: use tier compare RUN RUN")
-    if metric == "rmse":
-        _require_fitted(runs)
     tables = list(map(read_predictions, runs))
+    results = list(map(Results.read, runs))
+    if metric == "rmse":
+        _require_fitted(runs, results)
     comparisons = []
     for target in _common_targets(tables):
-        rows = _test_rows(runs, tables, target)
-        comparisons += _compare_pairs(target, metric, rows, seed)
+        compared = []
+        for own_results, rows in zip(results, _test_rows(runs, tables, target), strict=True):
+            compared.append(_Compared.of(own_results, target, metric, rows, seed))
+        comparisons += _compare_pairs(target, metric, compared)
     return _correct_for_number(comparisons)
 
 
-def _require_fitted(runs: Sequence[Path]) -> None:
-    for run in runs:
-        if Results.read(run).headline in UNFITTED:
+def _require_fitted(runs: Sequence[Path], results: Sequence[Results]) -> None:
+    for run, own_results in zip(runs, results, strict=True):
+        if own_results.headline in UNFITTED:
             raise ReportError(
                 f"{run} was not fitted to these scores, so its predictions are not in the units of the "
                 "target: pass --metric srcc, krcc or plcc"
             )
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """One run in one target and metric.
+
+    Attributes:
+        rows: Test rows of every repeat.
+        mean: Mean of the metric over the repeats.
+        resampled: That mean (B,) in every resample of the test prompts.
+        fitted: Whether a head was fitted.
+        reason: Why the run has no interval for new prompts; "" if it has one, or if its metric is NaN.
+    """
+
+    rows: Sequence[TestRows]
+    mean: float
+    resampled: np.ndarray
+    fitted: bool
+    reason: str
+
+    @classmethod
+    def of(
+        cls,
+        results: Results,
+        target: str,
+        metric: str,
+        rows: Sequence[TestRows],
+        seed: int,
+    ) -> "_Compared":
+        """Measure a run on its test rows of one target."""
+        return cls(
+            rows=rows,
+            mean=_mean(metric, rows),
+            resampled=_resampled_metric(metric, seed, *_columns(rows)),
+            fitted=results.headline not in UNFITTED,
+            reason=results.summaries[target][results.headline][metric].interval_reason,
+        )
 
 
 def _common_targets(tables: Sequence[pd.DataFrame]) -> list[str]:
@@ -123,29 +173,32 @@ def _correct_for_number(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _compare_pairs(
     target: str,
     metric: str,
-    rows: Sequence[Sequence[TestRows]],
-    seed: int,
+    runs: Sequence[_Compared],
 ) -> list[Comparison]:
-    """Compare every pair of runs; `rows` has the test rows of every repeat of each run."""
-    means = []
-    resampled = []
-    for repeats in rows:
-        means.append(_mean(metric, repeats))
-        resampled.append(_resampled_metric(metric, seed, RESAMPLES, *_columns(repeats)))
     comparisons = []
-    for first, second in combinations(range(len(rows)), 2):
-        differences = resampled[first] - resampled[second]
-        classical = williams(metric, rows[first], rows[second]) if metric in WILLIAMS else None
+    for first, second in combinations(range(len(runs)), 2):
+        one = runs[first]
+        other = runs[second]
+        difference = one.mean - other.mean
+        spread_of_difference = spread(one.resampled - other.resampled)
+        prompts = distinct_prompts(one.rows)
+        fitted = one.fitted or other.fitted
+        deviation = spread_of_difference.deviation
+        reason = one.reason or other.reason
+        if not reason and not np.isfinite([difference, deviation]).all():
+            reason = f"{metric} is NaN"
         comparison = Comparison(
             target=target,
             metric=metric,
             first=first,
             second=second,
-            means=(means[first], means[second]),
-            difference=means[first] - means[second],
-            interval=interval(differences),
-            p=two_sided_p(differences),
-            williams=classical,
+            means=(one.mean, other.mean),
+            difference=difference,
+            interval=(NAN, NAN) if reason else recipe_interval(difference, deviation, prompts, fitted),
+            interval_reason=reason,
+            interval_fitted_heads=spread_of_difference.interval,
+            p=NAN if reason else recipe_p(difference, deviation, prompts, fitted),
+            williams=williams(metric, one.rows, other.rows) if metric in WILLIAMS else None,
         )
         comparisons.append(comparison)
     return comparisons
@@ -157,24 +210,23 @@ def _mean(metric: str, repeats: Sequence[TestRows]) -> float:
 
 
 def _columns(repeats: Sequence[TestRows]) -> list[np.ndarray]:
-    """List groups, truths and predictions of all repeats, one repeat after the other."""
+    """List the columns of `TestRows` of all repeats, one repeat after the other."""
     columns = []
     for rows in repeats:
-        columns += [rows.group, rows.truth, rows.prediction]
+        columns += [rows.group, rows.generator, rows.truth, rows.prediction]
     return columns
 
 
 @memoized
-def _resampled_metric(metric: str, seed: int, resamples: int, *columns: np.ndarray) -> np.ndarray:
+def _resampled_metric(metric: str, seed: int, *columns: np.ndarray) -> np.ndarray:
     """Return the resampled means (B,) of repeats; `columns` is what `_columns` returns.
 
     The function is memoized, as a run is compared with many other runs.
     """
     repeats = []
-    for start in range(0, len(columns), 3):
-        group, truth, prediction = columns[start : start + 3]
-        repeats.append(TestRows(group, truth, prediction))
-    return resampled_means(repeats, seed, (metric,), resamples)[metric]
+    for start in range(0, len(columns), 4):
+        repeats.append(TestRows(*columns[start : start + 4]))
+    return resampled_means(repeats, seed, (metric,))[metric]
 
 
 def _test_rows(
@@ -210,6 +262,44 @@ def _require_same_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> 
 def _rows(table: pd.DataFrame, prompts: np.ndarray) -> TestRows:
     return TestRows(
         np.searchsorted(prompts, table["group"].to_numpy(str)),
+        table["generator"].to_numpy(str),
         table["truth"].to_numpy(float),
         table["prediction"].to_numpy(float),
     )
+
+
+def comparison_frame(comparisons: Sequence[Comparison], runs: Sequence[Path]) -> pd.DataFrame:
+    """Return a table with one line for each comparison.
+
+    Args:
+        comparisons: What `compare` returned.
+        runs: Folders of the compared runs.
+
+    Returns:
+        Columns target, metric, first, second (folders), mean_first, mean_second, difference, low, high (95 %
+        interval for new training sets and new prompts), interval_reason, low_fitted_heads,
+        high_fitted_heads, p, p_holm, p_williams and williams_reason.
+    """
+    lines = []
+    for comparison in comparisons:
+        test = comparison.williams or Williams(NAN, f"Williams' test does not exist for {comparison.metric}")
+        line = {
+            "target": comparison.target,
+            "metric": comparison.metric,
+            "first": str(runs[comparison.first]),
+            "second": str(runs[comparison.second]),
+            "mean_first": comparison.means[0],
+            "mean_second": comparison.means[1],
+            "difference": comparison.difference,
+            "low": comparison.interval[0],
+            "high": comparison.interval[1],
+            "interval_reason": comparison.interval_reason,
+            "low_fitted_heads": comparison.interval_fitted_heads[0],
+            "high_fitted_heads": comparison.interval_fitted_heads[1],
+            "p": comparison.p,
+            "p_holm": comparison.p_holm,
+            "p_williams": test.p,
+            "williams_reason": test.why_not,
+        }
+        lines.append(line)
+    return pd.DataFrame(lines)

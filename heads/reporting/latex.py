@@ -22,9 +22,9 @@ MISSING = "--"
 def latex(frame: pd.DataFrame) -> str:
     """SRCC and PLCC of every run's result, one line for each configuration.
 
-    A line has the targets side by side, each value with its 95 % interval; the best of each column and
-    benchmark is bold. The metadata baselines of the same rows follow below the runs. The table needs the
-    package booktabs.
+    A line has the targets side by side, each value with its 95 % interval; the best of runs with the
+    same test rows is bold. The metadata baselines of the same rows follow below the runs. The table needs
+    the package booktabs.
 
     Args:
         frame: A tidy table.

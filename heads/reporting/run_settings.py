@@ -1,7 +1,7 @@
 """Settings of a run as tables and titles show them. No other module of this package reads config.json."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +42,7 @@ class RunSettings:
         python: Version of Python, "" where none was recorded.
         versions: Versions of the libraries.
         finished: Time at which the fit ended, "" where none was recorded.
+        seconds: Time of the fits.
     """
 
     data: str
@@ -66,6 +67,12 @@ class RunSettings:
     python: str
     versions: Mapping[str, str]
     finished: str
+    seconds: float
+
+    @property
+    def test_rows(self) -> tuple[str, str, str, int, int, int]:
+        """Equal for runs with the same test rows, scores and repeats."""
+        return self.data_digest, self.benchmark, self.split, self.seed, self.repeats, self.seeds
 
     @property
     def is_zero_shot(self) -> bool:
@@ -75,27 +82,27 @@ class RunSettings:
     @property
     def image_encoder(self) -> str:
         """Name of the image encoder, or of the zero-shot scorer."""
-        return str(self._signature("image")["encoder"])
+        return "/".join(self._values("image", "encoder"))
 
     @property
     def text_encoder(self) -> str:
         """Name of the text encoder, or of the zero-shot scorer."""
-        return str(self._signature("text")["encoder"])
+        return "/".join(self._values("text", "encoder"))
 
     @property
     def preprocessing(self) -> str:
         """Name of the images' preprocessing."""
-        return self._image_field("preparation")
+        return _names(self._values("image", "preparation"))
 
     @property
     def feature(self) -> str:
         """Name of the image feature."""
-        return self._image_field("feature")
+        return _names(self._values("image", "feature"))
 
     @property
     def precision(self) -> str:
         """Floating-point precision of the image encoder."""
-        return str(self._signature("image").get("precision", "fp32"))
+        return "/".join(self._values("image", "precision", "fp32"))
 
     @property
     def crops(self) -> str:
@@ -105,7 +112,7 @@ class RunSettings:
     @property
     def scorers(self) -> tuple[str, ...]:
         """Names of the zero-shot scorers whose scores the head sees beside the features."""
-        return tuple(name for name in self.signatures if name not in ENCODED_STREAMS)
+        return tuple(name for name in self.signatures if _stream(name) not in ENCODED_STREAMS)
 
     def changed_options(self) -> list[str]:
         """Options of the head that differ from its recipe's, as `--set` takes them."""
@@ -116,9 +123,16 @@ class RunSettings:
     def _signature(self, stream: str) -> Mapping[str, Any]:
         return self.signatures.get(stream) or self.signatures["score"]
 
-    def _image_field(self, field: str) -> str:
-        """The name in front of a signature's description, such as "native" of "native: no resizing"."""
-        return str(self._signature("image").get(field, "")).split(":", 1)[0]
+    def _values(
+        self,
+        stream: str,
+        field: str,
+        default: str = "",
+    ) -> list[str]:
+        """The distinct values of a field of a stream's signatures; only a search may have several."""
+        signatures = [one for name, one in self.signatures.items() if _stream(name) == stream]
+        values = [str(one.get(field, default)) for one in signatures or [self.signatures["score"]]]
+        return list(dict.fromkeys(values))
 
 
 def read_settings(run: Path) -> RunSettings:
@@ -156,7 +170,19 @@ def read_settings(run: Path) -> RunSettings:
         python=environment.python,
         versions=environment.versions,
         finished=environment.finished,
+        seconds=environment.seconds,
     )
+
+
+def _names(values: Sequence[str]) -> str:
+    """The names in front of descriptions, such as "native" of "native: no resizing"."""
+    names = [value.split(":", 1)[0] for value in values]
+    return "/".join(dict.fromkeys(names))
+
+
+def _stream(name: str) -> str:
+    """The stream of a signature: "image" of "image" and of "image 2"."""
+    return name.split(" ", 1)[0]
 
 
 def _key(config: RunConfig) -> str:

@@ -9,7 +9,9 @@ from tier4k.cache.write_errors import explain_write_errors
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.latex import latex
 
-SUFFIXES = (".csv", ".parquet", ".xlsx", ".tex")
+FRAME_SUFFIXES = (".csv", ".parquet", ".xlsx")
+
+SUFFIXES = (*FRAME_SUFFIXES, ".tex")
 
 
 def require_table_suffix(path: Path) -> None:
@@ -19,6 +21,15 @@ def require_table_suffix(path: Path) -> None:
         ReportError: The name does not end in one of `SUFFIXES`.
     """
     require_suffix(path, SUFFIXES, ReportError)
+
+
+def require_frame_suffix(path: Path) -> None:
+    """Refuse a file of a format that holds no whole table, such as .tex.
+
+    Raises:
+        ReportError: The name does not end in one of `FRAME_SUFFIXES`.
+    """
+    require_suffix(path, FRAME_SUFFIXES, ReportError)
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:

@@ -16,18 +16,25 @@ from tier4k.heads.evaluation.trial import (
     ZERO_SHOT,
 )
 from tier4k.heads.metrics.conformal import Interval
-from tier4k.heads.metrics.significance import RESAMPLES, smallest_holm_p
+from tier4k.heads.metrics.levels import LEVEL_METRICS, LEVEL_REASONS
+from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.regressors.registry import has_epochs
 from tier4k.heads.reporting.comparison import Comparison
+from tier4k.heads.reporting.leakage import count, leak_sentence, leaked
+from tier4k.heads.results.config import SEVERAL
 from tier4k.heads.results.results import Results
 
 SIGNIFICANT = 0.05
 
-ABOUT_WILLIAMS = (
-    "p (Williams): t-test of two correlations with the same scores, without Holm's correction; "
-    "for several repeats, twice the median p. "
-    "The test assumes that images of one prompt are independent, which they are not: "
-    "rely on the p of the bootstrap."
+ESTIMAND = (
+    "the metric that is expected when the head is fitted on a new training set of this size and tested on "
+    "endlessly many new prompts of the same generators."
+)
+
+CALIBRATION = (
+    "RMSE is that of predictions mapped linearly to the scores, the map of each prompt fitted on other "
+    "prompts; SRCC, KRCC and PLCC are those of the unmapped predictions, as the maps differ and would change "
+    "ranks."
 )
 
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
@@ -41,6 +48,10 @@ LABELS = {
     "plcc_logistic": "PLCC (logistic)",
     "rmse": "RMSE",
     "rmse_logistic": "RMSE (logistic)",
+    "system_srcc": "generators: SRCC",
+    "system_krcc": "generators: KRCC",
+    "prompt_srcc": "in prompts: SRCC",
+    "prompt_pairs": "in prompts: pairs",
     "last": "last epoch",
     "best_validation": "best validation",
     "best_test": "best test epoch (optimistic)",
@@ -49,6 +60,7 @@ LABELS = {
     "generator_mean": "baseline: generator mean",
     "generator_and_prompt": "baseline: generator + prompt",
     "sibling_mean": "baseline: sibling mean",
+    RATERS: "raters' ceiling",
 }
 
 
@@ -57,14 +69,43 @@ LABELS = {
 
 def results_table(results: Results) -> Table:
     """Make a table with one line for each target, selection and baseline: mean ± sd and 95 % intervals."""
-    leaks = " (leaks)" if results.leaks else ""
+    sentence = leak_sentence(results)
+    leaks = f" ({sentence})" if sentence else ""
     table = Table(title=f"{described(results)}, split {results.split}{leaks}", title_justify="left")
+    _fill(table, results, (*selections(results), *references(results)), _table_metrics(results))
+    return table
+
+
+def levels_table(results: Results) -> Table | None:
+    """Make a table of the result and the baselines: do scores rank generators, and the images of a prompt?
+
+    Metrics that are NaN in every line are left out; None if all are.
+    """
+    names = (results.headline, *shown_baselines(results))
+    metrics = []
+    for metric in LEVEL_METRICS:
+        means = [summaries[name][metric].mean for summaries in results.summaries.values() for name in names]
+        if np.isfinite(means).any():
+            metrics.append(metric)
+    if not metrics:
+        return None
+    title = "ranking of generators by their means, and of images within prompts (pairs: share in order)"
+    table = Table(title=title, title_justify="left")
+    _fill(table, results, names, metrics)
+    return table
+
+
+def _fill(
+    table: Table,
+    results: Results,
+    names: Sequence[str],
+    metrics: Sequence[str],
+) -> None:
+    """Add columns for target, selection and metrics, and a line for each target and name."""
     table.add_column("target")
     table.add_column("selection")
-    metrics = _table_metrics(results)
     for metric in metrics:
         table.add_column(LABELS[metric], justify="right")
-    names = (*selections(results), *shown_baselines(results))
     for target, summaries in results.summaries.items():
         for name in names:
             table.add_row(
@@ -74,7 +115,6 @@ def results_table(results: Results) -> Table:
                 style=_style(results, name),
                 end_section=name == names[-1],
             )
-    return table
 
 
 def described(results: Results) -> str:
@@ -84,27 +124,52 @@ def described(results: Results) -> str:
         return f"{results.estimator}, zero-shot, on {rows}"
     if results.headline == ELSEWHERE:
         return f"TIER-{results.method.upper()}, {results.estimator}, fitted elsewhere, on {rows}"
+    if results.chosen:
+        method = "" if results.method == SEVERAL else f"TIER-{results.method.upper()}, "
+        return f"{method}options chosen by a search, on {rows}"
     return f"TIER-{results.method.upper()}, {results.estimator} head, on {rows}"
+
+
+def choices_table(results: Results) -> Table:
+    """Make a table with what a search chose for each target and repeat, and its SRCC on both parts."""
+    table = Table("target", "repeat", "chosen options")
+    for title in ("selection SRCC", "test SRCC"):
+        table.add_column(title, justify="right")
+    for target, chosen in results.chosen.items():
+        selection = results.selection_srcc[target]
+        test = results.summaries[target][results.headline]["srcc"]
+        lines = zip(chosen, selection, test.values, strict=True)
+        for repeat, (options, selected, tested) in enumerate(lines):
+            is_last = repeat == len(chosen) - 1
+            cells = (metric_cell(selected), metric_cell(tested))
+            table.add_row(target, str(repeat), options, *cells, end_section=is_last)
+    return table
 
 
 def notes(results: Results) -> Iterator[Text]:
     """Explain missing scores, NaN values and standard deviations, and last how results were computed."""
-    for target, count in results.missing_scores.items():
-        yield Text(f"{target}: {count} of {results.rows} rows have no score and take no part", style="dim")
+    for target, missing in results.missing_scores.items():
+        yield Text(f"{target}: {missing} of {results.rows} rows have no score and take no part", style="dim")
     yield from _nan_notes(results)
+    yield from _interval_notes(results)
     if results.headline != ELSEWHERE:  # the heads were fitted on other splits
         yield from _sources_of_variation(results)
+    elif "rmse" in _table_metrics(results):
+        yield Text(CALIBRATION, style="dim")
     yield _how_computed(results)
 
 
 def interval_lines(results: Results) -> Iterator[Text]:
     """State for each target the width of the prediction interval and its coverage of the test rows."""
-    if results.headline in UNFITTED:
+    if results.headline in UNFITTED or results.chosen:  # no head is kept, so there is nothing to predict with
         return
-    for target, interval in results.intervals.items():
+    if results.new_prompts_reason:
+        yield Text(f"no prediction interval, as {results.new_prompts_reason}", style="dim")
+        return
+    for target, interval in results.prediction_intervals.items():
         yield Text(f"{target}: {_interval_text(interval)}", style="dim")
     for target in results.summaries:
-        if target not in results.intervals:
+        if target not in results.prediction_intervals:
             yield Text(f"{target}: no prediction interval, as no rows were held out of training", style="dim")
 
 
@@ -114,22 +179,23 @@ def leakage(results: Results) -> Text:
         return Text(
             "no leakage: the predictions are zero-shot, so no head was fitted to these scores", style="green"
         )
-    if results.headline == ELSEWHERE:
-        return Text("leakage is unknown: the heads were fitted in another run", style="dim")
+    if results.seen_siblings is None:
+        return Text(f"leakage is unknown: {results.seen_unknown}", style="dim")
     repeats = len(results.test_rows)
-    prompts = sum(results.test_prompts) / repeats
-    rows = sum(results.test_rows) / repeats
-    seen_prompts = sum(results.seen_prompts) / repeats
-    duplicates = sum(results.seen_images) / repeats
-    siblings = sum(results.seen_siblings) / repeats
+    numbers = {name: count(number) for name, number in leaked(results).items()}
+    siblings = count(sum(results.seen_siblings) / repeats)
+    mean_of = "heads" if results.headline == ELSEWHERE else "repeats"
     line = (
-        f"seen in training, mean of {repeats} repeats: {seen_prompts:.4g} of {prompts:.4g} test prompts; "
-        f"of {rows:.4g} test rows, {duplicates:.4g} have exact duplicates, "
-        f"{siblings:.4g} have images of the same prompt and generator"
+        f"seen in training, mean of {repeats} {mean_of}: {numbers['leaked_prompts']} of "
+        f"{numbers['test_prompts']} test prompts; of {numbers['test_images']} test images, "
+        f"{numbers['leaked_images']} are in training, {siblings} have siblings there (images of the same "
+        "prompt and generator)"
     )
-    if results.leaks:
-        return Text(f"{line}: this split leaks, compare with the baselines only", style="yellow")
-    return Text(line, style="green")
+    if not results.leaks:
+        return Text(line, style="green")
+    if results.headline == ELSEWHERE:
+        return Text(f"{line}: the metrics may be too good", style="yellow")
+    return Text(f"{line}: this split leaks, compare with the baselines only", style="yellow")
 
 
 def selections(results: Results) -> tuple[str, ...]:
@@ -144,18 +210,24 @@ def selections(results: Results) -> tuple[str, ...]:
 
 def shown_baselines(results: Results) -> tuple[str, ...]:
     """Return the baselines that differ: without test prompts in training, all baselines equal the first."""
-    shown = set(BASELINES) if any(results.seen_prompts) else {next(iter(BASELINES))}
+    shown = set(BASELINES) if any(results.seen_prompts or ()) else {next(iter(BASELINES))}
     for summaries in results.summaries.values():
         shown &= summaries.keys()
     return tuple(name for name in BASELINES if name in shown)
 
 
+def references(results: Results) -> tuple[str, ...]:
+    """Return what is shown beside the selections: the baselines, and the raters' ceiling if it is known."""
+    has_ceiling = all(RATERS in summaries for summaries in results.summaries.values())
+    return (*shown_baselines(results), RATERS) if has_ceiling else shown_baselines(results)
+
+
 def label(results: Results, name: str) -> str:
-    """Return the title of a selection or baseline; "fit" for the one selection of a head without epochs."""
-    is_always_named = name in BASELINES or name in UNFITTED
+    """Return the title of a selection or reference; "fit" for the one selection of a head without epochs."""
+    is_always_named = name in BASELINES or name in (*UNFITTED, RATERS)
     if is_always_named or has_epochs(results.estimator):
         return LABELS[name]
-    return "fit"
+    return "choice of each repeat" if results.chosen else "fit"
 
 
 def _table_metrics(results: Results) -> list[str]:
@@ -177,19 +249,47 @@ def _metric_cells(summaries: Mapping[str, Summary], metrics: Sequence[str]) -> l
 def _style(results: Results, name: str) -> str:
     if name == results.headline:
         return "bold"
-    return "dim" if name in BASELINES or name == "best_test" else ""
+    return "dim" if name in BASELINES or name in ("best_test", RATERS) else ""
 
 
 def _nan_notes(results: Results) -> Iterator[Text]:
-    shown = (*selections(results), *shown_baselines(results))
-    cells_of_reason: dict[tuple[str, bool], list[str]] = {}
+    """Yield a line for each reason; a target stands alone where all of its selections have the reason."""
+    selected = selections(results)
+    names_of_reason: dict[str, dict[str, list[str]]] = {}
     for target, reasons in results.reasons.items():
-        for name, reason in reasons.items():
-            if name in shown:
-                cells = cells_of_reason.setdefault((reason, name in BASELINES), [])
-                cells.append(f"{target} {label(results, name)}")
-    for (reason, is_baseline), cells in cells_of_reason.items():
-        yield Text(f"NaN, {reason}: {', '.join(cells)}", style="dim" if is_baseline else "yellow")
+        for name in (*selected, *references(results)):
+            for reason in filter(None, reasons.get(name, "").split("; ")):
+                names_of_reason.setdefault(reason, {}).setdefault(target, []).append(name)
+    for reason, names_of_target in names_of_reason.items():
+        cells = []
+        for target, names in names_of_target.items():
+            if set(selected) <= set(names):
+                cells.append(target)
+            else:
+                cells += [f"{target} {label(results, name)}" for name in names]
+        concerns_result = any(set(selected) & set(names) for names in names_of_target.values())
+        style = "yellow" if concerns_result and reason not in LEVEL_REASONS else "dim"
+        yield Text(f"NaN, {reason}: {', '.join(cells)}", style=style)
+
+
+def _interval_notes(results: Results) -> Iterator[Text]:
+    """State what the interval is an interval of, why it is missing, or that it is rough."""
+    reasons: dict[str, list[str]] = {}
+    shown = False
+    for target, summaries in results.summaries.items():
+        summary = summaries[results.headline]["srcc"]
+        shown = shown or not summary.interval_reason
+        if summary.interval_reason and np.isfinite(summary.mean):
+            reasons.setdefault(summary.interval_reason, []).append(target)
+    for reason, targets in reasons.items():
+        yield Text(f"no 95 % interval for new prompts ({', '.join(targets)}), as {reason}", "dim")
+    if shown and results.headline in UNFITTED:
+        yield Text("[95 % interval]: the metric that is expected on endlessly many new prompts", "dim")
+    elif shown:
+        yield Text(f"[95 % interval]: {ESTIMAND}", "dim")
+    if shown and results.is_rough:
+        fewest = min(results.test_prompts)
+        yield Text(f"the interval is rough: a repeat has only {fewest} test prompts", "yellow")
 
 
 def _sources_of_variation(results: Results) -> Iterator[Text]:
@@ -210,7 +310,7 @@ def _how_computed(results: Results) -> Text:
     result = ""
     if results.headline not in UNFITTED:
         result = f"; the result is the {label(results, results.headline)}"
-    return Text(f"{sample} [95 % interval: bootstrap over test prompts]{result}", style="dim")
+    return Text(f"{sample}{result}", style="dim")
 
 
 def _interval_text(interval: Interval) -> str:
@@ -235,8 +335,9 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
     metric = LABELS[comparisons[0].metric]
     table = Table("target", "runs")
     columns = [f"{metric} of each", "difference", "95 % interval", "p", "p (Holm)"]
-    if comparisons[0].williams:  # all comparisons are of one metric
-        columns.append("p (Williams)")
+    without = _any_without_interval(comparisons)
+    if without:
+        columns.append("these heads")
     for column in columns:
         table.add_column(column, justify="right")
     for comparison in comparisons:
@@ -244,47 +345,35 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
             comparison.target,
             _pair(comparison, names),
             *_comparison_cells(comparison),
+            *([_signed_interval(comparison.interval_fitted_heads)] if without else []),
             style="bold" if comparison.p_holm < SIGNIFICANT else "",
         )
     return table
 
 
 def comparison_notes(comparisons: Sequence[Comparison], names: Sequence[str]) -> Iterator[Text]:
-    """Explain the p-values of a comparison table.
+    """Explain the intervals and p-values of a comparison table.
 
     Args:
         comparisons: What `compare` returned.
         names: A short name of each run.
     """
-    yield Text(
-        "p: paired bootstrap over test prompts; bold: p (Holm) under 0.05. "
-        "The intervals do not include the variation between trainings.",
-        "dim",
-    )
-    warning = many_comparisons_note(len(comparisons))
-    if warning:
-        yield Text(warning, "yellow")
-    if comparisons[0].williams:
-        yield Text(ABOUT_WILLIAMS, "dim")
+    yield Text(f"p and interval are for the difference in {ESTIMAND} Bold: p (Holm) under 0.05.", "dim")
     pairs_of_reason: dict[str, list[str]] = {}
     for comparison in comparisons:
-        test = comparison.williams
-        if test and test.why_not:
+        if comparison.interval_reason:
             pair = f"{comparison.target} {_pair(comparison, names)}"
-            pairs_of_reason.setdefault(test.why_not, []).append(pair)
+            pairs_of_reason.setdefault(comparison.interval_reason, []).append(pair)
     for reason, pairs in pairs_of_reason.items():
-        yield Text(f"p (Williams) is NaN, {reason}: {', '.join(pairs)}", "yellow")
+        yield Text(f"no interval and no p, as {reason}: {', '.join(pairs)}", "yellow")
+    if _any_without_interval(comparisons):
+        yield Text(
+            "these heads: 95 % interval for the fitted heads alone, by bootstrap over test prompts", "dim"
+        )
 
 
-def many_comparisons_note(comparisons: int) -> str:
-    """Warn that none of so many comparisons can be significant; "" for a smaller number."""
-    least = smallest_holm_p(comparisons)
-    if least < SIGNIFICANT:
-        return ""
-    return (
-        f"{comparisons} comparisons are too many for {RESAMPLES:,} resamples, "
-        f"as p (Holm) cannot be less than {least:.3f}: compare fewer runs"
-    )
+def _any_without_interval(comparisons: Sequence[Comparison]) -> bool:
+    return any(comparison.interval_reason for comparison in comparisons)
 
 
 def _pair(comparison: Comparison, names: Sequence[str]) -> str:
@@ -292,18 +381,19 @@ def _pair(comparison: Comparison, names: Sequence[str]) -> str:
 
 
 def _comparison_cells(comparison: Comparison) -> list[str]:
-    low, high = comparison.interval
     first, second = comparison.means
-    cells = [
+    return [
         f"{first:.3f} and {second:.3f}",
         f"{comparison.difference:+.3f}",
-        f"[{low:+.3f}, {high:+.3f}]",
+        _signed_interval(comparison.interval),
         metric_cell(comparison.p),
         metric_cell(comparison.p_holm),
     ]
-    if comparison.williams:
-        cells.append(metric_cell(comparison.williams.p))
-    return cells
+
+
+def _signed_interval(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return "none" if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
 
 
 # ---- scores of images
@@ -348,7 +438,7 @@ def summary_cell(summary: Summary, with_interval: bool) -> str:
     """Format mean and standard deviation of a metric over the repeats, and its interval on demand."""
     if not with_interval:
         return metric_cell(summary.mean, summary.sd)
-    return metric_cell(summary.mean, summary.sd, *summary.interval)
+    return metric_cell(summary.mean, summary.sd, *summary.bounds)
 
 
 def metric_cell(

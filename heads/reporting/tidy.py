@@ -17,23 +17,28 @@ from tier4k.heads.reporting.columns import (
     result_rows,
     varying_columns,
 )
+from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
-from tier4k.heads.reporting.terminal import metric_cell, selections, shown_baselines
+from tier4k.heads.reporting.terminal import metric_cell, references, selections
 from tier4k.heads.results.results import Results
+
+NAN = float("nan")
 
 
 def tidy(runs: Sequence[Path]) -> pd.DataFrame:
-    """One line for each run, target, selection or baseline, and metric.
+    """One line for each run, target, selection, baseline or ceiling, and metric.
 
     Args:
         runs: Folders of runs; a run that is given twice counts once.
 
     Returns:
         Columns `run` (the name of its folder; its path where two have one name), those of `columns.ABOUT`,
-        `options` (the head's, JSON), `changed_options` (those that differ from the head's defaults, as
-        `--set` takes them), `leaks` (`Results.leaks`), `target`, `metrics_of` (a selection or a baseline),
-        `is_result` (the selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`,
-        `median`, `low`, `high` (95 % interval) and `repeats`.
+        `data_digest`, `seeds`, `options` (the head's, JSON), `changed_options` (those that differ from the
+        head's defaults, as `--set` takes them), `leaks` (`Results.leaks`), those of `leakage.leaked`,
+        `target`, `metrics_of` (a selection, a baseline, or `raters`: the raters' ceiling), `is_result` (the
+        selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`, `median`, `low`,
+        `high` (95 % interval of the recipe on new prompts), `interval_reason` (why there is none),
+        `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
 
     Raises:
         ResultError: A run cannot be read.
@@ -85,7 +90,7 @@ def run_labels(runs: Sequence[Path], known: Sequence[str]) -> dict[Path, str]:
 def sweep_table(frame: pd.DataFrame) -> Table:
     """SRCC and PLCC of every run's result on every target beside its baseline's.
 
-    The best SRCC of each benchmark is bold.
+    The best SRCC of runs with the same test rows is bold.
 
     Args:
         frame: A tidy table.
@@ -137,8 +142,8 @@ def _setting(column: str, value: object) -> str:
 
 def _lines(run: Path, name: str) -> list[dict[str, Any]]:
     results = Results.read(run)
-    about = {"run": name, **_about(results, read_settings(run)), "leaks": results.leaks}
-    shown = {*selections(results), *shown_baselines(results)}
+    about = {"run": name, **_about(results, read_settings(run)), "leaks": results.leaks, **leaked(results)}
+    shown = {*selections(results), *references(results)}
     lines = []
     for target, summaries in results.summaries.items():
         for selection, metrics in summaries.items():
@@ -159,6 +164,7 @@ def _about(results: Results, settings: RunSettings) -> dict[str, Any]:
     """The columns of `columns.ABOUT`, and the options of the head."""
     return {
         "data": results.data,
+        "data_digest": settings.data_digest,
         "method": results.method,
         "benchmark": results.benchmark,
         "split": results.split,
@@ -173,13 +179,15 @@ def _about(results: Results, settings: RunSettings) -> dict[str, Any]:
         "recipe": settings.recipe,
         "start": settings.start,
         "seed": settings.seed,
+        "seeds": settings.seeds,
         "options": json.dumps(settings.head_options),
         "changed_options": " ".join(settings.changed_options()),
     }
 
 
-def _values(summary: Summary) -> dict[str, float | int]:
-    low, high = summary.interval
+def _values(summary: Summary) -> dict[str, float | int | str]:
+    low, high = summary.bounds
+    low_fitted_heads, high_fitted_heads = summary.interval_fitted_heads or (NAN, NAN)
     return {
         "mean": summary.mean,
         "sd": summary.sd,
@@ -188,5 +196,8 @@ def _values(summary: Summary) -> dict[str, float | int]:
         "median": summary.median,
         "low": low,
         "high": high,
+        "interval_reason": summary.interval_reason,
+        "low_fitted_heads": low_fitted_heads,
+        "high_fitted_heads": high_fitted_heads,
         "repeats": len(summary.values),
     }

@@ -13,7 +13,11 @@ from tier4k.heads.results.run_format import PROTOCOL_VERSION, RUN_FORMAT
 
 ZERO_SHOT_METHOD: Final = "zero-shot"  # of a run whose predictions are a published scorer's
 
-RunMethod = Literal["nr", "fr", "pr", "zero-shot"]
+SEVERAL: Final = "several"  # method or stages of a search whose candidates differ in them
+
+SEARCH: Final = "search"  # "head" of a run in which each repeat chose among candidates
+
+RunMethod = Literal["nr", "fr", "pr", "zero-shot", "several"]
 
 ALWAYS_HASHED = ("protocol", "format")
 
@@ -30,6 +34,7 @@ class Environment:
         finished: Time in UTC, ISO 8601.
         python: Version of Python.
         versions: Versions of the libraries, by name.
+        seconds: Time of the fits.
     """
 
     command: tuple[str, ...] = ()
@@ -37,6 +42,7 @@ class Environment:
     finished: str = ""
     python: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,16 +57,18 @@ class RunConfig:
         data_digest: `Manifest.digest` of the rows.
         method, benchmark, targets: Subject of the fit.
         signatures: Signatures of every store that the run reads: "image" and "text" for a head, also scorers
-            by name if the head uses their scores; "score" for a zero-shot run.
+            by name if the head uses their scores; "score" for a zero-shot run. Further stores of one kind, in
+            a search, are "image 2", "image 3" and so on.
         split: Name of the split (see `tier4k.heads.protocol.options.split_name`).
         repeats: Number of splits.
         seed: The first seed.
         recipe: Name of the recipe.
-        estimator: Name of the head, or of the scorer.
-        head: Every option of the head, resolved.
+        estimator: Name of the head, or of the scorer; `SEARCH` for a search.
+        head: Every option of the head, resolved; for a search the grid and its candidates.
         models: Which fitted heads were kept.
         stages: Names of the levels of multilevel features that were kept; empty for all.
         seeds: Number of heads fitted on each split.
+        ratings_digest: `Manifest.ratings_digest` of the rows, on which the raters' ceiling depends.
         finetune: Every option of end-to-end training, resolved; empty if the head was fitted on stored
             features.
         start: Name of the run whose heads were trained further; "" if heads were new.
@@ -86,6 +94,7 @@ class RunConfig:
     models: KeptModels
     stages: tuple[str, ...] = ()
     seeds: int = 1
+    ratings_digest: str = ""
     finetune: dict[str, Any] = field(default_factory=dict)
     start: str = ""
     head_defaults: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ runs/ID/
     predictions.csv                  a line for each test image, repeat and target
     curves.csv                       a line for each epoch, if heads have epochs
     model.json, model.safetensors    the fitted heads, if they are kept
+    rows.csv                         the rows that kept heads were fitted or tested on, with their content
     encoders/TARGET/REPEAT/          the encoders that were finetuned with a head, if they are kept
 """
 
@@ -27,11 +28,17 @@ PREDICTIONS_FILE = "predictions.csv"
 
 CURVES_FILE = "curves.csv"
 
+ROWS_FILE = "rows.csv"
+
 MODEL_FILE = "model.json"
 
 WEIGHTS_FILE = "model.safetensors"
 
 ENCODERS = "encoders"
+
+# Inside the folder of runs: the runs of a search's candidates. The point keeps them out of `runs/*`, since
+# their values are of selection parts and must not stand beside those of test parts.
+CANDIDATES = ".search"
 
 # An exported model has a config.json too, so config.json alone does not identify a run.
 FILES_OF_EVERY_RUN = (CONFIG_FILE, RESULTS_FILE, PREDICTIONS_FILE)

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from tier4k.heads.data.stored_splits import StoredSplit
 from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.layout import (
+    CANDIDATES,
     CONFIG_FILE,
     CURVES_FILE,
     PREDICTIONS_FILE,
+    ROWS_FILE,
+    SPLITS_FILE,
     damaged,
     existing_file,
     read_run_file,
@@ -25,6 +29,14 @@ PREDICTION_TYPES: Mapping[str, type] = {
     "target": str,
     "truth": float,
     "prediction": float,
+}
+
+ROW_TYPES: Mapping[str, type] = {
+    "name": str,
+    "prompt": str,
+    "generator": str,
+    "image_key": str,
+    "image_prompt_key": str,
 }
 
 CURVE_TYPES: Mapping[str, type] = {
@@ -62,6 +74,26 @@ def read_predictions(run: Path) -> pd.DataFrame:
     return _read_table(path, PREDICTION_TYPES)
 
 
+def read_rows(run: Path) -> pd.DataFrame:
+    """Read the rows that the kept heads of a run were fitted or tested on, with the columns of `ROW_TYPES`.
+
+    Raises:
+        ResultError: The rows are missing or damaged, or the run has another format.
+    """
+    path = existing_file(run, ROWS_FILE)
+    require_current_format(run)
+    return _read_table(path, ROW_TYPES)
+
+
+def read_splits(run: Path) -> list[StoredSplit]:
+    """Read the splits of a run, one for each repeat.
+
+    Raises:
+        ResultError: The splits are missing or damaged, or the run has another format.
+    """
+    return read_run_file(run, SPLITS_FILE, list[StoredSplit])
+
+
 def read_curves(run: Path) -> pd.DataFrame:
     """Read the training histories of the heads of a run; heads without epochs have no line.
 
@@ -84,9 +116,10 @@ def used_stores(out: Path) -> frozenset[str]:
         ResultError: A run cannot be read, so that its stores are unknown.
     """
     used = set()
-    for path in out.glob(f"*/{CONFIG_FILE}"):
-        for signature in read_config(path.parent).signatures.values():
-            used.add(signature.digest)
+    for folder in (out, out / CANDIDATES):
+        for path in folder.glob(f"*/{CONFIG_FILE}"):
+            for signature in read_config(path.parent).signatures.values():
+                used.add(signature.digest)
     return frozenset(used)
 
 

@@ -8,16 +8,18 @@ import numpy as np
 
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.splits import Split, prompt_and_generator
+from tier4k.heads.data.splits import Split
+from tier4k.heads.evaluation.new_prompts import new_prompts_reason
 from tier4k.heads.evaluation.summary import Summary
-from tier4k.heads.evaluation.trial import Trial, headline
+from tier4k.heads.evaluation.trial import Choice, Trial, headline
 from tier4k.heads.metrics.all_metrics import METRICS
-from tier4k.heads.metrics.bootstrap import TestRows
 from tier4k.heads.metrics.conformal import Interval
-from tier4k.heads.metrics.correlation import srcc
+from tier4k.heads.metrics.recipe import FEWEST_PROMPTS
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.results.config import RunConfig, RunMethod
 from tier4k.heads.results.layout import RESULTS_FILE, damaged, read_run_file
 from tier4k.heads.results.run_format import RUN_FORMAT
+from tier4k.heads.results.seen import Seen
 
 Summaries = dict[str, dict[str, dict[str, Summary]]]
 
@@ -36,15 +38,16 @@ class Results:
             part in the other targets; the following counts include them.
         headline: The selection that is the result of the run; its predictions are kept.
         test_rows, test_prompts: For each repeat the numbers of test rows and of distinct test prompts.
-        seen_prompts, seen_images, seen_siblings: For each repeat the numbers of test prompts that are also in
-            training or validation, of test rows whose image is also there, and of test rows whose prompt and
-            generator occur there together.
-        summaries: {target: {selection or baseline: {metric: Summary}}}.
-        reasons: {target: {selection or baseline: why its correlations are NaN}}.
-        intervals: {target: conformal interval of a prediction}, for targets whose heads had held-out rows.
-        held_out_srcc: {target: for each repeat, the SRCC on the held-out rows}, for the same targets; runs
-            may be selected by these values.
-        seconds: Time of the fits.
+        seen_prompts, seen_images, seen_siblings, seen_unknown: What the heads have seen of the test rows, as
+            in `Seen`.
+        summaries: {target: {selection, baseline or `RATERS`: {metric: Summary}}}.
+        reasons: {target: {selection, baseline or `RATERS`: why metrics are NaN, separated by semicolons}}.
+        new_prompts_reason: Why the test rows do not stand for new prompts of the same generators; "" if they
+            do.
+        prediction_intervals: {target: conformal interval of a prediction}, for targets whose heads had
+            held-out rows; empty where the test rows do not stand for new prompts.
+        chosen: {target: for each repeat, the options that a search chose for it}; empty for other runs.
+        selection_srcc: {target: for each repeat, the SRCC on its selection part by which they were chosen}.
     """
 
     format: int
@@ -59,14 +62,16 @@ class Results:
     headline: str
     test_rows: tuple[int, ...]
     test_prompts: tuple[int, ...]
-    seen_prompts: tuple[int, ...]
-    seen_images: tuple[int, ...]
-    seen_siblings: tuple[int, ...]
+    seen_prompts: tuple[int, ...] | None
+    seen_images: tuple[int, ...] | None
+    seen_siblings: tuple[int, ...] | None
+    seen_unknown: str
     summaries: Summaries
     reasons: dict[str, dict[str, str]]
-    intervals: dict[str, Interval]
-    held_out_srcc: dict[str, tuple[float, ...]]
-    seconds: float
+    new_prompts_reason: str
+    prediction_intervals: dict[str, Interval]
+    chosen: dict[str, tuple[str, ...]]
+    selection_srcc: dict[str, tuple[float, ...]]
 
     @classmethod
     def of(
@@ -76,6 +81,7 @@ class Results:
         trials: Sequence[Trial],
         splits: Sequence[Split],
         summaries: Summaries,
+        seen: Seen | None = None,
     ) -> "Results":
         """Gather the results of a run.
 
@@ -85,10 +91,13 @@ class Results:
             trials: One trial for each target and repeat.
             splits: One split for each repeat.
             summaries: Summaries of the trials.
+            seen: What heads that were fitted elsewhere have seen of the test rows; None if the heads were
+                fitted on the training and validation rows of the splits.
         """
         held_out = _group_held_out_rows(trials)
-        counts = [_split_counts(features, split) for split in splits]
-        test_rows, test_prompts, seen_prompts, seen_images, seen_siblings = zip(*counts, strict=True)
+        against_new_prompts = new_prompts_reason(features, splits)
+        choices = _choices(trials)
+        seen = seen or Seen.in_training(features, splits)
         return cls(
             format=RUN_FORMAT,
             id=config.id,
@@ -100,22 +109,30 @@ class Results:
             rows=len(features),
             missing_scores=_missing_scores(features, config.targets),
             headline=headline(trials[0].predictions),
-            test_rows=test_rows,
-            test_prompts=test_prompts,
-            seen_prompts=seen_prompts,
-            seen_images=seen_images,
-            seen_siblings=seen_siblings,
+            test_rows=tuple(len(split.test) for split in splits),
+            test_prompts=tuple(len(np.unique(features.group[split.test])) for split in splits),
+            seen_prompts=seen.prompts,
+            seen_images=seen.images,
+            seen_siblings=seen.siblings,
+            seen_unknown=seen.unknown,
             summaries=summaries,
             reasons=_reasons(trials),
-            intervals=_intervals(features, held_out),
-            held_out_srcc=_held_out_srcc(held_out),
-            seconds=sum(trial.seconds for trial in trials),
+            new_prompts_reason=against_new_prompts,
+            # The intervals promise to cover images of new prompts.
+            prediction_intervals={} if against_new_prompts else _intervals(features, held_out),
+            chosen={target: tuple(one.options for one in own) for target, own in choices.items()},
+            selection_srcc={target: tuple(one.srcc for one in own) for target, own in choices.items()},
         )
 
     @property
     def leaks(self) -> bool:
-        """Whether training or validation rows contain a prompt or an image of the test rows."""
-        return any(map(any, (self.seen_prompts, self.seen_images, self.seen_siblings)))
+        """Whether the rows of training are known to contain a prompt or an image of the test rows."""
+        return any(any(counts or ()) for counts in (self.seen_prompts, self.seen_images, self.seen_siblings))
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether a repeat has too few test prompts for a reliable interval."""
+        return min(self.test_prompts) < FEWEST_PROMPTS
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -127,33 +144,15 @@ class Results:
         results = read_run_file(folder, RESULTS_FILE, cls)
         for problem in _problems(results):
             raise damaged(folder / RESULTS_FILE, ValueError(problem))
-        intervals = {target: _with_infinity(interval) for target, interval in results.intervals.items()}
-        return replace(results, intervals=intervals)
-
-
-def _split_counts(features: FeatureSet, split: Split) -> tuple[int, int, int, int, int]:
-    """Count test rows, test prompts, and test prompts, images and siblings that training has seen."""
-    return (
-        len(split.test),
-        len(np.unique(features.group[split.test])),
-        _seen_prompts(features, split),
-        _seen_rows(split, features.image_key),
-        _seen_rows(split, prompt_and_generator(features)),
-    )
+        intervals = {}
+        for target, interval in results.prediction_intervals.items():
+            intervals[target] = _with_infinity(interval)
+        return replace(results, prediction_intervals=intervals)
 
 
 def _missing_scores(features: FeatureSet, targets: Sequence[str]) -> dict[str, int]:
     counts = {target: int(np.isnan(features.scores(target)).sum()) for target in targets}
     return {target: count for target, count in counts.items() if count}
-
-
-def _seen_prompts(features: FeatureSet, split: Split) -> int:
-    seen = split.seen(features.group)
-    return len(np.unique(features.group[split.test][seen]))
-
-
-def _seen_rows(split: Split, identity: np.ndarray) -> int:
-    return int(split.seen(identity).sum())
 
 
 def _reasons(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
@@ -180,11 +179,13 @@ def _group_held_out_rows(trials: Sequence[Trial]) -> dict[str, list[tuple[Trial,
     return groups
 
 
-def _held_out_srcc(held_out: dict[str, list[tuple[Trial, TestRows]]]) -> dict[str, tuple[float, ...]]:
-    values = {}
-    for target, pairs in held_out.items():
-        values[target] = tuple(srcc(rows.truth, rows.prediction) for _, rows in pairs)
-    return values
+def _choices(trials: Sequence[Trial]) -> dict[str, list[Choice]]:
+    """Return the choices of a search by target, in the order of the repeats."""
+    choices: dict[str, list[Choice]] = {}
+    for trial in trials:
+        if trial.choice:
+            choices.setdefault(trial.target, []).append(trial.choice)
+    return choices
 
 
 def _intervals(
@@ -196,7 +197,7 @@ def _intervals(
         selection = headline(pairs[0][0].predictions)
         test = []
         for trial, _ in pairs:
-            test.append(TestRows(features.group[trial.test], trial.truth, trial.predictions[selection]))
+            test.append(trial.test_rows(features, selection))
         intervals[target] = Interval.of([rows for _, rows in pairs], test)
     return intervals
 
@@ -210,6 +211,11 @@ def _with_infinity(interval: Interval) -> Interval:
 def _problems(results: Results) -> Iterator[str]:
     """Yield contradictions between values that have the right types."""
     repeats = len(results.test_rows)
+    for name, values in (("chosen", results.chosen), ("selection_srcc", results.selection_srcc)):
+        if values and set(values) != set(results.summaries):
+            yield f"`$.{name}` does not have the targets of `$.summaries`"
+        if any(len(own) != repeats for own in values.values()):
+            yield f"`$.{name}` does not have {repeats} values for each target"
     if not results.summaries:
         yield "`$.summaries` has no target"
     for target, names in results.summaries.items():

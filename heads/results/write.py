@@ -15,7 +15,7 @@ from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.data.stored_splits import stored_splits
-from tier4k.heads.evaluation.trial import Trial
+from tier4k.heads.evaluation.trial import CALIBRATED, Trial
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.json_files import write_json
@@ -24,11 +24,12 @@ from tier4k.heads.results.layout import (
     CURVES_FILE,
     PREDICTIONS_FILE,
     RESULTS_FILE,
+    ROWS_FILE,
     SPLITS_FILE,
     encoders_folder,
 )
 from tier4k.heads.results.model import HeadKey, Model
-from tier4k.heads.results.read import CURVE_TYPES
+from tier4k.heads.results.read import CURVE_TYPES, ROW_TYPES
 from tier4k.heads.results.results import Results
 
 
@@ -50,6 +51,7 @@ def write_run(
     features: FeatureSet,
     trials: Sequence[Trial],
     splits: Sequence[Split],
+    rows: pd.DataFrame,
 ) -> Path:
     """Write runs/ID in one step and return it.
 
@@ -60,6 +62,7 @@ def write_run(
         features: Features and scores of the rows that the run uses.
         trials: One trial for each target and repeat.
         splits: One split for each repeat.
+        rows: The rows of the data set, with the columns of `ROW_TYPES`.
 
     Raises:
         StoreError: The folder exists, or cannot be written.
@@ -74,7 +77,9 @@ def write_run(
         predictions = _predictions(features, trials, results.headline)
         predictions.to_csv(path / PREDICTIONS_FILE, index=False)
         _write_curves(path / CURVES_FILE, trials)
-        _write_model(path, config, results, trials)
+        if kept_trials := list(_kept_trials(config, trials)):
+            _write_model(path, config, results, kept_trials)
+            rows[list(ROW_TYPES)].to_csv(path / ROWS_FILE, index=False)
         _write_encoders(path, trials)
 
     with explain_write_errors(out):
@@ -100,6 +105,8 @@ def _predictions(
             "truth": trial.truth,
             "prediction": trial.predictions[selection],
         }
+        if CALIBRATED in trial.predictions:
+            columns[CALIBRATED] = trial.predictions[CALIBRATED]
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames)
 
@@ -120,14 +127,11 @@ def _write_model(
     path: Path,
     config: RunConfig,
     results: Results,
-    trials: Sequence[Trial],
+    kept_trials: Sequence[Trial],
 ) -> None:
-    kept_trials = list(_kept_trials(config, trials))
-    if not kept_trials:
-        return
     half_widths: dict[HeadKey, float] = {}
     for trial in kept_trials:
-        if interval := results.intervals.get(trial.target):
+        if interval := results.prediction_intervals.get(trial.target):
             half_widths[trial.target, trial.repeat] = interval.half_width[trial.repeat]
     model = Model(
         folder=path,

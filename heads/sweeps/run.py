@@ -50,7 +50,18 @@ def run_sweep(
         StoreError: Features of a cell are not stored.
         TierError: The options of a cell do not fit each other or the data.
     """
-    units = _group_into_units(plan_cells(manifest, features, cells))
+    yield from run_plans(plan_cells(manifest, features, cells), out, command, jobs, finished)
+
+
+def run_plans(
+    plans: Sequence[Plan],
+    out: Path,
+    command: Sequence[str] = (),
+    jobs: int = 1,
+    finished: Progress = no_progress,
+) -> Iterator[Run]:
+    """Fit every plan whose run is not on disk yet, and yield all runs, as `run_sweep` does."""
+    units = _group_into_units(plans)
     total = sum(_missing_fits(unit, out) for unit in units)
     if jobs > 1 and semaphores_fit(SEMAPHORES_OF_POOL):
         yield from _run_in_processes(units, out, command, jobs, lambda done: finished(done, total))

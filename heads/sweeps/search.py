@@ -1,62 +1,52 @@
-"""A search through a grid: Optuna proposes combinations of values from the results of earlier ones.
+"""A nested search: every repeat chooses among random combinations of a grid without its test rows.
 
-The search maximizes the SRCC on rows that were held out of training. It never uses the test rows.
+For every repeat a selection part is cut out of its training and validation rows. Every candidate is fitted on
+the rest and evaluated on this one part, by an ordinary run on inner splits. The best candidate of the repeat
+is fitted again on all of its training rows and evaluated on its test rows. The result is one run, whose value
+is that of the procedure, search included.
 """
 
-import hashlib
-import json
-import math
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
-from tier4k.heads.protocol.fit import fit_plans
-from tier4k.heads.protocol.plan import Plan
-from tier4k.heads.protocol.publish import Run
+from tier4k.heads.data.features import FeatureSet, rows_without_features
+from tier4k.heads.data.splits import TEST_SHARE, Split, with_seeds
+from tier4k.heads.evaluation.nested import choose
+from tier4k.heads.evaluation.run_trials import run_trials
+from tier4k.heads.evaluation.trial import Choice, Trial, headline
+from tier4k.heads.protocol.fit import load_fused
+from tier4k.heads.protocol.publish import Run, publish_run, read_run
+from tier4k.heads.results.config import SEARCH, SEVERAL, RunConfig
+from tier4k.heads.results.layout import CANDIDATES
 from tier4k.heads.results.write import require_writable
-from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells
-from tier4k.heads.sweeps.run import plan_cells
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.trial import Trial
-
-
-JOURNAL = "search.journal"
-
-# Options that determine the rows or the scores of the evaluation. SRCCs on different rows cannot be compared.
-EVALUATION_OPTIONS = ("benchmark", "split", "repeats", "folds", "seed", "seeds")
-
-REMEDY = "leave out head svr, --recipe published and validation_fraction = 0, which hold no rows out"
-
-Combination = Mapping[str, Any]
-"""A value of each option that the grid has several values of."""
+from tier4k.heads.sweeps.candidates import Candidate, plan_candidates, searched_values
+from tier4k.heads.sweeps.grid import Cell
+from tier4k.heads.sweeps.run import plan_cells, run_plans
 
 
 @dataclass(frozen=True)
-class TriedCombination:
-    """A combination of a grid's values, and the runs of its targets.
+class Search:
+    """A finished search.
 
     Attributes:
-        chosen: Value of each option that the grid has several values of.
-        runs: The run of each target.
-        held_out_srcc: Mean over targets and repeats of the SRCC on rows held out of training; may be NaN.
+        run: The run of the procedure; `results.chosen` has what every repeat chose.
+        candidates: The candidates, in the order in which ties are resolved.
     """
 
-    chosen: dict[str, Any]
-    runs: list[Run]
-    held_out_srcc: float
+    run: Run
+    candidates: Sequence[Candidate]
 
-    @property
-    def rank(self) -> float:
-        """The held-out SRCC, with -inf for NaN: Optuna accepts no NaN, and NaN is never the best."""
-        return self.held_out_srcc if math.isfinite(self.held_out_srcc) else -math.inf
+    def most_chosen(self, target: str) -> Candidate:
+        """Return the candidate that most repeats chose for a target; of equal ones, the first."""
+        chosen = self.run.results.chosen[target]
+        return max(self.candidates, key=lambda candidate: chosen.count(candidate.text))
 
 
 def search(
@@ -67,192 +57,162 @@ def search(
     count: int,
     out: Path,
     command: Sequence[str] = (),
+    jobs: int = 1,
     finished: Progress = no_progress,
-) -> list[TriedCombination]:
-    """Try `count` combinations of a grid's values, each once; return all tried combinations, the best first.
+) -> Search:
+    """Choose for every repeat and target among random combinations of a grid's values, and test the choices.
 
-    Trials are stored in a journal in the folder of runs. A repeated search continues from the journal,
-    and tries only the rest of `count`.
+    The runs of the candidates are in a folder of their own in the folder of runs. A killed or a larger search
+    finds them there.
 
     Args:
         manifest: The data set.
         features: Folder of stores.
         grid: As for `tier4k.heads.sweeps.grid.grid_cells`. The search chooses from its lists, except from
-            `target`: the SRCCs of the targets are averaged.
+            `target`: every target has choices of its own.
         base: Options that the grid does not name.
         count: Number of combinations to try; all combinations are tried if there are fewer.
-        out: Folder of runs and of the journal.
+        out: Folder of runs.
         command: Command line, recorded in the runs.
-        finished: Called with (combinations tried, combinations to be tried in all).
+        jobs: Number of processes that fit candidates.
+        finished: Called with (heads fitted or found, heads in all).
 
     Raises:
-        SweepError: Optuna is not installed, or the grid cannot be searched.
-        TierError: As for `tier4k.heads.sweeps.run.run_sweep`. Every value is checked before the first fit,
-            combinations of values when they are tried.
+        SweepError: The grid cannot be searched.
+        TierError: As for `tier4k.heads.sweeps.run.run_sweep`. All candidates are checked before the first
+            fit.
     """
-    space = _SearchSpace(manifest, features, grid, base, _searched_values(grid))
-    study_name = space.checked_name()
+    candidates = plan_candidates(manifest, features, grid, base, count)
+    config = _config(candidates, grid)
+    if (out / config.id).exists():
+        return Search(read_run(out / config.id), candidates)
     require_writable(out)
-    study = _open_study(out / JOURNAL, study_name)
+    rows = rows_without_features(candidates[0].plan.manifest)
+    splits = _outer_splits(candidates[0], rows)
+    refits = len(config.targets) * len(splits)
+    missing = sum(one.plan.fits for one in candidates if not (out / CANDIDATES / one.plan.config.id).exists())
 
-    def fit(combination: Combination) -> TriedCombination:
-        """Fit the runs of one combination, or read them."""
-        return _summarize(combination, fit_plans(space.plans(combination), out, command))
+    def count_on(before: int) -> Progress:
+        """Return a listener of one part of the work, before which `before` heads were fitted."""
+        return lambda done, _: finished(before + done, missing + refits)
 
-    # This also fits runs that were deleted since.
-    tried = [fit(trial.params) for trial in study.trials if trial.value is not None]
-    total = max(len(tried), min(count, space.size))
-    while len(tried) < total:
-        finished(len(tried), total)
-        seed = base.options.seed + len(study.trials)
-        trial = _new_trial(study, space.values, [combination.chosen for combination in tried], seed)
-        tried.append(fit(trial.params))
-        study.tell(trial, tried[-1].rank)
-    finished(total, total)
-    return sorted(tried, key=lambda combination: combination.rank, reverse=True)
-
-
-def _searched_values(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return the distinct values of each option that the grid has several values of.
-
-    Raises:
-        SweepError: An option of the evaluation has several values.
-    """
-    values = {}
-    for name, given in grid.items():
-        if name == "target" or not isinstance(given, list):
-            continue
-        distinct = list(dict.fromkeys(given))
-        if len(distinct) > 1:
-            values[name] = distinct
-    several = [name for name in EVALUATION_OPTIONS if name in values]
-    if several:
-        raise SweepError(
-            f"a search compares results on the same rows, but the grid has several values of "
-            f"{', '.join(several)}: use one value of each"
-        )
-    return values
+    plans = [candidate.plan for candidate in candidates]
+    runs = list(run_plans(plans, out / CANDIDATES, command, jobs, count_on(0)))
+    choices = _choose(candidates, runs, config.targets)
+    trials = _refit(manifest, features, candidates, choices, rows, splits, count_on(missing))
+    run = publish_run(out, config, candidates[0].plan.manifest, command, rows, trials, splits)
+    return Search(run, candidates)
 
 
 @dataclass(frozen=True)
-class _SearchSpace:
-    """Every combination of the searched values of a grid.
+class _Chosen:
+    """The candidate that one repeat chose for one target.
 
     Attributes:
-        values: Distinct values of each option that the grid has several values of.
+        target, repeat: The target and the repeat.
+        number: Number of the candidate.
+        choice: What is recorded of it.
     """
 
-    manifest: Manifest
-    features: Path
-    grid: Mapping[str, Any]
-    base: Cell
-    values: dict[str, list[Any]]
-
-    @property
-    def size(self) -> int:
-        """Number of combinations."""
-        return math.prod(map(len, self.values.values()))
-
-    def plans(self, combination: Combination) -> list[Plan]:
-        """Plan the runs of one combination, one for each target."""
-        cells, _ = grid_cells({**self.grid, **combination}, self.manifest, self.base)
-        if not cells:
-            raise SweepError(
-                "full reference (fr) needs an image prompt in every row: leave fr out of the grid, or use "
-                "benchmark = 'I2I'"
-            )
-        return plan_cells(self.manifest, self.features, cells)
-
-    def checked_name(self) -> str:
-        """Check the grid; return a name that is equal only for searches of the same values on the same data.
-
-        Plans a combination with every value, so that wrong values end the search before the first fit.
-        """
-        plans: list[Plan] = []
-        for combination in self._each_value_once():
-            plans += self.plans(combination)
-        if len({plan.config.benchmark for plan in plans}) > 1:
-            raise SweepError(
-                "a search compares results on the same rows, but the methods' default benchmarks differ: "
-                "add one benchmark to the grid, such as benchmark = 'I2I'"
-            )
-        runs = [plan.config.id for plan in plans]
-        content = json.dumps([self.values, runs], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:10]
-
-    def _each_value_once(self) -> list[dict[str, Any]]:
-        """Combine all first values; and each other value of an option with the first values of all others."""
-        first = {name: values[0] for name, values in self.values.items()}
-        combinations = [first]
-        for name, values in self.values.items():
-            combinations += [first | {name: value} for value in values[1:]]
-        return combinations
+    target: str
+    repeat: int
+    number: int
+    choice: Choice
 
 
-def _summarize(combination: Combination, runs: Sequence[Run]) -> TriedCombination:
-    held_out = []
-    for run in runs:
-        for target in run.results.summaries:
-            srcc = run.results.held_out_srcc.get(target)
-            if srcc is None:
-                raise SweepError(
-                    f"{runs[0].folder} ({runs[0].results.estimator}) held no rows out of training, but a "
-                    f"search evaluates its trials on such rows: {REMEDY}"
-                )
-            held_out.append(srcc)
-    return TriedCombination(dict(combination), list(runs), float(np.mean(held_out)))
+def _config(candidates: Sequence[Candidate], grid: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of the search, which holds everything that its values depend on."""
+    first = candidates[0].plan.config
+    tried = [[one.text, one.plan.config.id.rpartition("-")[-1]] for one in candidates]
+    return replace(
+        first,
+        method=_common([one.plan.config.method for one in candidates], SEVERAL),
+        stages=_common([one.plan.config.stages for one in candidates], (SEVERAL,)),
+        signatures=_signatures(candidates),
+        split=candidates[0].cell.options.split_request.name,
+        estimator=SEARCH,
+        head={"grid": searched_values(grid), "selection_share": TEST_SHARE, "candidates": tried},
+        head_defaults=(),
+    )
 
 
-def _open_study(journal: Path, name: str) -> "Study":
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError as error:
-        raise SweepError("--search needs Optuna: run pip install 'tier4k[search]'") from error
-    try:
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        return optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-        )
-    except (OSError, ValueError, KeyError, AssertionError) as error:
-        raise SweepError(
-            f"{journal} cannot be read as the journal of a search ({error}): "
-            "delete the file to start a new search"
-        ) from error
+def _common(values: Sequence[Any], several: Any) -> Any:
+    """Return the value of all candidates, or `several` where they differ."""
+    return values[0] if all(value == values[0] for value in values) else several
 
 
-def _new_trial(
-    study: "Study",
-    values: Mapping[str, Sequence[Any]],
-    tried: Sequence[Combination],
-    seed: int,
-) -> "Trial":
-    """Return a trial of a new combination: Optuna's proposal, or a random one if that was tried before."""
-    from optuna.distributions import CategoricalDistribution
-    from optuna.samplers import TPESampler
-    from optuna.trial import TrialState
-
-    choices = {name: CategoricalDistribution(options) for name, options in values.items()}
-    study.sampler = TPESampler(seed=seed)
-    trial = study.ask(dict(choices))
-    if trial.params not in tried:
-        return trial
-    study.tell(trial, state=TrialState.FAIL)
-    study.enqueue_trial(_random_combination(values, tried, random.Random(seed)))
-    return study.ask(dict(choices))
+def _signatures(candidates: Sequence[Candidate]) -> dict[str, Signature]:
+    """Return the signatures of all stores; those of one name are numbered from the second on."""
+    by_name: dict[str, list[Signature]] = {}
+    for candidate in candidates:
+        for name, signature in candidate.plan.config.signatures.items():
+            of_name = by_name.setdefault(name, [])
+            if signature not in of_name:
+                of_name.append(signature)
+    signatures = {}
+    for name, of_name in by_name.items():
+        for number, signature in enumerate(of_name, start=1):
+            signatures[name if number == 1 else f"{name} {number}"] = signature
+    return signatures
 
 
-def _random_combination(
-    values: Mapping[str, Sequence[Any]],
-    tried: Sequence[Combination],
-    draw: random.Random,
-) -> dict[str, Any]:
-    """Draw a random combination that was not tried before."""
-    while True:
-        combination = {name: draw.choice(options) for name, options in values.items()}
-        if combination not in tried:
-            return combination
+def _outer_splits(candidate: Candidate, rows: FeatureSet) -> list[Split]:
+    """Return the splits of the repeats without validation parts: each head cuts its own out of training."""
+    options = candidate.cell.options
+    return with_seeds(options.split_request.splits(rows, validation=0.0), options.seeds)
+
+
+def _choose(
+    candidates: Sequence[Candidate],
+    runs: Sequence[Run],
+    targets: Sequence[str],
+) -> list[_Chosen]:
+    """Choose a candidate for every target and repeat, by the runs of the candidates on the inner splits."""
+    results = {run.results.id: run.results for run in runs}
+    own_results = [results[candidate.plan.config.id] for candidate in candidates]
+    choices = []
+    for target in targets:
+        srcc = np.array([own.summaries[target][own.headline]["srcc"].values for own in own_results])
+        for repeat, number in enumerate(choose(srcc)):
+            choice = Choice(candidates[number].text, float(srcc[number, repeat]))
+            choices.append(_Chosen(target, repeat, int(number), choice))
+    return choices
+
+
+def _refit(
+    manifest: Manifest,
+    features: Path,
+    candidates: Sequence[Candidate],
+    choices: Sequence[_Chosen],
+    rows: FeatureSet,
+    splits: Sequence[Split],
+    finished: Progress,
+) -> list[Trial]:
+    """Fit every chosen candidate on the whole training part of its repeat; return one trial a choice."""
+    numbers = sorted({chosen.number for chosen in choices})
+    plans = plan_cells(manifest, features, [candidates[number].cell for number in numbers])
+    trials: dict[tuple[str, int], Trial] = {}
+    for number, plan in zip(numbers, plans, strict=True):
+        loaded, fused = load_fused(plan)
+        for target in plan.config.targets:
+            own = [one for one in choices if one.number == number and one.target == target]
+            if not own:
+                continue
+            own_splits = [plan.splits[one.repeat] for one in own]
+            fitted = run_trials(loaded, fused, [target], own_splits, plan.estimator, plan.config.head)
+            for one, trial in zip(own, fitted, strict=True):
+                trials[target, one.repeat] = _tested(rows, splits[one.repeat], one, trial)
+            finished(len(trials), len(choices))
+    return [trials[one.target, one.repeat] for one in choices]
+
+
+def _tested(
+    rows: FeatureSet,
+    split: Split,
+    chosen: _Chosen,
+    fitted: Trial,
+) -> Trial:
+    """Return the trial of the search: the result of a fitted head as its only selection, without the head."""
+    predictions = {"last": fitted.predictions[headline(fitted.predictions)]}
+    trial = Trial.evaluated(rows, chosen.target, chosen.repeat, split, predictions)
+    return replace(trial, seconds=fitted.seconds, choice=chosen.choice)

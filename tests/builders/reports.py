@@ -114,4 +114,4 @@ def fit_run(
     )
     config = replace(config, environment=environment)
     results = Results.of(config, features, trials, splits, summarize(features, trials, splits))
-    return write_run(out, config, results, features, trials, splits)
+    return write_run(out, config, results, features, trials, splits, manifest.table)

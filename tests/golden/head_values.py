@@ -239,7 +239,7 @@ def results_of_a_run(root: Path) -> dict[str, Any]:
             estimator="ridge", targets=golden_rows.TARGETS[:1], split=rule, repeats=REPEATS, seed=SEED
         )
         run = fit_head(golden_rows.manifest(), images, texts, options, root / "runs")
-        (interval,) = run.results.intervals.values()
+        (interval,) = run.results.prediction_intervals.values()
         values[rule] = {
             "metrics": _metrics(run),
             "half-width": list(interval.half_width),
@@ -274,7 +274,11 @@ def _metrics(run: Run) -> dict[str, Any]:
     for selection, metrics in summaries.items():
         values[selection] = {}
         for metric, summary in metrics.items():
-            values[selection][metric] = [*summary.values, *summary.interval]
+            values[selection][metric] = [
+                *summary.values,
+                *summary.bounds,
+                *(summary.interval_fitted_heads or ()),
+            ]
     return values
 
 

@@ -52,14 +52,14 @@ class FactorComparison:
         return int((p < SIGNIFICANT).sum())
 
     @property
-    def without_williams(self) -> Mapping[str, str]:
-        """Pairs without Williams' test, by the reason."""
+    def without_p(self) -> Mapping[str, str]:
+        """Pairs without an interval and a p-value, by the reason."""
         pairs_of_reason: dict[str, list[str]] = {}
         for pair in self.pairs:
-            test = pair.difference.williams
-            if test and test.why_not:
+            reason = pair.difference.interval_reason
+            if reason:
                 described_pair = f"{pair.difference.target} {pair.first.letter} − {pair.second.letter}"
-                pairs_of_reason.setdefault(test.why_not, []).append(described_pair)
+                pairs_of_reason.setdefault(reason, []).append(described_pair)
         return {reason: ", ".join(pairs) for reason, pairs in pairs_of_reason.items()}
 
     @property

@@ -24,7 +24,9 @@ from tier4k.cache.atomic import publish_text
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.pipeline.versions import library_version
-from tier4k.heads.evaluation.trial import ELSEWHERE, UNFITTED
+from tier4k.heads.evaluation.trial import UNFITTED
+from tier4k.heads.metrics.levels import LEVEL_METRICS
+from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.reporting.breakdown import TITLES
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.detail import (
@@ -58,14 +60,13 @@ from tier4k.heads.reporting.html.thumbnails import (
 )
 from tier4k.heads.reporting.run_names import FACTORS
 from tier4k.heads.reporting.terminal import (
-    ABOUT_WILLIAMS,
+    ESTIMAND,
     LABELS,
     SHOWN_METRICS,
     SIGNIFICANT,
     interval_lines,
     label,
     leakage,
-    many_comparisons_note,
     notes,
 )
 
@@ -162,6 +163,7 @@ def render(
         groups=lines_by_data(lines),
         order={run.letter: number for number, run in enumerate(runs)} | {"": ""},
         targets=list(dict.fromkeys(line.target for line in lines)),
+        has_ceiling=any(line.baseline == RATERS for line in lines),
         result_of=_result_of(runs),
         notes=_grouped(runs, _notes),
         leakage=_grouped(runs, lambda run: [leakage(run.results).plain]),
@@ -202,16 +204,16 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
         "title": partial(line_title, runs={run.letter: run for run in runs}),
         "letters": partial(letter_ranges, runs=runs),
         "position": _position,
-        "many_comparisons_note": many_comparisons_note,
         "metrics": SHOWN_METRICS,
+        "level_metrics": LEVEL_METRICS,
+        "ceiling": RATERS,
         "labels": LABELS,
         "part_titles": TITLES,
         "factors": FACTORS,
         "lower_is_better": LOWER_IS_BETTER,
         "unfitted": UNFITTED,
-        "elsewhere": ELSEWHERE,
         "significant": SIGNIFICANT,
-        "about_williams": ABOUT_WILLIAMS,
+        "estimand": ESTIMAND,
         "many": MANY,
         "side": SIDE,
     }
@@ -343,8 +345,7 @@ def _details(
 def _interval(run: ReportRun, target: str) -> str:
     """Describe the prediction interval of a target; "" for a run that was not fitted to these scores."""
     of_target = replace(run.results, summaries={target: run.results.summaries[target]})
-    if target in run.results.intervals:
-        of_target = replace(of_target, intervals={target: run.results.intervals[target]})
-    else:
-        of_target = replace(of_target, intervals={})
+    intervals = run.results.prediction_intervals
+    own = {target: intervals[target]} if target in intervals else {}
+    of_target = replace(of_target, prediction_intervals=own)
     return "; ".join(line.plain for line in interval_lines(of_target))

@@ -165,7 +165,7 @@ def _forest_line(line: TableLine, runs: Mapping[str, ReportRun]) -> Values:
     metrics = {}
     for metric in SHOWN_METRICS:
         summary = line.metrics[metric]
-        low, high = summary.interval
+        low, high = summary.bounds
         metrics[metric] = [_number(summary.mean), _number(low), _number(high)]
     return {
         "key": line.key,

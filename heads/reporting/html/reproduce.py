@@ -39,7 +39,7 @@ class Command:
         """Seconds of fitting, of all folders together."""
         seconds = 0.0
         for folder in self.folders:
-            seconds += folder.results.seconds
+            seconds += folder.settings.seconds
         return seconds
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from tier4k.heads.evaluation.summary import Summary
+from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.leakage import leak_mark, leaked
 from tier4k.heads.reporting.run_names import (
     FACTORS,
     Context,
@@ -20,7 +22,7 @@ from tier4k.heads.reporting.run_names import (
     short_labels,
 )
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
-from tier4k.heads.reporting.terminal import LABELS, SHOWN_METRICS, shown_baselines
+from tier4k.heads.reporting.terminal import LABELS, SHOWN_METRICS, references
 from tier4k.heads.results.read import read_curves, read_predictions
 from tier4k.heads.results.results import Results
 
@@ -83,23 +85,23 @@ class ReportRun:
 
 @dataclass(frozen=True)
 class TableLine:
-    """One line of the ablation table: a run's result, or a baseline, on one target.
+    """One line of the ablation table: a run's result, a baseline, or the raters' ceiling, on one target.
 
     Attributes:
         run: Letter of the run, "" for a baseline.
         target: Name of the target.
         name: Name of the run; for a baseline only its context counts.
-        baseline: Name of the baseline, "" for a run.
-        leaks: Whether the split leaks.
+        baseline: Name of the baseline or of the ceiling, "" for a run.
+        leaks: How much of the test rows is in training, in a few words; "" if nothing.
         metrics: {metric: Summary}.
-        best: Metrics in which no run of the same target and context is better; empty without other runs.
+        best: Metrics in which no run with the same target and test rows is better; empty without other runs.
     """
 
     run: str
     target: str
     name: RunName
     baseline: str
-    leaks: bool
+    leaks: str
     metrics: Mapping[str, Summary]
     best: frozenset[str]
 
@@ -289,9 +291,9 @@ def _merge(parts: Sequence[Results]) -> Results:
             missing_scores=merged.missing_scores | part.missing_scores,
             summaries=merged.summaries | part.summaries,
             reasons=merged.reasons | part.reasons,
-            intervals=merged.intervals | part.intervals,
-            held_out_srcc=merged.held_out_srcc | part.held_out_srcc,
-            seconds=merged.seconds + part.seconds,
+            prediction_intervals=merged.prediction_intervals | part.prediction_intervals,
+            chosen=merged.chosen | part.chosen,
+            selection_srcc=merged.selection_srcc | part.selection_srcc,
         )
     return merged
 
@@ -327,7 +329,7 @@ def _run_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
                 target=target,
                 name=run.name,
                 baseline="",
-                leaks=run.leaks,
+                leaks=leak_mark(**leaked(run.results)),
                 metrics=summaries[run.results.headline],
                 best=_best_metrics(run, target, runs),
             )
@@ -340,13 +342,13 @@ def _baseline_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
     # Of several runs with a baseline, the first of the report is written last, and stays.
     for run in reversed(runs):
         for target, summaries in run.results.summaries.items():
-            for baseline in shown_baselines(run.results):
+            for baseline in references(run.results):
                 lines[target, baseline, run.name.context] = TableLine(
                     run="",
                     target=target,
                     name=run.name,
                     baseline=baseline,
-                    leaks=run.leaks,
+                    leaks=leak_mark(**leaked(run.results)),
                     metrics=summaries[baseline],
                     best=frozenset(),
                 )
@@ -358,17 +360,17 @@ def _best_metrics(
     target: str,
     runs: Sequence[ReportRun],
 ) -> frozenset[str]:
-    """Return the metrics in which no other run of the target and context is better; none without others."""
+    """Return the metrics in which no other run of the target and test rows is better; none without others."""
     rivals = []
     for other in runs:
-        if other.name.context == run.name.context and target in other.results.summaries:
+        if other.settings.test_rows == run.settings.test_rows and target in other.results.summaries:
             result = other.results.summaries[target][other.results.headline]
             rivals.append(result)
     if len(rivals) < 2:
         return frozenset()
     own = run.results.summaries[target][run.results.headline]
     best = set()
-    for metric in SHOWN_METRICS:
+    for metric in (*SHOWN_METRICS, *LEVEL_METRICS):
         means = np.array([rival[metric].mean for rival in rivals])
         if np.isnan(means).all():
             continue

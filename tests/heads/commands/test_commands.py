@@ -119,6 +119,7 @@ def test_a_run_has_the_documented_files_and_a_rerun_finds_it(project: Path) -> N
         "curves.csv",
         "model.json",
         "model.safetensors",
+        "rows.csv",
     }
     predictions = pd.read_csv(run / "predictions.csv")
     assert list(predictions) == [

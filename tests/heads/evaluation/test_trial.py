@@ -15,7 +15,7 @@ from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.summary import summarize
 from tier4k.heads.evaluation.trial import SELECTIONS, Trial, headline
-from tier4k.heads.metrics.all_metrics import METRICS
+from tier4k.heads.metrics.all_metrics import METRICS, POOLED_METRICS
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.tests.builders.feature_sets import feature_set
 
@@ -165,10 +165,13 @@ def test_an_interval_surrounds_the_mean_and_a_mixture_of_epochs_has_none() -> No
     features = learnable()
     splits = make_splits(features, "prompt", 3, seed=0)
     names = summarize(features, fit(features, splits), splits)["quality"]
-    for metric in METRICS:
-        low, high = names["best_validation"][metric].interval
-        assert low < names["best_validation"][metric].mean < high
-        assert np.isnan(names["best_test"][metric].interval).all()
+    for metric in POOLED_METRICS:
+        found = names["best_validation"][metric]
+        assert found.interval is not None
+        low, high = found.interval
+        assert low < found.mean < high
+        assert names["best_test"][metric].interval is None
+        assert "selected on the test rows" in names["best_test"][metric].interval_reason
 
 
 def test_one_repeat_has_no_standard_deviation() -> None:
@@ -196,7 +199,8 @@ def test_equal_scores_have_no_correlation_and_a_reason() -> None:
     splits = make_splits(equal, "prompt", 2, seed=0)
     trials = fit(equal, splits)
     found = summarize(equal, trials, splits)["quality"]["last"]
-    assert np.isnan(found["srcc"].mean) and np.isnan(found["srcc"].interval).all()
+    assert np.isnan(found["srcc"].mean) and found["srcc"].interval is None
+    assert found["srcc"].interval_reason == "srcc is NaN"
     assert found["rmse"].mean < 1
     assert trials[0].reasons["last"] == "all true scores are equal"
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 from typer.testing import CliRunner
 
 from tier4k import cli
@@ -25,14 +25,18 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.check import load_manifest
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.extract.encoders.presets import image_preset
+from tier4k.extract.encoders.weights import file_weights
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.extract.pipeline.load import load_network
+from tier4k.extract.pipeline.seen_images import SEEN_FOLDER
 from tier4k.heads.data.splits import Split
 from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits
-from tier4k.heads.encoders.finetuned import finetuned_encoders
-from tier4k.heads.encoders.seen_images import SEEN_FOLDER, FinetunedError, require_unseen
+from tier4k.heads.encoders.finetuned import finetuned_encoders, write_image
+from tier4k.heads.encoders.seen_images import FinetunedError, require_unseen
 from tier4k.heads.finetuning.batches import Batches, InputRows
 from tier4k.heads.finetuning.checkpoints import BEST, LAST
 from tier4k.heads.finetuning.finetune import finetune
@@ -320,6 +324,50 @@ def test_images_seen_by_finetuned_encoders_are_recorded_beside_every_store_of_th
     result = CliRunner().invoke(cli.app, [*fit, *stores, "--seed", "1"])
     assert result.exit_code == 2
     assert "run `tier extract DATA --finetuned RUN` again" in result.output
+
+
+def test_finetuned_weights_are_known_by_their_content_under_any_name_and_in_any_folder(
+    project: Path, tmp_path: Path
+) -> None:
+    folder = run("--epochs", "1")
+    encoders = folder / "encoders" / "MOS_q" / "0"
+    image = shutil.copy(encoders / "image.safetensors", tmp_path / "mine.safetensors")
+    text = shutil.copytree(encoders / "text", tmp_path / "bert")
+    names = ARGUMENTS[2:6]
+    fit = ["fit-head", "Dataset", *names, *SMALL[:6], "--head", "ridge"]
+    weights = {"image": ["--image-weights", str(image)], "text": ["--text-weights", str(text)]}
+    for stream, option in weights.items():
+        extract = ["extract", "Dataset", *names, *option, "-F", stream]
+        assert CliRunner().invoke(cli.app, extract).exit_code == 0
+        assert not any("@" in store.signature.encoder for store in feature_stores(Path(stream)))
+        other_split = CliRunner().invoke(cli.app, [*fit, "-F", stream, "--seed", "1"])
+        assert other_split.exit_code == 2
+        assert "the encoders were finetuned on" in " ".join(other_split.output.split())
+        # The test rows of the training were never seen.
+        same_split = CliRunner().invoke(cli.app, [*fit, "-F", stream, "--out", f"runs of {stream}"])
+        assert same_split.exit_code == 0, same_split.output
+        further = [*ARGUMENTS, *SMALL, *option, "--seed", "1", "--out", "further"]
+        training = CliRunner().invoke(cli.app, further)
+        assert training.exit_code == 2 and "were finetuned on" in " ".join(training.output.split())
+
+
+def test_weights_that_are_trained_twice_state_the_images_of_both_trainings(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    plain = tmp_path / "plain.safetensors"
+    save_file({"a": torch.zeros(1)}, plain)
+    preset = image_preset("resnet18")
+    encoder = ImageEncoder(preset, file_weights(plain, "here"), preset.preprocessing("native", None))
+    written = write_image(encoder, {"a": torch.ones(1)}, first, ["bb", "aa"])
+    assert encoder.weights.seen_images() == ()
+    trained = replace(encoder, weights=file_weights(first / written, "here"))
+    again = write_image(trained, {"a": torch.ones(1)}, second, ["cc", "aa"])
+    assert file_weights(second / again, "here").seen_images() == ("aa", "bb", "cc")
+    (copy := tmp_path / "copy").mkdir()
+    kept = write_image(trained, {}, copy, ["dd"])  # not trained again: a copy of the same weights
+    assert file_weights(copy / kept, "here") == replace(trained.weights, path=copy / kept)
+    assert file_weights(copy / kept, "here").seen_images() == ("aa", "bb")
 
 
 @pytest.mark.parametrize("part", ["image", "text", "last:1"])

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,19 +11,24 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, rankdata, spearmanr
 
-from tier4k.heads.metrics.all_metrics import METRICS, evaluate
+from tier4k.heads.metrics.all_metrics import POOLED_METRICS, evaluate
 from tier4k.heads.metrics.bootstrap import (
-    TestRows,
-    bootstrap_intervals,
+    bootstrap_spreads,
     resampled_krcc,
     resampled_plcc,
     resampled_ranks,
     resampled_rmse,
     resampled_srcc,
 )
+from tier4k.heads.metrics.test_rows import TestRows
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def intervals_of(repeats: list[TestRows], **options: float) -> dict[str, tuple[float, float]]:
+    """The percentile intervals of all metrics."""
+    return {name: spread.interval for name, spread in bootstrap_spreads(repeats, **options).items()}
 
 
 def scores(count: int) -> st.SearchStrategy[np.ndarray]:
@@ -94,12 +100,12 @@ def clustered(
     values = np.sqrt(shared) * pairs(prompts, between)[group] + np.sqrt(1 - shared) * pairs(
         prompts * rows, within
     )
-    return TestRows(group, values[:, 0], values[:, 1])
+    return TestRows(group, group % 3, values[:, 0], values[:, 1])
 
 
 def as_own_prompts(rows: TestRows) -> TestRows:
     """The same rows, each a prompt of its own: a bootstrap over rows."""
-    return TestRows(np.arange(len(rows.truth)), rows.truth, rows.prediction)
+    return replace(rows, group=np.arange(len(rows.truth)))
 
 
 def width(interval: tuple[float, float]) -> float:
@@ -116,7 +122,7 @@ def test_intervals_cover_the_true_correlation_of_clustered_data() -> None:
     }
     inside = dict.fromkeys(true, 0)
     for _ in range(trials):
-        intervals = bootstrap_intervals([clustered(random, 40, 3, 0.8, 0.7, 0.2)])
+        intervals = intervals_of([clustered(random, 40, 3, 0.8, 0.7, 0.2)])
         for name, value in true.items():
             inside[name] += intervals[name][0] <= value <= intervals[name][1]
     for name, count in inside.items():
@@ -127,67 +133,64 @@ def test_intervals_are_wider_than_over_rows_where_rows_of_a_prompt_resemble_each
     random = np.random.default_rng(1)
     for _ in range(3):
         rows = clustered(random, 20, 8, 0.9, 0.6, 0.6)
-        by_prompt = bootstrap_intervals([rows])
-        by_row = bootstrap_intervals([as_own_prompts(rows)])
+        by_prompt = intervals_of([rows])
+        by_row = intervals_of([as_own_prompts(rows)])
         for name in ("srcc", "krcc", "plcc", "rmse"):
             assert width(by_prompt[name]) > 1.5 * width(by_row[name])
 
 
 def test_intervals_are_those_of_a_bootstrap_over_rows_where_rows_are_independent() -> None:
     rows = clustered(np.random.default_rng(2), 300, 2, 0.0, 0.0, 0.6)
-    by_prompt = bootstrap_intervals([rows])
-    by_row = bootstrap_intervals([as_own_prompts(rows)])
+    by_prompt = intervals_of([rows])
+    by_row = intervals_of([as_own_prompts(rows)])
     for name in ("srcc", "plcc", "rmse"):
         assert width(by_prompt[name]) == pytest.approx(width(by_row[name]), rel=0.25)
 
 
 def test_repeats_on_the_same_rows_do_not_narrow_an_interval() -> None:
     rows = clustered(np.random.default_rng(3), 15, 4, 0.5, 0.7, 0.7)
-    once, thrice = bootstrap_intervals([rows]), bootstrap_intervals([rows] * 3)
-    for name in METRICS:
+    once, thrice = intervals_of([rows]), intervals_of([rows] * 3)
+    for name in POOLED_METRICS:
         assert thrice[name] == pytest.approx(once[name])
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
     rows = clustered(np.random.default_rng(4), 15, 4, 0.5, 0.7, 0.7)
     order = np.random.default_rng(5).permutation(60)
-    other = TestRows(rows.group[order], rows.truth[order], rows.prediction[order])
-    here, there = bootstrap_intervals([rows]), bootstrap_intervals([other])
-    for name in METRICS:
+    other = TestRows(*(column[order] for column in vars(rows).values()))
+    here, there = intervals_of([rows]), intervals_of([other])
+    for name in POOLED_METRICS:
         assert here[name] == pytest.approx(there[name], abs=1e-3 if name.endswith("_logistic") else 1e-9)
 
 
 def test_the_interval_of_a_single_prompt_has_no_width() -> None:
     rows = clustered(np.random.default_rng(6), 1, 30, 0.0, 0.7, 0.7)
     values = evaluate(rows.truth, rows.prediction)
-    intervals = bootstrap_intervals([rows])
-    assert set(intervals) == set(METRICS)
+    intervals = intervals_of([rows])
+    assert set(intervals) == set(POOLED_METRICS)
     for name, (low, high) in intervals.items():
         assert low == high == pytest.approx(values[name])
 
 
 def test_a_lower_level_gives_an_interval_inside() -> None:
     rows = clustered(np.random.default_rng(7), 30, 3, 0.5, 0.5, 0.5)
-    wide, narrow = bootstrap_intervals([rows]), bootstrap_intervals([rows], level=0.5)
-    for name in METRICS:
+    wide, narrow = intervals_of([rows]), intervals_of([rows], level=0.5)
+    for name in POOLED_METRICS:
         assert wide[name][0] < narrow[name][0] < narrow[name][1] < wide[name][1]
 
 
 def test_equal_seeds_give_equal_intervals() -> None:
     rows = clustered(np.random.default_rng(8), 20, 3, 0.5, 0.5, 0.5)
-    assert (
-        bootstrap_intervals([rows], seed=1)
-        == bootstrap_intervals([rows], seed=1)
-        != bootstrap_intervals([rows], seed=2)
-    )
+    assert intervals_of([rows], seed=1) == intervals_of([rows], seed=1) != intervals_of([rows], seed=2)
 
 
 @pytest.mark.parametrize("constant", [0.0, 1 / 3, 4.5])
 def test_constant_predictions_have_an_error_but_no_correlation(constant: float) -> None:
     random = np.random.default_rng(9)
-    sound = TestRows(np.repeat(np.arange(10), 3), random.uniform(0, 5, 30), random.uniform(0, 5, 30))
-    equal = TestRows(sound.group, sound.truth, np.full(30, constant))
-    intervals = bootstrap_intervals([sound, equal])
+    group = np.repeat(np.arange(10), 3)
+    sound = TestRows(group, group % 3, random.uniform(0, 5, 30), random.uniform(0, 5, 30))
+    equal = replace(sound, prediction=np.full(30, constant))
+    intervals = intervals_of([sound, equal])
     for name in ("srcc", "krcc", "plcc", "plcc_logistic", "rmse_logistic"):
         assert np.isnan(intervals[name]).all()
     assert 0 < intervals["rmse"][0] < intervals["rmse"][1]
@@ -195,8 +198,9 @@ def test_constant_predictions_have_an_error_but_no_correlation(constant: float) 
 
 def test_a_resample_without_a_value_is_left_out() -> None:
     # Resamples of a single prompt are constant.
-    rows = TestRows(np.array([0, 0, 1, 1]), np.array([1.0, 1, 2, 2]), np.array([1.0, 1, 3, 3]))
-    assert bootstrap_intervals([rows])["srcc"] == pytest.approx((1, 1))
+    group = np.array([0, 0, 1, 1])
+    rows = TestRows(group, group, np.array([1.0, 1, 2, 2]), np.array([1.0, 1, 3, 3]))
+    assert intervals_of([rows])["srcc"] == pytest.approx((1, 1))
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
@@ -208,7 +212,6 @@ def test_a_prediction_without_a_correlation_has_no_interval_on_any_scale(
     predictions = (
         np.full(60, prediction) if np.isfinite(prediction) else np.r_[np.inf, random.uniform(0, 5, 59)]
     )
-    found = bootstrap_intervals(
-        [TestRows(np.repeat(np.arange(20), 3), random.uniform(0, scale, 60), predictions)]
-    )
+    group = np.repeat(np.arange(20), 3)
+    found = intervals_of([TestRows(group, group % 3, random.uniform(0, scale, 60), predictions)])
     assert all(np.isnan(found[name]).all() for name in ("srcc", "krcc", "plcc"))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from tier4k.heads.metrics.bootstrap import TestRows
 from tier4k.heads.metrics.conformal import LEVEL, Interval, coverage, half_width
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.ridge import RidgeHead
 
 
 def residual_rows(group: np.ndarray, residual: np.ndarray) -> TestRows:
-    return TestRows(group, residual, np.zeros(len(residual)))
+    return TestRows(group, np.zeros(len(group)), residual, np.zeros(len(residual)))
 
 
 def prompts(random: np.random.Generator, count: int) -> TestRows:

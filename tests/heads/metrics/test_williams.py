@@ -1,22 +1,23 @@
 """Williams' test has its published values, its level on independent rows, and a reason where it is NaN."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import kstest, pearsonr, spearmanr
 from scipy.stats import t as student
 
-from tier4k.heads.metrics.bootstrap import TestRows
+from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.metrics.williams import williams, williams_t
 
 
 def pair(random: np.random.Generator, rows: int, noise: float = 1.0) -> tuple[TestRows, TestRows]:
     """Two predictors of the same scores, the first with noise of deviation 1."""
     truth = random.normal(size=rows)
-    group = np.arange(rows)
-    return TestRows(group, truth, truth + random.normal(size=rows)), TestRows(
-        group, truth, truth + noise * random.normal(size=rows)
+    group, generator = np.arange(rows), np.zeros(rows)
+    return TestRows(group, generator, truth, truth + random.normal(size=rows)), TestRows(
+        group, generator, truth, truth + noise * random.normal(size=rows)
     )
 
 
@@ -104,9 +105,9 @@ def test_p_of_several_repeats_is_twice_the_median_and_at_most_one() -> None:
 
 def test_a_missing_p_has_a_reason() -> None:
     first, second = pair(np.random.default_rng(5), 30)
-    constant = TestRows(first.group, first.truth, np.ones(30))
-    perfect = TestRows(first.group, first.truth, 3 * first.truth + 1)
-    three = [TestRows(rows.group[:3], rows.truth[:3], rows.prediction[:3]) for rows in (first, second)]
+    constant = replace(first, prediction=np.ones(30))
+    perfect = replace(first, prediction=3 * first.truth + 1)
+    three = [TestRows(*(column[:3] for column in vars(rows).values())) for rows in (first, second)]
     for one, other, why in (
         (*three, "the repeat has 3 test rows, but the test needs 4"),
         (first, constant, "a run's correlation does not exist"),

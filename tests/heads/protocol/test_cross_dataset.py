@@ -3,6 +3,7 @@ seen before is said.
 """
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import pearsonr, spearmanr
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GroupKFold
 
 from tier4k.heads.protocol.cross_dataset import ProtocolError, calibrate
 from tier4k.heads.reporting.html.page import write_report
+from tier4k.heads.reporting.latex import latex
+from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.results import Results
-from tier4k.tests.builders.data import write_agiqa
+from tier4k.tests.builders.data import save_picture, write_agiqa
 from tier4k.tests.heads.commands.test_commands import tier
 from tier4k.tests.heads.inference.test_predict import scores
 
@@ -32,7 +37,8 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     both = ["--target", "MOS_q=mos_quality", "--target", "MOS_c=mos_align"]
     results, output = evaluated("runs/nr", "other", *both)
     assert "TIER-NR, ridge of nr, fitted elsewhere, on all rows of other, split elsewhere" in output
-    assert "mean ± sd of 2 heads" in output and "were fitted in another run" in output
+    assert "mean ± sd of 2 heads" in output
+    assert "0 of 6 test prompts; of 12 test images, 0 are in training, 0 have siblings there" in output
     assert not any(words in output for words in ("zero-shot", "seeds", "no head was fitted", "the result is"))
     assert "NaN, RMSE needs predictions on the scale of the column" in output
     for repeat in (0, 1):
@@ -50,16 +56,43 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
         "Errors are measured after the logistic of each repeat, as this run was not fitted to these scores"
         in page
     )
-    assert (
-        'class="quiet">leakage is unknown: the heads were fitted in another run' in page
-    )  # nothing vouches for it, so that it is not green
-    calibrated, _ = evaluated("runs/nr", "other", *both, "--calibrate")
-    for target, summaries in calibrated.summaries.items():
-        assert 0 < summaries[calibrated.headline]["rmse"].mean < 2 * table[target].std()
-        # repr: one test part has no spread over splits, and NaN does not equal itself
-        assert repr(summaries[calibrated.headline]["srcc"]) == repr(
-            results.summaries[target][results.headline]["srcc"]
+    assert 'class="sound">seen in training, mean of 2 heads: 0 of 6 test prompts' in page
+
+
+def test_a_calibrated_rmse_and_its_interval_are_those_of_the_calibrated_predictions(
+    fitted_copy: Path,
+) -> None:
+    table = write_agiqa(Path("other"), rows=12)
+    target = ["--target", "MOS_q=mos_quality"]
+    (raw,) = evaluated("runs/nr", "other", *target)[0].summaries.values()
+    results, output = evaluated("runs/nr", "other", *target, "--calibrate")
+    assert "RMSE is that of predictions mapped linearly to the scores" in output
+    assert "SRCC, KRCC and PLCC are those of the unmapped predictions" in output
+    (figures,) = results.summaries["mos_quality"].values()
+    for metric in ("srcc", "krcc", "plcc", "plcc_logistic", "rmse_logistic"):  # with their intervals
+        assert repr(figures[metric]) == repr(raw["elsewhere"][metric])  # repr: NaN does not equal itself
+    (folder,) = Path("judged").iterdir()
+    predictions = pd.read_csv(folder / "predictions.csv", dtype={"group": str})
+    errors, heads = [], []
+    for _, rows in predictions.groupby("repeat"):
+        x, y = (
+            rows[["prediction"]].to_numpy(),
+            table.set_index("name")["mos_quality"][rows["name"]].to_numpy(),
         )
+        mapped = np.zeros(len(y))
+        for fit, apply in GroupKFold(5).split(x, groups=rows["group"]):
+            mapped[apply] = LinearRegression().fit(x[fit], y[fit]).predict(x[apply])
+        np.testing.assert_allclose(rows["calibrated"], mapped, rtol=1e-9)
+        errors.append(math.sqrt(np.mean((y - mapped) ** 2)))
+        squares = pd.Series((y - mapped) ** 2).groupby(rows["group"].to_numpy())
+        heads.append((squares.sum().to_numpy(), squares.size().to_numpy()))
+    assert vars(figures["rmse"])["values"] == pytest.approx(errors, rel=1e-9)
+    random = np.random.default_rng(1)
+    draws = random.integers(0, 6, (20_000, 6))  # six prompts, drawn with replacement for both heads alike
+    means = sum(np.sqrt(sums[draws].sum(1) / sizes[draws].sum(1)) for sums, sizes in heads) / len(heads)
+    low, high = figures["rmse"].interval
+    assert low < figures["rmse"].mean < high
+    assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), rel=0.1)
 
 
 def test_the_heads_of_two_repeats_are_two_runs(fitted_copy: Path) -> None:
@@ -77,31 +110,57 @@ def test_the_heads_of_two_repeats_are_two_runs(fitted_copy: Path) -> None:
     assert values == {both, both[:1], both[1:]} and both[0] != both[1]
 
 
-def test_what_the_model_was_fitted_on_is_known_again_by_content(fitted_copy: Path) -> None:
-    annotation = pd.read_excel("Dataset/PKU-AIGIQA-4K/annotation.xlsx")
-    pictures = Path("Dataset/PKU-AIGIQA-4K/All")
+def test_what_each_head_has_seen_in_training_is_counted_by_content(fitted_copy: Path) -> None:
+    annotation = pd.read_excel("Dataset/PKU-AIGIQA-4K/annotation.xlsx").set_index("Generated_image")
+    splits = json.loads(Path("runs/nr/splits.json").read_text())
+    known = annotation.loc[[name for part in ("train", "validation", "test") for name in splits[0][part]]]
     Path("renamed").mkdir()
-    for number, name in enumerate(annotation["Generated_image"][:3]):
-        shutil.copy(pictures / name, f"renamed/{number}.png")
-    frame = pd.DataFrame(
-        {"image": [f"{number}.png" for number in range(3)], "prompt": "new", "MOS_q": [1.0, 2.0, 3.0]}
-    )
-    frame.to_csv("renamed/table.csv", index=False)
-    record = next(Path("features/datasets").glob("*.npz"))
-    with np.load(record) as file:
-        about = json.loads(str(file["about"])) | {"data": str(Path("Dataset/PKU-AIGIQA-4K").resolve())}
-        np.savez_compressed(
-            record,
-            about=np.array(json.dumps(about)),
-            **{name: file[name] for name in file.files if name != "about"},
+    lines = []
+    for number, (name, row) in enumerate(known.iloc[:6].iterrows()):
+        shutil.copy(Path("Dataset/PKU-AIGIQA-4K/All") / str(name), f"renamed/{number}.png")
+        lines.append((f"{number}.png", f"  {row['Text_prompt'].upper()} ", str(name).partition("_")[0]))
+    save_picture(Path("renamed/new.png"), 12345)
+    lines += [("new.png", known["Text_prompt"].iloc[-1], "a new one")]
+    save_picture(Path("renamed/newer.png"), 12346)
+    lines += [("newer.png", "a prompt that nobody wrote before", "a new one")]
+    frame = pd.DataFrame(lines, columns=["image", "prompt", "generator"])
+    frame.assign(MOS_q=np.arange(8.0)).to_csv("renamed/table.csv", index=False)
+    results, output = evaluated("runs/nr", "renamed")
+    for repeat, split in enumerate(splits):
+        trained = known.loc[[*split["train"], *split["validation"]]]
+        prompts = set(trained["Text_prompt"].str.lower())
+        pairs = set(zip(trained["Text_prompt"].str.lower(), trained.index.str.split("_").str[0], strict=True))
+        asked = frame["prompt"].str.lower().str.strip()
+        assert results.seen_images is not None and results.seen_siblings is not None
+        assert results.seen_prompts is not None
+        assert results.seen_images[repeat] == known.index[:6].isin(trained.index).sum()
+        assert results.seen_prompts[repeat] == len(prompts & set(asked))
+        assert results.seen_siblings[repeat] == sum(
+            pair in pairs for pair in zip(asked, frame["generator"], strict=True)
         )
-    _, output = evaluated("runs/nr", "renamed")
-    assert "3 images and 0 prompts are also in the data set that the model was fitted on" in output
-    record.unlink()
-    _, output = evaluated("runs/nr", "Dataset", "--benchmark", "I2I")
-    assert "in the data set that the model was fitted on" in output  # the very data need no record
-    _, output = evaluated("runs/nr", "renamed")
-    assert "may have been fitted on some of the rows" in output
+    seen = f"{np.mean(results.seen_images):.1f}".removesuffix(".0")
+    assert results.leaks and f"of 8 test images, {seen} are in training" in output
+    assert "the metrics may be too good" in output
+    results, _ = evaluated("runs/nr", "Dataset", "--benchmark", "I2I")  # the very data
+    assert results.seen_images == tuple(len(split["train"]) + len(split["validation"]) for split in splits)
+    Path("runs/nr/rows.csv").unlink()
+    code, output = tier("evaluate", "runs/nr", "renamed", "--out", "again")
+    assert code == 2 and "has no rows.csv: delete runs/nr and run the command" in " ".join(output.split())
+
+
+def test_what_an_exported_model_has_seen_is_unknown_and_not_zero(fitted_copy: Path) -> None:
+    write_agiqa(Path("other"), rows=12)
+    assert tier("export", "runs/nr", "model")[0] == 0
+    results, output = evaluated("model", "other", "--target", "MOS_q=mos_quality")
+    assert results.seen_images is results.seen_prompts is results.seen_siblings is None and not results.leaks
+    assert "leakage is unknown: an exported model does not keep the rows that it was fitted on" in output
+    frame = tidy([*Path("judged").iterdir()])
+    assert frame["leaked_images"].isna().all() and set(frame["test_images"]) == {12}
+    assert "all (leakage unknown)" in latex(frame)
+    write_report([*Path("judged").iterdir()], Path("report.html"))
+    page = Path("report.html").read_text()
+    assert 'class="quiet">leakage is unknown: an exported model' in page  # not green: nothing vouches for it
+    assert '<strong class="leaks">leakage unknown</strong>' in page
 
 
 def test_a_calibration_undoes_scale_and_shift_and_never_sees_the_prompt_it_is_applied_to() -> None:

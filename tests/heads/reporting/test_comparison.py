@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from tier4k import cli
 from tier4k.heads.metrics.significance import holm
-from tier4k.heads.reporting.comparison import compare
+from tier4k.heads.reporting.comparison import compare, comparison_frame
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.results.run_format import ResultError
+from tier4k.tests.builders.results import write_results
 
 PROMPTS, REPEATS = 20, 2
 Write = Callable[..., Path]
@@ -44,6 +45,7 @@ def write(tmp_path: Path) -> Write:
         frame["prediction"] = frame["truth"] + noise * np.random.default_rng(seed).normal(size=len(frame))
         frame["benchmark"] = "T2I"
         (tmp_path / run).mkdir()
+        write_results(tmp_path / run, targets, REPEATS)
         frame.assign(**columns).drop(columns="row").to_csv(tmp_path / run / "predictions.csv", index=False)
         return tmp_path / run
 
@@ -88,14 +90,27 @@ def test_pairing_finds_a_difference_that_two_separate_intervals_miss(write: Writ
     assert found.p < 0.01 and found.interval[1] - found.interval[0] < 0.15
 
 
-def test_equally_good_runs_are_rarely_called_different(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tier4k.heads.metrics.significance.RESAMPLES", 1000)
+def test_equally_good_runs_are_rarely_called_different(write: Write) -> None:
     names = iter(range(1000))
     p = [
         compare([write(str(next(names)), 1.0, seed), write(str(next(names)), 1.0, seed + 500)])[0].p
         for seed in range(40)
     ]
     assert np.mean(np.array(p) < 0.05) < 0.15 and np.mean(p) > 0.3
+
+
+def test_a_run_without_an_interval_for_new_prompts_has_no_p_value_but_an_interval_for_its_heads(
+    write: Write,
+) -> None:
+    runs = [write("a", 0.5), write("b", 3.0, seed=1)]
+    write_results(runs[1], ("MOS_q",), REPEATS, interval_reason="test prompts are also in training")
+    (found,) = compare(runs)
+    assert np.isnan([*found.interval, found.p, found.p_holm]).all()
+    assert found.interval_reason == "test prompts are also in training"
+    assert 0 < found.interval_fitted_heads[0] < found.difference < found.interval_fitted_heads[1]
+    frame = comparison_frame([found], runs)
+    assert frame["interval_reason"].tolist() == [found.interval_reason]
+    assert 0 < frame["p_williams"][0] < 0.05
 
 
 def test_every_pair_and_common_target_is_compared_and_corrected_for(write: Write) -> None:
@@ -124,6 +139,7 @@ def test_holm_is_the_step_down_rule() -> None:
 def test_constant_predictions_have_no_difference(write: Write) -> None:
     (found,) = compare([write("a", 1.0), write("b", 1.0, prediction=3.0)])
     assert np.isnan([found.difference, *found.interval, found.p, found.p_holm]).all()
+    assert found.interval_reason == "srcc is NaN"
 
 
 @pytest.mark.parametrize("change", [{"truth": 1.0}, {"name": "other.png"}, {"repeat": 0}, {"group": "000"}])
@@ -180,13 +196,14 @@ def test_the_command_shows_the_runs_and_the_table(project: Path) -> None:
         and "p (Holm)" in output
         and "MOS_a" in output
     )
-    assert "Williams" not in output  # the test does not exist for RMSE
-    code, output = tier("compare", *runs)
-    assert (
-        code == 0
-        and "p (Williams)" in output
-        and "rely on the p of the bootstrap" in " ".join(output.split())
-    )
+    code, output = tier("compare", *runs, "-o", "differences.csv")
+    frame = pd.read_csv("differences.csv")
+    assert code == 0 and "p (Williams)" not in output
+    assert (frame["p_williams"].notna() | frame["williams_reason"].notna()).all()
+    # Images of test prompts are in training here.
+    assert "no interval and no p, as test prompts are also in training" in " ".join(output.split())
+    assert frame["p"].isna().all() and frame["low_fitted_heads"].notna().all()
+    assert tier("compare", *runs, "-o", "differences.tex")[0] == 2
     assert (
         tier(
             "fit-head",

@@ -57,7 +57,22 @@ class Fitted:
     def write(self, out: Path, models: KeptModels = "all") -> Path:
         config = replace(self.config, models=models, environment=Environment(("tier",)))
         results = replace(self.results, id=config.id)
-        return write_run(out, config, results, self.features, self.trials, self.splits)
+        return write_run(
+            out, config, results, self.features, self.trials, self.splits, rows_of(self.features)
+        )
+
+
+def rows_of(features: FeatureSet) -> pd.DataFrame:
+    """The rows of a data set with these features."""
+    return pd.DataFrame(
+        {
+            "name": features.name,
+            "prompt": features.group,
+            "generator": features.generator,
+            "image_key": features.image_key,
+            "image_prompt_key": "",
+        }
+    )
 
 
 def fit(**head: Any) -> Fitted:
@@ -132,7 +147,9 @@ def test_nan_is_written_as_null_with_its_reason(tmp_path: Path) -> None:
         "mean": None,
         "sd": None,
         "median": None,
-        "interval": [None, None],
+        "interval": None,
+        "interval_reason": "the epochs were selected on the test rows, so no predictions are kept",
+        "interval_fitted_heads": None,
         "sd_splits": None,
         "sd_seeds": None,
     }
@@ -375,10 +392,11 @@ def test_a_wrong_value_in_the_record_of_the_heads_is_refused_by_its_field(run: P
 
 def test_an_infinite_half_width_is_read_as_it_was_written(fitted: Fitted, tmp_path: Path) -> None:
     widths = (float("inf"), 0.5)
-    intervals = {"quality": replace(fitted.results.intervals["quality"], half_width=widths)}
-    results = replace(fitted.results, intervals=intervals)
-    folder = write_run(tmp_path, fitted.config, results, fitted.features, fitted.trials, fitted.splits)
-    assert Results.read(folder).intervals["quality"].half_width == widths
+    intervals = {"quality": replace(fitted.results.prediction_intervals["quality"], half_width=widths)}
+    results = replace(fitted.results, prediction_intervals=intervals)
+    rows = rows_of(fitted.features)
+    folder = write_run(tmp_path, fitted.config, results, fitted.features, fitted.trials, fitted.splits, rows)
+    assert Results.read(folder).prediction_intervals["quality"].half_width == widths
     assert list(read_model(folder).half_widths.values()) == [0.5]
 
 

@@ -3,6 +3,7 @@
 import io
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.heads.evaluation.baselines import BASELINES
-from tier4k.heads.reporting.columns import ABOUT
+from tier4k.heads.reporting.columns import ABOUT, result_rows
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.latex import latex
 from tier4k.heads.reporting.tables import write_table
@@ -185,10 +186,15 @@ def test_the_best_figure_of_each_benchmark_is_bold_and_no_other() -> None:
 
 def made_up(runs: Iterable[dict]) -> pd.DataFrame:
     """A tidy table of SRCC and PLCC of runs that differ in the given columns only, and of a baseline."""
-    shared = dict.fromkeys((*ABOUT, "run", "options", "changed_options", "target"), "x") | {
+    shared = dict.fromkeys((*ABOUT, "data_digest", "run", "options", "changed_options", "target"), "x") | {
         "benchmark": "I2I",
         "repeats": 1,
+        "seeds": 1,
         "leaks": False,
+        "leaked_images": 0.0,
+        "test_images": 600.0,
+        "leaked_prompts": 0.0,
+        "test_prompts": 60.0,
         "mean": 0.25,
         "sd": 0.125,
         "low": 0.5,
@@ -255,10 +261,51 @@ def test_the_terminal_shows_what_tells_runs_apart_and_nothing_more() -> None:
     ]
 
 
-def test_a_split_that_leaks_is_marked_in_every_table() -> None:
-    frame = made_up([{"leaks": True}])
-    assert lines(frame)[0]["benchmark"] == "I2I (leaks)" and "I2I (leaks)" in latex(frame)
-    assert "leaks" not in lines(made_up([{}]))[0]["benchmark"] + latex(made_up([{}]))
+def test_the_size_of_a_leak_is_in_every_table() -> None:
+    images = {"leaks": True, "leaked_images": 4.1, "test_images": 596.0}
+    frame = made_up([images])
+    assert lines(frame)[0]["benchmark"] == "I2I (leaks 4.1/596 images)"
+    assert "& I2I (leaks 4.1/596 images) &" in latex(frame)
+    frame = made_up([images | {"leaked_images": 0.04, "leaked_prompts": 149.0, "test_prompts": 1149.0}])
+    assert lines(frame)[0]["benchmark"] == "I2I (leaks 149/1,149 prompts, 0.04/596 images)"
+    assert lines(made_up([{"leaked_images": np.nan}]))[0]["benchmark"] == "I2I (leakage unknown)"
+    assert "leak" not in lines(made_up([{}]))[0]["benchmark"] + latex(made_up([{}]))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"data": "y"},
+        {"data_digest": "another version of x"},
+        {"benchmark": "T2I"},
+        {"split": "file-0123456789ab"},
+        {"seed": 1},
+        {"repeats": 5},
+        {"seeds": 2},
+        {"target": "MOS_a"},
+    ],
+)
+def test_only_runs_with_the_same_test_rows_are_compared_for_the_best(other: dict) -> None:
+    shared = [{"run": "a", "mean": 0.5}, {"run": "b", "mean": 0.25, "head": "ridge"}]
+    apart = {"run": "c", "mean": 0.75} | other
+    frame = made_up([*shared, apart])
+    assert [row.style for row in sweep_table(frame).rows] == ["bold", "", ""]
+    assert latex(frame).count(r"\textbf{.500}") == latex(frame).count(r"\textbf") == 2
+    alone = sweep_table(made_up([shared[0], apart]))  # the best of one run says nothing
+    assert [row.style for row in alone.rows] == ["", ""]
+
+
+def test_runs_with_another_seed_or_number_of_repeats_have_other_test_rows(project: Path) -> None:
+    manifest = check(Path("Dataset")).manifest
+    first, *_ = paper_cells(manifest, BASE)
+    options = [replace(first.options, head={"penalties": penalty}) for penalty in ("1", "10")]
+    options += [replace(options[0], seed=1), replace(options[0], seeds=2), replace(options[0], repeats=3)]
+    cells = [replace(first, options=changed) for changed in options]
+    frame = tidy([run.folder for run in run_sweep(manifest, Path("features"), cells, Path("runs"))])
+    rows = result_rows(frame).query("metric == 'srcc'")
+    means = rows["mean"].to_numpy()
+    best = max(means[:2])
+    assert rows["is_best"].tolist() == [means[0] == best, means[1] == best, False, False, False]
 
 
 def test_only_options_that_differ_from_the_defaults_are_shown_to_readers(project: Path) -> None:

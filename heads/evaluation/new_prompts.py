@@ -1,0 +1,34 @@
+"""Whether the test rows of a run stand for new prompts of the same generators."""
+
+from collections.abc import Sequence
+
+from tier4k.heads.data.features import Rows
+from tier4k.heads.data.splits import Split
+
+ONE_TRAINING_SET = "all repeats share one training set, so nothing shows how the value varies with it"
+
+
+def new_prompts_reason(rows: Rows, splits: Sequence[Split]) -> str:
+    """Return why the test rows do not stand for new prompts of the same generators; "" if they do.
+
+    Splits without training rows say nothing against it.
+
+    Args:
+        rows: The rows that the run uses.
+        splits: One split for each repeat.
+    """
+    fitted = [split for split in splits if len(split.train)]
+    if any(split.seen(rows.group).any() for split in fitted):
+        return "test prompts are also in training, so the test rows are no new prompts"
+    if not all(split.seen(rows.generator).all() for split in fitted):
+        return "generators of the test rows are not in training, so they are not the same generators"
+    return ""
+
+
+def training_set_reason(splits: Sequence[Split]) -> str:
+    """Return why the repeats do not show the variation between training sets; "" if they do.
+
+    Splits without training rows have nothing that varies.
+    """
+    test_parts = {split.test.tobytes() for split in splits if len(split.train)}
+    return ONE_TRAINING_SET if len(test_parts) == 1 else ""

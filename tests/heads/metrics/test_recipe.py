@@ -1,0 +1,43 @@
+"""Intervals of a recipe on new prompts: a doubled variance, Student's t, and the coverage that follows."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tier4k.heads.metrics.recipe import recipe_interval, recipe_p
+
+
+@pytest.mark.parametrize(("fitted", "factor"), [(True, np.sqrt(2)), (False, 1.0)])
+def test_the_interval_and_the_p_value_are_those_of_a_t_test(fitted: bool, factor: float) -> None:
+    mean, deviation, prompts = 0.06, 0.02, 24
+    distribution = stats.t(df=23, loc=0.06, scale=0.02 * factor)
+    assert recipe_interval(mean, deviation, prompts, fitted) == pytest.approx(distribution.interval(0.95))
+    expected = 2 * stats.t(df=23).cdf(-mean / (deviation * factor))
+    assert recipe_p(mean, deviation, prompts, fitted) == pytest.approx(expected)
+    assert recipe_p(-mean, deviation, prompts, fitted) == pytest.approx(expected)
+
+
+def test_the_p_value_is_five_percent_where_the_interval_ends_at_zero() -> None:
+    low, high = recipe_interval(0.0, 0.03, 15)
+    assert recipe_p(high, 0.03, 15) == pytest.approx(0.05) and low == -high
+
+
+def test_one_prompt_or_a_missing_value_gives_nothing() -> None:
+    assert np.isnan([*recipe_interval(0.5, 0.1, 1), recipe_p(0.5, 0.1, 1)]).all()
+    assert np.isnan([*recipe_interval(np.nan, 0.1, 9), *recipe_interval(0.5, np.nan, 9)]).all()
+    assert np.isnan([recipe_p(np.nan, 0.1, 9), recipe_p(0.5, np.nan, 9)]).all()
+    assert recipe_p(0.0, 0.0, 9) == 1.0 and recipe_p(0.1, 0.0, 9) == 0.0
+
+
+def test_a_sum_of_equal_test_and_training_effects_is_covered_at_the_nominal_rate() -> None:
+    random = np.random.default_rng(0)
+    prompts, worlds = 40, 4000
+    test = random.normal(size=(worlds, prompts))
+    training = random.normal(size=(worlds, prompts))
+    covered = 0
+    for b, a in zip(test, training, strict=True):
+        # The deviation of a mean of b over resampled prompts, whose training effect stays.
+        deviation = b.std() / np.sqrt(prompts - 1)
+        low, high = recipe_interval(float((a + b).mean()), float(deviation), prompts)
+        covered += low <= 0 <= high
+    assert 0.94 < covered / worlds < 0.96
