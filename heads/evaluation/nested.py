@@ -114,6 +114,6 @@ def _srcc(
     )
     values = []
     for split, predicted in zip(splits, predictions, strict=True):
-        truth = scores[scored_split(split, scores, target).test]
-        values.append(srcc(truth, predicted))
+        test = scored_split(split, scores, target).test
+        values.append(srcc(scores[test], predicted))
     return values

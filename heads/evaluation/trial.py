@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.splits import Split
+from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, evaluate_rows, nan_reasons
 from tier4k.heads.metrics.correlation import rmse
@@ -152,8 +152,8 @@ class Trial:
             features: All rows with their scores.
             target: Name of the target.
             repeat: Number of the repeat.
-            split: The rows that have a score for the target, as `scored_split` returns them.
-            outcome: Predictions of the test rows.
+            split: The parts of the rows. Only rows with a score for the target take part.
+            outcome: Predictions of the test rows that take part.
         """
         predictions = {"last": outcome.history[-1]}
         if outcome.best_validation is not None:
@@ -161,7 +161,7 @@ class Trial:
         trial = cls.evaluated(features, target, repeat, split, predictions)
         by_epoch = _correlations_by_epoch(trial.truth, outcome.history)
         best_prediction = outcome.history[_best_epoch(by_epoch["srcc"])]
-        rows = _test_rows(features, split.test, trial.truth, best_prediction)
+        rows = _test_rows(features, trial.test, trial.truth, best_prediction)
         trial.metrics["best_test"] = _best_test(rows, outcome.history, by_epoch)
         if reason := "; ".join(level_nan_reasons(rows)):
             trial.reasons["best_test"] = reason
@@ -188,10 +188,11 @@ class Trial:
     ) -> "Trial":
         """Evaluate predictions of the test rows (M,) by selection, beside the metadata baselines.
 
-        Baselines are fitted on training and validation rows; without such rows there are no baselines. The
-        split has only rows with a score for the target, as `scored_split` returns them.
+        Only rows with a score for the target take part, also as test rows. Baselines are fitted on training
+        and validation rows; without such rows there are no baselines.
         """
         scores = features.scores(target)
+        split = scored_split(split, scores, target)
         truth = scores[split.test]
         fitted_rows = np.concatenate([split.train, split.validation])
         all_predictions = dict(predictions)

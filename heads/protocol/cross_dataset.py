@@ -11,6 +11,7 @@ from sklearn.model_selection import GroupKFold
 from tier4k.cache.keys import file_key
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest, prompt_groups
+from tier4k.extract.datasets.spellings import canonical_spellings
 from tier4k.heads.data.features import FeatureSet, Rows, rows_without_features
 from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.encoders.seen_images import seen_by_weights
@@ -167,7 +168,7 @@ def seen_by_model(
     rows = Rows(
         name=both["name"].to_numpy(),
         group=group.to_numpy(),
-        generator=both["generator"].to_numpy(),
+        generator=canonical_spellings(both["generator"]).to_numpy(),
         position=both.index.to_numpy(),
         image_key=both["image_key"].to_numpy(),
     )

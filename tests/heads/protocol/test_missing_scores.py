@@ -16,8 +16,9 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.split_request import SplitRequest
-from tier4k.heads.data.splits import SplitError
+from tier4k.heads.data.splits import Split, SplitError
 from tier4k.heads.data.stored_splits import StoredSplits
+from tier4k.heads.evaluation.nested import FusedCandidate, nested_selection
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.protocol.cross_dataset import evaluate_model
 from tier4k.heads.protocol.fit import fit_head
@@ -194,12 +195,41 @@ def test_a_scorer_is_evaluated_on_the_scored_rows(project: Project, split: Split
         assert value(run, "zero_shot", "srcc", repeat) == pytest.approx(srcc)
 
 
+def test_a_choice_among_candidates_is_made_and_tested_on_the_scored_rows(project: Project) -> None:
+    data = partial_manifest()
+    features = load_features(data, project.images, project.texts)
+    fused = fuse(features, "nr")
+    request = SplitRequest("prompt", repeats=2, seed=3)
+    candidates = [
+        FusedCandidate(fused, "ridge", {"penalties": (penalty,), "validation_fraction": 0.0})
+        for penalty in (1e-3, PENALTY, 1e3)
+    ]
+    found = nested_selection(features, candidates, PARTIAL, request)
+    y = data.table[PARTIAL].to_numpy()
+
+    def srcc_of(penalty: float, split: Split) -> float:
+        train, test = np.setdiff1d(split.train, WITHOUT), np.setdiff1d(split.test, WITHOUT)
+        scaler = StandardScaler().fit(fused.X[train].astype(float))
+        X = scaler.transform(fused.X.astype(float))
+        ridge = Ridge(penalty * X.shape[1]).fit(X[train], y[train])
+        return spearmanr(y[test], ridge.predict(X[test])).statistic
+
+    inner = replace(request, selection=True).splits(features, validation=0.0)
+    for repeat, split in enumerate(request.splits(features, validation=0.0)):
+        expected = [srcc_of(penalty, inner[repeat]) for penalty in (1e-3, PENALTY, 1e3)]
+        np.testing.assert_allclose(found.selection_srcc[:, repeat], expected)
+        chosen = (1e-3, PENALTY, 1e3)[int(np.argmax(expected))]
+        assert found.test_srcc[repeat] == pytest.approx(srcc_of(chosen, split))
+
+
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_a_model_is_evaluated_on_the_scored_rows_of_other_data(project: Project, calibrated: bool) -> None:
     model = read_model(project.fit(manifest(), estimator="ridge").folder).only(repeat=0)
     data = partial_manifest()
     predicted = {(FULL, 0): 3 - 0.5 * zero_shot_scores()}
-    run = evaluate_model(model, data, predicted, {FULL: PARTIAL}, "all", calibrated, project.runs)
+    pairs = {FULL: PARTIAL}
+    root = project.runs.parent
+    run = evaluate_model(model, data, predicted, pairs, "all", calibrated, root, project.runs)
     scored = np.setdiff1d(np.arange(ROWS), WITHOUT)
     found, truth = predictions(run, PARTIAL), data.table[PARTIAL].to_numpy()[scored]
     assert found["name"].tolist() == data.table["name"][scored].tolist()

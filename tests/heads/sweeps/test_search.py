@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from tier4k import cli
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.check import check
+from tier4k.heads.data.features import Rows
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.evaluation.nested import FusedCandidate, nested_selection
 from tier4k.heads.protocol.fit import load_fused
@@ -192,6 +194,27 @@ def test_the_same_choices_are_made_in_memory(finished: Search) -> None:
         texts = [finished.candidates[number].text for number in result.chosen]
         assert texts == list(finished.run.results.chosen[target])
         np.testing.assert_allclose(result.test_srcc, srcc_of_repeats(finished.run.folder, target), atol=1e-9)
+
+
+def test_a_row_without_a_score_has_no_part_in_the_choice_nor_in_its_test(root: Path) -> None:
+    manifest = check(root / "Dataset").manifest
+    request = SplitRequest("random", 2)
+    rows = Rows.of(manifest)
+    first, _ = request.splits(rows, validation=0.0)
+    _, inner = replace(request, selection=True).splits(rows, validation=0.0)
+    (row, *_) = np.setdiff1d(first.test, inner.test)
+    table = manifest.table.copy()
+    table.loc[row, "MOS_c"] = np.nan
+    partial = replace(manifest, table=table)
+    grid = {"head": ["ridge", "kernel-ridge"], "benchmark": "all", "repeats": 2, "target": "MOS_c"}
+    run = search(partial, root / "features", grid, BASE, 2, root / "partial").run
+    predictions = read_predictions(run.folder)
+    tested = predictions.loc[predictions["repeat"] == 0, "name"]
+    assert set(tested) == set(rows.name[first.test]) - {rows.name[row]}
+    assert predictions["truth"].notna().all()
+    values = vars(run.results.summaries["MOS_c"][run.results.headline]["srcc"])["values"]
+    np.testing.assert_allclose(values, srcc_of_repeats(run.folder, "MOS_c"), atol=1e-12)
+    assert run.results.missing_scores == {"MOS_c": 1}
 
 
 # ---- the run
