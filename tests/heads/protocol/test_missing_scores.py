@@ -197,7 +197,8 @@ def test_a_model_is_evaluated_on_the_scored_rows_of_other_data(project: Project,
     model = read_model(project.fit(manifest(), estimator="ridge").folder).only(repeat=0)
     data = partial_manifest()
     predicted = {(FULL, 0): 3 - 0.5 * zero_shot_scores()}
-    run = evaluate_model(model, data, predicted, {FULL: PARTIAL}, "all", calibrated, project.runs)
+    root = project.images.path.parent
+    run = evaluate_model(model, data, predicted, {FULL: PARTIAL}, "all", calibrated, root, project.runs)
     scored = np.setdiff1d(np.arange(ROWS), WITHOUT)
     found, truth = predictions(run, PARTIAL), data.table[PARTIAL].to_numpy()[scored]
     assert found["name"].tolist() == data.table["name"][scored].tolist()
