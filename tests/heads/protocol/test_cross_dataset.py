@@ -103,9 +103,7 @@ def test_the_heads_of_two_repeats_are_two_runs(fitted_copy: Path) -> None:
         code, output = tier(
             "evaluate", "runs/nr", "other", "--target", "MOS_q=mos_quality", *repeat, "--out", "judged"
         )
-        assert code == 0 and ("one head" in output) == bool(repeat) and "exists already" not in output, (
-            output
-        )
+        assert code == 0 and ("one head" in output) == bool(repeat) and "exists already" not in output, output
     runs = [Results.read(path) for path in Path("judged").iterdir()]
     values = {vars(run.summaries["mos_quality"]["elsewhere"]["srcc"])["values"] for run in runs}
     (both,) = (one for one in values if len(one) == 2)
