@@ -23,7 +23,7 @@ SELECTED_ON_TEST = "the epochs were selected on the test rows, so no predictions
 
 NO_PREDICTOR = "the raters' ceiling has no predictions"
 
-NOT_RESAMPLED = "it is only for the metrics of all test rows together"
+NOT_RESAMPLED = "intervals exist only for the metrics of all test rows together"
 
 ONE_PROMPT = "there is only one test prompt"
 
