@@ -96,7 +96,7 @@ def test_the_other_target_is_that_of_a_table_with_all_scores(project: Project, h
 
 def test_the_target_with_missing_scores_is_a_ridge_of_the_scored_rows(project: Project) -> None:
     run = project.fit(partial_manifest(), estimator="ridge", head={"penalties": (PENALTY,)})
-    X = fuse(load_features(manifest(), project.images, project.texts), "nr").astype(float)
+    X = fuse(load_features(manifest(), project.images, project.texts), "nr").X.astype(float)
     table = partial_manifest().table.set_index("name")
     number_of = {name: number for number, name in enumerate(table.index)}
     found = predictions(run, PARTIAL)
@@ -129,13 +129,11 @@ def test_a_trained_head_sees_no_row_without_a_score(project: Project) -> None:
     data = partial_manifest()
     features = load_features(data, project.images, project.texts)
     splits = SplitRequest("prompt", repeats=2).splits(features, validation=0.2)
-    changed = fuse(features, "nr").copy()
-    changed[WITHOUT] *= 50
+    fused = fuse(features, "nr")
+    changed = fused._replace(X=fused.X.copy())
+    changed.X[WITHOUT] *= 50
     options = read_model(project.fit(data, head=HEADS["mlp"]).folder).options
-    before, after = (
-        run_trials(features, fused, [PARTIAL], splits, "mlp", options)
-        for fused in (fuse(features, "nr"), changed)
-    )
+    before, after = (run_trials(features, own, [PARTIAL], splits, "mlp", options) for own in (fused, changed))
     for old, new in zip(before, after, strict=True):
         assert not set(old.test) & set(WITHOUT)
         assert old.held_out is not None and np.isfinite(old.held_out.truth).all()
