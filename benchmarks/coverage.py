@@ -157,7 +157,7 @@ def fit(
     splits: Sequence[Split],
 ) -> list[np.ndarray]:
     """Fit a ridge on the training rows of each split, and predict its test rows."""
-    heads = [RidgeHead() for _ in splits]
+    heads = [RidgeHead(leave_out="row") for _ in splits]
     RidgeHead.fit_many(heads, features, [FitTask(scores, split.train) for split in splits])
     return [head.predict(features[split.test]) for head, split in zip(heads, splits, strict=True)]
 

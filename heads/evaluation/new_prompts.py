@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from tier4k.heads.data.features import Rows
 from tier4k.heads.data.splits import Split
 
+SEEN_PROMPTS = "test prompts are also in training, so the test rows are no new prompts"
+
 ONE_TRAINING_SET = "all repeats share one training set, so nothing shows how the value varies with it"
 
 
@@ -19,7 +21,7 @@ def new_prompts_reason(rows: Rows, splits: Sequence[Split]) -> str:
     """
     fitted = [split for split in splits if len(split.train)]
     if any(split.seen(rows.group).any() for split in fitted):
-        return "test prompts are also in training, so the test rows are no new prompts"
+        return SEEN_PROMPTS
     if not all(split.seen(rows.generator).all() for split in fitted):
         return "generators of the test rows are not in training, so they are not the same generators"
     return ""

@@ -1,6 +1,6 @@
 """Summarise trials: each metric over the repeats, with an interval of the recipe on new prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,14 @@ from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.new_prompts import new_prompts_reason, training_set_reason
 from tier4k.heads.evaluation.trial import SELECTIONS, UNFITTED, Trial
-from tier4k.heads.metrics.all_metrics import METRICS, POOLED_METRICS
+from tier4k.heads.metrics.all_metrics import LIMITS, METRICS, POOLED_METRICS
 from tier4k.heads.metrics.bootstrap import Spread, bootstrap_spreads, distinct_prompts
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.metrics.recipe import recipe_interval
 
 NAN = float("nan")
+
+NAMES = (*UNFITTED, *SELECTIONS, *BASELINES, RATERS)  # of what a run can have summaries
 
 NO_SPREAD = Spread((NAN, NAN), NAN)
 
@@ -67,6 +69,7 @@ def summarize(
     features: FeatureSet,
     trials: Sequence[Trial],
     splits: Sequence[Split],
+    unfitted_reason: str = "",
 ) -> dict[str, dict[str, dict[str, Summary]]]:
     """Return all metrics as {target: {selection, baseline or `RATERS`: {metric: Summary}}}.
 
@@ -74,15 +77,18 @@ def summarize(
         features: Features and scores of the rows that the run uses.
         trials: One trial for each target and repeat; trials of one target are in the order of the repeats.
         splits: One split for each repeat.
+        unfitted_reason: Why predictors that were not fitted in the run have no interval for new prompts; ""
+            if they have.
     """
     by_target: dict[str, list[Trial]] = {}
     for trial in trials:
         by_target.setdefault(trial.target, []).append(trial)
     test_parts = [split.test.tobytes() for split in splits]
-    reason = new_prompts_reason(features, splits) or training_set_reason(splits)
+    fitted_reason = new_prompts_reason(features, splits) or training_set_reason(splits)
+    reason_of = {name: unfitted_reason if name in UNFITTED else fitted_reason for name in NAMES}
     summaries = {}
     for target, target_trials in by_target.items():
-        summaries[target] = _summarize_target(features, target_trials, test_parts, reason)
+        summaries[target] = _summarize_target(features, target_trials, test_parts, reason_of)
     return summaries
 
 
@@ -90,14 +96,14 @@ def _summarize_target(
     features: FeatureSet,
     trials: Sequence[Trial],
     test_parts: Sequence[bytes],
-    reason: str,
+    reason_of: Mapping[str, str],
 ) -> dict[str, dict[str, Summary]]:
-    """Summarise the trials of one target; `reason` is why fitted heads have no interval for new prompts."""
+    """Summarise the trials of one target; `reason_of` is why a selection has no interval for new prompts."""
     summaries: dict[str, dict[str, Summary]] = {}
-    for name in (*UNFITTED, *SELECTIONS, *BASELINES, RATERS):
+    for name in NAMES:
         if name not in trials[0].metrics:
             continue
-        tested = _tested(features, trials, name, reason)
+        tested = _tested(features, trials, name, reason_of[name])
         summaries[name] = {}
         for metric in METRICS:
             values = [trial.metrics[name][metric] for trial in trials]
@@ -137,7 +143,7 @@ def _tested(
         repeats.append(trial.test_rows(features, name))
     prompts = distinct_prompts(repeats)
     fitted = name not in UNFITTED
-    own_reason = ONE_PROMPT if prompts < 2 else reason if fitted else ""
+    own_reason = ONE_PROMPT if prompts < 2 else reason
     return _Tested(bootstrap_spreads(repeats), prompts, fitted, own_reason)
 
 
@@ -160,7 +166,7 @@ def _summary(
         reason = f"{metric} is NaN"
     interval = None
     if not reason:
-        interval = recipe_interval(mean, spread.deviation, tested.prompts, tested.fitted)
+        interval = recipe_interval(mean, spread.deviation, tested.prompts, tested.fitted, LIMITS[metric])
     part_values = []
     for part in dict.fromkeys(test_parts):
         shares_part = [other == part for other in test_parts]

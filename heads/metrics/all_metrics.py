@@ -1,5 +1,7 @@
 """All metrics of one set of predictions, and the reasons where metrics are NaN."""
 
+import math
+
 import numpy as np
 
 from tier4k.heads.metrics.correlation import Metric, is_constant, krcc, plcc, rmse, srcc
@@ -11,6 +13,15 @@ from tier4k.heads.metrics.test_rows import TestRows
 POOLED_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse", "rmse_logistic")  # of all rows together
 
 METRICS = (*POOLED_METRICS, *LEVEL_METRICS)
+
+LIMITS = {  # smallest and largest value of each pooled metric
+    "srcc": (-1.0, 1.0),
+    "krcc": (-1.0, 1.0),
+    "plcc": (-1.0, 1.0),
+    "plcc_logistic": (-1.0, 1.0),
+    "rmse": (0.0, math.inf),
+    "rmse_logistic": (0.0, math.inf),
+}
 
 CORRELATIONS: dict[str, Metric] = {"srcc": srcc, "krcc": krcc, "plcc": plcc}
 

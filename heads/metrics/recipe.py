@@ -25,15 +25,17 @@ def recipe_interval(
     deviation: float,
     prompts: int,
     fitted: bool = True,
+    limits: tuple[float, float] = (-np.inf, np.inf),
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Return the interval of the expected metric on new prompts: mean ± t * standard error.
+    """Return the interval of the expected metric on new prompts: mean ± t * standard error, within limits.
 
     Args:
         mean: Mean of the metric over the repeats, or a difference of two such means.
         deviation: Standard deviation of that mean over resamples of the test prompts.
         prompts: Number of distinct test prompts; Student's t has one degree of freedom less.
         fitted: Whether a head was fitted; without a fit there is no training set that varies.
+        limits: Smallest and largest value that the metric can have.
         level: Nominal coverage in (0, 1).
 
     Returns:
@@ -42,7 +44,7 @@ def recipe_interval(
     if prompts < 2 or not np.isfinite([mean, deviation]).all():
         return float("nan"), float("nan")
     reach = float(student.ppf((1 + level) / 2, prompts - 1)) * standard_error(deviation, fitted)
-    return mean - reach, mean + reach
+    return max(mean - reach, limits[0]), min(mean + reach, limits[1])
 
 
 def recipe_p(

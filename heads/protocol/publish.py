@@ -11,6 +11,7 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.versions import library_version
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
+from tier4k.heads.evaluation.new_prompts import SEEN_PROMPTS
 from tier4k.heads.evaluation.summary import summarize
 from tier4k.heads.evaluation.trial import CALIBRATED, ELSEWHERE, Trial
 from tier4k.heads.results.config import Environment, RunConfig
@@ -74,7 +75,8 @@ def publish_run(
         splits: One split for each repeat.
         seen: As in `Results.of`.
     """
-    summaries = summarize(features, trials, splits)
+    seen_reason = SEEN_PROMPTS if seen and any(seen.prompts or ()) else ""
+    summaries = summarize(features, trials, splits, seen_reason)
     results = Results.of(config, features, trials, splits, _with_calibrated_rmse(summaries), seen)
     folder = out / config.id
     seconds = sum(trial.seconds for trial in trials)

@@ -30,7 +30,7 @@ from tier4k.heads.results.layout import (
     require_current_format,
 )
 
-MODEL_FORMAT = 2
+MODEL_FORMAT = 3
 
 EXPORTED_FILE = "config.json"  # of an exported model, in place of model.json
 

@@ -22,6 +22,11 @@ def test_the_p_value_is_five_percent_where_the_interval_ends_at_zero() -> None:
     assert recipe_p(high, 0.03, 15) == pytest.approx(0.05) and low == -high
 
 
+def test_an_interval_ends_where_the_metric_ends() -> None:
+    free, limited = recipe_interval(0.9, 0.1, 9), recipe_interval(0.9, 0.1, 9, limits=(-1.0, 1.0))
+    assert free[1] > 1 and limited == (free[0], 1.0)
+
+
 def test_one_prompt_or_a_missing_value_gives_nothing() -> None:
     assert np.isnan([*recipe_interval(0.5, 0.1, 1), recipe_p(0.5, 0.1, 1)]).all()
     assert np.isnan([*recipe_interval(np.nan, 0.1, 9), *recipe_interval(0.5, np.nan, 9)]).all()
