@@ -40,6 +40,7 @@ from tier4k.heads.data.features import FeatureSet, load_features
 from tier4k.heads.data.fusion import Fused, fuse
 from tier4k.heads.data.splits import VALIDATION_SHARE, Split, cut, make_splits
 from tier4k.heads.regressors.base import FitTask, Head
+from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import fit_heads, make_head
 
 FIRST_SEED = 100
@@ -182,7 +183,8 @@ def text(head: str, options: Options, start: Options) -> str:
     for name, value in named(head, options).items():
         if value != before[name]:
             is_grid = isinstance(value, tuple) and len(value) > 1
-            changed.append(f"{name}={f'{value[0]:g} to {value[-1]:g}' if is_grid else value}")
+            shown = f"{value[0]:g} to {value[-1]:g}" if is_grid else str(value).strip("(,)")
+            changed.append(f"{cli_name(name)}={shown}")
     return ", ".join(changed) or "start"
 
 
@@ -198,7 +200,9 @@ def print_step(measured: Measured, start: Options) -> Options | None:
         total = sum(gain for gain, _ in gains)
         cells = " | ".join(f"{gain:+.4f} ± {error:.4f}" for gain, error in gains)
         before = text(head, start, first(head))
-        print(f"| `{head}` | {before} | {text(head, options, start)} | {cells} | {'yes' if wins else 'no'} |")
+        print(
+            f"| `{head}` | {before} | `{text(head, options, start)}` | {cells} | {'yes' if wins else 'no'} |"
+        )
         if wins and total > best_sum:
             best, best_sum = options, total
     return best
