@@ -6,23 +6,22 @@
 
 For seeds 100 to 109 the prompts are split into training, validation and test parts; a head is fitted on the
 training part and its SRCC is taken on the validation part. Heads that stop early, and ensembles, hold out
-prompts of the training part. Test parts are never used. Every combination of the option values of
-`CANDIDATES` is fitted.
+prompts of the training part. Test parts are never used.
 
 A gain is the difference in SRCC, averaged over the targets, with its paired standard error over the seeds. A
 value wins if its gain exceeds the standard error on both kinds of features. From the start (the first value
-of each option), the value with the largest sum of gains that wins is adopted, again and again, until no other
-value wins.
+of each option in `CANDIDATES`), every change of one option is measured, and the winning change with the
+largest sum of gains is adopted, again and again, until none wins.
 
-The last line is one JSON object: for each head the adopted options, and the mean SRCC and its standard
-deviation over the seeds of every combination, by kind of features.
+The last line is one JSON object: for each head the adopted options, and the mean SRCC of all that was
+measured, by kind of features and target.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,15 +40,28 @@ from tier4k.heads.data.features import FeatureSet, load_features
 from tier4k.heads.data.fusion import Fused, fuse
 from tier4k.heads.data.splits import VALIDATION_SHARE, Split, cut, make_splits
 from tier4k.heads.regressors.base import FitTask, Head
+from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import fit_heads, make_head
 
 FIRST_SEED = 100
 FEATURES = ("pooled", "multilevel")
+
+
+def grid(least_exponent: int) -> tuple[float, ...]:
+    """Return penalties up to 100, four a decade."""
+    return tuple(np.logspace(least_exponent, 2, 4 * (2 - least_exponent) + 1).tolist())
+
+
 WIDE = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 TRANSFORMS = {"image_transform": ("none", "sqrt"), "target_transform": ("none", "rank-gauss")}
 CANDIDATES: dict[str, dict[str, tuple[Any, ...]]] = {
     "ridge": {**TRANSFORMS, "leave_out": ("row", "group")},
-    "kernel-ridge": {**TRANSFORMS, "leave_out": ("row", "group"), "length_scales": (WIDE[2:], WIDE)},
+    "kernel-ridge": {
+        **TRANSFORMS,
+        "leave_out": ("row", "group"),
+        "length_scales": (WIDE[2:], WIDE, (0.7,), (0.5,)),
+        "penalties": (grid(-4), grid(-6), grid(-2)),
+    },
     "svr": {**TRANSFORMS, "length_scale": (1.0, 0.5, 0.7, 1.4)},
     "mlp": TRANSFORMS,
     "gated": TRANSFORMS,
@@ -61,32 +73,53 @@ HOLD_OUT = ("mlp", "gated", "bilinear", "ensemble")  # these need validation row
 Options = tuple[Any, ...]
 """One value of each option, in the order of `CANDIDATES`."""
 
+Choices = dict[str, list[float]]
+"""Values that heads chose, by name."""
+
 
 @dataclass(frozen=True)
 class Measured:
-    """The measured values of one head.
+    """What was measured of one head so far.
 
     Attributes:
+        head: Name of the head.
+        sets: Features and scores by kind of features.
+        seeds: Number of splits.
         srcc: By kind of features and options, SRCC (S, T) of S seeds and T targets.
         chosen: By kind of features and options, penalties and length-scales that the heads chose.
     """
 
-    srcc: dict[str, dict[Options, np.ndarray]]
-    chosen: dict[str, dict[Options, dict[str, list[float]]]]
+    head: str
+    sets: Mapping[str, FeatureSet]
+    seeds: int
+    srcc: dict[str, dict[Options, np.ndarray]] = field(
+        default_factory=lambda: {name: {} for name in FEATURES}
+    )
+    chosen: dict[str, dict[Options, Choices]] = field(default_factory=lambda: {name: {} for name in FEATURES})
 
-    def gain(self, features: str, options: Options, start: Options) -> tuple[float, float]:
+    def measure(self, wanted: Sequence[Options]) -> None:
+        """Fit the heads with these options on both kinds of features; skip what was measured before."""
+        missing = [options for options in wanted if options not in self.srcc[FEATURES[0]]]
+        for name, rows in self.sets.items():
+            splits = make_splits(rows, "prompt", self.seeds, FIRST_SEED)
+            srcc, chosen = fit_and_score(self.head, missing, rows, fuse(rows, "nr"), splits)
+            self.srcc[name] |= srcc
+            self.chosen[name] |= chosen
+
+    def gain(
+        self,
+        features: str,
+        options: Options,
+        start: Options,
+    ) -> tuple[float, float]:
         """Return the mean gain over a start, and its paired standard error over the seeds."""
         gains = (self.srcc[features][options] - self.srcc[features][start]).mean(axis=1)
         return float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
 
-    def wins(self, options: Options, start: Options) -> bool:
-        """Whether the gain over a start exceeds its standard error on every kind of features."""
-        return all(gain > error for gain, error in (self.gain(name, options, start) for name in FEATURES))
 
-
-def combinations(head: str) -> list[Options]:
-    """Return every combination of a head's option values; the first is the start."""
-    return list(product(*CANDIDATES[head].values()))
+def first(head: str) -> Options:
+    """Return the options that a head starts from."""
+    return tuple(values[0] for values in CANDIDATES[head].values())
 
 
 def named(head: str, options: Options) -> dict[str, Any]:
@@ -96,17 +129,18 @@ def named(head: str, options: Options) -> dict[str, Any]:
 
 def fit_and_score(
     head: str,
+    wanted: Sequence[Options],
     rows: FeatureSet,
     fused: Fused,
     splits: list[Split],
-) -> tuple[dict[Options, np.ndarray], dict[Options, dict[str, list[float]]]]:
-    """Fit every combination on every split and target; return the values of `Measured`."""
-    jobs = list(product(combinations(head), splits, rows.target_names))
+) -> tuple[dict[Options, np.ndarray], dict[Options, Choices]]:
+    """Fit heads on every split and target; return SRCC and choices as in `Measured`."""
+    jobs = list(product(wanted, splits, rows.target_names))
     fitted = [make_head(head, named(head, options), split.seed) for options, split, _ in jobs]
     tasks = [task(head, rows, split, target) for _, split, target in jobs]
     fit_heads(head, fitted, fused.X, fused.streams, tasks, lambda _: None)
     values: dict[Options, list[float]] = {}
-    chosen: dict[Options, dict[str, list[float]]] = {}
+    chosen: dict[Options, Choices] = {}
     for (options, split, target), one in zip(jobs, fitted, strict=True):
         predicted = one.predict(fused.X[split.validation])
         truth = rows.scores(target)[split.validation]
@@ -115,15 +149,6 @@ def fit_and_score(
             chosen.setdefault(options, {}).setdefault(name, []).append(value)
     shape = len(splits), len(rows.target_names)
     return {options: np.reshape(found, shape) for options, found in values.items()}, chosen
-
-
-def measure(head: str, sets: Mapping[str, FeatureSet], seeds: int) -> Measured:
-    """Measure every combination of a head's option values on both kinds of features."""
-    srcc, chosen = {}, {}
-    for name, rows in sets.items():
-        splits = make_splits(rows, "prompt", seeds, FIRST_SEED)
-        srcc[name], chosen[name] = fit_and_score(head, rows, fuse(rows, "nr"), splits)
-    return Measured(srcc, chosen)
 
 
 def task(head: str, rows: FeatureSet, split: Split, target: str) -> FitTask:
@@ -141,62 +166,71 @@ def choices(head: Head) -> Iterator[tuple[str, float]]:
             yield name.rstrip("_"), getattr(head, name)
 
 
-def changes(head: str, start: Options) -> Iterator[Options]:
-    """Yield the combinations that differ from a start in one option."""
-    for options in combinations(head):
-        if sum(one != other for one, other in zip(options, start, strict=True)) == 1:
-            yield options
+def changes(head: str, start: Options) -> list[Options]:
+    """Return the options that differ from a start in one value."""
+    changed = []
+    for place, values in enumerate(CANDIDATES[head].values()):
+        for value in values:
+            if value != start[place]:
+                changed.append((*start[:place], value, *start[place + 1 :]))
+    return changed
 
 
 def text(head: str, options: Options, start: Options) -> str:
-    """Return the options that differ from a start."""
+    """Return the options that differ from a start, with long grids as "least to most"."""
     before = named(head, start)
-    changed = [f"{name}={value}" for name, value in named(head, options).items() if value != before[name]]
+    changed = []
+    for name, value in named(head, options).items():
+        if value != before[name]:
+            is_grid = isinstance(value, tuple) and len(value) > 1
+            shown = f"{value[0]:g} to {value[-1]:g}" if is_grid else str(value).strip("(,)")
+            changed.append(f"{cli_name(name)}={shown}")
     return ", ".join(changed) or "start"
 
 
-def print_step(head: str, measured: Measured, start: Options) -> Options | None:
-    """Print the gains of every single change of a start; return the change to adopt."""
+def print_step(measured: Measured, start: Options) -> Options | None:
+    """Measure and print the gains of every change of a start; return the change to adopt."""
+    head = measured.head
+    changed = changes(head, start)
+    measured.measure([start, *changed])
     best, best_sum = None, 0.0
-    first = combinations(head)[0]
-    for options in changes(head, start):
+    for options in changed:
         gains = [measured.gain(name, options, start) for name in FEATURES]
+        wins = all(gain > error for gain, error in gains)
         total = sum(gain for gain, _ in gains)
-        wins = measured.wins(options, start)
-        cells = [f"{gain:+.4f} ± {error:.4f}" for gain, error in gains]
+        cells = " | ".join(f"{gain:+.4f} ± {error:.4f}" for gain, error in gains)
+        before = text(head, start, first(head))
         print(
-            f"| `{head}` | {text(head, start, first)} | {text(head, options, start)} | {' | '.join(cells)} "
-            f"| {'yes' if wins else 'no'} |"
+            f"| `{head}` | {before} | `{text(head, options, start)}` | {cells} | {'yes' if wins else 'no'} |"
         )
         if wins and total > best_sum:
             best, best_sum = options, total
     return best
 
 
-def print_head(head: str, measured: Measured) -> Options:
-    """Print the steps from the start to the adopted options; return these."""
-    adopted = combinations(head)[0]
-    while (better := print_step(head, measured, adopted)) is not None:
+def print_head(measured: Measured) -> Options:
+    """Print the steps from the start to the adopted options, and the choices; return the options."""
+    start = adopted = first(measured.head)
+    while (better := print_step(measured, adopted)) is not None:
         adopted = better
     for name in FEATURES:
-        for options in dict.fromkeys([combinations(head)[0], adopted]):
+        for options in dict.fromkeys([start, adopted]):
             for choice, found in measured.chosen[name].get(options, {}).items():
                 counts = {f"{value:.3g}": found.count(value) for value in sorted(set(found))}
-                print(f"  {head}, {name}, {text(head, options, combinations(head)[0])}: {choice} {counts}")
+                print(f"  {measured.head}, {name}, {text(measured.head, options, start)}: {choice} {counts}")
     return adopted
 
 
-def summary(head: str, measured: Measured, adopted: Options) -> dict[str, Any]:
+def summary(measured: Measured, adopted: Options) -> dict[str, Any]:
     """Return the adopted options and all values for JSON."""
-    start = combinations(head)[0]
-    values: dict[str, dict[str, list[float]]] = {}
-    for name in FEATURES:
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    for name, rows in measured.sets.items():
         values[name] = {}
         for options, found in measured.srcc[name].items():
-            by_seed = found.mean(axis=1)
-            key = text(head, options, start)
-            values[name][key] = [round(float(by_seed.mean()), 4), round(float(by_seed.std(ddof=1)), 4)]
-    return {"adopted": named(head, adopted), "srcc": values}
+            means = np.round(found.mean(axis=0), 4).tolist()
+            key = text(measured.head, options, first(measured.head))
+            values[name][key] = dict(zip(rows.target_names, means, strict=True))
+    return {"adopted": named(measured.head, adopted), "srcc": values}
 
 
 def load(data: Path, stores: Path) -> Mapping[str, FeatureSet]:
@@ -226,8 +260,8 @@ def main() -> None:
             "| head | before | change | gain, pooled | gain, multilevel | wins |\n|---|---|---|---|---|---|"
         )
         for head in arguments.heads:
-            measured = measure(head, sets, arguments.seeds)
-            results[head] = summary(head, measured, print_head(head, measured))
+            measured = Measured(head, sets, arguments.seeds)
+            results[head] = summary(measured, print_head(measured))
             sys.stdout.flush()
     print(json.dumps(results))
 

@@ -27,7 +27,7 @@ from tier4k.heads.regressors.standardization import Standardization
 
 BLOCK_ROWS = 4096  # rows predicted at once
 
-LENGTH_SCALES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
+LENGTH_SCALES = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 
 PENALTIES = tuple(np.logspace(-4, 2, 25).tolist())
 
