@@ -151,7 +151,7 @@ class Manifest:
     def ratings_digest(self) -> str:
         """SHA-256 (hexadecimal) of the standard errors of all scores; "" if none is known.
 
-        They change no fit, so that they are no part of `digest`; but results show them.
+        They change no fit, so they are not part of `digest`. They change the results, which show the ceiling.
         """
         errors = np.array([self.score_errors(target) for target in self.targets])
         return hashlib.sha256(errors.tobytes()).hexdigest() if np.isfinite(errors).any() else ""
@@ -173,8 +173,8 @@ def prompt_groups(
     """Return the group of each row. Rows are in one group if a chain of equal inputs connects them.
 
     Two rows are connected if their texts are spellings of one prompt, or if an image of one row, generated
-    or image prompt, is also an image of the other. Equal texts alone are not enough: a prompt-disjoint split
-    could train on an image of a test row then.
+    or image prompt, is also an image of the other. Equal texts alone would not be enough: a prompt-disjoint
+    split could then train on an image of a test row.
 
     Args:
         prompts: Text prompt of each row (N,).

@@ -1,4 +1,4 @@
-"""How exactly ratings determine mean opinion scores: standard deviation, number of ratings, reliability."""
+"""The precision of mean opinion scores: standard deviation and number of their ratings, reliability."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -21,7 +21,7 @@ ERROR_OF = "standard error of "  # the manifest's column of a target's standard 
 
 
 def is_about_ratings(column: str) -> bool:
-    """Return whether a column has the number of ratings, or a name of ours, so that it is no score."""
+    """Return whether a column has the number of ratings or a reserved name, so that it is not a score."""
     return column.lower() in RATERS_COLUMNS or column.startswith((SPREAD_OF, ERROR_OF))
 
 
@@ -156,7 +156,7 @@ def reliability(scores: np.ndarray, errors: np.ndarray) -> float:
 
     It is 1 - mean(e^2) / var(scores), the share of true-score variance of classical test theory (Lord &
     Novick, Statistical Theories of Mental Test Scores, 1968): the squared correlation of the scores with the
-    mean opinion of endlessly many such raters.
+    mean opinion of infinitely many such raters.
 
     Args:
         scores: Scores (N,).

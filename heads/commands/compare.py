@@ -33,8 +33,8 @@ def compare(
     """Compare runs in pairs on their test rows: show differences, 95 % intervals, Holm-corrected p-values.
 
     Intervals and p-values are for new training sets and new prompts of the same generators. The file also
-    has the intervals of these fitted heads, and Williams' test, which assumes that images of one prompt are
-    independent.
+    has the intervals for the fitted heads alone, and Williams' test, which assumes that images of one prompt
+    are independent.
     """
     from tier4k.heads.reporting.comparison import compare as compare_runs
     from tier4k.heads.reporting.comparison import comparison_frame

@@ -272,9 +272,9 @@ class SplitGroup:
         typer.Option(
             "--split",
             metavar="RULE|FILE[:N]",
-            help="prompt (no prompt is in both parts), random (rows are drawn), generator (one generator "
-            "is left "
-            "out), published (row i is tested if i % 4 == 3), or a splits.json; FILE:N selects its repeat N.",
+            help="prompt (no prompt is in two parts), random (rows are drawn), generator (one generator is "
+            "left out), published (row i is tested if i % 4 == 3), or a splits.json; FILE:N selects its "
+            "repeat N.",
         ),
     ] = "prompt"
     repeats: Annotated[

@@ -62,8 +62,8 @@ SearchOption = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Let every repeat choose among N random combinations of the grid, without its test rows, and "
-        "test the choices; the result is one run.",
+        help="Search: every repeat chooses among N random combinations of the grid without its test rows; "
+        "the choice is then tested. The result is one run.",
     ),
 ]
 SweepOutputOption = Annotated[
@@ -91,7 +91,7 @@ def sweep(
     search: SearchOption = None,
     output: SweepOutputOption = None,
 ) -> None:
-    """Fit the heads of the paper's table or all combinations of a grid; existing runs are not refitted."""
+    """Fit the paper's table or all combinations of a grid, or search it; existing runs are not refitted."""
     from tier4k.heads.reporting.tables import require_table_suffix
     from tier4k.heads.sweeps.grid import Cell, paper_cells, read_grid
 
@@ -227,13 +227,13 @@ def _fit_command(data: Path, options: dict[str, Any]) -> str:
     from tier4k.heads.regressors.options import option_text
     from tier4k.heads.sweeps.grid import HEAD_OPTIONS
 
-    words = ["tier", "fit-head", str(data)]
+    arguments = ["tier", "fit-head", str(data)]
     for name, value in options.items():
         if name in HEAD_OPTIONS:
-            words += ["--set", f"{name}={option_text(value)}"]
+            arguments += ["--set", f"{name}={option_text(value)}"]
         elif value != "":
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(arguments)
 
 
 def _passed_options(*groups: object, **others: tuple[object, object]) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def _single_values(grid: dict[str, Any]) -> dict[str, Any]:
     fixed = {}
     for name, value in grid.items():
         values = value if isinstance(value, list) else [value]
-        if name != "target" and len(values) == 1:
+        if name != "target" and len(set(values)) == 1:
             fixed[name] = values[0]
     return fixed
 

@@ -95,9 +95,8 @@ def make_splits(
     Args:
         rows: The rows to split.
         rule: "prompt" keeps all rows of a prompt in one part (80/20); "random" draws rows (80/20);
-            "generator"
-            leaves one generator out, in repeat r the r-th by name; "published" tests row i of the benchmark
-            where i % 4 == 3, in every repeat.
+            "generator" leaves one generator out, in repeat r the r-th by name; "published" tests row i of the
+            benchmark where i % 4 == 3, in every repeat.
         repeats: Number of repeats; repeat r has the seed `seed + r`.
         seed: Seed of the first repeat.
         validation: Share of the training part (prompts or rows) that becomes the validation part, cut by the

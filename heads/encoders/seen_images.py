@@ -28,7 +28,7 @@ def require_unseen(
 ) -> None:
     """Refuse test rows that encoders were finetuned on: those of stores, or those that training starts from.
 
-    An image that is also in the training part, under another prompt, is a leak of the split and is reported
+    A test image that is also in the training part is not refused: it is a leak of the split and is reported
     with the metrics.
 
     Raises:
@@ -84,7 +84,7 @@ def _require_no_test_rows(
         if count:
             raise FinetunedError(
                 f"the encoders were finetuned on {count} of the {len(split.test)} test images of the split "
-                f"with seed {split.seed}, so the metrics would be worth nothing: pass the --benchmark of the "
+                f"with seed {split.seed}, so the metrics would be far too good: pass the --benchmark of the "
                 "run RUN that finetuned the encoders, and --split RUN/splits.json:N with the repeat N of the "
                 "encoders"
             )

@@ -43,7 +43,7 @@ class FusedCandidate:
 
 @dataclass(frozen=True)
 class NestedResult:
-    """What each of R repeats chose among C candidates, and what it is worth.
+    """What each of R repeats chose among C candidates, and the test SRCC of the choice.
 
     Attributes:
         selection_srcc: (C, R) SRCC of every candidate on the selection part of every repeat.
@@ -80,11 +80,16 @@ def nested_selection(
         candidates: The candidates, in the order in which ties are resolved.
         target: Name of the target.
         request: The splits whose test parts the choices are evaluated on.
+
+    Raises:
+        SplitError: Too few rows remain in a part, or too few of them have a score.
+        HeadError: An option of a candidate is not valid.
     """
     inner = replace(request, selection=True)
 
     @cache  # many candidates share their splits
     def splits_of(request: SplitRequest, validation: float) -> list[Split]:
+        """Return the splits for a share of validation rows."""
         return request.splits(features, validation)
 
     rows = []

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from tier4k.heads.data.features import Rows
 from tier4k.heads.data.splits import Split
 
-SEEN_PROMPTS = "test prompts are also in training, so the test rows are no new prompts"
+SEEN_PROMPTS = "test prompts are also in training, so the test rows are not new prompts"
 
-ONE_TRAINING_SET = "all repeats share one training set, so nothing shows how the value varies with it"
+NEW_GENERATORS = "generators of the test rows are not in training"
+
+ONE_TRAINING_SET = "all repeats share one training set, so the variation between training sets is unknown"
 
 
 def new_prompts_reason(rows: Rows, splits: Sequence[Split]) -> str:
     """Return why the test rows do not stand for new prompts of the same generators; "" if they do.
 
-    Splits without training rows say nothing against it.
+    Splits without training rows are ignored.
 
     Args:
         rows: The rows that the run uses.
@@ -23,14 +25,14 @@ def new_prompts_reason(rows: Rows, splits: Sequence[Split]) -> str:
     if any(split.seen(rows.group).any() for split in fitted):
         return SEEN_PROMPTS
     if not all(split.seen(rows.generator).all() for split in fitted):
-        return "generators of the test rows are not in training, so they are not the same generators"
+        return NEW_GENERATORS
     return ""
 
 
 def training_set_reason(splits: Sequence[Split]) -> str:
     """Return why the repeats do not show the variation between training sets; "" if they do.
 
-    Splits without training rows have nothing that varies.
+    Splits without training rows are ignored: nothing was fitted that could vary.
     """
     test_parts = {split.test.tobytes() for split in splits if len(split.train)}
     return ONE_TRAINING_SET if len(test_parts) == 1 else ""

@@ -64,7 +64,7 @@ def predict_test_rows(
 ) -> list[np.ndarray]:
     """Fit one head for every split, and return only its predictions (M,) of the test rows with a score.
 
-    They are those of the result of `run_trials`, whose arguments these are.
+    The arguments and the predictions are those of `run_trials`.
     """
     fused = _inputs(estimator, fused)
     jobs = _fitted_jobs(features, fused, [target], splits, estimator, head_options)

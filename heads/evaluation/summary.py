@@ -17,7 +17,7 @@ from tier4k.heads.metrics.recipe import recipe_interval
 
 NAN = float("nan")
 
-NAMES = (*UNFITTED, *SELECTIONS, *BASELINES, RATERS)  # of what a run can have summaries
+NAMES = (*UNFITTED, *SELECTIONS, *BASELINES, RATERS)  # what a run can have summaries of
 
 NO_SPREAD = Spread((NAN, NAN), NAN)
 
@@ -25,7 +25,7 @@ SELECTED_ON_TEST = "the epochs were selected on the test rows, so no predictions
 
 NO_PREDICTOR = "the raters' ceiling has no predictions"
 
-NOT_RESAMPLED = "intervals exist only for the metrics of all test rows together"
+NOT_RESAMPLED = "only the metrics over all test rows have intervals"
 
 ONE_PROMPT = "there is only one test prompt"
 
@@ -98,7 +98,14 @@ def _summarize_target(
     test_parts: Sequence[bytes],
     reason_of: Mapping[str, str],
 ) -> dict[str, dict[str, Summary]]:
-    """Summarise the trials of one target; `reason_of` is why a selection has no interval for new prompts."""
+    """Summarise the trials of one target.
+
+    Args:
+        features: Features and scores of the rows that the run uses.
+        trials: One trial for each repeat.
+        test_parts: Identity of the test part of each repeat.
+        reason_of: Why a selection or baseline has no interval for new prompts; "" if it has.
+    """
     summaries: dict[str, dict[str, Summary]] = {}
     for name in NAMES:
         if name not in trials[0].metrics:
@@ -113,7 +120,7 @@ def _summarize_target(
 
 @dataclass(frozen=True)
 class _Tested:
-    """What the test rows of a selection or baseline show of the recipe.
+    """What the interval of a selection or baseline is computed from.
 
     Attributes:
         spreads: Spread of each metric over resamples of the test prompts.

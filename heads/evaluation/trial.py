@@ -91,7 +91,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a search chose for one target and repeat, without the test rows of the repeat.
+    """What a search chose for one target and repeat. The test rows of the repeat had no part in it.
 
     Attributes:
         options: The chosen options, such as "head=svr, C=2".
@@ -154,6 +154,9 @@ class Trial:
             repeat: Number of the repeat.
             split: The parts of the rows. Only rows with a score for the target take part.
             outcome: Predictions of the test rows that take part.
+
+        Raises:
+            SplitError: Too few rows of the split have a score for the target.
         """
         predictions = {"last": outcome.history[-1]}
         if outcome.best_validation is not None:
@@ -190,6 +193,9 @@ class Trial:
 
         Only rows with a score for the target take part, also as test rows. Baselines are fitted on training
         and validation rows; without such rows there are no baselines.
+
+        Raises:
+            SplitError: Too few rows of the split have a score for the target.
         """
         scores = features.scores(target)
         split = scored_split(split, scores, target)

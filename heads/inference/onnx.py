@@ -180,7 +180,7 @@ class _CurveModule(nn.Module):
     def __init__(self, curve: Curve) -> None:
         super().__init__()
         gradients = np.diff(curve.y) / np.diff(curve.x)
-        starts = [0, *range(len(curve.x))]  # the point that each segment is reckoned from
+        starts = [0, *range(len(curve.x))]  # the point from which each segment is extended
         self._keep("x", curve.x)
         self._keep("start_x", curve.x[starts])
         self._keep("start_y", curve.y[starts])

@@ -14,13 +14,13 @@ from tier4k.heads.metrics.all_metrics import POOLED_METRICS
 from tier4k.heads.metrics.correlation import is_constant
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.memoize import memoized
-from tier4k.heads.metrics.test_rows import TestRows
+from tier4k.heads.metrics.test_rows import TestRows, columns_of, from_columns
 
 RESAMPLES = 1000
 
 AT_ONCE = 200  # number of resamples whose ranks are computed together in a processor's cache
 
-NO_SPREAD = 1e-12  # a smaller variance of a resample, over that of all rows, may be a rounding error
+SMALLEST_VARIANCE = 1e-12  # a smaller variance of a resample, over that of all rows, may be a rounding error
 
 Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Computes a metric (B,) of counts (B, K), the prompt of each row (N,), and two scores of each row (N,)."""
@@ -28,7 +28,7 @@ Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarra
 
 @dataclass(frozen=True)
 class Spread:
-    """The spread of a mean over repeats when test prompts are resampled and the fitted heads stay.
+    """The spread of a mean over repeats when test prompts are resampled and heads are not refitted.
 
     Attributes:
         interval: Percentile interval (low, high); NaN where the metric has no value.
@@ -47,8 +47,8 @@ def bootstrap_spreads(
     """Return the spread of the mean over repeats of each metric in `POOLED_METRICS`.
 
     Prompts are resampled once for all repeats, so that a prompt in the test part of several repeats does
-    not count as several prompts. The heads stay as they were fitted: `tier4k.heads.metrics.recipe` adds the
-    variation of the training sets. The interval is the percentile interval (Efron, 1979).
+    not count as several prompts. No head is fitted again: `tier4k.heads.metrics.recipe` adds the variation of
+    the training sets. The interval is the percentile interval (Efron, 1979).
 
     Args:
         repeats: Test rows of each repeat.
@@ -59,10 +59,7 @@ def bootstrap_spreads(
         {metric: spread}; NaN where a repeat has no value in any resample (constant predictions) or a
         prediction is not finite.
     """
-    columns = []
-    for rows in _with_numbers(repeats):
-        columns += [rows.group, rows.generator, rows.truth, rows.prediction]
-    return dict(_spreads(seed, level, *columns))
+    return dict(_spreads(seed, level, *columns_of(_with_numbers(repeats))))
 
 
 def distinct_prompts(repeats: Sequence[TestRows]) -> int:
@@ -72,12 +69,9 @@ def distinct_prompts(repeats: Sequence[TestRows]) -> int:
 
 @memoized
 def _spreads(seed: int, level: float, *columns: np.ndarray) -> dict[str, Spread]:
-    """Return the spreads; `columns` has the columns of `TestRows` of each repeat in turn."""
-    repeats = []
-    for start in range(0, len(columns), 4):
-        repeats.append(TestRows(*columns[start : start + 4]))
+    """Return the spreads; `columns` is what `columns_of` returned."""
     spreads = {}
-    for name, values in resampled_means(repeats, seed).items():
+    for name, values in resampled_means(from_columns(columns), seed).items():
         spreads[name] = spread(values, level)
     return spreads
 
@@ -93,7 +87,7 @@ def resampled_means(
     Args:
         repeats: Test rows of each repeat.
         seed: Seed of the resampling.
-        metrics: Names in `POOLED_METRICS`.
+        metrics: Names from `POOLED_METRICS`.
         resamples: Number B of resamples.
 
     Returns:
@@ -201,7 +195,7 @@ def resampled_plcc(
         spread_x = _resampled_mean(counts, prompt, x * x) - mean_x**2
         spread_y = _resampled_mean(counts, prompt, y * y) - mean_y**2
         covariance = _resampled_mean(counts, prompt, x * y) - mean_x * mean_y
-        exists = (spread_x > NO_SPREAD) & (spread_y > NO_SPREAD)
+        exists = (spread_x > SMALLEST_VARIANCE) & (spread_y > SMALLEST_VARIANCE)
         return np.where(exists, covariance / np.sqrt(spread_x * spread_y), np.nan)
 
 

@@ -13,9 +13,8 @@ a closed form use the training rows, each predicted by a head fitted without the
 Neither is as independent as test rows, so the coverage of the test rows is measured and reported.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -56,12 +55,6 @@ class Interval:
             coverages.append(coverage(own_test, width))
             prompts.append(len(np.unique(own_held_out.group)))
         return cls(tuple(widths), tuple(coverages), tuple(prompts))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Interval":
-        """Restore an interval from JSON, where null stands for infinity."""
-        widths = [float("inf") if width is None else float(width) for width in values["half_width"]]
-        return cls(tuple(widths), tuple(values["coverage"]), tuple(values["prompts"]), values["level"])
 
 
 def half_width(rows: TestRows, level: float = LEVEL) -> float:

@@ -1,4 +1,4 @@
-"""Metrics at two other levels than single images: are generators ranked as by people, and images of a prompt?
+"""Metrics of the ranking of generators, and of the ranking of the images of one prompt.
 
 SRCC over all rows mixes the two: a predictor that knows only the generator ranks generators well, and one
 that knows only the prompt does not rank the images of a prompt at all.
@@ -64,7 +64,7 @@ def level_metrics(rows: TestRows) -> dict[str, float]:
 def level_nan_reasons(rows: TestRows) -> list[str]:
     """Return why metrics in `LEVEL_METRICS` are NaN although all predictions are finite.
 
-    Where all true scores or all predictions are equal, `nan_reason` says so.
+    Where all true scores or all predictions are equal, `nan_reason` gives that reason.
     """
     if not (len(rows.truth) and np.isfinite(rows.prediction).all()):
         return []

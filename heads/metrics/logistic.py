@@ -27,8 +27,8 @@ def logistic_mapping(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     width), an exponential (middle at infinity) and a step (width 0), on which one prediction may lie between
     bottom and top. Without them some scores would have no best curve.
 
-    The result depends on the values alone: not on the order of the rows, and to the last bit neither on the
-    memory of the arrays.
+    The result depends on the values alone, to the last bit: not on the order of the rows, nor on where the
+    arrays lie in memory.
 
     Returns:
         (N,) in units of the score; all NaN where the best rising curve is flat, where all predictions or

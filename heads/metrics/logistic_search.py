@@ -24,19 +24,19 @@ WIDTHS_OF_RISE = 4
 
 STEPS = 4  # number of best steps to start from
 
-# The first round has places for a constant amount of work, as small sets have sharper optima.
+# Small sets have narrower optima, so they get more starts; the work stays about constant.
 FEWEST_STARTS = 24
 MOST_STARTS = 40
 VALUES_OF_STARTS = 4000  # starts times rows
 
-# In three rounds, one of so many starts goes on, with so many moves.
+# Three rounds: 1 / ONE_OF of the starts, the best ones, take part in a round, with at most MOVES moves each.
 ONE_OF = (1, 3, 8)
 MOVES = (2, 2, 30)
 
 LONGEST_MOVE = 1.5  # in widths, and in the logarithm of the width
 SHORTEST_MOVE = 1e-8
-LEAST_GAIN = 1e-9  # a place has arrived where a move adds a smaller share to its correlation
-HOPELESS = 100  # a place gives up where so many equal gains would not lead to the best place
+LEAST_GAIN = 1e-9  # a place has converged if a move adds a smaller share to its correlation
+CATCH_UP_MOVES = 100  # a place stops if so many moves of equal gain would not reach the best place
 
 # Limits of the search. A logistic whose middle is 20 widths beyond all predictions is an exponential (it
 # differs by a share of e^-20), and one that is 1,000 deviations wide is a straight line.
@@ -44,7 +44,7 @@ FARTHEST_MIDDLE = 20.0
 WIDEST = 1e3
 NARROWEST = 1e-12
 
-SPREADLESS = 1e-12  # a smaller variance of a curve of the grid may be a rounding error
+SMALLEST_VARIANCE = 1e-12  # a smaller variance of a curve of the grid may be a rounding error
 
 TINY = np.finfo(float).tiny
 
@@ -71,8 +71,8 @@ def least_squares_logistic(
     Returns:
         Values with mean 0; all 0 where no curve that the search starts from rises.
     """
-    # Exponentials overflow to infinity, and 1 / (1 + infinity) is 0, as it should be. What is divided by zero
-    # belongs to places that do not rise, or is replaced.
+    # Exponentials overflow to infinity, and 1 / (1 + infinity) is 0, which is right. Divisions by zero occur
+    # only at places that do not rise, or their results are replaced.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         return _searched(x, y, step_gains)
 
@@ -145,7 +145,7 @@ def _grid_correlations(
 ) -> np.ndarray:
     """Return sqrt(N) times the correlations (K,) with y of the logistics at places (2, K).
 
-    It is quicker than `_described`, and less exact for curves that are almost constant.
+    This is faster than `_described`, and less accurate for curves that are almost constant.
     """
     middle, width = places
     curve = np.multiply.outer(-1 / width, x)
@@ -155,7 +155,7 @@ def _grid_correlations(
     np.reciprocal(curve, out=curve)
     total = curve.sum(axis=1)
     spread = np.einsum("kn,kn->k", curve, curve) - total * total / len(x)
-    exists = spread > SPREADLESS * len(x)
+    exists = spread > SMALLEST_VARIANCE * len(x)
     product = np.einsum("kn,n->k", curve, y)
     return np.where(exists, product / np.sqrt(np.where(exists, spread, 1)), 0)
 
@@ -206,7 +206,7 @@ def _climbed(
         climbers = np.where(is_higher, moved, climbers)
         reach = np.where(is_higher, np.minimum(2 * reach, LONGEST_MOVE), length * shortened / 4)
         deficit = climbers[CORRELATION].max() / climbers[CORRELATION] - 1
-        is_done = is_higher & (gain < np.maximum(LEAST_GAIN, deficit / HOPELESS))
+        is_done = is_higher & (gain < np.maximum(LEAST_GAIN, deficit / CATCH_UP_MOVES))
         if (is_done | (np.abs(gain) < LEAST_GAIN) | (reach < SHORTEST_MOVE)).all():
             break
     return climbers, reach
@@ -221,14 +221,14 @@ def _newton_moves(derivatives: np.ndarray) -> np.ndarray:
         derivatives: Two first derivatives, then the second derivatives by the first parameter, both, and the
             second parameter (5, K).
     """
-    slope, growth_slope, *second = derivatives
+    by_shift, by_growth, *second = derivatives
     a, b, c = -second[0], -second[1], -second[2]
     mean = (a + c) / 2
     radius = np.hypot((a - c) / 2, b)  # the eigenvalues are mean - radius and mean + radius
     shift = np.maximum(0, 2 * (radius - mean)) + 1e-9 * radius + TINY
     a = a + shift
     c = c + shift
-    moves = np.array([c * slope - b * growth_slope, a * growth_slope - b * slope]) / (a * c - b * b)
+    moves = np.array([c * by_shift - b * by_growth, a * by_growth - b * by_shift]) / (a * c - b * b)
     return np.where(np.isfinite(moves), moves, 0)
 
 

@@ -15,10 +15,10 @@ UNKNOWN = "fewer than 2 test rows with different scores whose ratings are known"
 def raters_ceiling(scores: np.ndarray, errors: np.ndarray) -> dict[str, float]:
     """Return the values that a predictor of the true opinions would have, by metric in `METRICS`.
 
-    The predictor knows the mean opinion of endlessly many such raters. Its correlation with the mean of a few
-    is the root of the reliability of the scores (attenuation; Spearman, American Journal of Psychology 15,
-    1904). Its SRCC is 6 / pi asin(PLCC / 2), which holds for normally distributed scores and errors (Pearson,
-    Drapers' Company Research Memoirs, Biometric Series 4, 1907).
+    The predictor knows the mean opinion of infinitely many such raters. Its correlation with the mean of a
+    few is the root of the reliability of the scores (attenuation; Spearman, American Journal of Psychology
+    15, 1904). Its SRCC is 6 / pi asin(PLCC / 2), which holds for normally distributed scores and errors
+    (Pearson, Drapers' Company Research Memoirs, Biometric Series 4, 1907).
 
     Args:
         scores: True scores of the test rows (N,).

@@ -1,15 +1,16 @@
 """Intervals and p-values of a recipe on new prompts, from a bootstrap over test prompts.
 
 The estimand is the metric that is expected when the head is fitted on a new training set of this size and
-tested on endlessly many new prompts of the same generators.
+tested on infinitely many new prompts of the same generators.
 
 A bootstrap over test prompts holds the fitted heads fixed, so it misses the variation of the training sets.
 A prompt enters the mean over repeats twice: in some repeats as a test prompt, in others as a training
 prompt. To first order the mean is mu + sum_i (b_i + a_i) / K over K prompts (von Mises, Annals of
 Mathematical Statistics 18, 1947), and the bootstrap estimates the variance of the sum of the b_i alone. The
-training prompts are taken to contribute as much as the test prompts, so the variance is doubled. That is an
-assumption, not a theorem: `benchmarks/coverage.py` simulates what it is worth, beside the corrected
-resampled t-test (Nadeau & Bengio, Machine Learning 52, 2003), which is wider for few repeats.
+training prompts are assumed to contribute as much variance as the test prompts, so the variance is doubled.
+That is an assumption, not a theorem: `benchmarks/coverage.py` simulates the coverage, and that of the
+corrected resampled t-test (Nadeau & Bengio, Machine Learning 52, 2003), whose intervals are wider for few
+repeats.
 """
 
 import numpy as np

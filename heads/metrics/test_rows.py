@@ -1,5 +1,6 @@
 """The test rows of one repeat: what every metric is computed from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,3 +23,22 @@ class TestRows:
     generator: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
+
+
+def columns_of(repeats: Sequence[TestRows]) -> list[np.ndarray]:
+    """List the columns of the test rows of all repeats, one repeat after the other.
+
+    Memoized functions take these columns as arguments, as their results are kept by the contents of arrays.
+    """
+    columns = []
+    for rows in repeats:
+        columns += [rows.group, rows.generator, rows.truth, rows.prediction]
+    return columns
+
+
+def from_columns(columns: Sequence[np.ndarray]) -> list[TestRows]:
+    """Return the test rows of every repeat, given what `columns_of` returned."""
+    repeats = []
+    for start in range(0, len(columns), 4):
+        repeats.append(TestRows(*columns[start : start + 4]))
+    return repeats

@@ -120,6 +120,10 @@ def evaluate_model(
         command: Command line, recorded.
 
     Raises:
+        SplitError: Fewer than two rows have a score in a column.
+        ProtocolError: `calibrated` is set, and the rows have only one prompt.
+        ResultError: The rows or the splits of the model's run cannot be read.
+        FinetunedError: The record of the images that finetuned encoders have seen is missing or damaged.
         StoreError: The run cannot be written.
     """
     repeats = sorted({repeat for _, repeat in predicted})
@@ -149,7 +153,7 @@ def seen_by_model(
     """Count the rows that each head of a model has seen in training, and those that its encoders have seen.
 
     A head has seen the training and validation rows of its own repeat. Images are compared by content, and
-    prompts as within one data set, with the rows of both grouped together.
+    prompts by groups, which are formed from the rows of both data sets together.
 
     Args:
         model: The model that was evaluated.
@@ -159,6 +163,7 @@ def seen_by_model(
 
     Raises:
         ResultError: The rows or the splits of the run cannot be read.
+        FinetunedError: The record of the images that finetuned encoders have seen is missing or damaged.
     """
     if not is_run(model.folder):
         return Seen(unknown=EXPORTED)

@@ -91,10 +91,10 @@ def publish_run(
 
 
 def _with_calibrated_rmse(summaries: Summaries) -> Summaries:
-    """Put the RMSE of calibrated predictions, if there are any, in the place of that of the predictions.
+    """Replace the RMSE of predictions by that of the calibrated predictions, if there are any.
 
-    The other metrics stay those of the predictions: the calibration of each fold is another linear map, so
-    that calibrated predictions of different folds have other ranks.
+    The other metrics are those of the uncalibrated predictions: each fold has its own linear map, so
+    calibration changes the order of predictions in different folds.
     """
     folded = {}
     for target, by_name in summaries.items():

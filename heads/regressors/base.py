@@ -152,8 +152,8 @@ class BaseHead(RegressorMixin, BaseEstimator):
     """What all heads have in common: their conventions, and the transforms of their inputs and scores.
 
     Every head has two options besides its own, `image_transform` ("none" or "sqrt") and `target_transform`
-    ("none" or "rank-gauss"); see `tier4k.heads.regressors.transforms`. A subclass only states them in its
-    signature: `_fit_many`, `_predict` and `_restore` work on transformed inputs and scores.
+    ("none" or "rank-gauss"); see `tier4k.heads.regressors.transforms`. A subclass only has parameters for
+    them: its `_fit_many`, `_predict` and `_restore` receive transformed inputs and scores.
 
     Attributes:
         transforms_: The fitted transforms.
@@ -277,7 +277,7 @@ class BaseHead(RegressorMixin, BaseEstimator):
         raise NotImplementedError
 
     def _map_back(self) -> None:
-        """Convert what the model predicted in training to scores; add the transforms to the tensors."""
+        """Convert the model's predictions in training to scores; add the transforms to the tensors."""
         if self.held_out_ is not None:
             self.held_out_ = self.transforms_.scores(self.held_out_)
         if self.validation_prediction_ is not None:
@@ -371,12 +371,12 @@ def _with_same_transform(heads: Sequence[BaseHead]) -> Iterator[list[int]]:
 
 
 def _renumbered(finished: Callable[[int], None], numbers: Sequence[int]) -> Callable[[int], None]:
-    """Return a function that calls `finished` with the number at a place."""
+    """Return a function that calls `finished` with `numbers[place]`, given the place."""
     return lambda place: finished(numbers[place])
 
 
 def _model_task(task: FitTask, transforms: Transforms) -> FitTask:
-    """Return the task of a head's model: transformed scores, and a listener that hears scores."""
+    """Return the task of a head's model: transformed scores, and a listener that receives scores."""
     listener = task.on_epoch
 
     def on_epoch(epoch: int, predict: Predictor) -> None:

@@ -34,16 +34,14 @@ MEMBER_OPTIONS = {"image_transform": "none", "target_transform": "none"}
 class EnsembleHead(BaseHead):
     """Several heads with their default options, averaged; the two transforms are those of the ensemble.
 
-    The weights minimize the squared error on validation rows, and are not negative
-    (stacked regression; Breiman, Machine Learning 24, 1996), scaled to the sum 1. Without validation
-    rows, all weights are equal.
+    The weights minimize the squared error on validation rows, are not negative (stacked regression; Breiman,
+    Machine Learning 24, 1996), and are scaled to the sum 1. Without validation rows, all weights are equal.
 
     "scores" averages the members' scores. "ranks" averages the share of validation rows that a member
     ranks below the image, linear in between and beyond, and returns the score that the same share of
     training rows has. Only the order of a member's scores matters then, not their distribution.
 
-    Afterwards, members that need no validation rows for training are fitted again on
-    all rows.
+    Afterwards, members that need no validation rows for training are fitted again on all rows.
 
     Args:
         members: Names of the averaged heads.

@@ -116,6 +116,7 @@ class _KernelHead(BaseHead):
         y: np.ndarray,
         groups: np.ndarray | None,
     ) -> None:
+        """Fit to the scores y (N,) of the training rows, whose prompts are `groups` (N,); set `weights_`."""
         raise NotImplementedError
 
     def _predict(self, X: np.ndarray) -> np.ndarray:
@@ -136,12 +137,11 @@ class KernelRidgeHead(_KernelHead):
     """Kernel ridge regression, also the mean of a Gaussian process.
 
     Length-scale and penalty have the least leave-one-out error. With centred scores y and the kernel
-    matrix K = U diag(e) U' of the training rows, the coefficients at penalty p are a = U diag(1 / (e +
-    p)) U'y, and the leave-one-out residuals a_i / c_i, c being the diagonal of U diag(1 / (e + p)) U'
-    (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2.2 and 5.4.2): one decomposition for
-    each length-scale serves every penalty and every target. Residuals of rows that are predicted without
-    their group g are (C_gg)^-1 a_g with C = U diag(1 / (e + p)) U', the block form of the same; inputs and
-    scores stay standardized by all rows. On real data the choice by the leave-one-out error ranked
+    matrix K = U diag(e) U' of the training rows and C = U diag(1 / (e + p)) U', the coefficients at penalty p
+    are a = Cy, and the leave-one-out residuals a_i / C_ii (Rasmussen & Williams, Gaussian Processes for
+    Machine Learning, 2.2 and 5.4.2): one decomposition for each length-scale serves every penalty and every
+    target. Residuals of rows that are predicted without their group g are (C_gg)^-1 a_g. Inputs stay
+    standardized, and scores centred, by all rows. On real data the choice by the leave-one-out error ranked
     validation images better than the choice by the marginal likelihood.
 
     Args:
@@ -225,8 +225,8 @@ class KernelRidgeHead(_KernelHead):
 class SVRHead(_KernelHead):
     """Support vector regression by scikit-learn's `SVR` (Drucker et al., 1997) on standardized scores.
 
-    The defaults ranked validation images best. The validation images were cut out of the training
-    parts of splits that the tables in README do not use.
+    The defaults ranked validation images best. These images were cut out of the training parts of splits that
+    the tables in docs/benchmarks.md do not use.
 
     Args:
         C: Weight of errors against flatness.

@@ -1,4 +1,4 @@
-"""Residuals of rows that are predicted without their group, for every candidate from one decomposition."""
+"""Residuals of rows that are predicted without their group: one decomposition serves every candidate."""
 
 from typing import TypeGuard
 
@@ -28,6 +28,9 @@ def solve_groups(
         values: v (P, N) of the candidates.
         groups: (N,) group of each row.
         diagonal, constant: The other two terms of M.
+
+    Returns:
+        (P, N) in the order of the rows.
     """
     solved = np.empty_like(values)
     _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)

@@ -9,8 +9,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from tier4k.cache.errors import TierError
 
-# TIER-4K and this command line have other names for these options of heads. (scikit-learn takes whatever has
-# an attribute `transform` for a transformer.)
+# The command line has other names for these options of heads: the first two are those of TIER-4K. The third
+# cannot be an attribute `transform`, as scikit-learn takes objects with this attribute for transformers.
 CLI_NAME_OF = {"batch_size": "train_batch_size", "max_epochs": "epochs", "image_transform": "transform"}
 
 OPTION_OF = {cli_name: option for option, cli_name in CLI_NAME_OF.items()}

@@ -1,7 +1,7 @@
-"""Transforms that every head can have: of the image features before it, and of the scores behind it.
+"""Transforms that every head can have: of the image features that it reads, and of the scores that it fits.
 
 `image_transform` (`transform` on the command line): with "sqrt", an image feature x becomes sign(x) sqrt|x|,
-which draws in the long tails of pooled features; text features and zero-shot scores stay as they are.
+which shortens the long tails of pooled features; text features and zero-shot scores stay as they are.
 
 `target_transform`: with "rank-gauss", a training score becomes the normal quantile of its mid-rank r among
 the n training scores, Phi^-1((r - 1/2) / n) (van der Waerden scores; equal scores have equal ranks), and the
@@ -101,15 +101,15 @@ class Transforms:
         return tensors
 
     def inputs(self, X: np.ndarray) -> np.ndarray:
-        """Return what the model of the head reads of fused vectors X (N, d), in their type."""
+        """Return the inputs (N, d) of the head's model for fused vectors X (N, d), in their type."""
         return X if self.columns is None else signed_root(X, self.columns)
 
     def targets(self, scores: np.ndarray) -> np.ndarray:
-        """Return what the model of the head is fitted to, for scores of any shape; NaN stays NaN."""
+        """Return the scores that the head's model is fitted to, for scores of any shape; NaN stays NaN."""
         return scores if self.curve is None else self.curve.inverse()(scores)
 
     def scores(self, predicted: np.ndarray) -> np.ndarray:
-        """Return the scores of predictions of the head's model, of any shape."""
+        """Map predictions of the head's model, of any shape, back to units of the score."""
         return predicted if self.curve is None else self.curve(predicted)
 
 

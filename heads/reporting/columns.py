@@ -26,8 +26,8 @@ ABOUT = (
     "seed",
 )
 
-# Runs that are alike in these have the same test rows and the same baselines, once data sets of one name are
-# told apart (`_prepared`). The name of a split that was read from a file has the digest of the file.
+# Runs that are equal in these have the same test rows and the same baselines. `_with_shown_names` first gives
+# different data sets of one name different names; the name of a split file contains the digest of the file.
 CONTEXT = ("data", "benchmark", "split", "seed", "repeats", "seeds")
 
 # Shown even where all runs are alike in them.
@@ -43,7 +43,7 @@ def result_rows(frame: pd.DataFrame) -> pd.DataFrame:
         The rows of the tidy table with `is_best`, true where another run has the same test rows and none is
         better; `stages` and leaking benchmarks are in words.
     """
-    rows = _prepared(frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)])
+    rows = _with_shown_names(frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)])
     rivals = rows.groupby([*CONTEXT, "target", "metric"])["mean"]
     is_best = (rows["mean"] == rivals.transform("max")) & (rivals.transform("size") > 1)
     stages = rows["stages"].replace("", "all")
@@ -52,7 +52,7 @@ def result_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 def baseline_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """SRCC and PLCC of the baselines, once for all runs with the same rows and splits."""
-    rows = _prepared(frame[frame["metrics_of"].isin(BASELINES) & frame["metric"].isin(PAPER_METRICS)])
+    rows = _with_shown_names(frame[frame["metrics_of"].isin(BASELINES) & frame["metric"].isin(PAPER_METRICS)])
     rows = rows.drop_duplicates([*CONTEXT, "target", "metrics_of", "metric"])
     return rows.assign(is_best=False)
 
@@ -76,10 +76,10 @@ def column_title(column: str) -> str:
     return column.replace("_", " ")
 
 
-def _prepared(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with marks in the benchmark's name, and with distinct data sets' names.
+def _with_shown_names(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a mark in the names of benchmarks, and with different names for different data.
 
-    The marks are the size of leaks, and that the test rows are those which a search chooses by.
+    The mark is the size of the leak, or says that the test rows are the selection parts of a search.
     """
     versions = rows.groupby(["data", "benchmark"])["data_digest"].transform("nunique")
     named = rows["data"] + " " + rows["data_digest"].str[:8]

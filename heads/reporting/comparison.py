@@ -1,6 +1,6 @@
 """Paired comparisons of runs on the same test rows.
 
-A difference is that of two recipes on new prompts (see `tier4k.heads.metrics.recipe`).
+Intervals and p-values are those of two recipes on new prompts (see `tier4k.heads.metrics.recipe`).
 """
 
 from collections.abc import Sequence
@@ -12,23 +12,19 @@ import numpy as np
 import pandas as pd
 
 from tier4k.heads.evaluation.trial import UNFITTED
+from tier4k.heads.metrics.all_metrics import CORRELATIONS
 from tier4k.heads.metrics.bootstrap import distinct_prompts, resampled_means, spread
-from tier4k.heads.metrics.correlation import (
-    krcc,
-    plcc,
-    rmse,
-    srcc,
-)
+from tier4k.heads.metrics.correlation import rmse
 from tier4k.heads.metrics.memoize import memoized
 from tier4k.heads.metrics.recipe import recipe_interval, recipe_p
 from tier4k.heads.metrics.significance import holm
-from tier4k.heads.metrics.test_rows import TestRows
+from tier4k.heads.metrics.test_rows import TestRows, columns_of, from_columns
 from tier4k.heads.metrics.williams import WILLIAMS, Williams, williams
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
 
-COMPARED = {"srcc": srcc, "krcc": krcc, "plcc": plcc, "rmse": rmse}
+COMPARED = {**CORRELATIONS, "rmse": rmse}
 
 NAN = float("nan")
 
@@ -51,11 +47,12 @@ class Comparison:
         interval_reason: Why there is no such interval and no p-value; "" if there is one.
         interval_fitted_heads: 95 % interval of the difference for these fitted heads: bootstrap over test
             prompts, both runs with the same resamples.
-        p: Two-sided p-value of no difference, of the same t distribution as `interval`.
+        p: Two-sided p-value of no difference, from the same t distribution as `interval`; NaN where
+            `interval_reason` gives the reason.
         p_holm: The p-value after Holm's correction for all comparisons of the table.
         williams: Williams' test, for SRCC and PLCC. The test assumes that rows are independent, which
-            rows of one prompt are not, so it is for files only: where prompts correlate it calls a fifth of
-            equal runs different.
+            rows of one prompt are not: where they correlate, it calls a fifth of equal runs different.
+            Therefore it is only written to files.
     """
 
     target: str
@@ -144,7 +141,7 @@ class _Compared:
         return cls(
             rows=rows,
             mean=_mean(metric, rows),
-            resampled=_resampled_metric(metric, seed, *_columns(rows)),
+            resampled=_resampled_metric(metric, seed, *columns_of(rows)),
             fitted=results.headline not in UNFITTED,
             reason=results.summaries[target][results.headline][metric].interval_reason,
         )
@@ -209,24 +206,13 @@ def _mean(metric: str, repeats: Sequence[TestRows]) -> float:
     return float(np.mean([measure(rows.truth, rows.prediction) for rows in repeats]))
 
 
-def _columns(repeats: Sequence[TestRows]) -> list[np.ndarray]:
-    """List the columns of `TestRows` of all repeats, one repeat after the other."""
-    columns = []
-    for rows in repeats:
-        columns += [rows.group, rows.generator, rows.truth, rows.prediction]
-    return columns
-
-
 @memoized
 def _resampled_metric(metric: str, seed: int, *columns: np.ndarray) -> np.ndarray:
-    """Return the resampled means (B,) of repeats; `columns` is what `_columns` returns.
+    """Return the resampled means (B,) of repeats; `columns` is what `columns_of` returned.
 
     The function is memoized, as a run is compared with many other runs.
     """
-    repeats = []
-    for start in range(0, len(columns), 4):
-        repeats.append(TestRows(*columns[start : start + 4]))
-    return resampled_means(repeats, seed, (metric,))[metric]
+    return resampled_means(from_columns(columns), seed, (metric,))[metric]
 
 
 def _test_rows(

@@ -28,13 +28,13 @@ SIGNIFICANT = 0.05
 
 ESTIMAND = (
     "the metric that is expected when the head is fitted on a new training set of this size and tested on "
-    "endlessly many new prompts of the same generators."
+    "infinitely many new prompts of the same generators."
 )
 
 CALIBRATION = (
     "RMSE is that of predictions mapped linearly to the scores, the map of each prompt fitted on other "
-    "prompts; SRCC, KRCC and PLCC are those of the unmapped predictions, as the maps differ and would change "
-    "ranks."
+    "prompts; SRCC, KRCC and PLCC are those of the unmapped predictions, because the maps differ and would "
+    "change ranks."
 )
 
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
@@ -50,8 +50,8 @@ LABELS = {
     "rmse_logistic": "RMSE (logistic)",
     "system_srcc": "generators: SRCC",
     "system_krcc": "generators: KRCC",
-    "prompt_srcc": "in prompts: SRCC",
-    "prompt_pairs": "in prompts: pairs right",
+    "prompt_srcc": "within prompts: SRCC",
+    "prompt_pairs": "within prompts: pairwise accuracy",
     "last": "last epoch",
     "best_validation": "best validation",
     "best_test": "best test epoch (optimistic)",
@@ -77,7 +77,7 @@ def results_table(results: Results) -> Table:
 
 
 def levels_table(results: Results) -> Table | None:
-    """Make a table of the result and the baselines: do scores rank generators, and the images of a prompt?
+    """Make a table of the result and the baselines: ranking of generators, and of the images of one prompt.
 
     Metrics that are NaN in every line are left out; None if all are.
     """
@@ -146,7 +146,7 @@ def choices_table(results: Results) -> Table:
 
 
 def notes(results: Results) -> Iterator[Text]:
-    """Explain missing scores, NaN values and standard deviations, and last how results were computed."""
+    """Explain missing scores, NaN values, intervals and deviations, and last how results were computed."""
     for target, missing in results.missing_scores.items():
         yield Text(f"{target}: {missing} of {results.rows} rows have no score and take no part", style="dim")
     yield from _nan_notes(results)
@@ -253,7 +253,7 @@ def _style(results: Results, name: str) -> str:
 
 
 def _nan_notes(results: Results) -> Iterator[Text]:
-    """Yield a line for each reason; a target stands alone where all of its selections have the reason."""
+    """Yield a line for each reason; a target is named alone if all of its selections have the reason."""
     selected = selections(results)
     names_of_reason: dict[str, dict[str, list[str]]] = {}
     for target, reasons in results.reasons.items():
@@ -273,7 +273,7 @@ def _nan_notes(results: Results) -> Iterator[Text]:
 
 
 def _interval_notes(results: Results) -> Iterator[Text]:
-    """State what the interval is an interval of, why it is missing, or that it is rough."""
+    """State what the interval covers, why it is missing, or that it is rough."""
     reasons: dict[str, list[str]] = {}
     shown = False
     for target, summaries in results.summaries.items():
@@ -284,7 +284,7 @@ def _interval_notes(results: Results) -> Iterator[Text]:
     for reason, targets in reasons.items():
         yield Text(f"no 95 % interval for new prompts ({', '.join(targets)}), as {reason}", "dim")
     if shown and results.headline in UNFITTED:
-        yield Text("[95 % interval]: the metric that is expected on endlessly many new prompts", "dim")
+        yield Text("[95 % interval]: the metric that is expected on infinitely many new prompts", "dim")
     elif shown:
         yield Text(f"[95 % interval]: {ESTIMAND}", "dim")
     if shown and results.is_rough:
@@ -337,7 +337,7 @@ def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) ->
     columns = [f"{metric} of each", "difference", "95 % interval", "p", "p (Holm)"]
     without = _any_without_interval(comparisons)
     if without:
-        columns.append("these heads")
+        columns.append("fitted heads")
     for column in columns:
         table.add_column(column, justify="right")
     for comparison in comparisons:
@@ -367,9 +367,7 @@ def comparison_notes(comparisons: Sequence[Comparison], names: Sequence[str]) ->
     for reason, pairs in pairs_of_reason.items():
         yield Text(f"no interval and no p, as {reason}: {', '.join(pairs)}", "yellow")
     if _any_without_interval(comparisons):
-        yield Text(
-            "these heads: 95 % interval for the fitted heads alone, by bootstrap over test prompts", "dim"
-        )
+        yield Text("fitted heads: 95 % interval for these heads alone, by bootstrap over test prompts", "dim")
 
 
 def _any_without_interval(comparisons: Sequence[Comparison]) -> bool:

@@ -59,7 +59,7 @@ class RunConfig:
         signatures: Signatures of every store that the run reads: "image" and "text" for a head, also scorers
             by name if the head uses their scores; "score" for a zero-shot run. Further stores of one kind, in
             a search, are "image 2", "image 3" and so on.
-        split: Name of the split (see `tier4k.heads.protocol.options.split_name`).
+        split: Name of the split (see `tier4k.heads.data.split_request.SplitRequest.name`).
         repeats: Number of splits.
         seed: The first seed.
         recipe: Name of the recipe.

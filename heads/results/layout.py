@@ -36,8 +36,8 @@ WEIGHTS_FILE = "model.safetensors"
 
 ENCODERS = "encoders"
 
-# Inside the folder of runs: the runs of a search's candidates. The point keeps them out of `runs/*`, since
-# their values are of selection parts and must not stand beside those of test parts.
+# Inside the folder of runs: the runs of a search's candidates. With the leading dot, `runs/*` does not match
+# them: their values are those of selection parts and must not be shown beside those of test parts.
 CANDIDATES = ".search"
 
 # An exported model has a config.json too, so config.json alone does not identify a run.

@@ -118,7 +118,7 @@ class Results:
             summaries=summaries,
             reasons=_reasons(trials),
             new_prompts_reason=against_new_prompts,
-            # The intervals promise to cover images of new prompts.
+            # A prediction interval is for images of new prompts, so the test rows must be such images.
             prediction_intervals={} if against_new_prompts else _intervals(features, held_out),
             chosen={target: tuple(one.options for one in own) for target, own in choices.items()},
             selection_srcc={target: tuple(one.srcc for one in own) for target, own in choices.items()},

@@ -1,8 +1,8 @@
 """The candidates of a search: a seeded random sample of a grid's combinations.
 
-No result has a part in the sample. A search that proposed a combination from earlier results of all repeats
-would carry scores of one repeat's test rows, which are training rows of another, into the choice of that
-repeat.
+The sample does not depend on any result. Test rows of one repeat are training rows of others. A search that
+proposed combinations by earlier results of all repeats would therefore use scores of a repeat's test rows in
+the choice of that repeat.
 """
 
 import math

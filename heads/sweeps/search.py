@@ -3,7 +3,7 @@
 For every repeat a selection part is cut out of its training and validation rows. Every candidate is fitted on
 the rest and evaluated on this one part, by an ordinary run on inner splits. The best candidate of the repeat
 is fitted again on all of its training rows and evaluated on its test rows. The result is one run, whose value
-is that of the procedure, search included.
+is an estimate for the whole procedure, search included.
 """
 
 from collections.abc import Mapping, Sequence
@@ -112,7 +112,7 @@ class _Chosen:
     Attributes:
         target, repeat: The target and the repeat.
         number: Number of the candidate.
-        choice: What is recorded of it.
+        choice: Its options and selection SRCC, for the results.
     """
 
     target: str
@@ -189,7 +189,7 @@ def _refit(
     splits: Sequence[Split],
     finished: Progress,
 ) -> list[Trial]:
-    """Fit every chosen candidate on the whole training part of its repeat; return one trial a choice."""
+    """Fit every chosen candidate on the whole training part of its repeat; return one trial per choice."""
     numbers = sorted({chosen.number for chosen in choices})
     plans = plan_cells(manifest, features, [candidates[number].cell for number in numbers])
     trials: dict[tuple[str, int], Trial] = {}

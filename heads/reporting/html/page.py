@@ -344,8 +344,10 @@ def _details(
 
 def _interval(run: ReportRun, target: str) -> str:
     """Describe the prediction interval of a target; "" for a run that was not fitted to these scores."""
-    of_target = replace(run.results, summaries={target: run.results.summaries[target]})
     intervals = run.results.prediction_intervals
-    own = {target: intervals[target]} if target in intervals else {}
-    of_target = replace(of_target, prediction_intervals=own)
+    of_target = replace(
+        run.results,
+        summaries={target: run.results.summaries[target]},
+        prediction_intervals={target: intervals[target]} if target in intervals else {},
+    )
     return "; ".join(line.plain for line in interval_lines(of_target))

@@ -1,7 +1,5 @@
 """Conformal intervals cover images of new prompts, and are infinite where there are too few prompts."""
 
-import json
-
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -44,14 +42,12 @@ def test_a_prompt_counts_once_however_many_rows_it_has() -> None:
     )
 
 
-def test_too_few_prompts_have_an_infinite_interval_that_json_keeps() -> None:
+def test_too_few_prompts_have_an_infinite_interval() -> None:
     few, enough = (residual_rows(np.arange(count), np.ones(count)) for count in (8, 9))
     assert half_width(few) == float("inf")
     assert half_width(enough) == 1.0
     interval = Interval.of([few, enough], [enough, enough])
     assert interval.coverage == pytest.approx((1.0, 1.0))
-    stored = json.loads(json.dumps({**vars(interval), "half_width": [None, 1.0]}))
-    assert Interval.from_dict(stored) == interval
 
 
 def test_held_out_predictions_of_ridge_equal_fits_without_the_group() -> None:

@@ -97,7 +97,7 @@ def test_the_ceiling_is_a_line_below_the_baselines_where_ratings_are_known(
 def test_metrics_that_no_line_has_are_left_out_with_one_reason(data: Path, tmp_path: Path) -> None:
     results = Results.read(fit_run(tmp_path, check(data).manifest, "mlp", "generator", {"max_epochs": 2}))
     (header,) = [line for line in printed(levels_table(results)) if "selection" in line]
-    assert "in prompts: pairs right" in header and "generators" not in header
+    assert "within prompts: pairwise accuracy" in header and "generators" not in header
     told = [note for note in notes(results) if TOO_FEW_GENERATORS in note.plain]
     assert [note.plain for note in told] == [f"NaN, {TOO_FEW_GENERATORS}: mos"]
     assert told[0].style == "dim"
@@ -130,7 +130,7 @@ def test_the_report_has_a_table_of_the_ranking_and_the_ceiling_among_the_results
         for metric in LEVEL_METRICS:
             assert f"{results[name][metric].mean:.3f}".replace("-", "−") in row
     assert f"{results[RATERS]['srcc'].mean:.3f}" in ablation and "raters&#39; ceiling" in ablation
-    assert "endlessly many raters" in page
+    assert "infinitely many raters" in page
 
 
 def test_the_report_marks_the_best_ranking_of_runs_on_the_same_rows(data: Path, tmp_path: Path) -> None:
