@@ -112,8 +112,8 @@ def standard_errors(
     """Return the standard error of each row's scores, where the ratings are known.
 
     The error of the mean of n independent ratings with standard deviation s is s / sqrt(n), with s^2 the
-    unbiased estimate, which divides by n - 1. Cells that are no such numbers are problems; empty cells, and
-    cells of a single rating, are unknown.
+    unbiased estimate, which divides by n - 1. Cells with other contents than such numbers are problems. Empty
+    cells, and cells of a single rating, give an unknown error.
 
     Args:
         frame: The canonical table with the columns of `ratings`.

@@ -36,7 +36,7 @@ def save_matrix(
     features: FeatureSet,
     fused: np.ndarray,
 ) -> None:
-    """Write fused vectors with name, prompt group, generator and scores of each row; no score is NaN.
+    """Write fused vectors with name, prompt group, generator and scores of each row; a missing score is NaN.
 
     Args:
         path: `.npz`: arrays `X` (N, d), `name`, `group`, `generator` and one per target, none of them

@@ -41,7 +41,7 @@ def result_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows of the tidy table with `is_best`, true where another run has the same test rows and none is
-        better; `stages` and leaking benchmarks are in words.
+        better. `stages` and the names of benchmarks are those that a reader is shown.
     """
     rows = _with_shown_names(frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)])
     rivals = rows.groupby([*CONTEXT, "target", "metric"])["mean"]

@@ -1,4 +1,4 @@
-"""How much of the test rows was seen in training, in a few words."""
+"""Short texts that state how many test rows were seen in training."""
 
 import math
 

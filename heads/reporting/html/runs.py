@@ -92,7 +92,7 @@ class TableLine:
         target: Name of the target.
         name: Name of the run; for a baseline only its context counts.
         baseline: Name of the baseline or of the ceiling, "" for a run.
-        leaks: How much of the test rows is in training, in a few words; "" if nothing.
+        leaks: Mark with the size of the leak, as `leak_mark` returns it; "" if nothing leaks.
         metrics: {metric: Summary}.
         best: Metrics in which no run with the same target and test rows is better; empty without other runs.
     """
