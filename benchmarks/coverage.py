@@ -1,4 +1,4 @@
-"""What intervals and p-values are worth: simulated worlds with a known truth.
+"""Coverage of intervals and false differences, in simulated worlds with a known truth.
 
     python benchmarks/coverage.py [--worlds 2000] [--noise-worlds 200] [--jobs 2]
 
@@ -20,7 +20,7 @@ Methods, all on the same worlds:
 
 recipe        what the program reports: t of the doubled bootstrap variance (here of 400 resamples instead of
               1,000, which is faster and gives the deviation an error of 4 instead of 2 %)
-these heads   percentiles of the bootstrap over test prompts
+fitted heads  percentiles of the bootstrap over test prompts
 corrected t   the corrected resampled t (Nadeau & Bengio, Machine Learning 52, 2003) of the repeats' values
 
 The search is simulated in worlds in which nothing can be learned: 30 candidates are sets of features without
@@ -82,7 +82,7 @@ NOISE = {(50, 0.5): 8.9, (50, 0.8): 4.3, (150, 0.5): 9.9, (150, 0.8): 4.7}
 PROTOCOLS = {"10 repeats": SplitRequest(repeats=10), "5 folds": SplitRequest(folds=5)}
 TRUTH_WORLDS, TRUTH_PROMPTS = 400, 400
 RESAMPLES = 400
-METHODS = ("recipe", "these heads", "corrected t")
+METHODS = ("recipe", "fitted heads", "corrected t")
 NOISE_PROMPTS, NOISE_COLUMNS, CANDIDATES = 50, 16, 30
 LEVEL = 0.95
 
@@ -98,7 +98,7 @@ class World:
 
 @dataclass(frozen=True)
 class Found:
-    """What one method says of one world.
+    """The result of one method in one world.
 
     Attributes:
         covered: For each encoder, whether the interval covers the truth.
@@ -217,7 +217,7 @@ def examine(
         tested_prompts = np.unique(np.concatenate([world.prompt[split.test] for split in splits]))
         found[name] = {
             "recipe": by_recipe(np.array(values), np.array(resampled), len(tested_prompts), truth),
-            "these heads": by_bootstrap(np.array(resampled), truth),
+            "fitted heads": by_bootstrap(np.array(resampled), truth),
             "corrected t": by_corrected_t(np.array(values), truth),
         }
     return found
