@@ -255,11 +255,11 @@ def _passed_options(*groups: object, **others: tuple[object, object]) -> dict[st
 
 
 def _single_values(grid: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that a grid fixes; those with several values are chosen by a search."""
+    """Return the options that a grid fixes; those with several distinct values are chosen by a search."""
     fixed = {}
     for name, value in grid.items():
         values = value if isinstance(value, list) else [value]
-        if name != "target" and len(values) == 1:
+        if name != "target" and len(set(values)) == 1:
             fixed[name] = values[0]
     return fixed
 

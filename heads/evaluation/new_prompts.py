@@ -9,6 +9,8 @@ SEEN_PROMPTS = "test prompts are also in training, so the test rows are no new p
 
 ONE_TRAINING_SET = "all repeats share one training set, so nothing shows how the value varies with it"
 
+ONE_TEST_PART = "all repeats share one test part, so no prompt is in training in one and tested in another"
+
 
 def new_prompts_reason(rows: Rows, splits: Sequence[Split]) -> str:
     """Return why the test rows do not stand for new prompts of the same generators; "" if they do.
@@ -32,5 +34,7 @@ def training_set_reason(splits: Sequence[Split]) -> str:
 
     Splits without training rows have nothing that varies.
     """
-    test_parts = {split.test.tobytes() for split in splits if len(split.train)}
-    return ONE_TRAINING_SET if len(test_parts) == 1 else ""
+    fitted = [split for split in splits if len(split.train)]
+    if len({split.outside_test.tobytes() for split in fitted}) == 1:
+        return ONE_TRAINING_SET
+    return ONE_TEST_PART if len({split.test.tobytes() for split in fitted}) == 1 else ""
