@@ -23,6 +23,8 @@ from tier4k.extract.datasets.tables import empty_cells
 
 SHOWN_PROBLEMS = 40
 
+SMALLEST_SCORE, LARGEST_SCORE = 1e-100, 1e100  # fits square scores and multiply squares
+
 REMEDY = "Fix or remove these rows, or skip them with --on-error skip."
 
 IMAGE_COLUMNS = {"image": "picture", "image_prompt": "image prompt"}
@@ -246,6 +248,10 @@ def _scores(
     is_invalid = ~np.isfinite(scores) & ~empty_cells(cells)
     for line, value in zip(frame.loc[is_invalid, "line"], cells[is_invalid], strict=True):
         problems.add(line, f"{target} is {value!r}, not a finite number")
+    size = scores.abs()
+    is_extreme = np.isfinite(scores) & (size != 0) & ((size < SMALLEST_SCORE) | (size > LARGEST_SCORE))
+    for line, value in zip(frame.loc[is_extreme, "line"], cells[is_extreme], strict=True):
+        problems.add(line, f"{target} is {value!r}, whose square is no number: use another unit")
     return scores
 
 

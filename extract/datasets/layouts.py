@@ -14,7 +14,9 @@ import pandas as pd
 from tier4k.extract.datasets.choices import LayoutName
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.ratings import is_about_ratings, ratings, spread_columns
-from tier4k.extract.datasets.tables import empty_cells, find_table, read_table
+from tier4k.extract.datasets.tables import cells_of_missing_texts, empty_cells, find_table, read_table
+
+UNKNOWN_GENERATOR = "unknown"
 
 TEXT_COLUMNS = ("name", "image", "prompt", "image_prompt", "generator")
 
@@ -212,6 +214,7 @@ def _canonical(frame: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, tuple
         texts["image_prompt"] = ""
     if "generator" not in texts:
         texts["generator"] = texts["name"].map(_generator_of)
+    texts["generator"] = texts["generator"].replace("", UNKNOWN_GENERATOR)
     targets = layout.targets or _score_columns(frame.drop(columns=list(columns.values())))
     return texts[list(TEXT_COLUMNS)].join(frame[list(targets)]), targets
 
@@ -225,7 +228,7 @@ def _as_text(value: object) -> str:
 def _generator_of(name: str) -> str:
     # DALLE_1000_00.jpg (PKU-AIGIQA-4K) and AttnGAN_normal_012.jpg (AGIQA-3K) both begin with the generator.
     generator, underscore, _ = Path(name).stem.partition("_")
-    return generator if underscore else "unknown"
+    return generator if underscore else UNKNOWN_GENERATOR
 
 
 def _score_columns(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -242,7 +245,8 @@ def _score_columns(frame: pd.DataFrame) -> tuple[str, ...]:
 
 def _mostly_numbers(cells: pd.Series) -> bool:
     # A column with a few bad cells is still a score column, so that the bad cells are reported. Empty cells
-    # do not count, as a target may have scores of some rows only.
-    filled = cells[~empty_cells(cells)]
+    # do not count, as a target may have scores of some rows only. Nor do texts such as "n/a": a column that
+    # is mostly "n/a" would vanish without a word, where the cells should be reported.
+    filled = cells[~empty_cells(cells) & ~cells_of_missing_texts(cells)]
     numbers = pd.to_numeric(filled, errors="coerce")
     return len(filled) > 0 and bool(numbers.notna().mean() > 0.5)

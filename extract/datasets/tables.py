@@ -8,6 +8,8 @@ import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
 
+MISSING_TEXTS = frozenset(("-", "--", "?", "#n/a", "n/a", "na", "nan", "nil", "none", "null"))
+
 TABLE_SUFFIXES = (".csv", ".xlsx", ".parquet")
 
 PUBLISHED_TABLES = ("annotation.xlsx", "data.csv", "PKU-AIGIQA-4K/annotation.xlsx")
@@ -151,3 +153,10 @@ def _without_blank_rows(frame: pd.DataFrame) -> pd.DataFrame:
 def empty_cells(cells: pd.Series) -> pd.Series:
     """Return (N,) bool: whether a cell has no value, or only white space."""
     return cells.isna() | cells.map(lambda cell: isinstance(cell, str) and not cell.strip()).astype(bool)
+
+
+def cells_of_missing_texts(cells: pd.Series) -> pd.Series:
+    """Return (N,) bool: whether a cell has a text that stands for a missing value, such as "n/a"."""
+    return cells.map(lambda cell: isinstance(cell, str) and cell.strip().lower() in MISSING_TEXTS).astype(
+        bool
+    )

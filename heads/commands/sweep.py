@@ -255,7 +255,7 @@ def _passed_options(*groups: object, **others: tuple[object, object]) -> dict[st
 
 
 def _single_values(grid: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that a grid fixes; those with several values are chosen by a search."""
+    """Return the options that a grid fixes; those with several distinct values are chosen by a search."""
     fixed = {}
     for name, value in grid.items():
         values = value if isinstance(value, list) else [value]

@@ -52,6 +52,11 @@ class Split:
             test=self.test[takes_part[self.test]],
         )
 
+    @property
+    def outside_test(self) -> np.ndarray:
+        """Rows of the training and the validation part, in ascending order."""
+        return np.sort(np.concatenate([self.train, self.validation]))
+
     def seen(self, identity: np.ndarray) -> np.ndarray:
         """Return (M,) bool: whether the identity of a test row, such as its prompt, is also in other parts.
 
@@ -232,8 +237,7 @@ def selection_split(
     Raises:
         SplitError: Too few rows, prompts or generators remain.
     """
-    pool = np.sort(np.concatenate([split.train, split.validation]))
-    training, selection = _leave_out(pool, rows, rule, TEST_SHARE, split.seed)
+    training, selection = _leave_out(split.outside_test, rows, rule, TEST_SHARE, split.seed)
     left_out = training[:0]
     if validation:
         training, left_out = _leave_out(training, rows, rule, validation, split.seed)
@@ -290,10 +294,13 @@ def scored_split(
     }
     for name, (rows, scored_rows, needed) in parts.items():
         if len(scored_rows) < min(needed, len(rows)):
+            # Where nothing is fitted, all rows are test rows, and there is no other split.
+            fitted = len(split.train) > 0
+            named = f"{name} rows of the split with seed {split.seed}" if fitted else "rows"
+            other_split = ", or use another split" if fitted else ""
             raise SplitError(
-                f"{target}: {len(scored_rows)} of the {len(rows)} {name} rows of the split with seed "
-                f"{split.seed} have a score, and at least {needed} must have one: leave {target} out with "
-                "--target, or use another split"
+                f"{target}: {len(scored_rows)} of the {len(rows)} {named} have a score, and at least "
+                f"{needed} must have one: leave {target} out with --target{other_split}"
             )
     return scored
 

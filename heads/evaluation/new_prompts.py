@@ -11,6 +11,8 @@ NEW_GENERATORS = "generators of the test rows are not in training"
 
 ONE_TRAINING_SET = "all repeats share one training set, so the variation between training sets is unknown"
 
+ONE_TEST_PART = "all repeats share one test part, so no prompt is in training in one and tested in another"
+
 
 def new_prompts_reason(rows: Rows, splits: Sequence[Split]) -> str:
     """Return why the test rows do not stand for new prompts of the same generators; "" if they do.
@@ -34,5 +36,7 @@ def training_set_reason(splits: Sequence[Split]) -> str:
 
     Splits without training rows are ignored: nothing was fitted that could vary.
     """
-    test_parts = {split.test.tobytes() for split in splits if len(split.train)}
-    return ONE_TRAINING_SET if len(test_parts) == 1 else ""
+    fitted = [split for split in splits if len(split.train)]
+    if len({split.outside_test.tobytes() for split in fitted}) == 1:
+        return ONE_TRAINING_SET
+    return ONE_TEST_PART if len({split.test.tobytes() for split in fitted}) == 1 else ""

@@ -43,9 +43,9 @@ class Summary:
         interval_reason: Why there is no such interval; "" if there is one.
         interval_fitted_heads: 95 % interval of the mean for these fitted heads: bootstrap over test prompts;
             None if no predictions are kept (best_test) or the metric is NaN.
-        sd_splits: Standard deviation over distinct test parts of the mean over the repeats that share one;
-            NaN for one test part.
-        sd_seeds: Mean over the test parts of the standard deviation over the repeats that share one, whose
+        sd_splits: Standard deviation over distinct splits of the mean over the repeats that share one;
+            NaN for one split.
+        sd_seeds: Mean over the splits of the standard deviation over the repeats that share one, whose
             heads and validation parts have other seeds; NaN where no two repeats do.
     """
 
@@ -83,19 +83,19 @@ def summarize(
     by_target: dict[str, list[Trial]] = {}
     for trial in trials:
         by_target.setdefault(trial.target, []).append(trial)
-    test_parts = [split.test.tobytes() for split in splits]
+    parts = [split.outside_test.tobytes() + split.test.tobytes() for split in splits]
     fitted_reason = new_prompts_reason(features, splits) or training_set_reason(splits)
     reason_of = {name: unfitted_reason if name in UNFITTED else fitted_reason for name in NAMES}
     summaries = {}
     for target, target_trials in by_target.items():
-        summaries[target] = _summarize_target(features, target_trials, test_parts, reason_of)
+        summaries[target] = _summarize_target(features, target_trials, parts, reason_of)
     return summaries
 
 
 def _summarize_target(
     features: FeatureSet,
     trials: Sequence[Trial],
-    test_parts: Sequence[bytes],
+    parts: Sequence[bytes],
     reason_of: Mapping[str, str],
 ) -> dict[str, dict[str, Summary]]:
     """Summarise the trials of one target.
@@ -114,7 +114,7 @@ def _summarize_target(
         summaries[name] = {}
         for metric in METRICS:
             values = [trial.metrics[name][metric] for trial in trials]
-            summaries[name][metric] = _summary(values, tested, metric, test_parts)
+            summaries[name][metric] = _summary(values, tested, metric, parts)
     return summaries
 
 
@@ -158,7 +158,7 @@ def _summary(
     values: Sequence[float],
     tested: _Tested,
     metric: str,
-    test_parts: Sequence[bytes],
+    parts: Sequence[bytes],
 ) -> Summary:
     array = np.array(values)
     mean = float(array.mean())
@@ -175,8 +175,8 @@ def _summary(
     if not reason:
         interval = recipe_interval(mean, spread.deviation, tested.prompts, tested.fitted, LIMITS[metric])
     part_values = []
-    for part in dict.fromkeys(test_parts):
-        shares_part = [other == part for other in test_parts]
+    for part in dict.fromkeys(parts):
+        shares_part = [other == part for other in parts]
         part_values.append(array[shares_part])
     return Summary(
         values=tuple(map(float, values)),

@@ -47,6 +47,7 @@ class Comparison:
         interval_reason: Why there is no such interval and no p-value; "" if there is one.
         interval_fitted_heads: 95 % interval of the difference for these fitted heads: bootstrap over test
             prompts, both runs with the same resamples.
+        fitted: Whether a head was fitted in one of the runs, so that new training sets vary.
         p: Two-sided p-value of no difference, from the same t distribution as `interval`; NaN where
             `interval_reason` gives the reason.
         p_holm: The p-value after Holm's correction for all comparisons of the table.
@@ -64,6 +65,7 @@ class Comparison:
     interval: tuple[float, float]
     interval_reason: str
     interval_fitted_heads: tuple[float, float]
+    fitted: bool
     p: float
     p_holm: float = float("nan")
     williams: Williams | None = None
@@ -194,6 +196,7 @@ def _compare_pairs(
             interval=(NAN, NAN) if reason else recipe_interval(difference, deviation, prompts, fitted),
             interval_reason=reason,
             interval_fitted_heads=spread_of_difference.interval,
+            fitted=fitted,
             p=NAN if reason else recipe_p(difference, deviation, prompts, fitted),
             williams=williams(metric, one.rows, other.rows) if metric in WILLIAMS else None,
         )

@@ -18,6 +18,13 @@ from tier4k.heads.reporting.terminal import LABELS
 
 MISSING = "--"
 
+# What LaTeX prints as the character; a group ends a command's name.
+LATEX = {character: rf"\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+}
+
 
 def latex(frame: pd.DataFrame) -> str:
     """SRCC and PLCC of every run's result, one line for each configuration.
@@ -135,5 +142,4 @@ def _short(value: float) -> str:
 
 
 def _escaped(text: object) -> str:
-    backslashes = str(text).replace("\\", r"\textbackslash ")
-    return re.sub(r"([&%$#_{}])", r"\\\1", backslashes)
+    return "".join(LATEX.get(character, character) for character in " ".join(str(text).split()))

@@ -18,6 +18,7 @@ from tier4k.heads.evaluation.trial import (
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.levels import LEVEL_METRICS, LEVEL_REASONS
 from tier4k.heads.metrics.raters import RATERS
+from tier4k.heads.metrics.recipe import FEWEST_PROMPTS
 from tier4k.heads.regressors.registry import has_epochs
 from tier4k.heads.reporting.comparison import Comparison
 from tier4k.heads.reporting.leakage import count, leak_sentence, leaked
@@ -30,6 +31,8 @@ ESTIMAND = (
     "the metric that is expected when the head is fitted on a new training set of this size and tested on "
     "infinitely many new prompts of the same generators."
 )
+
+ESTIMAND_UNFITTED = "the metric that is expected on infinitely many new prompts"
 
 CALIBRATION = (
     "RMSE is that of predictions mapped linearly to the scores, the map of each prompt fitted on other "
@@ -100,19 +103,20 @@ def _fill(
     names: Sequence[str],
     metrics: Sequence[str],
 ) -> None:
-    """Add columns for target, selection and metrics, and a line for each target and name."""
+    """Add columns for target, selection and metrics, and a line for each target and each name that it has."""
     table.add_column("target")
     table.add_column("selection")
     for metric in metrics:
         table.add_column(LABELS[metric], justify="right")
     for target, summaries in results.summaries.items():
-        for name in names:
+        own_names = [name for name in names if name in summaries]
+        for name in own_names:
             table.add_row(
                 target,
                 label(results, name),
                 *_metric_cells(summaries[name], metrics),
                 style=_style(results, name),
-                end_section=name == names[-1],
+                end_section=name == own_names[-1],
             )
 
 
@@ -217,8 +221,11 @@ def shown_baselines(results: Results) -> tuple[str, ...]:
 
 
 def references(results: Results) -> tuple[str, ...]:
-    """Return what is shown beside the selections: the baselines, and the raters' ceiling if it is known."""
-    has_ceiling = all(RATERS in summaries for summaries in results.summaries.values())
+    """Return what is shown beside the selections: the baselines, and the raters' ceiling.
+
+    The ceiling is among them if it is known for one target; the summaries of other targets lack it.
+    """
+    has_ceiling = any(RATERS in summaries for summaries in results.summaries.values())
     return (*shown_baselines(results), RATERS) if has_ceiling else shown_baselines(results)
 
 
@@ -275,21 +282,24 @@ def _nan_notes(results: Results) -> Iterator[Text]:
 def _interval_notes(results: Results) -> Iterator[Text]:
     """State what the interval covers, why it is missing, or that it is rough."""
     reasons: dict[str, list[str]] = {}
-    shown = False
+    shown = []
     for target, summaries in results.summaries.items():
         summary = summaries[results.headline]["srcc"]
-        shown = shown or not summary.interval_reason
+        if not summary.interval_reason:
+            shown.append(target)
         if summary.interval_reason and np.isfinite(summary.mean):
             reasons.setdefault(summary.interval_reason, []).append(target)
     for reason, targets in reasons.items():
         yield Text(f"no 95 % interval for new prompts ({', '.join(targets)}), as {reason}", "dim")
     if shown and results.headline in UNFITTED:
-        yield Text("[95 % interval]: the metric that is expected on infinitely many new prompts", "dim")
+        condition = ", if none of these prompts was in training" if results.seen_unknown else ""
+        yield Text(f"[95 % interval]: {ESTIMAND_UNFITTED}{condition}", "dim")
     elif shown:
         yield Text(f"[95 % interval]: {ESTIMAND}", "dim")
-    if shown and results.is_rough:
-        fewest = min(results.test_prompts)
-        yield Text(f"the interval is rough: a repeat has only {fewest} test prompts", "yellow")
+    for target in shown:
+        fewest = results.fewest_prompts[target]
+        if fewest < FEWEST_PROMPTS:
+            yield Text(f"{target}: the interval is rough: a repeat has only {fewest} test prompts", "yellow")
 
 
 def _sources_of_variation(results: Results) -> Iterator[Text]:
@@ -358,7 +368,9 @@ def comparison_notes(comparisons: Sequence[Comparison], names: Sequence[str]) ->
         comparisons: What `compare` returned.
         names: A short name of each run.
     """
-    yield Text(f"p and interval are for the difference in {ESTIMAND} Bold: p (Holm) under 0.05.", "dim")
+    fitted = any(comparison.fitted for comparison in comparisons)
+    estimand = ESTIMAND if fitted else f"{ESTIMAND_UNFITTED}."
+    yield Text(f"p and interval are for the difference in {estimand} Bold: p (Holm) under 0.05.", "dim")
     pairs_of_reason: dict[str, list[str]] = {}
     for comparison in comparisons:
         if comparison.interval_reason:

@@ -11,6 +11,7 @@ from rich.table import Table
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.all_metrics import METRICS
+from tier4k.heads.regressors.registry import HEADS
 from tier4k.heads.reporting.columns import (
     PAPER_METRICS,
     column_title,
@@ -79,11 +80,12 @@ def run_labels(runs: Sequence[Path], known: Sequence[str]) -> dict[Path, str]:
         varies = len(rows[column].unique()) > 1
         if varies and column not in known:
             columns.append(column)
-    settings = rows.drop_duplicates("run")[columns].to_dict("records")
+    of_runs = rows.drop_duplicates("run")
+    settings = of_runs[columns].to_dict("records")
     labels = {}
-    for run, values in zip(named_once(runs).values(), settings, strict=True):
-        texts = [_setting(str(column), value) for column, value in values.items()]
-        labels[run.resolve()] = ", ".join(texts)
+    for run, head, values in zip(named_once(runs).values(), of_runs["head"], settings, strict=True):
+        texts = [_setting(str(column), value, head) for column, value in values.items()]
+        labels[run.resolve()] = ", ".join(filter(None, texts))
     return labels
 
 
@@ -134,9 +136,14 @@ def _baseline_cells(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     return cells
 
 
-def _setting(column: str, value: object) -> str:
+def _setting(
+    column: str,
+    value: object,
+    head: str,
+) -> str:
+    """Return a setting in words; "" for the options of a run without a head of its own, such as a search."""
     if column == "changed_options":
-        return str(value) or "default options"
+        return str(value) or ("default options" if head in HEADS else "")
     return f"{column_title(column)} {value}"
 
 

@@ -14,7 +14,6 @@ from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.evaluation.trial import Choice, Trial, headline
 from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.conformal import Interval
-from tier4k.heads.metrics.recipe import FEWEST_PROMPTS
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.results.config import RunConfig, RunMethod
 from tier4k.heads.results.layout import RESULTS_FILE, damaged, read_run_file
@@ -38,6 +37,8 @@ class Results:
             part in the other targets; the following counts include them.
         headline: The selection that is the result of the run; its predictions are kept.
         test_rows, test_prompts: For each repeat the numbers of test rows and of distinct test prompts.
+        fewest_prompts: {target: the smallest number of prompts in the test rows of a repeat that have a score
+            for it}.
         seen_prompts, seen_images, seen_siblings, seen_unknown: What the heads have seen of the test rows, as
             in `Seen`.
         summaries: {target: {selection, baseline or `RATERS`: {metric: Summary}}}.
@@ -62,6 +63,7 @@ class Results:
     headline: str
     test_rows: tuple[int, ...]
     test_prompts: tuple[int, ...]
+    fewest_prompts: dict[str, int]
     seen_prompts: tuple[int, ...] | None
     seen_images: tuple[int, ...] | None
     seen_siblings: tuple[int, ...] | None
@@ -111,6 +113,7 @@ class Results:
             headline=headline(trials[0].predictions),
             test_rows=tuple(len(split.test) for split in splits),
             test_prompts=tuple(len(np.unique(features.group[split.test])) for split in splits),
+            fewest_prompts=_fewest_prompts(features, trials),
             seen_prompts=seen.prompts,
             seen_images=seen.images,
             seen_siblings=seen.siblings,
@@ -128,11 +131,6 @@ class Results:
     def leaks(self) -> bool:
         """Whether the rows of training are known to contain a prompt or an image of the test rows."""
         return any(any(counts or ()) for counts in (self.seen_prompts, self.seen_images, self.seen_siblings))
-
-    @property
-    def is_rough(self) -> bool:
-        """Whether a repeat has too few test prompts for a reliable interval."""
-        return min(self.test_prompts) < FEWEST_PROMPTS
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -153,6 +151,14 @@ class Results:
 def _missing_scores(features: FeatureSet, targets: Sequence[str]) -> dict[str, int]:
     counts = {target: int(np.isnan(features.scores(target)).sum()) for target in targets}
     return {target: count for target, count in counts.items() if count}
+
+
+def _fewest_prompts(features: FeatureSet, trials: Sequence[Trial]) -> dict[str, int]:
+    fewest: dict[str, int] = {}
+    for trial in trials:
+        prompts = len(np.unique(features.group[trial.test]))
+        fewest[trial.target] = min(prompts, fewest.get(trial.target, prompts))
+    return fewest
 
 
 def _reasons(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
@@ -218,6 +224,8 @@ def _problems(results: Results) -> Iterator[str]:
             yield f"`$.{name}` does not have {repeats} values for each target"
     if not results.summaries:
         yield "`$.summaries` has no target"
+    if set(results.fewest_prompts) != set(results.summaries):
+        yield "`$.fewest_prompts` does not have the targets of `$.summaries`"
     for target, names in results.summaries.items():
         if results.headline not in names:
             yield f"`$.summaries` of {target} lacks the result, {results.headline}"

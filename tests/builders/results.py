@@ -43,6 +43,7 @@ def write_results(
         headline="last",
         test_rows=counts,
         test_prompts=counts,
+        fewest_prompts=dict.fromkeys(targets, 0),
         seen_prompts=counts,
         seen_images=counts,
         seen_siblings=counts,

@@ -342,7 +342,7 @@ def _baseline_lines(runs: Sequence[ReportRun]) -> list[TableLine]:
     # Of several runs with a baseline, the first of the report is written last, and stays.
     for run in reversed(runs):
         for target, summaries in run.results.summaries.items():
-            for baseline in references(run.results):
+            for baseline in filter(summaries.__contains__, references(run.results)):
                 lines[target, baseline, run.name.context] = TableLine(
                     run="",
                     target=target,

@@ -281,3 +281,23 @@ def test_grey_of_more_than_8_bits_is_a_problem_as_it_would_become_white(tmp_path
     )
     with pytest.raises(ImageError, match="mode I;16"):
         as_image(Image.open(tmp_path / "h.png"))
+
+
+@pytest.mark.parametrize("text", ["n/a", "NaN", "None", "-", " NA "])
+def test_a_score_column_that_is_mostly_a_text_for_missing_values_does_not_vanish(
+    tmp_path: Path, text: str
+) -> None:
+    checked = check(write_table(tmp_path / "t.csv", table_rows(mos=[text, "2", text], second=[1, 2, 3])))
+    assert checked.manifest.targets == ("mos", "second")
+    assert set(messages(checked)) == {2, 4} and "not a finite number" in messages(checked)[2]
+
+
+def test_an_empty_generator_is_unknown(tmp_path: Path) -> None:
+    checked = check(write_table(tmp_path / "t.csv", table_rows(generator=["MJ", "", " "])))
+    assert checked.manifest.table["generator"].tolist() == ["MJ", "unknown", "unknown"]
+
+
+@pytest.mark.parametrize("score", ["1e300", "-1e101", "1e-300"])
+def test_scores_whose_squares_are_no_numbers_are_problems(tmp_path: Path, score: str) -> None:
+    checked = check(write_table(tmp_path / "t.csv", table_rows(mos=[score, "0", "1e99"])))
+    assert messages(checked) == {2: f"mos is {score!r}, whose square is no number: use another unit"}

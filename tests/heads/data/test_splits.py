@@ -335,3 +335,5 @@ def test_parts_that_have_no_rows_need_no_scores() -> None:
     whole = Split(nothing, nothing, np.arange(4), seed=0)
     scored = scored_split(whole, np.array([1.0, np.nan, 2.0, np.nan]), "MOS")
     assert scored.test.tolist() == [0, 2]
+    with pytest.raises(SplitError, match=r"MOS: 1 of the 4 rows have .* with --target$"):
+        scored_split(whole, np.array([1.0, np.nan, np.nan, np.nan]), "MOS")

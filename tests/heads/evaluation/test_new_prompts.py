@@ -76,3 +76,24 @@ def test_the_interval_is_that_of_a_bootstrap_over_prompts_with_twice_the_varianc
         means.append(np.mean(values))
     expected = recipe_interval(found.mean, float(np.std(means)), len(groups))
     assert found.interval == pytest.approx(expected, rel=0.03)
+
+
+def split_of(train: range, test: range, seed: int) -> Split:
+    return Split(np.array(train), np.arange(0), np.array(test), seed)
+
+
+def test_repeats_with_one_training_set_have_no_interval_whatever_they_test() -> None:
+    features = feature_set(120)
+    splits = [split_of(range(60), range(60 + 20 * number, 80 + 20 * number), number) for number in range(3)]
+    summary = srcc_summary(features, splits)
+    assert summary.interval is None and "one training set" in summary.interval_reason
+    assert np.isnan(summary.sd_seeds) and summary.sd_splits == pytest.approx(np.std(summary.values, ddof=1))
+
+
+def test_repeats_with_one_test_part_and_several_training_sets_are_several_splits() -> None:
+    features = feature_set(120)
+    splits = [split_of(range(20 * number, 40 + 20 * number), range(100, 120), number) for number in range(3)]
+    summary = srcc_summary(features, splits)
+    assert summary.interval is None and "one test part" in summary.interval_reason
+    assert "training set" not in summary.interval_reason
+    assert np.isnan(summary.sd_seeds) and summary.sd_splits == pytest.approx(np.std(summary.values, ddof=1))

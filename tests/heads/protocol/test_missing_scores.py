@@ -251,3 +251,17 @@ def test_a_target_with_too_few_scores_is_refused_before_anything_is_written(
         fit_head(data, project.images, project.texts, FitOptions(estimator="ridge"), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     assert project.fit(data, estimator="ridge", targets=(FULL,)).results.missing_scores == {}
+
+
+def test_an_interval_is_rough_where_few_prompts_have_a_score_for_the_target(project: Project) -> None:
+    run = project.fit(partial_manifest(), estimator="ridge", head={})
+    for target in TARGETS:
+        rows = predictions(run, target)
+        fewest = int(rows.groupby("repeat")["group"].nunique().min())
+        assert run.results.fewest_prompts[target] == fewest
+    for fewest, is_rough in ((9, True), (10, False)):
+        results = replace(run.results, fewest_prompts={FULL: 10, PARTIAL: fewest})
+        rough = [note.plain for note in notes(results) if "rough" in note.plain]
+        assert rough == (
+            [f"{PARTIAL}: the interval is rough: a repeat has only 9 test prompts"] if is_rough else []
+        )

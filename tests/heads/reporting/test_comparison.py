@@ -1,6 +1,7 @@
 """A comparison is paired, corrected for multiple tests, and refused where the test rows differ."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tier4k import cli
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.reporting.comparison import compare, comparison_frame
 from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.terminal import comparison_notes
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.results import write_results
 
@@ -226,3 +228,13 @@ def test_the_command_shows_the_runs_and_the_table(project: Path) -> None:
     assert code == 0 and f"default options: {ridge}" in output and f"penalties=0.5,2.0: {changed}" in output
     code, output = tier("compare", runs[0], "nowhere")
     assert code == 2 and "nowhere" in output and "Traceback" not in output
+
+
+def test_runs_that_fitted_nothing_are_not_compared_for_new_training_sets(write: Write) -> None:
+    runs = [write("good", 0.5), write("bad", 5.0, seed=1)]
+    comparisons = compare(runs)
+    (sentence, *_) = comparison_notes(comparisons, "AB")
+    assert "new training set" in sentence.plain
+    unfitted = [replace(comparison, fitted=False) for comparison in comparisons]
+    (sentence, *_) = comparison_notes(unfitted, "AB")
+    assert "training" not in sentence.plain and "endlessly many new prompts" in sentence.plain

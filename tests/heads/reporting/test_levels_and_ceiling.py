@@ -148,3 +148,24 @@ def test_the_report_marks_the_best_ranking_of_runs_on_the_same_rows(data: Path, 
             cell = re.findall(r'<td class="number[^>]*>', line)[place]
             assert ("best" in cell) == (mean == max(means)), metric
     assert PROMPT_METRICS[0] not in levels
+
+
+def test_a_target_without_known_ratings_does_not_hide_the_ceiling_of_another(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = table_rows(
+        [f"{('MJ', 'SD', 'DALLE')[row % 3]}_{row:02d}.png" for row in range(ROWS)],
+        prompt=[f"prompt {row // 4}" for row in range(ROWS)],
+        mos=random.uniform(1, 5, ROWS).round(3),
+        other=random.uniform(1, 5, ROWS).round(3),
+        std_mos=random.uniform(0.5, 1.5, ROWS).round(3),
+    )
+    run = fit_run(
+        tmp_path, check(write_table(tmp_path / "t.csv", rows), raters=9).manifest, "ridge", "prompt"
+    )
+    results = Results.read(run)
+    (line,) = [line for line in printed(results_table(results)) if "ceiling" in line]
+    assert line.split("│")[1].strip() == "mos"
+    frame = tidy([run])
+    assert set(frame.loc[frame["metrics_of"] == RATERS, "target"]) == {"mos"}
+    write_report([run], tmp_path / "report.html")
+    assert "raters&#39; ceiling" in (tmp_path / "report.html").read_text(encoding="utf-8")

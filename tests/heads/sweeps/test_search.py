@@ -402,3 +402,10 @@ def test_options_that_contradict_a_search_are_refused(
     result = CliRunner().invoke(cli.app, ["sweep", "Dataset", "--search", "5", *arguments])
     assert result.exit_code == 2
     assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_the_printed_command_keeps_a_list_of_equal_values() -> None:
+    from tier4k.heads.commands.sweep import _single_values
+
+    grid = {"head": ["ridge", "ridge"], "transform": ["none", "sqrt"], "target": "MOS_q", "repeats": 3}
+    assert _single_values(grid) == {"head": "ridge", "repeats": 3}
