@@ -93,7 +93,7 @@ def test_a_calibrated_rmse_and_its_interval_are_those_of_the_calibrated_predicti
     low, high = figures["rmse"].interval_fitted_heads or (math.nan, math.nan)
     assert low < figures["rmse"].mean < high
     assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), rel=0.1)
-    low, high = figures["rmse"].bounds  # of these heads on endlessly many prompts
+    low, high = figures["rmse"].bounds  # of these heads on infinitely many prompts
     assert low < figures["rmse"].mean < high < 2 * table["mos_quality"].std() + figures["rmse"].mean
 
 

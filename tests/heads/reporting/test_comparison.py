@@ -237,4 +237,4 @@ def test_runs_that_fitted_nothing_are_not_compared_for_new_training_sets(write: 
     assert "new training set" in sentence.plain
     unfitted = [replace(comparison, fitted=False) for comparison in comparisons]
     (sentence, *_) = comparison_notes(unfitted, "AB")
-    assert "training" not in sentence.plain and "endlessly many new prompts" in sentence.plain
+    assert "training" not in sentence.plain and "infinitely many new prompts" in sentence.plain
