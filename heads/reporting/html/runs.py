@@ -289,6 +289,7 @@ def _merge(parts: Sequence[Results]) -> Results:
         merged = replace(
             merged,
             missing_scores=merged.missing_scores | part.missing_scores,
+            fewest_prompts=merged.fewest_prompts | part.fewest_prompts,
             summaries=merged.summaries | part.summaries,
             reasons=merged.reasons | part.reasons,
             prediction_intervals=merged.prediction_intervals | part.prediction_intervals,

@@ -186,7 +186,7 @@ def test_metrics_of_generators_and_within_prompts_have_no_interval_and_say_why()
         found = names["last"][metric]
         assert np.isfinite(found.values).all()
         assert found.interval is None and found.interval_fitted_heads is None
-        assert "exist only for the metrics of all test rows" in found.interval_reason
+        assert "only the metrics over all test rows" in found.interval_reason
 
 
 def share_in_order(group: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> float:

@@ -460,5 +460,5 @@ def test_a_row_without_a_score_takes_no_part_in_the_training_for_its_target(tmp_
     pd.testing.assert_frame_equal(read_predictions(found), read_predictions(expected), check_exact=True)
     pd.testing.assert_frame_equal(read_curves(found), read_curves(expected), check_exact=True)
     assert read_predictions(found)["name"].tolist() == [names[9], names[11]]
-    seen = finetuned_encoders(found, "MOS_c", 0).seen
+    seen = finetuned_encoders(found, "MOS_c", 0).image.weights.seen_images()
     assert set(seen) == set(table["image_key"].iloc[[0, 2, 3, 5, 6, 7]])
