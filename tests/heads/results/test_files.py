@@ -175,13 +175,13 @@ def test_the_recorded_configuration_gives_the_run_its_name(run: Path) -> None:
     [
         lambda _: "",
         lambda text: text[: len(text) // 2],
-        lambda text: text.replace('"format": 5', '"format": "four"'),
-        lambda text: text.replace('"format": 5,', ""),
+        lambda text: text.replace(f'"format": {RUN_FORMAT}', '"format": "four"'),
+        lambda text: text.replace(f'"format": {RUN_FORMAT},', ""),
         lambda text: text.replace('"sd"', '"spread"'),
         lambda text: text.replace('"rows"', '"lines"'),
         lambda _: "[]",
         lambda _: "null",
-        lambda _: '{"format": 5, "summaries": []}',
+        lambda _: f'{{"format": {RUN_FORMAT}, "summaries": []}}',
     ],
     ids=[
         "empty",
