@@ -35,7 +35,8 @@ from torchvision import transforms
 from transformers import AutoTokenizer, BertModel
 
 # Not this folder, whose files hide packages of the same names: `coverage`, which Numba imports, and `heads`.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.pop(1)
 from tier4k.benchmarks.extract import plain_process, random_weights
 from tier4k.extract.datasets.check import load_manifest
 from tier4k.extract.datasets.manifest import Manifest

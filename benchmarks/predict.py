@@ -20,7 +20,8 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 # Not this folder, whose files hide packages of the same names: `coverage`, which Numba imports, and `heads`.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.pop(1)
 from tier4k import cli
 from tier4k.cache.listing import stores
 from tier4k.extract.pipeline.process_policy import process_policy

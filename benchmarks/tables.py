@@ -32,7 +32,8 @@ import numpy as np
 import pandas as pd
 
 # Not this folder, whose files hide packages of the same names: `coverage`, which Numba imports, and `heads`.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.pop(1)
 from tier4k.benchmarks.agiqa_as_pku import rearrange
 from tier4k.cache.listing import stores
 from tier4k.cache.store import FeatureStore
