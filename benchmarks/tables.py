@@ -15,18 +15,13 @@ The last line is one JSON object: `tables` (names), `seconds` (of each table), `
 
 import argparse
 import json
-import platform
 import re
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,157 +30,33 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.pop(1)
 from tier4k.benchmarks.agiqa_as_pku import rearrange
-from tier4k.cache.listing import stores
-from tier4k.cache.store import FeatureStore
-from tier4k.extract.datasets.check import CheckedDataset, check, raise_for_problems
-from tier4k.extract.datasets.manifest import Manifest, prompt_groups
+from tier4k.benchmarks.remake.lab import (
+    KINDS,
+    NAMES,
+    SHORT,
+    Data,
+    Lab,
+    only_run,
+    provenance,
+    result,
+    tier,
+)
+from tier4k.benchmarks.remake.markdown import cell, difference, markdown, number, span
+from tier4k.benchmarks.remake.slow import SLOW
+from tier4k.extract.datasets.manifest import prompt_groups
 from tier4k.extract.datasets.sample import write_sample
-from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
-from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
-from tier4k.extract.encoders.image_choice import PRESETS, ImageChoice
-from tier4k.extract.encoders.weights import search_folders
-from tier4k.extract.images.crops import Crops
-from tier4k.extract.pipeline.options import ExtractionOptions, default_workers
 from tier4k.extract.pipeline.process_policy import process_policy
-from tier4k.extract.pipeline.versions import library_version
-from tier4k.extract.stores.find import find_stores
-from tier4k.heads.commands.console import make_console
-from tier4k.heads.commands.encoding import encode
 from tier4k.heads.data.features import Rows
-from tier4k.heads.data.split_request import parse_split
 from tier4k.heads.data.splits import make_splits
-from tier4k.heads.evaluation.summary import Summary
-from tier4k.heads.metrics.significance import holm as holm_p
-from tier4k.heads.protocol.fit import fit_head
-from tier4k.heads.protocol.options import FitOptions
-from tier4k.heads.protocol.publish import Run, read_run
+from tier4k.heads.protocol.publish import Run
 from tier4k.heads.reporting.comparison import Comparison, compare
-from tier4k.heads.results.run_format import PROTOCOL_VERSION
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-POOLED = "pooled, 224"
-BEST = "multilevel, 512 (`--preset best`)"
-KINDS = {
-    POOLED: ImageChoice(feature="pooled"),
-    "multilevel, 224": ImageChoice(feature="multilevel"),
-    "multilevel, 224, `--crops 4`": ImageChoice(feature="multilevel", crops=Crops(4)),
-    BEST: PRESETS["best"],
-}
-SHORT = {POOLED: "pooled", BEST: "multilevel 512"}
 HEADS = ("mlp", "gated", "bilinear", "ridge", "kernel-ridge", "svr", "ensemble")
-NAMES = {"mos_quality": "quality", "mos_align": "alignment"}
+LINES = (("nr", "I2I"), ("fr", "I2I"), ("nr", "all"), ("pr", "all"))  # method and benchmark
 PKU_TARGETS = ("MOS_q", "MOS_a", "MOS_c")
 I2I_PROMPTS = 60
 BASELINE = "generator_mean"
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
-
-
-# ---- heads
-
-
-@dataclass(frozen=True)
-class Data:
-    """One data set: its features are extracted and its heads are fitted on demand.
-
-    Attributes:
-        path: Folder of the data set.
-        features, runs: Folders of stores and of runs.
-        raters: Number of ratings of each score; None if it is unknown.
-    """
-
-    path: Path
-    features: Path
-    runs: Path
-    raters: int | None = None
-
-    @cached_property
-    def report(self) -> CheckedDataset:
-        """The checked rows; images that are stored are not decoded again."""
-        known = frozenset().union(*(store.hexadecimal_keys() for store in stores(self.features)))
-        return raise_for_problems(check(self.path, known=known, raters=self.raters), "stop")
-
-    @property
-    def manifest(self) -> Manifest:
-        """The rows."""
-        return self.report.manifest
-
-    def stores(self, kind: str) -> tuple[FeatureStore, FeatureStore]:
-        """Return the stores of a kind of features; extract what is missing in them."""
-        folders = search_folders(self.path)
-        image = find_image_encoder(KINDS[kind], None, folders)
-        text = find_text_encoder(DEFAULT_TEXT_ENCODER, None, folders)
-        options = ExtractionOptions(default_workers())
-        encode(make_console(), self.path, self.features, self.report, [image, text], options)
-        choice = ImageChoice(image.signature.folder_name)  # other kinds in the folder could match the options
-        return find_stores(self.features, choice, DEFAULT_TEXT_ENCODER)
-
-    def fit(self, kind: str = POOLED, **options: Any) -> Run:
-        """Fit heads with these `FitOptions`, or read their run."""
-        fit_options = FitOptions(**{"models": "none", **options})
-        return fit_head(self.manifest, *self.stores(kind), fit_options, self.runs, sys.argv)
-
-
-@dataclass(frozen=True)
-class Lab:
-    """What the tables are made of: the real images, the same in the PKU layout, and a folder for the rest."""
-
-    real: Data
-    pku: Data
-    scratch: Path
-
-
-def result(run: Run, target: str, metric: str = "srcc", name: str = "") -> Summary:
-    """Return a metric of the result of a run, or of a selection, baseline or the raters' ceiling by name."""
-    return run.results.summaries[target][name or run.results.headline][metric]
-
-
-# ---- Markdown
-
-
-def number(value: float, digits: int = 3) -> str:
-    """Format a number without the zero before its point."""
-    text = f"{value:.{digits}f}"
-    return re.sub(r"^(-?)0\.", r"\1.", text)
-
-
-def cell(summary: Summary, interval: bool = True) -> str:
-    """Format mean ± standard deviation [95 % interval of the recipe on new prompts]."""
-    if np.isnan(summary.mean):
-        return "none"
-    text = number(summary.mean)
-    if np.isfinite(summary.sd):
-        text += f" ± {number(summary.sd)}"
-    if interval and summary.interval:
-        text += f" [{number(summary.interval[0])}, {number(summary.interval[1])}]"
-    return text
-
-
-def p_text(p: float) -> str:
-    """Format a p-value; it is NaN where the recipe has none."""
-    if np.isnan(p):
-        return "no p"
-    return "p < .001" if p < 0.001 else f"p {number(p)}"
-
-
-def difference(comparison: Comparison) -> str:
-    """Format the difference of two runs with its interval and its p after Holm's correction."""
-    low, high = comparison.interval
-    return f"{number(comparison.difference)} [{number(low)}, {number(high)}], {p_text(comparison.p_holm)}"
-
-
-def span(values: Iterable[float]) -> str:
-    """Format a range of numbers."""
-    ordered = sorted(values)
-    return " to ".join(dict.fromkeys([number(ordered[0]), number(ordered[-1])]))
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
-
-
-# ---- tables of cached heads
 
 
 def features(lab: Lab) -> str:
@@ -227,23 +98,15 @@ def holm(lab: Lab) -> str:
             gaps, ps = span(abs(one.difference) for _, one in found), span(one.p_holm for _, one in found)
             rows.append([short, NAMES[target], names, f"`{HEADS[behind]}`", gaps, ps])
         if not passed:
-            rows.append(
-                [
-                    short,
-                    "both",
-                    "no difference passes",
-                    "",
-                    "",
-                    f"smallest {span(one.p_holm for one in comparisons).split(' ')[0]}",
-                ]
-            )
+            smallest = min(one.p_holm for one in comparisons)
+            rows.append([short, "both", "none passes", "", "", f"smallest {number(smallest)}"])
     return markdown(["features", "score", "ahead", "behind", "by", "p (Holm)"], rows)
 
 
 def methods(lab: Lab) -> str:
     """Methods and benchmarks in the PKU layout."""
     rows = []
-    for method, benchmark in (("nr", "I2I"), ("fr", "I2I"), ("nr", "all"), ("pr", "all")):
+    for method, benchmark in LINES:
         for head, option in (("mlp", ""), ("ridge", " --head ridge")):
             run = lab.pku.fit(method=method, benchmark=benchmark, estimator=head)
             rows.append(
@@ -265,7 +128,7 @@ def both_metrics(run: Run, targets: Iterable[str], name: str = "") -> list[str]:
 def ridge_against_mlp(lab: Lab) -> str:
     """Ridge minus the published head in the PKU layout."""
     rows = []
-    for method, benchmark in (("nr", "I2I"), ("fr", "I2I"), ("nr", "all"), ("pr", "all")):
+    for method, benchmark in LINES:
         runs = [
             lab.pku.fit(method=method, benchmark=benchmark, estimator=head).folder
             for head in ("ridge", "mlp")
@@ -394,177 +257,6 @@ TABLES: dict[str, Callable[[Lab], str]] = {
     "prediction intervals": prediction_intervals,
     "across": across,
 }
-
-
-# ---- slow tables: end to end, and speed
-
-PROGRAMS = {  # tables of the JSON objects that programs in this folder print
-    "extraction speed": (
-        "extract.py {pku} --encoder resnet50 --rows 300 --plain-rows 16",
-        "extract.py {pku} --encoder vit --rows 128 --plain-rows 16",
-    ),
-    "memory": ("memory.py -- --batch-size 8",),
-    "store": ("store.py",),
-    "published shape": ("heads.py",),
-    "training step": (
-        "finetune.py {pku} --encoder resnet50",
-        "finetune.py {pku} --encoder vit --rounds 1 --steps 10 --plain-steps 3",
-    ),
-    "prediction": ("predict.py {real} --rounds 1",),
-}
-CHANGES = (
-    "training_mode=true",
-    "layer_decay=0.8",
-    "gradient_clip=0",
-    "warm_head=false",
-    "warmup=0",
-    "average=0",
-    "learning_rate=1e-3",
-)
-REFERENCE = {"warmup": "0.1", "average": "0.97"}
-
-
-def program_table(lab: Lab, name: str) -> str:
-    """Show the JSON objects of the programs of a table, one column for each command."""
-    columns = {}
-    for command in PROGRAMS[name]:
-        words = command.format(pku=lab.pku.path, real=lab.real.path).split()
-        output = run_command([sys.executable, str(Path(__file__).with_name(words[0])), *words[1:]])
-        title = command.format(pku="Dataset", real="AGIQA-3K")
-        columns[f"`python benchmarks/{title}`"] = json.loads(output.splitlines()[-1])
-    values = {
-        key: [str(column.get(key, "")) for column in columns.values()] for key in next(iter(columns.values()))
-    }
-    return markdown(["value", *columns], ([f"`{key}`", *cells] for key, cells in values.items()))
-
-
-def end_to_end(lab: Lab) -> str:
-    """End-to-end training beside heads on stored features, same splits."""
-    trained = finetuned(lab, "repeats", "--repeats=3")
-    rows = [["trained end to end", "`mlp`", *own_cells(trained), "", "", f"{trained.seconds:.0f}"]]
-    for kind, head in ((POOLED, "mlp"), (BEST, "mlp"), (BEST, "ridge")):
-        stored = lab.real.fit(kind, estimator=head, targets=("mos_quality",), repeats=3)
-        pair = [trained.folder, stored.folder]
-        gaps = [difference(compare(pair, metric)[0]) for metric in ("srcc", "plcc")]
-        rows.append([kind, f"`{head}`", *own_cells(stored), *gaps, f"{stored.seconds:.0f}"])
-    ahead = [f"end to end ahead in {metric}" for metric in ("SRCC", "PLCC")]
-    return markdown(["features", "head", "SRCC", "PLCC", *ahead, "seconds"], rows)
-
-
-def own_cells(run: Run) -> list[str]:
-    """Return cells with SRCC and PLCC of quality."""
-    return [cell(result(run, "mos_quality", metric)) for metric in ("srcc", "plcc")]
-
-
-def finetuned_heads(lab: Lab) -> str:
-    """Heads on the features of finetuned encoders, three splits."""
-    start = "`--start RUN`"
-    srcc: dict[str, list[float]] = {}
-    for seed in range(3):
-        trained = finetuned(lab, f"seed-{seed}", "--repeats=1", f"--seed={seed}")
-        folder = lab.scratch / f"finetuned-features-{seed}"
-        tier("extract", lab.real.path, "-F", folder, "--finetuned", trained.folder)
-        by_stream = {store.signature.stream: store for store in stores(folder)}
-        base = FitOptions(targets=("mos_quality",), split=parse_split(f"{trained.folder}/splits.json:0"))
-        for name, options in {
-            start: replace(base, start=trained.folder),
-            f"{start} `--seeds 5`": replace(base, start=trained.folder, seeds=5),
-            "`ridge`": replace(base, estimator="ridge", head={"validation_fraction": "0.15"}),
-            "`mlp`, fitted from the start": base,
-        }.items():
-            run = fit_head(
-                lab.real.manifest, by_stream["image"], by_stream["text"], options, lab.scratch / "runs"
-            )
-            srcc.setdefault(name, []).append(result(run, "mos_quality").mean)
-        srcc.setdefault("the run itself", []).append(result(trained, "mos_quality").mean)
-    own = np.mean(srcc["the run itself"])
-    rows = []
-    for name, values in srcc.items():
-        mean = np.mean(values)
-        rows.append([name, ", ".join(map(number, values)), number(mean), number(own - mean)])
-    return markdown(["head", "R = 0, 1, 2", "mean", "behind the run"], rows)
-
-
-def finetuning_options(lab: Lab) -> str:
-    """One option of the finetuning recipe changed at a time."""
-    runs = {}
-    for change in ("nothing", *CHANGES):
-        name, _, value = change.partition("=")
-        options = REFERENCE | ({name: value} if value else {})
-        sets = [f"--set={option}={setting}" for option, setting in options.items()]
-        runs[change] = finetuned(lab, change, "--image-size=128", "--folds=2", "--epochs=4", *sets)
-    found = {change: compare([runs[change].folder, runs["nothing"].folder])[0] for change in CHANGES}
-    corrected = holm_p(np.array([one.p for one in found.values()]))
-    rows = [["nothing (reference)", number(result(runs["nothing"], "mos_quality").mean), "", ""]]
-    for (change, one), p in zip(found.items(), corrected, strict=True):
-        rows.append([f"`{change}`", number(one.means[0]), difference(replace(one, p_holm=one.p)), p_text(p)])
-    return markdown(["changed", "SRCC quality", "difference, p", "p (Holm, 7)"], rows)
-
-
-def finetuned(lab: Lab, name: str, *options: str) -> Run:
-    """Train the encoders and the head for quality."""
-    out = lab.scratch / f"finetuned-{name}"
-    target = ("--finetune", "all", "--target", "mos_quality")
-    tier("fit-head", lab.real.path, "-F", lab.real.features, "--out", out, *target, *options)
-    return only_run(out)
-
-
-def seconds_of_commands(lab: Lab) -> str:
-    """Seconds of whole commands, with loading the program."""
-    lab.pku.stores(POOLED)
-    sweep = ("sweep", lab.pku.path, "-F", lab.pku.features, "--preset", "paper")
-    rows = []
-    for head in ("ridge", "mlp"):
-        spent = tier(*sweep, "--head", head, "--out", lab.scratch / f"sweep-{head}")
-        rows.append([f"`tier sweep Dataset --preset paper --head {head}`", f"{spent:.0f}"])
-    rows.append(["`tier demo`", f"{tier('demo', lab.scratch / 'demo'):.0f}"])
-    return markdown(["command", "seconds"], rows)
-
-
-SLOW: dict[str, Callable[[Lab], str]] = {
-    "end to end": end_to_end,
-    "finetuned heads": finetuned_heads,
-    "finetuning options": finetuning_options,
-    "seconds of commands": seconds_of_commands,
-    **{name: partial(program_table, name=name) for name in PROGRAMS},
-}
-
-
-# ---- program
-
-
-def tier(*arguments: object) -> float:
-    """Run one command of the command line; return its seconds."""
-    start = time.perf_counter()
-    run_command([sys.executable, "-m", "tier4k.cli", *map(str, arguments)])
-    return time.perf_counter() - start
-
-
-def run_command(command: Sequence[str]) -> str:
-    """Return what a command prints; end with its message if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def only_run(folder: Path) -> Run:
-    """Read the only run of a folder."""
-    (run,) = folder.glob("*/results.json")
-    return read_run(run.parent)
-
-
-def provenance() -> str:
-    """State when, at which commit, where and with what tables were made."""
-    describe = ["git", "-C", str(PAGE.parent), "describe", "--always", "--dirty", "--exclude=*"]
-    commit = run_command(describe).strip()
-    models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    versions = ", ".join(f"{name} {library_version(name)}" for name in LIBRARIES)
-    return (
-        f"Date: {datetime.now(UTC):%Y-%m-%d}. Commit: {commit} (protocol {PROTOCOL_VERSION}). "
-        f"Machine: {len(models)} cores, {models[0]}. "
-        f"Versions: Python {platform.python_version()}, {versions}."
-    )
 
 
 def with_table(page: str, name: str, text: str) -> str:
