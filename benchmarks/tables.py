@@ -15,7 +15,6 @@ The last line is one JSON object: `tables` (names), `seconds` (of each table), `
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 import time
@@ -41,7 +40,7 @@ from tier4k.benchmarks.remake.lab import (
     result,
     tier,
 )
-from tier4k.benchmarks.remake.markdown import cell, difference, markdown, number, span
+from tier4k.benchmarks.remake.markdown import cell, difference, markdown, number, span, with_table
 from tier4k.benchmarks.remake.slow import SLOW
 from tier4k.extract.datasets.manifest import prompt_groups
 from tier4k.extract.datasets.sample import write_sample
@@ -257,19 +256,6 @@ TABLES: dict[str, Callable[[Lab], str]] = {
     "prediction intervals": prediction_intervals,
     "across": across,
 }
-
-
-def with_table(page: str, name: str, text: str) -> str:
-    """Return the page with a table between its marks.
-
-    Raises:
-        SystemExit: The page has no such marks.
-    """
-    pattern = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-    changed, count = pattern.subn(lambda marks: f"{marks[1]}{text}{marks[2]}", page)
-    if count != 1:
-        raise SystemExit(f"{PAGE} has {count} places for the table {name!r}: add <!-- table: {name} -->")
-    return changed
 
 
 def parse_arguments() -> argparse.Namespace:

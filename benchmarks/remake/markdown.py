@@ -54,3 +54,18 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
+
+
+def with_table(page: str, name: str, text: str) -> str:
+    """Return a page in Markdown with a table between its marks, <!-- table: NAME --> and <!-- end -->.
+
+    Raises:
+        ValueError: The page has no such marks, or has them twice.
+    """
+    pattern = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    changed, count = pattern.subn(lambda marks: f"{marks[1]}{text}\n{marks[2]}", page)
+    if count != 1:
+        raise ValueError(
+            f"the page has {count} places for the table {name!r}: mark one with <!-- table: {name} -->"
+        )
+    return changed
