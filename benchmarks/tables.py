@@ -153,9 +153,9 @@ def real_images(lab: Lab) -> str:
 
 def best_test_epoch(lab: Lab) -> str:
     """SRCC at the best test epoch and at the last epoch."""
-    default = lab.pku.fit(targets=("MOS_q",))
+    default = lab.pku.fit()
     published = lab.real.fit(recipe="published", repeats=5)
-    cases = [("`tier fit-head Dataset --target MOS_q`", default, "MOS_q")]
+    cases = [("`tier fit-head Dataset`", default, "MOS_q")]
     for target in NAMES:
         cases.append(
             ("`tier fit-head AGIQA-3K --feature pooled --recipe published --repeats 5`", published, target)
