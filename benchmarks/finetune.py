@@ -34,9 +34,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from transformers import AutoTokenizer, BertModel
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # before this folder, where this file hides the packages
+# Not this folder, whose files hide packages of the same names: `coverage`, which Numba imports, and `heads`.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.pop(1)
 from tier4k.benchmarks.extract import plain_process, random_weights
 from tier4k.extract.datasets.check import load_manifest
 from tier4k.extract.datasets.manifest import Manifest

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # before this folder, where `heads.py` hides the package `heads`
+# Not this folder, whose files hide packages of the same names: `coverage`, which Numba imports, and `heads`.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.pop(1)
 from tier4k.extract.datasets.check import load_manifest
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.pipeline.process_policy import process_policy

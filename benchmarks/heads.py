@@ -43,9 +43,9 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # before this folder, where this file hides the package `heads`
+# Not this folder, whose files hide packages of the same names: `coverage`, which Numba imports, and `heads`.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.pop(1)
 from tier4k.extract.pipeline.process_policy import process_policy
 from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack

@@ -12,12 +12,16 @@ of every round, and the median over the rounds of predict's over extract's.
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from typer.testing import CliRunner
 
+# Not this folder, whose files hide packages of the same names: `coverage`, which Numba imports, and `heads`.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.pop(1)
 from tier4k import cli
 from tier4k.cache.listing import stores
 from tier4k.extract.pipeline.process_policy import process_policy
