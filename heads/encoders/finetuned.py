@@ -8,6 +8,7 @@ runs/ID/encoders/TARGET/REPEAT/
 The files of trained encoders state in their metadata the images of the training (`Weights.seen_images`).
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ TEXT_FOLDER = "text"
 IMAGE_PREFIX = "images.backbone."
 
 TEXT_PREFIX = "texts.backbone."
+
+HEADER_LENGTH_BYTES = 8  # at the beginning of a safetensors file
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,6 @@ def write_image(
         Name of the written file.
     """
     import torch
-    from safetensors.torch import save_file
 
     if not tensors:
         name = f"image{encoder.weights.path.suffix}"
@@ -189,7 +191,7 @@ def write_image(
         all_tensors["norm.weight"] = torch.ones(width)
         all_tensors["norm.bias"] = torch.zeros(width)
     metadata = seen_metadata([*encoder.weights.seen_images(), *seen])
-    save_file(all_tensors, folder / "image.safetensors", metadata)
+    _write_tensors(folder / "image.safetensors", all_tensors, metadata)
     return "image.safetensors"
 
 
@@ -203,8 +205,6 @@ def write_text(
 
     The arguments are those of `write_image`.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir()
     for name in TEXT_FILES:
         source = encoder.weights.path / name
@@ -213,7 +213,29 @@ def write_text(
             shutil.copyfile(source, folder / name)
     if tensors:
         metadata = {"format": "pt"} | seen_metadata([*encoder.weights.seen_images(), *seen])
-        save_file(dict(tensors), folder / TEXT_WEIGHT_FILES[0], metadata)
+        _write_tensors(folder / TEXT_WEIGHT_FILES[0], tensors, metadata)
+
+
+def _write_tensors(
+    path: Path,
+    tensors: "Mapping[str, torch.Tensor]",
+    metadata: dict[str, str],
+) -> None:
+    """Write a safetensors file with sorted metadata.
+
+    The library writes the entries of the metadata in a random order. The same weights would then have another
+    hash in every process, and other stores.
+    """
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path, metadata)
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(HEADER_LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(metadata.items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(HEADER_LENGTH_BYTES)
+        file.write(text.ljust(length))
 
 
 def _choose(

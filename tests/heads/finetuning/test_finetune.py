@@ -6,6 +6,8 @@ import re
 import resource
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save, save_file
 from typer.testing import CliRunner
 
 from tier4k import cli
@@ -349,6 +352,23 @@ def test_finetuned_weights_are_known_by_their_content_under_any_name_and_in_any_
         further = [*ARGUMENTS, *SMALL, *option, "--seed", "1", "--out", "further"]
         training = CliRunner().invoke(cli.app, further)
         assert training.exit_code == 2 and "were finetuned on" in " ".join(training.output.split())
+
+
+def test_equal_weights_of_two_processes_are_equal_files(tmp_path: Path) -> None:
+    write = (
+        "import sys, torch; from pathlib import Path\n"
+        "from tier4k.heads.encoders.finetuned import _write_tensors\n"
+        "entries = {name: name * 3 for name in ('format', 'tier4k.seen_images', 'b', 'a', 'ä')}\n"
+        "_write_tensors(Path(sys.argv[1]), {'x': torch.arange(6.0), 'y': torch.ones(2, 2)}, entries)"
+    )
+    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for path in paths:
+        subprocess.run([sys.executable, "-c", write, str(path)], check=True)
+    first, second, third = (path.read_bytes() for path in paths)
+    assert first == second == third
+    torch.testing.assert_close(load_file(paths[0]), {"x": torch.arange(6.0), "y": torch.ones(2, 2)})
+    with safe_open(paths[0], "pt") as file:
+        assert file.metadata()["ä"] == "äää" and len(file.metadata()) == 5
 
 
 def test_weights_that_are_trained_twice_state_the_images_of_both_trainings(tmp_path: Path) -> None:
