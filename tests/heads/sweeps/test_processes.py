@@ -33,6 +33,7 @@ def cells(**grid: object) -> list[Cell]:
     return grid_cells({"target": ["MOS_q", "MOS_a"], **grid}, check(Path("Dataset")).manifest, BASE)[0]
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_predictions_of_one_and_count_the_fits(project: Path) -> None:
     manifest, counted = check(Path("Dataset")).manifest, []
     asked = [replace(cell, options=replace(cell.options, repeats=2)) for cell in paper_cells(manifest, BASE)]
