@@ -267,7 +267,7 @@ def test_on_a_phone_every_line_shows_its_label_and_its_srcc_without_scrolling(
         "2",
         "leaks",
         "12/12",
-        "images",
+        "prompts",
     ]
     box = line.locator("td.number").first.bounding_box()
     assert box["x"] + box["width"] <= 390
