@@ -9,7 +9,7 @@ from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.new_prompts import new_prompts_reason, training_set_reason
-from tier4k.heads.evaluation.trial import SELECTIONS, UNFITTED, Trial
+from tier4k.heads.evaluation.trial import SELECTIONS, UNFITTED, Trial, by_target
 from tier4k.heads.metrics.all_metrics import LIMITS, METRICS, POOLED_METRICS
 from tier4k.heads.metrics.bootstrap import Spread, bootstrap_spreads, distinct_prompts
 from tier4k.heads.metrics.raters import RATERS
@@ -80,14 +80,11 @@ def summarize(
         unfitted_reason: Why predictors that were not fitted in the run have no interval for new prompts; ""
             if they have.
     """
-    by_target: dict[str, list[Trial]] = {}
-    for trial in trials:
-        by_target.setdefault(trial.target, []).append(trial)
     parts = [split.outside_test.tobytes() + split.test.tobytes() for split in splits]
     fitted_reason = new_prompts_reason(features, splits) or training_set_reason(splits)
     reason_of = {name: unfitted_reason if name in UNFITTED else fitted_reason for name in NAMES}
     summaries = {}
-    for target, target_trials in by_target.items():
+    for target, target_trials in by_target(trials).items():
         summaries[target] = _summarize_target(features, target_trials, parts, reason_of)
     return summaries
 
@@ -103,7 +100,7 @@ def _summarize_target(
     Args:
         features: Features and scores of the rows that the run uses.
         trials: One trial for each repeat.
-        test_parts: Identity of the test part of each repeat.
+        parts: Identity of the split of each repeat; equal for repeats that differ in their seed alone.
         reason_of: Why a selection or baseline has no interval for new prompts; "" if it has.
     """
     summaries: dict[str, dict[str, Summary]] = {}

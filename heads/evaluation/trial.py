@@ -1,6 +1,6 @@
 """One trial of the protocol: fit a head, select an epoch, and evaluate the test predictions."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -241,6 +241,14 @@ class Trial:
             metrics=self.metrics | {selection: values},
             reasons=self.reasons | {selection: "; ".join(reasons)},
         )
+
+
+def by_target(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+    """Group trials by their targets; trials of one target keep their order."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.target, []).append(trial)
+    return groups
 
 
 def headline(names: Container[str]) -> str:

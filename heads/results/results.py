@@ -11,7 +11,7 @@ from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.new_prompts import new_prompts_reason
 from tier4k.heads.evaluation.summary import Summary
-from tier4k.heads.evaluation.trial import Choice, Trial, headline
+from tier4k.heads.evaluation.trial import Choice, Trial, by_target, headline
 from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.test_rows import TestRows
@@ -174,11 +174,8 @@ def _reasons(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
 
 def _group_held_out_rows(trials: Sequence[Trial]) -> dict[str, list[tuple[Trial, TestRows]]]:
     """Group trials with their held-out rows by target. Leave out a target if any of its trials has none."""
-    by_target: dict[str, list[Trial]] = {}
-    for trial in trials:
-        by_target.setdefault(trial.target, []).append(trial)
     groups = {}
-    for target, target_trials in by_target.items():
+    for target, target_trials in by_target(trials).items():
         pairs = [(trial, trial.held_out) for trial in target_trials if trial.held_out]
         if len(pairs) == len(target_trials):
             groups[target] = pairs
@@ -187,10 +184,11 @@ def _group_held_out_rows(trials: Sequence[Trial]) -> dict[str, list[tuple[Trial,
 
 def _choices(trials: Sequence[Trial]) -> dict[str, list[Choice]]:
     """Return the choices of a search by target, in the order of the repeats."""
-    choices: dict[str, list[Choice]] = {}
-    for trial in trials:
-        if trial.choice:
-            choices.setdefault(trial.target, []).append(trial.choice)
+    choices = {}
+    for target, target_trials in by_target(trials).items():
+        own_choices = [trial.choice for trial in target_trials if trial.choice]
+        if own_choices:
+            choices[target] = own_choices
     return choices
 
 
