@@ -19,11 +19,11 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import PRESETS, ImageChoice
-from tier4k.extract.encoders.weights import search_folders
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.pipeline.options import ExtractionOptions, default_workers
 from tier4k.extract.pipeline.versions import library_version
 from tier4k.extract.stores.find import find_stores
+from tier4k.extract.weights.files import search_folders
 from tier4k.heads.commands.console import make_console
 from tier4k.heads.commands.encoding import encode
 from tier4k.heads.evaluation.summary import Summary

@@ -13,7 +13,7 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.ratings import SPREAD_OF, reliability
 from tier4k.extract.datasets.spellings import spellings_text
 from tier4k.extract.encoders.find import find_text_encoder
-from tier4k.extract.encoders.weights import WeightsError, search_folders
+from tier4k.extract.weights.files import WeightsError, search_folders
 
 SHOWN_DUPLICATES = 3
 

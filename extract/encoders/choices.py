@@ -4,6 +4,7 @@ from typing import Literal
 
 FeatureName = Literal["pooled", "multilevel"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Library = Literal["timm"]
 PresetName = Literal["best"]
 
 DEFAULT_IMAGE_ENCODER = "efficientnet-lite0"

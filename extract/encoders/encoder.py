@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.choices import FeatureName, Precision
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
-from tier4k.extract.encoders.weights import Weights
 from tier4k.extract.images.crops import CENTRE_CROP, Crops
 from tier4k.extract.images.preprocessing import Preprocessing
+from tier4k.extract.weights.files import Weights
 
 MAX_TOKENS = 512
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
-from tier4k.extract.encoders.hub import from_hub
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.presets import image_preset, text_preset
-from tier4k.extract.encoders.weights import (
+from tier4k.extract.images.crops import CENTRE_CROP
+from tier4k.extract.weights.files import (
     IMAGE_SUFFIXES,
     TEXT_FILES,
     Weights,
@@ -23,7 +23,7 @@ from tier4k.extract.encoders.weights import (
     find_file,
     folder_weights,
 )
-from tier4k.extract.images.crops import CENTRE_CROP
+from tier4k.extract.weights.hub import from_hub
 
 
 def find_image_encoder(

@@ -11,9 +11,9 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.weights import Weights
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.crops import Crops
+from tier4k.extract.weights.files import Weights
 
 RUN_MARK = "@"  # in the name of an encoder that a run finetuned: NAME@RUN
 

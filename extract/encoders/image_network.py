@@ -1,28 +1,50 @@
 """Image encoders as torch modules, which encode for a store or, unfrozen, are trained end to end."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
-import timm
 import torch
-from timm.models import group_parameters
 from torch import Tensor, nn
 
 from tier4k.extract.encoders.batch_norm_folding import fold_batch_norms
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
-from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.precision import DTYPES
-from tier4k.extract.encoders.state_dicts import load_into
-from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.images.preprocessing import Preprocessing
 
 
-class ImageNetwork(nn.Module):
+@dataclass(frozen=True)
+class LevelOutput:
+    """The output of one level of a network.
+
+    Attributes:
+        positions: Map (B, C, H, W) of a CNN, or patch tokens (B, N, C) of a transformer.
+        class_token: (B, C); None where the network has none.
+    """
+
+    positions: Tensor
+    class_token: Tensor | None = None
+
+    def statistics(self) -> list[Tensor]:
+        """Return the class token if there is one, and mean and deviation over positions, each (B, C)."""
+        axes = (2, 3) if self.positions.ndim == 4 else 1
+        variance, mean = torch.var_mean(self.positions.float(), dim=axes, correction=0)
+        spread = [mean, _root(variance)]
+        if self.class_token is None:
+            return spread
+        return [self.class_token.float(), *spread]
+
+
+class ImageNetwork(nn.Module, ABC):
     """Computes features (B, D) float32 of preprocessed images (B, 3, H, W) uint8.
 
+    There is one subclass for each library whose networks are used.
+
     Args:
-        backbone: A timm network without its classifier.
+        backbone: A network without its classifier.
         preprocessing: Mean and standard deviation of the pixels. The network applies both, so that images are
             sent to the device as bytes.
         levels: Levels of multilevel features; None for the pooled output.
@@ -46,25 +68,6 @@ class ImageNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
 
-    @classmethod
-    def of(cls, encoder: ImageEncoder) -> "ImageNetwork":
-        """Build the network of an encoder and load its weights, in evaluation mode.
-
-        Raises:
-            WeightsError: The weights do not fit.
-        """
-        preset = encoder.preset
-        backbone = timm.create_model(preset.architecture, pretrained=False, num_classes=0)
-        classifier = str(timm_config(preset.architecture).classifier)
-        by_order = preset.package is not None and encoder.weights.sha256 == preset.package.sha256
-        load_into(backbone, encoder.weights.path, classifier, by_order)
-        if preset.feature == "class-token-before-norm":
-            # timm's vision transformers apply `norm` to all tokens, then take the class token. Without
-            # `norm`, the class token is the raw one.
-            backbone.norm = nn.Identity()
-        levels = preset.require_levels() if encoder.feature == "multilevel" else None
-        return cls(backbone, encoder.preprocessing, levels).eval()
-
     def frozen(self, precision: Precision) -> Self:
         """Prepare this network for encoding only: fold batch norms and cast weights to `precision`."""
         fold_batch_norms(self.backbone)
@@ -77,55 +80,37 @@ class ImageNetwork(nn.Module):
         self.backbone.to(memory_format=self.memory_format)
         return self
 
-    def layers(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of each stage or block, from input to output."""
-        parameters = dict(self.backbone.named_parameters())
-        groups = group_parameters(self.backbone, self.backbone.group_matcher(coarse=True))
-        layers = []
-        for number in sorted(groups):
-            layers.append([parameters[name] for name in groups[number]])
-        return layers
-
     def forward(self, images: Tensor) -> Tensor:
         """Return the features (B, D) of preprocessed images (B, 3, H, W) uint8."""
         normalised = (images.float() / 255 - self.mean) / self.std
         dtype = next(self.backbone.parameters()).dtype
         inputs = normalised.to(dtype).contiguous(memory_format=self.memory_format)
         if self.levels is None:
-            return self.backbone(inputs).float()
-        if "class" in self.levels.statistics:
-            return self._token_statistics(inputs, self.levels)
-        return self._map_statistics(inputs, self.levels)
-
-    def _map_statistics(self, inputs: Tensor, levels: Levels) -> Tensor:
-        """Return mean and deviation over positions of every stage, and of the last map if it is a level."""
-        last, maps = self.backbone.forward_intermediates(inputs, output_fmt="NCHW")
-        if levels.names[-1] == "head":
-            maps = [*maps, last]
-        parts = []
-        for values in maps:
-            variance, mean = torch.var_mean(values.float(), dim=(2, 3), correction=0)
-            parts.append(mean)
-            parts.append(_root(variance))
+            return self._pooled(inputs).float()
+        parts: list[Tensor] = []
+        for output in self._level_outputs(inputs, self.levels):
+            parts.extend(output.statistics())
         return torch.cat(parts, dim=1)
 
-    def _token_statistics(self, inputs: Tensor, levels: Levels) -> Tensor:
-        """Return the class token, and mean and deviation of the patch tokens, of the blocks in `levels`."""
-        blocks = [int(name.removeprefix("block")) - 1 for name in levels.names]
-        tokens = self.backbone.forward_intermediates(
-            inputs,
-            indices=blocks,
-            output_fmt="NLC",
-            return_prefix_tokens=True,
-            intermediates_only=True,
-        )
-        parts = []
-        for patches, prefix in tokens:
-            variance, mean = torch.var_mean(patches.float(), dim=1, correction=0)
-            parts.append(prefix[:, 0].float())
-            parts.append(mean)
-            parts.append(_root(variance))
-        return torch.cat(parts, dim=1)
+    @abstractmethod
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of each stage or block, from input to output."""
+
+    @abstractmethod
+    def recompute_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them.
+
+        Raises:
+            AssertionError, AttributeError, ValueError: The library cannot do so for this network.
+        """
+
+    @abstractmethod
+    def _pooled(self, inputs: Tensor) -> Tensor:
+        """Return the pooled output (B, D) of normalised images (B, 3, H, W)."""
+
+    @abstractmethod
+    def _level_outputs(self, inputs: Tensor, levels: Levels) -> Sequence[LevelOutput]:
+        """Return the output of each level of normalised images (B, 3, H, W), from input to output."""
 
 
 def _root(variance: Tensor) -> Tensor:

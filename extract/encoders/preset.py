@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from tier4k.extract.encoders.choices import FeatureName
+from tier4k.extract.encoders.choices import FeatureName, Library
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.timm_models import timm_levels
-from tier4k.extract.encoders.weights import Package
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.preprocessing import Preprocessing
+from tier4k.extract.weights.files import Package
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class ImagePreset:
         package: Python package that contains the weights.
         levels: Levels of multilevel features; None uses timm's description of the architecture.
         fixed_size: Whether the encoder accepts images of one size only.
+        library: Library that builds the network.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ImagePreset:
     package: Package | None = None
     levels: Levels | None = None
     fixed_size: bool = False
+    library: Library = "timm"
 
     def preprocessing(
         self,

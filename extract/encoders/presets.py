@@ -4,8 +4,8 @@ from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.names import EncoderError, nearest
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.timm_models import TOKEN_STATISTICS, timm_config
-from tier4k.extract.encoders.weights import Package
 from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, native, reference
+from tier4k.extract.weights.files import Package
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
 

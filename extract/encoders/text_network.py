@@ -16,7 +16,7 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.precision import DTYPES
-from tier4k.extract.encoders.weights import WeightsError
+from tier4k.extract.weights.files import WeightsError
 
 TOKENIZED_TEXTS = 1024  # per call: the tokenizer keeps kilobytes of each text until the call ends
 PACKED_TOKENS = 512  # with more, attention between texts costs more than padding

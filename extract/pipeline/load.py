@@ -13,9 +13,9 @@ def load_network(encoder: Encoder) -> Any:
         WeightsError: The weights do not fit the network, or the files of a folder do not match.
     """
     if isinstance(encoder, ImageEncoder):
-        from tier4k.extract.encoders.image_network import ImageNetwork
+        from tier4k.extract.encoders.load import load_image_network
 
-        return ImageNetwork.of(encoder)
+        return load_image_network(encoder)
     if isinstance(encoder, TextEncoder):
         from tier4k.extract.encoders.text_network import TextNetwork
 

@@ -12,6 +12,7 @@ from PIL import Image
 from tier4k.cache.keys import bytes_key
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.decode import ImageError, decode, read_bytes, require_8_bits
 from tier4k.extract.pipeline.batch_size import BatchSize
@@ -127,7 +128,7 @@ class LiveEncoders:
     @cached_property
     def image_network(self) -> ImageNetwork:
         """Network of the image encoder."""
-        return ImageNetwork.of(self._image).frozen(self._image.precision).to(self._device)
+        return load_image_network(self._image).frozen(self._image.precision).to(self._device)
 
     @cached_property
     def text_network(self) -> TextNetwork:

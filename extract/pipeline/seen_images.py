@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tier4k.cache.atomic import publish_text
 from tier4k.cache.write_errors import explain_write_errors
-from tier4k.extract.encoders.weights import Weights
+from tier4k.extract.weights.files import Weights
 
 SEEN_FOLDER = "finetuned"  # name of a folder inside the folder of stores
 

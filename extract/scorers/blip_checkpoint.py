@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import BlipConfig
 
-from tier4k.extract.encoders.state_dicts import read_state_dict
-from tier4k.extract.encoders.weights import WeightsError
 from tier4k.extract.scorers.checkpoints import State, read_config, read_folder_state
+from tier4k.extract.weights.checkpoints import read_state_dict
+from tier4k.extract.weights.files import WeightsError
 
 RewardSizes = dict[str, tuple[int, int]]
 

@@ -11,8 +11,8 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import BlipConfig, CLIPConfig
 
-from tier4k.extract.encoders.state_dicts import read_state_dict, require_fit
-from tier4k.extract.encoders.weights import TEXT_WEIGHT_FILES, WeightsError
+from tier4k.extract.weights.checkpoints import read_state_dict, require_fit
+from tier4k.extract.weights.files import TEXT_WEIGHT_FILES, WeightsError
 
 State = dict[str, Tensor]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPTokenizer
 
-from tier4k.extract.encoders.weights import WeightsError
 from tier4k.extract.scorers.checkpoints import clip_checkpoint, load_all, without_memory
 from tier4k.extract.scorers.pair_network import PairNetwork, require_vocabulary
 from tier4k.extract.scorers.scorer import Scorer
+from tier4k.extract.weights.files import WeightsError
 
 CLIP_TOKENS = 77
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tier4k.extract.encoders.choices import Precision
-from tier4k.extract.encoders.hub import from_hub
 from tier4k.extract.encoders.presets import TEXT_PRESETS
-from tier4k.extract.encoders.weights import (
+from tier4k.extract.scorers.presets import ScorerPreset, scorer_preset
+from tier4k.extract.scorers.scorer import Scorer
+from tier4k.extract.weights.files import (
     MODEL_FILES,
     TOKENIZER_FILES,
     TOKENIZER_PARTS,
@@ -16,8 +17,7 @@ from tier4k.extract.encoders.weights import (
     find_file,
     folder_weights,
 )
-from tier4k.extract.scorers.presets import ScorerPreset, scorer_preset
-from tier4k.extract.scorers.scorer import Scorer
+from tier4k.extract.weights.hub import from_hub
 
 HUB_FILES = ("config.json", "model.safetensors", *TOKENIZER_PARTS)
 

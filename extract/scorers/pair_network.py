@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.precision import DTYPES
-from tier4k.extract.encoders.weights import WeightsError
 from tier4k.extract.images.preprocessing import CLIP_MEAN, CLIP_STD
 from tier4k.extract.scorers.scorer import Scorer
+from tier4k.extract.weights.files import WeightsError
 
 
 class PairNetwork(nn.Module, ABC):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.choices import Precision
-from tier4k.extract.encoders.weights import Weights
 from tier4k.extract.images.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, native
 from tier4k.extract.scorers.presets import ScorerPreset
+from tier4k.extract.weights.files import Weights
 
 
 @dataclass(frozen=True)

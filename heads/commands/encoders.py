@@ -69,7 +69,7 @@ def find_encoders(
 
 def weight_folders(source: "SourceTable") -> Sequence[Path]:
     """Return the folders where weights are searched for a data set."""
-    from tier4k.extract.encoders.weights import search_folders
+    from tier4k.extract.weights.files import search_folders
 
     return search_folders(source.path.parent)
 

@@ -111,8 +111,8 @@ def predict_with_progress(
     Raises:
         TierError: An image prompt or weights are missing, or an input cannot be encoded.
     """
-    from tier4k.extract.encoders.weights import search_folders
     from tier4k.extract.pipeline.progress import ConsoleListener
+    from tier4k.extract.weights.files import search_folders
     from tier4k.heads.encoders.sources import encoder_sources
     from tier4k.heads.inference.predict import predict
 

@@ -21,8 +21,8 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.from_signature import RUN_MARK
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.weights import TEXT_FILES, TEXT_WEIGHT_FILES, seen_metadata
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
+from tier4k.extract.weights.files import TEXT_FILES, TEXT_WEIGHT_FILES, seen_metadata
 from tier4k.heads.encoders.seen_images import FinetunedError
 from tier4k.heads.results.json_files import read_json, write_json
 from tier4k.heads.results.layout import ENCODERS, described, encoders_folder, require_current_format

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.from_signature import RUN_MARK, image_encoder_of, text_encoder_of
-from tier4k.extract.encoders.weights import search_folders
+from tier4k.extract.weights.files import search_folders
 from tier4k.heads.encoders.finetuned import (
     RECORD,
     TEXT_FOLDER,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
-from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.heads.data.choices import Method
@@ -62,7 +62,7 @@ class TrainingInputs:
     def features(self) -> tuple[Tensor, Tensor]:
         """Features of all images (P, D) and prompts (T, D) by the encoders before training."""
         device = self.accelerator.device
-        images = ImageNetwork.of(self.image).frozen("fp32").to(device)
+        images = load_image_network(self.image).frozen("fp32").to(device)
         texts = TextNetwork.of(self.text).frozen("fp32").to(device)
         encoded_images = image_features(images, self.decoded, self._used_images(), self.accelerator)
         prompts = self.rows.texts

@@ -58,7 +58,7 @@ def recompute_activations(encoder: ImageNetwork | TextNetwork) -> None:
     backbone: Any = encoder.backbone
     try:
         if isinstance(encoder, ImageNetwork):
-            backbone.set_grad_checkpointing(True)
+            encoder.recompute_activations()
         elif has_private_checkpointing(backbone):
             # The public method also makes the embeddings require gradients, which costs time with `last:N`.
             backbone._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))

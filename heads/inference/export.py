@@ -19,9 +19,9 @@ from tier4k.cache.atomic import publish
 from tier4k.cache.errors import TierError
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.encoders.from_signature import image_encoder_of, text_encoder_of
-from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.extract.encoders.weights import TEXT_WEIGHT_FILES
+from tier4k.extract.weights.files import TEXT_WEIGHT_FILES
 from tier4k.heads.encoders.finetuned import TEXT_FOLDER, write_image, write_text
 from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.inference.model_card import CARD, model_card
@@ -119,7 +119,7 @@ def _write_encoders(source: EncoderSource, folder: Path) -> Model:
     """Write the two encoders, and return the model with the signatures of the written files."""
     encoders = folder / ENCODERS
     encoders.mkdir()
-    image_file = write_image(source.image, _tensors(ImageNetwork.of(source.image).backbone), encoders)
+    image_file = write_image(source.image, _tensors(load_image_network(source.image).backbone), encoders)
     write_text(source.text, _text_tensors(source), encoders / TEXT_FOLDER)
     signatures = source.model.signatures
     new_signatures = {

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork, TokenBatch
 from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.regressors.base import Head
@@ -95,7 +95,7 @@ def export_onnx(source: EncoderSource, folder: Path) -> dict[str, float]:
 
 
 def _image_graph(source: EncoderSource, random: np.random.Generator) -> Graph:
-    network = ImageNetwork.of(source.image).frozen("fp32")
+    network = load_image_network(source.image).frozen("fp32")
     preprocessing = source.image.preprocessing
     side = preprocessing.size or preprocessing.resize or DEFAULT_SIDE
     pixels = random.integers(0, 256, (ROWS, 3, side, side), np.uint8)

@@ -15,11 +15,11 @@ from tier4k.cache.store import FeatureStore
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
-from tier4k.extract.encoders.weights import search_folders
 from tier4k.extract.pipeline.listener import Listener, StreamSummary
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.scorers.from_signature import scorer_of
+from tier4k.extract.weights.files import search_folders
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError
 from tier4k.heads.encoders.sources import EncoderSource, beside_training

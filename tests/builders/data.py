@@ -12,8 +12,8 @@ from PIL import Image
 
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.presets import image_preset
-from tier4k.extract.encoders.weights import file_weights
 from tier4k.extract.images.preprocessing import reference
+from tier4k.extract.weights.files import file_weights
 
 PKU_COLUMNS = ("Generated_image", "Image_prompt", "Text_prompt", "MOS_q", "MOS_a", "MOS_c")
 

@@ -20,13 +20,13 @@ from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.preset import ImagePreset
 from tier4k.extract.encoders.presets import HALF, IMAGE_PRESETS, image_preset
-from tier4k.extract.encoders.weights import file_weights
 from tier4k.extract.images.crops import Crops, RandomCrops
 from tier4k.extract.images.preprocessing import Preprocessing, native
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.scorers.find import find_scorer
 from tier4k.extract.scorers.presets import SCORERS
 from tier4k.extract.scorers.scorer import Scorer
+from tier4k.extract.weights.files import file_weights
 from tier4k.tests.builders.golden import fill, picture, write_tiny_bert
 from tier4k.tests.builders.scorers import write_blip_folder, write_clip, write_image_reward
 from tier4k.tests.golden.signature_values import TOKENIZER, WEIGHTS, packaged_encoders

@@ -13,8 +13,8 @@ from tier4k.extract.datasets.check import load_manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.presets import image_preset
-from tier4k.extract.encoders.weights import file_weights
 from tier4k.extract.images.preprocessing import reference
+from tier4k.extract.weights.files import file_weights
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.split_request import SplitRequest

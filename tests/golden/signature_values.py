@@ -9,10 +9,10 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.presets import IMAGE_PRESETS, TEXT_PRESETS, image_preset, text_preset
-from tier4k.extract.encoders.weights import Weights, file_weights, folder_weights
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.scorers.presets import SCORERS
 from tier4k.extract.scorers.scorer import Scorer
+from tier4k.extract.weights.files import Weights, file_weights, folder_weights
 
 # Most weights are not installed, so a fixed hash stands for them. See `packaged_encoders` for those that are.
 WEIGHTS = Weights(Path("weights"), "0123456789abcdef" * 4, "test")

@@ -24,10 +24,10 @@ from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.presets import IMAGE_PRESETS, image_preset, text_preset
 from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.extract.encoders.weights import WeightsError, file_weights
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.versions import library_versions
+from tier4k.extract.weights.files import WeightsError, file_weights
 from tier4k.tests.builders.data import make_picture, tiny_encoder, write_state
 
 TEXTS = [

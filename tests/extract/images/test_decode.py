@@ -13,9 +13,9 @@ from timm.data import create_transform, resolve_data_config
 from torch import nn
 from torchvision import transforms
 
-from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.presets import IMAGE_PRESETS, image_preset
 from tier4k.extract.encoders.timm_models import timm_config
+from tier4k.extract.encoders.timm_network import TimmNetwork
 from tier4k.extract.images.choices import ImageSize
 from tier4k.extract.images.decode import MAX_PIXELS, ImageError, decode, inspect
 from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MAX_WHOLE_PIXELS, MIN_SIDE
@@ -35,7 +35,7 @@ def preprocessed(preprocessing, image: Image.Image) -> torch.Tensor:
     """What the encoder's first layer sees."""
     backbone = nn.Identity()
     backbone.register_parameter("dtype", nn.Parameter(torch.zeros(1)))
-    network = ImageNetwork(backbone, preprocessing)
+    network = TimmNetwork(backbone, preprocessing)
     return network(preprocessing.transform()(image)[None])[0]
 
 

@@ -19,6 +19,7 @@ from tier4k.cache.keys import key_array
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders import load
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.image_network import ImageNetwork
@@ -122,7 +123,7 @@ def test_a_second_run_encodes_nothing_and_loads_no_network(
 ) -> None:
     write_pku(tmp_path / "data")
     run(tmp_path / "data", [image, text], tmp_path / "f")
-    monkeypatch.setattr(ImageNetwork, "of", lambda *_: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(load, "load_image_network", lambda *_: pytest.fail("the network was loaded"))
     monkeypatch.setattr(TextNetwork, "of", lambda *_: pytest.fail("the network was loaded"))
     before = dict(rows)
     files = sorted(path for path in (tmp_path / "f").rglob("*"))

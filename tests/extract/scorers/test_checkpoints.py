@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.weights import WeightsError
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.scorers.find import find_scorer
 from tier4k.extract.scorers.presets import SCORERS
+from tier4k.extract.weights.files import WeightsError
 from tier4k.tests.builders.published_scorers import published_shapes
 from tier4k.tests.builders.scorers import WIDTH
 from tier4k.tests.builders.scores import score

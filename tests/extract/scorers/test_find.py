@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tier4k.extract.encoders.names import EncoderError
-from tier4k.extract.encoders.weights import WeightsError
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.scorers.find import find_scorer
 from tier4k.extract.scorers.presets import SCORERS
+from tier4k.extract.weights.files import WeightsError
 
 
 def test_weights_are_looked_for_where_those_of_encoders_are(weights: dict[str, Path], tmp_path: Path) -> None:

@@ -30,10 +30,10 @@ from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.presets import image_preset
-from tier4k.extract.encoders.weights import file_weights
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.seen_images import SEEN_FOLDER
+from tier4k.extract.weights.files import file_weights
 from tier4k.heads.data.splits import Split
 from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits
 from tier4k.heads.encoders.finetuned import _write_tensors, finetuned_encoders, write_image

@@ -19,7 +19,7 @@ from tier4k.extract.datasets.ratings import ERROR_OF
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.levels import LevelsError
 from tier4k.extract.encoders.presets import image_preset, text_preset
-from tier4k.extract.encoders.weights import Weights
+from tier4k.extract.weights.files import Weights
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError
 from tier4k.heads.data.splits import SplitError

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from tier4k.extract.encoders import find as encoders
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.state_dicts import load_into, read_state_dict
-from tier4k.extract.encoders.weights import (
+from tier4k.extract.weights.checkpoints import load_into, read_state_dict
+from tier4k.extract.weights.files import (
     Package,
     WeightsError,
     file_weights,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tier4k.extract.encoders.weights import WeightsError
+from tier4k.extract.weights.files import WeightsError
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from tier4k.extract.encoders.find import find_image_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.weights import WeightsError
+from tier4k.extract.weights.files import WeightsError
 
 
 def test_weights_that_are_nowhere_else_come_from_the_hub(
