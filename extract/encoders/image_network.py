@@ -53,6 +53,7 @@ class ImageNetwork(nn.Module, ABC):
     mean: Tensor
     std: Tensor
     backbone: Any
+    notes: tuple[str, ...] = ()  # what the user should know about the weights
 
     def __init__(
         self,

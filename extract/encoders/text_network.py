@@ -49,6 +49,7 @@ class TextNetwork(nn.Module):
     """
 
     backbone: Any
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork, LevelOutput
 from tier4k.extract.encoders.levels import Levels
-from tier4k.extract.encoders.timm_models import timm_config
-from tier4k.extract.weights.checkpoints import load_into
+from tier4k.extract.encoders.timm_weights import load_timm_weights
 
 
 class TimmNetwork(ImageNetwork):
@@ -23,15 +22,16 @@ class TimmNetwork(ImageNetwork):
         """
         preset = encoder.preset
         backbone = timm.create_model(preset.architecture, pretrained=False, num_classes=0)
-        classifier = str(timm_config(preset.architecture).classifier)
         by_order = preset.package is not None and encoder.weights.sha256 == preset.package.sha256
-        load_into(backbone, encoder.weights.path, classifier, by_order)
+        notes = load_timm_weights(backbone, preset.architecture, encoder.weights.path, by_order)
         if preset.feature == "class-token-before-norm":
             # timm's vision transformers apply `norm` to all tokens, then take the class token. Without
             # `norm`, the class token is the raw one.
             backbone.norm = nn.Identity()
         levels = preset.require_levels() if encoder.feature == "multilevel" else None
-        return cls(backbone, encoder.preprocessing, levels).eval()
+        network = cls(backbone, encoder.preprocessing, levels).eval()
+        network.notes = notes
+        return network
 
     def layers(self) -> list[list[nn.Parameter]]:
         """Return the parameters of each stage or block, from input to output."""

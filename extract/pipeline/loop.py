@@ -64,6 +64,9 @@ def encode(
     """
     device = choose_device(options.device)
     networks = [_load(work, options, device) for work in works]
+    for network in networks:
+        for note in network.notes:
+            listener.noted(note)
     stores = [FeatureStore.create(root, work.encoder.signature, library_versions()) for work in works]
     record.write(root)
     chunks, encoders = _plan(works, networks, options, device)

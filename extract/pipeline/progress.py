@@ -51,6 +51,7 @@ class ConsoleListener:
 
     def __init__(self, console: Console) -> None:
         self._progress = progress_bar(console)
+        self._notes: set[str] = set()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -63,6 +64,12 @@ class ConsoleListener:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
+
+    def noted(self, text: str) -> None:
+        """Print a note, once however often the weights are loaded."""
+        if text not in self._notes:
+            self._notes.add(text)
+            self._progress.console.print(f"note: {text}", soft_wrap=True)
 
     def started(self, stream: str, total: int) -> None:
         """Show a progress bar for a stream."""

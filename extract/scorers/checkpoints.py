@@ -11,8 +11,8 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import BlipConfig, CLIPConfig
 
-from tier4k.extract.weights.checkpoints import read_state_dict, require_fit
-from tier4k.extract.weights.files import TEXT_WEIGHT_FILES, WeightsError
+from tier4k.extract.weights.checkpoints import read_state_dict, require_finite, require_fit
+from tier4k.extract.weights.files import WeightsError, folder_weights_file
 
 State = dict[str, Tensor]
 
@@ -67,10 +67,7 @@ def read_folder_state(folder: Path) -> State:
     Raises:
         WeightsError: The file is missing or damaged, or holds no tensors.
     """
-    for name in TEXT_WEIGHT_FILES:
-        if (folder / name).is_file():
-            return read_state_dict(folder / name)
-    raise WeightsError(f"the folder {folder} lacks {' or '.join(TEXT_WEIGHT_FILES)}")
+    return read_state_dict(folder_weights_file(folder, str(folder)))
 
 
 @contextmanager
@@ -100,6 +97,7 @@ def load_all(
         WeightsError: A tensor is missing, left over or of another shape.
     """
     require_fit(model.state_dict(), state, path)
+    require_finite(state, path)
     floats = {name: tensor.float() for name, tensor in state.items()}
     model.load_state_dict(floats, assign=True)
     for name, buffer in model.named_buffers():

@@ -26,6 +26,7 @@ class PairNetwork(nn.Module, ABC):
 
     mean: Tensor
     std: Tensor
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -1,30 +1,69 @@
-"""Reading tensors from weight files, without running code from the files, and loading into networks."""
+"""Reading tensors from weight files, without running code from the files."""
 
+import argparse
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tier4k.extract.weights.files import WeightsError
+from tier4k.extract.weights.files import WeightsError, is_index, shard_of_tensor, shard_paths
+from tier4k.extract.weights.state_dicts import StateDict, several_state_dicts, state_dicts
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
-
-WRAPPINGS = ("state_dict", "model", "model_state_dict")  # keys under which checkpoints keep the state dict
 
 
 def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
-    """Read the tensors of a .safetensors or PyTorch file; pickled code is refused, not run.
+    """Read the largest state dict of a checkpoint; see `read_state_dicts`.
+
+    Raises:
+        WeightsError: The file is damaged, contains code, or contains no state dict or two equally large ones.
+    """
+    states = sorted(read_state_dicts(path), key=lambda state: -len(state.tensors))
+    largest, *others = states
+    if others and len(others[0].tensors) == len(largest.tensors):
+        raise several_state_dicts(largest, others[0], path)
+    if all(name.startswith("module.") for name in largest.tensors):
+        largest = largest.under("module.")
+    return dict(largest.tensors)
+
+
+def read_state_dicts(path: Path) -> list[StateDict]:
+    """Read the state dicts of a .safetensors or PyTorch file, or of an index; pickled code is refused, not run.
+
+    A file of PyTorch is mapped into memory, so that only tensors that are used are read.
 
     Raises:
         WeightsError: The file is damaged, contains code, or contains no state dict.
     """
+    content = _read_shards(path) if is_index(path) else _read(path)
+    states = state_dicts(content)
+    if not states:
+        raise WeightsError(
+            f"{path} contains no state dict (a mapping from names to tensors): pass a file that does"
+        )
+    return states
+
+
+def _read_shards(index: Path) -> "dict[str, torch.Tensor]":
+    tensors: dict[str, torch.Tensor] = {}
+    for shard in shard_paths(index):
+        tensors.update(_read(shard))
+    for name, shard_name in shard_of_tensor(index).items():
+        if name not in tensors:
+            raise WeightsError(
+                f"{index} says that {shard_name} has the tensor {name!r}, but no file has it: download "
+                f"{index.name} and all its files again"
+            )
+    return tensors
+
+
+def _read(path: Path) -> Any:
     from safetensors import SafetensorError
 
     try:
-        content = _read(path)
+        return _content(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} was not loaded: it contains pickled Python objects besides tensors, which could run "
@@ -36,71 +75,17 @@ def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
             f"{path} cannot be read as weights ({error}): the file is damaged or half downloaded; "
             "download it again"
         ) from error
-    state = _unwrap(content)
-    if not _is_state_dict(state):
-        raise WeightsError(
-            f"{path} contains no state dict (a mapping from names to tensors): pass a file that does"
-        )
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-def _read(path: Path) -> Any:
+def _content(path: Path) -> Any:
     import torch
     from safetensors.torch import load_file
 
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _unwrap(content: Any) -> Any:
-    for name in WRAPPINGS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    return content
-
-
-def _is_state_dict(content: Any) -> bool:
-    import torch
-
-    if not isinstance(content, Mapping) or not content:
-        return False
-    return all(isinstance(value, torch.Tensor) for value in content.values())
-
-
-def load_into(
-    model: "nn.Module",
-    weights: Path,
-    classifier: str,
-    by_order: bool = False,
-) -> None:
-    """Load weights into a network without a classifier; every tensor must fit.
-
-    Args:
-        model: The network, in timm's naming, whose classifier has been removed.
-        weights: A .safetensors or PyTorch file, or for vision transformers Google's .npz file.
-        classifier: Name of the classifier, whose tensors are not loaded.
-        by_order: Whether the file has other names in the same order, with the tensors of the classifier last.
-
-    Raises:
-        WeightsError: A tensor is missing, left over or of another shape.
-    """
-    if weights.suffix == ".npz":
-        _load_npz(model, weights)
-        return
-    state = read_state_dict(weights)
-    expected = model.state_dict()
-    if by_order:
-        state = dict(zip(expected, state.values(), strict=False))
-    else:
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")}
-    for name, tensor in expected.items():
-        # Files older than PyTorch 0.4.1, such as torchvision's first files, lack these counters, which
-        # evaluation does not read.
-        if name.endswith("num_batches_tracked"):
-            state.setdefault(name, tensor)
-    require_fit(expected, state, weights)
-    model.load_state_dict(state)
+    # Training scripts keep their options in a Namespace, an object without code of its own.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def require_fit(
@@ -143,22 +128,23 @@ def require_fit(
         raise WeightsError("\n".join([heading, *lines, "Pass weights of this architecture."]))
 
 
-def _load_npz(model: Any, path: Path) -> None:
+def require_finite(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
+    """Refuse NaN and infinity, for example of a training that diverged.
+
+    Args:
+        tensors: Tensors by name, as loaded.
+        path: The file, for the message.
+
+    Raises:
+        WeightsError: A tensor has such a value.
+    """
     import torch
 
-    if not hasattr(model, "load_pretrained"):  # a method of timm's vision transformers only
-        raise WeightsError(
-            f"{path}: .npz weights are supported for vision transformers only: pass a .pth or .safetensors "
-            "file"
-        )
-    for parameter in model.parameters():
-        torch.nn.init.constant_(parameter, torch.nan)  # shows the tensors that the file does not fill
-    try:
-        model.load_pretrained(str(path))
-    except (OSError, ValueError, KeyError, RuntimeError, AssertionError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} does not fit this encoder or is damaged ({error})") from error
-    unfilled = [name for name, parameter in model.named_parameters() if torch.isnan(parameter).any()]
-    if unfilled:
-        raise WeightsError(
-            f"{path} does not fit this encoder: {len(unfilled)} tensors are missing, first {unfilled[0]!r}"
-        )
+    for name, tensor in tensors.items():
+        if tensor.numel() and tensor.is_floating_point():
+            low, high = torch.aminmax(tensor)  # both are NaN if one value is
+            if not (torch.isfinite(low) and torch.isfinite(high)):
+                raise WeightsError(
+                    f"{path}: the tensor {name!r} contains NaN or infinity, so every feature would: pass "
+                    "weights of a training that did not diverge, or download the file again"
+                )

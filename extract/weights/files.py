@@ -2,17 +2,29 @@
 
 import hashlib
 import importlib.util
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.keys import file_key
+from tier4k.extract.weights.unusable import is_pointer, pointer_remedy, why_unusable
 
-IMAGE_SUFFIXES = (".pth", ".safetensors", ".npz", ".bin", ".pt")
+IMAGE_SUFFIXES = (".pth", ".safetensors", ".npz", ".bin", ".pt", ".ckpt")
 
 TEXT_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+INDEX_SUFFIX = ".index.json"  # of weights in several files, as Hugging Face saves large models
+
+# Weights in a folder of Hugging Face, in the order in which `transformers` looks for them.
+FOLDER_WEIGHTS = (
+    "model.safetensors",
+    f"model.safetensors{INDEX_SUFFIX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX_SUFFIX}",
+)
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -84,8 +96,9 @@ class Weights:
     """Weights on this machine.
 
     Attributes:
-        path: A file, or a folder of Hugging Face.
-        sha256: Hash of the content, hexadecimal; of a folder, of all files that can change a feature.
+        path: A file, an index of sharded weights, or a folder of Hugging Face.
+        sha256: Hash of the content, hexadecimal; of an index or a folder, of all files that can change a
+            feature.
         source: Origin of the weights, for messages.
     """
 
@@ -126,17 +139,67 @@ def seen_metadata(images: Iterable[str]) -> dict[str, str]:
     return {SEEN_IMAGES: keys} if keys else {}
 
 
+def is_index(path: Path) -> bool:
+    """Return whether a file is the index of sharded weights, by its name."""
+    return path.name.endswith(INDEX_SUFFIX)
+
+
+def shard_of_tensor(index: Path) -> dict[str, str]:
+    """Read an index: the name of the file of every tensor.
+
+    Raises:
+        WeightsError: The file is no index, or names files outside of its folder.
+    """
+    try:
+        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if not files or not all(_is_file_name(name) for name in files.values()):
+            raise ValueError("its 'weight_map' does not name files of the same folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(
+            f"{index} is not an index of sharded weights ({error}): download the file again"
+        ) from error
+    return files
+
+
+def shard_paths(index: Path) -> list[Path]:
+    """Return the files of an index, each once, sorted by name.
+
+    Raises:
+        WeightsError: The index is damaged, or a file is missing.
+    """
+    names = sorted(set(shard_of_tensor(index).values()))
+    paths = [index.parent / name for name in names]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise WeightsError(
+            f"{index} needs {len(paths)} files, of which {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing: download every file into {index.parent}"
+        )
+    return paths
+
+
+def _is_file_name(name: object) -> bool:
+    if not isinstance(name, str) or name in ("", ".", ".."):
+        return False
+    return PurePosixPath(name).name == name and PureWindowsPath(name).name == name
+
+
 def file_weights(path: Path, source: str) -> Weights:
-    """Return the weights of one file.
+    """Return the weights of one file, or of the shards of an index, or those in a folder of Hugging Face.
 
     A name such as `resnet18-f37072fd.pth` contains the beginning of the file's hash, as on torchvision's
     download pages. This part of the hash is compared.
 
     Raises:
-        WeightsError: The file is missing or its hash differs from its name.
+        WeightsError: The file is missing, is something else than weights, or its hash differs from its name.
     """
+    if path.is_dir():
+        path = folder_weights_file(path, source)
     if not path.is_file():
         raise WeightsError(f"{source}: there is no weights file {path}")
+    parts = weight_parts(path)
+    if len(parts) > 1:
+        return Weights(path, _digest(parts), source)
     digest = file_key(path).hex()
     pinned = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", path.name)
     if pinned and not digest.startswith(pinned.group(1)):
@@ -157,22 +220,65 @@ def folder_weights(
     Args:
         path: A folder of Hugging Face.
         source: Origin of the folder, for messages.
-        files: Names of the files that are hashed: `TEXT_FILES`, `MODEL_FILES` or `TOKENIZER_PARTS`.
+        files: Names of the files that are hashed: `TEXT_FILES`, `MODEL_FILES` or `TOKENIZER_PARTS`. With
+            weights among them, an index and its shards are hashed too where the loader reads them.
 
     Raises:
-        WeightsError: A required file is missing.
+        WeightsError: A required file is missing, or a file is something else than it should be.
     """
     if not path.is_dir():
         raise WeightsError(f"{source}: there is no folder {path}")
     _require_files(path, source, files)
-    present = [name for name in files if (path / name).is_file()]
-    safetensors, pickled = TEXT_WEIGHT_FILES
-    if safetensors in present and pickled in present:
-        present.remove(pickled)  # the loader never opens this file if safetensors exist
+    present: list[Path] = []
+    for name in files:
+        if name == TEXT_WEIGHT_FILES[0]:
+            present.extend(weight_parts(folder_weights_file(path, source)))
+        elif name not in FOLDER_WEIGHTS and (path / name).is_file():
+            present.append(_no_pointer(path / name))
+    return Weights(path, _digest(present), source)
+
+
+def folder_weights_file(folder: Path, source: str) -> Path:
+    """Return the file with the weights in a folder of Hugging Face that the loader reads; maybe an index.
+
+    Raises:
+        WeightsError: The folder has none.
+    """
+    for name in FOLDER_WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(f"{source}: the folder {folder} lacks {' or '.join(TEXT_WEIGHT_FILES)}")
+
+
+def weight_parts(file: Path) -> list[Path]:
+    """Return the files that weights consist of: an index with its shards, or one file.
+
+    Raises:
+        WeightsError: A shard is missing, or a file is something else than weights.
+    """
+    if not is_index(file):
+        return [_usable(file)]
+    return [file, *map(_usable, shard_paths(_no_pointer(file)))]
+
+
+def _usable(path: Path) -> Path:
+    if reason := why_unusable(path):
+        raise WeightsError(reason)
+    return path
+
+
+def _no_pointer(path: Path) -> Path:
+    if is_pointer(path):
+        raise WeightsError(pointer_remedy(path))
+    return path
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of names and contents of several files, hexadecimal."""
     digest = hashlib.sha256()
-    for name in present:
-        digest.update(f"{name}\n".encode() + file_key(path / name))
-    return Weights(path, digest.hexdigest(), source)
+    for path in files:
+        digest.update(f"{path.name}\n".encode() + file_key(path))
+    return digest.hexdigest()
 
 
 def _require_files(
@@ -181,7 +287,7 @@ def _require_files(
     files: Sequence[str],
 ) -> None:
     """Refuse a folder that has none of the alternatives of a required file."""
-    for alternatives in (("config.json",), TEXT_WEIGHT_FILES, TOKENIZER_FILES):
+    for alternatives in (("config.json",), TOKENIZER_FILES):
         required = set(alternatives) <= set(files)
         if required and not any((path / name).is_file() for name in alternatives):
             raise WeightsError(f"{source}: the folder {path} lacks {' or '.join(alternatives)}")

@@ -10,6 +10,7 @@ import typer
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER, Precision
 from tier4k.heads.commands.console import (
     make_console,
+    notes_printer,
     print_run,
     progress_counter,
     progress_of_tasks,
@@ -190,8 +191,9 @@ def _train_end_to_end(
     source = rows.read(data)
     image, text = find_encoders(source, choice, text_encoder, weights)
     report = check_source(console, source, features, rows.on_error)
+    note = notes_printer(console)
     with progress_of_tasks(console) as show, keep_all_freed_memory():
-        run = finetune(report.manifest, image, text, options, out, sys.argv, device, show)
+        run = finetune(report.manifest, image, text, options, out, sys.argv, device, show, note)
     print_run(console, run)
 
 

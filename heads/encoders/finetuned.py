@@ -22,7 +22,15 @@ from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.from_signature import RUN_MARK
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
-from tier4k.extract.weights.files import TEXT_FILES, TEXT_WEIGHT_FILES, seen_metadata
+from tier4k.extract.weights.checkpoints import read_state_dict
+from tier4k.extract.weights.files import (
+    TEXT_FILES,
+    TEXT_WEIGHT_FILES,
+    folder_weights_file,
+    is_index,
+    seen_metadata,
+    weight_parts,
+)
 from tier4k.heads.encoders.seen_images import FinetunedError
 from tier4k.heads.results.json_files import read_json, write_json
 from tier4k.heads.results.layout import ENCODERS, described, encoders_folder, require_current_format
@@ -180,6 +188,8 @@ def write_image(
     """
     import torch
 
+    if not tensors and is_index(encoder.weights.path):
+        tensors = read_state_dict(encoder.weights.path)
     if not tensors:
         name = f"image{encoder.weights.path.suffix}"
         shutil.copyfile(encoder.weights.path, folder / name)
@@ -208,9 +218,11 @@ def write_text(
     folder.mkdir()
     for name in TEXT_FILES:
         source = encoder.weights.path / name
-        is_replaced = bool(tensors) and name in TEXT_WEIGHT_FILES
-        if source.is_file() and not is_replaced:
+        if source.is_file() and name not in TEXT_WEIGHT_FILES:
             shutil.copyfile(source, folder / name)
+    if not tensors:
+        for source in weight_parts(folder_weights_file(encoder.weights.path, encoder.weights.source)):
+            shutil.copyfile(source, folder / source.name)
     if tensors:
         metadata = {"format": "pt"} | seen_metadata([*encoder.weights.seen_images(), *seen])
         _write_tensors(folder / TEXT_WEIGHT_FILES[0], tensors, metadata)

@@ -31,7 +31,7 @@ from tier4k.heads.finetuning.errors import DivergedError
 from tier4k.heads.finetuning.history import History
 from tier4k.heads.finetuning.hyperparameters import FinetuningHyperparameters
 from tier4k.heads.finetuning.initial_network import InitialNetwork
-from tier4k.heads.finetuning.inputs import Progress, TrainingInputs
+from tier4k.heads.finetuning.inputs import Note, Progress, TrainingInputs
 from tier4k.heads.finetuning.recipe import resolve_finetuning
 from tier4k.heads.finetuning.trainer import Trainer
 from tier4k.heads.metrics.test_rows import TestRows
@@ -53,6 +53,7 @@ def finetune(
     command: Sequence[str] = (),
     device: Device = "auto",
     progress: Progress = lambda *_: None,
+    note: Note = lambda _: None,
 ) -> Run:
     """Train encoders and head together, evaluate them and write a run, in the protocol of `fit_head`.
 
@@ -66,6 +67,7 @@ def finetune(
         command: Command line, recorded in the run.
         device: Device to train on.
         progress: Called with (description of the work, amount done, amount in all).
+        note: Called with notes about the weights of the image encoder, each time that they are loaded.
 
     Raises:
         TierError: The options do not fit each other or the data, or training cannot continue.
@@ -80,7 +82,7 @@ def finetune(
         if not run_exists:
             require_writable(out)
             with exclusive_folder(accelerator, partial):
-                finetuning = Finetuning.of(plan, image, text, partial, accelerator, progress)
+                finetuning = Finetuning.of(plan, image, text, partial, accelerator, progress, note)
                 _train_and_publish(finetuning, plan, out, command)
         if accelerator.is_main_process:
             # A process that was killed after publishing the run has left checkpoints.
@@ -103,6 +105,7 @@ class Finetuning:
         folder: Folder of the checkpoints; training continues from those that exist.
         accelerator: The accelerator of this process.
         progress: Called with (description of the work, amount done, amount in all).
+        note: Called with notes about the weights of the image encoder.
     """
 
     manifest: Manifest
@@ -115,6 +118,7 @@ class Finetuning:
     folder: Path
     accelerator: Accelerator
     progress: Progress = lambda *_: None
+    note: Note = lambda _: None
 
     @classmethod
     def of(
@@ -125,6 +129,7 @@ class Finetuning:
         folder: Path,
         accelerator: Accelerator,
         progress: Progress,
+        note: Note,
     ) -> "Finetuning":
         """Return the trainings of a plan; only this method reads the run's configuration."""
         return cls(
@@ -138,6 +143,7 @@ class Finetuning:
             folder=folder,
             accelerator=accelerator,
             progress=progress,
+            note=note,
         )
 
     def trials(
@@ -204,6 +210,7 @@ class Finetuning:
             method=self.method,
             accelerator=self.accelerator,
             progress=self.progress,
+            note=self.note,
         )
         return InitialNetwork(inputs, self.hyperparameters, self.head)
 

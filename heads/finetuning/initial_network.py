@@ -10,7 +10,6 @@ from torch import nn
 
 from tier4k.extract.encoders.cpu import with_onednn, with_plain_attention
 from tier4k.extract.encoders.image_network import ImageNetwork
-from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.heads.data.fusion import fused_streams
 from tier4k.heads.data.splits import Split
@@ -65,7 +64,7 @@ class InitialNetwork:
         if not self.hyperparameters.trains("image"):
             return nn.Identity()
         device = self.inputs.accelerator.device
-        images = with_onednn(load_image_network(self.inputs.image)).to(device)
+        images = with_onednn(self.inputs.image_network()).to(device)
         size = self.inputs.image.preprocessing.size or math.inf
         is_half_on_cpu = self.hyperparameters.precision == "bf16" and device.type == "cpu"
         if is_half_on_cpu and size <= PLAIN_ATTENTION_SIZE:

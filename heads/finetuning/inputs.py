@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.memory_map import DecodedImages
@@ -23,6 +24,9 @@ DECODING_THREADS = 8  # the largest number
 Progress = Callable[[str, int, int], None]
 """Called with (description of the work, amount done, amount in all)."""
 
+Note = Callable[[str], None]
+"""Called with what the user should know about weights, each time that they are loaded."""
+
 
 @dataclass(frozen=True)
 class TrainingInputs:
@@ -34,6 +38,7 @@ class TrainingInputs:
         method: The fusion; inputs that the fusion does not use are not encoded.
         accelerator: The accelerator of this process.
         progress: Called while images are decoded.
+        note: Called with notes about the weights of the image encoder.
     """
 
     manifest: Manifest
@@ -42,6 +47,18 @@ class TrainingInputs:
     method: Method
     accelerator: Accelerator
     progress: Progress
+    note: Note = lambda _: None
+
+    def image_network(self) -> ImageNetwork:
+        """Return a new network of the image encoder with its weights.
+
+        Raises:
+            WeightsError: The weights do not fit.
+        """
+        network = load_image_network(self.image)
+        for note in network.notes:
+            self.note(note)
+        return network
 
     @cached_property
     def rows(self) -> InputRows:
@@ -62,7 +79,7 @@ class TrainingInputs:
     def features(self) -> tuple[Tensor, Tensor]:
         """Features of all images (P, D) and prompts (T, D) by the encoders before training."""
         device = self.accelerator.device
-        images = load_image_network(self.image).frozen("fp32").to(device)
+        images = self.image_network().frozen("fp32").to(device)
         texts = TextNetwork.of(self.text).frozen("fp32").to(device)
         encoded_images = image_features(images, self.decoded, self._used_images(), self.accelerator)
         prompts = self.rows.texts

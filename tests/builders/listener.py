@@ -9,11 +9,17 @@ class Silent:
     Attributes:
         total: Inputs to encode, by stream.
         done: Inputs encoded so far.
+        notes: Notes about weights.
     """
 
     def __init__(self) -> None:
         self.total: dict[str, int] = {}
         self.done = 0
+        self.notes: list[str] = []
+
+    def noted(self, text: str) -> None:
+        """Keep a note."""
+        self.notes.append(text)
 
     def started(self, stream: str, total: int) -> None:
         """Keep the total of a stream."""

@@ -14,6 +14,9 @@ from tier4k.extract.scorers.scorer import Scorer
 
 
 class _NoOutput:
+    def noted(self, text: str) -> None:
+        pass
+
     def started(self, stream: str, total: int) -> None:
         pass
 

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from tier4k.extract.encoders import find as encoders
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.weights.checkpoints import load_into, read_state_dict
+from tier4k.extract.encoders.timm_weights import load_timm_weights
+from tier4k.extract.weights.checkpoints import read_state_dict
 from tier4k.extract.weights.files import (
     Package,
     WeightsError,

@@ -1,0 +1,57 @@
+"""Files that are no weights, although their names say so."""
+
+import zipfile
+from pathlib import Path
+
+POINTER = b"version https://git-lfs.github.com/spec/"
+
+PAGE = b"<"  # begins HTML and XML; no file of weights does
+
+START_BYTES = 1024
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether Git LFS put a pointer in the place of a file."""
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
+def pointer_remedy(path: Path) -> str:
+    """Return what is wrong with a pointer of Git LFS, and how to get its file."""
+    return (
+        f"{path} is a pointer of Git LFS, not the file itself: run 'git lfs pull' in its repository, or "
+        "download the file from the page of the model"
+    )
+
+
+def why_unusable(path: Path) -> str | None:
+    """Return why a file holds no weights, with the remedy; None if it may hold weights.
+
+    Only the file's beginning, and the list of members of a zip file, are read.
+    """
+    with path.open("rb") as file:
+        start = file.read(START_BYTES)
+    if not start:
+        return f"{path} is empty: download the file again"
+    if start.startswith(POINTER):
+        return pointer_remedy(path)
+    if start.lstrip().startswith(PAGE):
+        return (
+            f"{path} is a web page, not weights: the address led to a page (a login, a preview, an error). "
+            "Open the file in a text editor to read the page, and download the weights themselves"
+        )
+    if _is_torchscript(path):
+        return (
+            f"{path} is a TorchScript archive, which contains code and is not run. Where the file is "
+            "trusted, save only its tensors (torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)) and "
+            "pass that file"
+        )
+    return None
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False  # another format, or a damaged file, which the reader refuses
