@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -92,7 +93,9 @@ def _converted(convert: Convert, state: StateDict) -> Converted | None:
     for name, tensor in state.tensors.items():
         leaves[name] = tensor.detach().requires_grad_() if tensor.is_floating_point() else tensor
     try:
-        tensors = convert(dict(leaves))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the steps of an interpolation, which is refused
+            tensors = convert(dict(leaves))
     except Exception:  # on names of another network, conversions raise errors of any class
         return None
     if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):

@@ -3,6 +3,7 @@
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tier4k.extract.encoders.timm_conversion import Converted, conversions
+from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.weights.checkpoints import (
     read_state_dict,
     read_state_dicts,
@@ -189,9 +191,8 @@ def _load(
 ) -> None:
     expected = model.state_dict()
     state = dict(tensors)
-    if not state.keys() <= expected.keys():
-        for name in _classifier_names(architecture) - expected.keys():
-            state.pop(name, None)
+    for name in _classifier_tensors(architecture, state.keys() - expected.keys()):
+        del state[name]
     for name, tensor in expected.items():
         if _is_counter(name):
             state.setdefault(name, tensor)
@@ -199,10 +200,15 @@ def _load(
     model.load_state_dict(state)
 
 
-def _classifier_names(architecture: str) -> set[str]:
-    """Return the names of all tensors of a network with a classifier."""
+def _classifier_tensors(architecture: str, left_over: AbstractSet[str]) -> set[str]:
+    """Return which of the tensors that a network without a classifier does not have are the classifier's."""
+    declared = timm_config(architecture).classifier or ()
+    prefixes = tuple(f"{name}." for name in ([declared] if isinstance(declared, str) else declared))
+    if all(name.startswith(prefixes) for name in left_over):
+        return set(left_over)
+    # Not every description names all parts of a classifier, but building the network takes longer.
     with torch.device("meta"):  # names without weights
-        return set(timm.create_model(architecture, num_classes=1000).state_dict())
+        return left_over & timm.create_model(architecture, num_classes=1000).state_dict().keys()
 
 
 def _load_npz(model: Any, path: Path) -> None:

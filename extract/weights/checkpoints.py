@@ -30,9 +30,10 @@ def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
 
 
 def read_state_dicts(path: Path) -> list[StateDict]:
-    """Read the state dicts of a .safetensors or PyTorch file, or of an index; pickled code is refused, not run.
+    """Read the state dicts of a .safetensors or PyTorch file, or of an index.
 
-    A file of PyTorch is mapped into memory, so that only tensors that are used are read.
+    Pickled code is refused, not run. A file of PyTorch is mapped into memory, so that only tensors that are
+    used are read.
 
     Raises:
         WeightsError: The file is damaged, contains code, or contains no state dict.

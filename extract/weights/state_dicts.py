@@ -122,8 +122,8 @@ def several_state_dicts(
 ) -> WeightsError:
     """Return the error of a file with several state dicts, of which none is to be preferred."""
     return WeightsError(
-        f"{path} holds several state dicts of one size, {first.place!r} and {second.place!r} among them: save "
-        "the tensors of one alone (torch.save or safetensors) and pass that file"
+        f"{path} holds several state dicts of one size, {first.place!r} and {second.place!r} among them: "
+        "save the tensors of one alone (torch.save or safetensors) and pass that file"
     )
 
 

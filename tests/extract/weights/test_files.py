@@ -1,23 +1,16 @@
-"""Weights are found where the manual says, told apart from damage, and loaded without running anything that
-they bring.
-"""
+"""Weights are found where the manual says, and told apart from damage and from files that are no weights."""
 
 import hashlib
-import pickle
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
 
 from tier4k.extract.encoders import find as encoders
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.timm_weights import load_timm_weights
-from tier4k.extract.weights.checkpoints import read_state_dict
+from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.weights.files import (
     Package,
     WeightsError,
@@ -26,18 +19,8 @@ from tier4k.extract.weights.files import (
     folder_weights,
     search_folders,
 )
-from tier4k.tests.builders.data import write_state
 
 pytestmark = pytest.mark.usefixtures("no_hub")
-
-
-@pytest.fixture(scope="module")
-def resnet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_state("test_resnet", tmp_path_factory.mktemp("weights") / "test_resnet.pth")
-
-
-def network(architecture: str = "test_resnet"):
-    return timm.create_model(architecture, num_classes=0)
 
 
 def put(path: Path, content: str = "weights") -> Path:
@@ -164,154 +147,6 @@ def test_a_package_that_is_damaged_is_refused_and_one_that_is_not_there_is_passe
     assert Package("not_installed_at_all", "w", "w", "").find() is None
 
 
-class Exploit:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return Path.touch, (self.mark,)
-
-
-@pytest.mark.parametrize(
-    "save",
-    [
-        lambda content, path: torch.save(content, path),
-        lambda content, path: path.write_bytes(pickle.dumps(content, 2)),
-    ],
-)
-def test_pickled_code_is_refused_and_not_run(tmp_path: Path, save) -> None:
-    save({"conv1.weight": torch.zeros(1), "extra": Exploit(tmp_path / "mark")}, tmp_path / "evil.pth")
-    with pytest.raises(
-        WeightsError, match="evil.pth was not loaded: it contains pickled.*could run code.*state_dict"
-    ):
-        read_state_dict(tmp_path / "evil.pth")
-    assert not (tmp_path / "mark").exists()
-
-
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w.bin"])
-@pytest.mark.parametrize("part", ["nothing", "half", "noise"])
-def test_damaged_files_are_errors_that_name_the_file(tmp_path: Path, name: str, part: str) -> None:
-    state = {"weight": torch.arange(1000.0)}
-    path = tmp_path / name
-    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
-    whole = path.read_bytes()
-    path.write_bytes(
-        {"nothing": b"", "half": whole[: len(whole) // 2], "noise": np.random.default_rng(0).bytes(500)}[part]
-    )
-    with pytest.raises(WeightsError, match=f"{name}.*damaged"):
-        read_state_dict(path)
-
-
-@pytest.mark.parametrize("content", [{}, [], torch.zeros(3), {"epoch": 3}, {"state_dict": {"a": 1}}])
-def test_a_file_without_state_dict_is_an_error(tmp_path: Path, content: object) -> None:
-    torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match="contains no state dict"):
-        read_state_dict(tmp_path / "w.pth")
-
-
-@pytest.mark.parametrize(
-    "wrap", ["plain", "state_dict", "model", "model_state_dict", "both", "parallel", "safetensors"]
-)
-def test_every_way_of_saving_gives_the_same_network(tmp_path: Path, resnet_file: Path, wrap: str) -> None:
-    state = torch.load(resnet_file, weights_only=True)
-    path = tmp_path / ("w.safetensors" if wrap == "safetensors" else "w.pth")
-    if wrap == "safetensors":
-        save_file(state, path)
-    else:
-        parallel = {f"module.{name}": tensor for name, tensor in state.items()}
-        contents = {"plain": state, "parallel": parallel, "both": {"state_dict": parallel, "epoch": 7}}
-        torch.save(contents.get(wrap, {wrap: state, "epoch": 7}), path)
-    model = network()
-    load_into(model, path, "fc")
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, state[name]), name
-
-
-def test_files_from_before_the_batch_counters_load(tmp_path: Path, resnet_file: Path) -> None:
-    state = {
-        name: tensor
-        for name, tensor in torch.load(resnet_file, weights_only=True).items()
-        if "num_batches" not in name
-    }
-    torch.save(state, tmp_path / "old.pth")
-    load_into(network(), tmp_path / "old.pth", "fc")
-
-
-def test_a_state_dict_that_does_not_fit_names_what_is_missing_left_over_and_misshapen(
-    tmp_path: Path, resnet_file: Path
-) -> None:
-    state = torch.load(resnet_file, weights_only=True)
-    first, second = [name for name in state if name.endswith("weight")][:2]
-    shape = tuple(state[second].shape)
-    del state[first]
-    state["stray.weight"], state[second] = torch.zeros(2, 5), torch.zeros(7)
-    torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(WeightsError) as error:
-        load_into(network(), tmp_path / "w.pth", "fc")
-    message = str(error.value)
-    assert f"1 tensors are missing, first {first!r}" in message
-    assert "1 tensors belong to another network, first 'stray.weight' (2, 5)" in message
-    assert f"first {second!r}: expected {shape}, found (7,)" in message
-
-
-def test_weights_of_another_architecture_are_refused(resnet_file: Path) -> None:
-    with pytest.raises(WeightsError, match="does not fit this encoder"):
-        load_into(network("test_vit"), resnet_file, "head")
-
-
-def google_arrays(state: dict[str, torch.Tensor], heads: int) -> dict[str, np.ndarray]:
-    """A vision transformer's weights as Google's .npz files name and lay them out."""
-    width = state["cls_token"].shape[-1]
-    arrays = {
-        "embedding/kernel": state["patch_embed.proj.weight"].permute(2, 3, 1, 0),
-        "embedding/bias": state["patch_embed.proj.bias"],
-        "cls": state["cls_token"],
-        "Transformer/posembed_input/pos_embedding": state["pos_embed"],
-        "Transformer/encoder_norm/scale": state["norm.weight"],
-        "Transformer/encoder_norm/bias": state["norm.bias"],
-    }
-    for block in range(sum(name.endswith("attn.qkv.weight") for name in state)):
-        ours, theirs = f"blocks.{block}.", f"Transformer/encoderblock_{block}/"
-        attention = theirs + "MultiHeadDotProductAttention_1/"
-        weights, biases = state[ours + "attn.qkv.weight"].chunk(3), state[ours + "attn.qkv.bias"].chunk(3)
-        for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
-            arrays[f"{attention}{name}/kernel"] = weight.T.reshape(width, heads, -1)
-            arrays[f"{attention}{name}/bias"] = bias.reshape(heads, -1)
-        arrays[attention + "out/kernel"] = state[ours + "attn.proj.weight"].T.reshape(heads, -1, width)
-        arrays[attention + "out/bias"] = state[ours + "attn.proj.bias"]
-        for there, here in (("LayerNorm_0", "norm1"), ("LayerNorm_2", "norm2")):
-            arrays[f"{theirs}{there}/scale"], arrays[f"{theirs}{there}/bias"] = (
-                state[f"{ours}{here}.weight"],
-                state[f"{ours}{here}.bias"],
-            )
-        for there, here in (("Dense_0", "fc1"), ("Dense_1", "fc2")):
-            arrays[f"{theirs}MlpBlock_3/{there}/kernel"] = state[f"{ours}mlp.{here}.weight"].T
-            arrays[f"{theirs}MlpBlock_3/{there}/bias"] = state[f"{ours}mlp.{here}.bias"]
-    return {name: tensor.numpy() for name, tensor in arrays.items()}
-
-
-def test_a_vision_transformer_loads_from_googles_npz(tmp_path: Path) -> None:
-    state = torch.load(write_state("vit_tiny_patch16_224", tmp_path / "vit.pth"), weights_only=True)
-    arrays = google_arrays(state, heads=3)
-    np.savez(tmp_path / "vit.npz", **arrays)
-    model = network("vit_tiny_patch16_224")
-    load_into(model, tmp_path / "vit.npz", "head")
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, state[name]), name
-
-    del arrays["Transformer/encoderblock_3/LayerNorm_0/scale"]
-    np.savez(tmp_path / "lacking.npz", **arrays)
-    with pytest.raises(WeightsError, match="lacking.npz does not fit this encoder"):
-        load_into(model, tmp_path / "lacking.npz", "head")
-    (tmp_path / "half.npz").write_bytes((tmp_path / "vit.npz").read_bytes()[:100_000])
-    with pytest.raises(WeightsError, match="half.npz does not fit this encoder or is damaged"):
-        load_into(model, tmp_path / "half.npz", "head")
-    with pytest.raises(WeightsError, match=".npz weights are supported for vision transformers only"):
-        load_into(network(), tmp_path / "vit.npz", "fc")
-
-
 @pytest.mark.parametrize("name", ["config.json", "vocab.txt", "pytorch_model.bin"])
 def test_a_text_folder_that_lacks_a_file_is_told_which(tmp_path: Path, bert_folder: Path, name: str) -> None:
     shutil.copytree(bert_folder, tmp_path / "bert")
@@ -339,3 +174,57 @@ def test_the_hash_of_a_text_folder_follows_every_file_that_changes_a_number(
     put(folder / "tokenizer_config.json", "{}")
     seen.add(folder_weights(folder, "").sha256)
     assert len(seen) == 5
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 21000000\n"
+NO_WEIGHTS = {
+    "pointer": (POINTER.encode(), "is a pointer of Git LFS.*git lfs pull"),
+    "page": (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page.*download the weights"),
+    "error": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
+    "nothing": (b"", "is empty: download"),
+}
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w.npz", "w.ckpt"])
+@pytest.mark.parametrize("kind", NO_WEIGHTS)
+def test_a_file_that_is_no_weights_is_told_what_it_is(tmp_path: Path, kind: str, name: str) -> None:
+    content, remedy = NO_WEIGHTS[kind]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=f"{name} {remedy}"):
+        find_image_encoder(ImageChoice("resnet18"), tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_torchscript_has_its_own_remedy(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(WeightsError, match=r"script.pt is a TorchScript archive.*torch.jit.load\(FILE\)"):
+        file_weights(tmp_path / "script.pt", "test")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "vocab.txt"])
+def test_a_pointer_in_a_text_folder_is_told_what_it_is(tmp_path: Path, bert_folder: Path, name: str) -> None:
+    shutil.copytree(bert_folder, tmp_path / "bert")
+    put(tmp_path / "bert" / name, POINTER)
+    with pytest.raises(WeightsError, match=f"{name} is a pointer of Git LFS"):
+        find_text_encoder("bert-base-uncased", tmp_path / "bert")
+    put(tmp_path / "bert" / "tokenizer.json", POINTER)
+    with pytest.raises(WeightsError, match="pointer of Git LFS"):
+        find_text_encoder("bert-base-uncased", tmp_path / "bert")
+
+
+def test_a_text_encoder_in_shards_encodes_as_in_one_file(tmp_path: Path, bert_folder: Path) -> None:
+    whole = load_network(find_text_encoder("bert-base-uncased", bert_folder))
+    shutil.copytree(bert_folder, tmp_path / "bert")
+    (tmp_path / "bert" / "pytorch_model.bin").unlink()
+    whole.backbone.save_pretrained(tmp_path / "bert", max_shard_size="100KB")
+    shards = sorted((tmp_path / "bert").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    encoder = find_text_encoder("bert-base-uncased", tmp_path / "bert")
+    tokens = whole.tokenize(["a red fox"])
+    with torch.inference_mode():
+        torch.testing.assert_close(load_network(encoder)(tokens), whole(tokens))
+    shards[0].write_bytes(shards[0].read_bytes() + b" ")
+    assert find_text_encoder("bert-base-uncased", tmp_path / "bert").signature != encoder.signature
+    shards[0].unlink()
+    with pytest.raises(WeightsError, match=f"{shards[0].name} is missing"):
+        find_text_encoder("bert-base-uncased", tmp_path / "bert")
