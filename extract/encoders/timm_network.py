@@ -1,13 +1,12 @@
 """Image encoders of timm."""
 
-import timm
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork, LevelOutput
 from tier4k.extract.encoders.levels import Levels
-from tier4k.extract.encoders.timm_models import timm_config
+from tier4k.extract.encoders.timm_models import create_network, timm_config
 from tier4k.extract.weights.checkpoints import load_into
 
 
@@ -22,7 +21,7 @@ class TimmNetwork(ImageNetwork):
             WeightsError: The weights do not fit.
         """
         preset = encoder.preset
-        backbone = timm.create_model(preset.architecture, pretrained=False, num_classes=0)
+        backbone = create_network(preset.architecture, uncropped=encoder.preprocessing.size is None)
         classifier = str(timm_config(preset.architecture).classifier)
         by_order = preset.package is not None and encoder.weights.sha256 == preset.package.sha256
         load_into(backbone, encoder.weights.path, classifier, by_order)
