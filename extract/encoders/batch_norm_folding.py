@@ -24,17 +24,21 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(module, qualified_name)
 
 
-def fold_batch_norms(network: nn.Module) -> None:
+def fold_batch_norms(network: nn.Module) -> bool:
     """Fold batch normalisations into the convolutions directly before them, in place, for evaluation only.
 
     W' = W g / sqrt(v + e) and b' = (b - m) g / sqrt(v + e) + c, for weights W, b, running mean m and variance
     v, scale g and shift c (Jacob et al., CVPR 2018, 3.2). A network whose path depends on its input cannot be
     traced and stays unchanged.
+
+    Returns:
+        Whether a batch normalisation was folded.
     """
     try:
         nodes = list(_Tracer().trace(network).nodes)
     except Exception:  # the code of a network may raise any error when its input is a symbol
-        return
+        return False
+    changed = False
     # One module may have several names; fx uses the first.
     modules = dict(network.named_modules(remove_duplicate=False))
     for convolution_name, normalisation_name in _pairs(nodes):
@@ -45,6 +49,8 @@ def fold_batch_norms(network: nn.Module) -> None:
         if normalisation.running_mean is None:
             continue  # mean and variance come from the batch
         _fold(network, modules, convolution, normalisation)
+        changed = True
+    return changed
 
 
 def _pairs(nodes: list[fx.Node]) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Image encoders as torch modules, which encode for a store or, unfrozen, are trained end to end."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,12 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.precision import DTYPES
-from tier4k.extract.images.preprocessing import Preprocessing
+from tier4k.extract.images.preprocessing import Preprocessing, nearest_multiple
+
+# Largest difference of a level by folding, relative to the largest value of the level. Rounding changes less,
+# folding before a map that is a level changes more.
+FOLDING_TOLERANCE = 1e-2
+WHOLE_PROBE_SIDE = 224  # pixels
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class ImageNetwork(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.levels = levels
+        # Side of the image by which levels are compared.
+        self.probe_side = preprocessing.size or nearest_multiple(WHOLE_PROBE_SIDE, preprocessing.multiple)
         # Convolutions are faster with channels innermost; features stay the same up to rounding.
         self.memory_format = torch.channels_last
         self.backbone = backbone.to(memory_format=self.memory_format)
@@ -71,9 +79,37 @@ class ImageNetwork(nn.Module, ABC):
 
     def frozen(self, precision: Precision) -> Self:
         """Prepare this network for encoding only: fold batch norms and cast weights to `precision`."""
-        fold_batch_norms(self.backbone)
+        self._fold_batch_norms()
         self.backbone.to(DTYPES[precision])
         return with_onednn(self).requires_grad_(False)
+
+    def _fold_batch_norms(self) -> None:
+        """Fold batch norms, unless folding changes a level.
+
+        A level may be the output of a convolution before its batch norm. Such an output changes by folding, and
+        an activation that follows in place overwrites it.
+        """
+        if self.levels is None:
+            fold_batch_norms(self.backbone)
+            return
+        folded = copy.deepcopy(self.backbone) if self.levels.folded else None
+        if not self.levels.folded:
+            return
+        folded = copy.deepcopy(self.backbone)
+        if not fold_batch_norms(folded):
+            return
+        unfolded = self.backbone
+        expected = self._probe()
+        self.backbone = folded
+        if not _are_equal_levels(self._probe(), expected, self.levels):
+            self.backbone = unfolded
+
+    @torch.inference_mode()
+    def _probe(self) -> Tensor:
+        """Return the features (1, D) of an image of pseudo-random pixels."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (1, 3, self.probe_side, self.probe_side)
+        return self(torch.randint(256, shape, generator=generator, dtype=torch.uint8))
 
     def channels_first(self) -> Self:
         """Store channels outermost, torch's default, so that sums are rounded as in the published code."""
@@ -112,6 +148,20 @@ class ImageNetwork(nn.Module, ABC):
     @abstractmethod
     def _level_outputs(self, inputs: Tensor, levels: Levels) -> Sequence[LevelOutput]:
         """Return the output of each level of normalised images (B, 3, H, W), from input to output."""
+
+
+def _are_equal_levels(
+    found: Tensor,
+    expected: Tensor,
+    levels: Levels,
+) -> bool:
+    """Return whether two features (B, D) are equal up to rounding in every level."""
+    widths = [width * len(levels.statistics) for width in levels.widths]
+    for found_level, expected_level in zip(found.split(widths, 1), expected.split(widths, 1), strict=True):
+        difference = (found_level - expected_level).abs().max()
+        if not difference <= FOLDING_TOLERANCE * expected_level.abs().max():
+            return False
+    return True
 
 
 def _root(variance: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Self
 from tier4k.cache.errors import TierError
 
 MULTILEVEL = "multilevel"
+WITHOUT_FOLDING = ", without folding"
 
 
 class LevelsError(TierError):
@@ -32,17 +33,21 @@ class Levels:
         widths: Channels of each level.
         statistics: Statistics of each level over positions: "mean" and "sd", for transformers after the
             "class" token.
+        folded: Whether batch normalisations may be folded into the convolutions before them. Folding changes
+            the maps of networks that return the output of such a convolution.
     """
 
     names: tuple[str, ...]
     widths: tuple[int, ...]
     statistics: tuple[str, ...] = ("mean", "sd")
+    folded: bool = True
 
     def __str__(self) -> str:
         """Return the text in a signature, by which stores are found."""
         pairs = zip(self.names, self.widths, strict=True)
         parts = ", ".join(f"{name} {width}" for name, width in pairs)
-        return f"{MULTILEVEL}: {'+'.join(self.statistics)} of {parts}"
+        folding = "" if self.folded else WITHOUT_FOLDING
+        return f"{MULTILEVEL}: {'+'.join(self.statistics)} of {parts}{folding}"
 
     @classmethod
     def parse(cls, feature: str) -> Self:
@@ -51,7 +56,10 @@ class Levels:
         Raises:
             LevelsError: The feature is not multilevel.
         """
-        match = re.fullmatch(rf"{MULTILEVEL}: ([a-z+]+) of (\w+ \d+(?:, \w+ \d+)*)", feature)
+        match = re.fullmatch(
+            rf"{MULTILEVEL}: ([a-z+]+) of (\w+ \d+(?:, \w+ \d+)*)({WITHOUT_FOLDING})?",
+            feature,
+        )
         if match is None:
             raise LevelsError(f"the feature {feature!r} has no levels: extract with --feature {MULTILEVEL}")
         names = []
@@ -60,7 +68,7 @@ class Levels:
             name, width = part.split()
             names.append(name)
             widths.append(int(width))
-        return cls(tuple(names), tuple(widths), tuple(match[1].split("+")))
+        return cls(tuple(names), tuple(widths), tuple(match[1].split("+")), match[3] is None)
 
     @property
     def width(self) -> int:

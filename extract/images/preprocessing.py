@@ -43,6 +43,8 @@ class Preprocessing:
             Hugging Face crops; "no": no crop.
         mean: Mean of each channel, for values 0..1.
         std: Standard deviation of each channel, for values 0..1.
+        multiple: Sides of a whole image are rounded to multiples of so many pixels: transformers cut an image
+            into whole patches.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Preprocessing:
     crop: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    multiple: int = 1
 
     def __str__(self) -> str:
         """Return the text that a signature holds: stores are found by it."""
@@ -60,19 +63,22 @@ class Preprocessing:
         if self.size is None:
             name = f"{self.name} at {self.resize or 'full'}"
             cropped = "no crop"
+        if self.multiple > 1:
+            cropped = f"{cropped}, sides multiples of {self.multiple}"
         scaled = "own size"
         if self.resize is not None:
             scaled = f"shorter side {self.resize} {self.interpolation}"
         return f"{name}: {scaled}, {cropped}, mean {_numbers(self.mean)}, std {_numbers(self.std)}"
 
-    def whole(self, image_size: ImageSize) -> "Preprocessing":
+    def whole(self, image_size: ImageSize, multiple: int = 1) -> "Preprocessing":
         """Return this preprocessing without a crop.
 
         Args:
             image_size: Pixels of the shorter side, or "full" for the image's own size.
+            multiple: The sides are rounded to the nearest multiples of so many pixels.
         """
         resize = None if image_size == "full" else image_size
-        return replace(self, size=None, resize=resize, crop="no")
+        return replace(self, size=None, resize=resize, crop="no", multiple=multiple)
 
     def transform(self) -> "Callable[[Image.Image], torch.Tensor]":
         """Return a function from an RGB image to (3, H, W) uint8.
@@ -104,9 +110,19 @@ class Preprocessing:
             length = min(max(length, MIN_SIDE), longest_allowed)
         width = image.width * length // shortest
         height = image.height * length // shortest
+        if self.multiple > 1:
+            width, height = self._whole_multiples(width, height)
         if image.size == (width, height):
             return image
         return image.resize((width, height), FILTERS[self.interpolation])
+
+    def _whole_multiples(self, width: int, height: int) -> tuple[int, int]:
+        """Return the nearest sides that are multiples, within the limits of a whole image."""
+        least = math.ceil(MIN_SIDE / self.multiple) * self.multiple
+        nearest = [max(nearest_multiple(side, self.multiple), least) for side in (width, height)]
+        if nearest[0] * nearest[1] > MAX_WHOLE_PIXELS:
+            nearest = [max(side // self.multiple * self.multiple, least) for side in (width, height)]
+        return nearest[0], nearest[1]
 
     def require_resize(self) -> int:
         """Return `resize` of a preprocessing that crops, which always has one."""
@@ -148,6 +164,11 @@ def to_tensor(image: Image.Image | np.ndarray) -> "torch.Tensor":
     import torch
 
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def nearest_multiple(length: int, multiple: int) -> int:
+    """Return the multiple that is nearest to a length, at least one; of two equally near, the larger."""
+    return max((length + multiple // 2) // multiple, 1) * multiple
 
 
 def reference(size: int, resize: int) -> Preprocessing:

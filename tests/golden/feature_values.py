@@ -1,7 +1,7 @@
 """What stage 1 computes of images and prompts by formula: preprocessed pixels, features, zero-shot scores."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.preset import ImagePreset
 from tier4k.extract.encoders.presets import HALF, IMAGE_PRESETS, image_preset
+from tier4k.extract.images.choices import ImageSize
 from tier4k.extract.images.crops import Crops, RandomCrops
 from tier4k.extract.images.preprocessing import Preprocessing, native
 from tier4k.extract.pipeline.load import load_network
@@ -97,7 +98,7 @@ def preprocessing(_: Path) -> dict[str, Any]:
     values = {}
     for name, preset in IMAGE_PRESETS.items():
         for variant in ("reference", "native"):
-            for size in (None,) if preset.fixed_size else (None, SMALL_SIZE, "full"):
+            for size in (None, SMALL_SIZE, "full"):
                 preprocessing = preset.preprocessing(variant, size)
                 values[f"{name}, {variant}, {size or 'cropped'}"] = _prepared(preprocessing)
     squashed = image_preset("timm:coatnet_rmlp_2_rw_384.sw_in12k_ft_in1k")
@@ -146,7 +147,8 @@ def image_encoders(root: Path) -> dict[str, Any]:
     installed, _ = packaged_encoders()
     values |= _feature_points(replace(installed, preprocessing=installed.preset.reference))
     preset = replace(image_preset("timm:test_vit"), feature="class-token-before-norm")
-    values |= _feature_points(ImageEncoder(preset, _formula_weights(preset, root), preset.reference))
+    encoder = ImageEncoder(preset, _formula_weights(preset, root), preset.reference)
+    values |= _feature_points(encoder, (None, SMALL_SIZE))
     return values
 
 
@@ -159,15 +161,16 @@ def _formula_weights(preset: ImagePreset, root: Path) -> Any:
     return file_weights(path, "test")
 
 
-def _feature_points(encoder: ImageEncoder) -> dict[str, Any]:
-    """Pooled features by the reference preprocessing, and multilevel ones by the native one."""
+def _feature_points(
+    encoder: ImageEncoder, sizes: Sequence[ImageSize | None] = (SMALL_SIZE,)
+) -> dict[str, Any]:
+    """Pooled features by the reference preprocessing, and multilevel ones by the native one at some sizes."""
     preset = encoder.preset
-    size = None if preset.fixed_size else SMALL_SIZE
-    other = replace(encoder, preprocessing=preset.preprocessing("native", size), feature="multilevel")
-    return {
-        f"{preset.name}, reference, pooled": _pooled(encoder),
-        f"{preset.name}, native, {size or 'cropped'}, multilevel": _by_level(other),
-    }
+    values = {f"{preset.name}, reference, pooled": _pooled(encoder)}
+    for size in sizes:
+        other = replace(encoder, preprocessing=preset.preprocessing("native", size), feature="multilevel")
+        values[f"{preset.name}, native, {size or 'cropped'}, multilevel"] = _by_level(other)
+    return values
 
 
 def _encoded(encoder: ImageEncoder) -> dict[str, np.ndarray]:
@@ -254,7 +257,7 @@ def _scores(scorer: Scorer) -> list[float]:
 def vit(root: Path) -> dict[str, Any]:
     """Features of the vision transformer of TIER-4K, of its real size."""
     preset = image_preset("vit")
-    return _feature_points(ImageEncoder(preset, _formula_weights(preset, root), preset.reference))
+    return _feature_points(ImageEncoder(preset, _formula_weights(preset, root), preset.reference), (None,))
 
 
 def bert_base(root: Path) -> dict[str, Any]:

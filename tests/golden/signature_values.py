@@ -1,5 +1,6 @@
 """The folder names of the stores of every preset, which end in the digests of their signatures."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -7,8 +8,10 @@ from typing import get_args
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.presets import IMAGE_PRESETS, TEXT_PRESETS, image_preset, text_preset
+from tier4k.extract.images.choices import ImageSize
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.scorers.presets import SCORERS
 from tier4k.extract.scorers.scorer import Scorer
@@ -38,10 +41,19 @@ def folder_names() -> dict[str, dict[str, str]]:
     return {"image": images, "text": texts, "score": _score_names(), "installed weights": _packaged_names()}
 
 
+def accepted_sizes(preset: ImagePreset, sizes: Sequence[ImageSize | None]) -> tuple[ImageSize | None, ...]:
+    """Those of some image sizes that an encoder accepts."""
+    try:
+        preset.preprocessing(image_size="full")
+    except EncoderError:
+        return (None,)
+    return tuple(sizes)
+
+
 def _image_names(preset: ImagePreset) -> dict[str, str]:
     names = {}
     for preprocessing in ("reference", "native"):
-        for size in (None,) if preset.fixed_size else IMAGE_SIZES:
+        for size in accepted_sizes(preset, IMAGE_SIZES):
             encoder = ImageEncoder(preset, WEIGHTS, preset.preprocessing(preprocessing, size))
             for feature in ("pooled", "multilevel"):
                 where = f"{preset.name} {preprocessing} {size or 'cropped'} {feature}"

@@ -32,7 +32,7 @@ STATISTICS = st.lists(st.sampled_from(["class", "mean", "sd"]), min_size=1, max_
 def some_levels(draw: st.DrawFn) -> Levels:
     names = draw(st.lists(NAMES, min_size=1, max_size=8, unique=True))
     widths = draw(st.lists(st.integers(1, 5000), min_size=len(names), max_size=len(names)))
-    return Levels(tuple(names), tuple(widths), tuple(draw(STATISTICS)))
+    return Levels(tuple(names), tuple(widths), tuple(draw(STATISTICS)), draw(st.booleans()))
 
 
 def multilevel(folder: Path, architecture: str) -> ImageEncoder:
@@ -197,6 +197,68 @@ def test_a_network_without_intermediate_features_is_refused_before_anything_is_r
     with pytest.raises(EncoderError, match="no intermediate features of 'resnet14t': pass --feature pooled"):
         find_image_encoder(ImageChoice("timm:resnet14t", feature="multilevel"), tmp_path / "w.pth")
     assert find_image_encoder(ImageChoice("timm:resnet14t"), tmp_path / "w.pth").signature.feature == "pooled"
+
+
+def test_a_network_whose_intermediate_features_fail_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise IndexError("too many indices")
+
+    (tmp_path / "w.pth").write_bytes(b"x")
+    monkeypatch.setattr("timm.models.resnet.ResNet.forward_intermediates", fail)
+    with pytest.raises(EncoderError, match="'resnet10t' .too many indices.: pass --feature pooled"):
+        find_image_encoder(ImageChoice("timm:resnet10t", feature="multilevel"), tmp_path / "w.pth")
+
+
+def test_a_last_output_that_is_no_map_is_no_level() -> None:
+    """CrossViT returns the tokens of two branches, which have other widths than its classifier reads."""
+    assert timm_levels("crossvit_tiny_240").names[-1] == "stage6"
+
+
+def stages_of(encoder: ImageEncoder, batch: Tensor) -> list[np.ndarray]:
+    """Mean and deviation of the maps that timm's own network returns."""
+    model, normalised = plain(encoder, batch)
+    with torch.inference_mode():
+        last, maps = model.forward_intermediates(normalised)
+    if "head" in encoder.preset.require_levels().names:
+        maps.append(last)
+    return [values for one in maps for values in statistics_of(one, (2, 3))]
+
+
+@pytest.mark.parametrize("architecture", ["skresnet18", "resnest14d", "ghostnet_050", "repghostnet_050"])
+def test_the_levels_of_networks_with_branches_and_cheap_maps_are_those_of_timm(
+    tmp_path: Path, architecture: str
+) -> None:
+    encoder = multilevel(tmp_path, architecture)
+    batch = inputs(encoder, 2)
+    with torch.inference_mode():
+        found = load_network(encoder).frozen("fp32")(batch)
+    assert_parts(found, timm_levels(architecture), stages_of(encoder, batch))
+
+
+def test_folding_that_changes_a_level_is_noticed_and_left_out(tmp_path: Path) -> None:
+    """The first map of GhostNet is the output of a convolution before its batch normalisation."""
+    encoder = multilevel(tmp_path, "ghostnet_050")
+    preset = replace(encoder.preset, levels=replace(timm_levels("ghostnet_050"), folded=True))
+    unaware = replace(encoder, preset=preset)
+    batch = inputs(encoder, 2)
+    with torch.inference_mode():
+        found = load_network(unaware).frozen("fp32")(batch)
+    assert_parts(found, timm_levels("ghostnet_050"), stages_of(encoder, batch))
+
+
+def test_levels_that_folding_does_not_change_are_computed_by_a_folded_network(tmp_path: Path) -> None:
+    network = load_network(multilevel(tmp_path, "test_resnet")).frozen("fp32")
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def test_levels_without_folding_have_a_text_of_their_own(tmp_path: Path) -> None:
+    """Stores that were made with folding are not found."""
+    encoder = multilevel(tmp_path, "ghostnet_050")
+    assert encoder.signature.feature.endswith(", head 480, without folding")
+    assert replace(encoder, feature="pooled").signature.feature == "pooled"
+    assert "folding" not in multilevel(tmp_path, "test_resnet").signature.feature
 
 
 def test_the_last_class_token_of_the_vit_preset_is_its_pooled_feature(tmp_path: Path) -> None:

@@ -507,14 +507,6 @@ def test_what_is_asked_of_an_image_encoder_is_in_its_signature(tmp_path: Path) -
     assert len(digests) == len(asked)
 
 
-@pytest.mark.parametrize("name", ["vit", "timm:test_vit", "timm:swin_tiny_patch4_window7_224"])
-@pytest.mark.parametrize("size", [384, "full"])
-def test_an_encoder_of_one_size_refuses_uncropped_images(tmp_path: Path, name: str, size: int | str) -> None:
-    (tmp_path / "w.pth").write_bytes(b"x")
-    with pytest.raises(EncoderError, match=r"accepts images of \d+ x \d+ only: do not pass --image-size"):
-        find_image_encoder(ImageChoice(name, image_size=size), tmp_path / "w.pth")
-
-
 @pytest.mark.parametrize("crop", ["squash", "border"])
 def test_a_preparation_without_crops_has_no_random_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop: str

@@ -76,6 +76,17 @@ def test_crops_of_whole_images_are_seven_eighths_of_them() -> None:
     assert {top for _, top, _ in found} == set(range(40 - 35 + 1))
 
 
+@pytest.mark.parametrize("size", [(80, 40), (14, 14), (300, 1), (5000, 90)])
+def test_crops_of_whole_images_in_patches_are_whole_patches(size: tuple[int, int]) -> None:
+    preprocessing = reference(1, 1).whole(42, multiple=14)
+    image = Image.new("RGB", size)
+    full = preprocessing.resized(image).size
+    for crop in RandomCrops(preprocessing, Crops(3))(image, bytes(32)):
+        for side, full_side in zip(crop.shape[1:], reversed(full), strict=True):
+            assert side % 14 == 0 and 0 < side <= full_side
+            assert abs(side - full_side * 7 / 8) <= 7.5
+
+
 def test_a_crop_follows_from_seed_key_and_number_alone() -> None:
     image, preprocessing = make_picture(0, (90, 60)), reference(32, 40)
 

@@ -172,6 +172,32 @@ def test_a_whole_image_keeps_its_proportions_within_what_encoders_can_take(
     assert min(expected) >= MIN_SIDE and expected[0] * expected[1] <= MAX_WHOLE_PIXELS
 
 
+@pytest.mark.parametrize("multiple", [14, 48])
+@pytest.mark.parametrize("given", [32, 450, "full"])
+@pytest.mark.parametrize("size", [(300, 260), (97, 64), (20, 20), (1, 100), (31, 400), (2900, 2900)])
+def test_sides_of_a_whole_image_are_the_nearest_multiples_within_the_limits(
+    size: tuple[int, int], given: ImageSize, multiple: int
+) -> None:
+    plain = image_preset("resnet18").preprocessing(image_size=given)
+    image = Image.new("RGB", size)
+    found = plain.whole(given, multiple).resized(image).size
+    free = plain.resized(image).size
+    assert min(found) >= MIN_SIDE and found[0] * found[1] <= MAX_WHOLE_PIXELS
+    for side, free_side in zip(found, free, strict=True):
+        assert side % multiple == 0
+        if min(free) >= 2 * MIN_SIDE and free[0] * free[1] < MAX_WHOLE_PIXELS * 0.9:
+            assert abs(side - free_side) <= multiple / 2
+        assert abs(side - free_side) < multiple
+
+
+def test_multiples_are_in_the_text_of_a_preprocessing_only_if_they_matter() -> None:
+    whole = image_preset("resnet18").reference.whole(450)
+    assert whole == image_preset("resnet18").reference.whole(450, 1)
+    assert str(image_preset("resnet18").reference.whole(450, 14)) == str(whole).replace(
+        "no crop", "no crop, sides multiples of 14"
+    )
+
+
 def test_whole_preprocessings_differ_by_size_in_their_text() -> None:
     preset = image_preset("resnet18")
     told = {

@@ -1,0 +1,151 @@
+"""Encoders of every architecture family of timm compute what timm itself computes."""
+
+import copy
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_model
+from torch import Tensor, nn
+
+from tier4k.extract.encoders.encoder import ImageEncoder
+from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.levels import Levels
+from tier4k.extract.encoders.load import load_image_network
+from tier4k.extract.encoders.names import EncoderError
+from tier4k.extract.encoders.presets import image_preset
+from tier4k.extract.encoders.timm_models import UNFOLDED_MODULES
+from tier4k.extract.images.preprocessing import reference
+from tier4k.extract.weights.files import file_weights
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_hub")]
+
+# Families, which are modules of timm.models, that this test leaves out, at most one of 20.
+LEFT_OUT = {
+    "deepseek_vit": "the smallest has 412 million parameters",
+    "gemma4_vit": "the smallest has 167 million parameters",
+}
+# Words in the names of timm's networks, from the smallest network to the largest.
+SIZES = "test zepto atto femto pico nano n xxxs xxs xxt xs extra xt tiny t t0 mini small s s0 s1 m0 b0 lite0".split()
+# Side in pixels of images for networks that accept more than one.
+SIDE = 128
+# Families whose networks accept more than one size, but not `SIDE`.
+SIDES = {"byoanet": 224}
+
+
+def families() -> list[str]:
+    return [name for name in timm.list_modules() if timm.list_models(module=name)]
+
+
+def by_size(name: str) -> tuple[int, int, int, str]:
+    """A key that sorts networks of a family from small to large, without building them."""
+    words = [SIZES.index(word) for word in re.split(r"[_\W]", name) if word in SIZES]
+    side = timm.get_pretrained_cfg(name).input_size[-1]
+    numbers = sum(map(int, re.findall(r"\d+", name)))
+    return (min(words, default=len(SIZES)), side, numbers, name)
+
+
+def smallest(family: str) -> str:
+    return min(timm.list_models(module=family), key=by_size)
+
+
+def random_network(architecture: str) -> nn.Module:
+    """A network of timm with random weights and random statistics of its batch normalisations."""
+    torch.manual_seed(0)
+    network = timm.create_model(architecture)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, 0, 0.3)
+    return network.eval()
+
+
+def encoder_of(architecture: str, network: nn.Module, side: int, folder: Path) -> ImageEncoder:
+    """The multilevel encoder with the weights of a network, classifier included."""
+    save_model(network, str(folder / "weights.safetensors"))
+    preset = replace(image_preset(f"timm:{architecture}"), reference=reference(side, side))
+    weights = file_weights(folder / "weights.safetensors", "test")
+    return ImageEncoder(preset, weights, preset.reference, "multilevel")
+
+
+def expected_levels(network: nn.Module, inputs: Tensor, levels: Levels) -> list[Tensor]:
+    """The statistics of timm's intermediate features, by level."""
+    if "class" in levels.statistics:
+        blocks = [int(name.removeprefix("block")) - 1 for name in levels.names]
+        outputs = network.forward_intermediates(
+            inputs, indices=blocks, output_fmt="NLC", return_prefix_tokens=True, intermediates_only=True
+        )
+        maps = [patches for patches, _ in outputs]
+        parts = [[prefix[:, 0]] for _, prefix in outputs]
+    else:
+        last, maps = network.forward_intermediates(inputs)
+        maps = [*maps, last] if levels.names[-1] == "head" else maps
+        parts = [[] for _ in maps]
+    statistics = []
+    for level, part in zip(maps, parts, strict=True):
+        positions = tuple(range(2, level.ndim)) if "class" not in levels.statistics else (1,)
+        values = level.double()
+        spread = [values.mean(positions), values.std(positions, correction=0)]
+        statistics.append(torch.cat([*part, *spread], 1))
+    return statistics
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    tolerance = 1e-4 * float(expected.abs().max())
+    assert tolerance > 0
+    torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=tolerance)
+
+
+def pooled_of(network: ImageNetwork) -> ImageNetwork:
+    """The same network for pooled features."""
+    pooled = copy.deepcopy(network)
+    pooled.levels = None
+    return pooled
+
+
+def test_few_families_are_left_out() -> None:
+    assert set(LEFT_OUT) <= set(families()) and len(LEFT_OUT) <= 0.05 * len(families())
+
+
+@pytest.mark.parametrize("family", [name for name in families() if name not in LEFT_OUT])
+def test_features_are_those_of_timm(tmp_path: Path, family: str) -> None:
+    architecture = smallest(family)
+    config = timm.get_pretrained_cfg(architecture)
+    side = config.input_size[-1] if config.fixed_input_size else SIDES.get(family, SIDE)
+    plain = random_network(architecture)
+    encoder = encoder_of(architecture, plain, side, tmp_path)
+    images = torch.randint(0, 256, (1, 3, side, side), generator=torch.Generator().manual_seed(1))
+    inputs = (images / 255 - torch.tensor(encoder.preprocessing.mean).view(3, 1, 1)) / torch.tensor(
+        encoder.preprocessing.std
+    ).view(3, 1, 1)
+    try:
+        levels = encoder.preset.require_levels()
+    except EncoderError:
+        levels, encoder = None, replace(encoder, feature="pooled")
+        assert not can_give_levels(plain, inputs)
+    network = load_image_network(encoder)
+    with torch.inference_mode():
+        expected = plain.forward_head(plain.forward_features(inputs), pre_logits=True)
+        assert_close(pooled_of(network).frozen("fp32")(images.byte()), expected)
+        if levels is None:
+            return
+        found = network.frozen("fp32")(images.byte()).split(
+            [width * len(levels.statistics) for width in levels.widths], 1
+        )
+        for found_level, expected_level in zip(found, expected_levels(plain, inputs, levels), strict=True):
+            assert_close(found_level, expected_level)
+
+
+def can_give_levels(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether timm gives one map for each stage."""
+    if not hasattr(network, "forward_intermediates"):
+        return False
+    with torch.inference_mode():
+        maps = network.forward_intermediates(inputs, intermediates_only=True)
+    return all(isinstance(one, Tensor) for one in maps)
