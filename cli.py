@@ -26,7 +26,7 @@ from tier4k.heads.commands.split import split
 from tier4k.heads.commands.stores import store_compact, store_export, store_gc, store_ls, store_verify
 from tier4k.heads.commands.sweep import sweep
 from tier4k.heads.commands.table import table
-from tier4k.heads.commands.weights import weights_get
+from tier4k.heads.commands.weights import weights_get, weights_ls
 
 EXIT_ERROR = 2  # an error that the user can fix
 
@@ -74,6 +74,7 @@ store_app.command("compact")(store_compact)
 store_app.command("gc")(store_gc)
 store_app.command("export")(store_export)
 
+weights_app.command("ls")(weights_ls)
 weights_app.command("get")(weights_get)
 
 app.command("extract")(flattened(extract))

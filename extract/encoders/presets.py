@@ -213,15 +213,35 @@ def text_preset(name: str) -> TextPreset:
     )
 
 
+def encoders_by_weights() -> dict[KnownWeights, list[str]]:
+    """Return all known weights, each with the names of the encoders that use them."""
+    presets: list[ImagePreset | TextPreset] = [*IMAGE_PRESETS.values(), *TEXT_PRESETS.values()]
+    encoders: dict[KnownWeights, list[str]] = {}
+    for preset in presets:
+        encoders.setdefault(preset.weights, []).append(preset.name)
+    return encoders
+
+
+def weights_note(sha256: str) -> str:
+    """Return what was done to the weights with a hash, such as "weights rounded to 8 bits"; "" for nothing.
+
+    Args:
+        sha256: Hash of the weights, hexadecimal, as in a signature.
+    """
+    notes = [weights.note(sha256) for weights in encoders_by_weights()]
+    return next(filter(None, notes), "")
+
+
 def known_weights(name: str) -> KnownWeights:
     """Return the published weights with a name of their own, or those of the encoder with this name.
 
     Raises:
         EncoderError: There are none; the message lists the nearest names.
     """
-    presets: list[ImagePreset | TextPreset] = [*IMAGE_PRESETS.values(), *TEXT_PRESETS.values()]
-    by_name = {preset.name: preset.weights for preset in presets}
-    by_name |= {weights.name: weights for weights in by_name.values()}
+    by_name = {}
+    for weights, encoders in encoders_by_weights().items():
+        for own_name in (weights.name, *encoders):
+            by_name[own_name] = weights
     if name in by_name:
         return by_name[name]
     if name.startswith("timm:"):

