@@ -14,16 +14,7 @@ from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.presets import image_preset, text_preset
 from tier4k.extract.images.crops import CENTRE_CROP
-from tier4k.extract.weights.files import (
-    IMAGE_SUFFIXES,
-    TEXT_FILES,
-    Weights,
-    WeightsError,
-    file_weights,
-    find_file,
-    folder_weights,
-)
-from tier4k.extract.weights.hub import from_hub
+from tier4k.extract.weights.files import Weights, file_weights, folder_weights
 
 
 def find_image_encoder(
@@ -92,31 +83,7 @@ def _image_weights(
 ) -> Weights:
     if user_file is not None:
         return file_weights(user_file, "--image-weights")
-    if local_file := find_file(_file_names(preset), folders):
-        return file_weights(local_file, str(local_file))
-    if preset.package and (package_file := preset.package.find()):
-        return file_weights(package_file, f"package {preset.package.module}")
-    if hub_folder := from_hub(preset.hub, ("model.safetensors",)):
-        return file_weights(hub_folder / "model.safetensors", f"hub {preset.hub}")
-    file = preset.files[0].replace(".*", ".pth")
-    folder = folders[0] if folders else Path.cwd()
-    raise WeightsError(
-        f"there are no weights for the image encoder {preset.name}: put {file} into {folder}/pretrained/ "
-        "(or a pretrained/ folder beside the data), or pass --image-weights FILE.\n"
-        f"Download the file from: {preset.download}"
-    )
-
-
-def _file_names(preset: ImagePreset) -> list[str]:
-    """Return the possible names of the weights, in the preset's order, with every suffix of a pattern."""
-    names: list[str] = []
-    for pattern in preset.files:
-        stem = pattern.removesuffix(".*")
-        if stem == pattern:
-            names.append(pattern)
-        else:
-            names.extend(stem + suffix for suffix in IMAGE_SUFFIXES)
-    return names
+    return preset.weights.find(preset.name, folders)
 
 
 def _text_weights(
@@ -126,18 +93,4 @@ def _text_weights(
 ) -> Weights:
     if user_folder is not None:
         return folder_weights(user_folder, "--text-weights")
-    for folder in folders:
-        path = folder / preset.folder
-        if path.is_dir():
-            return folder_weights(path, str(path))
-    if preset.package and (package_folder := preset.package.find()):
-        return folder_weights(package_folder, f"package {preset.package.module}")
-    if hub_folder := from_hub(preset.hub, TEXT_FILES):
-        return folder_weights(hub_folder, f"hub {preset.hub}")
-    folder = folders[0] if folders else Path.cwd()
-    raise WeightsError(
-        f"there are no weights for the text encoder {preset.name}: put a folder {preset.folder}/ "
-        "(config.json, vocab.txt or tokenizer.json, and model.safetensors or pytorch_model.bin) into "
-        f"{folder} or beside the data, or pass --text-weights DIR.\n"
-        f"Download the folder from: https://huggingface.co/{preset.hub}"
-    )
+    return preset.weights.find(preset.name, folders)

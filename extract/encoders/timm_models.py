@@ -33,22 +33,29 @@ def timm_config(architecture: str) -> "PretrainedCfg":
     return config
 
 
-def create_network(architecture: str, uncropped: bool) -> Any:
+def create_network(
+    architecture: str,
+    uncropped: bool,
+    projects: bool = False,
+) -> Any:
     """Create a timm model without classifier and weights.
 
     Args:
         architecture: timm's name of the model.
         uncropped: Whether the model encodes images of any shape. Transformers then interpolate their
             positions to the patches of each image.
+        projects: Whether the model keeps its projection, which timm calls the classifier of CLIP's image
+            towers.
     """
     import timm
 
+    classes = timm_config(architecture).num_classes if projects else 0
     if uncropped:
         try:
-            return timm.create_model(architecture, pretrained=False, num_classes=0, dynamic_img_size=True)
+            return timm.create_model(architecture, num_classes=classes, dynamic_img_size=True)
         except TypeError:  # most classes of timm do not have this option
             pass
-    return timm.create_model(architecture, pretrained=False, num_classes=0)
+    return timm.create_model(architecture, num_classes=classes)
 
 
 @cache  # called for every signature

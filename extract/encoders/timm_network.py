@@ -21,8 +21,13 @@ class TimmNetwork(ImageNetwork):
             WeightsError: The weights do not fit.
         """
         preset = encoder.preset
-        backbone = create_network(preset.architecture, uncropped=encoder.preprocessing.size is None)
-        by_order = preset.package is not None and encoder.weights.sha256 == preset.package.sha256
+        package = preset.weights.package
+        backbone = create_network(
+            preset.architecture,
+            uncropped=encoder.preprocessing.size is None,
+            projects=preset.feature == "projection",
+        )
+        by_order = package is not None and encoder.weights.sha256 == package.sha256
         notes = load_timm_weights(backbone, preset.architecture, encoder.weights.path, by_order)
         if preset.feature == "class-token-before-norm":
             # timm's vision transformers apply `norm` to all tokens, then take the class token. Without

@@ -8,7 +8,6 @@ runs/ID/encoders/TARGET/REPEAT/
 The files of trained encoders state in their metadata the images of the training (`Weights.seen_images`).
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from tier4k.extract.weights.files import (
     seen_metadata,
     weight_parts,
 )
+from tier4k.extract.weights.write import write_tensors
 from tier4k.heads.encoders.seen_images import FinetunedError
 from tier4k.heads.results.json_files import read_json, write_json
 from tier4k.heads.results.layout import ENCODERS, described, encoders_folder, require_current_format
@@ -47,8 +47,6 @@ TEXT_FOLDER = "text"
 IMAGE_PREFIX = "images.backbone."
 
 TEXT_PREFIX = "texts.backbone."
-
-HEADER_LENGTH_BYTES = 8  # at the beginning of a safetensors file
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ def write_image(
         all_tensors["norm.weight"] = torch.ones(width)
         all_tensors["norm.bias"] = torch.zeros(width)
     metadata = seen_metadata([*encoder.weights.seen_images(), *seen])
-    _write_tensors(folder / "image.safetensors", all_tensors, metadata)
+    write_tensors(folder / "image.safetensors", all_tensors, metadata)
     return "image.safetensors"
 
 
@@ -225,29 +223,7 @@ def write_text(
             shutil.copyfile(source, folder / source.name)
     if tensors:
         metadata = {"format": "pt"} | seen_metadata([*encoder.weights.seen_images(), *seen])
-        _write_tensors(folder / TEXT_WEIGHT_FILES[0], tensors, metadata)
-
-
-def _write_tensors(
-    path: Path,
-    tensors: "Mapping[str, torch.Tensor]",
-    metadata: dict[str, str],
-) -> None:
-    """Write a safetensors file with sorted metadata.
-
-    The library writes the entries of the metadata in a random order. The same weights would then have another
-    hash in every process, and other stores.
-    """
-    from safetensors.torch import save_file
-
-    save_file(dict(tensors), path, metadata)
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(HEADER_LENGTH_BYTES), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(metadata.items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        file.seek(HEADER_LENGTH_BYTES)
-        file.write(text.ljust(length))
+        write_tensors(folder / TEXT_WEIGHT_FILES[0], tensors, metadata)
 
 
 def _choose(

@@ -90,12 +90,13 @@ def export_into(sources: Sequence[EncoderSource], folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = _merge_heads(sources)
+    card = model_card(model)  # before weights are written: it knows rounded weights by their hash
     if len(sources) == 1 and not _has_finetuned_encoders(model):
         model = _write_encoders(sources[0], folder)
     else:
         _copy_encoders(model, folder)
     replace(model, folder=folder).write(EXPORTED_FILE)
-    (folder / CARD).write_text(model_card(model), encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def _merge_heads(sources: Sequence[EncoderSource]) -> Model:

@@ -17,7 +17,6 @@ from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.presets import image_preset
-from tier4k.extract.encoders.timm_models import UNFOLDED_MODULES
 from tier4k.extract.images.preprocessing import reference
 from tier4k.extract.weights.files import file_weights
 
@@ -29,7 +28,7 @@ LEFT_OUT = {
     "gemma4_vit": "the smallest has 167 million parameters",
 }
 # Words in the names of timm's networks, from the smallest network to the largest.
-SIZES = "test zepto atto femto pico nano n xxxs xxs xxt xs extra xt tiny t t0 mini small s s0 s1 m0 b0 lite0".split()
+SIZES = ["test", "zepto", "atto", "femto", "pico", "nano", "n", "xxxs", "xxs", "xxt", "xs", "extra", "xt", "tiny", "t", "t0", "mini", "small", "s", "s0", "s1", "m0", "b0", "lite0"]
 # Side in pixels of images for networks that accept more than one.
 SIDE = 128
 # Families whose networks accept more than one size, but not `SIDE`.
