@@ -130,7 +130,7 @@ class Quiet:
 
 def peak(precision: Precision) -> float:
     """Return the operations per second of a product of 2048 x 2048 matrices, the best of ten."""
-    layer = with_onednn(nn.Linear(2048, 2048, bias=False)).to(DTYPES[precision])
+    layer = with_onednn(nn.Linear(2048, 2048, bias=False).to(DTYPES[precision]))
     inputs = torch.randn(2048, 2048).to(DTYPES[precision])
     times = []
     for _ in range(10):

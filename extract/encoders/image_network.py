@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tier4k.extract.encoders.batch_norm_folding import fold_batch_norms
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
+from tier4k.extract.encoders.fused_layers import fuse_residual_blocks, replace_quick_gelu
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.precision import DTYPES
 from tier4k.extract.images.preprocessing import Preprocessing, nearest_multiple
@@ -78,8 +79,10 @@ class ImageNetwork(nn.Module, ABC):
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
 
     def frozen(self, precision: Precision) -> Self:
-        """Prepare this network for encoding only: fold batch norms and cast weights to `precision`."""
+        """Prepare this network for encoding only: fold batch norms, fuse layers, cast to `precision`."""
         self._fold_batch_norms()
+        fuse_residual_blocks(self.backbone)
+        replace_quick_gelu(self.backbone)
         self.backbone.to(DTYPES[precision])
         return with_onednn(self).requires_grad_(False)
 
