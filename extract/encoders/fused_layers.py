@@ -126,9 +126,7 @@ def _can_fuse(inputs: Tensor, convolution: nn.Conv2d) -> bool:
 
 def _activated(convolution: nn.Conv2d, inputs: Tensor) -> Tensor:
     """Return ReLU(convolution(inputs))."""
-    return torch.ops.mkldnn._convolution_pointwise(
-        inputs, *_arguments(convolution), "relu", [], ""
-    )
+    return torch.ops.mkldnn._convolution_pointwise(inputs, *_arguments(convolution), "relu", [], "")
 
 
 def _add_shortcut(

@@ -89,30 +89,34 @@ class ImageNetwork(nn.Module, ABC):
     def _fold_batch_norms(self) -> None:
         """Fold batch norms, unless folding changes a level.
 
-        A level may be the output of a convolution before its batch norm. Such an output changes by folding, and
-        an activation that follows in place overwrites it.
+        A level may be the output of a convolution before its batch norm. Such an output changes by folding,
+        and an activation that follows in place overwrites it.
         """
         if self.levels is None:
             fold_batch_norms(self.backbone)
             return
-        folded = copy.deepcopy(self.backbone) if self.levels.folded else None
         if not self.levels.folded:
             return
         folded = copy.deepcopy(self.backbone)
         if not fold_batch_norms(folded):
             return
-        unfolded = self.backbone
-        expected = self._probe()
-        self.backbone = folded
-        if not _are_equal_levels(self._probe(), expected, self.levels):
-            self.backbone = unfolded
+        if _are_equal_levels(self._probe(folded), self._probe(self.backbone), self.levels):
+            self.backbone = folded
 
     @torch.inference_mode()
-    def _probe(self) -> Tensor:
-        """Return the features (1, D) of an image of pseudo-random pixels."""
+    def _probe(self, backbone: nn.Module) -> Tensor:
+        """Return the features (1, D) that a backbone gives of an image of pseudo-random pixels.
+
+        A copy computes them, because modules may keep what they computed in this precision.
+        """
         generator = torch.Generator().manual_seed(0)
         shape = (1, 3, self.probe_side, self.probe_side)
-        return self(torch.randint(256, shape, generator=generator, dtype=torch.uint8))
+        image = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+        own_backbone = self.backbone
+        self.backbone = copy.deepcopy(backbone)
+        features = self(image)
+        self.backbone = own_backbone
+        return features
 
     def channels_first(self) -> Self:
         """Store channels outermost, torch's default, so that sums are rounded as in the published code."""

@@ -82,11 +82,13 @@ def side_multiple(architecture: str) -> int | None:
 def _has_one_patch_grid(model: Any) -> bool:
     """Return whether a model takes patches in a grid of any shape, and keeps this grid in all blocks.
 
-    The windows of hierarchical transformers, such as Swin, are fitted to the grids of one image size, although
-    timm offers the option for them too.
+    The windows of hierarchical transformers, such as Swin, are fitted to the grids of one image size,
+    although timm offers the option for them too.
     """
+    if not getattr(model, "dynamic_img_size", False):
+        return False
     reductions = {level["reduction"] for level in _feature_info(model)}
-    return getattr(model, "dynamic_img_size", False) and len(reductions) == 1
+    return len(reductions) == 1
 
 
 def _accepts(model: Any, multiple: int) -> bool:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tier4k.cache.errors import TierError
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork, TokenBatch
+from tier4k.extract.images.preprocessing import nearest_multiple
 from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.curve import Curve
@@ -97,7 +98,10 @@ def export_onnx(source: EncoderSource, folder: Path) -> dict[str, float]:
 def _image_graph(source: EncoderSource, random: np.random.Generator) -> Graph:
     network = load_image_network(source.image).frozen("fp32")
     preprocessing = source.image.preprocessing
-    side = preprocessing.size or preprocessing.resize or DEFAULT_SIDE
+    side = preprocessing.size or nearest_multiple(
+        preprocessing.resize or DEFAULT_SIDE,
+        preprocessing.multiple,
+    )
     pixels = random.integers(0, 256, (ROWS, 3, side, side), np.uint8)
     return Graph("image", network, {"images": torch.from_numpy(pixels)}, {"images": {0: "N"}})
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import save_model
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork
@@ -18,7 +18,7 @@ from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.presets import image_preset
 from tier4k.extract.images.preprocessing import reference
-from tier4k.extract.weights.files import file_weights
+from tier4k.extract.weights.files import Weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_hub")]
 
@@ -28,11 +28,31 @@ LEFT_OUT = {
     "gemma4_vit": "the smallest has 167 million parameters",
 }
 # Words in the names of timm's networks, from the smallest network to the largest.
-SIZES = ["test", "zepto", "atto", "femto", "pico", "nano", "n", "xxxs", "xxs", "xxt", "xs", "extra", "xt", "tiny", "t", "t0", "mini", "small", "s", "s0", "s1", "m0", "b0", "lite0"]
+SIZES = (
+    "test", "zepto", "atto", "femto", "pico", "nano", "n", "xxxs", "xxs", "xxt", "xs", "extra",
+    "xt", "tiny", "t", "t0", "mini", "small", "s", "s0", "s1", "m0", "b0", "lite0",
+)  # fmt: skip
+# Weights, repeated as often as a layer needs them; no width of a layer divides this prime number.
+NUMBERS = torch.randn(1_048_573, generator=torch.Generator().manual_seed(0))
 # Side in pixels of images for networks that accept more than one.
-SIDE = 128
+SIDE = 96
 # Families whose networks accept more than one size, but not `SIDE`.
 SIDES = {"byoanet": 224}
+
+
+class WithoutRandomNumbers(TorchFunctionMode):
+    """Leaves weights 0 where networks initialise them by random numbers, which takes most of the time."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        given = kwargs or {}
+        name = getattr(function, "__name__", "")
+        if name == "erfinv_":
+            return args[0]
+        if name in ("uniform_", "normal_"):
+            tensor = args[0] if args else given["tensor"]
+            tensor.detach().zero_()
+            return tensor
+        return function(*args, **given)
 
 
 def families() -> list[str]:
@@ -54,22 +74,29 @@ def smallest(family: str) -> str:
 def random_network(architecture: str) -> nn.Module:
     """A network of timm with random weights and random statistics of its batch normalisations."""
     torch.manual_seed(0)
-    network = timm.create_model(architecture)
+    with WithoutRandomNumbers():
+        network = timm.create_model(architecture).eval()
+    for parameter in network.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            repeats = -(-parameter.numel() // len(NUMBERS))
+            numbers = NUMBERS.repeat(repeats)[: parameter.numel()].view(parameter.shape)
+            parameter.data = numbers / parameter[0].numel() ** 0.5
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
             module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
+            # Above 1, so that features stay small: rounding grows with them.
+            module.running_var.uniform_(1, 2)
             if module.affine:
-                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.weight, 0.5, 1)
                 nn.init.normal_(module.bias, 0, 0.3)
-    return network.eval()
+    return network
 
 
 def encoder_of(architecture: str, network: nn.Module, side: int, folder: Path) -> ImageEncoder:
     """The multilevel encoder with the weights of a network, classifier included."""
-    save_model(network, str(folder / "weights.safetensors"))
+    torch.save(network.state_dict(), folder / "weights.pth")
     preset = replace(image_preset(f"timm:{architecture}"), reference=reference(side, side))
-    weights = file_weights(folder / "weights.safetensors", "test")
+    weights = Weights(folder / "weights.pth", "0" * 64, "test")
     return ImageEncoder(preset, weights, preset.reference, "multilevel")
 
 
@@ -108,6 +135,10 @@ def pooled_of(network: ImageNetwork) -> ImageNetwork:
     return pooled
 
 
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
 def test_few_families_are_left_out() -> None:
     assert set(LEFT_OUT) <= set(families()) and len(LEFT_OUT) <= 0.05 * len(families())
 
@@ -124,21 +155,27 @@ def test_features_are_those_of_timm(tmp_path: Path, family: str) -> None:
         encoder.preprocessing.std
     ).view(3, 1, 1)
     try:
-        levels = encoder.preset.require_levels()
+        with WithoutRandomNumbers():
+            levels = encoder.preset.require_levels()
     except EncoderError:
         levels, encoder = None, replace(encoder, feature="pooled")
         assert not can_give_levels(plain, inputs)
-    network = load_image_network(encoder)
+    with WithoutRandomNumbers():
+        network = load_image_network(encoder)
     with torch.inference_mode():
         expected = plain.forward_head(plain.forward_features(inputs), pre_logits=True)
-        assert_close(pooled_of(network).frozen("fp32")(images.byte()), expected)
+        pooled = pooled_of(network).frozen("fp32")
+        assert_close(pooled(images.byte()), expected)
         if levels is None:
             return
-        found = network.frozen("fp32")(images.byte()).split(
-            [width * len(levels.statistics) for width in levels.widths], 1
-        )
+        network.levels = replace(levels, folded=True)  # the comparison when the network is loaded decides
+        widths = [width * len(levels.statistics) for width in levels.widths]
+        found = network.frozen("fp32")(images.byte()).split(widths, 1)
         for found_level, expected_level in zip(found, expected_levels(plain, inputs, levels), strict=True):
             assert_close(found_level, expected_level)
+    is_unfolded = norms(network) > norms(pooled)
+    assert is_unfolded == (type(plain).__module__.removeprefix("timm.models.") in UNFOLDED_MODULES)
+    assert levels.folded != is_unfolded
 
 
 def can_give_levels(network: nn.Module, inputs: Tensor) -> bool:
