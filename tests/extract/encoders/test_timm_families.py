@@ -17,6 +17,7 @@ from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.presets import image_preset
+from tier4k.extract.encoders.timm_models import UNFOLDED_MODULES
 from tier4k.extract.images.preprocessing import reference
 from tier4k.extract.weights.files import Weights
 
