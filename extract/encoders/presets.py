@@ -149,6 +149,7 @@ _IMAGE_PRESETS = (
         native=native(224, 224, CLIP_MEAN, CLIP_STD),
         default_preprocessing="native",
         feature="projection",
+        multiple=16,
         levels=Levels(("block3", "block6", "block9", "block12"), (768,) * 4, TOKEN_STATISTICS),
     ),
 )
