@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tier4k.extract.encoders.presets import encoders_by_weights
+from tier4k.extract.weights.download import sources
 from tier4k.extract.weights.files import WeightsError
 from tier4k.extract.weights.hub import blob_digest
 from tier4k.extract.weights.known import KnownWeights, Place
@@ -21,7 +22,7 @@ def weights_list(folders: Sequence[Path]) -> Iterator[str]:
         yield f"{weights.name} (encoder {', '.join(encoders)})"
         yield f"    found:   {_found(weights, folders)}"
         yield f"    licence: {weights.licence}"
-        yield f"    source:  {', else '.join(weights.sources)}"
+        yield f"    source:  {', else '.join(_source_names(weights))}"
 
 
 def _found(weights: KnownWeights, folders: Sequence[Path]) -> str:
@@ -33,10 +34,22 @@ def _found(weights: KnownWeights, folders: Sequence[Path]) -> str:
         sha256 = _sha256(place)
     except WeightsError as error:
         return f"damaged: {error}"
-    note = weights.note(sha256)
-    return ", ".join([place.source, f"SHA-256 {sha256[:DIGEST_LENGTH]}…", *([note] if note else [])])
+    parts = [place.source, f"SHA-256 {sha256[:DIGEST_LENGTH]}…"]
+    if note := weights.note(sha256):
+        parts.append(note)
+    return ", ".join(parts)
+
+
+def _source_names(weights: KnownWeights) -> list[str]:
+    """Return the installed package, then the sources of downloads, in the order in which they are tried."""
+    names = []
+    if weights.package:
+        names.append(f"package {weights.package.module} (installed)")
+    for source in sources(weights):
+        names.append(f"{source.name} ({source.note})" if source.note else source.name)
+    return names
 
 
 def _sha256(place: Place) -> str:
-    """Return the hash; that of a file in the hub's cache is its name there, so the file is not read."""
+    """Return the hash of the weights. A file in the hub's cache is named by its hash and is not read."""
     return blob_digest(place.path) or place.weights().sha256

