@@ -17,10 +17,10 @@ CONVOLUTION_IN_PLACE = "_convolution_pointwise_"
 def replace_quick_gelu(network: nn.Module) -> None:
     """Replace quick GELU by SiLU in timm's perceptrons, in place, for evaluation only.
 
-    Quick GELU is x s(1.702 x) for the logistic function s (Hendrycks and Gimpel, 2016), which torch computes in
-    three passes over memory. SiLU, y s(y) for y = 1.702 x, takes one pass. The weights before the activation
-    are multiplied by 1.702, those after it are divided by it. Call this before weights are rounded to half
-    precision.
+    Quick GELU is x s(1.702 x) for the logistic function s (Hendrycks and Gimpel, 2016), which torch computes
+    in three passes over memory. SiLU, y s(y) for y = 1.702 x, takes one pass. The weights before the
+    activation are multiplied by 1.702, those after it are divided by it. Call this before weights are rounded
+    to half precision.
     """
     for module in network.modules():
         if type(module) is Mlp and _can_be_scaled(module):
@@ -45,11 +45,11 @@ def _scale(perceptron: Mlp) -> None:
 
 
 def fuse_residual_blocks(network: nn.Module) -> None:
-    """Let oneDNN compute activations and sums of timm's ResNet blocks together with their convolutions.
+    """Let oneDNN compute convolutions, sums and activations of timm's ResNet blocks together, in place.
 
-    Convolutions write the sum with the shortcut and its ReLU at once, instead of in three passes over memory.
-    Call this after batch norms are folded, for evaluation only. Blocks with other parts, and processors
-    without AVX-512, keep torch's layers.
+    A convolution, the sum with the shortcut and its ReLU then take one pass over memory instead of three.
+    Call this after batch norms are folded, for evaluation only. Blocks with other parts, and blocks on
+    processors without AVX-512, keep torch's layers.
     """
     if not has_onednn(CONVOLUTION) or not has_onednn(CONVOLUTION_IN_PLACE):
         return
@@ -57,14 +57,14 @@ def fuse_residual_blocks(network: nn.Module) -> None:
         if not isinstance(sequence, nn.Sequential):
             continue
         for number, block in enumerate(sequence):
-            if _can_be_fused(block):
+            if _has_fusible_parts(block):
                 block.__class__ = FUSED_CLASSES[type(block)]
-                # Nothing but the sequence sees the output of the block before.
+                # Only this block reads the output of the block before it.
                 block.may_overwrite_inputs = number > 0
 
 
-def _can_be_fused(block: nn.Module) -> bool:
-    """Return whether a block consists of convolutions, ReLUs and the sum with the shortcut."""
+def _has_fusible_parts(block: nn.Module) -> bool:
+    """Return whether a block has only convolutions, ReLUs and a shortcut, apart from identities."""
     if type(block) not in FUSED_CLASSES:
         return False
     others = []
@@ -138,10 +138,10 @@ def _add_shortcut(
     """Return ReLU(convolution(hidden) + shortcut).
 
     Args:
-        block: The block, which has a shortcut.
-        inputs: Inputs of the block.
+        block: The block, for its shortcut.
+        inputs: Inputs of the block (B, C, H, W), which are overwritten if the block allows this.
         convolution: The last convolution of the block.
-        hidden: Inputs of the last convolution.
+        hidden: Inputs of the last convolution (B, C'', H', W').
     """
     if block.downsample is not None:
         shortcut = block.downsample(inputs)

@@ -4,7 +4,6 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tier4k.extract.weights.checkpoints import (
     require_fit,
 )
 from tier4k.extract.weights.files import WeightsError
-from tier4k.extract.weights.state_dicts import StateDict, choose
+from tier4k.extract.weights.state_dicts import Choice, StateDict, choose
 
 Tensors = Mapping[str, Tensor]
 
@@ -41,10 +40,11 @@ def load_timm_weights(
         model: The network.
         architecture: timm's name of the network.
         weights: A .safetensors or PyTorch file, or an index, or for vision transformers Google's .npz file.
-        by_order: Whether the file has other names in the same order, with the tensors of the classifier last.
+        by_order: Whether the file has the network's tensors in the same order under other names, with the
+            tensors of the classifier last.
 
     Returns:
-        What the user should know: which of several weights are used, which tensors are left out.
+        Notes for the user: which of several weights are used, which tensors are left out.
 
     Raises:
         WeightsError: A tensor is missing, left over, of another shape, NaN or infinite.
@@ -56,8 +56,9 @@ def load_timm_weights(
         tensors = dict(zip(model.state_dict(), read_state_dict(weights).values(), strict=False))
         _load(model, architecture, tensors, weights)
     else:
-        state, notes = _find(model, architecture, weights)
-        _load(model, architecture, state.tensors, weights)
+        choice = _find(model, architecture, weights)
+        notes = choice.notes
+        _load(model, architecture, choice.state.tensors, weights)
     require_finite(model.state_dict(), weights)
     return notes
 
@@ -66,26 +67,52 @@ def _find(
     model: nn.Module,
     architecture: str,
     path: Path,
-) -> tuple[StateDict, tuple[str, ...]]:
-    """Return the network's tensors in a checkpoint, and notes; if it has none, the most similar tensors."""
+) -> Choice:
+    """Choose the network's tensors in a checkpoint; without such tensors, the most similar ones.
+
+    `_load` refuses the most similar tensors and names what differs.
+    """
     states = read_state_dicts(path)
     expected = model.state_dict()
     complete = _complete(states, expected)
     if complete:
         choice = choose(complete, path)
-        return choice.state, (*choice.notes, *_left_out(states, complete, choice.state, path))
+        return Choice(
+            choice.state, (*choice.notes, *_other_tensors_notes(states, complete, choice.state, path))
+        )
+    converted = _fitting_conversions(model, architecture, states)
+    exact = [one for one in converted if not one.resampled]
+    if exact:
+        return _choose_converted(exact, path)
+    nearest = _most_similar(states, expected)
+    if converted and not _has_names(nearest.tensors, expected):
+        raise _resampled_error(converted[0], path)
+    return Choice(nearest)
+
+
+def _fitting_conversions(
+    model: nn.Module,
+    architecture: str,
+    states: Sequence[StateDict],
+) -> list[Converted]:
+    """Return, of each state dict, the first conversion that has every tensor of the network."""
+    expected = model.state_dict()
     fitting: list[Converted] = []
     for state in states:
-        accepted = conversions(model, architecture, state)
-        fitting.extend(list(islice((one for one in accepted if _fits(one.state.tensors, expected)), 1)))
-    if exact := [one for one in fitting if not one.resampled]:
-        choice = choose([one.state for one in exact], path)
-        (used,) = [one for one in exact if one.state is choice.state]
-        return choice.state, (*choice.notes, *_not_converted(used, path))
-    nearest = _most_similar(states, expected)
-    if fitting and not _has_names(nearest.tensors, expected):
-        raise WeightsError(_resampled(fitting[0], path))
-    return nearest, ()
+        for converted in conversions(model, architecture, state):
+            if _fits(converted.state.tensors, expected):
+                fitting.append(converted)
+                break
+    return fitting
+
+
+def _choose_converted(exact: Sequence[Converted], path: Path) -> Choice:
+    choice = choose([converted.state for converted in exact], path)
+    notes = list(choice.notes)
+    for converted in exact:
+        if converted.state is choice.state:
+            notes.extend(_unused_tensors_notes(converted, path))
+    return Choice(choice.state, tuple(notes))
 
 
 def _complete(states: Sequence[StateDict], expected: Tensors) -> list[StateDict]:
@@ -100,7 +127,7 @@ def _complete(states: Sequence[StateDict], expected: Tensors) -> list[StateDict]
 
 
 def _prefixes(state: StateDict, expected: Tensors) -> list[str]:
-    """Return what stands before names of the network, the most frequent first."""
+    """Return the prefixes before names of the network's tensors, the most frequent first."""
     counts: Counter[str] = Counter()
     for name in state.tensors:
         prefix = ""
@@ -125,10 +152,9 @@ def _fits(tensors: Tensors, expected: Tensors) -> bool:
 
 
 def _is_counter(name: str) -> bool:
-    """Return whether a tensor may be missing.
+    """Return whether a tensor counts training batches and may be missing: evaluation does not read it.
 
-    Files older than PyTorch 0.4.1, such as torchvision's first files, lack these counters, which evaluation
-    does not read.
+    Files older than PyTorch 0.4.1, such as torchvision's first files, lack these counters.
     """
     return name.endswith("num_batches_tracked")
 
@@ -146,18 +172,28 @@ def _most_similar(states: Sequence[StateDict], expected: Tensors) -> StateDict:
     return nearest
 
 
-def _left_out(
+def _other_tensors_notes(
     states: Sequence[StateDict],
     complete: Sequence[StateDict],
     used: StateDict,
     path: Path,
 ) -> list[str]:
-    """Return a note if there are tensors beside the prefix of those that are used."""
-    known = {id(tensor) for state in complete for tensor in state.tensors.values()}
-    (first, *_) = used.tensors.values()
+    """Return a note if the state dict with the used tensors also has tensors of other modules.
+
+    Args:
+        states: The state dicts of the file.
+        complete: Those that fit the network, without a prefix of their names.
+        used: The chosen one of `complete`.
+        path: The file.
+    """
+    fitting: set[int] = set()
+    for state in complete:
+        fitting.update(id(tensor) for tensor in state.tensors.values())
+    first = id(next(iter(used.tensors.values())))
     for state in states:
-        others = [name for name, tensor in state.tensors.items() if id(tensor) not in known]
-        if others and any(tensor is first for tensor in state.tensors.values()):
+        others = [name for name, tensor in state.tensors.items() if id(tensor) not in fitting]
+        has_used = first in [id(tensor) for tensor in state.tensors.values()]
+        if others and has_used:
             return [
                 f"{path} holds {len(others)} tensors beside {used.place!r}, first {others[0]!r}: they are "
                 "of other modules and are not used"
@@ -165,7 +201,7 @@ def _left_out(
     return []
 
 
-def _not_converted(converted: Converted, path: Path) -> list[str]:
+def _unused_tensors_notes(converted: Converted, path: Path) -> list[str]:
     if not converted.unused:
         return []
     return [
@@ -174,9 +210,9 @@ def _not_converted(converted: Converted, path: Path) -> list[str]:
     ]
 
 
-def _resampled(converted: Converted, path: Path) -> str:
+def _resampled_error(converted: Converted, path: Path) -> WeightsError:
     names = converted.resampled
-    return (
+    return WeightsError(
         f"{path} does not fit this encoder:\n"
         f"  {len(names)} tensors are for images or patches of another size, first {names[0]!r}\n"
         "Pass weights of this architecture."
@@ -201,12 +237,18 @@ def _load(
 
 
 def _classifier_tensors(architecture: str, left_over: AbstractSet[str]) -> set[str]:
-    """Return which of the tensors that a network without a classifier does not have are the classifier's."""
+    """Return the names of the classifier's tensors.
+
+    Args:
+        architecture: timm's name of the network.
+        left_over: Names of tensors that the network without its classifier does not have.
+    """
     declared = timm_config(architecture).classifier or ()
-    prefixes = tuple(f"{name}." for name in ([declared] if isinstance(declared, str) else declared))
+    classifiers = (declared,) if isinstance(declared, str) else declared
+    prefixes = tuple(f"{name}." for name in classifiers)
     if all(name.startswith(prefixes) for name in left_over):
         return set(left_over)
-    # Not every description names all parts of a classifier, but building the network takes longer.
+    # Some descriptions lack a part of the classifier. The whole network has every part, but is slow to build.
     with torch.device("meta"):  # names without weights
         return left_over & timm.create_model(architecture, num_classes=1000).state_dict().keys()
 

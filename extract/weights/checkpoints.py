@@ -8,22 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tier4k.extract.weights.files import WeightsError, is_index, shard_of_tensor, shard_paths
-from tier4k.extract.weights.state_dicts import StateDict, several_state_dicts, state_dicts
+from tier4k.extract.weights.state_dicts import StateDict, ambiguity_error, state_dicts
 
 if TYPE_CHECKING:
     import torch
 
 
 def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
-    """Read the largest state dict of a checkpoint; see `read_state_dicts`.
+    """Read the state dict with the most tensors of a checkpoint; see `read_state_dicts`.
+
+    A prefix "module." of all names is removed.
 
     Raises:
         WeightsError: The file is damaged, contains code, or contains no state dict or two equally large ones.
     """
-    states = sorted(read_state_dicts(path), key=lambda state: -len(state.tensors))
-    largest, *others = states
-    if others and len(others[0].tensors) == len(largest.tensors):
-        raise several_state_dicts(largest, others[0], path)
+    states = read_state_dicts(path)
+    states.sort(key=lambda state: len(state.tensors), reverse=True)
+    largest = states[0]
+    if len(states) > 1 and len(states[1].tensors) == len(largest.tensors):
+        raise ambiguity_error(largest, states[1], path)
     if all(name.startswith("module.") for name in largest.tensors):
         largest = largest.under("module.")
     return dict(largest.tensors)
@@ -32,8 +35,7 @@ def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
 def read_state_dicts(path: Path) -> list[StateDict]:
     """Read the state dicts of a .safetensors or PyTorch file, or of an index.
 
-    Pickled code is refused, not run. A file of PyTorch is mapped into memory, so that only tensors that are
-    used are read.
+    Pickled code is refused, not run. A PyTorch file is mapped into memory: unused tensors are not read.
 
     Raises:
         WeightsError: The file is damaged, contains code, or contains no state dict.
@@ -130,7 +132,7 @@ def require_fit(
 
 
 def require_finite(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
-    """Refuse NaN and infinity, for example of a training that diverged.
+    """Refuse tensors with NaN or infinity, for example of a training that diverged.
 
     Args:
         tensors: Tensors by name, as loaded.
