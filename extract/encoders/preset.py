@@ -20,14 +20,14 @@ class ImagePreset:
         architecture: timm's name of the network.
         weights: The published weights.
         reference: Preprocessing of TIER-4K.
-        native: Preprocessing in timm's configuration of the same weights (the tag in its `hub`).
+        native: Preprocessing of the published weights, as in timm's configuration unless a comment says else.
         default_preprocessing: Name of the preprocessing used by default.
         feature: "pooled" (timm's pooled output: the global average of a CNN's last map),
             "class-token-before-norm", or "projection" (the network's own projection of the pooled output into
             the space that CLIP shares with texts).
         levels: Levels of multilevel features; None uses timm's description of the architecture.
-        multiple: Sides of whole images are multiples of so many pixels; None uses timm's network, which may
-            accept images of one size only.
+        multiple: Number of pixels of which the sides of whole images are multiples; None: `side_multiple` of
+            the architecture, which may accept images of one size only.
         library: Library that builds the network.
     """
 
@@ -69,7 +69,7 @@ class ImagePreset:
         return preprocessing.whole(image_size, multiple)
 
     def feature_point(self, name: FeatureName) -> str:
-        """Return the text of a signature for a kind of features.
+        """Return the text that a signature holds for a kind of features.
 
         Raises:
             EncoderError: The architecture has no multilevel features.

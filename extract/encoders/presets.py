@@ -145,7 +145,7 @@ _IMAGE_PRESETS = (
             ),
         ),
         reference=reference(224, 256),
-        # As OpenAI trained and published it. timm's configuration resizes to 248 and cuts the margin off.
+        # As in OpenAI's code. timm's configuration resizes the shorter side to 248 and crops 224.
         native=native(224, 224, CLIP_MEAN, CLIP_STD),
         default_preprocessing="native",
         feature="projection",
@@ -235,12 +235,17 @@ def weights_note(sha256: str) -> str:
     Args:
         sha256: Hash of the weights, hexadecimal, as in a signature.
     """
-    notes = [weights.note(sha256) for weights in encoders_by_weights()]
-    return next(filter(None, notes), "")
+    for weights in encoders_by_weights():
+        if note := weights.note(sha256):
+            return note
+    return ""
 
 
 def known_weights(name: str) -> KnownWeights:
-    """Return the published weights with a name of their own, or those of the encoder with this name.
+    """Return the published weights with a name.
+
+    Args:
+        name: Name of the weights or of an encoder that uses them, `timm:NAME`, or `hf:NAME_OR_PATH`.
 
     Raises:
         EncoderError: There are none; the message lists the nearest names.

@@ -26,7 +26,7 @@ class TimmNetwork(ImageNetwork):
             uncropped=encoder.preprocessing.size is None,
             projects=preset.feature == "projection",
         )
-        # The package of efficientnet-lite0 has the tensors of timm's network in timm's order under other names.
+        # The package of efficientnet-lite0 has timm's tensors in timm's order under other names.
         package = preset.weights.package
         by_order = package is not None and encoder.weights.sha256 == package.sha256
         notes = load_timm_weights(backbone, preset.architecture, encoder.weights.path, by_order)

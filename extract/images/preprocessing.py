@@ -33,7 +33,7 @@ class Preprocessing:
     """How a decoded image becomes the input of an encoder in evaluation.
 
     Attributes:
-        name: "reference" (as TIER-4K) or "native" (as the encoder's own timm configuration).
+        name: "reference" (as TIER-4K) or "native" (the encoder's own).
         size: Side of the square crop in pixels; None: the whole image, whatever its shape.
         resize: Length of the shorter side before the crop in pixels; None: the image's own. A whole image is
             enlarged to `MIN_SIDE` and reduced to `MAX_WHOLE_PIXELS`, so that every decodable image can be
@@ -43,8 +43,8 @@ class Preprocessing:
             Hugging Face crops; "no": no crop.
         mean: Mean of each channel, for values 0..1.
         std: Standard deviation of each channel, for values 0..1.
-        multiple: Sides of a whole image are rounded to multiples of so many pixels: transformers cut an image
-            into whole patches.
+        multiple: Sides of a whole image are rounded to multiples of this number of pixels, because
+            transformers cut an image into whole patches.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Preprocessing:
 
         Args:
             image_size: Pixels of the shorter side, or "full" for the image's own size.
-            multiple: The sides are rounded to the nearest multiples of so many pixels.
+            multiple: The sides are rounded to the nearest multiples of this number of pixels.
         """
         resize = None if image_size == "full" else image_size
         return replace(self, size=None, resize=resize, crop="no", multiple=multiple)
@@ -131,8 +131,9 @@ class Preprocessing:
 
 
 class _Uncropped:
-    """From an RGB image to (3, H, W) uint8 without a crop. A class, because worker processes receive it
-    pickled.
+    """From an RGB image to (3, H, W) uint8 without a crop.
+
+    This is a class, because worker processes receive it pickled.
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -167,7 +168,7 @@ def to_tensor(image: Image.Image | np.ndarray) -> "torch.Tensor":
 
 
 def nearest_multiple(length: int, multiple: int) -> int:
-    """Return the multiple that is nearest to a length, at least one; of two equally near, the larger."""
+    """Return the positive multiple of `multiple` nearest to a length; of two equally near, the larger."""
     return max((length + multiple // 2) // multiple, 1) * multiple
 
 

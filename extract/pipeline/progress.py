@@ -66,7 +66,7 @@ class ConsoleListener:
         self._progress.stop()
 
     def noted(self, text: str) -> None:
-        """Print a note, once however often the weights are loaded."""
+        """Print a note; a note that was printed before is skipped."""
         if text not in self._notes:
             self._notes.add(text)
             self._progress.console.print(f"note: {text}", soft_wrap=True)

@@ -97,7 +97,7 @@ class Weights:
 
     Attributes:
         path: A file, an index of sharded weights, or a folder of Hugging Face.
-        sha256: Hash of the content, hexadecimal; of an index or a folder, of all files that can change a
+        sha256: SHA-256, hexadecimal, of the file; for an index or a folder, of all files that can change a
             feature.
         source: Origin of the weights, for messages.
     """
@@ -220,8 +220,8 @@ def folder_weights(
     Args:
         path: A folder of Hugging Face.
         source: Origin of the folder, for messages.
-        files: Names of the files that are hashed: `TEXT_FILES`, `MODEL_FILES` or `TOKENIZER_PARTS`. With
-            weights among them, an index and its shards are hashed too where the loader reads them.
+        files: Names of the files that are hashed: `TEXT_FILES`, `MODEL_FILES` or `TOKENIZER_PARTS`. Of the
+            weights among them, only the file that the loader reads is hashed, or its index and shards.
 
     Raises:
         WeightsError: A required file is missing, or a file is something else than it should be.
@@ -239,7 +239,7 @@ def folder_weights(
 
 
 def folder_weights_file(folder: Path, source: str) -> Path:
-    """Return the file with the weights in a folder of Hugging Face that the loader reads; maybe an index.
+    """Return the file, maybe an index, from which the loader reads the weights of a Hugging Face folder.
 
     Raises:
         WeightsError: The folder has none.

@@ -46,7 +46,7 @@ def print_line(
 
 
 def notes_printer(console: "Console") -> Callable[[str], None]:
-    """Return a function that prints a note, once however often it is called with the note."""
+    """Return a function that prints a note; a note that it printed before is skipped."""
     return cache(lambda text: print_line(console, f"note: {text}"))
 
 

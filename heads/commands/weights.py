@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def weights_ls() -> None:
-    """List the published weights of the known encoders: where they were found, their licence and source."""
+    """List the published weights of the known encoders: place on this machine, hash, licence and sources."""
     from tier4k.extract.encoders.weights_list import weights_list
     from tier4k.extract.weights.files import search_folders
 
