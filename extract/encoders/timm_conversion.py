@@ -1,4 +1,4 @@
-"""timm's conversions of published weights with other names: OpenAI's CLIP, DINOv2, ConvNeXt, DeiT and more."""
+"""timm's conversions of weights in other published names: OpenAI's CLIP, DINOv2, ConvNeXt, DeiT and more."""
 
 import re
 import sys

@@ -186,7 +186,9 @@ class WeightsGroup:
     image_weights: Annotated[
         Path | None,
         typer.Option(
-            "--image-weights", help="File with the weights of the image encoder: .pth, .safetensors or .npz."
+            "--image-weights",
+            help="Weights of the image encoder: a file (.pth, .safetensors, .npz), the index of sharded "
+            "weights, or a folder with one of them.",
         ),
     ] = None
     text_weights: Annotated[

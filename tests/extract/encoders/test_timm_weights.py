@@ -1,4 +1,4 @@
-"""Weights load into timm's networks as they come: wrapped, averaged, beside other modules, in published names.
+"""Weights load into timm's networks as they come: wrapped, averaged, beside other modules, in other names.
 A network takes every tensor or none.
 """
 
