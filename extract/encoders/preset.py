@@ -17,7 +17,7 @@ class ImagePreset:
 
     Attributes:
         name: Value of --image-encoder.
-        architecture: timm's name of the network.
+        architecture: timm's name of the network, or "transformers" and the name of the class.
         files: File names searched in `pretrained/`, in this order; "resnet18.*" stands for every suffix of
             weights.
         download: Where to download the weights, for the message when they are missing.
@@ -26,10 +26,12 @@ class ImagePreset:
         native: Preprocessing in timm's configuration of the same weights (the tag in `hub`).
         default_preprocessing: Name of the preprocessing used by default.
         feature: "pooled" (timm's pooled output: the global average of a CNN's last map) or
-            "class-token-before-norm".
+            "class-token-before-norm", or "projection" to the joint space of images and texts.
         package: Python package that contains the weights.
-        levels: Levels of multilevel features; None uses timm's description of the architecture.
+        levels: Levels of multilevel features; None uses timm's description of the architecture, and is none
+            for a network of transformers.
         fixed_size: Whether the encoder accepts images of one size only.
+        multiple: Sides of whole images are multiples of so many pixels.
         library: Library that builds the network.
     """
 
@@ -45,6 +47,7 @@ class ImagePreset:
     package: Package | None = None
     levels: Levels | None = None
     fixed_size: bool = False
+    multiple: int = 1
     library: Library = "timm"
 
     def preprocessing(
@@ -70,7 +73,7 @@ class ImagePreset:
                 f"{self.name} accepts images of {preprocessing.size} x {preprocessing.size} only: "
                 "do not pass --image-size, nor --preset, which sets --image-size"
             )
-        return preprocessing.whole(image_size)
+        return preprocessing.whole(image_size, self.multiple)
 
     def feature_point(self, name: FeatureName) -> str:
         """Return the text of a signature for a kind of features.
@@ -88,6 +91,11 @@ class ImagePreset:
         Raises:
             EncoderError: The architecture has no multilevel features.
         """
+        if self.levels is None and self.library == "transformers":
+            raise EncoderError(
+                f"the hidden states of {self.name} ({self.architecture}) are neither maps of stages nor "
+                "tokens of a known order: pass --feature pooled"
+            )
         return self.levels or timm_levels(self.architecture)
 
 

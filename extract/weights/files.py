@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from tier4k.cache.keys import file_key
 IMAGE_SUFFIXES = (".pth", ".safetensors", ".npz", ".bin", ".pt")
 
 TEXT_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+SHARD_INDEX = "model.safetensors.index.json"  # names the files of weights that are split into several
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -35,6 +38,9 @@ TOKENIZER_PARTS = (
 )
 
 TEXT_FILES = (*MODEL_FILES, *TOKENIZER_PARTS)
+
+# Files of Hugging Face that say how images are prepared.
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 SEEN_IMAGES = "tier4k.seen_images"  # in the metadata of a safetensors file: keys of images, with spaces
 
@@ -167,12 +173,33 @@ def folder_weights(
     _require_files(path, source, files)
     present = [name for name in files if (path / name).is_file()]
     safetensors, pickled = TEXT_WEIGHT_FILES
-    if safetensors in present and pickled in present:
+    if safetensors in files and safetensors not in present:
+        present.extend(shard_files(path))
+    if pickled in present and (safetensors in present or SHARD_INDEX in present):
         present.remove(pickled)  # the loader never opens this file if safetensors exist
     digest = hashlib.sha256()
     for name in present:
         digest.update(f"{name}\n".encode() + file_key(path / name))
     return Weights(path, digest.hexdigest(), source)
+
+
+def shard_files(path: Path) -> list[str]:
+    """Return the names of the index and of the safetensors files of split weights; none without an index.
+
+    Raises:
+        WeightsError: The index is damaged, or a file is missing.
+    """
+    index = path / SHARD_INDEX
+    if not index.is_file():
+        return []
+    try:
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{index} cannot be read as an index ({error}): download it again") from error
+    for name in shards:
+        if not (path / name).is_file():
+            raise WeightsError(f"the folder {path} lacks {name}, which {SHARD_INDEX} names: download it too")
+    return [SHARD_INDEX, *shards]
 
 
 def _require_files(
@@ -183,7 +210,8 @@ def _require_files(
     """Refuse a folder that has none of the alternatives of a required file."""
     for alternatives in (("config.json",), TEXT_WEIGHT_FILES, TOKENIZER_FILES):
         required = set(alternatives) <= set(files)
-        if required and not any((path / name).is_file() for name in alternatives):
+        is_split = alternatives == TEXT_WEIGHT_FILES and (path / SHARD_INDEX).is_file()
+        if required and not is_split and not any((path / name).is_file() for name in alternatives):
             raise WeightsError(f"{source}: the folder {path} lacks {' or '.join(alternatives)}")
 
 
