@@ -93,8 +93,8 @@ class ImagePreset:
         """
         if self.levels is None and self.library == "transformers":
             raise EncoderError(
-                f"the hidden states of {self.name} ({self.architecture}) are neither maps of stages nor "
-                "tokens of a known order: pass --feature pooled"
+                f"the hidden states of {self.name} ({self.architecture}) have no form that tier4k knows: "
+                "pass --feature pooled"
             )
         return self.levels or timm_levels(self.architecture)
 

@@ -67,6 +67,7 @@ FAMILIES = {
     "swin": Family("SwinModel", has_patches=False),
     "swinv2": Family("Swinv2Model", has_patches=False),
     "resnet": Family("ResNetModel", has_patches=False),
+    "regnet": Family("RegNetModel", has_patches=False),
 }
 
 
@@ -77,8 +78,7 @@ class VisionModel:
     Attributes:
         family: Its family.
         config: Its configuration; of a model with a text tower, the one of the vision tower.
-        known: Whether the family is one of `FAMILIES`; of others only outputs that explain themselves are
-            read.
+        known: Whether the family is one of `FAMILIES`; of others only the pooled output is read.
     """
 
     family: Family

@@ -116,11 +116,13 @@ def _levels(
     size: int,
 ) -> Levels | None:
     """Return the levels of hidden states with these shapes: every stage, or four blocks."""
-    if shapes and all(len(shape) == 4 for shape in shapes):
+    if not model.known:
+        return None  # their order, or their axes, may be others
+    if not model.family.has_patches and all(len(shape) == 4 for shape in shapes):
         names = tuple(f"stage{number}" for number in range(1, len(shapes) + 1))
         return Levels(names, tuple(shape[1] for shape in shapes))
     tokens = (size // model.patch) ** 2 + model.tokens_before_patches
-    if not model.known or any(len(shape) != 3 or shape[1] != tokens for shape in shapes):
+    if any(len(shape) != 3 or shape[1] != tokens for shape in shapes):
         return None
     statistics = TOKEN_STATISTICS if model.family.class_token else TOKEN_STATISTICS[1:]
     return _four_blocks([shape[2] for shape in shapes], statistics)

@@ -108,7 +108,6 @@ SAMPLES = {
         one_tower("ResNet", "ForImageClassification", embedding_size=8, layer_type="basic", **STAGES),
         hf.ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.9, **HALF),
     ),
-    # No family of ours: transformers' pooled output and maps of stages explain themselves.
     "regnet": Sample(
         one_tower("RegNet", embedding_size=8, groups_width=8, **STAGES),
         hf.ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.9, **HALF),
