@@ -26,6 +26,7 @@ from tier4k.heads.commands.split import split
 from tier4k.heads.commands.stores import store_compact, store_export, store_gc, store_ls, store_verify
 from tier4k.heads.commands.sweep import sweep
 from tier4k.heads.commands.table import table
+from tier4k.heads.commands.weights import weights_get, weights_ls
 
 EXIT_ERROR = 2  # an error that the user can fix
 
@@ -60,8 +61,10 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)
 store_app = typer.Typer(help="List, check, clean up and export feature stores.", no_args_is_help=True)
+weights_app = typer.Typer(help="List and download the weights of the known encoders.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
+app.add_typer(weights_app, name="weights")
 
 data_app.command("check")(data_check)
 
@@ -70,6 +73,9 @@ store_app.command("verify")(store_verify)
 store_app.command("compact")(store_compact)
 store_app.command("gc")(store_gc)
 store_app.command("export")(store_export)
+
+weights_app.command("ls")(weights_ls)
+weights_app.command("get")(weights_get)
 
 app.command("extract")(flattened(extract))
 app.command("fit-head")(flattened(fit_head))

@@ -5,7 +5,7 @@ from typing import Literal
 FeatureName = Literal["pooled", "multilevel"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Library = Literal["timm", "transformers"]
-PresetName = Literal["best"]
+PresetName = Literal["best", "clip"]
 
 DEFAULT_IMAGE_ENCODER = "efficientnet-lite0"
 DEFAULT_TEXT_ENCODER = "minilm"

@@ -15,22 +15,8 @@ from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.presets import HF, image_preset, text_preset
 from tier4k.extract.encoders.transformers_models import transformers_preset
 from tier4k.extract.images.crops import CENTRE_CROP, REPLACEABLE_CROPS
-from tier4k.extract.weights.files import (
-    IMAGE_SUFFIXES,
-    MODEL_FILES,
-    PROCESSOR_FILES,
-    SHARD_INDEX,
-    TEXT_FILES,
-    Weights,
-    WeightsError,
-    file_weights,
-    find_file,
-    folder_weights,
-)
-from tier4k.extract.weights.hub import from_hub
-
-CONFIG_FILES = ("config.json", *PROCESSOR_FILES)
-SAFETENSORS = ("model.safetensors", "model-*.safetensors", SHARD_INDEX)
+from tier4k.extract.weights.files import Weights, file_weights, folder_weights
+from tier4k.extract.weights.image_folders import find_image_folder
 
 
 def find_image_encoder(
@@ -50,7 +36,7 @@ def find_image_encoder(
         WeightsError: No weights are found; the message names the file, its source and where to put it.
     """
     if choice.encoder.startswith(HF):
-        found = _folder_weights(choice.encoder.removeprefix(HF), weights, folders)
+        found = find_image_folder(choice.encoder.removeprefix(HF), weights, folders)
         return _image_encoder(choice, transformers_preset(choice.encoder, found.path), lambda: found)
     preset = image_preset(choice.encoder)
     return _image_encoder(choice, preset, lambda: _image_weights(preset, weights, folders))
@@ -113,60 +99,7 @@ def _image_weights(
 ) -> Weights:
     if user_file is not None:
         return file_weights(user_file, "--image-weights")
-    if local_file := find_file(_file_names(preset), folders):
-        return file_weights(local_file, str(local_file))
-    if preset.package and (package_file := preset.package.find()):
-        return file_weights(package_file, f"package {preset.package.module}")
-    if hub_folder := from_hub(preset.hub, ("model.safetensors",)):
-        return file_weights(hub_folder / "model.safetensors", f"hub {preset.hub}")
-    file = preset.files[0].replace(".*", ".pth")
-    folder = folders[0] if folders else Path.cwd()
-    raise WeightsError(
-        f"there are no weights for the image encoder {preset.name}: put {file} into {folder}/pretrained/ "
-        "(or a pretrained/ folder beside the data), or pass --image-weights FILE.\n"
-        f"Download the file from: {preset.download}"
-    )
-
-
-def _folder_weights(
-    repository: str,
-    user_folder: Path | None,
-    folders: Sequence[Path],
-) -> Weights:
-    """Return the weights of an image encoder in a folder of Hugging Face.
-
-    Args:
-        repository: Path of a folder, or name on the hub.
-        user_folder, folders: As for `find_image_encoder`.
-    """
-    if user_folder is not None:
-        return folder_weights(user_folder, "--image-weights", MODEL_FILES)
-    for folder in folders:
-        path = folder / repository
-        if path.is_dir():
-            return folder_weights(path, str(path), MODEL_FILES)
-    if hub_folder := from_hub(repository, (*CONFIG_FILES, *SAFETENSORS)):
-        if not any(hub_folder.glob("*.safetensors")):
-            hub_folder = from_hub(repository, (*CONFIG_FILES, *MODEL_FILES)) or hub_folder
-        return folder_weights(hub_folder, f"hub {repository}", MODEL_FILES)
-    folder = folders[0] if folders else Path.cwd()
-    raise WeightsError(
-        f"there is no image encoder {HF}{repository}: put a folder {repository}/ (config.json, "
-        f"preprocessor_config.json and model.safetensors) into {folder} or beside the data, or pass "
-        f"--image-weights DIR.\nDownload the folder from: https://huggingface.co/{repository}"
-    )
-
-
-def _file_names(preset: ImagePreset) -> list[str]:
-    """Return the possible names of the weights, in the preset's order, with every suffix of a pattern."""
-    names: list[str] = []
-    for pattern in preset.files:
-        stem = pattern.removesuffix(".*")
-        if stem == pattern:
-            names.append(pattern)
-        else:
-            names.extend(stem + suffix for suffix in IMAGE_SUFFIXES)
-    return names
+    return preset.weights.find(preset.name, folders)
 
 
 def _text_weights(
@@ -176,18 +109,4 @@ def _text_weights(
 ) -> Weights:
     if user_folder is not None:
         return folder_weights(user_folder, "--text-weights")
-    for folder in folders:
-        path = folder / preset.folder
-        if path.is_dir():
-            return folder_weights(path, str(path))
-    if preset.package and (package_folder := preset.package.find()):
-        return folder_weights(package_folder, f"package {preset.package.module}")
-    if hub_folder := from_hub(preset.hub, TEXT_FILES):
-        return folder_weights(hub_folder, f"hub {preset.hub}")
-    folder = folders[0] if folders else Path.cwd()
-    raise WeightsError(
-        f"there are no weights for the text encoder {preset.name}: put a folder {preset.folder}/ "
-        "(config.json, vocab.txt or tokenizer.json, and model.safetensors or pytorch_model.bin) into "
-        f"{folder} or beside the data, or pass --text-weights DIR.\n"
-        f"Download the folder from: https://huggingface.co/{preset.hub}"
-    )
+    return preset.weights.find(preset.name, folders)

@@ -31,4 +31,7 @@ class ImageChoice:
 
 
 # The best options in the measurements of docs/benchmarks.md, chosen by their test values.
-PRESETS: dict[PresetName, ImageChoice] = {"best": ImageChoice(image_size=512, feature="multilevel")}
+PRESETS: dict[PresetName, ImageChoice] = {
+    "best": ImageChoice(image_size=512, feature="multilevel"),
+    "clip": ImageChoice(encoder="clip", feature="multilevel"),
+}

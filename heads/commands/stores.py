@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 def store_ls(features: FeaturesOption = FEATURES) -> None:
     """List every feature store with rows, size, type, age, and the data sets that it contains completely."""
-    from tier4k.extract.stores.listing import store_table
+    from tier4k.extract.stores.listing import store_notes, store_table
 
     console = make_console()
     console.print(store_table(features))
+    for note in store_notes(features):
+        print_line(console, note)
     print_broken_stores(console, features)
 
 

@@ -3,12 +3,12 @@
 runs/ID/encoders/TARGET/REPEAT/
     encoders.json       `EncodersRecord`: names and options of the encoders
     image.safetensors   (another suffix if the image encoder was not trained: a copy of the original file)
+    image/              instead, if the image encoder is one of transformers: in the Hugging Face layout
     text/               the text encoder in the Hugging Face layout
 
 The files of trained encoders state in their metadata the images of the training (`Weights.seen_images`).
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,15 @@ from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.from_signature import RUN_MARK
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
-from tier4k.extract.weights.files import TEXT_FILES, TEXT_WEIGHT_FILES, seen_metadata
+from tier4k.extract.weights.files import (
+    IMAGE_FILES,
+    TEXT_FILES,
+    TEXT_WEIGHT_FILES,
+    Weights,
+    seen_metadata,
+    shard_files,
+)
+from tier4k.extract.weights.write import write_tensors
 from tier4k.heads.encoders.seen_images import FinetunedError
 from tier4k.heads.results.json_files import read_json, write_json
 from tier4k.heads.results.layout import ENCODERS, described, encoders_folder, require_current_format
@@ -33,14 +41,16 @@ if TYPE_CHECKING:
 
 RECORD = "encoders.json"
 
+IMAGE_FILE = "image.safetensors"
+
+IMAGE_FOLDER = "image"
+
 TEXT_FOLDER = "text"
 
 # Names of trained tensors begin with one of these prefixes.
 IMAGE_PREFIX = "images.backbone."
 
 TEXT_PREFIX = "texts.backbone."
-
-HEADER_LENGTH_BYTES = 8  # at the beginning of a safetensors file
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,7 @@ def write_image(
     folder: Path,
     seen: Sequence[str] = (),
 ) -> str:
-    """Write the tensors of an image encoder into a folder, or copy the original file if there are no tensors.
+    """Write the tensors of an image encoder into a folder; without tensors, copy the original files.
 
     Args:
         encoder: The encoder with its original weights.
@@ -176,10 +186,13 @@ def write_image(
             weights.
 
     Returns:
-        Name of the written file.
+        Name of the written file, or of the written folder of an encoder of transformers.
     """
     import torch
 
+    if encoder.preset.library == "transformers":
+        _write_folder(encoder.weights, IMAGE_FILES, tensors, folder / IMAGE_FOLDER, seen)
+        return IMAGE_FOLDER
     if not tensors:
         name = f"image{encoder.weights.path.suffix}"
         shutil.copyfile(encoder.weights.path, folder / name)
@@ -191,8 +204,8 @@ def write_image(
         all_tensors["norm.weight"] = torch.ones(width)
         all_tensors["norm.bias"] = torch.zeros(width)
     metadata = seen_metadata([*encoder.weights.seen_images(), *seen])
-    _write_tensors(folder / "image.safetensors", all_tensors, metadata)
-    return "image.safetensors"
+    write_tensors(folder / IMAGE_FILE, all_tensors, metadata)
+    return IMAGE_FILE
 
 
 def write_text(
@@ -205,37 +218,37 @@ def write_text(
 
     The arguments are those of `write_image`.
     """
-    folder.mkdir()
-    for name in TEXT_FILES:
-        source = encoder.weights.path / name
-        is_replaced = bool(tensors) and name in TEXT_WEIGHT_FILES
-        if source.is_file() and not is_replaced:
-            shutil.copyfile(source, folder / name)
-    if tensors:
-        metadata = {"format": "pt"} | seen_metadata([*encoder.weights.seen_images(), *seen])
-        _write_tensors(folder / TEXT_WEIGHT_FILES[0], tensors, metadata)
+    _write_folder(encoder.weights, TEXT_FILES, tensors, folder, seen)
 
 
-def _write_tensors(
-    path: Path,
+def _write_folder(
+    weights: Weights,
+    files: Sequence[str],
     tensors: "Mapping[str, torch.Tensor]",
-    metadata: dict[str, str],
+    folder: Path,
+    seen: Sequence[str],
 ) -> None:
-    """Write a safetensors file with sorted metadata.
+    """Write a new folder in the Hugging Face layout.
 
-    The library writes the entries of the metadata in a random order. The same weights would then have another
-    hash in every process, and other stores.
+    Args:
+        weights: The original folder.
+        files: Names of the files that belong to it, besides split weights.
+        tensors: Tensors that take the place of the original ones; if there are none, all files are copied.
+        folder: The new folder.
+        seen: As for `write_image`.
     """
-    from safetensors.torch import save_file
-
-    save_file(dict(tensors), path, metadata)
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(HEADER_LENGTH_BYTES), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(metadata.items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        file.seek(HEADER_LENGTH_BYTES)
-        file.write(text.ljust(length))
+    folder.mkdir()
+    copied = list(files)
+    if tensors:
+        copied = [name for name in files if name not in TEXT_WEIGHT_FILES]
+    elif not (weights.path / TEXT_WEIGHT_FILES[0]).is_file():
+        copied.extend(shard_files(weights.path))
+    for name in copied:
+        if (weights.path / name).is_file():
+            shutil.copyfile(weights.path / name, folder / name)
+    if tensors:
+        metadata = {"format": "pt"} | seen_metadata([*weights.seen_images(), *seen])
+        write_tensors(folder / TEXT_WEIGHT_FILES[0], tensors, metadata)
 
 
 def _choose(
@@ -272,7 +285,7 @@ def _image_record(
     return ImageRecord(
         encoder=encoder.preset.name,
         preprocessing=cast(PreprocessingName, preprocessing.name),
-        image_size=None if preprocessing.size is not None else preprocessing.resize or "full",
+        image_size=preprocessing.image_size,
         feature=encoder.feature,
         weights=file,
         trained=trained,

@@ -3,6 +3,7 @@
 DIR/
     config.json, model.safetensors   the heads: the content of a run's model.json and model.safetensors
     encoders/image.safetensors       the image encoder, with timm's tensor names
+    encoders/image/                  instead, an image encoder of transformers, in the Hugging Face layout
     encoders/text/                   the text encoder with its tokenizer, in the Hugging Face layout
     encoders/TARGET/REPEAT/          instead of these files: the encoders finetuned with each head
     README.md                        the model card
@@ -90,12 +91,13 @@ def export_into(sources: Sequence[EncoderSource], folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = _merge_heads(sources)
+    card = model_card(model)  # before weights are written: it knows rounded weights by their hash
     if len(sources) == 1 and not _has_finetuned_encoders(model):
         model = _write_encoders(sources[0], folder)
     else:
         _copy_encoders(model, folder)
     replace(model, folder=folder).write(EXPORTED_FILE)
-    (folder / CARD).write_text(model_card(model), encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def _merge_heads(sources: Sequence[EncoderSource]) -> Model:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tier4k.extract.encoders.presets import weights_note
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.results.layout import is_run
@@ -52,13 +53,15 @@ def _description(model: Model, results: Results) -> list[str]:
     digest = read_config(model.folder).data_digest
     image = model.signatures["image"]
     text = model.signatures["text"]
+    rounding = weights_note(image.weights)
+    note = f", {rounding}" if rounding else ""
     return [
         f"# TIER-{results.method.upper()} fitted on {results.data}",
         "",
         f"Scores AI-generated images for {', '.join(model.targets)} by {INPUTS[model.method]}",
         "",
         f"- Data: {results.data}, {results.benchmark}, {results.rows:,} rows (digest {digest[:12]})",
-        f"- Image encoder: {image.encoder}, {image.feature_name}, preprocessing: {image.preparation}",
+        f"- Image encoder: {image.encoder}, {image.feature_name}, preprocessing: {image.preparation}{note}",
         f"- Text encoder: {text.encoder}, {text.feature_name}, {text.preparation}",
         f"- Head: {model.estimator}, {len(model.heads)} fitted (targets x repeats); "
         "a score is the mean over the repeats",

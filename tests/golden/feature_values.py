@@ -20,6 +20,7 @@ from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.preset import ImagePreset
 from tier4k.extract.encoders.presets import HALF, IMAGE_PRESETS, image_preset
+from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.images.crops import Crops, RandomCrops
 from tier4k.extract.images.preprocessing import Preprocessing, native
 from tier4k.extract.pipeline.load import load_network
@@ -39,7 +40,7 @@ TOLERANCES = {
     "text encoders": 1e-4,
     "scorers": 1e-4,
 }
-SLOW_TOLERANCES = {"vit": 1e-4, "bert-base-uncased": 1e-4}
+SLOW_TOLERANCES = {"vit": 1e-4, "clip": 1e-4, "bert-base-uncased": 1e-4}
 SMALL_SIZE = 96  # of whole images: what a preset computes does not depend on it
 FORMULA_WEIGHTS = ("resnet18", "resnet50", "inceptionv4")
 PROMPTS = (
@@ -87,6 +88,7 @@ def section_values(section: str, root: Path) -> dict[str, Any]:
         "text encoders": text_encoders,
         "scorers": scorers,
         "vit": vit,
+        "clip": clip,
         "bert-base-uncased": bert_base,
     }
     return compute[section](root)
@@ -153,7 +155,8 @@ def image_encoders(root: Path) -> dict[str, Any]:
 def _formula_weights(preset: ImagePreset, root: Path) -> Any:
     path = root / f"{preset.architecture}.safetensors"
     with torch.device("meta"):
-        state = timm.create_model(preset.architecture).state_dict()
+        classes = timm_config(preset.architecture).num_classes
+        state = timm.create_model(preset.architecture, num_classes=classes).state_dict()
     tensors = fill({name: torch.empty_like(tensor, device="cpu") for name, tensor in state.items()}, 70)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     return file_weights(path, "test")
@@ -254,6 +257,12 @@ def _scores(scorer: Scorer) -> list[float]:
 def vit(root: Path) -> dict[str, Any]:
     """Features of the vision transformer of TIER-4K, of its real size."""
     preset = image_preset("vit")
+    return _feature_points(ImageEncoder(preset, _formula_weights(preset, root), preset.reference))
+
+
+def clip(root: Path) -> dict[str, Any]:
+    """Features of CLIP's image tower, of its real size."""
+    preset = image_preset("clip")
     return _feature_points(ImageEncoder(preset, _formula_weights(preset, root), preset.reference))
 
 

@@ -71,9 +71,9 @@ def _score_names() -> dict[str, str]:
 def packaged_encoders() -> tuple[ImageEncoder, TextEncoder]:
     """The encoders whose weights are installed with the program."""
     image, text = IMAGE_PRESETS["efficientnet-lite0"], TEXT_PRESETS["minilm"]
-    assert image.package is not None and text.package is not None
-    image_file, text_folder = image.package.find(), text.package.find()
-    assert image_file is not None and text_folder is not None
+    image_place, text_place = image.weights.in_package(), text.weights.in_package()
+    assert image_place is not None and text_place is not None
+    image_file, text_folder = image_place.path, text_place.path
     pictures = ImageEncoder(image, file_weights(image_file, "package"), image.preprocessing())
     return pictures, TextEncoder(text, folder_weights(text_folder, "package"))
 

@@ -35,7 +35,7 @@ def test_features_of_large_networks_are_those_of_their_signature(section: str, t
 
 def test_every_preset_has_golden_features() -> None:
     recorded, slow = read_values("features"), read_values("slow_features")
-    encoded = {name.split(", ")[0] for name in (*recorded["image encoders"], *slow["vit"])}
+    encoded = {name.split(", ")[0] for name in (*recorded["image encoders"], *slow["vit"], *slow["clip"])}
     assert set(IMAGE_PRESETS) <= encoded
     assert set(SCORERS) == set(recorded["scorers"])
     for name in IMAGE_PRESETS:

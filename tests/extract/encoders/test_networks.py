@@ -271,7 +271,7 @@ def test_the_default_encoders_work_without_a_hub_and_tell_similar_from_different
 
 def test_versions_that_can_change_a_digit_are_recorded() -> None:
     assert library_versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert text_preset("minilm").package is not None
+    assert text_preset("minilm").weights.package is not None
 
 
 def test_a_program_that_is_not_installed_has_an_unknown_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,21 +20,21 @@ def test_the_published_encoders_use_the_published_preparation_and_architectures(
         assert preset.preprocessing(None) is preset.preprocessing("reference") is preset.reference
         assert preset.preprocessing("native") is preset.native
     assert image_preset("vit").feature == "class-token-before-norm"
-    assert text_preset("bert-base-uncased").folder == "bert-base-uncased"
+    assert text_preset("bert-base-uncased").weights.folder == "bert-base-uncased"
 
 
 def test_every_preset_names_an_architecture_of_timm_and_a_place_to_get_it() -> None:
     for preset in IMAGE_PRESETS.values():
         assert timm_config(preset.architecture) is not None
-        assert preset.files and preset.download and preset.hub
-    assert all(preset.hub for preset in TEXT_PRESETS.values())
+        assert preset.weights.files and preset.weights.page and preset.weights.hub
+    assert all(preset.weights.hub for preset in TEXT_PRESETS.values())
 
 
 def test_any_timm_model_can_be_named() -> None:
     preset = image_preset("timm:convnext_tiny.in12k_ft_in1k")
     assert preset.architecture == "convnext_tiny.in12k_ft_in1k"
-    assert preset.files == ("convnext_tiny.in12k_ft_in1k.*", "convnext_tiny.*")
-    assert preset.hub == "timm/convnext_tiny.in12k_ft_in1k"
+    assert preset.weights.files == ("convnext_tiny.in12k_ft_in1k.*", "convnext_tiny.*")
+    assert preset.weights.hub == "timm/convnext_tiny.in12k_ft_in1k"
     assert preset.preprocessing(None) is preset.native
     large = image_preset("timm:vit_base_patch16_384")
     assert (large.reference.size, large.reference.resize) == (384, round(384 * 256 / 224))
@@ -42,7 +42,8 @@ def test_any_timm_model_can_be_named() -> None:
 
 def test_any_folder_or_repository_of_hugging_face_can_be_named() -> None:
     preset = text_preset("hf:me/my-bert")
-    assert (preset.name, preset.folder, preset.hub) == ("hf:me/my-bert", "me/my-bert", "me/my-bert")
+    assert preset.name == "hf:me/my-bert"
+    assert (preset.weights.folder, preset.weights.hub) == ("me/my-bert", "me/my-bert")
 
 
 @pytest.mark.parametrize(

