@@ -250,7 +250,7 @@ def _unlisted_family(
     """Return the family of a model that is not listed, if it takes images alone."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-    model_class = MODEL_MAPPING.get(type(config), None)
+    model_class: Any = MODEL_MAPPING.get(type(config), None)
     if isinstance(model_class, tuple):
         model_class = model_class[0]
     if getattr(model_class, "main_input_name", None) != "pixel_values" or hasattr(config, "text_config"):

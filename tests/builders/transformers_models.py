@@ -1,10 +1,11 @@
 """Very small vision models of transformers with random weights, in folders as Hugging Face lays them out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers as hf
 
@@ -113,6 +114,11 @@ SAMPLES = {
         hf.ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.9, **HALF),
     ),
 }
+
+
+def few_fast(*fast: str, names: Iterable[str] = tuple(SAMPLES)) -> list[Any]:
+    """Parameters of a test: names of families, of which all but a few are slow tests."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def write_vision_folder(

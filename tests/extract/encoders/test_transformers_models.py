@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tier4k.extract.images.crops import Crops, RandomCrops
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.weights.files import MODEL_FILES, WeightsError, folder_weights
 from tier4k.tests.builders.data import make_picture
-from tier4k.tests.builders.transformers_models import SAMPLES, write_vision_folder
+from tier4k.tests.builders.transformers_models import few_fast, write_vision_folder
 
 pytestmark = pytest.mark.usefixtures("no_hub")
 
@@ -45,10 +46,22 @@ WITHOUT_CLASS_TOKEN = ("siglip", "siglip2")
 LAST_CLASS_TOKEN = ("vit", "deit")
 
 
+class OnDemand(dict[str, Any]):
+    """Makes what belongs to a name when it is first asked for."""
+
+    def __init__(self, make: Callable[[str], Any]) -> None:
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = self.make(name)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
-    return {name: write_vision_folder(root / name, name) for name in SAMPLES}
+    return OnDemand(lambda name: write_vision_folder(root / name, name))
 
 
 def find(folder: Path, **options: Any) -> ImageEncoder:
@@ -57,7 +70,7 @@ def find(folder: Path, **options: Any) -> ImageEncoder:
 
 @pytest.fixture(scope="module")
 def encoders(folders: dict[str, Path]) -> dict[str, ImageEncoder]:
-    return {name: find(folder) for name, folder in folders.items()}
+    return OnDemand(lambda name: find(folders[name]))
 
 
 def whole(encoder: ImageEncoder, size: Any) -> ImageEncoder:
@@ -117,7 +130,7 @@ def assert_near(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", few_fast("clip", "siglip2", "dinov3_vit", "vit", "swin", "resnet"))
 def test_features_are_those_of_the_library_with_its_own_processor(
     folders: dict[str, Path], encoders: dict[str, ImageEncoder], name: str
 ) -> None:
@@ -155,12 +168,7 @@ def their_inputs(
     }
 
 
-FEW = ("clip", "siglip2", "swin", "dinov3_convnext")
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in SAMPLES]
-)
+@pytest.mark.parametrize("name", few_fast("clip", "siglip2", "swin"))
 def test_whole_images_of_any_shape_are_encoded_as_the_library_does(
     folders: dict[str, Path], encoders: dict[str, ImageEncoder], name: str
 ) -> None:
@@ -179,7 +187,9 @@ def test_whole_images_of_any_shape_are_encoded_as_the_library_does(
     assert scaled in str(encoder.preprocessing)
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip", "vit", "dinov2", "beit", "dinov3_vit"])
+@pytest.mark.parametrize(
+    "name", few_fast("clip", "vit", names=("clip", "siglip", "vit", "dinov2", "beit", "dinov3_vit"))
+)
 def test_whole_images_of_the_native_size_get_the_models_own_positions(
     folders: dict[str, Path], encoders: dict[str, ImageEncoder], name: str
 ) -> None:
@@ -204,7 +214,7 @@ def test_a_swin_network_gives_an_image_the_same_features_whatever_it_has_seen_be
         torch.testing.assert_close(network(large), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip2", "dinov3_vit"])
+@pytest.mark.parametrize("name", ["clip", "siglip2"])
 def test_random_crops_of_whole_images_are_whole_patches(encoders: dict[str, ImageEncoder], name: str) -> None:
     encoder = encoders[name] if name == "siglip2" else whole(encoders[name], 64)
     crops = RandomCrops(encoder.preprocessing, Crops(2))(make_picture(1, (90, 60)), bytes(32))
@@ -215,7 +225,7 @@ def test_random_crops_of_whole_images_are_whole_patches(encoders: dict[str, Imag
             assert network(crop[None]).isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["resnet", "siglip2"])
+@pytest.mark.parametrize("name", few_fast("siglip2", names=("siglip2", "resnet", "clip")))
 def test_an_encoder_is_found_again_by_its_signature(folders: dict[str, Path], name: str) -> None:
     for options in ({}, {"preprocessing": "reference", "feature": "multilevel"}, {"image_size": "full"}):
         encoder = find(folders[name], **options)

@@ -16,7 +16,7 @@ from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.encoders.finetuned import finetuned_encoders, write_image
 from tier4k.tests.builders.commands import read_scores, succeed
 from tier4k.tests.builders.data import make_picture
-from tier4k.tests.builders.transformers_models import SAMPLES, write_vision_folder
+from tier4k.tests.builders.transformers_models import few_fast, write_vision_folder
 
 pytestmark = pytest.mark.usefixtures("no_hub")
 
@@ -29,9 +29,7 @@ def features(encoder: ImageEncoder) -> torch.Tensor:
         return load_network(encoder)(encoder.preprocessing.transform()(make_picture(0, (50, 40)))[None])
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in SAMPLES]
-)
+@pytest.mark.parametrize("name", few_fast("clip", "siglip"))
 def test_a_written_encoder_is_the_encoder_with_its_new_tensors(tmp_path: Path, name: str) -> None:
     encoder = find_image_encoder(ImageChoice("hf:x"), write_vision_folder(tmp_path / "old", name))
     other = find_image_encoder(ImageChoice("hf:x"), write_vision_folder(tmp_path / "other", name, seed=1))
@@ -54,7 +52,7 @@ def test_an_encoder_that_was_not_trained_is_copied_with_all_its_parts(tmp_path: 
     torch.testing.assert_close(features(copied), features(encoder), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", few_fast("clip", "swin"))
 def test_layers_hold_every_trained_parameter_once_from_input_to_output(tmp_path: Path, name: str) -> None:
     network = load_network(find_image_encoder(ImageChoice("hf:x"), write_vision_folder(tmp_path, name)))
     layers = network.layers()
