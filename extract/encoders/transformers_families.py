@@ -43,6 +43,7 @@ class Family:
 
 _NO_POOLER = (("add_pooling_layer", False),)
 _CLIP = Family("CLIPVisionModelWithProjection", "image_embeds", class_token=True, feature="projection")
+_CLIP_WITHOUT_PROJECTION = Family("CLIPVisionModel", class_token=True)
 _SIGLIP = Family("SiglipVisionModel")
 _SIGLIP2 = Family("Siglip2VisionModel", takes_patches=True)
 # By the `model_type` in config.json. Of models with a text tower, the vision tower is loaded alone.
@@ -169,6 +170,8 @@ def vision_model(folder: Path) -> VisionModel:
     except Exception as error:  # checks of many kinds of values raise errors of many classes
         raise WeightsError(f"{folder / 'config.json'} cannot be read ({error}): download it again") from error
     family = FAMILIES.get(kind)
+    if _CLIP_WITHOUT_PROJECTION.model in (config.architectures or ()):
+        family = _CLIP_WITHOUT_PROJECTION
     if family is not None:
         return VisionModel(family, getattr(config, "vision_config", config))
     return VisionModel(_unlisted_family(folder, kind, config), config, known=False)

@@ -21,7 +21,7 @@ from tier4k.extract.images.crops import Crops, RandomCrops
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.weights.files import MODEL_FILES, WeightsError, folder_weights
 from tier4k.tests.builders.data import make_picture
-from tier4k.tests.builders.transformers_models import few_fast, write_vision_folder
+from tier4k.tests.builders.transformers_models import BLOCKS, CROPPED, GRID, few_fast, write_vision_folder
 
 pytestmark = pytest.mark.usefixtures("no_hub")
 
@@ -334,6 +334,18 @@ def test_a_folder_without_image_processor_or_weights_says_what_to_add(
         find(folder)
     with pytest.raises(WeightsError, match="there is no folder"):
         find_image_encoder(ImageChoice("hf:x"), folder / "config.json")
+
+
+def test_a_clip_tower_without_projection_gives_its_class_token(tmp_path: Path) -> None:
+    config = hf.CLIPVisionConfig(**BLOCKS, **GRID)
+    hf.CLIPVisionModel(config).save_pretrained(tmp_path / "tower")
+    hf.CLIPImageProcessor(**CROPPED).save_pretrained(tmp_path / "tower")
+    image, encoder = make_picture(1, (50, 40)), find(tmp_path / "tower")
+    theirs = hf.CLIPVisionModel.from_pretrained(tmp_path / "tower").eval()
+    with torch.inference_mode():
+        expected = theirs(**processed(tmp_path / "tower", image)).pooler_output
+    assert_near(ours(encoder, image), expected)
+    assert encoder.signature.feature == "pooled"
 
 
 def test_only_the_pooled_output_of_an_unlisted_model_is_read(tmp_path: Path) -> None:
