@@ -17,7 +17,7 @@ class ImagePreset:
 
     Attributes:
         name: Value of --image-encoder.
-        architecture: timm's name of the network.
+        architecture: timm's name of the network, or "transformers" and the name of the class.
         weights: The published weights.
         reference: Preprocessing of TIER-4K.
         native: Preprocessing in timm's configuration of the same weights (the tag in its `hub`).
@@ -25,9 +25,10 @@ class ImagePreset:
         feature: "pooled" (timm's pooled output: the global average of a CNN's last map),
             "class-token-before-norm", or "projection" (the network's own projection of the pooled output into
             the space that CLIP shares with texts).
-        levels: Levels of multilevel features; None uses timm's description of the architecture.
+        levels: Levels of multilevel features; None uses timm's description of the architecture, and is none
+            for a network of transformers.
         multiple: Sides of whole images are multiples of so many pixels; None uses timm's network, which may
-            accept images of one size only.
+            accept images of one size only, and is one size only for a network of transformers.
         library: Library that builds the network.
     """
 
@@ -60,7 +61,9 @@ class ImagePreset:
         preprocessing = self.reference if name == "reference" else self.native
         if image_size is None:
             return preprocessing
-        multiple = self.multiple or side_multiple(self.architecture)
+        multiple = self.multiple
+        if multiple is None and self.library == "timm":
+            multiple = side_multiple(self.architecture)
         if multiple is None:
             raise EncoderError(
                 f"{self.name} accepts images of {preprocessing.size} x {preprocessing.size} only: "
@@ -84,6 +87,11 @@ class ImagePreset:
         Raises:
             EncoderError: The architecture has no multilevel features.
         """
+        if self.levels is None and self.library == "transformers":
+            raise EncoderError(
+                f"the hidden states of {self.name} ({self.architecture}) have no form that tier4k knows: "
+                "pass --feature pooled"
+            )
         return self.levels or timm_levels(self.architecture)
 
 

@@ -22,6 +22,8 @@ from tier4k.extract.weights.wheel import Wheel
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
 
+HF = "hf:"  # begins the name of an encoder in a folder of Hugging Face
+
 HALF = (0.5, 0.5, 0.5)
 
 TORCHVISION = "https://download.pytorch.org/models"
@@ -188,6 +190,8 @@ TEXT_PRESETS = {preset.name: preset for preset in _TEXT_PRESETS}
 def image_preset(name: str) -> ImagePreset:
     """Return the preset `name`, or make a preset for `timm:NAME`.
 
+    What `hf:NAME_OR_PATH` is only its folder tells (`find_image_encoder`).
+
     Raises:
         EncoderError: The encoder does not exist; the message lists the nearest names.
     """
@@ -197,8 +201,19 @@ def image_preset(name: str) -> ImagePreset:
         return _timm_preset(name, name.removeprefix("timm:"))
     known = ", ".join(IMAGE_PRESETS)
     raise EncoderError(
-        f"there is no image encoder {name!r}{nearest(name, IMAGE_PRESETS)}. Known: {known}, timm:NAME"
+        f"there is no image encoder {name!r}{nearest(name, IMAGE_PRESETS)}. Known: {known}, timm:NAME, "
+        "hf:NAME_OR_PATH"
     )
+
+
+def require_image_encoder(name: str) -> None:
+    """Refuse a name that no image encoder can have, without searching weights.
+
+    Raises:
+        EncoderError: The encoder does not exist; the message lists the nearest names.
+    """
+    if not name.removeprefix(HF) or not name.startswith(HF):
+        image_preset(name)
 
 
 def text_preset(name: str) -> TextPreset:
@@ -209,8 +224,8 @@ def text_preset(name: str) -> TextPreset:
     """
     if name in TEXT_PRESETS:
         return TEXT_PRESETS[name]
-    if name.startswith("hf:"):
-        repository = name.removeprefix("hf:")
+    if name.startswith(HF):
+        repository = name.removeprefix(HF)
         page = f"https://huggingface.co/{repository}"
         weights = KnownWeights(name, "declared by its authors", folder=repository, hub=repository, page=page)
         return TextPreset(name, weights)

@@ -27,7 +27,7 @@ FEATURES = Path("features")
 
 RUNS = Path("runs")
 
-ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, or timm:NAME."
+ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, timm:NAME, or hf:NAME_OR_PATH."
 
 # Data and folders
 
@@ -188,7 +188,7 @@ class WeightsGroup:
         typer.Option(
             "--image-weights",
             help="Weights of the image encoder: a file (.pth, .safetensors, .npz), the index of sharded "
-            "weights, or a folder with one of them.",
+            "weights, or a folder with one of them; for hf: a folder of Hugging Face.",
         ),
     ] = None
     text_weights: Annotated[

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save, save_file
+from safetensors.torch import load_file, save, save_file
 from typer.testing import CliRunner
 
 from tier4k import cli
