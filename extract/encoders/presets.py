@@ -1,4 +1,7 @@
-"""The known encoders. To add an encoder, add an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`."""
+"""The known encoders and their published weights.
+
+To add an encoder, add an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`, and its golden features.
+"""
 
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.names import EncoderError, nearest

@@ -86,8 +86,7 @@ def download(
     for source in _sources(known):
         path = folder / source.target
         try:
-            with explain_write_errors(path), _without_empty(folder):
-                publish(path, partial(source.write, report=report))
+            _publish(source, path, report)
         except WeightsError as error:
             reasons.append(f"  {source.name}: {error}")
             report(f"{source.name} does not give the weights")
@@ -97,6 +96,15 @@ def download(
     if known.page:
         lines.append(f"Download them by hand from: {known.page}")
     raise WeightsError("\n".join(lines))
+
+
+def _publish(
+    source: Source,
+    path: Path,
+    report: Report,
+) -> None:
+    with explain_write_errors(path), _without_empty(path.parent):
+        publish(path, lambda temporary: source.write(temporary, report))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from tier4k.extract.weights.files import (
     IMAGE_SUFFIXES,
     TEXT_FILES,
+    TEXT_WEIGHT_FILES,
     Package,
     Weights,
     WeightsError,
@@ -159,8 +160,11 @@ class KnownWeights:
         folder = from_hub(self.hub, self.hub_files, cached_only)
         if folder is None:
             return None
-        path = folder if self.folder else folder / HUB_FILE
-        return Place(path, f"hub {self.hub}") if path.exists() else None
+        # Offline, the cache may have other files of the repository only, such as a tokenizer.
+        weights = TEXT_WEIGHT_FILES if self.folder else (HUB_FILE,)
+        if not any((folder / name).is_file() for name in weights):
+            return None
+        return Place(folder if self.folder else folder / HUB_FILE, f"hub {self.hub}")
 
     def find(self, encoder: str, folders: Sequence[Path]) -> Weights:
         """Find the weights in folders, in the installed package, or on the hub.

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import nn
 from torchvision import transforms
 
@@ -54,7 +55,13 @@ def test_reference_preprocessing_is_that_of_the_published_code(preset, size: tup
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    "name", [*IMAGE_PRESETS, "timm:convnext_tiny", "timm:deit3_small_patch16_224", "timm:test_resnet"]
+    "name",
+    [
+        *(name for name in IMAGE_PRESETS if name != "clip"),
+        "timm:convnext_tiny",
+        "timm:deit3_small_patch16_224",
+        "timm:test_resnet",
+    ],
 )
 def test_native_preprocessing_is_that_of_timm(name: str, size: tuple[int, int]) -> None:
     preset = image_preset(name)
@@ -65,6 +72,20 @@ def test_native_preprocessing_is_that_of_timm(name: str, size: tuple[int, int]) 
     torch.testing.assert_close(
         preprocessed(preset.native, make_picture(2, size)), expected, rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_native_preprocessing_of_clip_is_that_of_openai(size: tuple[int, int]) -> None:
+    published = transforms.Compose(
+        [
+            transforms.Resize(224, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize(OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+        ]
+    )
+    found = preprocessed(image_preset("clip").native, make_picture(2, size))
+    torch.testing.assert_close(found, published(make_picture(2, size)), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])

@@ -264,3 +264,12 @@ def test_a_plain_address_is_checked_by_the_hash_in_its_name(tmp_path: Path) -> N
     with pytest.raises(WeightsError, match="the address cannot be read .*No such file"):
         download(net, tmp_path / "pretrained", ignore)
     require_nothing_left(tmp_path / "pretrained")
+
+
+def test_a_cache_with_the_tokenizer_only_has_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(known_module, "from_hub", lambda *_: tmp_path)
+    assert KnownWeights("bert", "apache-2.0", folder="my-bert", hub="me/my-bert").on_hub() is None
+    assert KnownWeights("net", "MIT", files=("net.*",), hub="me/net").on_hub() is None
