@@ -117,8 +117,13 @@ FUSED_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def _can_fuse(inputs: Tensor, convolution: nn.Conv2d) -> bool:
-    """Return whether oneDNN's operators accept the inputs. The operators have no gradients."""
+    """Return whether oneDNN's operators accept the inputs.
+
+    The operators have no gradients, and fuse the sum only where channels are innermost.
+    """
     weight = convolution.weight
+    if inputs.stride(1) != 1 or inputs.shape[2:].numel() == 1:
+        return False
     if torch.is_grad_enabled() and (inputs.requires_grad or weight.requires_grad):
         return False
     return accepts_onednn(inputs, weight)
