@@ -11,8 +11,8 @@ process of its own, as the process policy of ours changes how the C library allo
 
 Both sides run in turn, one after the other, so that other processes disturb both alike. Images are made by
 formula, weights are random: speed does not depend on their values. The last line is one JSON object: for each
-encoder and precision the median images per second of both sides, the median ratio of the rounds, and the share
-of this machine's matrix-product peak that each side reaches, decoding included.
+encoder and precision the median images per second of both sides, the median ratio of the rounds, and the
+share of this machine's matrix-product peak that each side reaches, decoding included.
 """
 
 import argparse

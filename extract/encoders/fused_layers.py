@@ -17,10 +17,10 @@ CONVOLUTION_IN_PLACE = "_convolution_pointwise_"
 def replace_quick_gelu(network: nn.Module) -> None:
     """Replace quick GELU by SiLU in timm's perceptrons, in place, for evaluation only.
 
-    Quick GELU is x s(1.702 x) for the logistic function s (Hendrycks and Gimpel, 2016), which torch computes in
-    three passes over memory. SiLU, y s(y) for y = 1.702 x, takes one pass. The weights before the activation
-    are multiplied by 1.702, those after it are divided by it. Call this before weights are rounded to half
-    precision.
+    Quick GELU is x s(1.702 x) for the logistic function s (Hendrycks and Gimpel, 2016), which torch computes
+    in three passes over memory. SiLU, y s(y) for y = 1.702 x, takes one pass. The weights before the
+    activation are multiplied by 1.702, those after it are divided by it. Call this before weights are rounded
+    to half precision.
     """
     for module in network.modules():
         if type(module) is Mlp and _can_be_scaled(module):
@@ -131,9 +131,7 @@ def _can_fuse(inputs: Tensor, convolution: nn.Conv2d) -> bool:
 
 def _activated(convolution: nn.Conv2d, inputs: Tensor) -> Tensor:
     """Return ReLU(convolution(inputs))."""
-    return torch.ops.mkldnn._convolution_pointwise(
-        inputs, *_arguments(convolution), "relu", [], ""
-    )
+    return torch.ops.mkldnn._convolution_pointwise(inputs, *_arguments(convolution), "relu", [], "")
 
 
 def _add_shortcut(

@@ -180,7 +180,9 @@ def test_quick_gelu_as_silu_gives_the_same_outputs(bias: bool) -> None:
     replace_quick_gelu(changed)
     inputs = 3 * torch.randn(2, 5, 8)
     assert type(changed[0].act) is nn.SiLU
-    torch.testing.assert_close(changed(inputs).double(), plain.double()(inputs.double()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        changed(inputs).double(), plain.double()(inputs.double()), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("perceptron", [Mlp(8, 32), Mlp(8, 32, act_layer=QuickGELU, norm_layer=nn.LayerNorm)])
