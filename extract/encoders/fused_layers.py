@@ -3,7 +3,8 @@
 from typing import Any
 
 import torch
-from timm.layers import Mlp, QuickGELU
+from timm.layers import QuickGELU
+from timm.layers.mlp import Mlp
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
@@ -60,7 +61,7 @@ def fuse_residual_blocks(network: nn.Module) -> None:
             if _can_be_fused(block):
                 block.__class__ = FUSED_CLASSES[type(block)]
                 # Nothing but the sequence sees the output of the block before.
-                block.may_overwrite_inputs = number > 0
+                block.may_overwrite_inputs = number > 0  # type: ignore[assignment]
 
 
 def _can_be_fused(block: nn.Module) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import timm
 import torch
-from timm.layers import Mlp, QuickGELU
+from timm.layers import QuickGELU
+from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from tier4k.extract.encoders.batch_norm_folding import fold_batch_norms
