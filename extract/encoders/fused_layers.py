@@ -3,7 +3,8 @@
 from typing import Any
 
 import torch
-from timm.layers import Mlp, QuickGELU
+from timm.layers import QuickGELU
+from timm.layers.mlp import Mlp
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
@@ -17,10 +18,10 @@ CONVOLUTION_IN_PLACE = "_convolution_pointwise_"
 def replace_quick_gelu(network: nn.Module) -> None:
     """Replace quick GELU by SiLU in timm's perceptrons, in place, for evaluation only.
 
-    Quick GELU is x s(1.702 x) for the logistic function s (Hendrycks and Gimpel, 2016), which torch computes in
-    three passes over memory. SiLU, y s(y) for y = 1.702 x, takes one pass. The weights before the activation
-    are multiplied by 1.702, those after it are divided by it. Call this before weights are rounded to half
-    precision.
+    Quick GELU is x s(1.702 x) for the logistic function s (Hendrycks and Gimpel, 2016), which torch computes
+    in three passes over memory. SiLU, y s(y) for y = 1.702 x, takes one pass. The weights before the
+    activation are multiplied by 1.702, those after it are divided by it. Call this before weights are rounded
+    to half precision.
     """
     for module in network.modules():
         if type(module) is Mlp and _can_be_scaled(module):
@@ -60,7 +61,7 @@ def fuse_residual_blocks(network: nn.Module) -> None:
             if _can_be_fused(block):
                 block.__class__ = FUSED_CLASSES[type(block)]
                 # Nothing but the sequence sees the output of the block before.
-                block.may_overwrite_inputs = number > 0
+                block.may_overwrite_inputs = number > 0  # type: ignore[assignment]
 
 
 def _can_be_fused(block: nn.Module) -> bool:
@@ -117,8 +118,13 @@ FUSED_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def _can_fuse(inputs: Tensor, convolution: nn.Conv2d) -> bool:
-    """Return whether oneDNN's operators accept the inputs. The operators have no gradients."""
+    """Return whether oneDNN's operators accept the inputs.
+
+    The operators have no gradients, and fuse the sum only where channels are innermost.
+    """
     weight = convolution.weight
+    if inputs.stride(1) != 1 or inputs.shape[2:].numel() == 1:
+        return False
     if torch.is_grad_enabled() and (inputs.requires_grad or weight.requires_grad):
         return False
     return accepts_onednn(inputs, weight)
