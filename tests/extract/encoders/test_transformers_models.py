@@ -257,7 +257,7 @@ def test_split_weights_are_loaded_and_every_part_is_in_the_hash(
         digests.add(folder_weights(split, "", MODEL_FILES).sha256)
     assert len(digests) == len(parts) + 1
     parts[0].unlink()
-    with pytest.raises(WeightsError, match=rf"lacks {parts[0].name}"):
+    with pytest.raises(WeightsError, match=rf"{parts[0].name} is missing: download"):
         find(split)
 
 
