@@ -3,10 +3,10 @@
 To add an encoder, add an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`, and its golden features.
 """
 
-from tier4k.extract.encoders.levels import Levels
+from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels
 from tier4k.extract.encoders.names import EncoderError, nearest
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
-from tier4k.extract.encoders.timm_models import TOKEN_STATISTICS, timm_config
+from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.images.preprocessing import (
     CLIP_MEAN,
     CLIP_STD,

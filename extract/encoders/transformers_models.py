@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from tier4k.extract.encoders.image_processors import image_preprocessing
-from tier4k.extract.encoders.levels import Levels
+from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels, block_levels
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.preset import ImagePreset
-from tier4k.extract.encoders.timm_models import TOKEN_STATISTICS
 from tier4k.extract.encoders.transformers_families import VisionModel, vision_model
 from tier4k.extract.images.preprocessing import reference
 from tier4k.extract.weights.known import KnownWeights
@@ -123,12 +122,4 @@ def _levels(
     if any(len(shape) != 3 or shape[1] != tokens for shape in shapes):
         return None
     statistics = TOKEN_STATISTICS if model.family.class_token else TOKEN_STATISTICS[1:]
-    return _four_blocks([shape[2] for shape in shapes], statistics)
-
-
-def _four_blocks(widths: list[int], statistics: tuple[str, ...]) -> Levels:
-    """Return the blocks at the quarters of the depth, each once."""
-    quarters = [len(widths) * quarter // 4 for quarter in (1, 2, 3, 4)]
-    blocks = sorted({max(block, 1) for block in quarters})
-    names = tuple(f"block{block}" for block in blocks)
-    return Levels(names, tuple(widths[block - 1] for block in blocks), statistics)
+    return block_levels([shape[2] for shape in shapes], statistics)
