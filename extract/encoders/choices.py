@@ -4,7 +4,7 @@ from typing import Literal
 
 FeatureName = Literal["pooled", "multilevel"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Library = Literal["timm"]
+Library = Literal["timm", "transformers"]
 PresetName = Literal["best", "clip"]
 
 DEFAULT_IMAGE_ENCODER = "efficientnet-lite0"

@@ -4,7 +4,7 @@ Weights are taken from the path that the user passes, from folders, from an inst
 Hugging Face hub.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tier4k.extract.encoders.choices import Precision
@@ -12,9 +12,11 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
-from tier4k.extract.encoders.presets import image_preset, text_preset
-from tier4k.extract.images.crops import CENTRE_CROP
+from tier4k.extract.encoders.presets import HF, image_preset, text_preset
+from tier4k.extract.encoders.transformers_models import transformers_preset
+from tier4k.extract.images.crops import CENTRE_CROP, REPLACEABLE_CROPS
 from tier4k.extract.weights.files import Weights, file_weights, folder_weights
+from tier4k.extract.weights.image_folders import find_image_folder
 
 
 def find_image_encoder(
@@ -26,27 +28,41 @@ def find_image_encoder(
 
     Args:
         choice: Name of the encoder, and options of its features.
-        weights: A file that the user passes; if set, no other place is searched.
-        folders: Folders that may contain `pretrained/`.
+        weights: A file that the user passes, or for `hf:` a folder; if set, no other place is searched.
+        folders: Folders that may contain `pretrained/`, or for `hf:` the encoder's folder.
 
     Raises:
         EncoderError: The encoder does not exist or does not support the options.
         WeightsError: No weights are found; the message names the file, its source and where to put it.
     """
+    if choice.encoder.startswith(HF):
+        found = find_image_folder(choice.encoder.removeprefix(HF), weights, folders)
+        return _image_encoder(choice, transformers_preset(choice.encoder, found.path), lambda: found)
     preset = image_preset(choice.encoder)
+    return _image_encoder(choice, preset, lambda: _image_weights(preset, weights, folders))
+
+
+def _image_encoder(
+    choice: ImageChoice,
+    preset: ImagePreset,
+    find_weights: Callable[[], Weights],
+) -> ImageEncoder:
+    """Return the encoder of a preset.
+
+    Options that the encoder does not support are refused before weights are searched.
+    """
     preprocessing = preset.preprocessing(choice.preprocessing, choice.image_size)
     feature = choice.feature or "pooled"
-    # Refuses multilevel features that the encoder does not have, before weights are searched.
     preset.feature_point(feature)
     crops = choice.crops or CENTRE_CROP
-    if crops.count and preprocessing.crop not in ("center", "no"):
+    if crops.count and preprocessing.crop not in REPLACEABLE_CROPS:
         raise EncoderError(
             f"{preset.name} crops images by {preprocessing.crop!r}, which does not support random crops: "
             "do not pass --crops"
         )
     return ImageEncoder(
         preset=preset,
-        weights=_image_weights(preset, weights, folders),
+        weights=find_weights(),
         preprocessing=preprocessing,
         feature=feature,
         precision=choice.precision or "fp32",

@@ -3,7 +3,8 @@
 from typing import Any
 
 import torch
-from timm.layers import Mlp, QuickGELU
+from timm.layers import QuickGELU
+from timm.layers.mlp import Mlp
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
@@ -60,7 +61,7 @@ def fuse_residual_blocks(network: nn.Module) -> None:
             if _has_fusible_parts(block):
                 block.__class__ = FUSED_CLASSES[type(block)]
                 # Only this block reads the output of the block before it.
-                block.may_overwrite_inputs = number > 0
+                block.may_overwrite_inputs = number > 0  # type: ignore[assignment]
 
 
 def _has_fusible_parts(block: nn.Module) -> bool:
@@ -117,8 +118,13 @@ FUSED_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def _can_fuse(inputs: Tensor, convolution: nn.Conv2d) -> bool:
-    """Return whether oneDNN's operators accept the inputs. The operators have no gradients."""
+    """Return whether oneDNN's operators accept the inputs.
+
+    The operators have no gradients, and fuse the sum only where channels are innermost.
+    """
     weight = convolution.weight
+    if inputs.stride(1) != 1 or inputs.shape[2:].numel() == 1:
+        return False
     if torch.is_grad_enabled() and (inputs.requires_grad or weight.requires_grad):
         return False
     return accepts_onednn(inputs, weight)

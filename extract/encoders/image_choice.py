@@ -14,7 +14,7 @@ class ImageChoice:
     None selects the default of the encoder, or any value when stores are searched.
 
     Attributes:
-        encoder: A preset, or `timm:NAME`.
+        encoder: A preset, `timm:NAME`, or `hf:NAME_OR_PATH`.
         preprocessing: "reference" or "native".
         image_size: Pixels of the shorter side of the uncropped image, or "full".
         feature: Kind of features: the pooled output, or statistics of several levels.

@@ -8,6 +8,7 @@ from typing import Self
 from tier4k.cache.errors import TierError
 
 MULTILEVEL = "multilevel"
+TOKEN_STATISTICS = ("class", "mean", "sd")
 WITHOUT_FOLDING = ", without folding"
 
 
@@ -116,3 +117,16 @@ class Levels:
                 slices[f"{name}.{statistic}"] = slice(start, start + width)
                 start += width
         return slices
+
+
+def block_levels(widths: Sequence[int], statistics: tuple[str, ...]) -> Levels:
+    """Return the blocks at the quarters of a transformer's depth, each once.
+
+    Args:
+        widths: Channels of every block.
+        statistics: Statistics of each level.
+    """
+    quarters = [len(widths) * quarter // 4 for quarter in (1, 2, 3, 4)]
+    blocks = sorted({max(block, 1) for block in quarters})
+    names = tuple(f"block{block}" for block in blocks)
+    return Levels(names, tuple(widths[block - 1] for block in blocks), statistics)

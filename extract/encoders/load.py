@@ -4,8 +4,12 @@ from tier4k.extract.encoders.choices import Library
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.timm_network import TimmNetwork
+from tier4k.extract.encoders.transformers_network import TransformersNetwork
 
-NETWORKS: dict[Library, type[TimmNetwork]] = {"timm": TimmNetwork}
+NETWORKS: dict[Library, type[TimmNetwork] | type[TransformersNetwork]] = {
+    "timm": TimmNetwork,
+    "transformers": TransformersNetwork,
+}
 
 
 def load_image_network(encoder: ImageEncoder) -> ImageNetwork:

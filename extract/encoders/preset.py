@@ -17,17 +17,18 @@ class ImagePreset:
 
     Attributes:
         name: Value of --image-encoder.
-        architecture: timm's name of the network.
+        architecture: timm's name of the network, or "transformers" and the name of the class.
         weights: The published weights.
         reference: Preprocessing of TIER-4K.
-        native: Preprocessing of the published weights, as in timm's configuration unless a comment says else.
+        native: Preprocessing of the published weights, mostly as in timm's configuration.
         default_preprocessing: Name of the preprocessing used by default.
         feature: "pooled" (timm's pooled output: the global average of a CNN's last map),
             "class-token-before-norm", or "projection" (the network's own projection of the pooled output into
             the space that CLIP shares with texts).
-        levels: Levels of multilevel features; None uses timm's description of the architecture.
-        multiple: Number of pixels of which the sides of whole images are multiples; None: `side_multiple` of
-            the architecture, which may accept images of one size only.
+        levels: Levels of multilevel features. None: timm describes the levels; a network of transformers has
+            none.
+        multiple: Number of pixels of which the sides of whole images are multiples. None: timm's network
+            decides (`side_multiple`); a network of transformers accepts images of one size only.
         library: Library that builds the network.
     """
 
@@ -60,7 +61,9 @@ class ImagePreset:
         preprocessing = self.reference if name == "reference" else self.native
         if image_size is None:
             return preprocessing
-        multiple = self.multiple or side_multiple(self.architecture)
+        multiple = self.multiple
+        if multiple is None and self.library == "timm":
+            multiple = side_multiple(self.architecture)
         if multiple is None:
             raise EncoderError(
                 f"{self.name} accepts images of {preprocessing.size} x {preprocessing.size} only: "
@@ -84,6 +87,11 @@ class ImagePreset:
         Raises:
             EncoderError: The architecture has no multilevel features.
         """
+        if self.levels is None and self.library == "transformers":
+            raise EncoderError(
+                f"the hidden states of {self.name} ({self.architecture}) have no form that tier4k knows: "
+                "pass --feature pooled"
+            )
         return self.levels or timm_levels(self.architecture)
 
 

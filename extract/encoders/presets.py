@@ -3,10 +3,10 @@
 To add an encoder, add an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`, and its golden features.
 """
 
-from tier4k.extract.encoders.levels import Levels
+from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels
 from tier4k.extract.encoders.names import EncoderError, nearest
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
-from tier4k.extract.encoders.timm_models import TOKEN_STATISTICS, timm_config
+from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.images.preprocessing import (
     CLIP_MEAN,
     CLIP_STD,
@@ -21,6 +21,8 @@ from tier4k.extract.weights.known import KnownWeights
 from tier4k.extract.weights.wheel import Wheel
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
+
+HF = "hf:"  # prefix of the name of an encoder in a folder of Hugging Face
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -188,6 +190,8 @@ TEXT_PRESETS = {preset.name: preset for preset in _TEXT_PRESETS}
 def image_preset(name: str) -> ImagePreset:
     """Return the preset `name`, or make a preset for `timm:NAME`.
 
+    An image encoder `hf:NAME_OR_PATH` is described by its folder, which `find_image_encoder` reads.
+
     Raises:
         EncoderError: The encoder does not exist; the message lists the nearest names.
     """
@@ -197,8 +201,20 @@ def image_preset(name: str) -> ImagePreset:
         return _timm_preset(name, name.removeprefix("timm:"))
     known = ", ".join(IMAGE_PRESETS)
     raise EncoderError(
-        f"there is no image encoder {name!r}{nearest(name, IMAGE_PRESETS)}. Known: {known}, timm:NAME"
+        f"there is no image encoder {name!r}{nearest(name, IMAGE_PRESETS)}. Known: {known}, timm:NAME, "
+        "hf:NAME_OR_PATH"
     )
+
+
+def require_image_encoder(name: str) -> None:
+    """Refuse a name that no image encoder has; weights are not searched.
+
+    Raises:
+        EncoderError: The encoder does not exist; the message lists the nearest names.
+    """
+    is_folder = name.startswith(HF) and name != HF
+    if not is_folder:
+        image_preset(name)
 
 
 def text_preset(name: str) -> TextPreset:
@@ -209,8 +225,8 @@ def text_preset(name: str) -> TextPreset:
     """
     if name in TEXT_PRESETS:
         return TEXT_PRESETS[name]
-    if name.startswith("hf:"):
-        repository = name.removeprefix("hf:")
+    if name.startswith(HF):
+        repository = name.removeprefix(HF)
         page = f"https://huggingface.co/{repository}"
         weights = KnownWeights(name, "declared by its authors", folder=repository, hub=repository, page=page)
         return TextPreset(name, weights)
@@ -258,7 +274,7 @@ def known_weights(name: str) -> KnownWeights:
         return by_name[name]
     if name.startswith("timm:"):
         return image_preset(name).weights
-    if name.startswith("hf:"):
+    if name.startswith(HF):
         return text_preset(name).weights
     known = ", ".join(by_name)
     raise EncoderError(f"there are no known weights {name!r}{nearest(name, by_name)}. Known: {known}")

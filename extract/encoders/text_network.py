@@ -1,14 +1,11 @@
 """Text encoders as torch modules, which encode for a store or, unfrozen, are trained end to end."""
 
-import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
@@ -16,7 +13,11 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.precision import DTYPES
-from tier4k.extract.weights.files import WeightsError
+from tier4k.extract.encoders.transformers_loading import (
+    explain_loading_errors,
+    load_transformer,
+    recompute_activations,
+)
 
 TOKENIZED_TEXTS = 1024  # per call: the tokenizer keeps kilobytes of each text until the call ends
 PACKED_TOKENS = 512  # with more, attention between texts costs more than padding
@@ -72,23 +73,10 @@ class TextNetwork(nn.Module):
             WeightsError: The files of the folder are damaged or do not match.
         """
         path = encoder.weights.path
-        try:
+        with explain_loading_errors(path, "text"):
             tokenizer = load_tokenizer(encoder)
-            backbone, loading = AutoModel.from_pretrained(
-                path,
-                local_files_only=True,
-                output_loading_info=True,
-                dtype=torch.float32,
-            )
-        except pickle.UnpicklingError as error:
-            raise WeightsError(
-                f"the weights in {path} were not loaded: they contain pickled Python objects besides "
-                "tensors, which could run code, or are damaged. Download the files again, or save the model "
-                "as safetensors."
-            ) from error
-        except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, KeyError, ImportError) as error:
-            raise WeightsError(f"the text encoder in {path} cannot be loaded: {error}") from error
-        _require_complete(loading, path)
+        # The pooler's output is unused.
+        backbone = load_transformer(AutoModel, path, "text", unused=("pooler.",))
         positions = getattr(backbone.config, "max_position_embeddings", encoder.max_tokens)
         return cls(backbone, tokenizer, min(encoder.max_tokens, positions)).eval()
 
@@ -107,6 +95,10 @@ class TextNetwork(nn.Module):
             number = int(block.group(1)) + 1 if block else 0
             groups.setdefault(number, []).append(parameter)
         return [groups[number] for number in sorted(groups)]
+
+    def recompute_activations(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+        recompute_activations(self.backbone)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text before truncation, special tokens included."""
@@ -166,18 +158,6 @@ class TextNetwork(nn.Module):
         ).last_hidden_state[0]
         padded = packed.new_zeros(*is_token.shape, packed.shape[1])
         return padded.index_put((text, position), packed)
-
-
-def _require_complete(loading: Mapping[str, Any], path: Path) -> None:
-    """Refuse weights that lack tensors of the network; the pooler is unused and may be missing."""
-    missing = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
-    reshaped = sorted(map(str, loading["mismatched_keys"]))
-    if missing or reshaped:
-        first = missing[0] if missing else reshaped[0]
-        raise WeightsError(
-            f"the weights in {path} do not fit the config.json there: {len(missing) + len(reshaped)} tensors "
-            f"are missing or of another shape, first {first!r}; take both files from one download"
-        )
 
 
 def load_tokenizer(encoder: TextEncoder) -> Any:

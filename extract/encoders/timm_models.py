@@ -5,15 +5,14 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tier4k.extract.encoders.levels import Levels
+from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels, block_levels
 from tier4k.extract.encoders.names import EncoderError, nearest
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-TOKEN_STATISTICS = ("class", "mean", "sd")
 # Modules of timm.models whose networks have a level that is the output of a convolution before its batch
-# normalisation. Folding changes this output. Signatures of these levels say that nothing is folded, so that
+# normalisation. Folding changes this output. Signatures of these levels state that nothing is folded, so that
 # older stores, whose levels were changed by folding, are not found.
 UNFOLDED_MODULES = ("ghostnet", "repghost")
 # Multiples of pixels that networks may need for patches, halvings or both, in the order of trials.
@@ -136,7 +135,7 @@ def _levels(model: Any, architecture: str) -> Levels:
 
     channels = [stage["num_chs"] for stage in _feature_info(model)]
     if _has_class_token(model):
-        return _block_levels(channels)
+        return block_levels(channels, TOKEN_STATISTICS)
     last, maps = _intermediates(model, architecture)
     if not all(isinstance(stage_map, torch.Tensor) for stage_map in maps):
         raise EncoderError(f"{architecture!r} has several maps at each stage: pass --feature pooled")
@@ -175,16 +174,6 @@ def _has_class_token(model: Any) -> bool:
     options = inspect.signature(model.forward_intermediates).parameters
     token = getattr(model, "cls_token", None)
     return isinstance(token, torch.nn.Parameter) and "return_prefix_tokens" in options
-
-
-def _block_levels(channels: list[int]) -> Levels:
-    names = []
-    widths = []
-    for quarter in (1, 2, 3, 4):
-        block = len(channels) * quarter // 4
-        names.append(f"block{block}")
-        widths.append(channels[block - 1])
-    return Levels(tuple(names), tuple(widths), TOKEN_STATISTICS)
 
 
 def _stage_levels(channels: list[int], head_width: int) -> Levels:

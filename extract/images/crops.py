@@ -11,6 +11,9 @@ from tier4k.extract.images.preprocessing import Preprocessing, nearest_multiple,
 if TYPE_CHECKING:
     import torch
 
+# These crops only cut off margins of the resized image, so a random crop can replace them.
+REPLACEABLE_CROPS = ("center", "floor", "no")
+
 # Sides of a random crop over those of an uncropped image, in the proportion of TIER-4K's crops.
 UNCROPPED_SHARE = 224 / 256
 

@@ -12,15 +12,12 @@ from PIL import Image
 
 from tier4k.cache.keys import bytes_key
 from tier4k.cache.write_errors import explain_write_errors
-from tier4k.extract.images.crops import random_crop
+from tier4k.extract.images.crops import REPLACEABLE_CROPS, random_crop
 from tier4k.extract.images.decode import ImageError, decode, read_bytes
 from tier4k.extract.images.preprocessing import Preprocessing, to_tensor
 
 if TYPE_CHECKING:
     import torch
-
-# These crops only cut off margins of the resized image, so a random crop can replace them.
-REPLACEABLE_CROPS = ("center", "no")
 
 
 class DecodedImages:

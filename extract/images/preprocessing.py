@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 MIN_SIDE = 32
 # Most pixels of an uncropped image: the first feature maps of an encoder would take gigabytes.
 MAX_WHOLE_PIXELS = 2048 * 4096
+# Most that an image is enlarged to fill a number of patches.
+MAX_SCALE = 100
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -40,11 +43,13 @@ class Preprocessing:
             encoded.
         interpolation: Filter of the resizing.
         crop: "center", "squash" or "border" as in timm; "floor": the centre with margins rounded down, as
-            Hugging Face crops; "no": no crop.
+            Hugging Face crops, black where the image is smaller; "no": no crop.
         mean: Mean of each channel, for values 0..1.
         std: Standard deviation of each channel, for values 0..1.
         multiple: Sides of a whole image are rounded to multiples of this number of pixels, because
             transformers cut an image into whole patches.
+        patches: Largest number of patches, with sides of `multiple` pixels, to which a whole image is resized
+            (NaFlex). None: `resize` decides the size.
     """
 
     name: str
@@ -55,20 +60,29 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     multiple: int = 1
+    patches: int | None = None
 
     def __str__(self) -> str:
         """Return the text that a signature holds: stores are found by it."""
         name = self.name
-        cropped = f"{self.crop} crop {self.size}"
-        if self.size is None:
-            name = f"{self.name} at {self.resize or 'full'}"
-            cropped = "no crop"
+        if self.image_size is not None:
+            name = f"{self.name} at {self.image_size}"
+        cropped = "no crop" if self.size is None else f"{self.crop} crop {self.size}"
         if self.multiple > 1:
             cropped = f"{cropped}, sides multiples of {self.multiple}"
         scaled = "own size"
-        if self.resize is not None:
+        if self.patches is not None:
+            scaled = f"at most {self.patches} patches {self.interpolation}"
+        elif self.resize is not None:
             scaled = f"shorter side {self.resize} {self.interpolation}"
         return f"{name}: {scaled}, {cropped}, mean {_numbers(self.mean)}, std {_numbers(self.std)}"
+
+    @property
+    def image_size(self) -> ImageSize | None:
+        """The size that `whole` was called with; None where the preprocessing itself decides the size."""
+        if self.size is not None or self.patches is not None:
+            return None
+        return self.resize or "full"
 
     def whole(self, image_size: ImageSize, multiple: int = 1) -> "Preprocessing":
         """Return this preprocessing without a crop.
@@ -78,7 +92,7 @@ class Preprocessing:
             multiple: The sides are rounded to the nearest multiples of this number of pixels.
         """
         resize = None if image_size == "full" else image_size
-        return replace(self, size=None, resize=resize, crop="no", multiple=multiple)
+        return replace(self, size=None, resize=resize, crop="no", multiple=multiple, patches=None)
 
     def transform(self) -> "Callable[[Image.Image], torch.Tensor]":
         """Return a function from an RGB image to (3, H, W) uint8.
@@ -102,6 +116,16 @@ class Preprocessing:
 
     def resized(self, image: Image.Image) -> Image.Image:
         """Return the image before the crop."""
+        width, height = self._resized_sides(image)
+        if image.size == (width, height):
+            return image
+        return image.resize((width, height), FILTERS[self.interpolation])
+
+    def _resized_sides(self, image: Image.Image) -> tuple[int, int]:
+        """Return width and height before the crop."""
+        if self.patches is not None:
+            columns, rows = patch_grid(image.size, self.multiple, self.patches)
+            return columns * self.multiple, rows * self.multiple
         shortest, longest = sorted(image.size)
         length = self.resize or shortest
         if self.size is None:
@@ -111,10 +135,8 @@ class Preprocessing:
         width = image.width * length // shortest
         height = image.height * length // shortest
         if self.multiple > 1:
-            width, height = self._whole_multiples(width, height)
-        if image.size == (width, height):
-            return image
-        return image.resize((width, height), FILTERS[self.interpolation])
+            return self._whole_multiples(width, height)
+        return width, height
 
     def _whole_multiples(self, width: int, height: int) -> tuple[int, int]:
         """Return the nearest sides that are multiples, within the limits of a whole image."""
@@ -170,6 +192,35 @@ def to_tensor(image: Image.Image | np.ndarray) -> "torch.Tensor":
 def nearest_multiple(length: int, multiple: int) -> int:
     """Return the positive multiple of `multiple` nearest to a length; of two equally near, the larger."""
     return max((length + multiple // 2) // multiple, 1) * multiple
+
+
+def patch_grid(
+    size: tuple[int, int],
+    patch: int,
+    patches: int,
+) -> tuple[int, int]:
+    """Return the columns and rows of patches of an image that keeps its shape, as NaFlex networks take it.
+
+    The image is enlarged or reduced as far as its patches, begun ones included, are at most `patches`. Their
+    number changes only at scales at which one of the sides is a whole number of patches.
+
+    Args:
+        size: Width and height in pixels.
+        patch: Side of a patch in pixels.
+        patches: Most patches.
+    """
+    best = (Fraction(0), 1, 1)
+    for along, across, is_width in ((*size, True), (*reversed(size), False)):
+        # count * (count * across / along) is at most the number of patches.
+        most = min(math.isqrt(patches * along // across), patches, -(-MAX_SCALE * along // patch))
+        for count in range(max(most, 1), 0, -1):
+            scale = min(Fraction(count * patch, along), Fraction(MAX_SCALE))
+            other = max(math.ceil(scale * across / patch), 1)
+            if count * other <= patches:
+                columns, rows = (count, other) if is_width else (other, count)
+                best = max(best, (scale, columns, rows))
+                break
+    return best[1], best[2]
 
 
 def reference(size: int, resize: int) -> Preprocessing:

@@ -11,7 +11,7 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.presets import image_preset, text_preset
+from tier4k.extract.encoders.presets import require_image_encoder, text_preset
 from tier4k.extract.scorers.presets import scorer_preset
 
 
@@ -53,7 +53,7 @@ def find_stores(
     available = list(stores(root))
     folders = {store.path.name for store in available}
     if image.encoder not in folders:
-        image_preset(image.encoder)
+        require_image_encoder(image.encoder)
     if text_encoder not in folders:
         text_preset(text_encoder)
 

@@ -48,6 +48,11 @@ TOKENIZER_PARTS = (
 
 TEXT_FILES = (*MODEL_FILES, *TOKENIZER_PARTS)
 
+# Files in a folder of Hugging Face that describe the preprocessing of images.
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+IMAGE_FILES = (*MODEL_FILES, *PROCESSOR_FILES)
+
 SEEN_IMAGES = "tier4k.seen_images"  # in the metadata of a safetensors file: keys of images, with spaces
 
 

@@ -27,7 +27,7 @@ FEATURES = Path("features")
 
 RUNS = Path("runs")
 
-ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, or timm:NAME."
+ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, timm:NAME, or hf:NAME_OR_PATH."
 
 # Data and folders
 
@@ -186,7 +186,9 @@ class WeightsGroup:
     image_weights: Annotated[
         Path | None,
         typer.Option(
-            "--image-weights", help="File with the weights of the image encoder: .pth, .safetensors or .npz."
+            "--image-weights",
+            help="Weights of the image encoder: a file (.pth, .safetensors, .npz), the index of sharded "
+            "weights, or a folder with one of them; for hf: a folder of Hugging Face.",
         ),
     ] = None
     text_weights: Annotated[

@@ -3,6 +3,7 @@
 runs/ID/encoders/TARGET/REPEAT/
     encoders.json       `EncodersRecord`: names and options of the encoders
     image.safetensors   (another suffix if the image encoder was not trained: a copy of the original file)
+    image/              instead, if the image encoder is one of transformers: in the Hugging Face layout
     text/               the text encoder in the Hugging Face layout
 
 The files of trained encoders state in their metadata the images of the training (`Weights.seen_images`).
@@ -23,8 +24,10 @@ from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.weights.checkpoints import read_state_dict
 from tier4k.extract.weights.files import (
+    IMAGE_FILES,
     TEXT_FILES,
     TEXT_WEIGHT_FILES,
+    Weights,
     folder_weights_file,
     is_index,
     seen_metadata,
@@ -40,6 +43,10 @@ if TYPE_CHECKING:
 
 
 RECORD = "encoders.json"
+
+IMAGE_FILE = "image.safetensors"
+
+IMAGE_FOLDER = "image"
 
 TEXT_FOLDER = "text"
 
@@ -172,7 +179,7 @@ def write_image(
     folder: Path,
     seen: Sequence[str] = (),
 ) -> str:
-    """Write the tensors of an image encoder into a folder, or copy the original file if there are no tensors.
+    """Write the tensors of an image encoder into a folder; without tensors, copy the original files.
 
     Args:
         encoder: The encoder with its original weights.
@@ -182,10 +189,13 @@ def write_image(
             weights.
 
     Returns:
-        Name of the written file.
+        Name of the written file, or of the written folder of an encoder of transformers.
     """
     import torch
 
+    if encoder.preset.library == "transformers":
+        _write_folder(encoder.weights, IMAGE_FILES, tensors, folder / IMAGE_FOLDER, seen)
+        return IMAGE_FOLDER
     if not tensors and is_index(encoder.weights.path):
         tensors = read_state_dict(encoder.weights.path)
     if not tensors:
@@ -199,8 +209,8 @@ def write_image(
         all_tensors["norm.weight"] = torch.ones(width)
         all_tensors["norm.bias"] = torch.zeros(width)
     metadata = seen_metadata([*encoder.weights.seen_images(), *seen])
-    write_tensors(folder / "image.safetensors", all_tensors, metadata)
-    return "image.safetensors"
+    write_tensors(folder / IMAGE_FILE, all_tensors, metadata)
+    return IMAGE_FILE
 
 
 def write_text(
@@ -213,16 +223,34 @@ def write_text(
 
     The arguments are those of `write_image`.
     """
+    _write_folder(encoder.weights, TEXT_FILES, tensors, folder, seen)
+
+
+def _write_folder(
+    weights: Weights,
+    files: Sequence[str],
+    tensors: "Mapping[str, torch.Tensor]",
+    folder: Path,
+    seen: Sequence[str],
+) -> None:
+    """Write a new folder in the Hugging Face layout.
+
+    Args:
+        weights: The original folder.
+        files: Names of the files that belong to it, besides split weights.
+        tensors: Tensors that take the place of the original ones; if there are none, all files are copied.
+        folder: The new folder.
+        seen: As for `write_image`.
+    """
     folder.mkdir()
-    for name in TEXT_FILES:
-        source = encoder.weights.path / name
-        if source.is_file() and name not in TEXT_WEIGHT_FILES:
-            shutil.copyfile(source, folder / name)
+    for name in files:
+        if (weights.path / name).is_file() and name not in TEXT_WEIGHT_FILES:
+            shutil.copyfile(weights.path / name, folder / name)
     if not tensors:
-        for source in weight_parts(folder_weights_file(encoder.weights.path, encoder.weights.source)):
-            shutil.copyfile(source, folder / source.name)
-    if tensors:
-        metadata = {"format": "pt"} | seen_metadata([*encoder.weights.seen_images(), *seen])
+        for file in weight_parts(folder_weights_file(weights.path, weights.source)):
+            shutil.copyfile(file, folder / file.name)
+    else:
+        metadata = {"format": "pt"} | seen_metadata([*weights.seen_images(), *seen])
         write_tensors(folder / TEXT_WEIGHT_FILES[0], tensors, metadata)
 
 
@@ -260,7 +288,7 @@ def _image_record(
     return ImageRecord(
         encoder=encoder.preset.name,
         preprocessing=cast(PreprocessingName, preprocessing.name),
-        image_size=None if preprocessing.size is not None else preprocessing.resize or "full",
+        image_size=preprocessing.image_size,
         feature=encoder.feature,
         weights=file,
         trained=trained,

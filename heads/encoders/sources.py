@@ -10,6 +10,8 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.from_signature import RUN_MARK, image_encoder_of, text_encoder_of
 from tier4k.extract.weights.files import search_folders
 from tier4k.heads.encoders.finetuned import (
+    IMAGE_FILE,
+    IMAGE_FOLDER,
     RECORD,
     TEXT_FOLDER,
     SavedEncoders,
@@ -19,9 +21,6 @@ from tier4k.heads.encoders.finetuned import (
 from tier4k.heads.results.layout import ENCODERS, is_run
 from tier4k.heads.results.model import HeadKey, Model, ModelError
 from tier4k.heads.results.read import read_config
-
-# Files in the folder `ENCODERS` of an exported model.
-IMAGE_FILE = "image.safetensors"
 
 STREAMS = ("image", "text")
 
@@ -73,7 +72,7 @@ def encoder_sources(
     if keeps_finetuned_encoders(model.folder):
         return [_finetuned_source(model, key) for key in model.heads]
     origins = _origins(model)
-    image = image_weights or _exported_path(model, IMAGE_FILE)
+    image = image_weights or _exported_path(model, IMAGE_FILE) or _exported_path(model, IMAGE_FOLDER)
     if image is None and "image" in origins:
         image = origins["image"].image.weights.path
     text = text_weights or _exported_path(model, TEXT_FOLDER)

@@ -1,10 +1,8 @@
 """Trained parameters of a network: learning rates, training mode, and recomputed activations."""
 
-from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tier4k.extract.encoders.image_network import ImageNetwork
@@ -55,25 +53,13 @@ def recompute_activations(encoder: ImageNetwork | TextNetwork) -> None:
     Raises:
         FinetuningError: The encoder cannot compute activations again.
     """
-    backbone: Any = encoder.backbone
     try:
-        if isinstance(encoder, ImageNetwork):
-            encoder.recompute_activations()
-        elif has_private_checkpointing(backbone):
-            # The public method also makes the embeddings require gradients, which costs time with `last:N`.
-            backbone._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))
-        else:
-            backbone.activation_checkpointing_enable({"use_reentrant": False})
+        encoder.recompute_activations()
     except (AssertionError, AttributeError, ValueError) as error:
         raise FinetuningError(
-            f"{type(backbone).__name__} cannot compute activations again: leave out recompute; "
+            f"{type(encoder.backbone).__name__} cannot compute activations again: leave out recompute; "
             "to save memory, use micro_batch"
         ) from error
-
-
-def has_private_checkpointing(backbone: nn.Module) -> bool:
-    """Whether this version of transformers has the private method that `recompute_activations` prefers."""
-    return hasattr(backbone, "_set_gradient_checkpointing")
 
 
 def _collect_layers(

@@ -3,6 +3,7 @@
 DIR/
     config.json, model.safetensors   the heads: the content of a run's model.json and model.safetensors
     encoders/image.safetensors       the image encoder, with timm's tensor names
+    encoders/image/                  instead, an image encoder of transformers, in the Hugging Face layout
     encoders/text/                   the text encoder with its tokenizer, in the Hugging Face layout
     encoders/TARGET/REPEAT/          instead of these files: the encoders finetuned with each head
     README.md                        the model card

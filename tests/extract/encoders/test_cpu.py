@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from tier4k.extract.encoders import cpu
 from tier4k.extract.encoders.cpu import OneDnnLinear, with_onednn, with_plain_attention
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
@@ -17,6 +18,7 @@ SHAPES = [(7, 5), (1, 5), (2, 3, 5), (2, 3, 4, 5), (5,), (0, 5)]
 def avx512(monkeypatch: pytest.MonkeyPatch) -> None:
     """What these processors are given computes the same on every other one."""
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(cpu, "is_intel", lambda: False)
 
 
 def faster(layer: nn.Linear) -> OneDnnLinear:
@@ -92,14 +94,25 @@ def test_layers_of_two_names_stay_one_and_those_with_computed_weights_as_they_ar
     torch.testing.assert_close(changed(inputs), expected)
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "float64", "autocast"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_bfloat16_layer_rounds_the_exact_outputs(bias: bool) -> None:
+    torch.manual_seed(0)
+    layer, inputs = nn.Linear(64, 32, bias).bfloat16(), torch.randn(2, 10, 64).bfloat16()
+    found = faster(layer)(inputs)
+    expected = deepcopy(layer).double()(inputs.double())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["float64", "autocast"])
 def test_other_numbers_are_torchs_to_the_last_bit(kind: str) -> None:
     torch.manual_seed(0)
     layer, inputs = nn.Linear(64, 32), torch.randn(10, 64)
+    changed = faster(layer)
     if kind != "autocast":
-        layer, inputs = layer.to(getattr(torch, kind)), inputs.to(getattr(torch, kind))
+        layer, changed, inputs = layer.to(torch.float64), changed.to(torch.float64), inputs.double()
     with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
-        expected, found = layer(inputs), faster(layer)(inputs)
+        expected, found = layer(inputs), changed(inputs)
     assert found.dtype == expected.dtype
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
@@ -131,6 +144,12 @@ def test_other_processors_keep_torchs_products(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     network = nn.Sequential(nn.Linear(2, 2))
     assert type(with_onednn(network)[0]) is nn.Linear
+
+
+def test_intel_processors_keep_the_float32_products_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "is_intel", lambda: True)
+    assert type(with_onednn(nn.Sequential(nn.Linear(2, 2)))[0]) is nn.Linear
+    assert type(with_onednn(nn.Sequential(nn.Linear(2, 2).bfloat16()))[0]) is OneDnnLinear
 
 
 def test_compilers_see_an_ordinary_layer() -> None:

