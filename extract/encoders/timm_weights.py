@@ -20,7 +20,7 @@ from tier4k.extract.weights.checkpoints import (
     require_fit,
 )
 from tier4k.extract.weights.files import WeightsError
-from tier4k.extract.weights.state_dicts import Choice, StateDict, choose
+from tier4k.extract.weights.state_dicts import StateDict, StateDictChoice, choose
 
 Tensors = Mapping[str, Tensor]
 
@@ -67,7 +67,7 @@ def _find(
     model: nn.Module,
     architecture: str,
     path: Path,
-) -> Choice:
+) -> StateDictChoice:
     """Choose the network's tensors in a checkpoint; without such tensors, the most similar ones.
 
     `_load` refuses the most similar tensors and names what differs.
@@ -77,7 +77,7 @@ def _find(
     complete = _complete(states, expected)
     if complete:
         choice = choose(complete, path)
-        return Choice(
+        return StateDictChoice(
             choice.state, (*choice.notes, *_other_tensors_notes(states, complete, choice.state, path))
         )
     converted = _fitting_conversions(model, architecture, states)
@@ -87,7 +87,7 @@ def _find(
     nearest = _most_similar(states, expected)
     if converted and not _has_names(nearest.tensors, expected):
         raise _resampled_error(converted[0], path)
-    return Choice(nearest)
+    return StateDictChoice(nearest)
 
 
 def _fitting_conversions(
@@ -106,13 +106,13 @@ def _fitting_conversions(
     return fitting
 
 
-def _choose_converted(exact: Sequence[Converted], path: Path) -> Choice:
+def _choose_converted(exact: Sequence[Converted], path: Path) -> StateDictChoice:
     choice = choose([converted.state for converted in exact], path)
     notes = list(choice.notes)
     for converted in exact:
         if converted.state is choice.state:
             notes.extend(_unused_tensors_notes(converted, path))
-    return Choice(choice.state, tuple(notes))
+    return StateDictChoice(choice.state, tuple(notes))
 
 
 def _complete(states: Sequence[StateDict], expected: Tensors) -> list[StateDict]:

@@ -14,7 +14,7 @@ from tier4k.cache.keys import file_key
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.weights.files import Weights, WeightsError, file_weights
 from tier4k.extract.weights.hub import blob_digest
-from tier4k.extract.weights.known import KnownWeights, Place
+from tier4k.extract.weights.known import FoundWeights, KnownWeights
 from tier4k.extract.weights.wheel import Report
 
 TIMEOUT_SECONDS = 20
@@ -23,7 +23,7 @@ CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Source:
+class DownloadSource:
     """A place from which weights can be downloaded.
 
     Attributes:
@@ -53,7 +53,7 @@ def find_present(known: KnownWeights, folder: Path) -> Weights | None:
     for name in names:
         path = folder / name
         if path.exists():
-            return _require_published(known, Place(path, str(path)).weights())
+            return _require_published(known, FoundWeights(path, str(path)).weights())
     packaged = known.in_package()
     return packaged.weights() if packaged else None
 
@@ -86,7 +86,7 @@ def download(
         StoreError: The folder cannot be written to, or the disk is full.
     """
     reasons = []
-    for source in sources(known):
+    for source in download_sources(known):
         path = folder / source.target
         try:
             _publish(source, path, report)
@@ -94,7 +94,7 @@ def download(
             reasons.append(f"  {source.name}: {error}")
             report(f"{source.name} does not give the weights")
             continue
-        return Place(path, source.name).weights()
+        return FoundWeights(path, source.name).weights()
     lines = [f"the weights {known.name} cannot be downloaded:", *reasons]
     if known.page:
         lines.append(f"Download them by hand from: {known.page}")
@@ -102,7 +102,7 @@ def download(
 
 
 def _publish(
-    source: Source,
+    source: DownloadSource,
     path: Path,
     report: Report,
 ) -> None:
@@ -122,14 +122,14 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
         raise
 
 
-def sources(known: KnownWeights) -> Iterator[Source]:
+def download_sources(known: KnownWeights) -> Iterator[DownloadSource]:
     """Yield the sources of weights in the order in which `download` tries them."""
     if known.hub:
-        yield Source(f"hub {known.hub}", _hub_target(known), partial(_copy_from_hub, known))
+        yield DownloadSource(f"hub {known.hub}", _hub_target(known), partial(_copy_from_hub, known))
     if wheel := known.wheel:
-        yield Source(f"package {wheel.requirement}", wheel.file, wheel.write, wheel.note)
+        yield DownloadSource(f"package {wheel.requirement}", wheel.file, wheel.write, wheel.note)
     if known.url:
-        yield Source(known.url, known.url.rpartition("/")[2], partial(_download_file, known.url))
+        yield DownloadSource(known.url, known.url.rpartition("/")[2], partial(_download_file, known.url))
 
 
 def _hub_target(known: KnownWeights) -> str:
@@ -147,16 +147,16 @@ def _copy_from_hub(
 ) -> None:
     """Copy the hub's files to `path`; those missing in the hub's cache are downloaded into it."""
     report(f"Asking the hub for {known.hub} …")
-    place = known.on_hub()
-    if place is None:
+    found = known.on_hub()
+    if found is None:
         raise WeightsError("the hub cannot be reached, or does not have the files")
-    if place.path.is_file():
-        _copy_checked(place.path, path)
+    if found.path.is_file():
+        _copy_checked(found.path, path)
         return
     path.mkdir()
     for name in known.hub_files:
-        if (place.path / name).is_file():
-            _copy_checked(place.path / name, path / name)
+        if (found.path / name).is_file():
+            _copy_checked(found.path / name, path / name)
 
 
 def _copy_checked(source: Path, target: Path) -> None:

@@ -12,6 +12,8 @@ from tier4k.cache.errors import TierError
 from tier4k.cache.keys import file_key
 from tier4k.extract.weights.unusable import is_pointer, pointer_remedy, why_unusable
 
+PRETRAINED = "pretrained"  # name of the folder in which weights are searched
+
 IMAGE_SUFFIXES = (".pth", ".safetensors", ".npz", ".bin", ".pt", ".ckpt")
 
 TEXT_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -318,7 +320,7 @@ def find_file(names: Sequence[str], folders: Iterable[Path]) -> Path | None:
     """
     for folder in folders:
         for name in names:
-            path = folder / "pretrained" / name
+            path = folder / PRETRAINED / name
             if path.is_file():
                 return path
     return None

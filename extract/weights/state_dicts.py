@@ -50,7 +50,7 @@ class StateDict:
 
 
 @dataclass(frozen=True)
-class Choice:
+class StateDictChoice:
     """The state dict that is taken from a file.
 
     Attributes:
@@ -84,7 +84,7 @@ def _search(content: Any, keys: tuple[str, ...]) -> Iterator[StateDict]:
             yield from _search(value, (*keys, name))
 
 
-def choose(states: Sequence[StateDict], path: Path) -> Choice:
+def choose(states: Sequence[StateDict], path: Path) -> StateDictChoice:
     """Choose the weights of one network among the state dicts of a file.
 
     Equal state dicts count once. Averaged weights are preferred to raw ones.
@@ -110,8 +110,8 @@ def choose(states: Sequence[StateDict], path: Path) -> Choice:
             f"{path} holds the weights twice: the averaged ones (EMA) in {averaged[0].place!r} are used, "
             f"those in {raw[0].place!r} are not"
         )
-        return Choice(averaged[0], (note,))
-    return Choice(distinct[0])
+        return StateDictChoice(averaged[0], (note,))
+    return StateDictChoice(distinct[0])
 
 
 def ambiguity_error(

@@ -41,7 +41,7 @@ def weights_get(
 
     console = make_console()
     known = known_weights(name)
-    folder = into or (Path() if known.folder else Path("pretrained"))
+    folder = into or known.usual_folder
     if found := find_present(known, folder):
         print_line(console, f"{known.name} is present: {_described(known, found)}")
         return

