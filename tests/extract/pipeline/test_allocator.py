@@ -45,6 +45,7 @@ def test_maps_of_layers_are_not_requested_from_the_system_again(setting: str, me
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
+@pytest.mark.slow
 @pytest.mark.parametrize(("setting", "mebibytes"), SETTINGS)
 def test_memory_returns_to_the_system_after_the_setting_is_left(setting: str, mebibytes: int) -> None:
     assert share_of_pages_requested_again(setting, mebibytes, "left") > 0.5

@@ -100,7 +100,7 @@ def test_a_wrong_option_of_extract_is_rejected_with_a_remedy_and_writes_nothing(
 
 
 def test_an_encoder_of_one_size_refuses_whole_images(project: Path) -> None:
-    options = ["--image-encoder", "vit", "--image-size", "384", *TEXT]
+    options = ["--image-encoder", "timm:swin_tiny_patch4_window7_224", "--image-size", "384", *TEXT]
     code, output = tier("extract", "Dataset", "-F", "fresh", *options)
     assert code == 2
     assert "224 x 224 only: do not pass --image-size" in output

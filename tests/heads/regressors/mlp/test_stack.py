@@ -604,6 +604,7 @@ def test_the_order_of_a_matrix_in_memory_changes_nothing(X: np.ndarray) -> None:
     assert len(train_epoch.signatures) == 1, "it should not be compiled for every order"
 
 
+@pytest.mark.slow
 def test_the_loops_are_compiled_even_where_no_cache_can_be_written() -> None:
     program = """
 import numpy as np
