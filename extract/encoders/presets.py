@@ -16,8 +16,8 @@ from tier4k.extract.images.preprocessing import (
     reference,
 )
 from tier4k.extract.weights.clip_onnx import clip_image_tower
-from tier4k.extract.weights.files import Package
 from tier4k.extract.weights.known import KnownWeights
+from tier4k.extract.weights.package import Package
 from tier4k.extract.weights.wheel import Wheel
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from tier4k.extract.encoders.timm_checkpoints import find_tensors, is_counter
 from tier4k.extract.encoders.timm_models import timm_config
-from tier4k.extract.weights.checkpoints import read_state_dict, require_finite, require_fit
+from tier4k.extract.weights.checkpoints import read_state_dict
 from tier4k.extract.weights.files import WeightsError
+from tier4k.extract.weights.tensor_checks import require_finite, require_fit
 
 
 def load_timm_weights(

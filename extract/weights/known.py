@@ -9,7 +9,6 @@ from tier4k.extract.weights.files import (
     PRETRAINED,
     TEXT_FILES,
     TEXT_WEIGHT_FILES,
-    Package,
     Weights,
     WeightsError,
     file_weights,
@@ -17,6 +16,7 @@ from tier4k.extract.weights.files import (
     folder_weights,
 )
 from tier4k.extract.weights.hub import from_hub
+from tier4k.extract.weights.package import Package
 from tier4k.extract.weights.wheel import Wheel
 
 HUB_FILE = "model.safetensors"  # timm's repositories keep the weights in this file
