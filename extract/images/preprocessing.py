@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MIN_SIDE = 32
 # Most pixels of an uncropped image: the first feature maps of an encoder would take gigabytes.
 MAX_WHOLE_PIXELS = 2048 * 4096
-# Most that an image is enlarged to fill a number of patches.
+# Largest factor by which an image is enlarged to fill a number of patches.
 MAX_SCALE = 100
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -79,7 +79,7 @@ class Preprocessing:
 
     @property
     def image_size(self) -> ImageSize | None:
-        """The size that `whole` was called with; None where the preprocessing itself decides the size."""
+        """The size that was passed to `whole`; None if the preprocessing itself decides the size."""
         if self.size is not None or self.patches is not None:
             return None
         return self.resize or "full"
@@ -129,7 +129,7 @@ class Preprocessing:
         shortest, longest = sorted(image.size)
         length = self.resize or shortest
         if self.size is None:
-            # width x height is length² x longest / shortest
+            # width x height is length² x longest / shortest.
             longest_allowed = math.isqrt(MAX_WHOLE_PIXELS * shortest // longest)
             length = min(max(length, MIN_SIDE), longest_allowed)
         width = image.width * length // shortest
@@ -199,28 +199,45 @@ def patch_grid(
     patch: int,
     patches: int,
 ) -> tuple[int, int]:
-    """Return the columns and rows of patches of an image that keeps its shape, as NaFlex networks take it.
+    """Return the columns and rows of patches that cover an image once it is resized for a NaFlex network.
 
-    The image is enlarged or reduced as far as its patches, begun ones included, are at most `patches`. Their
-    number changes only at scales at which one of the sides is a whole number of patches.
+    The image keeps its shape and gets the largest size that at most `patches` patches cover.
 
     Args:
-        size: Width and height in pixels.
+        size: Width and height of the image in pixels.
         patch: Side of a patch in pixels.
-        patches: Most patches.
+        patches: Largest number of patches.
     """
-    best = (Fraction(0), 1, 1)
-    for along, across, is_width in ((*size, True), (*reversed(size), False)):
-        # count * (count * across / along) is at most the number of patches.
-        most = min(math.isqrt(patches * along // across), patches, -(-MAX_SCALE * along // patch))
-        for count in range(max(most, 1), 0, -1):
-            scale = min(Fraction(count * patch, along), Fraction(MAX_SCALE))
-            other = max(math.ceil(scale * across / patch), 1)
-            if count * other <= patches:
-                columns, rows = (count, other) if is_width else (other, count)
-                best = max(best, (scale, columns, rows))
-                break
-    return best[1], best[2]
+    width, height = size
+    # At the largest size, one of the sides is a whole number of patches.
+    width_scale, width_columns, width_rows = _largest_scale(width, height, patch, patches)
+    height_scale, height_rows, height_columns = _largest_scale(height, width, patch, patches)
+    by_width = (width_scale, width_columns, width_rows)
+    by_height = (height_scale, height_columns, height_rows)
+    _, columns, rows = max(by_width, by_height)
+    return columns, rows
+
+
+def _largest_scale(
+    side: int,
+    other_side: int,
+    patch: int,
+    patches: int,
+) -> tuple[Fraction, int, int]:
+    """Return the largest scale at which one side of an image is a whole number of patches.
+
+    Returns:
+        The scale, at most `MAX_SCALE`, and the numbers of patches along `side` and `other_side`; (0, 1, 1) if
+        more than `patches` patches are needed at every scale.
+    """
+    # `count` patches along the side need at least count² x other_side / side patches.
+    most = min(math.isqrt(patches * side // other_side), patches, math.ceil(MAX_SCALE * side / patch))
+    for count in range(max(most, 1), 0, -1):
+        scale = min(Fraction(count * patch, side), Fraction(MAX_SCALE))
+        other_count = max(math.ceil(scale * other_side / patch), 1)
+        if count * other_count <= patches:
+            return scale, count, other_count
+    return Fraction(0), 1, 1
 
 
 def reference(size: int, resize: int) -> Preprocessing:
