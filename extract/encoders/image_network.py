@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tier4k.extract.encoders.batch_norm_folding import fold_batch_norms
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
+from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.fused_layers import fuse_residual_blocks, replace_quick_gelu
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.precision import DTYPES
@@ -134,6 +135,15 @@ class ImageNetwork(nn.Module, ABC):
         for output in self._level_outputs(inputs, self.levels):
             parts.extend(output.statistics())
         return torch.cat(parts, dim=1)
+
+    @classmethod
+    @abstractmethod
+    def of(cls, encoder: ImageEncoder) -> "ImageNetwork":
+        """Build the network of an encoder and load its weights, in evaluation mode.
+
+        Raises:
+            WeightsError: The weights do not fit.
+        """
 
     @abstractmethod
     def layers(self) -> list[list[nn.Parameter]]:
