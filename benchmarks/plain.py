@@ -52,7 +52,7 @@ from tier4k.extract.pipeline.run import extract
 ENCODERS = {
     "resnet50": "resnet50",
     "vit-base": "timm:vit_base_patch16_224",
-    "clip": "timm:vit_base_patch16_clip_quickgelu_224",
+    "clip": "clip",
     "efficientnet-lite0": "efficientnet-lite0",
 }
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -75,12 +75,18 @@ class Images(Dataset):
         return self.transform(Image.open(self.paths[number]).convert("RGB"))
 
 
+def make_network(architecture: str) -> nn.Module:
+    """Return a network of timm without its classifier; CLIP's keeps its projection."""
+    classes = timm.get_pretrained_cfg(architecture).num_classes if "clip" in architecture else 0
+    return timm.create_model(architecture, num_classes=classes).eval()
+
+
 @cache
 def plain_network(architecture: str, weights: Path) -> nn.Module:
-    """Return a network of timm without its classifier."""
-    network = timm.create_model(architecture, num_classes=0)
+    """Return a network of timm with weights."""
+    network = make_network(architecture)
     network.load_state_dict(torch.load(weights, weights_only=True))
-    return network.eval()
+    return network
 
 
 def plain_rate(
@@ -162,7 +168,7 @@ def _least_seconds(
 
 def operations(architecture: str) -> int:
     """Return the floating-point operations of one image."""
-    network = timm.create_model(architecture, num_classes=0).eval()
+    network = make_network(architecture)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, 224, 224))
     return counter.get_total_flops()
@@ -184,10 +190,10 @@ def write_images(folder: Path, count: int) -> Manifest:
 
 
 def write_weights(architecture: str, folder: Path) -> Path:
-    """Write random weights of a network without classifier."""
+    """Write random weights of a network."""
     torch.manual_seed(0)
     weights = folder / f"{architecture}.pth"
-    torch.save(timm.create_model(architecture, num_classes=0).state_dict(), weights)
+    torch.save(make_network(architecture).state_dict(), weights)
     return weights
 
 
