@@ -2,16 +2,34 @@
 
 import argparse
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from tier4k.extract.weights.files import WeightsError, is_index, shard_of_tensor, shard_paths
 from tier4k.extract.weights.state_dicts import StateDict, several_state_dicts, state_dicts
 
 if TYPE_CHECKING:
     import torch
+
+# What the readers raise on damaged files. PyTorch's unpickler runs into its own errors on arbitrary bytes.
+UNREADABLE = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
@@ -61,8 +79,6 @@ def _read_shards(index: Path) -> "dict[str, torch.Tensor]":
 
 
 def _read(path: Path) -> Any:
-    from safetensors import SafetensorError
-
     try:
         return _content(path)
     except pickle.UnpicklingError as error:
@@ -71,7 +87,7 @@ def _read(path: Path) -> Any:
             "code, or is damaged. Save only the state_dict of the model (torch.save(model.state_dict(), …) "
             "or safetensors) and pass that file."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise WeightsError(
             f"{path} cannot be read as weights ({error}): the file is damaged or half downloaded; "
             "download it again"
@@ -102,7 +118,7 @@ def require_fit(
         path: The file, for the message.
 
     Raises:
-        WeightsError: A tensor is missing, left over or of another shape.
+        WeightsError: A tensor is missing, left over, of another shape, or not of dense real numbers.
     """
     missing = []
     reshaped = []
@@ -127,6 +143,27 @@ def require_fit(
     if lines:
         heading = f"{path} does not fit this encoder:"
         raise WeightsError("\n".join([heading, *lines, "Pass weights of this architecture."]))
+    for name, tensor in expected.items():
+        _require_kind(name, tensor, found[name], path)
+
+
+def _require_kind(
+    name: str,
+    expected: "torch.Tensor",
+    found: "torch.Tensor",
+    path: Path,
+) -> None:
+    """Refuse a tensor whose values cannot be copied into the network as they are."""
+    import torch
+
+    is_real = found.is_floating_point() or not expected.is_floating_point()
+    if found.layout == torch.strided and not found.is_meta and is_real:
+        return
+    kind = "without values (meta)" if found.is_meta else f"{found.dtype}, {found.layout}"
+    raise WeightsError(
+        f"{path}: the tensor {name!r} is {kind}, where the network has real numbers: save the tensors as "
+        "dense floating-point numbers (quantised ones with .dequantize()) and pass that file"
+    )
 
 
 def require_finite(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
