@@ -228,6 +228,7 @@ def test_an_index_is_no_file_of_an_index(tmp_path: Path) -> None:
         file_weights(index, "test")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")  # PyTorch gives its own format up
 def test_torchscript_has_its_own_remedy(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
     with pytest.raises(WeightsError, match=r"script.pt is a TorchScript archive.*torch.jit.load\(FILE\)"):
