@@ -17,11 +17,11 @@ ONEDNN_DTYPES = (torch.float32, torch.bfloat16)
 def with_onednn(network: Network) -> Network:
     """Return this network with oneDNN's products in its linear layers, where the processor gains from them.
 
-    Parameters stay the same objects. Cast the network first: it depends on the type of the weights which
-    layers gain.
+    Parameters stay the same objects. Cast the network first: which layers gain depends on the type of their
+    weights.
     """
     for module in network.modules():
-        # A weight that is computed from other tensors, as by `weight_norm`, is not a parameter of the layer.
+        # The weight may be computed from other tensors, as by `weight_norm`: it is then no parameter.
         if type(module) is nn.Linear and "weight" in module._parameters and _gains(module.weight.dtype):
             module.__class__ = OneDnnLinear
     return network
@@ -30,9 +30,9 @@ def with_onednn(network: Network) -> Network:
 def _gains(dtype: torch.dtype) -> bool:
     """Return whether products of this type are faster by oneDNN's operator than by torch's linear layer.
 
-    - float32: torch uses MKL, which uses half of an AVX-512 unit on processors that Intel did not make. On
-      AMD's Zen 5, oneDNN is twice as fast; on an Intel Xeon it is 4 to 9 % slower.
-    - bfloat16: torch uses oneDNN, but first copies the bias to every row of the output.
+    - float32: torch's linear layer uses MKL, which uses half of an AVX-512 unit on processors of other makers
+      than Intel. oneDNN is twice as fast on AMD's Zen 5, and 4 to 9 % slower on an Intel Xeon.
+    - bfloat16: torch's linear layer uses oneDNN, but first copies the bias to every row of the output.
     """
     if not has_onednn("_linear_pointwise"):
         return False
@@ -52,7 +52,7 @@ def has_onednn(operator: str) -> bool:
 
 @cache
 def is_intel() -> bool:
-    """Return whether Intel made the processor; False if the system does not tell."""
+    """Return whether Intel made the processor; False if the system does not report the maker."""
     try:
         description = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -74,7 +74,12 @@ def with_plain_attention(network: Network) -> Network:
 
 
 def accepts_onednn(inputs: Tensor, weight: Tensor) -> bool:
-    """Return whether oneDNN's operators accept these inputs of a layer: not elsewhere, nor in exports."""
+    """Return whether oneDNN's operators accept inputs: on a CPU only, without autocast, outside exports.
+
+    Args:
+        inputs: Inputs of a layer, of any shape.
+        weight: Weight of the layer, of any shape.
+    """
     if inputs.device.type != "cpu" or not inputs.numel() or torch.compiler.is_compiling():
         return False
     if torch.is_autocast_enabled("cpu"):
@@ -89,8 +94,8 @@ class OneDnnLinear(nn.Linear):
         """Return the outputs (…, out) of inputs (…, in)."""
         if not accepts_onednn(inputs, self.weight):
             return super().forward(inputs)
-        # For other shapes, the product would be a view, and the view of a custom function's output must not
-        # be changed in place.
+        # `_Linear` gets rows: for other shapes it would return a view, and torch forbids in-place changes of
+        # views that custom functions return.
         rows = inputs.reshape(-1, self.in_features)
         product = _Linear.apply(rows, self.weight, self.bias)
         return product.view(*inputs.shape[:-1], self.out_features)

@@ -46,11 +46,11 @@ def _scale(perceptron: Mlp) -> None:
 
 
 def fuse_residual_blocks(network: nn.Module) -> None:
-    """Let oneDNN compute activations and sums of timm's ResNet blocks together with their convolutions.
+    """Let oneDNN compute convolutions, sums and activations of timm's ResNet blocks together, in place.
 
-    Convolutions write the sum with the shortcut and its ReLU at once, instead of in three passes over memory.
-    Call this after batch norms are folded, for evaluation only. Blocks with other parts, and processors
-    without AVX-512, keep torch's layers.
+    A convolution, the sum with the shortcut and its ReLU then take one pass over memory instead of three.
+    Call this after batch norms are folded, for evaluation only. Blocks with other parts, and blocks on
+    processors without AVX-512, keep torch's layers.
     """
     if not has_onednn(CONVOLUTION) or not has_onednn(CONVOLUTION_IN_PLACE):
         return
@@ -58,14 +58,14 @@ def fuse_residual_blocks(network: nn.Module) -> None:
         if not isinstance(sequence, nn.Sequential):
             continue
         for number, block in enumerate(sequence):
-            if _can_be_fused(block):
+            if _has_fusible_parts(block):
                 block.__class__ = FUSED_CLASSES[type(block)]
-                # Nothing but the sequence sees the output of the block before.
+                # Only this block reads the output of the block before it.
                 block.may_overwrite_inputs = number > 0  # type: ignore[assignment]
 
 
-def _can_be_fused(block: nn.Module) -> bool:
-    """Return whether a block consists of convolutions, ReLUs and the sum with the shortcut."""
+def _has_fusible_parts(block: nn.Module) -> bool:
+    """Return whether a block has only convolutions, ReLUs and a shortcut, apart from identities."""
     if type(block) not in FUSED_CLASSES:
         return False
     others = []
@@ -144,10 +144,10 @@ def _add_shortcut(
     """Return ReLU(convolution(hidden) + shortcut).
 
     Args:
-        block: The block, which has a shortcut.
-        inputs: Inputs of the block.
+        block: The block, for its shortcut.
+        inputs: Inputs of the block (B, C, H, W), which are overwritten if the block allows this.
         convolution: The last convolution of the block.
-        hidden: Inputs of the last convolution.
+        hidden: Inputs of the last convolution (B, C'', H', W').
     """
     if block.downsample is not None:
         shortcut = block.downsample(inputs)

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from tier4k.extract.encoders.batch_norm_folding import fold_batch_norms
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
+from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.fused_layers import fuse_residual_blocks, replace_quick_gelu
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.precision import DTYPES
 from tier4k.extract.images.preprocessing import Preprocessing, nearest_multiple
 
-# Largest difference of a level by folding, relative to the largest value of the level. Rounding changes less,
-# folding before a map that is a level changes more.
+# Largest difference between a level with and without folding, relative to the largest value of the level.
+# Rounding alone causes less. Folding into a convolution whose output is a level causes more.
 FOLDING_TOLERANCE = 1e-2
-WHOLE_PROBE_SIDE = 224  # pixels
+WHOLE_PROBE_SIDE = 224  # pixels; for networks that encode whole images
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class LevelOutput:
 class ImageNetwork(nn.Module, ABC):
     """Computes features (B, D) float32 of preprocessed images (B, 3, H, W) uint8.
 
-    There is one subclass for each library whose networks are used.
+    Each library has one subclass.
 
     Args:
         backbone: A network without its classifier.
-        preprocessing: Mean and standard deviation of the pixels. The network applies both, so that images are
-            sent to the device as bytes.
+        preprocessing: Preprocessing of the images. The network applies its mean and standard deviation, so
+            that images are sent to the device as bytes.
         levels: Levels of multilevel features; None for the pooled output.
     """
 
@@ -70,8 +71,7 @@ class ImageNetwork(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.levels = levels
-        # Side of the image by which levels are compared.
-        self.probe_side = preprocessing.size or nearest_multiple(WHOLE_PROBE_SIDE, preprocessing.multiple)
+        self._probe_side = preprocessing.size or nearest_multiple(WHOLE_PROBE_SIDE, preprocessing.multiple)
         # Convolutions are faster with channels innermost; features stay the same up to rounding.
         self.memory_format = torch.channels_last
         self.backbone = backbone.to(memory_format=self.memory_format)
@@ -89,8 +89,8 @@ class ImageNetwork(nn.Module, ABC):
     def _fold_batch_norms(self) -> None:
         """Fold batch norms, unless folding changes a level.
 
-        A level may be the output of a convolution before its batch norm. Such an output changes by folding,
-        and an activation that follows in place overwrites it.
+        A level may be the output of a convolution before its batch norm. Folding changes this output, and an
+        activation that works in place then overwrites it.
         """
         if self.levels is None:
             fold_batch_norms(self.backbone)
@@ -105,12 +105,12 @@ class ImageNetwork(nn.Module, ABC):
 
     @torch.inference_mode()
     def _probe(self, backbone: nn.Module) -> Tensor:
-        """Return the features (1, D) that a backbone gives of an image of pseudo-random pixels.
+        """Return the features (1, D) that a backbone computes from an image of pseudo-random pixels.
 
-        A copy computes them, because modules may keep what they computed in this precision.
+        A copy of the backbone computes them, because modules may cache tensors of this precision.
         """
         generator = torch.Generator().manual_seed(0)
-        shape = (1, 3, self.probe_side, self.probe_side)
+        shape = (1, 3, self._probe_side, self._probe_side)
         image = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
         own_backbone = self.backbone
         self.backbone = copy.deepcopy(backbone)
@@ -135,6 +135,15 @@ class ImageNetwork(nn.Module, ABC):
         for output in self._level_outputs(inputs, self.levels):
             parts.extend(output.statistics())
         return torch.cat(parts, dim=1)
+
+    @classmethod
+    @abstractmethod
+    def of(cls, encoder: ImageEncoder) -> "ImageNetwork":
+        """Build the network of an encoder and load its weights, in evaluation mode.
+
+        Raises:
+            WeightsError: The weights do not fit.
+        """
 
     @abstractmethod
     def layers(self) -> list[list[nn.Parameter]]:
@@ -172,6 +181,6 @@ def _are_equal_levels(
 
 
 def _root(variance: Tensor) -> Tensor:
-    """Return the square root. Its gradient at 0, where a channel is constant, is 0 instead of infinity."""
+    """Return the square root (B, C). Its gradient at 0, where a channel is constant, is 0, not infinity."""
     positive = variance > 0
     return torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0)

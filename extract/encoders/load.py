@@ -6,7 +6,7 @@ from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.timm_network import TimmNetwork
 from tier4k.extract.encoders.transformers_network import TransformersNetwork
 
-NETWORKS: dict[Library, type[TimmNetwork] | type[TransformersNetwork]] = {
+NETWORKS: dict[Library, type[ImageNetwork]] = {
     "timm": TimmNetwork,
     "transformers": TransformersNetwork,
 }

@@ -20,15 +20,15 @@ class ImagePreset:
         architecture: timm's name of the network, or "transformers" and the name of the class.
         weights: The published weights.
         reference: Preprocessing of TIER-4K.
-        native: Preprocessing in timm's configuration of the same weights (the tag in its `hub`).
+        native: Preprocessing of the published weights, mostly as in timm's configuration.
         default_preprocessing: Name of the preprocessing used by default.
         feature: "pooled" (timm's pooled output: the global average of a CNN's last map),
             "class-token-before-norm", or "projection" (the network's own projection of the pooled output into
             the space that CLIP shares with texts).
-        levels: Levels of multilevel features; None uses timm's description of the architecture, and is none
-            for a network of transformers.
-        multiple: Sides of whole images are multiples of so many pixels; None uses timm's network, which may
-            accept images of one size only, and is one size only for a network of transformers.
+        levels: Levels of multilevel features. None: timm describes the levels; a network of transformers has
+            none.
+        multiple: Number of pixels of which the sides of whole images are multiples. None: timm's network
+            decides (`side_multiple`); a network of transformers accepts images of one size only.
         library: Library that builds the network.
     """
 
@@ -72,7 +72,7 @@ class ImagePreset:
         return preprocessing.whole(image_size, multiple)
 
     def feature_point(self, name: FeatureName) -> str:
-        """Return the text of a signature for a kind of features.
+        """Return the text that a signature holds for a kind of features.
 
         Raises:
             EncoderError: The architecture has no multilevel features.

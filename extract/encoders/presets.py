@@ -16,13 +16,13 @@ from tier4k.extract.images.preprocessing import (
     reference,
 )
 from tier4k.extract.weights.clip_onnx import clip_image_tower
-from tier4k.extract.weights.files import Package
 from tier4k.extract.weights.known import KnownWeights
+from tier4k.extract.weights.package import Package
 from tier4k.extract.weights.wheel import Wheel
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
 
-HF = "hf:"  # begins the name of an encoder in a folder of Hugging Face
+HF = "hf:"  # prefix of the name of an encoder in a folder of Hugging Face
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -147,7 +147,7 @@ _IMAGE_PRESETS = (
             ),
         ),
         reference=reference(224, 256),
-        # As OpenAI trained and published it. timm's configuration resizes to 248 and cuts the margin off.
+        # As in OpenAI's code. timm's configuration resizes the shorter side to 248 and crops 224.
         native=native(224, 224, CLIP_MEAN, CLIP_STD),
         default_preprocessing="native",
         feature="projection",
@@ -190,7 +190,7 @@ TEXT_PRESETS = {preset.name: preset for preset in _TEXT_PRESETS}
 def image_preset(name: str) -> ImagePreset:
     """Return the preset `name`, or make a preset for `timm:NAME`.
 
-    What `hf:NAME_OR_PATH` is only its folder tells (`find_image_encoder`).
+    An image encoder `hf:NAME_OR_PATH` is described by its folder, which `find_image_encoder` reads.
 
     Raises:
         EncoderError: The encoder does not exist; the message lists the nearest names.
@@ -207,12 +207,13 @@ def image_preset(name: str) -> ImagePreset:
 
 
 def require_image_encoder(name: str) -> None:
-    """Refuse a name that no image encoder can have, without searching weights.
+    """Refuse a name that no image encoder has; weights are not searched.
 
     Raises:
         EncoderError: The encoder does not exist; the message lists the nearest names.
     """
-    if not name.removeprefix(HF) or not name.startswith(HF):
+    is_folder = name.startswith(HF) and name != HF
+    if not is_folder:
         image_preset(name)
 
 
@@ -250,12 +251,17 @@ def weights_note(sha256: str) -> str:
     Args:
         sha256: Hash of the weights, hexadecimal, as in a signature.
     """
-    notes = [weights.note(sha256) for weights in encoders_by_weights()]
-    return next(filter(None, notes), "")
+    for weights in encoders_by_weights():
+        if note := weights.note(sha256):
+            return note
+    return ""
 
 
 def known_weights(name: str) -> KnownWeights:
-    """Return the published weights with a name of their own, or those of the encoder with this name.
+    """Return the published weights with a name.
+
+    Args:
+        name: Name of the weights or of an encoder that uses them, `timm:NAME`, or `hf:NAME_OR_PATH`.
 
     Raises:
         EncoderError: There are none; the message lists the nearest names.
@@ -268,7 +274,7 @@ def known_weights(name: str) -> KnownWeights:
         return by_name[name]
     if name.startswith("timm:"):
         return image_preset(name).weights
-    if name.startswith("hf:"):
+    if name.startswith(HF):
         return text_preset(name).weights
     known = ", ".join(by_name)
     raise EncoderError(f"there are no known weights {name!r}{nearest(name, by_name)}. Known: {known}")

@@ -3,6 +3,7 @@
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from tier4k.extract.weights.state_dicts import StateDict
 
-NAMES = ("checkpoint_filter_fn", "_filter_fn", "pretrained_filter_fn")  # of the functions in timm's modules
+# Names of conversions in timm's modules.
+FUNCTION_NAMES = ("checkpoint_filter_fn", "_filter_fn", "pretrained_filter_fn")
 
-# Steps in the history of a tensor that compute it from several others: interpolation to another grid.
+# Names of autograd's steps that interpolate a tensor to another grid.
 RESAMPLING = re.compile("Upsample|GridSampler|M[mv]Backward|BmmBackward|IndexBackward")
 
 Convert = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -29,8 +31,8 @@ class Converted:
 
     Attributes:
         state: The tensors in timm's names.
-        resampled: Tensors that the conversion has interpolated to another grid.
-        unused: Tensors of the file that the conversion left out.
+        resampled: Names of the tensors that the conversion interpolated to another grid.
+        unused: Names of the file's tensors that the conversion left out.
     """
 
     state: StateDict
@@ -43,15 +45,15 @@ def conversions(
     architecture: str,
     state: StateDict,
 ) -> Iterator[Converted]:
-    """Convert a state dict, then each large group of its names with one beginning, by timm's own function.
+    """Convert a state dict, and each large group of its tensors with one prefix, by timm's own function.
 
     Args:
         model: The network.
         architecture: timm's name of the network.
         state: A state dict of a file.
 
-    Returns:
-        The conversions that the function accepts.
+    Yields:
+        The results. State dicts that the function refuses are skipped.
     """
     convert = _conversion(model, architecture)
     if convert is None:
@@ -64,10 +66,13 @@ def conversions(
 
 
 def _conversion(model: nn.Module, architecture: str) -> Convert | None:
-    """Return timm's conversion: of the module with the architecture's name, or of that with its class."""
+    """Return timm's conversion in the module of the architecture's function, or else of the network's class.
+
+    None if neither module has one.
+    """
     entry = timm.models.model_entrypoint(architecture.partition(".")[0])
     for module in (entry.__module__, type(model).__module__):
-        for name in NAMES:
+        for name in FUNCTION_NAMES:
             function: Any = getattr(sys.modules[module], name, None)
             if function is None:
                 continue
@@ -79,22 +84,24 @@ def _conversion(model: nn.Module, architecture: str) -> Convert | None:
 
 
 def _large_groups(state: StateDict, size: int) -> list[str]:
-    """Return the first parts of names that at least `size` names share."""
-    counts: dict[str, int] = {}
+    """Return the prefixes, up to the first dot, that at least `size` names have."""
+    counts: Counter[str] = Counter()
     for name in state.tensors:
         first, dot, _ = name.partition(".")
-        counts[first + dot] = counts.get(first + dot, 0) + 1
-    return [prefix for prefix, count in counts.items() if prefix.endswith(".") and count >= max(size, 1)]
+        if dot:
+            counts[f"{first}."] += 1
+    return [prefix for prefix, count in counts.items() if count >= size]
 
 
-@torch.enable_grad()  # torch then keeps the history of each tensor
+@torch.enable_grad()  # autograd then records the steps from the file's tensors to the converted ones
 def _converted(convert: Convert, state: StateDict) -> Converted | None:
+    """Convert a state dict; None if the function refuses it."""
     leaves: dict[str, Tensor] = {}
     for name, tensor in state.tensors.items():
         leaves[name] = tensor.detach().requires_grad_() if tensor.is_floating_point() else tensor
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the steps of an interpolation, which is refused
+            warnings.simplefilter("ignore")  # of interpolations, which are refused later
             tensors = convert(dict(leaves))
     except Exception:  # on names of another network, conversions raise errors of any class
         return None
@@ -114,7 +121,7 @@ def _converted(convert: Convert, state: StateDict) -> Converted | None:
 
 
 def _history(tensor: Tensor) -> tuple[set[int], set[str]]:
-    """Return the identities of the tensors that a tensor was made of, and the names of the steps."""
+    """Return the ids of the tensors that a tensor was computed from, and the names of autograd's steps."""
     sources: set[int] = set()
     steps: dict[Any, str] = {}
     waiting = [tensor.grad_fn]

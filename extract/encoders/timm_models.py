@@ -1,4 +1,4 @@
-"""timm's descriptions of its models: configuration, accepted image sizes and levels."""
+"""timm's models without weights: configuration, accepted image sizes and levels."""
 
 import inspect
 from dataclasses import replace
@@ -11,10 +11,11 @@ from tier4k.extract.encoders.names import EncoderError, nearest
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-# Modules of timm.models whose networks return the output of a convolution before its batch normalisation.
-# Folding changes this output. Stores of their levels that were made with folding are not to be found.
+# Modules of timm.models whose networks have a level that is the output of a convolution before its batch
+# normalisation. Folding changes this output. Signatures of these levels state that nothing is folded, so that
+# older stores, whose levels were changed by folding, are not found.
 UNFOLDED_MODULES = ("ghostnet", "repghost")
-# Multiples of pixels that networks need, from the least demanding: patches, halvings, or both.
+# Multiples of pixels that networks may need for patches, halvings or both, in the order of trials.
 MULTIPLES = (1, 8, 14, 16, 28, 32, 42, 48, 64)
 
 
@@ -48,8 +49,10 @@ def create_network(
         architecture: timm's name of the model.
         uncropped: Whether the model encodes images of any shape. Transformers then interpolate their
             positions to the patches of each image.
-        projects: Whether the model keeps its projection, which timm calls the classifier of CLIP's image
-            towers.
+        projects: Whether the model keeps CLIP's projection, which is the classifier of timm's model.
+
+    Raises:
+        EncoderError: `projects` is set and timm has no description of the model.
     """
     import timm
 
@@ -64,10 +67,10 @@ def create_network(
 
 @cache  # called for every signature
 def side_multiple(architecture: str) -> int | None:
-    """Return of what the sides of an image of any shape must be multiples, in pixels.
+    """Return the number of pixels of which both sides of a whole image must be multiples.
 
-    For a transformer with one grid of patches, that is the side of a patch; for other models, the least of
-    `MULTIPLES` that they accept. None: the model accepts images of one size only.
+    For a transformer with one grid of patches, this is the side of a patch; for other models, the first of
+    `MULTIPLES` that the model accepts. None: the model accepts images of one size only.
     """
     import torch
 
@@ -86,8 +89,8 @@ def side_multiple(architecture: str) -> int | None:
 def _has_one_patch_grid(model: Any) -> bool:
     """Return whether a model takes patches in a grid of any shape, and keeps this grid in all blocks.
 
-    The windows of hierarchical transformers, such as Swin, are fitted to the grids of one image size,
-    although timm offers the option for them too.
+    Hierarchical transformers, such as Swin, do not: their windows fit the grids of one image size, although
+    timm offers `dynamic_img_size` for them too.
     """
     if not getattr(model, "dynamic_img_size", False):
         return False
@@ -96,7 +99,10 @@ def _has_one_patch_grid(model: Any) -> bool:
 
 
 def _accepts(model: Any, multiple: int) -> bool:
-    """Return whether a model on the meta device accepts sides that are odd multiples."""
+    """Return whether a model on the meta device accepts an image with two different odd multiples as sides.
+
+    An even multiple would also be a multiple of twice the number.
+    """
     import torch
 
     sides = [(length // multiple // 2 * 2 + 1) * multiple for length in (300, 236)]

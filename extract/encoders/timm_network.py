@@ -21,17 +21,17 @@ class TimmNetwork(ImageNetwork):
             WeightsError: The weights do not fit.
         """
         preset = encoder.preset
-        package = preset.weights.package
         backbone = create_network(
             preset.architecture,
             uncropped=encoder.preprocessing.size is None,
             projects=preset.feature == "projection",
         )
+        # The package of efficientnet-lite0 has timm's tensors in timm's order under other names.
+        package = preset.weights.package
         by_order = package is not None and encoder.weights.sha256 == package.sha256
         notes = load_timm_weights(backbone, preset.architecture, encoder.weights.path, by_order)
         if preset.feature == "class-token-before-norm":
-            # timm's vision transformers apply `norm` to all tokens, then take the class token. Without
-            # `norm`, the class token is the raw one.
+            # timm's vision transformers apply `norm` to all tokens, then take the class token.
             backbone.norm = nn.Identity()
         levels = preset.require_levels() if encoder.feature == "multilevel" else None
         network = cls(backbone, encoder.preprocessing, levels).eval()
@@ -60,7 +60,7 @@ class TimmNetwork(ImageNetwork):
         return self._stage_outputs(inputs, levels)
 
     def _stage_outputs(self, inputs: Tensor, levels: Levels) -> list[LevelOutput]:
-        """Return the map of every stage, and the last map if it is a level."""
+        """Return the map of every stage, and the map before the classifier if it is a level."""
         last, maps = self.backbone.forward_intermediates(inputs, output_fmt="NCHW")
         if levels.names[-1] == "head":
             maps = [*maps, last]

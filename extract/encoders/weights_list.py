@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tier4k.extract.encoders.presets import encoders_by_weights
+from tier4k.extract.weights.download import download_sources
 from tier4k.extract.weights.files import WeightsError
 from tier4k.extract.weights.hub import blob_digest
-from tier4k.extract.weights.known import KnownWeights, Place
+from tier4k.extract.weights.known import FoundWeights, KnownWeights
 
 DIGEST_LENGTH = 12  # hexadecimal digits
 
@@ -21,22 +22,34 @@ def weights_list(folders: Sequence[Path]) -> Iterator[str]:
         yield f"{weights.name} (encoder {', '.join(encoders)})"
         yield f"    found:   {_found(weights, folders)}"
         yield f"    licence: {weights.licence}"
-        yield f"    source:  {', else '.join(weights.sources)}"
+        yield f"    source:  {', else '.join(_source_names(weights))}"
 
 
 def _found(weights: KnownWeights, folders: Sequence[Path]) -> str:
     """Return the place of the weights, the beginning of their hash, and a note if they were changed."""
     try:
-        place = weights.local(folders) or weights.on_hub(cached_only=True)
-        if place is None:
+        found = weights.local(folders) or weights.on_hub(cached_only=True)
+        if found is None:
             return "not found"
-        sha256 = _sha256(place)
+        sha256 = _sha256(found)
     except WeightsError as error:
         return f"damaged: {error}"
-    note = weights.note(sha256)
-    return ", ".join([place.source, f"SHA-256 {sha256[:DIGEST_LENGTH]}…", *([note] if note else [])])
+    parts = [found.source, f"SHA-256 {sha256[:DIGEST_LENGTH]}…"]
+    if note := weights.note(sha256):
+        parts.append(note)
+    return ", ".join(parts)
 
 
-def _sha256(place: Place) -> str:
-    """Return the hash; that of a file in the hub's cache is its name there, so the file is not read."""
-    return blob_digest(place.path) or place.weights().sha256
+def _source_names(weights: KnownWeights) -> list[str]:
+    """Return the installed package, then the sources of downloads, in the order in which they are tried."""
+    names = []
+    if weights.package:
+        names.append(f"package {weights.package.module} (installed)")
+    for source in download_sources(weights):
+        names.append(f"{source.name} ({source.note})" if source.note else source.name)
+    return names
+
+
+def _sha256(found: FoundWeights) -> str:
+    """Return the hash of the weights. A file in the hub's cache is named by its hash and is not read."""
+    return blob_digest(found.path) or found.weights().sha256

@@ -11,8 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from tier4k.cache.errors import TierError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-# Preprocessing scales the shorter side up to the encoder's: a strip of one pixel's height would take
-# gigabytes.
+# Preprocessing enlarges the shorter side: a strip with a height of one pixel would then take gigabytes.
 MAX_ASPECT = 100
 # Pillow's own threshold for a decompression bomb: a quarter of a GiB at 3 bytes a pixel.
 MAX_PIXELS = 89_478_485
@@ -38,8 +37,7 @@ def decode(data: bytes) -> Image.Image:
 
     Raises:
         ImageError: The bytes are empty, of an unknown format, truncated, a decompression bomb, or grey of
-            more
-            than 8 bits.
+            more than 8 bits.
     """
     image = _open(data)
     _load(image)
@@ -69,11 +67,12 @@ def read_bytes(path: Path) -> bytes:
 
 
 def require_8_bits(image: Image.Image) -> None:
-    """Refuse grey of 16 or 32 bits: Pillow's conversion to RGB clips it at 255, so nearly all of it becomes
-    white.
+    """Refuse grey of 16 or 32 bits.
+
+    Pillow's conversion to RGB clips such grey at 255, so nearly all pixels become white.
 
     Raises:
-        ImageError: The image is of such a mode.
+        ImageError: The image has such grey.
     """
     if image.mode[0] in "IF":
         raise ImageError(

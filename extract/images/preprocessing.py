@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MIN_SIDE = 32
 # Most pixels of an uncropped image: the first feature maps of an encoder would take gigabytes.
 MAX_WHOLE_PIXELS = 2048 * 4096
-# Most that an image is enlarged to fill a number of patches.
+# Largest factor by which an image is enlarged to fill a number of patches.
 MAX_SCALE = 100
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -36,7 +36,7 @@ class Preprocessing:
     """How a decoded image becomes the input of an encoder in evaluation.
 
     Attributes:
-        name: "reference" (as TIER-4K) or "native" (as the encoder's own timm configuration).
+        name: "reference" (as TIER-4K) or "native" (the encoder's own).
         size: Side of the square crop in pixels; None: the whole image, whatever its shape.
         resize: Length of the shorter side before the crop in pixels; None: the image's own. A whole image is
             enlarged to `MIN_SIDE` and reduced to `MAX_WHOLE_PIXELS`, so that every decodable image can be
@@ -46,10 +46,10 @@ class Preprocessing:
             Hugging Face crops, black where the image is smaller; "no": no crop.
         mean: Mean of each channel, for values 0..1.
         std: Standard deviation of each channel, for values 0..1.
-        multiple: Sides of a whole image are rounded to multiples of so many pixels: transformers cut an image
-            into whole patches.
-        patches: Most patches, with sides of `multiple` pixels, that a whole image is resized to (NaFlex);
-            None: `resize` decides its size.
+        multiple: Sides of a whole image are rounded to multiples of this number of pixels, because
+            transformers cut an image into whole patches.
+        patches: Largest number of patches, with sides of `multiple` pixels, to which a whole image is resized
+            (NaFlex). None: `resize` decides the size.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Preprocessing:
 
     @property
     def image_size(self) -> ImageSize | None:
-        """The size that `whole` was called with; None where the preprocessing itself decides the size."""
+        """The size that was passed to `whole`; None if the preprocessing itself decides the size."""
         if self.size is not None or self.patches is not None:
             return None
         return self.resize or "full"
@@ -89,7 +89,7 @@ class Preprocessing:
 
         Args:
             image_size: Pixels of the shorter side, or "full" for the image's own size.
-            multiple: The sides are rounded to the nearest multiples of so many pixels.
+            multiple: The sides are rounded to the nearest multiples of this number of pixels.
         """
         resize = None if image_size == "full" else image_size
         return replace(self, size=None, resize=resize, crop="no", multiple=multiple, patches=None)
@@ -129,7 +129,7 @@ class Preprocessing:
         shortest, longest = sorted(image.size)
         length = self.resize or shortest
         if self.size is None:
-            # width x height is length² x longest / shortest
+            # width x height is length² x longest / shortest.
             longest_allowed = math.isqrt(MAX_WHOLE_PIXELS * shortest // longest)
             length = min(max(length, MIN_SIDE), longest_allowed)
         width = image.width * length // shortest
@@ -153,8 +153,9 @@ class Preprocessing:
 
 
 class _Uncropped:
-    """From an RGB image to (3, H, W) uint8 without a crop. A class, because worker processes receive it
-    pickled.
+    """From an RGB image to (3, H, W) uint8 without a crop.
+
+    This is a class, because worker processes receive it pickled.
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -189,7 +190,7 @@ def to_tensor(image: Image.Image | np.ndarray) -> "torch.Tensor":
 
 
 def nearest_multiple(length: int, multiple: int) -> int:
-    """Return the multiple that is nearest to a length, at least one; of two equally near, the larger."""
+    """Return the positive multiple of `multiple` nearest to a length; of two equally near, the larger."""
     return max((length + multiple // 2) // multiple, 1) * multiple
 
 
@@ -198,28 +199,45 @@ def patch_grid(
     patch: int,
     patches: int,
 ) -> tuple[int, int]:
-    """Return the columns and rows of patches of an image that keeps its shape, as NaFlex networks take it.
+    """Return the columns and rows of patches that cover an image once it is resized for a NaFlex network.
 
-    The image is enlarged or reduced as far as its patches, begun ones included, are at most `patches`. Their
-    number changes only at scales at which one of the sides is a whole number of patches.
+    The image keeps its shape and gets the largest size that at most `patches` patches cover.
 
     Args:
-        size: Width and height in pixels.
+        size: Width and height of the image in pixels.
         patch: Side of a patch in pixels.
-        patches: Most patches.
+        patches: Largest number of patches.
     """
-    best = (Fraction(0), 1, 1)
-    for along, across, is_width in ((*size, True), (*reversed(size), False)):
-        # count * (count * across / along) is at most the number of patches.
-        most = min(math.isqrt(patches * along // across), patches, -(-MAX_SCALE * along // patch))
-        for count in range(max(most, 1), 0, -1):
-            scale = min(Fraction(count * patch, along), Fraction(MAX_SCALE))
-            other = max(math.ceil(scale * across / patch), 1)
-            if count * other <= patches:
-                columns, rows = (count, other) if is_width else (other, count)
-                best = max(best, (scale, columns, rows))
-                break
-    return best[1], best[2]
+    width, height = size
+    # At the largest size, one of the sides is a whole number of patches.
+    width_scale, width_columns, width_rows = _largest_scale(width, height, patch, patches)
+    height_scale, height_rows, height_columns = _largest_scale(height, width, patch, patches)
+    by_width = (width_scale, width_columns, width_rows)
+    by_height = (height_scale, height_columns, height_rows)
+    _, columns, rows = max(by_width, by_height)
+    return columns, rows
+
+
+def _largest_scale(
+    side: int,
+    other_side: int,
+    patch: int,
+    patches: int,
+) -> tuple[Fraction, int, int]:
+    """Return the largest scale at which one side of an image is a whole number of patches.
+
+    Returns:
+        The scale, at most `MAX_SCALE`, and the numbers of patches along `side` and `other_side`; (0, 1, 1) if
+        more than `patches` patches are needed at every scale.
+    """
+    # `count` patches along the side need at least count² x other_side / side patches.
+    most = min(math.isqrt(patches * side // other_side), patches, math.ceil(MAX_SCALE * side / patch))
+    for count in range(max(most, 1), 0, -1):
+        scale = min(Fraction(count * patch, side), Fraction(MAX_SCALE))
+        other_count = max(math.ceil(scale * other_side / patch), 1)
+        if count * other_count <= patches:
+            return scale, count, other_count
+    return Fraction(0), 1, 1
 
 
 def reference(size: int, resize: int) -> Preprocessing:

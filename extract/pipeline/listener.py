@@ -49,7 +49,7 @@ class Listener(Protocol):
     """Receives the progress of an extraction."""
 
     def noted(self, text: str) -> None:
-        """Receive what the user should know about the weights of a network that was loaded."""
+        """Receive a note for the user about the weights of a loaded network."""
 
     def started(self, stream: str, total: int) -> None:
         """Receive the number of distinct inputs of a stream to encode, once the networks are loaded."""

@@ -1,5 +1,7 @@
 """Progress and outcome of stage 1 on a terminal."""
 
+from collections.abc import Callable
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -46,12 +48,17 @@ def progress_bar(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
+def notes_printer(console: Console) -> Callable[[str], None]:
+    """Return a function that prints a note; a note that it printed before is skipped."""
+    return cache(lambda text: console.print(f"note: {text}", soft_wrap=True))
+
+
 class ConsoleListener:
     """Shows the progress of an extraction on a console."""
 
     def __init__(self, console: Console) -> None:
         self._progress = progress_bar(console)
-        self._notes: set[str] = set()
+        self._print_note = notes_printer(console)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -66,10 +73,8 @@ class ConsoleListener:
         self._progress.stop()
 
     def noted(self, text: str) -> None:
-        """Print a note, once however often the weights are loaded."""
-        if text not in self._notes:
-            self._notes.add(text)
-            self._progress.console.print(f"note: {text}", soft_wrap=True)
+        """Print a note; a note that was printed before is skipped."""
+        self._print_note(text)
 
     def started(self, stream: str, total: int) -> None:
         """Show a progress bar for a stream."""

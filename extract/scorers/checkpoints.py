@@ -11,8 +11,9 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import BlipConfig, CLIPConfig
 
-from tier4k.extract.weights.checkpoints import read_state_dict, require_finite, require_fit
+from tier4k.extract.weights.checkpoints import read_state_dict
 from tier4k.extract.weights.files import WeightsError, folder_weights_file
+from tier4k.extract.weights.tensor_checks import require_finite, require_fit
 
 State = dict[str, Tensor]
 

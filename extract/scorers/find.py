@@ -9,6 +9,7 @@ from tier4k.extract.scorers.presets import ScorerPreset, scorer_preset
 from tier4k.extract.scorers.scorer import Scorer
 from tier4k.extract.weights.files import (
     MODEL_FILES,
+    PRETRAINED,
     TOKENIZER_FILES,
     TOKENIZER_PARTS,
     Weights,
@@ -82,7 +83,7 @@ def _candidates(name: str, folders: Sequence[Path]) -> list[Path]:
     candidates = []
     for folder in folders:
         candidates.append(folder / name)
-        candidates.append(folder / "pretrained" / name)
+        candidates.append(folder / PRETRAINED / name)
     return candidates
 
 

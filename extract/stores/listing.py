@@ -30,7 +30,7 @@ def store_table(root: Path) -> Table:
 
 
 def store_notes(root: Path) -> list[str]:
-    """Return a line for every store under `root` whose encoder has changed weights, such as rounded ones.
+    """Return a line for every store under `root` with features of changed weights, such as rounded ones.
 
     Raises:
         StoreError: The folder has no store.

@@ -15,20 +15,21 @@ from tier4k.extract.weights.files import WeightsError
 if TYPE_CHECKING:
     import torch
 
-VIT_B_LAYERS = 12
+VIT_B_BLOCKS = 12
 
-ROUNDED = "_quantized"  # end of the name of a rounded weight; its two companions have the same beginning
-
-ZERO_POINT = "_zero_point"
+# Ends of the names of a rounded weight and of its scales. The names begin alike.
+ROUNDED = "_quantized"
 
 SCALE = "_scale"
 
 VISION = "vision_model."
 
+EMBEDDINGS = f"{VISION}embeddings."
+
 PROJECTION = "visual_projection.weight"
 
-# timm's name of each part of a block, by the name of transformers. Query, key and value are one layer in
-# timm.
+# timm's names of the parts of a block, by their names in transformers, apart from query, key and value, which
+# timm computes in one layer.
 BLOCK_PARTS = {
     "layer_norm1": "norm1",
     "layer_norm2": "norm2",
@@ -41,8 +42,6 @@ ATTENTION_INPUTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 NORMS = {"pre_layrnorm": "norm_pre", "post_layernorm": "norm"}
 
-EMBEDDINGS = ("class_embedding", "patch_embedding.weight", "position_embedding.weight")
-
 
 def clip_image_tower(content: bytes) -> "dict[str, torch.Tensor]":
     """Return the tensors of CLIP ViT-B's image tower by timm's names, from the bytes of an ONNX file.
@@ -52,7 +51,7 @@ def clip_image_tower(content: bytes) -> "dict[str, torch.Tensor]":
     """
     import torch
 
-    tensors = timm_tensors(transformers_tensors(content), VIT_B_LAYERS)
+    tensors = timm_tensors(transformers_tensors(content), VIT_B_BLOCKS)
     return {name: torch.tensor(array).contiguous() for name, array in tensors.items()}
 
 
@@ -84,7 +83,7 @@ def _weight_name(node: Any) -> str:
 
 
 def _take_rounded(arrays: dict[str, np.ndarray], node: Any) -> np.ndarray:
-    """Remove the rounded weight (in, out) of a node with its companions; return the weight (out, in).
+    """Remove a node's rounded weight (in, out), zero points and scales; return the weight (out, in).
 
     Each output channel has a scale and a zero point: weight = (rounded - zero point) * scale.
     """
@@ -99,21 +98,21 @@ def _take_rounded(arrays: dict[str, np.ndarray], node: Any) -> np.ndarray:
     return weight.T
 
 
-def timm_tensors(tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, np.ndarray]:
+def timm_tensors(tensors: Mapping[str, np.ndarray], blocks: int) -> dict[str, np.ndarray]:
     """Rename the tensors of `CLIPVisionModelWithProjection` as in timm's vision transformer with a head.
 
     Args:
         tensors: Tensors by their names in transformers.
-        layers: Number of the transformer's blocks.
+        blocks: Number of the transformer's blocks.
 
     Raises:
         WeightsError: A tensor is missing or left over.
     """
     left = dict(tensors)
     try:
-        renamed = _outer_tensors(left)
-        for number in range(layers):
-            renamed |= _block_tensors(left, number)
+        renamed = _take_outer_tensors(left)
+        for number in range(blocks):
+            renamed |= _take_block_tensors(left, number)
     except KeyError as error:
         raise WeightsError(f"the image tower of CLIP lacks the tensor {error}") from error
     if left:
@@ -123,16 +122,18 @@ def timm_tensors(tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, np
     return renamed
 
 
-def _outer_tensors(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Take the tensors outside the blocks from `left`."""
-    token, patches, positions = (left.pop(f"{VISION}embeddings.{name}") for name in EMBEDDINGS)
+def _take_outer_tensors(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Remove the tensors outside the blocks from `left`; return them by timm's names."""
+    token = left.pop(f"{EMBEDDINGS}class_embedding")
+    patches = left.pop(f"{EMBEDDINGS}patch_embedding.weight")
+    positions = left.pop(f"{EMBEDDINGS}position_embedding.weight")
     projection = left.pop(PROJECTION)
     renamed = {
         "cls_token": token.reshape(1, 1, -1),
         "pos_embed": positions[None],
         "patch_embed.proj.weight": patches,
         "head.weight": projection,
-        "head.bias": np.zeros(len(projection), projection.dtype),  # CLIP's projection has none
+        "head.bias": np.zeros(len(projection), projection.dtype),  # CLIP's projection has no bias
     }
     for own_name, timm_name in NORMS.items():
         for kind in ("weight", "bias"):
@@ -140,8 +141,8 @@ def _outer_tensors(left: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return renamed
 
 
-def _block_tensors(left: dict[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
-    """Take the tensors of one block from `left`."""
+def _take_block_tensors(left: dict[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+    """Remove the tensors of one block from `left`; return them by timm's names."""
     layer = f"{VISION}encoder.layers.{number}"
     block = f"blocks.{number}"
     renamed = {}

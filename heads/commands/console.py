@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,11 +42,6 @@ def print_line(
 ) -> None:
     """Print one line without wrapping it, so that paths can be copied."""
     console.print(text, style=style, soft_wrap=True)
-
-
-def notes_printer(console: "Console") -> Callable[[str], None]:
-    """Return a function that prints a note, once however often it is called with the note."""
-    return cache(lambda text: print_line(console, f"note: {text}"))
 
 
 def print_error(message: str) -> None:

@@ -132,7 +132,6 @@ def extract(
     ] = "1/1",
 ) -> None:
     """Stage 1: encode every image and prompt of DATA that is not stored yet."""
-
     options = replace(speed.extraction_options(), compiled=compiled, part=_parse_part(shard))
     console = make_console()
     if finetuned.finetuned:
@@ -180,14 +179,16 @@ def _mention_clip(
     choices: "Sequence[ImageChoice]",
     folders: "Sequence[Path]",
 ) -> None:
-    """Print a hint if CLIP is not among the chosen encoders although its weights are there."""
+    """Print a hint if CLIP's weights exist but CLIP is not among the chosen encoders."""
     from tier4k.extract.encoders.presets import IMAGE_PRESETS
 
     clip = IMAGE_PRESETS["clip"]
     if any(choice.encoder == clip.name for choice in choices):
         return
     if path := clip.weights.in_folders(folders):
-        print_line(console, f"{path} is there: `--preset clip` was better than the default on AGIQA-3K")
+        print_line(
+            console, f"{path} has CLIP's weights: `--preset clip` was better than the default on AGIQA-3K"
+        )
 
 
 def _extract_finetuned(

@@ -10,7 +10,6 @@ import typer
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER, Precision
 from tier4k.heads.commands.console import (
     make_console,
-    notes_printer,
     print_run,
     progress_counter,
     progress_of_tasks,
@@ -185,6 +184,7 @@ def _train_end_to_end(
     out: Path,
 ) -> None:
     from tier4k.extract.pipeline.allocator import keep_all_freed_memory
+    from tier4k.extract.pipeline.progress import notes_printer
     from tier4k.heads.finetuning.finetune import finetune
 
     console = make_console()

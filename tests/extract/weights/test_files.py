@@ -15,7 +15,6 @@ from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.weights import known
 from tier4k.extract.weights.files import (
-    Package,
     WeightsError,
     file_weights,
     find_file,
@@ -132,22 +131,6 @@ def test_a_name_that_pins_its_hash_reveals_a_half_download(tmp_path: Path) -> No
     with pytest.raises(WeightsError, match=f"half downloaded.*begins with {digest[:8]}.*Download"):
         file_weights(whole, "")
     assert file_weights(put(tmp_path / "resnet18-mine.pth", "x"), "").path.name == "resnet18-mine.pth"
-
-
-def test_a_package_that_is_damaged_is_refused_and_one_that_is_not_there_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(tmp_path / "some_weights" / "__init__.py", "raise SystemExit('a package is located, never imported')")
-    put(tmp_path / "some_weights" / "w.pth")
-    monkeypatch.syspath_prepend(tmp_path)
-    package = Package("some_weights", "w.pth", "w.pth", hashlib.sha256(b"weights").hexdigest())
-    assert package.find() == tmp_path / "some_weights" / "w.pth"
-    put(tmp_path / "some_weights" / "w.pth", "spoilt")
-    with pytest.raises(
-        WeightsError, match="instead of .* damaged or has another release; reinstall .*some-weights"
-    ):
-        package.find()
-    assert Package("not_installed_at_all", "w", "w", "").find() is None
 
 
 @pytest.mark.parametrize("name", ["config.json", "vocab.txt", "pytorch_model.bin"])

@@ -1,11 +1,10 @@
-"""What commands print."""
+"""What an extraction prints on a terminal."""
 
 from io import StringIO
 
 from rich.console import Console
 
-from tier4k.extract.pipeline.progress import ConsoleListener
-from tier4k.heads.commands.console import notes_printer
+from tier4k.extract.pipeline.progress import ConsoleListener, notes_printer
 
 
 def test_a_note_is_printed_once_however_often_weights_are_loaded() -> None:
