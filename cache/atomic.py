@@ -8,6 +8,7 @@ temporary folders of ended processes from folders in use, and removes the former
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +42,10 @@ def publish(
     with _temporary_folder(path.parent) as folder:
         temporary = folder / path.name
         write(temporary)
+        mode = _mode_of_new_file(folder)
         for written_path in (temporary, *temporary.rglob("*")):
+            if written_path.is_file() and not written_path.is_symlink():
+                written_path.chmod(mode)  # safetensors makes files that only their owner reads
             _fsync(written_path)
         os.replace(temporary, path)
     _fsync(path.parent)
@@ -114,6 +118,13 @@ def _lock(folder: Path, operation: int) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _mode_of_new_file(folder: Path) -> int:
+    """Return the permissions that the system gives a new file, without a change of the umask."""
+    probe = folder / ".new"
+    probe.touch()
+    return stat.S_IMODE(probe.stat().st_mode)
 
 
 def _fsync(path: Path) -> None:

@@ -18,6 +18,12 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreError(
+            f"cannot write to {path}: {_no_folder(path)} is not a folder.\n"
+            "Files that were written before are intact. "
+            "Remove it or name another folder, and run the same command again."
+        ) from error
     except (OSError, SafetensorError) as error:  # safetensors raises this class for errors of the system
         reason = getattr(error, "strerror", None) or error
         raise StoreError(
@@ -25,6 +31,14 @@ def explain_write_errors(path: Path) -> Iterator[None]:
             "Files that were written before are intact. "
             "Fix the cause (space, permission) and run the same command again."
         ) from error
+
+
+def _no_folder(path: Path) -> Path:
+    """Return the outermost part of a path that exists and is no folder."""
+    for part in (*reversed(path.parents), path):
+        if not part.is_dir() and (part.exists() or part.is_symlink()):
+            return part
+    return path
 
 
 @contextmanager

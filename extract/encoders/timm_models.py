@@ -23,11 +23,16 @@ def timm_config(architecture: str) -> "PretrainedCfg":
     """Return timm's description of an architecture, such as its input size and the source of its weights.
 
     Raises:
-        EncoderError: timm does not have the model, or has no description of the model.
+        EncoderError: timm does not have the model, its tag, or a description of the model.
     """
     import timm
 
-    config = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
+    try:
+        config = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
+    except RuntimeError as error:  # timm knows the model, but not the tag after the dot
+        model, _, tag = architecture.partition(".")
+        known = ", ".join(timm.list_models(f"{model}.*", pretrained=True))
+        raise EncoderError(f"timm has no weights {tag!r} of {model}. Known: {known or model}") from error
     if config is None:
         raise EncoderError(f"timm has no model {architecture!r}{nearest(architecture, timm.list_models())}")
     return config

@@ -2,15 +2,33 @@
 
 import argparse
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from tier4k.extract.weights.files import WeightsError, is_index, shard_of_tensor, shard_paths
 from tier4k.extract.weights.state_dicts import StateDict, ambiguity_error, state_dicts
 
 if TYPE_CHECKING:
     import torch
+
+# What the readers raise on damaged files. PyTorch's unpickler runs into its own errors on arbitrary bytes.
+UNREADABLE = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
@@ -62,8 +80,6 @@ def _read_shards(index: Path) -> "dict[str, torch.Tensor]":
 
 
 def _read(path: Path) -> Any:
-    from safetensors import SafetensorError
-
     try:
         return _content(path)
     except pickle.UnpicklingError as error:
@@ -72,7 +88,7 @@ def _read(path: Path) -> Any:
             "code, or is damaged. Save only the state_dict of the model (torch.save(model.state_dict(), …) "
             "or safetensors) and pass that file."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise WeightsError(
             f"{path} cannot be read as weights ({error}): the file is damaged or half downloaded; "
             "download it again"

@@ -19,6 +19,8 @@ TEXT_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 INDEX_SUFFIX = ".index.json"  # of weights in several files, as Hugging Face saves large models
 
+SHOWN_NAMES = 3  # of missing files, in a message
+
 # Weights in a folder of Hugging Face, in the order in which `transformers` looks for them.
 FOLDER_WEIGHTS = (
     "model.safetensors",
@@ -142,14 +144,21 @@ def shard_paths(index: Path) -> list[Path]:
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise WeightsError(
-            f"{index} needs {len(paths)} files, of which {', '.join(missing)} "
+            f"{index} needs {len(paths)} files, of which {_some(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing: download every file into {index.parent}"
         )
     return paths
 
 
+def _some(names: Sequence[str]) -> str:
+    """Return the first names in a list, and how many follow."""
+    shown = ", ".join(names[:SHOWN_NAMES])
+    more = len(names) - SHOWN_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
 def _is_file_name(name: object) -> bool:
-    if not isinstance(name, str) or name in ("", ".", ".."):
+    if not isinstance(name, str) or name in ("", ".", "..") or name.endswith(INDEX_SUFFIX):
         return False
     return PurePosixPath(name).name == name and PureWindowsPath(name).name == name
 

@@ -23,7 +23,7 @@ def require_fit(
         path: The file, for the message.
 
     Raises:
-        WeightsError: A tensor is missing, left over or of another shape.
+        WeightsError: A tensor is missing, left over, of another shape, or not of dense real numbers.
     """
     missing = []
     reshaped = []
@@ -48,6 +48,27 @@ def require_fit(
     if lines:
         heading = f"{path} does not fit this encoder:"
         raise WeightsError("\n".join([heading, *lines, "Pass weights of this architecture."]))
+    for name, tensor in expected.items():
+        _require_kind(name, tensor, found[name], path)
+
+
+def _require_kind(
+    name: str,
+    expected: "torch.Tensor",
+    found: "torch.Tensor",
+    path: Path,
+) -> None:
+    """Refuse a tensor whose values cannot be copied into the network as they are."""
+    import torch
+
+    is_real = found.is_floating_point() or not expected.is_floating_point()
+    if found.layout == torch.strided and not found.is_meta and is_real:
+        return
+    kind = "without values (meta)" if found.is_meta else f"{found.dtype}, {found.layout}"
+    raise WeightsError(
+        f"{path}: the tensor {name!r} is {kind}, where the network has real numbers: save the tensors as "
+        "dense floating-point numbers (quantised ones with .dequantize()) and pass that file"
+    )
 
 
 def require_finite(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:

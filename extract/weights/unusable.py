@@ -7,6 +7,12 @@ POINTER = b"version https://git-lfs.github.com/spec/"
 
 PAGE = b"<"  # HTML and XML begin with this byte; no file of weights does
 
+GZIP = b"\x1f\x8b"
+
+ZIP = b"PK\x03\x04"
+
+HEADER_BYTES = 100_000_000  # length of a header of safetensors, at most; it stands in the first 8 bytes
+
 START_BYTES = 1024
 
 
@@ -40,6 +46,13 @@ def why_unusable(path: Path) -> str | None:
             f"{path} is a web page, not weights: the address led to a page (a login, a preview, an error). "
             "Open the file in a text editor to read the page, and download the weights themselves"
         )
+    if start.startswith(GZIP):
+        return f"{path} is compressed with gzip: decompress it (gunzip) and pass that file"
+    is_named = path.suffix == ".safetensors"
+    if start.startswith(ZIP) and is_named:
+        return f"{path} is a file of PyTorch, not of safetensors: rename it so that it ends in .pth"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < HEADER_BYTES and not is_named:
+        return f"{path} is a file of safetensors: rename it so that it ends in .safetensors"
     if _is_torchscript(path):
         return (
             f"{path} is a TorchScript archive, which contains code and is not run. Where the file is "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tier4k.cache.atomic import publish, publish_text
 from tier4k.cache.keys import bytes_key, file_key, key_array, sortable, text_key
@@ -105,6 +106,17 @@ def test_a_published_folder_has_the_permissions_of_any_other_new_folder(tmp_path
     publish(tmp_path / "data", fill_whole)
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o777 & ~umask
     assert (tmp_path / "data" / "first.txt").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_writer_that_hides_its_files_from_others_does_not_change_the_permissions(
+    tmp_path: Path, umask: int
+) -> None:
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        save_file({"weight": np.zeros(3)}, folder / "weights.safetensors")
+
+    publish(tmp_path / "data", write)
+    assert (tmp_path / "data" / "weights.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_publishing_does_not_change_the_umask(tmp_path: Path, umask: int) -> None:

@@ -46,6 +46,11 @@ def test_any_folder_or_repository_of_hugging_face_can_be_named() -> None:
     assert (preset.weights.folder, preset.weights.hub) == ("me/my-bert", "me/my-bert")
 
 
+def test_a_tag_that_timm_does_not_have_is_answered_with_those_of_the_model() -> None:
+    with pytest.raises(EncoderError, match=r"no weights 'nosuch' of resnet18. Known: .*resnet18.tv_in1k"):
+        image_preset("timm:resnet18.nosuch")
+
+
 @pytest.mark.parametrize(
     ("find", "name", "nearest"),
     [

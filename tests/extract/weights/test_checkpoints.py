@@ -14,7 +14,7 @@ from torch import Tensor
 from tier4k.extract.weights.checkpoints import read_state_dict, read_state_dicts
 from tier4k.extract.weights.files import WeightsError, file_weights
 from tier4k.extract.weights.state_dicts import StateDict, choose
-from tier4k.extract.weights.tensor_checks import require_finite
+from tier4k.extract.weights.tensor_checks import require_finite, require_fit
 
 
 class Exploit:
@@ -55,6 +55,33 @@ def test_damaged_files_are_errors_that_name_the_file(tmp_path: Path, name: str, 
     )
     with pytest.raises(WeightsError, match=f"{name}.*damaged"):
         read_state_dict(path)
+
+
+@pytest.mark.parametrize("text", ["hello world", "(", "c", "\x80\x02}q", "I1\n.", "00", "a.b"])
+def test_a_text_that_is_no_pickle_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "w.pth").write_text(text, encoding="latin-1")
+    with pytest.raises(WeightsError, match=r"w.pth .*damaged"):
+        read_state_dict(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(2, 2).to_sparse(),
+        torch.zeros(2, 2, device="meta"),
+        torch.zeros(2, 2, dtype=torch.int8),
+        torch.zeros(2, 2, dtype=torch.complex64),
+    ],
+)
+def test_tensors_that_are_no_dense_real_numbers_are_refused_by_name(tensor: Tensor) -> None:
+    with pytest.raises(WeightsError, match=r"w.pth: the tensor 'a' is .*save the tensors as dense"):
+        require_fit({"a": torch.zeros(2, 2)}, {"a": tensor}, Path("w.pth"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+def test_real_numbers_of_every_precision_fit(dtype: torch.dtype) -> None:
+    found = {"a": torch.zeros(2, 2).to(dtype), "counter": torch.tensor(3.0)}
+    require_fit({"a": torch.zeros(2, 2), "counter": torch.tensor(3)}, found, Path("w.pth"))
 
 
 @pytest.mark.parametrize("content", [{}, [], torch.zeros(3), {"epoch": 3}, {"state_dict": {"a": 1}}])

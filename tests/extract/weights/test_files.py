@@ -1,11 +1,14 @@
 """Weights are found where the manual says, and told apart from damage and from files that are no weights."""
 
+import gzip
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
@@ -178,6 +181,37 @@ def test_a_file_that_is_no_weights_is_told_what_it_is(tmp_path: Path, kind: str,
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_the_suffix_of_another_format_is_told_with_the_right_one(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3)}, tmp_path / "model.ckpt")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "model.pth").write_bytes(gzip.compress(b"weights"))
+    remedies = {
+        "model.ckpt": "ends in .safetensors",
+        "model.safetensors": "ends in .pth",
+        "model.pth": "gunzip",
+    }
+    for name, remedy in remedies.items():
+        with pytest.raises(WeightsError, match=rf"{name} is .*{remedy}"):
+            file_weights(tmp_path / name, "test")
+
+
+def test_an_index_names_only_some_of_many_missing_files(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {f"t{i}": f"{i:05}.safetensors" for i in range(9)}}))
+    with pytest.raises(
+        WeightsError, match=r"needs 9 files, of which 00000.safetensors.* and 6 more are missing"
+    ):
+        file_weights(index, "test")
+
+
+def test_an_index_is_no_file_of_an_index(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": index.name}}))
+    with pytest.raises(WeightsError, match="is not an index of sharded weights"):
+        file_weights(index, "test")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")  # PyTorch gives its own format up
 def test_torchscript_has_its_own_remedy(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
     with pytest.raises(WeightsError, match=r"script.pt is a TorchScript archive.*torch.jit.load\(FILE\)"):
