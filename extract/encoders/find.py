@@ -12,7 +12,7 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
-from tier4k.extract.encoders.presets import HF, image_preset, text_preset
+from tier4k.extract.encoders.presets import hf_repository, image_preset, text_preset
 from tier4k.extract.encoders.transformers_models import transformers_preset
 from tier4k.extract.images.crops import CENTRE_CROP, REPLACEABLE_CROPS
 from tier4k.extract.weights.files import Weights, file_weights, folder_weights
@@ -35,8 +35,8 @@ def find_image_encoder(
         EncoderError: The encoder does not exist or does not support the options.
         WeightsError: No weights are found; the message names the file, its source and where to put it.
     """
-    if choice.encoder.startswith(HF):
-        found = find_image_folder(choice.encoder.removeprefix(HF), weights, folders)
+    if repository := hf_repository(choice.encoder):
+        found = find_image_folder(repository, weights, folders)
         return _image_encoder(choice, transformers_preset(choice.encoder, found.path), lambda: found)
     preset = image_preset(choice.encoder)
     return _image_encoder(choice, preset, lambda: _image_weights(preset, weights, folders))

@@ -206,14 +206,18 @@ def image_preset(name: str) -> ImagePreset:
     )
 
 
+def hf_repository(name: str) -> str:
+    """Return NAME_OR_PATH of `hf:NAME_OR_PATH`; "" for another name, and for an empty one."""
+    return name.removeprefix(HF) if name.startswith(HF) else ""
+
+
 def require_image_encoder(name: str) -> None:
     """Refuse a name that no image encoder has; weights are not searched.
 
     Raises:
         EncoderError: The encoder does not exist; the message lists the nearest names.
     """
-    is_folder = name.startswith(HF) and name != HF
-    if not is_folder:
+    if not hf_repository(name):
         image_preset(name)
 
 
@@ -225,8 +229,7 @@ def text_preset(name: str) -> TextPreset:
     """
     if name in TEXT_PRESETS:
         return TEXT_PRESETS[name]
-    if name.startswith(HF):
-        repository = name.removeprefix(HF)
+    if repository := hf_repository(name):
         page = f"https://huggingface.co/{repository}"
         weights = KnownWeights(name, "declared by its authors", folder=repository, hub=repository, page=page)
         return TextPreset(name, weights)
@@ -274,7 +277,7 @@ def known_weights(name: str) -> KnownWeights:
         return by_name[name]
     if name.startswith("timm:"):
         return image_preset(name).weights
-    if name.startswith(HF):
+    if hf_repository(name):
         return text_preset(name).weights
     known = ", ".join(by_name)
     raise EncoderError(f"there are no known weights {name!r}{nearest(name, by_name)}. Known: {known}")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 MAX_NESTING = 2  # mappings around a state dict in a checkpoint
 
 # Words in the places of weights that are averaged over training steps: "model_ema", "ema_model.", "teacher".
-AVERAGED = re.compile(r"(?:^|[/._])(?:ema|teacher|averaged|target)(?:$|[/._])", re.IGNORECASE)
+AVERAGED = re.compile(
+    r"(?:^|[/._])(?:ema|swa|teacher|average|averaged|momentum|target)(?:$|[/._])", re.IGNORECASE
+)
 
 COMPILED = "_orig_mod."  # torch.compile inserts this into the names of the tensors of a compiled module
 

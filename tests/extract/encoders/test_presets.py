@@ -66,7 +66,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest(find, name: str, nearest: 
     assert name.removeprefix("timm:") in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["", "xyzzy", "timm:", "timm:xyzzy"])
+@pytest.mark.parametrize("name", ["", "xyzzy", "timm:", "timm:xyzzy", "hf:"])
 def test_a_name_like_nothing_is_refused(name: str) -> None:
     with pytest.raises(EncoderError):
         image_preset(name)

@@ -101,6 +101,7 @@ def test_averaged_weights_are_taken_where_raw_ones_are_there_too(tmp_path: Path,
         {"model": raw, "model_ema": resnet},
         {"student": renamed(raw, "module.backbone."), "teacher": renamed(resnet, "backbone.")},
         {**raw, **renamed(resnet, "ema_model.")},
+        {"model": raw, "swa_model": resnet},
     ):
         torch.save(content, tmp_path / "w.pth")
         (note,) = assert_loads("test_resnet", tmp_path / "w.pth", resnet)
