@@ -3,7 +3,7 @@
 import platform
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,19 @@ def with_onednn(network: Network) -> Network:
     weights.
     """
     for module in network.modules():
-        # The weight may be computed from other tensors, as by `weight_norm`: it is then no parameter.
-        if type(module) is nn.Linear and "weight" in module._parameters and _gains(module.weight.dtype):
+        if is_plain_linear(module) and _gains(module.weight.dtype):
             module.__class__ = OneDnnLinear
     return network
+
+
+def is_plain_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Return whether a layer is torch's linear layer with a weight of its own."""
+    return type(layer) is nn.Linear and has_own_weight(layer)
+
+
+def has_own_weight(layer: nn.Module) -> bool:
+    """Return whether the weight is a parameter of the layer, not computed from others as by `weight_norm`."""
+    return "weight" in layer._parameters
 
 
 def _gains(dtype: torch.dtype) -> bool:

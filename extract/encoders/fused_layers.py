@@ -8,7 +8,7 @@ from timm.layers.mlp import Mlp
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-from tier4k.extract.encoders.cpu import accepts_onednn, has_onednn
+from tier4k.extract.encoders.cpu import accepts_onednn, has_onednn, has_own_weight, is_plain_linear
 
 QUICK_GELU_SLOPE = 1.702
 CONVOLUTION = "_convolution_pointwise"
@@ -34,7 +34,7 @@ def _can_be_scaled(perceptron: Mlp) -> bool:
     layers = (perceptron.fc1, perceptron.fc2)
     if type(perceptron.act) is not QuickGELU or type(perceptron.norm) is not nn.Identity:
         return False
-    return all(type(layer) is nn.Linear and "weight" in layer._parameters for layer in layers)
+    return all(map(is_plain_linear, layers))
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def _has_fusible_parts(block: nn.Module) -> bool:
 
 
 def _is_plain_convolution(layer: Any) -> bool:
-    if type(layer) is not nn.Conv2d or "weight" not in layer._parameters:
+    if type(layer) is not nn.Conv2d or not has_own_weight(layer):
         return False
     return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 

@@ -30,8 +30,8 @@ class ImageChoice:
     crops: Crops | None = None
 
 
-# "best" has the best options of the default encoder in the measurements of docs/benchmarks.md, chosen by their
-# test values.
+# "best" has the best options of the default encoder in the measurements of docs/benchmarks.md, chosen by test
+# values.
 PRESETS: dict[PresetName, ImageChoice] = {
     "best": ImageChoice(image_size=512, feature="multilevel"),
     "clip": ImageChoice(encoder="clip", feature="multilevel"),

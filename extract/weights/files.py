@@ -213,7 +213,7 @@ def folder_weights(
         if name == TEXT_WEIGHT_FILES[0]:
             present.extend(weight_parts(folder_weights_file(path, source)))
         elif name not in FOLDER_WEIGHTS and (path / name).is_file():
-            present.append(_no_pointer(path / name))
+            present.append(_require_no_pointer(path / name))
     return Weights(path, _digest(present), source)
 
 
@@ -236,17 +236,17 @@ def weight_parts(file: Path) -> list[Path]:
         WeightsError: A shard is missing, or a file is something else than weights.
     """
     if not is_index(file):
-        return [_usable(file)]
-    return [file, *map(_usable, shard_paths(_no_pointer(file)))]
+        return [_require_usable(file)]
+    return [file, *map(_require_usable, shard_paths(_require_no_pointer(file)))]
 
 
-def _usable(path: Path) -> Path:
+def _require_usable(path: Path) -> Path:
     if reason := why_unusable(path):
         raise WeightsError(reason)
     return path
 
 
-def _no_pointer(path: Path) -> Path:
+def _require_no_pointer(path: Path) -> Path:
     if is_pointer(path):
         raise WeightsError(pointer_remedy(path))
     return path
