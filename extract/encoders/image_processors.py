@@ -80,7 +80,8 @@ def _load(folder: Path) -> Any:
     except Exception as error:  # checks of many kinds of values raise errors of many classes
         raise EncoderError(
             f"transformers cannot load the image processor in {folder} ({shorten(str(error), 300)}): "
-            f"download {PROCESSOR_FILES[0]} again, or pass another model; code that comes with a model is never run"
+            f"download {PROCESSOR_FILES[0]} again, or pass another model; code that comes with a model is "
+            "never run"
         ) from error
 
 

@@ -206,7 +206,8 @@ def folder_weights(
         WeightsError: A required file is missing, or a file is something else than it should be.
     """
     if not path.is_dir():
-        raise WeightsError(f"{source}: there is no folder {path}")
+        remedy = "pass the folder of this file" if path.is_file() else "correct the path"
+        raise WeightsError(f"{source}: there is no folder {path}: {remedy}")
     _require_files(path, source, files)
     present: list[Path] = []
     for name in files:

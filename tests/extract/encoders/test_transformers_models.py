@@ -332,7 +332,7 @@ def test_a_folder_without_image_processor_or_weights_says_what_to_add(
     (folder / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="lacks model.safetensors or pytorch_model.bin"):
         find(folder)
-    with pytest.raises(WeightsError, match="there is no folder"):
+    with pytest.raises(WeightsError, match="there is no folder.*pass the folder of this file"):
         find_image_encoder(ImageChoice("hf:x"), folder / "config.json")
 
 
