@@ -146,7 +146,7 @@ def extract(
     finetuned.require_empty()
     source = rows.read(data)
     crops = random_crops.parse()
-    names = image_encoder or [None]
+    names: list[str | None] = [*image_encoder] if image_encoder else [None]
     choices = list(dict.fromkeys(image_choice(images, name, preset, crops) for name in names))
     encoders = _find_all_encoders(source, choices, text_encoder, weights)
     _mention_clip(console, choices, weight_folders(source))
