@@ -64,8 +64,9 @@ def image_encoder_of(
         SignatureError: The encoder gives other features, for example because its weights differ.
     """
     encoder = find_image_encoder(image_choice(signature), weights, folders)
+    option = "--image-weights DIR" if encoder.preset.library == "transformers" else "--image-weights FILE"
     encoder = replace(encoder, preset=replace(encoder.preset, name=signature.encoder))
-    require_signature(signature, encoder.signature, encoder.weights, "--image-weights FILE", rewritten)
+    require_signature(signature, encoder.signature, encoder.weights, option, rewritten)
     return encoder
 
 

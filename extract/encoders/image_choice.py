@@ -1,8 +1,10 @@
 """The image encoder that a user chooses, with its options."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from tier4k.extract.encoders.choices import DEFAULT_IMAGE_ENCODER, FeatureName, Precision, PresetName
+from tier4k.extract.encoders.names import HF
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.crops import Crops
 
@@ -14,7 +16,8 @@ class ImageChoice:
     None selects the default of the encoder, or any value when stores are searched.
 
     Attributes:
-        encoder: A preset, `timm:NAME`, or `hf:NAME_OR_PATH`.
+        encoder: A preset, `timm:NAME`, or `hf:NAME_OR_PATH`; `hf:./DIR/` becomes `hf:DIR`, so that one
+            spelling names the stores.
         preprocessing: "reference" or "native".
         image_size: Pixels of the shorter side of the uncropped image, or "full".
         feature: Kind of features: the pooled output, or statistics of several levels.
@@ -28,6 +31,12 @@ class ImageChoice:
     feature: FeatureName | None = None
     precision: Precision | None = None
     crops: Crops | None = None
+
+    def __post_init__(self) -> None:
+        """Spell the path of a folder in one way."""
+        path = self.encoder.removeprefix(HF)
+        if path and path != self.encoder:
+            object.__setattr__(self, "encoder", HF + str(PurePath(path)))
 
 
 # "best" has the best options of the default encoder in the measurements of docs/benchmarks.md, chosen by test

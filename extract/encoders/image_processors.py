@@ -7,11 +7,13 @@ whole grey levels; our pixels are the rounded ones.
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.images.preprocessing import Preprocessing
 from tier4k.extract.weights.files import PROCESSOR_FILES, WeightsError
+from tier4k.extract.weights.unusable import is_pointer, pointer_remedy
 
 # They resize, crop the centre, rescale and normalise, in this order, and do nothing else to an image.
 PLAIN_PROCESSORS = (
@@ -65,6 +67,9 @@ def _load(folder: Path) -> Any:
             f"the folder {folder} lacks {PROCESSOR_FILES[0]}, which says how images are resized, cropped and "
             "normalised: put the file of the same model beside config.json"
         )
+    for name in PROCESSOR_FILES:
+        if (folder / name).is_file() and is_pointer(folder / name):
+            raise WeightsError(pointer_remedy(folder / name))
     try:
         return AutoImageProcessor.from_pretrained(
             folder,
@@ -74,8 +79,9 @@ def _load(folder: Path) -> Any:
         )
     except Exception as error:  # checks of many kinds of values raise errors of many classes
         raise EncoderError(
-            f"transformers cannot load the image processor in {folder} ({error}): pass another model; code "
-            "that comes with a model is never run"
+            f"transformers cannot load the image processor in {folder} ({shorten(str(error), 300)}): "
+            f"download {PROCESSOR_FILES[0]} again, or pass another model; code that comes with a model is "
+            "never run"
         ) from error
 
 
@@ -153,6 +159,8 @@ class _Reader:
         resize: int,
         crop: str,
     ) -> Preprocessing:
+        if min(size, resize) < 1:
+            raise self._error("size", "images without pixels")
         mean, std = self._statistics()
         return Preprocessing("native", size, resize, self._filter(), crop, mean, std)
 
@@ -172,6 +180,8 @@ class _Reader:
         values = [value] * 3 if isinstance(value, int | float) else list(value)
         if len(values) != 3:
             raise self._error(field, "other than three channels")
+        if field == "image_std" and 0 in values:
+            raise self._error(field, "a deviation of zero")
         return [float(number) for number in values]
 
     def _filter(self) -> str:

@@ -1,9 +1,11 @@
-"""Errors about unknown names of encoders, with the nearest known names."""
+"""Names of encoders, and errors about unknown ones, with the nearest known names."""
 
 import difflib
 from collections.abc import Iterable
 
 from tier4k.cache.errors import TierError
+
+HF = "hf:"  # prefix of the name of an encoder in a folder of Hugging Face
 
 
 class EncoderError(TierError):

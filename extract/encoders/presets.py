@@ -4,7 +4,7 @@ To add an encoder, add an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`, and its 
 """
 
 from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels
-from tier4k.extract.encoders.names import EncoderError, nearest
+from tier4k.extract.encoders.names import HF, EncoderError, nearest
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.images.preprocessing import (
@@ -21,8 +21,6 @@ from tier4k.extract.weights.package import Package
 from tier4k.extract.weights.wheel import Wheel
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
-
-HF = "hf:"  # prefix of the name of an encoder in a folder of Hugging Face
 
 HALF = (0.5, 0.5, 0.5)
 

@@ -4,6 +4,7 @@ import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from tier4k.extract.encoders.names import EncoderError
@@ -168,7 +169,10 @@ def vision_model(folder: Path) -> VisionModel:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # checks of many kinds of values raise errors of many classes
-        raise WeightsError(f"{folder / 'config.json'} cannot be read ({error}): download it again") from error
+        reason = shorten(str(error), 300)
+        raise WeightsError(
+            f"{folder / 'config.json'} cannot be read ({reason}): download it again"
+        ) from error
     family = FAMILIES.get(kind)
     if _CLIP_WITHOUT_PROJECTION.model in (config.architectures or ()):
         family = _CLIP_WITHOUT_PROJECTION

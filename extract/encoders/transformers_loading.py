@@ -42,10 +42,12 @@ def load_transformer(
             path,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             dtype=torch.float32,
             **options,
         )
     _require_complete(loading, path, tuple(unused))
+    _require_no_more_blocks(network, loading["unexpected_keys"], path)
     return network
 
 
@@ -89,10 +91,29 @@ def _require_complete(
 ) -> None:
     """Refuse weights that lack tensors of the network."""
     missing = sorted(name for name in loading["missing_keys"] if not name.startswith(unused))
-    reshaped = sorted(map(str, loading["mismatched_keys"]))
+    reshaped = sorted(name for name, *_ in loading["mismatched_keys"])
     if missing or reshaped:
         first = missing[0] if missing else reshaped[0]
         raise WeightsError(
             f"the weights in {path} do not fit the config.json there: {len(missing) + len(reshaped)} tensors "
             f"are missing or of another shape, first {first!r}; take both files from one download"
         )
+
+
+def _require_no_more_blocks(
+    network: nn.Module,
+    left_over: Iterable[str],
+    path: Path,
+) -> None:
+    """Refuse weights with more blocks than the network, which would give the features of a middle block."""
+    lengths = {
+        f"{name}.": len(part) for name, part in network.named_modules() if isinstance(part, nn.ModuleList)
+    }
+    for tensor in sorted(left_over):
+        for start, length in lengths.items():
+            number = tensor.removeprefix(start).partition(".")[0]
+            if tensor.startswith(start) and number.isdecimal() and int(number) >= length:
+                raise WeightsError(
+                    f"the weights in {path} do not fit the config.json there: the model has {length} parts "
+                    f"{start}N, and the weights also have {tensor!r}; take both files from one download"
+                )

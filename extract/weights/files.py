@@ -206,7 +206,8 @@ def folder_weights(
         WeightsError: A required file is missing, or a file is something else than it should be.
     """
     if not path.is_dir():
-        raise WeightsError(f"{source}: there is no folder {path}")
+        remedy = "pass the folder of this file" if path.is_file() else "correct the path"
+        raise WeightsError(f"{source}: there is no folder {path}: {remedy}")
     _require_files(path, source, files)
     present: list[Path] = []
     for name in files:
@@ -226,7 +227,7 @@ def folder_weights_file(folder: Path, source: str) -> Path:
     for name in FOLDER_WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise WeightsError(f"{source}: the folder {folder} lacks {' or '.join(TEXT_WEIGHT_FILES)}")
+    raise _lacks(folder, source, TEXT_WEIGHT_FILES)
 
 
 def weight_parts(file: Path) -> list[Path]:
@@ -269,7 +270,19 @@ def _require_files(
     for alternatives in (("config.json",), TOKENIZER_FILES):
         required = set(alternatives) <= set(files)
         if required and not any((path / name).is_file() for name in alternatives):
-            raise WeightsError(f"{source}: the folder {path} lacks {' or '.join(alternatives)}")
+            raise _lacks(path, source, alternatives)
+
+
+def _lacks(
+    folder: Path,
+    source: str,
+    alternatives: Sequence[str],
+) -> WeightsError:
+    start = "" if source == str(folder) else f"{source}: "
+    return WeightsError(
+        f"{start}the folder {folder} lacks {' or '.join(alternatives)}: download the whole folder of the "
+        "model, or pass another folder"
+    )
 
 
 def search_folders(data: Path | None) -> tuple[Path, ...]:

@@ -41,6 +41,8 @@ def find_image_folder(
             return folder_weights(path, str(path), MODEL_FILES)
     if hub_folder := _on_hub(repository):
         return folder_weights(hub_folder, f"hub {repository}", MODEL_FILES)
+    if Path(repository).is_absolute():
+        raise WeightsError(f"there is no folder {repository}: correct the path, or pass --image-weights DIR")
     folder = folders[0] if folders else Path.cwd()
     raise WeightsError(
         f"there is no image encoder hf:{repository}: put a folder {repository}/ (config.json, "

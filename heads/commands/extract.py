@@ -146,8 +146,8 @@ def extract(
     finetuned.require_empty()
     source = rows.read(data)
     crops = random_crops.parse()
-    names = list(dict.fromkeys(image_encoder)) if image_encoder else [None]
-    choices = [image_choice(images, name, preset, crops) for name in names]
+    names: list[str | None] = [*image_encoder] if image_encoder else [None]
+    choices = list(dict.fromkeys(image_choice(images, name, preset, crops) for name in names))
     encoders = _find_all_encoders(source, choices, text_encoder, weights)
     _mention_clip(console, choices, weight_folders(source))
     report = check_source(console, source, features, rows.on_error)

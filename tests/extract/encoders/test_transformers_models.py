@@ -332,7 +332,7 @@ def test_a_folder_without_image_processor_or_weights_says_what_to_add(
     (folder / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="lacks model.safetensors or pytorch_model.bin"):
         find(folder)
-    with pytest.raises(WeightsError, match="there is no folder"):
+    with pytest.raises(WeightsError, match="there is no folder.*pass the folder of this file"):
         find_image_encoder(ImageChoice("hf:x"), folder / "config.json")
 
 
@@ -359,3 +359,76 @@ def test_only_the_pooled_output_of_an_unlisted_model_is_read(tmp_path: Path) -> 
     assert_near(ours(find(folder), image), expected)
     with pytest.raises(EncoderError, match="FocalNetModel.*--feature pooled"):
         find(folder, feature="multilevel")
+
+
+@pytest.mark.parametrize("written", ["hf:models/vit/", "hf:./models/vit", "hf:models//vit/."])
+def test_spellings_of_one_path_name_one_encoder(written: str) -> None:
+    assert ImageChoice(written) == ImageChoice("hf:models/vit")
+
+
+@pytest.mark.parametrize("name", ["hf:/models/vit", "hf:../vit", "hf:owner/name", "timm:a/", "hf:"])
+def test_other_names_stay_as_they_are_written(name: str) -> None:
+    assert ImageChoice(name).encoder == name
+
+
+def test_weights_of_other_shapes_are_refused_by_the_name_of_a_tensor(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = copy(folders, "vit", tmp_path)
+    edit(folder / "config.json", intermediate_size=40)
+    with pytest.raises(WeightsError, match=r"tensors are missing or of another shape, first '[\w.]+'; take"):
+        load_network(find(folder))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("size", {"height": 0, "width": 0}), ("image_std", [0, 1, 1])],
+)
+def test_a_size_or_a_deviation_of_zero_is_refused(
+    folders: dict[str, Path], tmp_path: Path, field: str, value: Any
+) -> None:
+    folder = copy(folders, "vit", tmp_path)
+    edit(folder / "preprocessor_config.json", **{field: value})
+    with pytest.raises(EncoderError, match=rf"has {field} = .*change {field}"):
+        find(folder)
+
+
+def test_a_damaged_file_of_the_image_processor_is_told_in_one_paragraph(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = copy(folders, "vit", tmp_path)
+    path = folder / "preprocessor_config.json"
+    edit(path, image_processor_type="NoSuchProcessor")
+    with pytest.raises(EncoderError, match="NoSuchProcessor|Unrecognized") as caught:
+        find(folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+    path.write_text("{half")
+    with pytest.raises(EncoderError, match="download preprocessor_config.json again"):
+        find(folder)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 10\n")
+    with pytest.raises(WeightsError, match=r"preprocessor_config.json is a pointer of Git LFS.*git lfs pull"):
+        find(folder)
+
+
+def test_a_folder_that_lacks_a_file_is_named_once_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WeightsError, match="lacks config.json: download the whole folder") as caught:
+        find(tmp_path / "empty")
+    assert str(caught.value).count(str(tmp_path / "empty")) == 1
+
+
+@pytest.mark.parametrize("name", ["vit", "siglip"])
+def test_weights_with_more_blocks_than_the_config_are_refused(
+    folders: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    folder = copy(folders, name, tmp_path)
+    content = json.loads((folder / "config.json").read_text())
+    content.get("vision_config", content)["num_hidden_layers"] = 3
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match=r"has 3 parts \S*layers?\.N, and the weights also have '\S*\.3\."):
+        load_network(find(folder))
+
+
+def test_an_absolute_path_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=f"there is no folder {tmp_path}/moved: correct the path.*DIR"):
+        find(tmp_path / "moved")
