@@ -24,6 +24,11 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(module, qualified_name)
 
 
+def has_batch_norms(network: nn.Module) -> bool:
+    """Return whether a network has batch normalisations of the kinds that are folded."""
+    return any(isinstance(module, NORMALISATIONS) for module in network.modules())
+
+
 def fold_batch_norms(network: nn.Module) -> bool:
     """Fold batch normalisations into the convolutions directly before them, in place, for evaluation only.
 

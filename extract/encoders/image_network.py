@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tier4k.extract.encoders.batch_norm_folding import fold_batch_norms
+from tier4k.extract.encoders.batch_norm_folding import fold_batch_norms, has_batch_norms
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.encoder import ImageEncoder
@@ -92,6 +92,8 @@ class ImageNetwork(nn.Module, ABC):
         A level may be the output of a convolution before its batch norm. Folding changes this output, and an
         activation that works in place then overwrites it.
         """
+        if not has_batch_norms(self.backbone):
+            return  # a large transformer need not be traced and copied
         if self.levels is None:
             fold_batch_norms(self.backbone)
             return

@@ -70,6 +70,7 @@ def write_run(
     folder = out / config.id
 
     def fill(path: Path) -> None:
+        """Write the files of the run into a new folder."""
         path.mkdir()
         write_json(path / CONFIG_FILE, config)
         write_json(path / RESULTS_FILE, results)

@@ -255,6 +255,7 @@ class StackTrainer:
 
     def _predictor(self, place: int, scaling: Standardization) -> Predictor:
         def predict(fused: np.ndarray) -> np.ndarray:
+            """Return the scores (n,) of fused vectors (n, d)."""
             if fused.ndim != 2 or fused.shape[1] != self.network.inputs:
                 raise ValueError(
                     f"fused vectors have shape {fused.shape}, but the head expects "
