@@ -1,13 +1,14 @@
 """Kernel heads: kernel ridge regression and support vector regression.
 
 Both use the Gaussian kernel k(x, x') = exp(-|x - x'|^2 / (2 l^2 d)) of standardized vectors of d columns,
-so that a length-scale l means the same for any encoder. A fitted head is its expansion f(x) = sum_i a_i
-k(x, x_i) + b. Its tensors are the training rows x_i and the coefficients a_i, so nothing needs to be
-pickled.
+so that a length-scale l means the same for any encoder; kernel ridge can also have one kernel per stream
+(`tier4k.heads.regressors.kernel_streams`). A fitted head is its expansion f(x) = sum_i a_i k(x, x_i) + b. Its
+tensors are the training rows x_i and the coefficients a_i, so nothing needs to be pickled.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -21,6 +22,16 @@ from tier4k.heads.regressors.base import (
     checked_tensors,
     with_same_rows,
 )
+from tier4k.heads.regressors.kernel_search import KernelSearch
+from tier4k.heads.regressors.kernel_streams import (
+    KERNELS,
+    StreamKernels,
+    kernel_names,
+    kernel_shapes,
+    squared_distances,
+    stream_columns,
+    stream_distances,
+)
 from tier4k.heads.regressors.leave_out import LEAVE_OUT, can_leave_out, solve_groups
 from tier4k.heads.regressors.options import Limits, Range
 from tier4k.heads.regressors.standardization import Standardization
@@ -31,7 +42,12 @@ LENGTH_SCALES = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 
 PENALTIES = tuple(np.logspace(-4, 2, 25).tolist())
 
-SHAPES = {"mean": "d", "scale": "d", "rows": "nd", "dual": "n", "bias": "1", "length_scale": "1"}
+SHAPES = {"mean": "d", "scale": "d", "rows": "nd", "dual": "n", "bias": "1"}
+
+LENGTH_SCALE_SHAPE = {"length_scale": "1"}  # of the joint kernel
+
+Spectrum = tuple[np.ndarray, np.ndarray]
+"""Eigenvalues (N,) and eigenvectors (N, N) of a kernel matrix."""
 
 
 @dataclass(frozen=True)
@@ -41,38 +57,54 @@ class _TrainingRows:
     Attributes:
         scaling: The standardization of the rows.
         rows: Standardized rows (N, d) float32.
-        distances: |x - x'|^2 / d of every two rows (N, N).
-        decompositions: By length-scale, eigenvalues (N,) and eigenvectors (N, N) computed so far.
+        columns: Columns (d,) bool of each stream by name.
+        spectra: Spectra of the joint kernel computed so far, by length-scale.
     """
 
     scaling: Standardization
     rows: np.ndarray
-    distances: np.ndarray
-    decompositions: dict[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    columns: Mapping[str, np.ndarray]
+    spectra: dict[float, Spectrum] = field(default_factory=dict)
 
     @classmethod
     def of(cls, X: np.ndarray, streams: Streams) -> Self:
-        """Standardize rows X (N, d) and compute their distances."""
+        """Standardize rows X (N, d)."""
         scaling = Standardization.of(X, np.zeros(len(X)), streams)
         # Rounded as they are stored, so that a stored head predicts the same.
         rows = scaling.inputs(X).astype(np.float32)
-        return cls(scaling, rows, _distances(rows, rows))
+        return cls(scaling, rows, stream_columns(streams))
 
-    def decompose(self, length_scale: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return eigenvalues (N,) and eigenvectors (N, N) of the kernel matrix; compute them only once."""
-        if length_scale not in self.decompositions:
-            eigenvalues, vectors = np.linalg.eigh(_kernel(self.distances, length_scale))
-            self.decompositions[length_scale] = np.maximum(eigenvalues, 0), vectors
-        return self.decompositions[length_scale]
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """|x - x'|^2 / d (N, N) of every two rows."""
+        return squared_distances(self.rows, self.rows)
+
+    @cached_property
+    def stream_distances(self) -> dict[str, np.ndarray]:
+        """|x_s - x'_s|^2 / d_s (N, N) of every two rows by stream."""
+        return stream_distances(self.rows, self.rows, self.columns)
+
+    def joint_spectrum(self, length_scale: float) -> Spectrum:
+        """Return the spectrum of the joint kernel; compute it only once."""
+        if length_scale not in self.spectra:
+            self.spectra[length_scale] = _spectrum(_kernel(self.distances, length_scale))
+        return self.spectra[length_scale]
 
     def expansion(
         self,
         numbers: np.ndarray,
         dual: np.ndarray,
         bias: float,
-        length_scale: float,
+        kernel: Weights,
     ) -> Weights:
-        """Return the tensors of a head with coefficients `dual` (M,) of the rows `numbers` (M,)."""
+        """Return the tensors of a head.
+
+        Args:
+            numbers: (M,) numbers of the rows in the sum.
+            dual: Coefficients (M,) of these rows.
+            bias: The constant.
+            kernel: Tensors of the kernel.
+        """
         rows = self.rows if len(numbers) == len(self.rows) else self.rows[numbers]
         return {
             "mean": self.scaling.mean,
@@ -80,7 +112,7 @@ class _TrainingRows:
             "rows": rows,
             "dual": dual,
             "bias": np.array([bias]),
-            "length_scale": np.array([length_scale]),
+            **kernel,
         }
 
 
@@ -124,12 +156,16 @@ class _KernelHead(BaseHead):
         inputs = (X.astype(np.float64) - weights["mean"]) / weights["scale"]
         sums = []
         for start in range(0, len(inputs), BLOCK_ROWS):
-            distances = _distances(inputs[start : start + BLOCK_ROWS], weights["rows"])
-            sums.append(_kernel(distances, weights["length_scale"][0]) @ weights["dual"])
+            sums.append(self._kernel(inputs[start : start + BLOCK_ROWS]) @ weights["dual"])
         return np.concatenate(sums) + weights["bias"][0]
 
+    def _kernel(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the kernel (M, N) of standardized inputs (M, d) and the rows in `weights_`."""
+        distances = squared_distances(inputs, self.weights_["rows"])
+        return _kernel(distances, self.weights_["length_scale"][0])
+
     def _restore(self, weights: Mapping[str, np.ndarray]) -> None:
-        self.weights_ = checked_tensors(weights, SHAPES, "kernel head")
+        self.weights_ = checked_tensors(weights, SHAPES | LENGTH_SCALE_SHAPE, "kernel head")
         self.n_features_in_ = len(self.weights_["mean"])
 
 
@@ -144,23 +180,31 @@ class KernelRidgeHead(_KernelHead):
     standardized, and scores centred, by all rows. On real data the choice by the leave-one-out error ranked
     validation images better than the choice by the marginal likelihood.
 
+    With one kernel per stream, the kernel is that of `tier4k.heads.regressors.kernel_streams`. Its weights and
+    length-scales are learnt first, by the error of leaving prompts out where two prompts or more are known,
+    whatever `leave_out` is; then the penalty is chosen.
+
     Args:
         length_scales: Length-scales to choose from, in units of the square root of the number of columns.
         penalties: Penalties to choose from; for a Gaussian process, the variance of the noise over
             the variance of the signal.
         leave_out: "row" or "group", what is left out in turn to choose length-scale and penalty: each row, or
             all rows of each prompt. Where fewer than two prompts are known, rows are left out.
+        kernels: "joint" for one kernel of all columns, "streams" for one kernel per stream, "streams+product"
+            for those and the products of the text's kernel with those of image and image prompt.
         image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
 
     Attributes:
         weights_: `mean`, `scale` (d,), `rows` (N, d) standardized training rows, `dual` (N,), `bias` (1,),
-            `length_scale` (1,).
-        length_scale_: The chosen length-scale.
+            and `length_scale` (1,); or for each stream `columns.STREAM` (d,) bool and `length_scale.STREAM`
+            (1,), and for each kernel `weight.KERNEL` (1,), where KERNEL is a stream or "text*STREAM".
+        length_scale_: The chosen length-scale of the joint kernel.
+        stream_kernels_: The learnt kernels of the streams; None with the joint kernel.
         penalty_: The chosen penalty.
         held_out_: (N,) scores of the training rows, each as predicted without the rows of its group; None
-            without groups.
+            without groups. The choices of kernel and penalty have seen these rows.
         error_: Mean squared leave-one-out error at each length-scale and penalty (L, P), in squared units of
-            the scores that the kernel ridge is fitted to.
+            the scores that the kernel ridge is fitted to; with one kernel per stream (1, P).
     """
 
     limits: ClassVar[Limits] = {
@@ -168,19 +212,23 @@ class KernelRidgeHead(_KernelHead):
         "length_scales": Range(0, without_least=True),
         "penalties": Range(0, without_least=True),
         "leave_out": LEAVE_OUT,
+        "kernels": KERNELS,
     }
+    stream_kernels_: StreamKernels | None = None
 
     def __init__(
         self,
         length_scales: tuple[float, ...] = LENGTH_SCALES,
         penalties: tuple[float, ...] = PENALTIES,
         leave_out: str = "row",
+        kernels: str = "joint",
         image_transform: str = "none",
         target_transform: str = "none",
     ) -> None:
         self.length_scales = length_scales
         self.penalties = penalties
         self.leave_out = leave_out
+        self.kernels = kernels
         self.image_transform = image_transform
         self.target_transform = target_transform
 
@@ -191,25 +239,54 @@ class KernelRidgeHead(_KernelHead):
         groups: np.ndarray | None,
     ) -> None:
         scores = y - y.mean()
-        self._choose(rows, scores, groups)
-        eigenvalues, vectors = rows.decompose(self.length_scale_)
+        if self.kernels == "joint":
+            kernel, (eigenvalues, vectors) = self._choose_joint(rows, scores, groups)
+        else:
+            kernel, (eigenvalues, vectors) = self._learn_streams(rows, scores, groups)
         dual = vectors @ ((vectors.T @ scores) / (eigenvalues + self.penalty_))
         if can_leave_out(groups):
             inverse = 1 / (eigenvalues[None] + self.penalty_)
             self.held_out_ = y - _leave_groups_out(inverse, vectors, scores, groups)[0]
-        self.weights_ = rows.expansion(np.arange(len(y)), dual, y.mean(), self.length_scale_)
+        self.weights_ = rows.expansion(np.arange(len(y)), dual, y.mean(), kernel)
 
-    def _choose(
+    def _choose_joint(
         self,
         rows: _TrainingRows,
         scores: np.ndarray,
         groups: np.ndarray | None,
-    ) -> None:
+    ) -> tuple[Weights, Spectrum]:
+        """Choose length-scale and penalty of the joint kernel; return its tensors and its spectrum."""
+        self.stream_kernels_ = None
+        spectra = map(rows.joint_spectrum, self.length_scales)
+        self.length_scale_ = self.length_scales[self._choose(spectra, scores, groups)]
+        return {"length_scale": np.array([self.length_scale_])}, rows.joint_spectrum(self.length_scale_)
+
+    def _learn_streams(
+        self,
+        rows: _TrainingRows,
+        scores: np.ndarray,
+        groups: np.ndarray | None,
+    ) -> tuple[Weights, Spectrum]:
+        """Learn the kernels of the streams, then choose a penalty; return tensors and spectrum of the sum."""
+        names = kernel_names(self.kernels, list(rows.columns))
+        distances = rows.stream_distances
+        search = KernelSearch.of(names, distances, scores, groups, self.length_scales, self.penalties)
+        self.stream_kernels_ = StreamKernels(rows.columns, search.run())
+        spectrum = _spectrum(self.stream_kernels_.kernels.of_distances(distances))
+        self._choose([spectrum], scores, groups)
+        return self.stream_kernels_.tensors, spectrum
+
+    def _choose(
+        self,
+        spectra: Iterable[Spectrum],
+        scores: np.ndarray,
+        groups: np.ndarray | None,
+    ) -> int:
+        """Choose a kernel and a penalty by the leave-one-out error; return the number of the kernel."""
         left_out = groups if self.leave_out == "group" and can_leave_out(groups) else None
         penalties = np.asarray(self.penalties)[:, None]
         errors = []
-        for length_scale in self.length_scales:
-            eigenvalues, vectors = rows.decompose(length_scale)
+        for eigenvalues, vectors in spectra:
             inverse = 1 / (eigenvalues + penalties)
             if left_out is None:
                 residuals = _leave_rows_out(inverse, vectors, scores)
@@ -217,9 +294,23 @@ class KernelRidgeHead(_KernelHead):
                 residuals = _leave_groups_out(inverse, vectors, scores, left_out)
             errors.append(np.mean(residuals**2, axis=1))
         self.error_ = np.array(errors)
-        best_scale, best_penalty = np.unravel_index(np.argmin(self.error_), self.error_.shape)
-        self.length_scale_ = self.length_scales[best_scale]
+        best_kernel, best_penalty = np.unravel_index(np.argmin(self.error_), self.error_.shape)
         self.penalty_ = self.penalties[best_penalty]
+        return int(best_kernel)
+
+    def _kernel(self, inputs: np.ndarray) -> np.ndarray:
+        if self.stream_kernels_ is None:
+            return super()._kernel(inputs)
+        return self.stream_kernels_(inputs, self.weights_["rows"])
+
+    def _restore(self, weights: Mapping[str, np.ndarray]) -> None:
+        if self.kernels == "joint":
+            super()._restore(weights)
+            return
+        shapes = SHAPES | kernel_shapes(self.kernels, weights)
+        self.weights_ = checked_tensors(weights, shapes, "kernel head")
+        self.stream_kernels_ = StreamKernels.restore(self.weights_)
+        self.n_features_in_ = len(self.weights_["mean"])
 
 
 class SVRHead(_KernelHead):
@@ -272,19 +363,18 @@ class SVRHead(_KernelHead):
         machine.fit(_kernel(rows.distances, self.length_scale), (y - mean) / deviation)
         dual = deviation * machine.dual_coef_[0]
         bias = mean + deviation * machine.intercept_[0]
-        self.weights_ = rows.expansion(machine.support_, dual, bias, self.length_scale)
-
-
-def _distances(inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return squared distances (M, N), over d, of inputs (M, d) from rows (N, d) of d columns, float64."""
-    inputs = inputs.astype(np.float64)
-    rows = rows.astype(np.float64)
-    squared = (inputs**2).sum(1)[:, None] + (rows**2).sum(1) - 2 * inputs @ rows.T
-    return np.maximum(squared, 0) / inputs.shape[1]
+        self.weights_ = rows.expansion(
+            machine.support_, dual, bias, {"length_scale": np.array([self.length_scale])}
+        )
 
 
 def _kernel(distances: np.ndarray, length_scale: float) -> np.ndarray:
     return np.exp(-distances / (2 * length_scale**2))
+
+
+def _spectrum(kernel: np.ndarray) -> Spectrum:
+    eigenvalues, vectors = np.linalg.eigh(kernel)
+    return np.maximum(eigenvalues, 0), vectors
 
 
 def _leave_rows_out(
