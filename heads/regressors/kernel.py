@@ -28,6 +28,7 @@ from tier4k.heads.regressors.kernel_streams import (
     StreamKernels,
     kernel_names,
     kernel_shapes,
+    require_factors,
     squared_distances,
     stream_columns,
     stream_distances,
@@ -180,9 +181,9 @@ class KernelRidgeHead(_KernelHead):
     standardized, and scores centred, by all rows. On real data the choice by the leave-one-out error ranked
     validation images better than the choice by the marginal likelihood.
 
-    With one kernel per stream, the kernel is that of `tier4k.heads.regressors.kernel_streams`. Its weights and
-    length-scales are learnt first, by the error of leaving prompts out where two prompts or more are known,
-    whatever `leave_out` is; then the penalty is chosen.
+    With one kernel per stream, the kernel is that of `tier4k.heads.regressors.kernel_streams`. Its weights
+    and length-scales are learnt first (`tier4k.heads.regressors.kernel_search`), by the error of leaving
+    prompts out where two prompts or more are known, whatever `leave_out` is; then the penalty is chosen.
 
     Args:
         length_scales: Length-scales to choose from, in units of the square root of the number of columns.
@@ -268,6 +269,7 @@ class KernelRidgeHead(_KernelHead):
         groups: np.ndarray | None,
     ) -> tuple[Weights, Spectrum]:
         """Learn the kernels of the streams, then choose a penalty; return tensors and spectrum of the sum."""
+        require_factors(self.kernels, list(rows.columns))
         names = kernel_names(self.kernels, list(rows.columns))
         distances = rows.stream_distances
         search = KernelSearch.of(names, distances, scores, groups, self.length_scales, self.penalties)

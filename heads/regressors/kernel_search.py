@@ -1,7 +1,7 @@
 """The search for weights and length-scales of the kernels of streams.
 
-A candidate is a point of a grid: weights that are multiples of 1 / UNITS, a length-scale of each stream, and a
-penalty. Its error is the mean squared residual of rows that are predicted without their prompt. A pattern
+A candidate is a point of a grid: weights that are multiples of 1 / UNITS, a length-scale of each stream, and
+a penalty. Its error is the mean squared residual of rows that are predicted without their prompt. A pattern
 search (Hooke & Jeeves, Journal of the ACM 8, 1961) goes from equal weights to a candidate that no single move
 improves; a move shifts weight between two kernels, or takes another length-scale or penalty.
 """
@@ -29,7 +29,7 @@ STRIDES = (4, 2, 1)  # units of weight, and places in the list of penalties, of 
 LEAST_GAIN = 1e-3  # share of the error that a move must gain; less is far below the noise of the scores
 
 Point = tuple[int, ...]
-"""A candidate: units of each weight, and the places of the length-scales and of the penalty in their lists."""
+"""A candidate: units of each weight, and places of each length-scale and of the penalty in their lists."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,11 @@ class KernelSearch:
         order = np.random.RandomState(SEARCH_SEED).permutation(len(scores))
         drawn = np.sort(order[:SEARCH_ROWS])
         square = np.ix_(drawn, drawn)
-        drawn_groups = None if groups is None else groups[drawn]
         return cls(
             names,
             {stream: distance[square] for stream, distance in distances.items()},
             scores[drawn],
-            drawn_groups if can_leave_out(drawn_groups) else None,
+            None if groups is None else _left_out(groups[drawn]),
             sorted(set(length_scales)),
             sorted(set(penalties)),
         )
@@ -153,6 +152,12 @@ class KernelSearch:
 
     def _improves(self, moved: Point, point: Point) -> bool:
         return self.error(moved) < (1 - LEAST_GAIN) * self.error(point)
+
+
+def _left_out(groups: np.ndarray) -> np.ndarray | None:
+    """Return the groups (n,); None where single rows are left out: one group alone, or groups of one row."""
+    is_single = len(np.unique(groups)) == len(groups)
+    return groups if can_leave_out(groups) and not is_single else None
 
 
 def left_out_residuals(

@@ -1,9 +1,9 @@
 """One kernel per stream: a weighted sum of the kernels of streams and of their products.
 
-k(x, x') = sum_m w_m prod_{s in m} exp(-|x_s - x'_s|^2 / (2 l_s^2 d_s)), where m is one stream, or the text and
-a stream of images; x_s are the d_s standardized columns of stream s, and l_s is its length-scale. The weights
-are not negative and sum to 1, so that k(x, x) = 1 and a penalty means the same whatever the weights (multiple
-kernel learning; Gönen & Alpaydın, JMLR 12, 2011).
+k(x, x') = sum_m w_m prod_{s in m} exp(-|x_s - x'_s|^2 / (2 l_s^2 d_s)), where m is one stream, or the text
+and a stream of images; x_s are the d_s standardized columns of stream s, and l_s is its length-scale. The
+weights are not negative and sum to 1, so that k(x, x) = 1 and a penalty means the same whatever the weights
+(multiple kernel learning; Gönen & Alpaydın, JMLR 12, 2011).
 """
 
 from collections.abc import Mapping, Sequence
@@ -98,15 +98,9 @@ class StreamKernels:
 
 
 def stream_columns(streams: Streams) -> dict[str, np.ndarray]:
-    """Return the columns (d,) bool of each stream that has columns, by name; its encoders share one kernel."""
-    sizes = {
-        "text": streams.text,
-        "image": streams.image,
-        "image-prompt": streams.image_prompt,
-        "zero-shot": streams.zero_shot,
-    }
-    owner = np.repeat(list(sizes), list(sizes.values()))
-    return {name: owner == name for name, size in sizes.items() if size}
+    """Return the columns (d,) bool of each stream by name; the encoders of a stream share one kernel."""
+    names = dict.fromkeys(part.stream for part in streams.parts if part.width)
+    return {name: streams.mask(name) for name in names}
 
 
 def kernel_names(kernels: str, streams: Sequence[str]) -> list[str]:
@@ -115,19 +109,23 @@ def kernel_names(kernels: str, streams: Sequence[str]) -> list[str]:
     Args:
         kernels: "streams" or "streams+product".
         streams: Names of the streams that have columns.
+    """
+    if kernels == "streams" or TEXT not in streams:
+        return list(streams)
+    return [*streams, *(f"{TEXT}{TIMES}{stream}" for stream in streams if stream in IMAGES)]
+
+
+def require_factors(kernels: str, streams: Sequence[str]) -> None:
+    """Refuse products where there is no text, or no stream of images.
 
     Raises:
-        HeadError: Products are wanted, but there is no text, or no stream of images.
+        HeadError: Products are wanted, and there are none.
     """
-    if kernels == "streams":
-        return list(streams)
-    products = [f"{TEXT}{TIMES}{stream}" for stream in streams if stream in IMAGES]
-    if TEXT not in streams or not products:
+    if kernels == "streams+product" and len(kernel_names(kernels, streams)) == len(streams):
         raise HeadError(
             f"kernels is {kernels!r}, which needs the streams text and image, and the fused vector has "
             f"{', '.join(streams)}: use kernels=streams, or fit the head on text and image"
         )
-    return [*streams, *products]
 
 
 def kernel_shapes(kernels: str, tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -179,13 +177,16 @@ def _with_prefix(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np
 
 
 def _require_a_partition(columns: Mapping[str, np.ndarray]) -> None:
-    owners = np.sum([own.astype(bool) for own in columns.values()], axis=0)
-    empty = [stream for stream, own in columns.items() if not own.any()]
-    if empty or not (owners == 1).all():
+    for stream, own in columns.items():
+        if own.dtype != bool or not own.any():
+            raise ValueError(
+                f"the columns of {stream} have type {own.dtype}, expected bool, one or more true"
+            )
+    owners = np.sum(list(columns.values()), axis=0)
+    if (owners != 1).any():
         raise ValueError(
-            f"the columns of the streams {', '.join(columns)} do not divide the fused vector: "
-            f"{np.sum(owners != 1)} of {len(owners)} columns belong to no stream or to two, and "
-            f"{len(empty)} streams have no column"
+            f"{np.sum(owners != 1)} of {len(owners)} columns belong to none of the streams "
+            f"{', '.join(columns)}, or to two of them"
         )
 
 

@@ -163,6 +163,8 @@ def closed_forms(root: Path) -> dict[str, Any]:
     for name in CLOSED_FORMS:
         values |= _of_every_method(root, name, {})
         values[f"{name}, 3 crops"] = _fitted(_with_crops(rows), "nr", name, {})
+    kernels = {"kernels": "streams+product"}
+    values["kernel-ridge with a kernel per stream"] = _fitted(rows, "nr", "kernel-ridge", kernels)
     values["ridge with validation rows"] = _fitted(rows, "nr", "ridge", {"validation_fraction": 0.15})
     return values
 

@@ -19,14 +19,15 @@ HEADS = {
     "ridge": ["--method", "fr", "--benchmark", "I2I", "--set", "leave_out=group"],
     "gated": ["--epochs", "3"],
     "kernel-ridge": ["--set", "leave_out=group", "--set", "length_scales=0.5,1"],
+    "kernel-ridge with a kernel per stream": ["--set", "kernels=streams+product"],
     "ensemble": ["--set", "members=ridge,mlp"],
 }
 
 
-def fit(head: str) -> Path:
-    """Fit a run with both transforms and return its folder."""
+def fit(entry: str) -> Path:
+    """Fit a run with both transforms and return its folder; the first word of the entry is the head."""
     options = ["--split", "random", "--repeats", "2", "--out", "transformed", *ENCODERS, *TRANSFORMS]
-    succeed("fit-head", "Dataset", "--head", head, *options, *HEADS[head])
+    succeed("fit-head", "Dataset", "--head", entry.split()[0], *options, *HEADS[entry])
     (run,) = Path("transformed").iterdir()
     return run
 
