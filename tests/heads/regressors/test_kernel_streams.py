@@ -117,6 +117,11 @@ def test_the_error_of_a_candidate_is_that_of_fits_without_each_prompt_or_row(gro
     np.testing.assert_allclose(y - found, expected, atol=1e-9)
 
 
+def test_a_singular_candidate_is_never_chosen() -> None:
+    residuals = left_out_residuals(np.ones((4, 4)), 1e-300, np.arange(4.0), None)
+    assert residuals.shape == (4,) and np.isinf(residuals).all()
+
+
 @pytest.mark.parametrize("kernels", ["streams", "streams+product"])
 def test_the_head_is_a_kernel_ridge_with_the_sum_of_kernels(kernels: str) -> None:
     head, X, _ = fitted(kernels)
