@@ -41,6 +41,7 @@ from tier4k.heads.data.fusion import Fused, fuse
 from tier4k.heads.data.splits import VALIDATION_SHARE, Split, cut, make_splits
 from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.regressors.base import FitTask, Head
+from tier4k.heads.regressors.kernel_streams import KERNELS
 from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import fit_heads, make_head
 
@@ -62,6 +63,7 @@ CANDIDATES: dict[str, dict[str, tuple[Any, ...]]] = {
         "leave_out": ("row", "group"),
         "length_scales": (WIDE[2:], WIDE, (0.7,), (0.5,)),
         "penalties": (grid(-4), grid(-6), grid(-2)),
+        "kernels": KERNELS,
     },
     "svr": {**TRANSFORMS, "length_scale": (1.0, 0.5, 0.7, 1.4)},
     "mlp": TRANSFORMS,

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky
 from scipy.linalg.lapack import dtrtri
 
-from tier4k.heads.regressors.kernel_streams import TIMES, KernelSum
+from tier4k.heads.regressors.kernel_streams import KernelSum
 from tier4k.heads.regressors.leave_out import can_leave_out, solve_groups
 
 SEARCH_ROWS = 800  # rows that a search reads at most, as its time grows with their cube
@@ -37,7 +37,7 @@ class KernelSearch:
     """What candidates are made of and measured on.
 
     Attributes:
-        names: Names of the kernels.
+        names: Names of the kernels: first those of the streams, in the order of `distances`, then products.
         distances: |x_s - x'_s|^2 / d_s (N, N) of every two rows by stream.
         scores: Centred scores (N,).
         groups: (N,) prompt of each row; None to leave out single rows.
@@ -86,11 +86,12 @@ class KernelSearch:
     def run(self) -> KernelSum:
         """Return length-scales and weights of the best candidate found.
 
-        One search starts with equal weights of all kernels, another without products: so products never make
-        the error larger.
+        One search goes without products, then on with them: so products never make the error larger. Another
+        has them from the start.
         """
-        single = [name for name in self.names if TIMES not in name]
-        found = [self._descend(self._start(names)) for names in (single, self.names)]
+        singles, every = len(self.distances), len(self.names)
+        without_products = self._descend(self._start(singles), singles)
+        found = [self._descend(start, every) for start in (without_products, self._start(every))]
         return self.kernels(min(found, key=self.error))
 
     def kernels(self, point: Point) -> KernelSum:
@@ -108,34 +109,37 @@ class KernelSearch:
             self.errors[point] = float(np.mean(residuals**2))
         return self.errors[point]
 
-    def _start(self, names: Sequence[str]) -> Point:
-        """Return the candidate with equal weights of these kernels, in the middle of the other lists."""
-        share, rest = divmod(UNITS, len(names))
-        units = [0] * len(self.names)
-        for number, name in enumerate(names):
-            units[self.names.index(name)] = share + (number < rest)
+    def _start(self, count: int) -> Point:
+        """Return the candidate with equal weights of the first kernels, in the middle of the other lists."""
+        share, rest = divmod(UNITS, count)
+        units = [share + (number < rest) for number in range(count)] + [0] * (len(self.names) - count)
         places = [len(self.length_scales) // 2] * len(self.distances)
         return (*units, *places, len(self.penalties) // 2)
 
-    def _descend(self, point: Point) -> Point:
-        """Return a candidate that no move of any stride improves."""
+    def _descend(self, point: Point, count: int) -> Point:
+        """Return a candidate that no move improves, of any stride and with weight for the first kernels."""
         for stride in STRIDES:
-            while (better := self._try_moves(point, stride)) != point:
+            while (better := self._try_moves(point, stride, count)) != point:
                 point = better
         return point
 
-    def _try_moves(self, point: Point, stride: int) -> Point:
+    def _try_moves(
+        self,
+        point: Point,
+        stride: int,
+        count: int,
+    ) -> Point:
         """Make each move as often as it improves the candidate."""
-        for move in self._moves(stride):
+        for move in self._moves(stride, count):
             while (moved := self._moved(point, move)) and self._improves(moved, point):
                 point = moved
         return point
 
-    def _moves(self, stride: int) -> Iterator[np.ndarray]:
-        """Yield the differences of neighbouring candidates."""
+    def _moves(self, stride: int, count: int) -> Iterator[np.ndarray]:
+        """Yield the differences of neighbouring candidates; weight moves among the first kernels."""
         size = len(self.names) + len(self.distances) + 1
         unit = np.eye(size, dtype=int)
-        for gains, loses in permutations(range(len(self.names)), 2):
+        for gains, loses in permutations(range(count), 2):
             yield stride * (unit[gains] - unit[loses])
         for place in range(len(self.names), size - 1):
             yield from (unit[place], -unit[place])

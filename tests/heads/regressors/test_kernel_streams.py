@@ -178,7 +178,7 @@ def test_weight_goes_to_the_product_where_only_both_streams_together_have_a_sign
     assert found["streams"] < 0.3 and found["streams+product"] > 0.7
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(6))
 def test_products_never_make_the_error_of_leaving_prompts_out_larger(seed: int) -> None:
     X, groups = rows(40, seed=seed)
     y = scores(X, seed)
