@@ -88,7 +88,7 @@ class _TrainingRows:
     def joint_spectrum(self, length_scale: float) -> Spectrum:
         """Return the spectrum of the joint kernel; compute it only once."""
         if length_scale not in self.spectra:
-            self.spectra[length_scale] = _spectrum(_kernel(self.distances, length_scale))
+            self.spectra[length_scale] = _spectrum(_gaussian(self.distances, length_scale))
         return self.spectra[length_scale]
 
     def expansion(
@@ -163,7 +163,7 @@ class _KernelHead(BaseHead):
     def _kernel(self, inputs: np.ndarray) -> np.ndarray:
         """Return the kernel (M, N) of standardized inputs (M, d) and the rows in `weights_`."""
         distances = squared_distances(inputs, self.weights_["rows"])
-        return _kernel(distances, self.weights_["length_scale"][0])
+        return _gaussian(distances, self.weights_["length_scale"][0])
 
     def _restore(self, weights: Mapping[str, np.ndarray]) -> None:
         self.weights_ = checked_tensors(weights, SHAPES | LENGTH_SCALE_SHAPE, "kernel head")
@@ -362,7 +362,7 @@ class SVRHead(_KernelHead):
         mean = y.mean()
         deviation = y.std() or 1.0
         machine = SVR(kernel="precomputed", C=self.C, epsilon=self.epsilon)
-        machine.fit(_kernel(rows.distances, self.length_scale), (y - mean) / deviation)
+        machine.fit(_gaussian(rows.distances, self.length_scale), (y - mean) / deviation)
         dual = deviation * machine.dual_coef_[0]
         bias = mean + deviation * machine.intercept_[0]
         self.weights_ = rows.expansion(
@@ -370,7 +370,7 @@ class SVRHead(_KernelHead):
         )
 
 
-def _kernel(distances: np.ndarray, length_scale: float) -> np.ndarray:
+def _gaussian(distances: np.ndarray, length_scale: float) -> np.ndarray:
     return np.exp(-distances / (2 * length_scale**2))
 
 
