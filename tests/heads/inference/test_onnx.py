@@ -11,7 +11,7 @@ from tier4k.extract.pipeline.loaded_encoders import as_image
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.inference.onnx import HeadsModule, OnnxError, export_onnx
-from tier4k.heads.regressors.kernel import SVRHead
+from tier4k.heads.regressors.kernel import KernelRidgeHead, SVRHead
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.ridge import RidgeHead
 from tier4k.heads.results.model import Model, read_model
@@ -52,11 +52,11 @@ def test_the_module_of_several_heads_gives_the_mean_for_each_target(options: dic
     np.testing.assert_allclose(found, np.stack(expected, axis=1), atol=1e-5)
 
 
-def test_heads_that_keep_training_rows_are_refused() -> None:
+@pytest.mark.parametrize("head", [SVRHead(), KernelRidgeHead(kernels="streams")], ids=["svr", "streams"])
+def test_heads_that_keep_training_rows_are_refused(head: SVRHead | KernelRidgeHead) -> None:
     X = np.random.default_rng(0).normal(size=(20, 4))
-    head = SVRHead().fit(X, X[:, 0])
-    with pytest.raises(OnnxError, match="SVRHead predicts from stored training rows"):
-        HeadsModule(model(head))  # type: ignore[arg-type]
+    with pytest.raises(OnnxError, match="Head predicts from stored training rows"):
+        HeadsModule(model(head.fit(X, X[:, 0])))  # type: ignore[arg-type]
 
 
 def run_onnx(name: str, **inputs: np.ndarray) -> np.ndarray:
