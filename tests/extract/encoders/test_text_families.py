@@ -386,7 +386,7 @@ def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:
     texts = pd.Series(["a fox", ""], index=["00" * 32, "01" * 32])
     work = Work(find(folder), texts, np.ones(2, bool))
     with pytest.raises(EncoderError, match="no token of the text ''"):
-        text_chunks(work, network, ExtractionOptions())  # before a store is made and a chunk is read
+        text_chunks(work, network, ExtractionOptions(workers=0))  # before a store is made and a chunk is read
 
 
 class AttendsToPadding(hf.BertModel):
