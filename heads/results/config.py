@@ -13,11 +13,13 @@ from tier4k.heads.results.run_format import PROTOCOL_VERSION, RUN_FORMAT
 
 ZERO_SHOT_METHOD: Final = "zero-shot"  # of a run whose predictions are a published scorer's
 
-SEVERAL: Final = "several"  # method or stages of a search whose candidates differ in them
+SEVERAL: Final = "several"  # method, streams or stages of a search whose candidates differ in them
 
 SEARCH: Final = "search"  # "head" of a run in which each repeat chose among candidates
 
 RunMethod = Literal["nr", "fr", "pr", "zero-shot", "several"]
+
+RunStream = Literal["text", "image", "image-prompt", "several"]
 
 ALWAYS_HASHED = ("protocol", "format")
 
@@ -56,9 +58,10 @@ class RunConfig:
         data: Name of the data set.
         data_digest: `Manifest.digest` of the rows.
         method, benchmark, targets: Subject of the fit.
-        signatures: Signatures of every store that the run reads: "image" and "text" for a head, also scorers
-            by name if the head uses their scores; "score" for a zero-shot run. Further stores of one kind, in
-            a search, are "image 2", "image 3" and so on.
+        signatures: Signatures of every store that the run reads: "image" and "text" for a head, or
+            "image NAME" for each of several image encoders; also scorers by name if the head uses their
+            scores; "score" for a zero-shot run. Further stores of one kind, in a search, are "image 2",
+            "image 3" and so on.
         split: Name of the split (see `tier4k.heads.data.split_request.SplitRequest.name`).
         repeats: Number of splits.
         seed: The first seed.
@@ -66,7 +69,9 @@ class RunConfig:
         estimator: Name of the head, or of the scorer; `SEARCH` for a search.
         head: Every option of the head, resolved; for a search the grid and its candidates.
         models: Which fitted heads were kept.
-        stages: Names of the levels of multilevel features that were kept; empty for all.
+        streams: Streams of the method that the heads use; empty for all.
+        stages: Names of the levels of multilevel features that were kept (see `tier4k.heads.data.stages`);
+            empty for all.
         seeds: Number of heads fitted on each split.
         ratings_digest: `Manifest.ratings_digest` of the rows, on which the raters' ceiling depends.
         finetune: Every option of end-to-end training, resolved; empty if the head was fitted on stored
@@ -92,6 +97,7 @@ class RunConfig:
     estimator: str
     head: dict[str, Any]
     models: KeptModels
+    streams: tuple[RunStream, ...] = ()
     stages: tuple[str, ...] = ()
     seeds: int = 1
     ratings_digest: str = ""
