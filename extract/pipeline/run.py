@@ -10,10 +10,12 @@ from pathlib import Path
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.pipeline.listener import Encoding, Listener, StreamSummary
-from tier4k.extract.pipeline.missing_inputs import Encoder, Work
+from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice, Work
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.records import DatasetRecord, write_extraction
 from tier4k.extract.pipeline.seen_images import record_seen_images
+
+EVERY_INPUT = InputChoice()
 
 
 def extract(
@@ -23,12 +25,14 @@ def extract(
     options: ExtractionOptions,
     listener: Listener,
     *,
+    choice: InputChoice = EVERY_INPUT,
     data: Path | None = None,
     command: Sequence[str] = (),
 ) -> list[StreamSummary]:
-    """Encode images, image prompts, text prompts and pairs that the stores under `root` do not contain yet.
+    """Encode images, image prompts, texts and pairs that the stores under `root` do not contain yet.
 
-    Each image is read and decoded once for all image encoders, and once for each scorer. The images that
+    Texts are encoded before images. Each image is read and decoded once for all image encoders, and once for
+    each scorer. The images that
     finetuned weights have seen are recorded first. The record of the data set, which `store gc` and
     `store ls` read, is written before the first input is encoded and again at the end. `extract.json` is
     written at the end, if an input was encoded.
@@ -40,6 +44,7 @@ def extract(
         root: Folder of stores.
         options: Batch sizes, device, workers.
         listener: Receives the progress.
+        choice: The inputs that are encoded.
         data: The data set as the user named it, for extract.json; None uses the folder of the manifest.
         command: The command line, for extract.json.
 
@@ -47,18 +52,20 @@ def extract(
         One summary for each distinct encoder: image encoders first.
 
     Raises:
-        ExtractionError: The device does not exist, or an image changed since it was checked.
+        ExtractionError: The device does not exist, an image changed since it was checked, or there is no
+            image to encode.
         WeightsError: The weights do not fit the network.
         StoreError: A store cannot be written.
     """
     distinct = {encoder.signature: encoder for encoder in encoders}.values()
-    works = [Work.of(manifest, encoder, root, options.part) for encoder in distinct]
+    works = [Work.of(manifest, encoder, root, options.part, choice) for encoder in distinct]
     for encoder in distinct:
         record_seen_images(root, encoder.weights)
-    record = DatasetRecord.of(manifest)
+    record = DatasetRecord.of(manifest, choice.template_texts)
     summaries: list[StreamSummary] = []
-    for group in _groups(works):
-        summaries += _extract_group(group, root, options, listener, record)
+    # Texts come first: they take seconds, and what their tokenizers lose is shown before images are encoded.
+    for group in reversed(_groups(works)):
+        summaries = [*_extract_group(group, root, options, listener, record), *summaries]
     record.write(root)
     if any(summary.encoded for summary in summaries):
         write_extraction(root, data or manifest.data, command, options, summaries)

@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPTokenizer
 
+from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.scorers.checkpoints import clip_checkpoint, load_all, without_memory
 from tier4k.extract.scorers.pair_network import PairNetwork, require_vocabulary
 from tier4k.extract.scorers.scorer import Scorer
 from tier4k.extract.weights.files import WeightsError
-
-CLIP_TOKENS = 77
 
 # Tokens of its vocabulary that no merge makes: every byte, inside a word and at its end, and two marks.
 UNMERGED_TOKENS = 2 * 256 + 2
@@ -25,14 +24,14 @@ class ClipNetwork(PairNetwork):
 
     Args:
         backbone: Hugging Face's CLIP.
-        tokenizer: Of its texts.
+        tokenizer: Of its texts, which truncates them.
         scaled: Whether cosines are multiplied by exp(logit_scale), as PickScore does.
     """
 
     def __init__(
         self,
         backbone: Any,
-        tokenizer: Any,
+        tokenizer: TextTokenizer,
         scaled: bool,
     ) -> None:
         super().__init__(backbone, tokenizer, int(backbone.config.vision_config.image_size))
@@ -48,12 +47,12 @@ class ClipNetwork(PairNetwork):
         load_all(model, state, folder)
         tokenizer = _load_tokenizer(scorer.tokenizer.path)
         require_vocabulary(tokenizer, model.config.text_config.vocab_size, scorer)
-        return cls(model, tokenizer, scorer.preset.scaled).eval()
+        return cls(model, TextTokenizer(tokenizer, scorer.preset.tokens), scorer.preset.scaled).eval()
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings (T, D) of length 1."""
         # Attention is causal and the end-of-text token is read, so padding changes nothing.
-        ids, mask = self._tokens(texts, CLIP_TOKENS, "longest").unbind(1)
+        ids, mask = self._tokens(texts).unbind(1)
         pooled = self.backbone.text_model(input_ids=ids, attention_mask=mask).pooler_output
         return normalize(self.backbone.text_projection(pooled).float(), dim=-1)
 

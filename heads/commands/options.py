@@ -28,6 +28,7 @@ FEATURES = Path("features")
 RUNS = Path("runs")
 
 ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, timm:NAME, or hf:NAME_OR_PATH."
+TEXT_ENCODERS = "bert-base-uncased, minilm, or hf:NAME_OR_PATH."
 
 # Data and folders
 
@@ -123,7 +124,7 @@ ImageEncoderOption = Annotated[
 ]
 TextEncoderOption = Annotated[
     str,
-    typer.Option("--text-encoder", help="bert-base-uncased, minilm, or hf:NAME_OR_PATH."),
+    typer.Option("--text-encoder", help=TEXT_ENCODERS),
 ]
 PresetOption = Annotated[
     PresetName | None,
