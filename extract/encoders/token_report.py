@@ -49,29 +49,27 @@ class TokenReport:
     def _truncated_text(self) -> str:
         if not self.truncated:
             return ""
-        verb = "is" if len(self.truncated) == 1 else "are"
-        return (
-            f"{len(self.truncated):,} of {self.prompts:,} prompts {verb} truncated at {self.max_tokens} tokens, "
-            f"for example {_shown(self.truncated[0])}"
-        )
+        are = "is" if len(self.truncated) == 1 else "are"
+        limit = f"truncated at {self.max_tokens} tokens"
+        return f"{self._count(len(self.truncated))} {are} {limit}, for example {_shown(self.truncated[0])}"
 
     def _unknown_text(self) -> str:
         if not self.unknown:
             return ""
-        verb = "has" if len(self.unknown) == 1 else "have"
-        return (
-            f"{len(self.unknown):,} of {self.prompts:,} prompts {verb} unknown tokens "
-            f"({100 * self.unknown_share:.3g}% of all tokens), for example {_shown(self.unknown[0])}"
-        )
+        have = "has" if len(self.unknown) == 1 else "have"
+        share = f"{100 * self.unknown_share:.3g}% of all tokens"
+        count = f"{self._count(len(self.unknown))} {have} unknown tokens ({share})"
+        return f"{count}, for example {_shown(self.unknown[0])}"
 
     def _equal_text(self) -> str:
         if not self.equal:
             return ""
+        count = self._count(sum(map(len, self.equal)))
         first, second = _shown_difference(*self.equal[0][:2])
-        return (
-            f"{sum(map(len, self.equal)):,} of {self.prompts:,} prompts have the same tokens as another one, for "
-            f"example {first} = {second}"
-        )
+        return f"{count} have the same tokens as another one, for example {first} = {second}"
+
+    def _count(self, prompts: int) -> str:
+        return f"{prompts:,} of {self.prompts:,} prompts"
 
 
 def report_tokens(tokenizer: "TextTokenizer", prompts: Sequence[str]) -> TokenReport:

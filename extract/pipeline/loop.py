@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.encoder import ImageEncoder
-from tier4k.extract.encoders.text_tokenizer import TextTokenizer
-from tier4k.extract.encoders.token_report import report_tokens
 from tier4k.extract.pipeline.batch_size import BatchSize
 from tier4k.extract.pipeline.chunks import Chunk
 from tier4k.extract.pipeline.device import choose_device
@@ -67,11 +64,9 @@ def encode(
     """
     device = choose_device(options.device)
     networks = [_load(work, options, device) for work in works]
-    for work, network in zip(works, networks, strict=True):
+    for network in networks:
         for note in network.notes:
             listener.noted(note)
-        if not isinstance(work.encoder, ImageEncoder):
-            _warn_about_prompts(work.encoder.signature, network.tokenizer, record.names["text"], listener)
     stores = [FeatureStore.create(root, work.encoder.signature, library_versions()) for work in works]
     record.write(root)
     chunks, encoders = _plan(works, networks, options, device)
@@ -81,18 +76,6 @@ def encode(
     with full_float32(), torch.inference_mode():
         _read_encode_write(chunks, works, encoders, stores, options.shard_rows, timing, listener)
     return [Encoding(encoder.batch_size, timing) for encoder in encoders]
-
-
-def _warn_about_prompts(
-    signature: Signature,
-    tokenizer: TextTokenizer,
-    prompts: Sequence[str],
-    listener: Listener,
-) -> None:
-    """Report what the tokenizer of an encoder loses of the data set's prompts."""
-    for finding in report_tokens(tokenizer, prompts).findings.values():
-        if finding:
-            listener.warned(f"{signature.stream} {signature.encoder}: {finding}")
 
 
 def _read_encode_write(

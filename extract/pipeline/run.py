@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder
+from tier4k.extract.encoders.token_report import report_tokens
 from tier4k.extract.pipeline.listener import Encoding, Listener, StreamSummary
 from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice, Work
 from tier4k.extract.pipeline.options import ExtractionOptions
@@ -31,11 +32,11 @@ def extract(
 ) -> list[StreamSummary]:
     """Encode images, image prompts, texts and pairs that the stores under `root` do not contain yet.
 
-    Texts are encoded before images. Each image is read and decoded once for all image encoders, and once for
-    each scorer. The images that
-    finetuned weights have seen are recorded first. The record of the data set, which `store gc` and
-    `store ls` read, is written before the first input is encoded and again at the end. `extract.json` is
-    written at the end, if an input was encoded.
+    Each image is read and decoded once for all image encoders, and once for each scorer. The images that
+    finetuned weights have seen are recorded first. The listener is warned of what a tokenizer loses of the
+    data set's prompts if its encoder or scorer has inputs to encode. The record of the data set, which
+    `store gc` and `store ls` read, is written before the first input is encoded and again at the end.
+    `extract.json` is written at the end, if an input was encoded.
 
     Args:
         manifest: The data set.
@@ -61,15 +62,33 @@ def extract(
     works = [Work.of(manifest, encoder, root, options.part, choice) for encoder in distinct]
     for encoder in distinct:
         record_seen_images(root, encoder.weights)
+    for work in works:
+        _warn_about_prompts(work, manifest, listener)
     record = DatasetRecord.of(manifest, choice.template_texts)
     summaries: list[StreamSummary] = []
-    # Texts come first: they take seconds, and what their tokenizers lose is shown before images are encoded.
-    for group in reversed(_groups(works)):
-        summaries = [*_extract_group(group, root, options, listener, record), *summaries]
+    for group in _groups(works):
+        summaries += _extract_group(group, root, options, listener, record)
     record.write(root)
     if any(summary.encoded for summary in summaries):
         write_extraction(root, data or manifest.data, command, options, summaries)
     return summaries
+
+
+def _warn_about_prompts(
+    work: Work,
+    manifest: Manifest,
+    listener: Listener,
+) -> None:
+    """Report what the tokenizer of an encoder with missing inputs loses of the data set's prompts."""
+    if isinstance(work.encoder, ImageEncoder) or not work.missing.any():
+        return
+    from tier4k.extract.pipeline.load import load_tokenizer
+
+    signature = work.encoder.signature
+    report = report_tokens(load_tokenizer(work.encoder), manifest.prompts().tolist())
+    for finding in report.findings.values():
+        if finding:
+            listener.warned(f"{signature.stream} {signature.encoder}: {finding}")
 
 
 def _groups(works: Sequence[Work]) -> list[list[Work]]:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 from transformers import BertTokenizer, BlipTextModel, BlipVisionModel
 
-from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.scorers.blip_checkpoint import RewardSizes, blip_checkpoint
 from tier4k.extract.scorers.checkpoints import load_all, without_memory
 from tier4k.extract.scorers.pair_network import PairNetwork, require_vocabulary
@@ -55,11 +54,16 @@ class BlipNetwork(PairNetwork):
         with without_memory(path):
             model = Blip(config, reward_sizes)
         load_all(model, state, path)
+        tokenizer = cls.load_tokenizer(scorer)
+        require_vocabulary(tokenizer, config.text_config.vocab_size, scorer)
+        return cls(model, cls.truncating(tokenizer, scorer), config.vision_config.image_size).eval()
+
+    @staticmethod
+    def load_tokenizer(scorer: Scorer) -> Any:
+        """Load BERT's tokenizer with BLIP's own tokens."""
         tokenizer = BertTokenizer(str(scorer.tokenizer.path), do_lower_case=True)
         tokenizer.add_special_tokens({"additional_special_tokens": list(ADDED_TOKENS)})
-        require_vocabulary(tokenizer, config.text_config.vocab_size, scorer)
-        truncating = TextTokenizer(tokenizer, scorer.preset.tokens)
-        return cls(model, truncating, config.vision_config.image_size).eval()
+        return tokenizer
 
     def _patches(self, images: Tensor) -> Tensor:
         """All tokens of images, (P, L, D), the class token first."""

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
@@ -45,9 +44,27 @@ class ClipNetwork(PairNetwork):
         with without_memory(folder):
             model: Any = CLIPModel(config)
         load_all(model, state, folder)
-        tokenizer = _load_tokenizer(scorer.tokenizer.path)
+        tokenizer = cls.load_tokenizer(scorer)
         require_vocabulary(tokenizer, model.config.text_config.vocab_size, scorer)
-        return cls(model, TextTokenizer(tokenizer, scorer.preset.tokens), scorer.preset.scaled).eval()
+        return cls(model, cls.truncating(tokenizer, scorer), scorer.preset.scaled).eval()
+
+    @staticmethod
+    def load_tokenizer(scorer: Scorer) -> Any:
+        """Load CLIP's tokenizer, whose merges must be complete."""
+        folder = scorer.tokenizer.path
+        try:
+            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # tokenizers raises plain exceptions on damaged files
+            raise WeightsError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
+        # merges.txt is lines of text: half of it loads without an error, and makes other tokens.
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        merges = len(content["model"]["merges"])
+        if merges < len(tokenizer) - UNMERGED_TOKENS:
+            raise WeightsError(
+                f"the tokenizer in {folder} has {merges:,} merges for {len(tokenizer):,} tokens: merges.txt "
+                "is damaged or half downloaded; download the file again"
+            )
+        return tokenizer
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings (T, D) of length 1."""
@@ -64,19 +81,3 @@ class ClipNetwork(PairNetwork):
     def score(self, images: Tensor, texts: Tensor) -> Tensor:
         """Their cosines, scaled."""
         return self.scale * (images * texts).sum(dim=-1)
-
-
-def _load_tokenizer(folder: Path) -> Any:
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # tokenizers raises plain exceptions on damaged files
-        raise WeightsError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
-    # merges.txt is lines of text: half of it loads without an error, and makes other tokens.
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    merges = len(content["model"]["merges"])
-    if merges < len(tokenizer) - UNMERGED_TOKENS:
-        raise WeightsError(
-            f"the tokenizer in {folder} has {merges:,} merges for {len(tokenizer):,} tokens: merges.txt is "
-            "damaged or half downloaded; download the file again"
-        )
-    return tokenizer

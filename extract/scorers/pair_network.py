@@ -51,6 +51,20 @@ class PairNetwork(nn.Module, ABC):
             WeightsError: The weights do not fit.
         """
 
+    @staticmethod
+    @abstractmethod
+    def load_tokenizer(scorer: Scorer) -> Any:
+        """Load the tokenizer of a scorer, of transformers.
+
+        Raises:
+            WeightsError: Its files are damaged.
+        """
+
+    @staticmethod
+    def truncating(tokenizer: Any, scorer: Scorer) -> TextTokenizer:
+        """Return a tokenizer of transformers that truncates texts as the scorer reads them."""
+        return TextTokenizer(tokenizer, scorer.preset.tokens)
+
     @abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return T encoded texts (T, ...), each encoded without an image."""
