@@ -137,16 +137,15 @@ def make_world(
 def rows_of(scores: np.ndarray, prompt: np.ndarray) -> FeatureSet:
     """Return the rows of a world as the splits take them, without features."""
     count = len(scores)
-    nothing = np.empty((count, 0))
     return FeatureSet(
         name=np.arange(count).astype(str).astype(object),
         group=prompt.astype(str).astype(object),
         generator=np.resize(GENERATOR_OF_IMAGE, count).astype(str).astype(object),
         position=np.arange(count),
         image_key=np.arange(count).astype(str).astype(object),
-        text=nothing,
-        image=nothing,
-        image_prompt=nothing,
+        text={},
+        image={},
+        image_prompt={},
         has_image_prompt=np.zeros(count, bool),
         targets=scores[:, None],
         target_names=("score",),
@@ -293,7 +292,7 @@ def search_noise(number: int) -> tuple[float, float]:
     for _ in range(CANDIDATES):
         of_prompt = random.normal(size=(NOISE_PROMPTS, 1, NOISE_COLUMNS))
         noise = of_prompt + random.normal(size=(NOISE_PROMPTS, IMAGES, NOISE_COLUMNS))
-        fused = Fused(noise.reshape(len(rows), NOISE_COLUMNS), Streams(image=NOISE_COLUMNS))
+        fused = Fused(noise.reshape(len(rows), NOISE_COLUMNS), Streams.of(image=NOISE_COLUMNS))
         candidates.append(FusedCandidate(fused, "ridge", options))
     request = SplitRequest(repeats=10)
     result = nested_selection(rows, candidates, "score", request)

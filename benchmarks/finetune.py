@@ -49,6 +49,7 @@ from tier4k.extract.pipeline.allocator import keep_all_freed_memory
 from tier4k.extract.pipeline.process_policy import process_policy
 from tier4k.heads.data.features import rows_without_features
 from tier4k.heads.data.splits import Split
+from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.finetuning.distributed import make_accelerator
 from tier4k.heads.finetuning.finetune import Finetuning
 from tier4k.heads.finetuning.recipe import finetuning_recipe
@@ -179,7 +180,15 @@ def ours(
 
     head: dict[str, Any] = {"hidden": None}
     training = Finetuning(
-        manifest, image, text, method, recipe, head, "none", folder, make_accelerator("cpu"), progress
+        manifest,
+        EncoderPair(image, text),
+        method,
+        recipe,
+        head,
+        "none",
+        folder,
+        make_accelerator("cpu"),
+        progress,
     )
     split = Split(rows, rows[:0], rows[:1], seed=0)
     with keep_all_freed_memory():

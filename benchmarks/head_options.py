@@ -39,6 +39,7 @@ from tier4k.extract.stores.find import find_stores
 from tier4k.heads.data.features import FeatureSet, load_features
 from tier4k.heads.data.fusion import Fused, fuse
 from tier4k.heads.data.splits import VALIDATION_SHARE, Split, cut, make_splits
+from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.regressors.base import FitTask, Head
 from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import fit_heads, make_head
@@ -237,9 +238,9 @@ def load(data: Path, stores: Path) -> Mapping[str, FeatureSet]:
     """Return the features and scores of a data set by kind of features."""
     sets = {}
     for name in FEATURES:
-        images, texts = find_stores(stores, ImageChoice(feature=name), "minilm")
-        manifest = load_manifest(data, known=images.hexadecimal_keys()).manifest
-        sets[name] = load_features(manifest, images, texts)
+        images, texts = find_stores(stores, [ImageChoice(feature=name)], ["minilm"])
+        manifest = load_manifest(data, known=images[0].hexadecimal_keys()).manifest
+        sets[name] = load_features(manifest, FeatureStores.of(images, texts))
     return sets
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from tier4k.cache.listing import stores
-from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.check import CheckedDataset, check, raise_for_problems
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
@@ -26,6 +25,7 @@ from tier4k.extract.stores.find import find_stores
 from tier4k.extract.weights.files import search_folders
 from tier4k.heads.commands.console import make_console
 from tier4k.heads.commands.encoding import encode
+from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
@@ -72,7 +72,7 @@ class Data:
         return self.report.manifest
 
     @cache  # noqa: B019 (a program has two of these)
-    def stores(self, kind: str) -> tuple[FeatureStore, FeatureStore]:
+    def stores(self, kind: str) -> FeatureStores:
         """Return the stores of images and prompts of a kind of features; extract what is missing."""
         folders = search_folders(self.path)
         image = find_image_encoder(KINDS[kind], None, folders)
@@ -80,12 +80,12 @@ class Data:
         options = ExtractionOptions(default_workers())
         encode(make_console(), self.path, self.features, self.report, [image, text], options)
         choice = ImageChoice(image.signature.folder_name)  # other kinds in the folder could match the options
-        return find_stores(self.features, choice, DEFAULT_TEXT_ENCODER)
+        return FeatureStores.of(*find_stores(self.features, [choice], [DEFAULT_TEXT_ENCODER]))
 
     def fit(self, kind: str = POOLED, **options: Any) -> Run:
         """Fit heads with these `FitOptions`, or read their run."""
         fit_options = FitOptions(**{"models": "none", **options})
-        return fit_head(self.manifest, *self.stores(kind), fit_options, self.runs, sys.argv)
+        return fit_head(self.manifest, self.stores(kind), fit_options, self.runs, sys.argv)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tier4k.benchmarks.remake.lab import BEST, POOLED, Lab, only_run, result, ru
 from tier4k.benchmarks.remake.markdown import cell, difference, markdown, number, p_text
 from tier4k.cache.listing import stores
 from tier4k.heads.data.split_request import parse_split
+from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
@@ -86,6 +87,7 @@ def finetuned_heads(lab: Lab) -> str:
         folder = lab.scratch / f"finetuned-features-{seed}"
         tier("extract", lab.real.path, "-F", folder, "--finetuned", trained.folder)
         by_stream = {store.signature.stream: store for store in stores(folder)}
+        own_stores = FeatureStores.of([by_stream["image"]], [by_stream["text"]])
         base = FitOptions(targets=("mos_quality",), split=parse_split(f"{trained.folder}/splits.json:0"))
         for name, options in {
             start: replace(base, start=trained.folder),
@@ -93,9 +95,7 @@ def finetuned_heads(lab: Lab) -> str:
             "`ridge`": replace(base, estimator="ridge", head={"validation_fraction": "0.15"}),
             "`mlp`, fitted from the start": base,
         }.items():
-            run = fit_head(
-                lab.real.manifest, by_stream["image"], by_stream["text"], options, lab.scratch / "runs"
-            )
+            run = fit_head(lab.real.manifest, own_stores, options, lab.scratch / "runs")
             srcc.setdefault(name, []).append(result(run, "mos_quality").mean)
         srcc.setdefault("the run itself", []).append(result(trained, "mos_quality").mean)
     own = np.mean(srcc["the run itself"])

@@ -7,6 +7,8 @@ from tier4k.extract.encoders.names import one_spelling
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.crops import Crops
 
+FULL_SIZE = "full"  # images keep their size
+
 
 @dataclass(frozen=True)
 class ImageChoice:
@@ -16,7 +18,7 @@ class ImageChoice:
 
     Attributes:
         encoder: A preset, `timm:NAME`, or `hf:NAME_OR_PATH`; `hf:./DIR/` becomes `hf:DIR`, so that one
-            spelling names the stores.
+            spelling names the stores. `NAME@SIZE`, such as "clip@448", also sets `image_size`.
         preprocessing: "reference" or "native".
         image_size: Pixels of the shorter side of the uncropped image, or "full".
         feature: Kind of features: the pooled output, or statistics of several levels.
@@ -32,7 +34,11 @@ class ImageChoice:
     crops: Crops | None = None
 
     def __post_init__(self) -> None:
-        """Spell the path of a folder in one way."""
+        """Separate name and size, and spell the path of a folder in one way."""
+        name, at, size = self.encoder.rpartition("@")
+        if at and (size.isdecimal() or size == FULL_SIZE):
+            object.__setattr__(self, "encoder", name)
+            object.__setattr__(self, "image_size", size if size == FULL_SIZE else int(size))
         object.__setattr__(self, "encoder", one_spelling(self.encoder))
 
 

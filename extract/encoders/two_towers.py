@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.names import EncoderError
-from tier4k.extract.encoders.presets import hf_repository
+from tier4k.extract.encoders.presets import hf_repository, text_preset
+from tier4k.extract.encoders.text_families import FAMILIES
+from tier4k.extract.encoders.transformers_config import read_config
 
 
 def require_checkpoint(name: str) -> None:
@@ -22,24 +25,28 @@ def require_checkpoint(name: str) -> None:
         )
 
 
-def find_text_tower(image: ImageEncoder, folders: Sequence[Path] = ()) -> TextEncoder:
-    """Find the text encoder in the folder of an image encoder, of the same precision.
+def find_text_tower(
+    name: str,
+    folders: Sequence[Path] = (),
+    precision: Precision | None = None,
+) -> TextEncoder:
+    """Find the text encoder of a checkpoint.
 
     Args:
-        image: The image encoder `hf:NAME_OR_PATH`.
+        name: The checkpoint, `hf:NAME_OR_PATH`.
         folders: Folders that a relative path may start from.
+        precision: Arithmetic of the network; None uses "fp32".
 
     Raises:
         EncoderError: The checkpoint has no text tower.
-        WeightsError: The folder has no tokenizer.
+        WeightsError: The folder is nowhere, or lacks a file.
     """
-    from transformers import AutoConfig
-
-    name = image.preset.name
-    config = AutoConfig.from_pretrained(image.weights.path, local_files_only=True)
-    if not hasattr(config, "text_config"):
+    preset = text_preset(name)
+    folder = preset.weights.find(preset.name, folders).path
+    kind = str(read_config(folder).get("model_type"))
+    if kind not in FAMILIES or not FAMILIES[kind].is_tower:
         raise EncoderError(
-            f"{name} ({config.model_type}) has no text tower: pass it as --image-encoder, and a text encoder "
+            f"{name} (model_type {kind!r}) has no text tower: pass it as --image-encoder, and a text encoder "
             "as --text-encoder"
         )
-    return find_text_encoder(name, folders=folders, precision=image.precision)
+    return find_text_encoder(name, folders=folders, precision=precision)

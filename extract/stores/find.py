@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -36,15 +37,15 @@ class Difference:
 
 def find_stores(
     root: Path,
-    image: ImageChoice,
-    text_encoder: str,
-) -> tuple[FeatureStore, FeatureStore]:
-    """Return the image store and the text store of two encoders.
+    images: Sequence[ImageChoice],
+    texts: Sequence[str],
+) -> tuple[list[FeatureStore], list[FeatureStore]]:
+    """Return the image stores and the text stores of encoders.
 
     Args:
         root: Folder of stores.
-        image: The image encoder, by name or by the folder name of its store, and properties of its features.
-        text_encoder: A name as for extraction, or the folder name of a store.
+        images: Image encoders, by name or by the folder name of the store, and properties of the features.
+        texts: Text encoders, by a name as for extraction or by the folder name of the store.
 
     Raises:
         EncoderError: An encoder does not exist.
@@ -52,29 +53,63 @@ def find_stores(
     """
     available = list(stores(root))
     folders = {store.path.name for store in available}
-    if image.encoder not in folders:
-        require_image_encoder(image.encoder)
-    if text_encoder not in folders:
-        text_preset(text_encoder)
+    for image in images:
+        if image.encoder not in folders:
+            require_image_encoder(image.encoder)
+    for text_encoder in texts:
+        if text_encoder not in folders:
+            text_preset(text_encoder)
+    image_stores = _image_stores(root, available, images)
+    # The image encoder and the text encoder of one extraction have the same precision.
+    precisions = {store.signature.precision for store in image_stores}
+    usual = cast(Precision, next(iter(precisions))) if len(precisions) == 1 else None
+    wanted = images[0].precision if images else None
+    text_stores = [_text_store(root, available, text_encoder, wanted, usual) for text_encoder in texts]
+    return image_stores, text_stores
 
-    def image_differences(store: FeatureStore) -> list[Difference]:
-        """Return the differences from the image encoder."""
-        return _image_differences(store, image)
 
-    images = _only_fitting_store(root, available, "image", image_differences, _image_options(image))
-    precision: str | None = image.precision
-    if precision is None and text_encoder not in folders and _is_ambiguous_text(available, text_encoder):
-        # The image encoder and the text encoder of one extraction have the same precision.
-        precision = cast(Precision, images.signature.precision)
+def _image_stores(
+    root: Path,
+    available: Sequence[FeatureStore],
+    images: Sequence[ImageChoice],
+) -> list[FeatureStore]:
+    """Return one store for each image encoder, in their order.
 
-    def text_differences(store: FeatureStore) -> list[Difference]:
-        """Return the differences from the text encoder."""
-        return _text_differences(store, text_encoder, precision)
+    Encoders with a size come first: `clip` beside `clip@448` is the store that `clip@448` leaves.
+    """
+    found: dict[ImageChoice, FeatureStore] = {}
+    for image in sorted(images, key=lambda choice: choice.image_size is None):
+        taken = [store.path for store in found.values()]
+        others = [store for store in available if store.path not in taken]
+        differences = partial(_image_differences, image=image)
+        found[image] = _only_fitting_store(root, others, "image", differences, _image_options(image))
+    return [found[image] for image in dict.fromkeys(images)]
 
+
+def _text_store(
+    root: Path,
+    available: Sequence[FeatureStore],
+    text_encoder: str,
+    precision: Precision | None,
+    usual_precision: Precision | None,
+) -> FeatureStore:
+    """Return the store of a text encoder.
+
+    Args:
+        root: Folder of stores.
+        available: All stores.
+        text_encoder: Name of the encoder, or the folder name of the store.
+        precision: Precision that the user requests.
+        usual_precision: Precision to take where the user requests none and several stores match.
+    """
+    is_folder = any(store.path.name == text_encoder for store in available)
+    if precision is None and not is_folder and _is_ambiguous_text(available, text_encoder):
+        precision = usual_precision
     options = f"--text-encoder {text_encoder}"
     if precision:
         options += f" --precision {precision}"
-    return images, _only_fitting_store(root, available, "text", text_differences, options)
+    differences = partial(_text_differences, encoder=text_encoder, precision=precision)
+    return _only_fitting_store(root, available, "text", differences, options)
 
 
 def parse_scorer_names(text: str) -> tuple[str, ...]:

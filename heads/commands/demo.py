@@ -7,10 +7,11 @@ import typer
 
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands.encoders import encoder_choice
 from tier4k.heads.commands.encoding import encode
 from tier4k.heads.commands.fit import fit_with_progress
 from tier4k.heads.commands.loading import load_data, load_with_stores
-from tier4k.heads.commands.options import RowsGroup, SpeedGroup
+from tier4k.heads.commands.options import EncodersGroup, ImageGroup, RowsGroup, SpeedGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,10 +78,10 @@ def _fit_sample(
     repeats: int,
     out: Path,
 ) -> "list[Run]":
-    from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.heads.protocol.options import FitOptions
 
-    stored = load_with_stores(console, data, features, ImageChoice(), DEFAULT_TEXT_ENCODER, RowsGroup())
+    choice = encoder_choice(EncodersGroup(), ImageGroup())
+    stored = load_with_stores(console, data, features, choice, RowsGroup())
     runs = []
     for method, benchmark in FITS:
         options = FitOptions(method, benchmark, repeats=repeats, models="first")

@@ -7,19 +7,43 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
-from tier4k.extract.encoders.choices import PresetName
+from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER, PresetName
 from tier4k.extract.images.choices import ImageSize
-from tier4k.heads.commands.options import ImageGroup, WeightsGroup
+from tier4k.heads.commands.options import EncodersGroup, ImageGroup, WeightsGroup
 
 if TYPE_CHECKING:
     from tier4k.extract.datasets.layouts import SourceTable
-    from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
     from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.extract.images.crops import Crops
+    from tier4k.heads.data.encoder_choice import EncoderChoice
+    from tier4k.heads.encoders.pair import EncoderPair
 
 SMALLEST_SIDE = 32
 
 LARGEST_SIDE = 2048
+
+
+def encoder_choice(
+    encoders: EncodersGroup,
+    images: ImageGroup,
+    preset: PresetName | None = None,
+    crops: "Crops | None" = None,
+) -> "EncoderChoice":
+    """Return the encoders that the options of a command name, or the default encoders.
+
+    Raises:
+        typer.BadParameter: --image-size has no valid value.
+    """
+    from tier4k.heads.data.encoder_choice import EncoderChoice
+
+    both = [encoders.encoder] if encoders.encoder else []
+    image_names: list[str | None] = [*both, *(encoders.image_encoder or ())]
+    text_names = [*both, *(encoders.text_encoder or ())]
+    choices = [image_choice(images, name, preset, crops) for name in image_names or [None]]
+    return EncoderChoice(
+        images=tuple(dict.fromkeys(choices)),
+        texts=tuple(dict.fromkeys(text_names or [DEFAULT_TEXT_ENCODER])),
+    )
 
 
 def image_choice(
@@ -48,23 +72,35 @@ def image_choice(
     return replace(base, **given_options)
 
 
-def find_encoders(
+def find_encoder_pair(
     source: "SourceTable",
-    choice: "ImageChoice",
-    text_encoder: str,
+    choice: "EncoderChoice",
     weights: WeightsGroup,
-) -> "tuple[ImageEncoder, TextEncoder]":
-    """Return the two encoders with their weights; weights beside the data set are found too.
+) -> "EncoderPair":
+    """Return at most one encoder of each kind with its weights; weights beside the data set are found too.
 
     Raises:
+        typer.BadParameter: There are several encoders of one kind.
         TierError: An encoder or its weights do not exist.
     """
     from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
+    from tier4k.heads.encoders.pair import EncoderPair
 
+    _require_one(choice.images, "image")
+    _require_one(choice.texts, "text")
     folders = weight_folders(source)
-    image = find_image_encoder(choice, weights.image_weights, folders)
-    text = find_text_encoder(text_encoder, weights.text_weights, folders)
-    return image, text
+    images = [find_image_encoder(image, weights.image_weights, folders) for image in choice.images]
+    texts = [find_text_encoder(text, weights.text_weights, folders) for text in choice.texts]
+    return EncoderPair(next(iter(images), None), next(iter(texts), None))
+
+
+def _require_one(names: Sequence[object], kind: str) -> None:
+    if len(names) > 1:
+        raise typer.BadParameter(
+            f"--finetune trains one {kind} encoder, and {len(names)} are named: pass one, or leave out "
+            "--finetune",
+            param_hint=f"--{kind}-encoder",
+        )
 
 
 def weight_folders(source: "SourceTable") -> Sequence[Path]:

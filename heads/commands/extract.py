@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console, print_line
-from tier4k.heads.commands.encoders import weight_folders
+from tier4k.heads.commands.encoders import encoder_choice, weight_folders
 from tier4k.heads.commands.encoding import encode
-from tier4k.heads.commands.extract_encoders import EncodersGroup, find_chosen_encoders, image_choices
+from tier4k.heads.commands.extract_encoders import InputsGroup, find_chosen_encoders
 from tier4k.heads.commands.loading import check_source, load_data
 from tier4k.heads.commands.options import (
     FEATURES,
@@ -99,7 +99,7 @@ def extract(
     data: DataArgument,
     *,
     features: FeaturesOption = FEATURES,
-    encoders: EncodersGroup,
+    encoders: InputsGroup,
     weights: WeightsGroup,
     finetuned: FinetunedGroup,
     preset: PresetOption = None,
@@ -126,7 +126,7 @@ def extract(
     options = replace(speed.extraction_options(), compiled=compiled, part=_parse_part(shard))
     console = make_console()
     if finetuned.finetuned:
-        if encoders.named or preset or weights.given or images != ImageGroup() or random_crops.crops:
+        if encoders.names_any or preset or weights.given or images != ImageGroup() or random_crops.crops:
             raise typer.BadParameter(
                 "the encoders come from the run: leave out --encoder, --image-encoder, --text-encoder, "
                 "--templates, --preset, the weights, --crops and the options of the image features",
@@ -136,11 +136,11 @@ def extract(
         return
     finetuned.require_empty()
     source = rows.read(data)
-    choices = image_choices(encoders, images, preset, random_crops.parse())
-    found, choice = find_chosen_encoders(source, encoders, choices, weights)
-    _mention_clip(console, choices.all, weight_folders(source))
+    choice = encoder_choice(encoders, images, preset, random_crops.parse())
+    found, inputs = find_chosen_encoders(source, encoders, choice, weights)
+    _mention_clip(console, choice.images, weight_folders(source))
     report = check_source(console, source, features, rows.on_error)
-    encode(console, data, features, report, found, options, choice)
+    encode(console, data, features, report, found, options, inputs)
 
 
 def _mention_clip(

@@ -1,4 +1,4 @@
-"""The encoders of `tier extract`: options that name them, and how the encoders are found."""
+"""The encoders and inputs of `tier extract`: options that name them, and how the encoders are found."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,65 +7,41 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.extract.datasets.streams import parse_streams
-from tier4k.extract.encoders.choices import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, PresetName
-from tier4k.heads.commands.encoders import image_choice, weight_folders
-from tier4k.heads.commands.options import ENCODERS, TEXT_ENCODERS, ImageGroup, WeightsGroup
+from tier4k.heads.commands.encoders import weight_folders
+from tier4k.heads.commands.options import STREAMS_HELP, EncodersGroup, WeightsGroup
 
 if TYPE_CHECKING:
     from tier4k.extract.datasets.choices import Stream
     from tier4k.extract.datasets.layouts import SourceTable
-    from tier4k.extract.encoders.image_choice import ImageChoice
-    from tier4k.extract.images.crops import Crops
     from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice
+    from tier4k.heads.data.encoder_choice import EncoderChoice
 
 
 @dataclass(frozen=True)
-class EncodersGroup:
-    """Options that name encoders, and the inputs that are encoded."""
+class InputsGroup(EncodersGroup):
+    """Options that name encoders, and the inputs that they encode."""
 
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="hf:NAME_OR_PATH",
-            help="Checkpoint of two towers, such as CLIP or SigLIP, which gives an image encoder and a text "
-            "encoder. May be repeated, and adds to --image-encoder and --text-encoder.",
-        ),
-    ] = None
-    image_encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"{ENCODERS} May be repeated; images are then read once for all encoders.",
-            show_default=DEFAULT_IMAGE_ENCODER,
-        ),
-    ] = None
-    text_encoder: Annotated[
-        list[str] | None,
-        typer.Option(help=f"{TEXT_ENCODERS} May be repeated.", show_default=DEFAULT_TEXT_ENCODER),
-    ] = None
     templates: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="With --encoder: TOML file of texts about quality and agreement that the text tower encodes "
+            help="With --encoder: TOML file of texts about quality and agreement that the checkpoint encodes "
             "besides the prompts.",
             show_default="built-in texts",
         ),
     ] = None
     streams: Annotated[
         str,
-        typer.Option(
-            metavar="LIST",
-            help="Inputs to encode: all, or some of text, image and image-prompt, joined by +.",
-        ),
+        typer.Option(metavar="LIST", help=f"Streams whose inputs are encoded: {STREAMS_HELP}"),
     ] = "all"
 
     @property
-    def named(self) -> bool:
+    def names_any(self) -> bool:
         """Whether the user named an encoder or templates."""
         return bool(self.encoder or self.image_encoder or self.text_encoder or self.templates)
 
     def parsed_streams(self) -> "tuple[Stream, ...]":
-        """Return the streams; an encoder that none of them uses is refused.
+        """Return the streams; an option that has no effect on them is refused.
 
         Raises:
             DataError: A name is no stream.
@@ -74,8 +50,8 @@ class EncodersGroup:
         """
         from tier4k.extract.encoders.two_towers import require_checkpoint
 
-        for name in self.encoder or []:
-            require_checkpoint(name)
+        if self.encoder:
+            require_checkpoint(self.encoder)
         streams = parse_streams(self.streams)
         if self.image_encoder and streams == ("text",):
             raise _without_effect("--image-encoder", "add image to --streams, or leave it out")
@@ -88,44 +64,14 @@ class EncodersGroup:
         return streams
 
 
-@dataclass(frozen=True)
-class ImageChoices:
-    """Image encoders that the user chose, with their options.
-
-    Attributes:
-        towers: Those of --encoder.
-        singles: Those of --image-encoder, or the default one if no encoder is named.
-    """
-
-    towers: "list[ImageChoice]"
-    singles: "list[ImageChoice]"
-
-    @property
-    def all(self) -> "list[ImageChoice]":
-        """Both, each once."""
-        return list(dict.fromkeys([*self.towers, *self.singles]))
-
-
-def image_choices(
-    group: EncodersGroup,
-    images: ImageGroup,
-    preset: PresetName | None,
-    crops: "Crops | None",
-) -> ImageChoices:
-    """Return the choices of image encoders; all have the same options."""
-    names: list[str | None] = [*group.image_encoder] if group.image_encoder else []
-    if not names and not group.encoder:
-        names = [None]
-    return ImageChoices(
-        towers=[image_choice(images, name, preset, crops) for name in group.encoder or []],
-        singles=[image_choice(images, name, preset, crops) for name in names],
-    )
+def _without_effect(option: str, remedy: str) -> typer.BadParameter:
+    return typer.BadParameter(f"this option has no effect: {remedy}", param_hint=option)
 
 
 def find_chosen_encoders(
     source: "SourceTable",
-    group: EncodersGroup,
-    choices: ImageChoices,
+    group: InputsGroup,
+    choice: "EncoderChoice",
     weights: WeightsGroup,
 ) -> "tuple[list[Encoder], InputChoice]":
     """Find the encoders of the chosen streams.
@@ -133,7 +79,7 @@ def find_chosen_encoders(
     Args:
         source: The data set; weights beside it are found too.
         group: The named encoders and streams.
-        choices: The image encoders.
+        choice: The same encoders with their options; those of --encoder come first.
         weights: Weights that the user passed.
 
     Returns:
@@ -149,40 +95,35 @@ def find_chosen_encoders(
     from tier4k.extract.pipeline.missing_inputs import InputChoice
 
     streams = group.parsed_streams()
-    texts = _text_names(group)
-    _require_one_encoder_for_weights(weights, group, len(choices.singles), len(texts))
+    _require_one_encoder_for_weights(group, choice, weights)
     folders = weight_folders(source)
-    towers = [find_image_encoder(choice, folders=folders) for choice in choices.towers]
-    encoders: list[Encoder] = []
-    if streams != ("text",):
-        encoders += towers
-        encoders += [find_image_encoder(choice, weights.image_weights, folders) for choice in choices.singles]
-    if "text" not in streams:
-        return encoders, InputChoice(streams)
     templates = read_templates(group.templates).texts
-    text_towers = [find_text_tower(tower, folders) for tower in towers]
-    precision = choices.all[0].precision
-    encoders += text_towers
-    encoders += [find_text_encoder(name, weights.text_weights, folders, precision) for name in texts]
-    return encoders, InputChoice(streams, {tower.signature: templates for tower in text_towers})
-
-
-def _text_names(group: EncodersGroup) -> list[str]:
-    """Return the distinct names of --text-encoder, or the default one if no encoder is named."""
-    if group.text_encoder:
-        return list(dict.fromkeys(group.text_encoder))
-    return [] if group.encoder else [DEFAULT_TEXT_ENCODER]
+    precision = choice.images[0].precision
+    used = choice.for_streams(streams)
+    images = [find_image_encoder(image, weights.image_weights, folders) for image in used.images]
+    encoders: list[Encoder] = [*images]
+    templates_of = {}
+    for number, name in enumerate(used.texts):
+        if group.encoder and number == 0:
+            text = find_text_tower(choice.images[0].encoder, folders, precision)
+            templates_of[text.signature] = templates
+        else:
+            text = find_text_encoder(name, weights.text_weights, folders, precision)
+        encoders.append(text)
+    return encoders, InputChoice(streams, templates_of)
 
 
 def _require_one_encoder_for_weights(
+    group: InputsGroup,
+    choice: "EncoderChoice",
     weights: WeightsGroup,
-    group: EncodersGroup,
-    images: int,
-    texts: int,
 ) -> None:
     """Refuse weights that are passed for several encoders, or for a checkpoint, whose folder is its name."""
-    paths = {"image": (weights.image_weights, images), "text": (weights.text_weights, texts)}
-    for stream, (path, encoders) in paths.items():
+    passed = {
+        "image": (weights.image_weights, len(choice.images)),
+        "text": (weights.text_weights, len(choice.texts)),
+    }
+    for stream, (path, encoders) in passed.items():
         if path is None:
             continue
         option = f"--{stream}-weights"
@@ -198,7 +139,3 @@ def _require_one_encoder_for_weights(
                 "each encoder",
                 param_hint=option,
             )
-
-
-def _without_effect(option: str, remedy: str) -> typer.BadParameter:
-    return typer.BadParameter(f"this option has no effect: {remedy}", param_hint=option)

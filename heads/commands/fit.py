@@ -7,31 +7,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER, Precision
+from tier4k.extract.encoders.choices import Precision
 from tier4k.heads.commands.console import (
     make_console,
     print_run,
     progress_counter,
     progress_of_tasks,
 )
-from tier4k.heads.commands.encoders import find_encoders, image_choice
+from tier4k.heads.commands.encoders import encoder_choice, find_encoder_pair
 from tier4k.heads.commands.loading import check_source, load_with_stores
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
     BenchmarkOption,
     DataArgument,
+    EncodersGroup,
     FeaturesOption,
     FitGroup,
-    ImageEncoderOption,
     ImageGroup,
     MethodOption,
     OutOption,
     PresetOption,
     RatedRowsGroup,
     StagesOption,
+    StreamsOption,
     TargetOption,
-    TextEncoderOption,
     TrainingGroup,
     WeightsGroup,
 )
@@ -41,9 +41,9 @@ from tier4k.heads.results.choices import KeptModels
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tier4k.cache.store import FeatureStore
     from tier4k.extract.datasets.check import CheckedDataset
-    from tier4k.extract.encoders.image_choice import ImageChoice
+    from tier4k.heads.data.encoder_choice import EncoderChoice
+    from tier4k.heads.data.stores import FeatureStores
     from tier4k.heads.protocol.options import FitOptions
     from tier4k.heads.protocol.publish import Run
 
@@ -91,11 +91,11 @@ def fit_head(
     method: MethodOption = "nr",
     benchmark: BenchmarkOption = None,
     target: TargetOption = None,
-    image_encoder: ImageEncoderOption = None,
-    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    encoders: EncodersGroup,
     preset: PresetOption = None,
     images: ImageGroup,
-    stages: StagesOption = "all",
+    streams: StreamsOption = "all",
+    stages: StagesOption = None,
     score_features: ScoreFeaturesOption = "",
     fit: FitGroup,
     changes: TrainingGroup,
@@ -108,15 +108,15 @@ def fit_head(
     out: OutOption = RUNS,
 ) -> None:
     """Stage 2: fit and evaluate heads on stored features, or train heads with encoders (--finetune)."""
-    from tier4k.extract.encoders.levels import parse_level_names
-    from tier4k.heads.data.fusion import default_benchmark, require_valid_benchmark
+    from tier4k.heads.data.fusion import default_benchmark, parse_streams, require_valid_benchmark
 
     options = replace(
         fit.fit_options(),
         method=method,
         benchmark=benchmark or default_benchmark(method),
         targets=tuple(target or ("all",)),
-        stages=parse_level_names(stages),
+        streams=parse_streams(streams, method),
+        stages=tuple(stages or ()),
         head=_head_options(changes),
         start=start,
     )
@@ -124,8 +124,8 @@ def fit_head(
     if finetune == "none":
         _require_no_training_options(weights, device)
         options = replace(options, models=models or "all")
-        choice = image_choice(images, image_encoder, preset)
-        _fit_stored(data, features, choice, text_encoder, score_features, options, rows, out)
+        choice = encoder_choice(encoders, images, preset)
+        _fit_stored(data, features, choice, score_features, options, rows, out)
         return
     if score_features:
         raise typer.BadParameter(
@@ -134,34 +134,33 @@ def fit_head(
             param_hint="--score-features",
         )
     options = _end_to_end_options(options, finetune, images.precision, models or "first")
-    choice = image_choice(replace(images, precision=None), image_encoder, preset)
-    _train_end_to_end(data, features, choice, text_encoder, weights, device, options, rows, out)
+    choice = encoder_choice(encoders, replace(images, precision=None), preset)
+    _train_end_to_end(data, features, choice, weights, device, options, rows, out)
 
 
 def _fit_stored(
     data: Path,
     features: Path,
-    choice: "ImageChoice",
-    text_encoder: str,
+    choice: "EncoderChoice",
     score_features: str,
     options: "FitOptions",
     rows: RatedRowsGroup,
     out: Path,
 ) -> None:
-    from tier4k.extract.stores.find import find_score_stores, parse_scorer_names
+    from tier4k.extract.stores.find import parse_scorer_names
+    from tier4k.heads.data.fusion import used_streams
 
+    choice = choice.for_streams(used_streams(options.method, options.streams))
     scorers = parse_scorer_names(score_features)
-    options = replace(options, zero_shot=find_score_stores(features, scorers))
     console = make_console()
-    report, images, texts = load_with_stores(console, data, features, choice, text_encoder, rows)
-    print_run(console, fit_with_progress(console, report, images, texts, options, out))
+    report, stores = load_with_stores(console, data, features, choice, rows, scorers)
+    print_run(console, fit_with_progress(console, report, stores, options, out))
 
 
 def fit_with_progress(
     console: "Console",
     report: "CheckedDataset",
-    images: "FeatureStore",
-    texts: "FeatureStore",
+    stores: "FeatureStores",
     options: "FitOptions",
     out: Path,
 ) -> "Run":
@@ -169,14 +168,13 @@ def fit_with_progress(
     from tier4k.heads.protocol.fit import fit_head
 
     with progress_counter(console, f"fit {options.method} {options.benchmark}") as count:
-        return fit_head(report.manifest, images, texts, options, out, sys.argv, count)
+        return fit_head(report.manifest, stores, options, out, sys.argv, count)
 
 
 def _train_end_to_end(
     data: Path,
     features: Path,
-    choice: "ImageChoice",
-    text_encoder: str,
+    choice: "EncoderChoice",
     weights: WeightsGroup,
     device: Device,
     options: "FitOptions",
@@ -185,15 +183,17 @@ def _train_end_to_end(
 ) -> None:
     from tier4k.extract.pipeline.allocator import keep_all_freed_memory
     from tier4k.extract.pipeline.progress import notes_printer
+    from tier4k.heads.data.fusion import used_streams
     from tier4k.heads.finetuning.finetune import finetune
 
     console = make_console()
     source = rows.read(data)
-    image, text = find_encoders(source, choice, text_encoder, weights)
+    choice = choice.for_streams(used_streams(options.method, options.streams))
+    pair = find_encoder_pair(source, choice, weights)
     report = check_source(console, source, features, rows.on_error)
     note = notes_printer(console)
     with progress_of_tasks(console) as show, keep_all_freed_memory():
-        run = finetune(report.manifest, image, text, options, out, sys.argv, device, show, note)
+        run = finetune(report.manifest, pair, options, out, sys.argv, device, show, note)
     print_run(console, run)
 
 

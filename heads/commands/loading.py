@@ -10,12 +10,15 @@ from tier4k.heads.commands.console import print_line, progress_counter
 from tier4k.heads.commands.options import RowsGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.datasets.check import CheckedDataset
     from tier4k.extract.datasets.layouts import SourceTable
-    from tier4k.extract.encoders.image_choice import ImageChoice
+    from tier4k.heads.data.encoder_choice import EncoderChoice
+    from tier4k.heads.data.stores import FeatureStores
 
 
 def load_data(
@@ -84,19 +87,22 @@ def load_with_stores(
     console: "Console",
     data: Path,
     features: Path,
-    choice: "ImageChoice",
-    text_encoder: str,
+    choice: "EncoderChoice",
     rows: RowsGroup,
-) -> "tuple[CheckedDataset, FeatureStore, FeatureStore]":
-    """Return a checked data set, the store of the image encoder and the store of the text encoder.
+    scorers: "Sequence[str]" = (),
+) -> "tuple[CheckedDataset, FeatureStores]":
+    """Return a checked data set, and the stores of encoders and scorers.
 
     Raises:
         TierError: The data set cannot be used, or the stores do not exist.
     """
-    from tier4k.extract.stores.find import find_stores
+    from tier4k.extract.stores.find import find_score_stores, find_stores
+    from tier4k.heads.data.stores import FeatureStores
 
-    images, texts = find_stores(features, choice, text_encoder)
-    return load_data(console, data, features, rows, images), images, texts
+    scores = find_score_stores(features, scorers)
+    images, texts = find_stores(features, choice.images, choice.texts)
+    stores = FeatureStores.of(images, texts, scores)
+    return load_data(console, data, features, rows, next(iter(images), None)), stores
 
 
 def _stored_keys(features: Path, only_store: "FeatureStore | None") -> frozenset[str]:

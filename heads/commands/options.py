@@ -10,6 +10,7 @@ from tier4k.extract.datasets.benchmarks import parse_benchmark
 from tier4k.extract.datasets.choices import Benchmark, LayoutName, OnError
 from tier4k.extract.encoders.choices import (
     DEFAULT_IMAGE_ENCODER,
+    DEFAULT_TEXT_ENCODER,
     FeatureName,
     Precision,
     PresetName,
@@ -122,10 +123,35 @@ ImageEncoderOption = Annotated[
     str | None,
     typer.Option("--image-encoder", help=ENCODERS, show_default=DEFAULT_IMAGE_ENCODER),
 ]
+ImageEncodersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--image-encoder",
+        help=f"{ENCODERS} May be repeated; NAME@SIZE has the option --image-size SIZE.",
+        show_default=DEFAULT_IMAGE_ENCODER,
+    ),
+]
+TEXT_ENCODERS = "bert-base-uncased, minilm, or hf:NAME_OR_PATH."
 TextEncoderOption = Annotated[
     str,
     typer.Option("--text-encoder", help=TEXT_ENCODERS),
 ]
+TextEncodersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text-encoder", help=f"{TEXT_ENCODERS} May be repeated.", show_default=DEFAULT_TEXT_ENCODER
+    ),
+]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="hf:NAME_OR_PATH",
+        help="A checkpoint with an image encoder and a text encoder (CLIP, SigLIP), which are used besides "
+        "--image-encoder and --text-encoder.",
+    ),
+]
+STREAMS_HELP = "all, or some of text, image and image-prompt with + between them, such as image+text."
 PresetOption = Annotated[
     PresetName | None,
     typer.Option(
@@ -135,17 +161,32 @@ PresetOption = Annotated[
     ),
 ]
 StagesOption = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         "--stages",
-        metavar="LIST",
-        help="Stages of multilevel features to use: all, or for example 3,4 or stage5,head.",
+        metavar="[NAME=]LIST",
+        help="Stages of multilevel features to use, for example 3,4 or stage5,head; clip=3,4 is for the "
+        "image encoder clip only. May be repeated.",
+        show_default="all",
     ),
+]
+StreamsOption = Annotated[
+    str,
+    typer.Option("--streams", metavar="LIST", help=f"Streams of the method that heads use: {STREAMS_HELP}"),
 ]
 PrecisionOption = Annotated[
     Precision | None,
     typer.Option("--precision", help="Number format in which the encoders compute. Default: fp32."),
 ]
+
+
+@dataclass(frozen=True)
+class EncodersGroup:
+    """Options that name the encoders of images and texts."""
+
+    encoder: EncoderOption = None
+    image_encoder: ImageEncodersOption = None
+    text_encoder: TextEncodersOption = None
 
 
 @dataclass(frozen=True)

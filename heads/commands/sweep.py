@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console, print_line, print_run, progress_counter
-from tier4k.heads.commands.encoders import image_choice
+from tier4k.heads.commands.encoders import encoder_choice
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
     DataArgument,
+    EncodersGroup,
     FeaturesOption,
     FitGroup,
-    ImageEncoderOption,
     ImageGroup,
     OutOption,
     RatedRowsGroup,
-    TextEncoderOption,
 )
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.sweeps.choices import SweepName
@@ -35,6 +33,9 @@ if TYPE_CHECKING:
     from tier4k.heads.protocol.publish import Run
     from tier4k.heads.sweeps.grid import Cell
     from tier4k.heads.sweeps.search import Search
+
+# Options that may be repeated on the command line, with what is between their values in a grid.
+SEVERAL_VALUES = {"image_encoder": "+", "text_encoder": "+", "stages": None}
 
 SweepPresetOption = Annotated[
     SweepName | None,
@@ -80,8 +81,7 @@ def sweep(
     features: FeaturesOption = FEATURES,
     preset: SweepPresetOption = None,
     grid: GridOption = None,
-    image_encoder: ImageEncoderOption = None,
-    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    encoders: EncodersGroup,
     images: ImageGroup,
     fit: FitGroup,
     models: ModelsOption = "none",
@@ -99,19 +99,18 @@ def sweep(
     if output:
         require_table_suffix(output)
     options = replace(fit.fit_options(), models=models)
-    base = Cell(image_choice(images, image_encoder), text_encoder, options)
+    base = Cell(encoder_choice(encoders, images), options)
     values = read_grid(grid) if grid else {}
     console = make_console()
     manifest = load_data(console, data, features, rows).manifest
     if search:
         found = _search(console, manifest, features, values, base, search, out, jobs)
         passed = _passed_options(
+            encoders,
             images,
             fit,
             rows,
             features=(features, FEATURES),
-            image_encoder=(image_encoder, None),
-            text_encoder=(text_encoder, DEFAULT_TEXT_ENCODER),
             out=(out, RUNS),
         )
         _print_commands(console, found, data, passed | _single_values(values))
@@ -231,9 +230,19 @@ def _fit_command(data: Path, options: dict[str, Any]) -> str:
     for name, value in options.items():
         if name in HEAD_OPTIONS:
             arguments += ["--set", f"{name}={option_text(value)}"]
+        elif name in SEVERAL_VALUES:
+            for part in _parts(name, value):
+                arguments += [f"--{name.replace('_', '-')}", part]
         elif value != "":
             arguments += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(arguments)
+
+
+def _parts(name: str, value: Any) -> list[str]:
+    """Return the values of an option that may be repeated; a grid writes them as one text."""
+    if isinstance(value, list):
+        return value
+    return str(value).split(SEVERAL_VALUES[name])
 
 
 def _passed_options(*groups: object, **others: tuple[object, object]) -> dict[str, Any]:

@@ -1,15 +1,18 @@
 """Read the features of the rows of a data set from stores, as input of a head."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import key_array
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.levels import Levels
+from tier4k.heads.data.stages import levels_of
+from tier4k.heads.data.stores import FeatureStores
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,15 @@ class Rows:
 class FeatureSet(Rows):
     """Features and scores of N rows, in the manifest's order.
 
+    The features of a stream are one array for each encoder, by the name of the array and in the order of the
+    names; there are none of a stream that no store is read for.
+
     Attributes:
         text: (N, Dt) features of the text prompts.
         image: (N, Di) features of the images; (N, V, Di) where V crops of each are stored, the centre crop
             first.
-        image_prompt: Features of the image prompts, of the same shape; zero if a row has no image prompt.
+        image_prompt: Features of the image prompts, of the same names and shapes; zero if a row has no image
+            prompt.
         has_image_prompt: (N,) bool, whether the row has an image prompt.
         targets: (N, T) mean opinion scores, float64, NaN where a row has no score.
         target_names: Names of the T targets.
@@ -64,9 +71,9 @@ class FeatureSet(Rows):
             scorers.
     """
 
-    text: np.ndarray
-    image: np.ndarray
-    image_prompt: np.ndarray
+    text: Mapping[str, np.ndarray]
+    image: Mapping[str, np.ndarray]
+    image_prompt: Mapping[str, np.ndarray]
     has_image_prompt: np.ndarray
     targets: np.ndarray
     target_names: tuple[str, ...]
@@ -87,43 +94,56 @@ class FeatureSet(Rows):
 
 def load_features(
     manifest: Manifest,
-    images: FeatureStore,
-    texts: FeatureStore,
+    stores: FeatureStores,
     stages: Sequence[str] = (),
-    zero_shot: Sequence[FeatureStore] = (),
 ) -> FeatureSet:
     """Read the features of every row of a manifest, in its order.
 
     Args:
         manifest: Data set with the rows.
-        images, texts: Stores with the features of images and prompts.
-        stages: Names of the levels to keep of multilevel features; an empty sequence keeps all.
-        zero_shot: Stores with zero-shot scores.
+        stores: Stores with the features of images and prompts, and with zero-shot scores.
+        stages: Names of the levels to keep of multilevel features (see `tier4k.heads.data.stages`); an empty
+            sequence keeps all.
 
     Raises:
         LevelsError: The image features have no levels.
-        StoreError: Some rows are not extracted yet.
+        StoreError: Some rows are not extracted yet, or image encoders have different numbers of crops.
         ShardError: A shard is damaged.
     """
     rows = rows_without_features(manifest)
-    image, image_prompt = _read_images(manifest, images, stages, rows.has_image_prompt)
+    text_keys = _keys(manifest.table["prompt_key"])
+    texts = {name: store.read(text_keys) for name, store in stores.texts.items()}
+    images, image_prompts = {}, {}
+    for name, store in stores.images.items():
+        levels = levels_of(stages, name, len(stores.images))
+        images[name], image_prompts[name] = _read_images(manifest, store, levels, rows.has_image_prompt)
+    _require_same_crops(images)
     return replace(
         rows,
-        text=texts.read(_keys(manifest.table["prompt_key"])),
-        image=image,
-        image_prompt=image_prompt,
-        zero_shot=_read_scores(manifest, zero_shot),
+        text=texts,
+        image=images,
+        image_prompt=image_prompts,
+        zero_shot=_read_scores(manifest, stores.zero_shot),
     )
 
 
+def _require_same_crops(images: Mapping[str, np.ndarray]) -> None:
+    """Refuse image features of different numbers of crops, because a row has one vector for each crop."""
+    if len({features.shape[1:-1] for features in images.values()}) > 1:
+        crops = [f"{name} {features[0, ..., 0].size}" for name, features in images.items()]
+        raise StoreError(
+            f"the image encoders have different numbers of crops ({', '.join(crops)}): extract all of them "
+            "with the same --crops"
+        )
+
+
 def rows_without_features(manifest: Manifest) -> FeatureSet:
-    """Return the rows of a manifest with their scores and with features of width 0."""
+    """Return the rows of a manifest with their scores and without features."""
     table = manifest.table
-    no_features = np.empty((len(manifest), 0), np.float32)
     return FeatureSet(
-        text=no_features,
-        image=no_features,
-        image_prompt=no_features,
+        text={},
+        image={},
+        image_prompt={},
         has_image_prompt=(table["image_prompt_key"] != "").to_numpy(),
         targets=table[list(manifest.targets)].to_numpy(float),
         target_names=manifest.targets,

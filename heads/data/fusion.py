@@ -1,23 +1,31 @@
 """Fusion: make one vector for each row from text, image and image prompt (TIER-NR, TIER-FR, TIER-PR)."""
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.datasets.choices import Benchmark
+from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.streams import Streams
+from tier4k.heads.data.streams import Part, Streams
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Features = TypeVar("Features", np.ndarray, "Tensor")
 
+# The streams of each method, in the order of the columns.
+STREAMS_OF: dict[Method, tuple[Stream, ...]] = {
+    "nr": ("text", "image"),
+    "fr": ("text", "image", "image-prompt"),
+    "pr": ("text", "image"),
+}
+
 
 class FusionError(TierError):
-    """The rows do not allow the fusion method."""
+    """The rows do not allow the fusion method, or the method has no such stream."""
 
 
 class Fused(NamedTuple):
@@ -32,43 +40,99 @@ class Fused(NamedTuple):
     streams: Streams
 
 
-def fuse(features: FeatureSet, method: Method) -> Fused:
+def fuse(
+    features: FeatureSet,
+    method: Method,
+    streams: Sequence[Stream] = (),
+) -> Fused:
     """Return the fused vectors of a TIER method, and the columns of each stream.
 
     nr: [text, image]. fr: [text, image, image prompt], for rows that all have an image prompt.
     pr: [text, mean of image and image prompt]; without an image prompt, the image itself.
-    Zero-shot scores, if any, are the last columns.
+    Each stream is the concatenation of the arrays of its encoders. Zero-shot scores, if any, are the last
+    columns.
+
+    Args:
+        features: Features of the rows.
+        method: Name of the fusion method.
+        streams: The streams of the method to use; an empty sequence uses all.
 
     Raises:
-        FusionError: The method does not exist, or is `fr` with rows that have no image prompt.
+        FusionError: The method or the stream does not exist, or the method is `fr` with rows that have no
+            image prompt.
     """
-    if method not in get_args(Method):
-        raise FusionError(f"there is no method {method!r}: use one of {', '.join(get_args(Method))}")
+    used = used_streams(method, streams)
     if method == "fr":
         _require_image_prompts(features)
-    # The image replaces a missing image prompt: the mean of both is then the image itself.
-    axes = [1] * (features.image.ndim - 1)
-    has_image_prompt = features.has_image_prompt.reshape(-1, *axes)
-    image_prompt = np.where(has_image_prompt, features.image_prompt, features.image)
-    X = _concatenate(features, image_parts(method, features.image, image_prompt))
-    scorers = 0 if features.zero_shot is None else features.zero_shot.shape[-1]
-    return Fused(X, fused_streams(method, features.text.shape[-1], features.image.shape[-1], scorers))
+    arrays: dict[Stream, Mapping[str, np.ndarray]] = {
+        "text": features.text,
+        **_image_streams(features, method),
+    }
+    parts: list[Part] = []
+    columns: list[np.ndarray] = []
+    for stream in used:
+        for name, array in arrays[stream].items():
+            parts.append(Part(stream, name, array.shape[-1]))
+            columns.append(array)
+    if features.zero_shot is not None:
+        parts.append(Part("zero-shot", "", features.zero_shot.shape[-1]))
+        columns.append(features.zero_shot)
+    return Fused(_concatenate(columns), Streams(tuple(parts)))
 
 
-def fused_streams(
-    method: Method,
-    text: int,
-    image: int,
-    zero_shot: int = 0,
-) -> Streams:
-    """Return the columns of each stream of a method's fused vectors.
+def used_streams(method: Method, streams: Sequence[Stream] = ()) -> tuple[Stream, ...]:
+    """Return the streams of a fused vector, in the order of the columns.
 
     Args:
         method: Name of the fusion method.
-        text, image: Numbers of features of a text prompt and of an image.
-        zero_shot: Number of zero-shot scorers.
+        streams: The streams to use; an empty sequence uses all.
+
+    Raises:
+        FusionError: The method does not exist, or has no such stream.
     """
-    return Streams(text, image, image if method == "fr" else 0, zero_shot)
+    if method not in STREAMS_OF:
+        raise FusionError(f"there is no method {method!r}: use one of {', '.join(get_args(Method))}")
+    available = STREAMS_OF[method]
+    unknown = [stream for stream in streams if stream not in available]
+    if unknown:
+        raise FusionError(
+            f"--method {method} has no stream {', '.join(unknown)}: its streams are {', '.join(available)}"
+        )
+    return tuple(stream for stream in available if not streams or stream in streams)
+
+
+def parse_streams(text: str, method: Method) -> tuple[Stream, ...]:
+    """Return the streams of a text such as "image+text", in the order of the columns.
+
+    Args:
+        text: Names of streams with "+" between them, or "all".
+        method: Name of the fusion method.
+
+    Returns:
+        The streams; an empty tuple if they are all streams of the method.
+
+    Raises:
+        FusionError: The method has no such stream.
+    """
+    names = [] if text == "all" else [name.strip() for name in text.split("+")]
+    streams = used_streams(method, cast(list[Stream], names))
+    return () if streams == STREAMS_OF[method] else streams
+
+
+def _image_streams(
+    features: FeatureSet,
+    method: Method,
+) -> dict[Stream, dict[str, np.ndarray]]:
+    """Return the arrays of the streams "image" and "image-prompt", as the method fuses them."""
+    images: dict[str, np.ndarray] = {}
+    image_prompts: dict[str, np.ndarray] = {}
+    for name, image in features.image.items():
+        # The image replaces a missing image prompt: the mean of both is then the image itself.
+        has_image_prompt = features.has_image_prompt.reshape(-1, *[1] * (image.ndim - 1))
+        image_prompt = np.where(has_image_prompt, features.image_prompt[name], image)
+        images[name], *rest = image_parts(method, image, image_prompt)
+        image_prompts[name] = rest[0] if rest else image_prompt
+    return {"image": images, "image-prompt": image_prompts}
 
 
 def image_parts(
@@ -76,11 +140,11 @@ def image_parts(
     image: Features,
     image_prompt: Features,
 ) -> list[Features]:
-    """Return the parts of a fused vector that follow the text, as arrays or tensors.
+    """Return the image, and for full reference also the image prompt, as a method fuses them.
 
     Args:
         method: Name of the fusion method.
-        image: (..., Di) features of the images.
+        image: (..., Di) features of the images, as arrays or tensors.
         image_prompt: (..., Di) features of the image prompts; equal to `image` if a row has no image prompt.
     """
     if method == "nr":
@@ -90,19 +154,17 @@ def image_parts(
     return [(image + image_prompt) / 2]
 
 
-def _concatenate(features: FeatureSet, images: list[np.ndarray]) -> np.ndarray:
-    """Concatenate text, image parts (N, ..., Di) and scores; text and scores are repeated for every crop."""
-    crops = images[0].shape[1:-1]
-    parts = [_repeat_for_crops(features.text, crops), *images]
-    if features.zero_shot is not None:
-        parts.append(_repeat_for_crops(features.zero_shot, crops))
-    return np.concatenate(parts, axis=-1)
+def _concatenate(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate arrays (N, D) and (N, V, D); those without crops are repeated for every crop."""
+    crops = max((array.shape[1:-1] for array in columns), key=len)
+    return np.concatenate([_repeat_for_crops(array, crops) for array in columns], axis=-1)
 
 
 def _repeat_for_crops(rows: np.ndarray, crops: tuple[int, ...]) -> np.ndarray:
     """Repeat vectors (N, D) for every crop: return (N, *crops, D)."""
-    axes = [1] * len(crops)
-    return np.broadcast_to(rows.reshape(len(rows), *axes, -1), (len(rows), *crops, rows.shape[-1]))
+    missing_axes = [1] * (len(crops) + 2 - rows.ndim)
+    with_axes = rows.reshape(len(rows), *missing_axes, *rows.shape[1:])
+    return np.broadcast_to(with_axes, (len(rows), *crops, rows.shape[-1]))
 
 
 def require_valid_benchmark(method: Method, benchmark: Benchmark) -> None:

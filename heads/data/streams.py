@@ -1,38 +1,76 @@
 """The streams of a fused vector: which of its columns come from which input."""
 
-from dataclasses import astuple, dataclass
-from itertools import accumulate
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+PartStream = Literal["text", "image", "image-prompt", "zero-shot"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Columns of a fused vector that one encoder computes from one input.
+
+    Attributes:
+        stream: The input; "zero-shot" for the scores of zero-shot scorers.
+        name: Name of the encoder's array; "" for scores.
+        width: Number of columns.
+    """
+
+    stream: PartStream
+    name: str
+    width: int
 
 
 @dataclass(frozen=True)
 class Streams:
-    """Number of columns of each stream of a fused vector, in the order of the columns.
+    """The parts of a fused vector, in the order of the columns."""
 
-    Attributes:
-        text: Features of the text prompt.
-        image: Features of the image, or the mean of image and image prompt.
-        image_prompt: Features of the image prompt.
-        zero_shot: Scores of zero-shot scorers.
-    """
+    parts: tuple[Part, ...]
 
-    text: int = 0
-    image: int = 0
-    image_prompt: int = 0
-    zero_shot: int = 0
+    @classmethod
+    def of(
+        cls,
+        text: int = 0,
+        image: int = 0,
+        image_prompt: int = 0,
+        zero_shot: int = 0,
+    ) -> "Streams":
+        """Return the streams of fused vectors with at most one part of each stream.
+
+        Args:
+            text, image, image_prompt, zero_shot: Number of columns; 0 for no part.
+        """
+        widths: dict[PartStream, int] = {
+            "text": text,
+            "image": image,
+            "image-prompt": image_prompt,
+            "zero-shot": zero_shot,
+        }
+        return cls(tuple(Part(stream, "", width) for stream, width in widths.items() if width))
 
     @property
     def width(self) -> int:
         """Number d of columns of the fused vector."""
-        return sum(astuple(self))
+        return sum(part.width for part in self.parts)
 
     @property
     def columns(self) -> list[slice]:
-        """The columns of each stream that has columns."""
-        ends = list(accumulate(astuple(self)))
-        starts = [0, *ends[:-1]]
-        return [slice(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
+        """The columns of each part."""
+        return [columns for _, columns in self.slices()]
 
-    @property
-    def image_columns(self) -> slice:
-        """The columns of image and image prompt."""
-        return slice(self.text, self.text + self.image + self.image_prompt)
+    def slices(self) -> Iterator[tuple[Part, slice]]:
+        """Yield each part with its columns."""
+        start = 0
+        for part in self.parts:
+            yield part, slice(start, start + part.width)
+            start += part.width
+
+    def mask(self, *streams: PartStream) -> np.ndarray:
+        """Return (d,) bool, whether each column belongs to one of the streams."""
+        mask = np.zeros(self.width, bool)
+        for part, columns in self.slices():
+            mask[columns] = part.stream in streams
+        return mask

@@ -11,12 +11,12 @@ import numpy as np
 from accelerate import Accelerator
 
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.pipeline.float32 import full_float32
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet, rows_without_features
 from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.encoders.finetuned import UnsavedEncoders
+from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.encoders.seen_images import require_unseen
 from tier4k.heads.evaluation.trial import Outcome, Trial
 from tier4k.heads.finetuning.checkpoints import BEST, best_head, drop_encoders
@@ -46,8 +46,7 @@ from tier4k.heads.results.write import require_writable
 
 def finetune(
     manifest: Manifest,
-    image: ImageEncoder,
-    text: TextEncoder,
+    encoders: EncoderPair,
     options: FitOptions,
     out: Path,
     command: Sequence[str] = (),
@@ -61,7 +60,7 @@ def finetune(
 
     Args:
         manifest: All rows of the data set.
-        image, text: Encoders that training starts from.
+        encoders: Encoders that training starts from.
         options: Options of the fit.
         out: Folder of runs; during training it contains `.<id>.partial/`.
         command: Command line, recorded in the run.
@@ -72,8 +71,8 @@ def finetune(
     Raises:
         TierError: The options do not fit each other or the data, or training cannot continue.
     """
-    plan = plan_run(manifest, image, text, options, resolve_finetuning(options, image.signature.architecture))
-    require_unseen(plan.manifest, plan.splits, image, text)
+    plan = plan_run(manifest, encoders, options, resolve_finetuning(options, encoders.architecture))
+    require_unseen(plan.manifest, plan.splits, *encoders.all)
     accelerator = make_accelerator(device)
     folder = out / plan.config.id
     partial = out / f".{plan.config.id}.partial"
@@ -82,7 +81,7 @@ def finetune(
         if not run_exists:
             require_writable(out)
             with exclusive_folder(accelerator, partial):
-                finetuning = Finetuning.of(plan, image, text, partial, accelerator, progress, note)
+                finetuning = Finetuning.of(plan, encoders, partial, accelerator, progress, note)
                 _train_and_publish(finetuning, plan, out, command)
         if accelerator.is_main_process:
             # A process that was killed after publishing the run has left checkpoints.
@@ -97,7 +96,7 @@ class Finetuning:
 
     Attributes:
         manifest: The rows that the run uses.
-        image, text: Encoders that training starts from.
+        encoders: Encoders that training starts from.
         method: The fusion of image and text features.
         hyperparameters: Hyperparameters of the training.
         head: Options of the head: the width, and for a warm head how to fit it on the encoders' features.
@@ -109,8 +108,7 @@ class Finetuning:
     """
 
     manifest: Manifest
-    image: ImageEncoder
-    text: TextEncoder
+    encoders: EncoderPair
     method: Method
     hyperparameters: FinetuningHyperparameters
     head: dict[str, Any]
@@ -124,8 +122,7 @@ class Finetuning:
     def of(
         cls,
         plan: Plan,
-        image: ImageEncoder,
-        text: TextEncoder,
+        encoders: EncoderPair,
         folder: Path,
         accelerator: Accelerator,
         progress: Progress,
@@ -134,8 +131,7 @@ class Finetuning:
         """Return the trainings of a plan; only this method reads the run's configuration."""
         return cls(
             manifest=plan.manifest,
-            image=image,
-            text=text,
+            encoders=encoders,
             method=plan.method,
             hyperparameters=FinetuningHyperparameters(**plan.config.finetune),
             head=plan.config.head,
@@ -205,8 +201,7 @@ class Finetuning:
     def _initial_network(self) -> InitialNetwork:
         inputs = TrainingInputs(
             manifest=self.manifest,
-            image=self.image,
-            text=self.text,
+            encoders=self.encoders,
             method=self.method,
             accelerator=self.accelerator,
             progress=self.progress,
@@ -225,7 +220,7 @@ class Finetuning:
         if self.models == "all" or (self.models == "first" and repeat == 0):
             seen_rows = np.concatenate([split.train, split.validation])
             keys = self.manifest.table["image_key"].iloc[seen_rows].tolist()
-            return UnsavedEncoders(self.image, self.text, folder / BEST, keys)
+            return UnsavedEncoders(self.encoders.image, self.encoders.text, folder / BEST, keys)
         if self.accelerator.is_main_process:
             drop_encoders(folder)
         return None

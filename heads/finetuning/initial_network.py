@@ -11,8 +11,8 @@ from torch import nn
 from tier4k.extract.encoders.cpu import with_onednn, with_plain_attention
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.heads.data.fusion import fused_streams
 from tier4k.heads.data.splits import Split
+from tier4k.heads.data.streams import Streams
 from tier4k.heads.finetuning.batches import Batches
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.features import fused_rows
@@ -65,7 +65,7 @@ class InitialNetwork:
             return nn.Identity()
         device = self.inputs.accelerator.device
         images = with_onednn(self.inputs.image_network()).to(device)
-        size = self.inputs.image.preprocessing.size or math.inf
+        size = self.inputs.encoders.image.preprocessing.size or math.inf
         is_half_on_cpu = self.hyperparameters.precision == "bf16" and device.type == "cpu"
         if is_half_on_cpu and size <= PLAIN_ATTENTION_SIZE:
             return with_plain_attention(images)
@@ -74,7 +74,7 @@ class InitialNetwork:
     def _text_network(self) -> TextNetwork | nn.Identity:
         if not self.hyperparameters.trains("text"):
             return nn.Identity()
-        return with_onednn(TextNetwork.of(self.inputs.text)).to(self.inputs.accelerator.device)
+        return with_onednn(TextNetwork.of(self.inputs.encoders.text)).to(self.inputs.accelerator.device)
 
     def _batches(
         self,
@@ -109,7 +109,12 @@ class InitialNetwork:
         """Fit the head on features of the untrained encoders, with the options of `--finetune none`."""
         fused = self._fused_before_training(len(scores))
         image_features, text_features = self.inputs.features
-        streams = fused_streams(self.inputs.method, text_features.shape[1], image_features.shape[1])
+        image_width = image_features.shape[1]
+        streams = Streams.of(
+            text=text_features.shape[1],
+            image=image_width,
+            image_prompt=image_width if self.inputs.method == "fr" else 0,
+        )
         held_out = None
         if len(split.validation):
             held_out = fused[split.validation], scores[split.validation]

@@ -10,12 +10,12 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.heads.data.choices import Method
+from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.finetuning.batches import InputRows
 from tier4k.heads.finetuning.features import image_features, text_features
 
@@ -34,7 +34,7 @@ class TrainingInputs:
 
     Attributes:
         manifest: The rows that the run uses.
-        image, text: Encoders that training starts from.
+        encoders: Encoders that training starts from.
         method: The fusion; inputs that the fusion does not use are not encoded.
         accelerator: The accelerator of this process.
         progress: Called while images are decoded.
@@ -42,8 +42,7 @@ class TrainingInputs:
     """
 
     manifest: Manifest
-    image: ImageEncoder
-    text: TextEncoder
+    encoders: EncoderPair
     method: Method
     accelerator: Accelerator
     progress: Progress
@@ -55,7 +54,7 @@ class TrainingInputs:
         Raises:
             WeightsError: The weights do not fit.
         """
-        network = load_image_network(self.image)
+        network = load_image_network(self.encoders.image)
         for note in network.notes:
             self.note(note)
         return network
@@ -70,7 +69,7 @@ class TrainingInputs:
         """Every image, decoded."""
         return DecodedImages(
             self.manifest.images(),
-            self.image.preprocessing,
+            self.encoders.image.preprocessing,
             min(os.cpu_count() or 1, DECODING_THREADS),
             lambda done, total: self.progress("decode images", done, total),
         )
@@ -80,7 +79,7 @@ class TrainingInputs:
         """Features of all images (P, D) and prompts (T, D) by the encoders before training."""
         device = self.accelerator.device
         images = self.image_network().frozen("fp32").to(device)
-        texts = TextNetwork.of(self.text).frozen("fp32").to(device)
+        texts = TextNetwork.of(self.encoders.text).frozen("fp32").to(device)
         encoded_images = image_features(images, self.decoded, self._used_images(), self.accelerator)
         prompts = self.rows.texts
         encoded_texts = text_features(texts, texts, prompts, np.arange(len(prompts)), device)

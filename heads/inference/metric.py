@@ -264,9 +264,9 @@ def _features(
     image_prompt[has_image_prompt] = encoded[len(images) :]
     names = np.array([str(row) for row in range(len(images))])
     return FeatureSet(
-        text=live.texts(prompts),
-        image=image,
-        image_prompt=image_prompt,
+        text={"text": live.texts(prompts)},
+        image={"image": image},
+        image_prompt={"image": image_prompt},
         has_image_prompt=has_image_prompt,
         targets=np.empty((len(images), 0)),
         target_names=(),

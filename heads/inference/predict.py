@@ -20,8 +20,10 @@ from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.scorers.from_signature import scorer_of
 from tier4k.extract.weights.files import search_folders
+from tier4k.heads.data.encoder_names import stream_signatures
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError
+from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.encoders.sources import EncoderSource, beside_training
 from tier4k.heads.results.config import ZERO_SHOT_METHOD
 from tier4k.heads.results.layout import is_run
@@ -62,10 +64,11 @@ def predict(
         model = source.model
         require_image_prompts(manifest, model.method)
         summaries += _encode(source, manifest, root, options, listener)
-        images = _store(root, model.signatures["image"])
-        texts = _store(root, model.signatures["text"])
-        features = load_features(manifest, images, texts, model.stages)
-        predicted |= model.predict(features)
+        stores = FeatureStores.of(
+            [_store(root, signature) for signature in stream_signatures(model.signatures, "image").values()],
+            [_store(root, signature) for signature in stream_signatures(model.signatures, "text").values()],
+        )
+        predicted |= model.predict(load_features(manifest, stores, model.stages))
     return predicted, summaries
 
 

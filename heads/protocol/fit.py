@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet, load_features
 from tier4k.heads.data.fusion import Fused, fuse
+from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.encoders.seen_images import require_unseen
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.trial import Trial
@@ -21,8 +21,7 @@ from tier4k.heads.results.write import require_writable
 
 def fit_head(
     manifest: Manifest,
-    images: FeatureStore,
-    texts: FeatureStore,
+    stores: FeatureStores,
     options: FitOptions,
     out: Path,
     command: Sequence[str] = (),
@@ -32,7 +31,7 @@ def fit_head(
 
     Args:
         manifest: All rows of the data set.
-        images, texts: Stores with the features of the images and of the prompts.
+        stores: Stores with the features of images and prompts, and with zero-shot scores.
         options: Options of the fit.
         out: Folder of runs.
         command: Command line, which is recorded in the run.
@@ -41,7 +40,7 @@ def fit_head(
     Raises:
         TierError: The options do not fit each other or the data; nothing has been written then.
     """
-    plan = plan_run(manifest, images, texts, options)
+    plan = plan_run(manifest, stores, options)
     (run,) = fit_plans([plan], out, command, finished)
     return run
 
@@ -77,11 +76,10 @@ def load_fused(plan: Plan) -> tuple[FeatureSet, Fused]:
     Raises:
         TierError: The features cannot be read, or finetuned encoders have seen test rows.
     """
-    assert isinstance(plan.images, FeatureStore)
-    assert isinstance(plan.texts, FeatureStore)
-    require_unseen(plan.manifest, plan.splits, plan.images, plan.texts)
-    features = load_features(plan.manifest, plan.images, plan.texts, plan.config.stages, plan.zero_shot)
-    return features, fuse(features, plan.method)
+    assert isinstance(plan.inputs, FeatureStores)
+    require_unseen(plan.manifest, plan.splits, *plan.inputs.all)
+    features = load_features(plan.manifest, plan.inputs, plan.config.stages)
+    return features, fuse(features, plan.method, plan.config.streams)
 
 
 def _fit_missing(

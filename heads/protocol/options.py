@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tier4k.cache.errors import TierError
-from tier4k.cache.store import FeatureStore
-from tier4k.extract.datasets.choices import Benchmark
+from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.heads.data.choices import Method, SplitRule
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.stored_splits import StoredSplits
@@ -26,14 +25,14 @@ class FitOptions:
         method: "nr", "fr" or "pr".
         benchmark: Rows that take part.
         targets: Names of targets; ("all",) means every target.
-        stages: Levels of multilevel features to keep, by name or number; an empty tuple keeps all.
+        streams: Streams of the method that the heads use; an empty tuple uses all.
+        stages: Levels of multilevel features to keep, such as "3,4" or "clip=3,4"; an empty tuple keeps all.
         split, repeats, folds, seed: The splits, as in `SplitRequest`.
         seeds: Number of heads fitted on each split; each head has its own seed.
         recipe: "cached" or "published".
         estimator: Name of the head.
         head: Options of the head that differ from the recipe's; values may be texts.
         models: Which fitted heads are kept: those of all repeats, of the first repeat, or none.
-        zero_shot: Stores with zero-shot scores, which become additional columns of the fused vectors.
         finetune: Part of the encoders that is trained with the head; "none" fits the head on stored features.
         training: Options of end-to-end training that differ from the recipe's; values may be texts.
         start: Run whose heads are trained further; None starts from new heads.
@@ -43,6 +42,7 @@ class FitOptions:
     method: Method = "nr"
     benchmark: Benchmark = "all"
     targets: tuple[str, ...] = ("all",)
+    streams: tuple[Stream, ...] = ()
     stages: tuple[str, ...] = ()
     split: SplitRule | StoredSplits = "prompt"
     repeats: int | None = None
@@ -53,7 +53,6 @@ class FitOptions:
     estimator: HeadName = "mlp"
     head: dict[str, Any] = field(default_factory=dict)
     models: KeptModels = "all"
-    zero_shot: tuple[FeatureStore, ...] = ()
     finetune: str = "none"
     training: dict[str, Any] = field(default_factory=dict)
     start: Path | None = None

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
-from tier4k.extract.encoders.levels import Levels
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import Rows
-from tier4k.heads.data.fusion import require_valid_benchmark
+from tier4k.heads.data.fusion import require_valid_benchmark, used_streams
 from tier4k.heads.data.splits import Split, scored_split, with_seeds
+from tier4k.heads.data.stages import resolve_stages
+from tier4k.heads.data.stores import FeatureStores
+from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitOptions, ProtocolError, TrainingOptions
 from tier4k.heads.protocol.warm_start import Start
 from tier4k.heads.regressors.base import Weights
@@ -29,8 +29,7 @@ class Plan:
 
     Attributes:
         manifest: The rows that take part.
-        images, texts: Stores with the features of the rows, or the encoders to train end to end.
-        zero_shot: Stores of the zero-shot scores among the features.
+        inputs: Stores with the features of the rows, or the encoders to train end to end.
         method, estimator: Names of the fusion method and of the head.
         config: The configuration of the run.
         splits: One split for each repeat and seed.
@@ -38,9 +37,7 @@ class Plan:
     """
 
     manifest: Manifest
-    images: FeatureStore | ImageEncoder
-    texts: FeatureStore | TextEncoder
-    zero_shot: Sequence[FeatureStore]
+    inputs: FeatureStores | EncoderPair
     method: Method
     estimator: HeadName
     config: RunConfig
@@ -81,8 +78,7 @@ def resolve_targets(manifest: Manifest, names: tuple[str, ...]) -> tuple[str, ..
 
 def plan_run(
     manifest: Manifest,
-    images: FeatureStore | ImageEncoder,
-    texts: FeatureStore | TextEncoder,
+    inputs: FeatureStores | EncoderPair,
     options: FitOptions,
     training: TrainingOptions = FROZEN_ENCODERS,
 ) -> Plan:
@@ -90,24 +86,25 @@ def plan_run(
 
     Args:
         manifest: All rows of the data set.
-        images, texts: Stores of features, or the encoders to train end to end.
+        inputs: Stores of features, or the encoders to train end to end.
         options: Options of the fit.
         training: The resolved options of end-to-end training.
 
     Raises:
         TierError: The options contradict each other or the data.
     """
-    if (options.finetune == "none") != isinstance(images, FeatureStore):
+    if (options.finetune == "none") != isinstance(inputs, FeatureStores):
         raise ProtocolError(
             f"finetune is {options.finetune!r}: pass stores of features if it is 'none', otherwise pass "
             "encoders"
         )
     require_valid_benchmark(options.method, options.benchmark)
+    require_encoders(inputs, options)
     selected = manifest.select(options.benchmark)
     head = resolve_options(
         options.estimator,
         options.recipe,
-        images.signature.architecture,
+        inputs.architecture,
         options.head,
     )
     if training.values:
@@ -117,17 +114,29 @@ def plan_run(
     require_scores(selected, resolve_targets(selected, options.targets), splits)
     plan = Plan(
         selected,
-        images,
-        texts,
-        options.zero_shot,
+        inputs,
         options.method,
         options.estimator,
-        _config(selected, images, texts, options, head, training, len(splits)),
+        _config(selected, inputs, options, head, training, len(splits)),
         with_seeds(splits, options.seeds),
     )
     if options.start:
         return _add_starting_weights(plan, rows, options.start)
     return plan
+
+
+def require_encoders(inputs: FeatureStores | EncoderPair, options: FitOptions) -> None:
+    """Refuse streams without an encoder.
+
+    Raises:
+        FusionError: The method has no such stream.
+        ProtocolError: No encoder computes the features of a stream.
+    """
+    available = {signature.stream for signature in inputs.signatures.values()}
+    for stream in used_streams(options.method, options.streams):
+        kind = "text" if stream == "text" else "image"
+        if kind not in available:
+            raise ProtocolError(f"the stream {stream} needs {kind} features: pass a store of {kind} features")
 
 
 def require_scores(
@@ -157,7 +166,7 @@ def _add_starting_weights(
     run: Path,
 ) -> Plan:
     """Return the plan with the weights of the heads of another run, from which training starts."""
-    if not (isinstance(plan.images, FeatureStore) and isinstance(plan.texts, FeatureStore)):
+    if not isinstance(plan.inputs, FeatureStores):
         raise ProtocolError(
             "--start is for heads on stored features, and --finetune trains encoders: leave out one of "
             "the two"
@@ -171,20 +180,15 @@ def _add_starting_weights(
 
 def _config(
     manifest: Manifest,
-    images: FeatureStore | ImageEncoder,
-    texts: FeatureStore | TextEncoder,
+    inputs: FeatureStores | EncoderPair,
     options: FitOptions,
     head: dict[str, Any],
     training: TrainingOptions,
     repeats: int,
 ) -> RunConfig:
-    architecture = images.signature.architecture
-    signatures = {"image": images.signature, "text": texts.signature}
-    for store in options.zero_shot:
-        signatures[store.signature.encoder] = store.signature
     stages: tuple[str, ...] = ()
-    if options.stages:
-        stages = Levels.parse(images.signature.feature).named(options.stages)
+    if isinstance(inputs, FeatureStores):
+        stages = resolve_stages(options.stages, inputs.image_signatures)
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
@@ -192,7 +196,8 @@ def _config(
         method=options.method,
         benchmark=options.benchmark,
         targets=resolve_targets(manifest, options.targets),
-        signatures=signatures,
+        signatures=inputs.signatures,
+        streams=options.streams,
         stages=stages,
         split=options.split_request.name,
         repeats=repeats,
@@ -201,7 +206,7 @@ def _config(
         recipe=options.recipe,
         estimator=options.estimator,
         head=head,
-        head_defaults=options_at_default(options.estimator, options.recipe, architecture, head),
+        head_defaults=options_at_default(options.estimator, options.recipe, inputs.architecture, head),
         finetune=training.values,
         finetune_defaults=training.at_default,
         models=options.models,

@@ -356,7 +356,7 @@ def fit_task(
 
 def _checked_streams(streams: Streams | None, width: int) -> Streams:
     if streams is None:
-        return Streams(image=width)
+        return Streams.of(image=width)
     if streams.width != width:
         raise HeadError(
             f"the streams have {streams.width} columns ({streams}), but X has {width}: pass the streams of X"

@@ -46,7 +46,7 @@ class Standardization:
         scale = inputs.std(0, dtype=np.float64)
         # A column that is almost constant in training may differ widely in a test image. Divided by its own
         # tiny deviation it would outweigh all others.
-        for columns in (streams or Streams(image=len(scale))).columns:
+        for columns in (streams or Streams.of(image=len(scale))).columns:
             scale[columns] = np.maximum(scale[columns], SMALLEST_SHARE * np.median(scale[columns]))
         constant = scale <= CONSTANT * np.maximum(np.abs(mean), 1e-6)
         scale[constant] = 1.0

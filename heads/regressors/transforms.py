@@ -50,8 +50,7 @@ class Transforms:
         """Fit the transforms with these names to the columns of streams and to training scores (n,)."""
         columns = None
         if image_transform == "sqrt":
-            columns = np.zeros(streams.width, bool)
-            columns[streams.image_columns] = True
+            columns = streams.mask("image", "image-prompt")
         curve = rank_gauss(scores) if target_transform == "rank-gauss" else None
         return cls(columns, curve)
 

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Final, Literal
 
 from tier4k.cache.signature import Signature
-from tier4k.extract.datasets.choices import Benchmark
+from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.run_format import PROTOCOL_VERSION, RUN_FORMAT
 
@@ -56,9 +56,10 @@ class RunConfig:
         data: Name of the data set.
         data_digest: `Manifest.digest` of the rows.
         method, benchmark, targets: Subject of the fit.
-        signatures: Signatures of every store that the run reads: "image" and "text" for a head, also scorers
-            by name if the head uses their scores; "score" for a zero-shot run. Further stores of one kind, in
-            a search, are "image 2", "image 3" and so on.
+        signatures: Signatures of every store that the run reads: "image" and "text" for a head, or
+            "image NAME" for each of several image encoders; also scorers by name if the head uses their
+            scores; "score" for a zero-shot run. Further stores of one kind, in a search, are "image 2",
+            "image 3" and so on.
         split: Name of the split (see `tier4k.heads.data.split_request.SplitRequest.name`).
         repeats: Number of splits.
         seed: The first seed.
@@ -66,7 +67,9 @@ class RunConfig:
         estimator: Name of the head, or of the scorer; `SEARCH` for a search.
         head: Every option of the head, resolved; for a search the grid and its candidates.
         models: Which fitted heads were kept.
-        stages: Names of the levels of multilevel features that were kept; empty for all.
+        streams: Streams of the method that the heads use; empty for all.
+        stages: Names of the levels of multilevel features that were kept (see `tier4k.heads.data.stages`);
+            empty for all.
         seeds: Number of heads fitted on each split.
         ratings_digest: `Manifest.ratings_digest` of the rows, on which the raters' ceiling depends.
         finetune: Every option of end-to-end training, resolved; empty if the head was fitted on stored
@@ -92,6 +95,7 @@ class RunConfig:
     estimator: str
     head: dict[str, Any]
     models: KeptModels
+    streams: tuple[Stream, ...] = ()
     stages: tuple[str, ...] = ()
     seeds: int = 1
     ratings_digest: str = ""

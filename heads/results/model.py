@@ -13,9 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.signature import Signature
+from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.fusion import fuse
+from tier4k.heads.data.fusion import fuse, used_streams
 from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName
@@ -62,7 +63,7 @@ class ModelRecord:
 
     Attributes:
         format: `MODEL_FORMAT`.
-        method, estimator, options, signatures, stages: See `Model`.
+        method, estimator, options, signatures, stages, streams: See `Model`.
         heads: Records of the heads.
     """
 
@@ -73,6 +74,7 @@ class ModelRecord:
     signatures: dict[str, Signature]
     stages: tuple[str, ...]
     heads: tuple[HeadRecord, ...]
+    streams: tuple[Stream, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,14 @@ class Model:
         method: How the features are fused.
         estimator: Name of the head.
         options: Options of the head.
-        signatures: Signatures of the features that the heads use: "image" and "text", and scorers by name if
-            the heads use their scores.
-        stages: Names of the levels of multilevel features that the heads use; empty for all.
+        signatures: Signatures of the features that the heads use, named as in `RunConfig`.
+        stages: Names of the levels of multilevel features that the heads use, as in
+            `tier4k.heads.data.stages`; empty for all.
         heads: Fitted heads by target and repeat.
         seeds: Seeds of the heads.
         half_widths: Half-widths of the conformal intervals, in units of the score, for heads with held-out
             rows.
+        streams: Streams of the method that the heads use; empty for all.
     """
 
     folder: Path
@@ -102,6 +105,12 @@ class Model:
     heads: dict[HeadKey, Head]
     seeds: dict[HeadKey, int]
     half_widths: dict[HeadKey, float]
+    streams: tuple[Stream, ...] = ()
+
+    @property
+    def used_streams(self) -> tuple[Stream, ...]:
+        """The streams that the heads use, in the order of the columns."""
+        return used_streams(self.method, self.streams)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -133,7 +142,7 @@ class Model:
         Raises:
             FusionError: The method is full reference and a row has no image prompt.
         """
-        fused = fuse(features, self.method).X
+        fused = fuse(features, self.method, self.streams).X
         mean = fused.mean(axis=1) if fused.ndim == 3 else fused
         predicted = {}
         for key, head in self.heads.items():
@@ -155,6 +164,7 @@ class Model:
             signatures=self.signatures,
             stages=self.stages,
             heads=tuple(heads),
+            streams=self.streams,
         )
 
     def write(self, record_file: str = MODEL_FILE) -> None:
@@ -213,8 +223,7 @@ def _restore_model(
     record: ModelRecord,
     tensors: Mapping[str, np.ndarray],
 ) -> Model:
-    if missing_streams := [stream for stream in ("image", "text") if stream not in record.signatures]:
-        raise ValueError(f"`$.signatures` lacks {' and '.join(missing_streams)}")
+    _require_encoders(record)
     require_head_options(record.estimator, record.options, "$.options")
     model = Model(
         folder=folder,
@@ -226,6 +235,7 @@ def _restore_model(
         heads={},
         seeds={},
         half_widths={},
+        streams=record.streams,
     )
     for head in record.heads:
         key = (head.target, head.repeat)
@@ -235,6 +245,15 @@ def _restore_model(
         if head.half_width is not None:
             model.half_widths[key] = head.half_width
     return model
+
+
+def _require_encoders(record: ModelRecord) -> None:
+    """Refuse a record that lacks the encoder of a stream."""
+    streams = used_streams(record.method, record.streams)
+    needed = {"text" if stream == "text" else "image" for stream in streams}
+    missing = sorted(needed - {signature.stream for signature in record.signatures.values()})
+    if missing:
+        raise ValueError(f"`$.signatures` lacks {' and '.join(missing)}")
 
 
 def _tensors_with_prefix(tensors: Mapping[str, np.ndarray], prefix: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -144,6 +144,7 @@ def _write_model(
         heads={(trial.target, trial.repeat): trial.head for trial in kept_trials if trial.head is not None},
         seeds={(trial.target, trial.repeat): trial.seed for trial in kept_trials},
         half_widths=half_widths,
+        streams=config.streams,
     )
     model.write()
 

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.datasets.choices import Benchmark
+from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.choices import FeatureName, Precision
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.levels import parse_level_names
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.stores.find import parse_scorer_names
 from tier4k.heads.data.choices import Method
-from tier4k.heads.data.fusion import FusionError, default_benchmark, require_valid_benchmark
+from tier4k.heads.data.encoder_choice import EncoderChoice
+from tier4k.heads.data.fusion import (
+    FusionError,
+    default_benchmark,
+    parse_streams,
+    require_valid_benchmark,
+)
 from tier4k.heads.data.split_request import parse_split
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.regressors.choices import HeadName, RecipeName
@@ -47,6 +52,7 @@ NAMES_OF: dict[str, tuple[str, ...]] = {
 TYPES_OF: dict[str, tuple[type, ...]] = {
     "score_features": (str,),
     "target": (str,),
+    "streams": (str,),
     "stages": (int, str),
     "image_encoder": (str,),
     "text_encoder": (str,),
@@ -83,14 +89,12 @@ class Cell:
     """One run of a sweep.
 
     Attributes:
-        image: The image encoder and its preprocessing.
-        text_encoder: Name of the text encoder.
+        encoders: The encoders of images and texts.
         options: Options of the fit.
         scorers: Zero-shot scorers whose scores are features; their stores are found when the sweep begins.
     """
 
-    image: ImageChoice
-    text_encoder: str
+    encoders: EncoderChoice
     options: FitOptions
     scorers: tuple[str, ...] = ()
 
@@ -134,7 +138,8 @@ def grid_cells(
         base: Options that the grid does not name.
 
     Returns:
-        The cells, and the number of combinations left out because FR needs an image prompt in every row.
+        The cells, and the number of combinations left out, because FR needs an image prompt in every row, or
+        because the method does not have the streams.
 
     Raises:
         SweepError: The grid has an unknown option or value.
@@ -144,8 +149,8 @@ def grid_cells(
     cells = []
     impossible = 0
     for combination in product(*values.values()):
-        cell = _cell(dict(zip(values, combination, strict=True)), base)
         try:
+            cell = _cell(dict(zip(values, combination, strict=True)), base)
             require_valid_benchmark(cell.options.method, cell.options.benchmark)
         except FusionError:
             impossible += 1
@@ -189,17 +194,25 @@ def _targets(given: Sequence[str], manifest: Manifest) -> list[str]:
 def _cell(chosen: Mapping[str, Any], base: Cell) -> Cell:
     """Return the cell of one combination of values."""
     return Cell(
-        _image_choice(chosen, base.image),
-        chosen.get("text_encoder", base.text_encoder),
+        EncoderChoice(_image_choices(chosen, base.encoders.images), _texts(chosen, base.encoders.texts)),
         _fit_options(chosen, base.options),
         parse_scorer_names(chosen.get("score_features", "")),
     )
 
 
-def _image_choice(chosen: Mapping[str, Any], base: ImageChoice) -> ImageChoice:
-    image = {name: value for name, value in chosen.items() if name in IMAGE_NAMES}
-    image["encoder"] = chosen.get("image_encoder", base.encoder)
-    return replace(base, **image)
+def _image_choices(chosen: Mapping[str, Any], base: Sequence[ImageChoice]) -> tuple[ImageChoice, ...]:
+    """Return the image encoders of a combination; "a+b" names two."""
+    options = {name: value for name, value in chosen.items() if name in IMAGE_NAMES}
+    if "image_encoder" not in chosen:
+        return tuple(replace(choice, **options) for choice in base)
+    names = chosen["image_encoder"].split("+")
+    return tuple(replace(base[0], encoder=name, **options) for name in names)
+
+
+def _texts(chosen: Mapping[str, Any], base: tuple[str, ...]) -> tuple[str, ...]:
+    if "text_encoder" not in chosen:
+        return base
+    return tuple(chosen["text_encoder"].split("+"))
 
 
 def _fit_options(chosen: Mapping[str, Any], base: FitOptions) -> FitOptions:
@@ -209,7 +222,9 @@ def _fit_options(chosen: Mapping[str, Any], base: FitOptions) -> FitOptions:
     if "split" in chosen:
         options["split"] = parse_split(chosen["split"])
     if "stages" in chosen:
-        options["stages"] = parse_level_names(str(chosen["stages"]))
+        options["stages"] = tuple(str(chosen["stages"]).split())
+    if "streams" in chosen:
+        options["streams"] = parse_streams(chosen["streams"], chosen.get("method", base.method))
     if "benchmark" not in chosen:
         options["benchmark"] = default_benchmark(chosen.get("method", base.method))
     head = dict(base.head)
@@ -228,6 +243,7 @@ def _require_valid(name: str, values: Sequence[Any]) -> None:
     for value in values:
         _require_name(name, value)
         _require_type(name, value)
+        _require_streams(name, value)
         _require_least(name, value)
 
 
@@ -247,6 +263,17 @@ def _require_type(name: str, value: Any) -> None:
         raise SweepError(f"{name} in the grid is {value!r}, which has the wrong type: use {type_names}")
     if name == "image_size" and isinstance(value, str) and value not in SIZE_NAMES:
         raise SweepError(f"image_size in the grid is {value!r}: use a number of pixels, or 'full'")
+
+
+def _require_streams(name: str, value: Any) -> None:
+    if name != "streams" or value == "all":
+        return
+    unknown = set(value.split("+")) - set(get_args(Stream))
+    if unknown:
+        raise SweepError(
+            f"streams in the grid is {value!r}, which is unknown: use all, or some of "
+            f"{', '.join(get_args(Stream))} with + between them"
+        )
 
 
 def _require_least(name: str, value: Any) -> None:

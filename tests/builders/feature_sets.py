@@ -11,9 +11,9 @@ def feature_set(rows: int = 80, seed: int = 0) -> FeatureSet:
     has_image_prompt = np.arange(rows) % 2 == 0
     image_prompt = random.normal(size=(rows, 6)) * has_image_prompt[:, None]
     return FeatureSet(
-        text=random.normal(size=(rows, 4)),
-        image=random.normal(size=(rows, 6)),
-        image_prompt=image_prompt,
+        text={"bert": random.normal(size=(rows, 4))},
+        image={"resnet18": random.normal(size=(rows, 6))},
+        image_prompt={"resnet18": image_prompt},
         has_image_prompt=has_image_prompt,
         targets=random.uniform(0, 5, (rows, 1)),
         target_names=("MOS_q",),

@@ -72,9 +72,9 @@ def random_features(manifest: Manifest) -> FeatureSet:
     weights = random.normal(size=(len(manifest.targets), 6))
     image = scores @ weights + random.normal(0, 2, (len(table), 6))
     return FeatureSet(
-        text=random.normal(size=(len(table), 2)),
-        image=image,
-        image_prompt=np.zeros_like(image),
+        text={"bert": random.normal(size=(len(table), 2))},
+        image={"resnet18": image},
+        image_prompt={"resnet18": np.zeros_like(image)},
         has_image_prompt=np.arange(len(table)) // 4 % 3 == 0,
         targets=scores,
         target_names=manifest.targets,

@@ -11,6 +11,7 @@ from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.writer import SHARD_ROWS
+from tier4k.heads.data.stores import FeatureStores
 
 SIGNATURE = Signature("image", "resnet18", "resnet18", "ab" * 32, "reference: 224", "pooled")
 REPOSITORY = Path(__file__).parents[2]
@@ -19,6 +20,15 @@ REPOSITORY = Path(__file__).parents[2]
 def create_store(root: Path) -> FeatureStore:
     """Return the store of SIGNATURE under `root`."""
     return FeatureStore.create(root, SIGNATURE, {})
+
+
+def stores_of(
+    images: FeatureStore,
+    texts: FeatureStore,
+    *zero_shot: FeatureStore,
+) -> FeatureStores:
+    """Return the stores of one image encoder, one text encoder, and scorers."""
+    return FeatureStores.of([images], [texts], zero_shot)
 
 
 def text_keys(*texts: str) -> np.ndarray:

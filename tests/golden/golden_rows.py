@@ -10,6 +10,7 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.data.features import FeatureSet, load_features
+from tier4k.tests.builders.stores import stores_of
 
 ROWS, WITH_IMAGE_PROMPT, ROWS_PER_PROMPT = 72, 40, 4
 TEXT_WIDTH, IMAGE_WIDTH = 6, 10
@@ -106,4 +107,4 @@ def zero_shot_scores() -> np.ndarray:
 def features(root: Path, benchmark: str = "all") -> FeatureSet:
     """Features and scores of the rows of a benchmark, read from stores under `root`."""
     images, texts, _ = write_stores(root)
-    return load_features(manifest().select(benchmark), images, texts)
+    return load_features(manifest().select(benchmark), stores_of(images, texts))

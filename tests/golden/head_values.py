@@ -20,6 +20,7 @@ from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.splits import make_splits, with_seeds
 from tier4k.heads.data.stored_splits import StoredSplits, stored_splits
+from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.trial import Trial
 from tier4k.heads.finetuning.finetune import finetune
@@ -32,6 +33,7 @@ from tier4k.heads.protocol.zero_shot import ScoreOptions, evaluate_scorer, plan_
 from tier4k.heads.regressors.registry import HEADS, has_epochs, resolve_options
 from tier4k.heads.results.read import read_curves, read_predictions
 from tier4k.tests.builders.golden import fill, write_dataset, write_tiny_bert
+from tier4k.tests.builders.stores import stores_of
 from tier4k.tests.golden import golden_rows
 
 # Closed forms differ by rounding alone, and training carries it on from step to step. Iterations stop before
@@ -200,9 +202,11 @@ def _of_every_method(root: Path, name: str, changed: dict[str, Any]) -> dict[str
 def _with_crops(rows: FeatureSet) -> FeatureSet:
     """The same rows with three crops of each image, whose features differ by noise."""
     noise = np.random.default_rng(19).normal(0, 0.3, (len(rows), 3, golden_rows.IMAGE_WIDTH))
-    image = (rows.image[:, None] + noise).astype(np.float32)
-    image_prompt = (rows.image_prompt[:, None] + noise).astype(np.float32)
-    return replace(rows, image=image, image_prompt=image_prompt)
+    crops = {}
+    for stream in ("image", "image_prompt"):
+        arrays = getattr(rows, stream)
+        crops[stream] = {name: (array[:, None] + noise).astype(np.float32) for name, array in arrays.items()}
+    return replace(rows, **crops)
 
 
 def _fitted(
@@ -238,7 +242,7 @@ def results_of_a_run(root: Path) -> dict[str, Any]:
         options = FitOptions(
             estimator="ridge", targets=golden_rows.TARGETS[:1], split=rule, repeats=REPEATS, seed=SEED
         )
-        run = fit_head(golden_rows.manifest(), images, texts, options, root / "runs")
+        run = fit_head(golden_rows.manifest(), stores_of(images, texts), options, root / "runs")
         values[rule] = {"metrics": _metrics(run)}
         for interval in run.results.prediction_intervals.values():
             values[rule] |= {"half-width": interval.half_width, "coverage": interval.coverage}
@@ -296,7 +300,7 @@ def finetuning(root: Path) -> dict[str, Any]:
             training=training,
             models="none",
         )
-        run = finetune(manifest, image, text, options, root / "runs", device="cpu")
+        run = finetune(manifest, EncoderPair(image, text), options, root / "runs", device="cpu")
         values[name] = read_curves(run.folder)["training_loss"].tolist()
     return values
 

@@ -104,13 +104,13 @@ class Network:
         """
         inputs = streams.width
         separates = fusion != "concatenation"
-        if separates and not 0 < streams.text < inputs:
+        text = int(streams.mask("text").sum())
+        if separates and not 0 < text < inputs:
             raise HeadError(
-                f"{fusion} fusion needs text columns and other columns, but X has {streams.text} text "
-                f"columns of {inputs}: pass the streams of X to fit, such as Streams(text=384, image=1280)"
+                f"{fusion} fusion needs text columns and other columns, but X has {text} text "
+                f"columns of {inputs}: pass the streams of X to fit, such as Streams.of(text=384, image=1280)"
             )
-        text = streams.text if separates else 0
-        return cls(inputs, hidden or max(inputs // 2, 1), activation, fusion, text)
+        return cls(inputs, hidden or max(inputs // 2, 1), activation, fusion, text if separates else 0)
 
     @classmethod
     def of_weights(

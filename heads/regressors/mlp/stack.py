@@ -90,7 +90,7 @@ class StackedMLP:
             HeadError: The weights that a task starts from belong to a network of another shape, or a fusion
                 needs streams that X does not have.
         """
-        heads = self._heads(X, tasks, streams or Streams(image=X.shape[1]))
+        heads = self._heads(X, tasks, streams or Streams.of(image=X.shape[1]))
         inputs = torch.from_numpy(np.array(X, np.float32, order="C")).to(self.device)
         for stack in self._stacks(heads):
             trainer = self._trainer_class(stack[0])

@@ -33,6 +33,7 @@ from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import fit_heads, resolve_options
 from tier4k.tests.builders.data import make_picture, tiny_encoder, write_pku
 from tier4k.tests.builders.listener import Silent
+from tier4k.tests.builders.stores import stores_of
 
 OPTIONS = ExtractionOptions(workers=0, batch_size=8, device="cpu")
 
@@ -187,9 +188,9 @@ def some_features(crops: int, guided: bool = False) -> FeatureSet:
     prompt[~has] = 0
     texts = np.array([f"n{row}" for row in range(6)])
     return FeatureSet(
-        text=random.normal(size=(6, 3)),
-        image=image,
-        image_prompt=prompt,
+        text={"bert": random.normal(size=(6, 3))},
+        image={"resnet18": image},
+        image_prompt={"resnet18": prompt},
         has_image_prompt=has,
         targets=random.normal(size=(6, 1)),
         target_names=("mos",),
@@ -207,17 +208,20 @@ def test_fusing_crops_is_fusing_each_crop(method, width: int) -> None:
     fused = fuse(rows, method).X
     assert fused.shape == (6, 3, width)
     for view in range(3):
-        single = replace(rows, image=rows.image[:, view], image_prompt=rows.image_prompt[:, view])
+        single = replace(
+            rows,
+            image={"resnet18": rows.image["resnet18"][:, view]},
+            image_prompt={"resnet18": rows.image_prompt["resnet18"][:, view]},
+        )
         assert np.array_equal(fused[:, view], fuse(single, method).X)
-    assert (fused[:, :, :3] == rows.text[:, None]).all()
+    assert (fused[:, :, :3] == rows.text["bert"][:, None]).all()
 
 
 def test_partial_reference_averages_image_and_image_prompt_or_takes_the_image_alone() -> None:
     rows = some_features(2)
+    image, image_prompt = rows.image["resnet18"], rows.image_prompt["resnet18"]
     for row, fused in enumerate(fuse(rows, "pr").X):
-        expected = (
-            (rows.image[row] + rows.image_prompt[row]) / 2 if rows.has_image_prompt[row] else rows.image[row]
-        )
+        expected = (image[row] + image_prompt[row]) / 2 if rows.has_image_prompt[row] else image[row]
         assert np.array_equal(fused[:, 3:], expected)
     with pytest.raises(FusionError, match="needs an image prompt in every row"):
         fuse(rows, "fr")
@@ -238,7 +242,7 @@ def one_trial(
 
         patch.setattr("tier4k.heads.evaluation.run_trials.fit_heads", spy)
         options = resolve_options(head, "cached", "resnet18", {} if head == "ridge" else {"max_epochs": 1})
-        vectors = Fused(fused, Streams(image=fused.shape[-1]))
+        vectors = Fused(fused, Streams.of(image=fused.shape[-1]))
         (trial,) = run_trials(rows, vectors, rows.target_names[:1], [split], head, options)
     return given, (trial.predictions["last"], trial.head)
 
@@ -273,17 +277,18 @@ def test_a_head_reads_the_crops_of_image_and_image_prompt_row_by_row(
     seen, text = replace(encoder, crops=Crops(2)), find_text_encoder("bert-base-uncased", bert_folder)
     extract(data, [seen, text], tmp_path, OPTIONS, Silent())
     stores = [FeatureStore.open(tmp_path / one.signature.folder_name) for one in (seen, text)]
-    rows = load_features(data, *stores)
+    rows = load_features(data, stores_of(*stores))
     at = {key: number for number, key in enumerate(data.images().index)}
     everything = stores[0].read(key_array(map(bytes.fromhex, data.images().index)))
-    assert rows.image.shape == rows.image_prompt.shape == (8, 3, everything.shape[2])
+    (image,), (image_prompt,) = rows.image.values(), rows.image_prompt.values()
+    assert image.shape == image_prompt.shape == (8, 3, everything.shape[2])
     table: pd.DataFrame = data.table
-    assert np.array_equal(rows.image, everything[[at[key] for key in table["image_key"]]])
+    assert np.array_equal(image, everything[[at[key] for key in table["image_key"]]])
     guided = rows.has_image_prompt
     assert np.array_equal(
-        rows.image_prompt[guided], everything[[at[key] for key in table.loc[guided, "image_prompt_key"]]]
+        image_prompt[guided], everything[[at[key] for key in table.loc[guided, "image_prompt_key"]]]
     )
-    assert not rows.image_prompt[~guided].any()
+    assert not image_prompt[~guided].any()
 
 
 def test_a_mirrored_crop_is_pillows_mirror() -> None:

@@ -15,6 +15,16 @@ from tier4k.extract.stores.find import find_stores
 from tier4k.tests.builders.signatures import signature
 
 
+def _find(
+    root: Path,
+    image: ImageChoice,
+    text_encoder: str,
+) -> tuple[FeatureStore, FeatureStore]:
+    """Return the stores of one image encoder and one text encoder."""
+    (images,), (texts,) = find_stores(root, [image], [text_encoder])
+    return images, texts
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     FeatureStore.create(tmp_path, signature("resnet18"), {})
@@ -23,34 +33,34 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_encoders_are_found_by_their_names_and_by_their_folders(root: Path) -> None:
-    image, text = find_stores(root, ImageChoice("resnet18"), "minilm")
+    image, text = _find(root, ImageChoice("resnet18"), "minilm")
     assert (image.signature.encoder, text.signature.encoder) == ("resnet18", "minilm")
-    assert find_stores(root, ImageChoice(image.path.name), text.path.name) == (image, text)
+    assert _find(root, ImageChoice(image.path.name), text.path.name) == (image, text)
 
 
 def test_preprocessing_distinguishes_stores_of_one_encoder(root: Path) -> None:
     FeatureStore.create(root, signature("resnet18", "native: 235"), {})
     for preprocessing in ("reference", "native"):
         assert (
-            find_stores(root, ImageChoice("resnet18", preprocessing), "minilm")[0].signature.preparation_name
+            _find(root, ImageChoice("resnet18", preprocessing), "minilm")[0].signature.preparation_name
             == preprocessing
         )
     with pytest.raises(StoreError, match="2 stores in .* match --image-encoder resnet18:") as error:
-        find_stores(root, ImageChoice("resnet18"), "minilm")
+        _find(root, ImageChoice("resnet18"), "minilm")
     assert "preparation native: 235" in str(error.value) and "preparation reference: 224" in str(error.value)
 
 
 def test_the_folder_chooses_between_stores_of_two_weights(root: Path) -> None:
     other = FeatureStore.create(root, signature("resnet18", weights="cd"), {})
     with pytest.raises(StoreError, match="name of one of these folders as --image-encoder") as error:
-        find_stores(root, ImageChoice("resnet18"), "minilm")
+        _find(root, ImageChoice("resnet18"), "minilm")
     assert "weights cdcd" in str(error.value) and "weights abab" in str(error.value)
-    assert find_stores(root, ImageChoice(other.path.name), "minilm")[0] == other
+    assert _find(root, ImageChoice(other.path.name), "minilm")[0] == other
 
 
 def test_missing_features_are_an_error_that_lists_the_stores_and_the_command(root: Path) -> None:
     with pytest.raises(StoreError) as error:
-        find_stores(root, ImageChoice("resnet50", "native"), "minilm")
+        _find(root, ImageChoice("resnet50", "native"), "minilm")
     message = str(error.value)
     assert (
         "encoder is 'resnet18' instead of 'resnet50'; preparation is 'reference' instead of 'native'"
@@ -61,7 +71,7 @@ def test_missing_features_are_an_error_that_lists_the_stores_and_the_command(roo
         StoreError,
         match="(?s)text stores in this folder are:.*minilm.*--text-encoder bert-base-uncased.*first",
     ):
-        find_stores(root, ImageChoice("resnet18"), "bert-base-uncased")
+        _find(root, ImageChoice("resnet18"), "bert-base-uncased")
 
 
 def test_an_empty_or_missing_folder_is_an_error_that_names_the_command(tmp_path: Path) -> None:
@@ -69,14 +79,14 @@ def test_an_empty_or_missing_folder_is_an_error_that_names_the_command(tmp_path:
         with pytest.raises(
             StoreError, match="has no image features of --image-encoder resnet18.*\n  none\nRun `tier extract"
         ):
-            find_stores(folder, ImageChoice("resnet18"), "minilm")
+            _find(folder, ImageChoice("resnet18"), "minilm")
 
 
 def test_an_unknown_name_is_an_unknown_encoder_not_a_missing_store(root: Path) -> None:
     with pytest.raises(EncoderError, match="nearest: .*resnet18"):
-        find_stores(root, ImageChoice("resnet81"), "minilm")
+        _find(root, ImageChoice("resnet81"), "minilm")
     with pytest.raises(EncoderError, match="no text encoder 'minilmm'"):
-        find_stores(root, ImageChoice("resnet18"), "minilmm")
+        _find(root, ImageChoice("resnet18"), "minilmm")
 
 
 def whole(size: str, feature: str = "pooled", precision: str = "fp32", crops: str = "centre") -> Signature:
@@ -127,12 +137,12 @@ def variants(root: Path) -> Path:
 def test_requested_properties_distinguish_stores_of_one_encoder(
     variants: Path, choice: ImageChoice, expected: Signature
 ) -> None:
-    assert find_stores(variants, choice, "minilm")[0].signature == expected
+    assert _find(variants, choice, "minilm")[0].signature == expected
 
 
 def test_the_error_lists_for_every_store_what_differs_from_the_request(variants: Path) -> None:
     with pytest.raises(StoreError) as error:
-        find_stores(
+        _find(
             variants, ImageChoice("resnet18", "reference", 384, "multilevel", "fp16", Crops(4, 7)), "minilm"
         )
     message = str(error.value)
@@ -156,12 +166,12 @@ def test_the_text_store_has_the_precision_of_the_image_store(tmp_path: Path) -> 
             {},
         )
     for precision in ("fp32", "bf16"):
-        found = find_stores(tmp_path, ImageChoice("resnet18", precision=precision), "minilm")
+        found = _find(tmp_path, ImageChoice("resnet18", precision=precision), "minilm")
         assert [store.signature.precision for store in found] == [precision] * 2
-        assert find_stores(tmp_path, ImageChoice(found[0].path.name), "minilm") == found
+        assert _find(tmp_path, ImageChoice(found[0].path.name), "minilm") == found
 
 
 def test_texts_of_another_precision_are_not_used_instead(root: Path) -> None:
     FeatureStore.create(root, replace(signature("resnet18"), precision="bf16"), {})
     with pytest.raises(StoreError, match="precision is 'fp32' instead of 'bf16'"):
-        find_stores(root, ImageChoice("resnet18", precision="bf16"), "minilm")
+        _find(root, ImageChoice("resnet18", precision="bf16"), "minilm")

@@ -12,12 +12,12 @@ from tier4k.tests.builders.feature_sets import feature_set
 
 def test_fusion_is_as_published_text_first() -> None:
     f = feature_set()
-    np.testing.assert_array_equal(fuse(f, "nr").X, np.hstack([f.text, f.image]))
+    np.testing.assert_array_equal(fuse(f, "nr").X, np.hstack([f.text["bert"], f.image["resnet18"]]))
+    image, image_prompt = f.image["resnet18"], f.image_prompt["resnet18"]
     partial = fuse(f, "pr").X[:, 4:]
-    np.testing.assert_allclose(
-        partial[f.has_image_prompt], ((f.image + f.image_prompt) / 2)[f.has_image_prompt]
-    )
-    np.testing.assert_array_equal(partial[~f.has_image_prompt], f.image[~f.has_image_prompt])
+    guided = f.has_image_prompt
+    np.testing.assert_allclose(partial[guided], ((image + image_prompt) / 2)[guided])
+    np.testing.assert_array_equal(partial[~guided], image[~guided])
     with pytest.raises(FusionError, match="40 of 80"):
         fuse(f, "fr")
     with pytest.raises(FusionError, match="--benchmark I2I"):
@@ -33,8 +33,8 @@ def test_fusion_says_which_columns_belong_to_which_stream(method: Method) -> Non
     X, streams = fuse(f, method)
     assert streams.width == X.shape[1]
     parts = [X[:, columns] for columns in streams.columns]
-    image = X[:, streams.image_columns]
-    np.testing.assert_array_equal(parts[0], f.text)
+    image = X[:, streams.mask("image", "image-prompt")]
+    np.testing.assert_array_equal(parts[0], f.text["bert"])
     np.testing.assert_array_equal(parts[-1], f.zero_shot)
     np.testing.assert_array_equal(np.hstack(parts), X)
     np.testing.assert_array_equal(image, np.hstack(parts[1:-1]))

@@ -84,7 +84,7 @@ def noise(world: int) -> tuple[FeatureSet, list[FusedCandidate]]:
     own = []
     for _ in range(20):  # half of the variance is between prompts, as in encoders of image and prompt
         encoder = np.repeat(random.normal(size=(25, 6)), 4, axis=0) + random.normal(size=(100, 6))
-        own += candidates(Fused(encoder, Streams(image=6)), [("svr", {"C": 1.0})])
+        own += candidates(Fused(encoder, Streams.of(image=6)), [("svr", {"C": 1.0})])
     return replace(features, targets=scores[:, None]), own
 
 

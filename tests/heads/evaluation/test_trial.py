@@ -30,7 +30,9 @@ RAW_METRICS = ("plcc", "rmse")
 def learnable(rows: int = 160, noise: float = 1.0, seed: int = 0) -> FeatureSet:
     """Two targets that are linear in the image's features, but for noise."""
     features, random = feature_set(rows, seed), np.random.default_rng(seed)
-    targets = 3 + features.image @ random.normal(size=(6, 2)) + noise * random.normal(size=(rows, 2))
+    targets = (
+        3 + features.image["resnet18"] @ random.normal(size=(6, 2)) + noise * random.normal(size=(rows, 2))
+    )
     return replace(features, targets=targets, target_names=TARGETS)
 
 
@@ -88,9 +90,9 @@ def test_scores_of_test_rows_never_influence_a_prediction(rule: Any) -> None:
 def test_features_of_test_rows_never_influence_the_head() -> None:
     features = learnable()
     splits = make_splits(features, "prompt", 1, seed=0)
-    image = features.image.copy()
+    image = features.image["resnet18"].copy()
     image[splits[0].test] *= 100
-    (before,), (after,) = fit(features, splits), fit(replace(features, image=image), splits)
+    (before,), (after,) = fit(features, splits), fit(replace(features, image={"resnet18": image}), splits)
     for name, weights in before.head.weights_.items():
         np.testing.assert_array_equal(weights, after.head.weights_[name])
 

@@ -37,6 +37,7 @@ from tier4k.extract.weights.files import file_weights
 from tier4k.heads.data.splits import Split
 from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits
 from tier4k.heads.encoders.finetuned import finetuned_encoders, write_image
+from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.encoders.seen_images import FinetunedError, require_unseen
 from tier4k.heads.finetuning.batches import Batches, InputRows
 from tier4k.heads.finetuning.checkpoints import BEST, LAST
@@ -457,7 +458,7 @@ def test_a_row_without_a_score_takes_no_part_in_the_training_for_its_target(tmp_
             training={"batch_size": 4, "max_epochs": 2},
             models="all",
         )
-        return finetune(data, image, text, options, tmp_path / out, device="cpu").folder
+        return finetune(data, EncoderPair(image, text), options, tmp_path / out, device="cpu").folder
 
     found = trained(replace(whole, table=table), set(), "missing")
     expected = trained(whole, {1, 4, 8, 10}, "named")
@@ -491,6 +492,6 @@ def test_training_passes_on_notes_about_weights(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data")
     data = load_manifest(tmp_path / "data")
     TrainingInputs(
-        data, image, text, "nr", Accelerator(cpu=True), lambda *_: None, notes.append
+        data, EncoderPair(image, text), "nr", Accelerator(cpu=True), lambda *_: None, notes.append
     ).image_network()
     assert len(notes) == 1 and "'model_ema'" in notes[0]

@@ -29,7 +29,7 @@ def model(*heads: RidgeHead | MLPHead) -> Model:
     return Model(Path(), "nr", "mlp", {}, {}, (), fitted, {}, {})
 
 
-STREAMS = Streams(text=3, image=5)
+STREAMS = Streams.of(text=3, image=5)
 
 OPTIONS = [
     {},

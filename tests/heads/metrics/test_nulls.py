@@ -44,7 +44,7 @@ def rated_by_siblings() -> FeatureSet:
 @pytest.mark.parametrize("head", ["ridge", "mlp"])
 def test_shuffled_scores_give_no_skill_under_any_split(head: HeadName, rule: SplitRule) -> None:
     features = feature_set(900)
-    learnable = features.image @ np.ones((6, 1))
+    learnable = features.image["resnet18"] @ np.ones((6, 1))
     shuffled = replace(features, targets=np.random.default_rng(1).permutation(learnable))
     # The standard error of one SRCC over 180 test rows or more is 1 / sqrt(179) = 0.075.
     assert abs(mean_srcc(trials(shuffled, rule, head), "last")) < 3 * 0.075
@@ -58,7 +58,11 @@ def test_a_model_that_sees_the_generator_alone_is_the_generator_baseline(rule: S
     known = np.eye(3)[generator]
     scores = known @ [[1.0], [2.0], [3.5]] + np.random.default_rng(0).normal(0, 0.3, (600, 1))
     blind = replace(
-        features, text=np.zeros((600, 1)), image=known, image_prompt=np.zeros_like(known), targets=scores
+        features,
+        text={"bert": np.zeros((600, 1))},
+        image={"resnet18": known},
+        image_prompt={"resnet18": np.zeros_like(known)},
+        targets=scores,
     )
     for trial in trials(blind, rule):
         np.testing.assert_allclose(trial.predictions["last"], trial.predictions["generator_mean"], atol=0.02)

@@ -23,6 +23,7 @@ from tier4k.extract.weights.files import Weights
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError
 from tier4k.heads.data.splits import SplitError
+from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.finetuning.recipe import resolve_finetuning
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.protocol.fit import fit_head
@@ -33,6 +34,7 @@ from tier4k.heads.regressors.registry import head_options
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config
 from tier4k.heads.results.run_format import ResultError
+from tier4k.tests.builders.stores import stores_of
 
 ROWS, WITH_IMAGE_PROMPT = 40, 24
 INPUTS = ("image", "prompt", "image_prompt")
@@ -109,7 +111,7 @@ def fit(stores: tuple[FeatureStore, FeatureStore], tmp_path_factory: pytest.Temp
     """`fit_head` into one folder of runs, with the options of a small run but for those given."""
     out = tmp_path_factory.mktemp("runs")
     return lambda data=None, **options: fit_head(
-        manifest() if data is None else data, *stores, replace(OPTIONS, **options), out
+        manifest() if data is None else data, stores_of(*stores), replace(OPTIONS, **options), out
     )
 
 
@@ -149,7 +151,7 @@ HEAD_CHANGES: dict[str, Any] = {
 def test_no_option_is_forgotten_here() -> None:
     # stages: of multilevel features, below; zero_shot: test_zero_shot.py; start: test_start.py; finetune,
     # training: test_finetune.py; selection: sweeps/test_search.py
-    assert {*CHANGES, "stages", "zero_shot", "finetune", "training", "start", "selection"} == {
+    assert {*CHANGES, "streams", "stages", "finetune", "training", "start", "selection"} == {
         field.name for field in fields(FitOptions)
     }
     assert set(HEAD_CHANGES) == set(head_options("mlp"))
@@ -201,7 +203,9 @@ def test_the_part_that_is_finetuned_and_changed_options_alone_are_the_identity_o
     text = TextEncoder(text_preset("minilm"), weights)
     for part, training in (("all", {}), ("image", {}), ("last:2", {"warmup": 0.1})):
         options = FitOptions(finetune=part, training=training)
-        plan = plan_run(manifest(), image, text, options, resolve_finetuning(options, "resnet18"))
+        plan = plan_run(
+            manifest(), EncoderPair(image, text), options, resolve_finetuning(options, "resnet18")
+        )
         assert plan.config.hashed["finetune"] == {"part": part} | training
         assert plan.config.hashed["head"] == {}
 
@@ -228,7 +232,7 @@ def test_features_made_in_another_way_make_another_run(
     other_images = image_store(tmp_path, replace(IMAGE, weights="12" * 32))
     other_texts = text_store(tmp_path, replace(TEXT, weights="12" * 32))
     pairs = [(other_images, texts), (images, other_texts)]
-    runs = [fit_head(manifest(), *pair, OPTIONS, tmp_path / "runs").folder.name for pair in pairs]
+    runs = [fit_head(manifest(), stores_of(*pair), OPTIONS, tmp_path / "runs").folder.name for pair in pairs]
     assert len({*runs, fit().folder.name}) == 3
 
 
@@ -240,7 +244,7 @@ def test_the_same_options_find_the_run_again_and_fit_nothing(
     def once() -> Run:
         return fit_head(
             manifest(),
-            *stores,
+            stores_of(*stores),
             OPTIONS,
             tmp_path,
             ("tier", str(len(fitted))),
@@ -266,7 +270,7 @@ def test_all_targets_are_the_same_run_as_each_by_its_name(fit: Fit, targets: tup
 def test_a_new_folder_of_runs_gives_the_same_figures(
     fit: Fit, stores: tuple[FeatureStore, FeatureStore], tmp_path: Path
 ) -> None:
-    new = fit_head(manifest(), *stores, OPTIONS, tmp_path)
+    new = fit_head(manifest(), stores_of(*stores), OPTIONS, tmp_path)
     assert not new.found
     for target, names in fit().results.summaries.items():
         for name, metrics in names.items():
@@ -279,8 +283,7 @@ def test_a_head_sees_the_columns_of_the_chosen_stages_alone(tmp_path: Path) -> N
     runs = [
         fit_head(
             manifest(),
-            images,
-            texts,
+            stores_of(images, texts),
             replace(OPTIONS, estimator="ridge", head={}, stages=stages),
             tmp_path / "runs",
         )
@@ -294,19 +297,26 @@ def test_a_head_sees_the_columns_of_the_chosen_stages_alone(tmp_path: Path) -> N
         {9},
     ]
     assert len({run.folder for run in runs}) == 4 and models[2].stages == ("stage2",)
-    part = load_features(manifest(), images, texts, ("stage2",))
-    np.testing.assert_array_equal(part.image, load_features(manifest(), images, texts).image[:, 2:])
+    part = load_features(manifest(), stores_of(images, texts), ("stage2",))
+    whole = load_features(manifest(), stores_of(images, texts))
+    name = "resnet18 multilevel"
+    np.testing.assert_array_equal(part.image[name], whole.image[name][:, 2:])
     with pytest.raises(LevelsError, match="no levels: extract with --feature multilevel"):
-        fit_head(manifest(), image_store(tmp_path), texts, replace(OPTIONS, stages=("1",)), tmp_path / "runs")
+        fit_head(
+            manifest(),
+            stores_of(image_store(tmp_path), texts),
+            replace(OPTIONS, stages=("1",)),
+            tmp_path / "runs",
+        )
 
 
 def test_a_damaged_run_is_named_and_not_replaced(
     stores: tuple[FeatureStore, FeatureStore], tmp_path: Path
 ) -> None:
-    folder = fit_head(manifest(), *stores, OPTIONS, tmp_path).folder
+    folder = fit_head(manifest(), stores_of(*stores), OPTIONS, tmp_path).folder
     (folder / "results.json").write_text("{")
     with pytest.raises(ResultError, match=f"delete {folder}"):
-        fit_head(manifest(), *stores, OPTIONS, tmp_path)
+        fit_head(manifest(), stores_of(*stores), OPTIONS, tmp_path)
     assert (folder / "results.json").read_text() == "{"
 
 
@@ -373,7 +383,7 @@ def test_a_refusal_names_the_value_and_the_remedy_and_writes_nothing(
     words: str,
 ) -> None:
     with pytest.raises(error, match=words):
-        fit_head(manifest(), *stores, replace(OPTIONS, **options), tmp_path / "runs")
+        fit_head(manifest(), stores_of(*stores), replace(OPTIONS, **options), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -411,7 +421,9 @@ def test_data_that_cannot_be_fitted_are_refused_and_nothing_is_written(
     words: str,
 ) -> None:
     with pytest.raises(error, match=words):
-        fit_head(cut(manifest()), *stores, replace(OPTIONS, benchmark=benchmark), tmp_path / "runs")
+        fit_head(
+            cut(manifest()), stores_of(*stores), replace(OPTIONS, benchmark=benchmark), tmp_path / "runs"
+        )
     assert not (tmp_path / "runs").exists()
 
 
@@ -419,15 +431,16 @@ def test_data_that_cannot_be_fitted_are_refused_and_nothing_is_written(
 def test_a_store_that_lacks_rows_is_refused_with_a_remedy(tmp_path: Path, missing: str) -> None:
     images, texts = image_store(tmp_path, without=missing), text_store(tmp_path, without=missing)
     with pytest.raises(StoreError, match=r"[12] of \d+ inputs are not in .*run `tier extract`"):
-        fit_head(manifest(), images, texts, OPTIONS, tmp_path / "runs")
+        fit_head(manifest(), stores_of(images, texts), OPTIONS, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 def test_an_empty_store_is_refused_with_a_remedy(
     stores: tuple[FeatureStore, FeatureStore], tmp_path: Path
 ) -> None:
+    empty = FeatureStore.create(tmp_path, TEXT, {})
     with pytest.raises(StoreError, match="run `tier extract`"):
-        fit_head(manifest(), stores[0], FeatureStore.create(tmp_path, TEXT, {}), OPTIONS, tmp_path / "runs")
+        fit_head(manifest(), stores_of(stores[0], empty), OPTIONS, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -438,7 +451,7 @@ def test_stopping_in_the_middle_writes_nothing(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit_head(manifest(), *stores, OPTIONS, tmp_path / "runs", finished=stop)
+        fit_head(manifest(), stores_of(*stores), OPTIONS, tmp_path / "runs", finished=stop)
     assert list((tmp_path / "runs").glob("*")) == []
 
 
@@ -450,7 +463,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fitted(
     with pytest.raises(StoreError, match=f"cannot write to {tmp_path / 'file' / 'runs'}"):
         fit_head(
             manifest(),
-            *stores,
+            stores_of(*stores),
             OPTIONS,
             tmp_path / "file" / "runs",
             finished=lambda *step: fitted.append(step),
@@ -474,7 +487,9 @@ def test_a_run_that_another_process_finished_first_is_found(
 ) -> None:
     def other(*_: int) -> None:
         if not list(tmp_path.glob("nr-*")):
-            fit_head(manifest(), *stores, replace(OPTIONS, targets=TARGETS[:1]), tmp_path)
+            fit_head(manifest(), stores_of(*stores), replace(OPTIONS, targets=TARGETS[:1]), tmp_path)
 
-    run = fit_head(manifest(), *stores, replace(OPTIONS, targets=TARGETS[:1]), tmp_path, finished=other)
+    run = fit_head(
+        manifest(), stores_of(*stores), replace(OPTIONS, targets=TARGETS[:1]), tmp_path, finished=other
+    )
     assert run.found and len(list(tmp_path.iterdir())) == 1

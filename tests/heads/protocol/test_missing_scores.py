@@ -30,6 +30,7 @@ from tier4k.heads.reporting.terminal import notes
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
+from tier4k.tests.builders.stores import stores_of
 from tier4k.tests.golden.golden_rows import ROWS, TARGETS, manifest, write_stores, zero_shot_scores
 
 FULL, PARTIAL = TARGETS
@@ -64,7 +65,7 @@ class Project:
 
     def fit(self, data: Manifest, **options: Any) -> Run:
         chosen = FitOptions(repeats=2, seed=3, **options)
-        return fit_head(data, self.images, self.texts, chosen, self.runs)
+        return fit_head(data, stores_of(self.images, self.texts), chosen, self.runs)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_the_other_target_is_that_of_a_table_with_all_scores(project: Project, h
 
 def test_the_target_with_missing_scores_is_a_ridge_of_the_scored_rows(project: Project) -> None:
     run = project.fit(partial_manifest(), estimator="ridge", head={"penalties": (PENALTY,)})
-    X = fuse(load_features(manifest(), project.images, project.texts), "nr").X.astype(float)
+    X = fuse(load_features(manifest(), stores_of(project.images, project.texts)), "nr").X.astype(float)
     table = partial_manifest().table.set_index("name")
     number_of = {name: number for number, name in enumerate(table.index)}
     found = predictions(run, PARTIAL)
@@ -127,7 +128,7 @@ def test_the_target_with_missing_scores_is_a_ridge_of_the_scored_rows(project: P
 def test_a_trained_head_sees_no_row_without_a_score(project: Project) -> None:
     """Features of rows without a score do not change this target's head."""
     data = partial_manifest()
-    features = load_features(data, project.images, project.texts)
+    features = load_features(data, stores_of(project.images, project.texts))
     splits = SplitRequest("prompt", repeats=2).splits(features, validation=0.2)
     fused = fuse(features, "nr")
     changed = fused._replace(X=fused.X.copy())
@@ -195,7 +196,7 @@ def test_a_scorer_is_evaluated_on_the_scored_rows(project: Project, split: Split
 
 def test_a_choice_among_candidates_is_made_and_tested_on_the_scored_rows(project: Project) -> None:
     data = partial_manifest()
-    features = load_features(data, project.images, project.texts)
+    features = load_features(data, stores_of(project.images, project.texts))
     fused = fuse(features, "nr")
     request = SplitRequest("prompt", repeats=2, seed=3)
     candidates = [
@@ -248,7 +249,9 @@ def test_a_target_with_too_few_scores_is_refused_before_anything_is_written(
     table.loc[kept:, PARTIAL] = np.nan
     data = replace(whole, table=table)
     with pytest.raises(SplitError, match=f"{PARTIAL}: .* leave {PARTIAL} out with --target"):
-        fit_head(data, project.images, project.texts, FitOptions(estimator="ridge"), tmp_path / "runs")
+        fit_head(
+            data, stores_of(project.images, project.texts), FitOptions(estimator="ridge"), tmp_path / "runs"
+        )
     assert not (tmp_path / "runs").exists()
     assert project.fit(data, estimator="ridge", targets=(FULL,)).results.missing_scores == {}
 

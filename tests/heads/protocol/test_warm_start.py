@@ -16,6 +16,7 @@ from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.publish import Run
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions
+from tier4k.tests.builders.stores import stores_of
 from tier4k.tests.heads.protocol.test_fit import IMAGE, OPTIONS, TARGETS, image_store, manifest, text_store
 
 Fit = Callable[..., Run]
@@ -43,7 +44,9 @@ def score_store(root: Path, scorer: str, weights: int) -> FeatureStore:
 
 @pytest.fixture
 def fit(stores: tuple[FeatureStore, FeatureStore], tmp_path: Path) -> Fit:
-    return lambda **options: fit_head(manifest(), *stores, replace(OPTIONS, **options), tmp_path / "runs")
+    return lambda scorers=(), **options: fit_head(
+        manifest(), stores_of(*stores, *scorers), replace(OPTIONS, **options), tmp_path / "runs"
+    )
 
 
 def test_each_head_starts_from_that_of_its_own_target_and_split(fit: Fit) -> None:
@@ -116,7 +119,7 @@ def test_a_head_of_other_features_is_refused(
     run = fit().folder
     other = image_store(tmp_path / "other", replace(IMAGE, weights="12" * 32))
     with pytest.raises(TierError, match="was fitted on image features of"):
-        fit_head(manifest(), other, stores[1], replace(OPTIONS, start=run), tmp_path / "runs")
+        fit_head(manifest(), stores_of(other, stores[1]), replace(OPTIONS, start=run), tmp_path / "runs")
 
 
 def test_a_head_of_other_rows_of_the_same_names_is_refused(
@@ -128,17 +131,17 @@ def test_a_head_of_other_rows_of_the_same_names_is_refused(
     pictures = data.table["image_key"].sample(frac=1, random_state=0).to_numpy()
     other = replace(data, table=data.table.assign(image_key=pictures))
     with pytest.raises(TierError, match="were fitted on other rows"):
-        fit_head(other, *stores, replace(OPTIONS, split="random", start=run), tmp_path / "runs")
+        fit_head(other, stores_of(*stores), replace(OPTIONS, split="random", start=run), tmp_path / "runs")
 
 
 def test_scores_that_the_head_sees_are_the_same_in_the_same_order(fit: Fit, tmp_path: Path) -> None:
     scorers = [score_store(tmp_path / name, name, number) for number, name in enumerate(("a", "b"))]
-    run = fit(zero_shot=tuple(scorers)).folder
-    assert fit(zero_shot=tuple(scorers), head=STAY, start=run)
+    run = fit(scorers).folder
+    assert fit(scorers, head=STAY, start=run)
     with pytest.raises(TierError, match="--score-features a,b, not b,a"):
-        fit(zero_shot=tuple(scorers[::-1]), start=run)
+        fit(scorers[::-1], start=run)
     with pytest.raises(TierError, match="was fitted on b features"):
-        fit(zero_shot=(scorers[0], score_store(tmp_path / "other", "b", 2)), start=run)
+        fit([scorers[0], score_store(tmp_path / "other", "b", 2)], start=run)
 
 
 def test_a_folder_that_is_no_run_is_told(fit: Fit, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.stores.find import find_score_stores
+from tier4k.heads.data.encoder_choice import EncoderChoice
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.split_request import SplitRequest
@@ -42,6 +43,7 @@ from tier4k.heads.sweeps.grid import Cell, grid_cells
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.tests.builders.data import write_table
 from tier4k.tests.builders.scorers import write_clip
+from tier4k.tests.builders.stores import stores_of
 from tier4k.tests.heads.protocol.test_fit import ROWS, TARGETS, image_store, manifest, text_store
 
 SCORE = Signature("score", "pickscore", "transformers CLIPModel", "ef" * 32, "native: 224", "logit: of both")
@@ -131,7 +133,9 @@ def test_a_scorer_and_a_head_of_one_split_are_compared_on_the_same_test_rows(
         head={"max_epochs": 1, "hidden": 2} if head == "mlp" else {},
         models="none",
     )
-    fitted = fit_head(manifest(), image_store(tmp_path), text_store(tmp_path), options, tmp_path / "runs")
+    fitted = fit_head(
+        manifest(), stores_of(image_store(tmp_path), text_store(tmp_path)), options, tmp_path / "runs"
+    )
     evaluated = judge_scores(
         store, ScoreOptions(targets=TARGETS[:1], split=options.split_request), tmp_path / "runs"
     )
@@ -150,7 +154,9 @@ def test_folds_of_a_scorer_test_every_row_once_as_those_of_a_head_do(
     store: FeatureStore, tmp_path: Path
 ) -> None:
     options = FitOptions(targets=TARGETS[:1], folds=4, estimator="ridge", models="none")
-    fitted = fit_head(manifest(), image_store(tmp_path), text_store(tmp_path), options, tmp_path / "runs")
+    fitted = fit_head(
+        manifest(), stores_of(image_store(tmp_path), text_store(tmp_path)), options, tmp_path / "runs"
+    )
     evaluated = judge_scores(
         store, ScoreOptions(targets=TARGETS[:1], split=SplitRequest("prompt", folds=4)), tmp_path / "runs"
     )
@@ -196,15 +202,15 @@ def test_errors_of_a_scorer_are_measured_in_the_targets_units(whole: Run) -> Non
 def test_scores_are_the_last_columns_of_fused_vectors(store: FeatureStore, tmp_path: Path) -> None:
     images, texts = image_store(tmp_path), text_store(tmp_path)
     for method, rows in (("nr", manifest()), ("pr", manifest()), ("fr", manifest().select("I2I"))):
-        without = fuse(load_features(rows, images, texts), method).X
-        fused = fuse(load_features(rows, images, texts, zero_shot=(store, store)), method).X
+        without = fuse(load_features(rows, stores_of(images, texts)), method).X
+        fused = fuse(load_features(rows, stores_of(images, texts, store, store)), method).X
         np.testing.assert_array_equal(fused[:, :-2], without)
         np.testing.assert_allclose(fused[:, -2:], np.stack([SCORES[: len(rows)]] * 2, axis=1), rtol=1e-6)
-    features = load_features(manifest(), images, texts, zero_shot=(store,))
+    features = load_features(manifest(), stores_of(images, texts, store))
     crops = replace(
         features,
-        image=np.stack([features.image] * 3, axis=1),
-        image_prompt=np.stack([features.image_prompt] * 3, axis=1),
+        image={"resnet18": np.stack([features.image["resnet18"]] * 3, axis=1)},
+        image_prompt={"resnet18": np.stack([features.image_prompt["resnet18"]] * 3, axis=1)},
     )
     assert (fuse(features, "pr").X[:, None] == fuse(crops, "pr").X).all()
 
@@ -214,8 +220,8 @@ def test_a_head_that_sees_scores_knows_what_they_know_and_is_another_run(
 ) -> None:
     options = FitOptions(targets=TARGETS[:1], repeats=2, estimator="ridge")
     stores = (image_store(tmp_path), text_store(tmp_path))
-    blind = fit_head(manifest(), *stores, options, tmp_path / "runs")
-    seeing = fit_head(manifest(), *stores, replace(options, zero_shot=(store,)), tmp_path / "runs")
+    blind = fit_head(manifest(), stores_of(*stores), options, tmp_path / "runs")
+    seeing = fit_head(manifest(), stores_of(*stores, store), options, tmp_path / "runs")
     assert seeing.folder != blind.folder
     srcc = [run.results.summaries[TARGETS[0]][run.results.headline]["srcc"].mean for run in (blind, seeing)]
     assert srcc[1] > srcc[0] + 0.2  # the other features are noise
@@ -230,8 +236,7 @@ def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Pat
     image_store(tmp_path), text_store(tmp_path)
     (tmp_path / store.path.name).symlink_to(store.path)
     base = Cell(
-        ImageChoice("resnet18"),
-        text_store(tmp_path).path.name,
+        EncoderChoice((ImageChoice("resnet18"),), (text_store(tmp_path).path.name,)),
         FitOptions(repeats=1, estimator="ridge", models="none"),
     )
     cells, _ = grid_cells({"score_features": ["", " pickscore , "], "target": TARGETS[0]}, manifest(), base)

@@ -58,7 +58,7 @@ def test_a_member_without_skill_has_hardly_any_weight() -> None:
     X = random.normal(size=(400, 20))
     y = 3 + X[:, 0] + 0.01 * random.normal(size=400)
     head = EnsembleHead(("ridge", "bilinear"), random_state=0)
-    head.fit(X, y, streams=Streams(text=10, image=10))
+    head.fit(X, y, streams=Streams.of(text=10, image=10))
     assert head.weights_["weights"][0] > 0.9
 
 
@@ -81,7 +81,7 @@ def test_ranks_depend_on_the_order_of_a_members_scores_only() -> None:
 def test_a_head_is_its_tensors(options: dict) -> None:
     X, y = rows(60)
     head = EnsembleHead(**{"members": PAIR, "random_state": 0} | options)
-    head.fit(X, y, streams=Streams(text=3, image=5))
+    head.fit(X, y, streams=Streams.of(text=3, image=5))
     restored = EnsembleHead.from_weights(head.weights_, **{"members": PAIR} | options)
     np.testing.assert_allclose(restored.predict(X), head.predict(X), rtol=1e-12)
     with pytest.raises(ValueError, match="not the weights of one"):

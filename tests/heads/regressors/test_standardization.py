@@ -9,7 +9,7 @@ from tier4k.heads.regressors.ridge import RidgeHead
 from tier4k.heads.regressors.standardization import Standardization
 
 DEVIATIONS = np.array([0.01, 0.02, 1e-5, 10.0, 30.0, 0.2, 1.0, 0.001])
-STREAMS = Streams(text=3, image=3, zero_shot=2)
+STREAMS = Streams.of(text=3, image=3, zero_shot=2)
 
 
 def features() -> np.ndarray:

@@ -22,7 +22,7 @@ from tier4k.heads.regressors.registry import HEADS, resolve_options, restore_hea
 from tier4k.heads.regressors.ridge import RidgeHead
 from tier4k.tests.builders.feature_sets import feature_set
 
-STREAMS = Streams(text=2, image=3, image_prompt=3, zero_shot=1)
+STREAMS = Streams.of(text=2, image=3, image_prompt=3, zero_shot=1)
 BOTH = {"image_transform": "sqrt", "target_transform": "rank-gauss"}
 NETWORK = {"max_epochs": 2, "hidden": 4}
 QUICK: dict[str, dict[str, Any]] = {
@@ -217,4 +217,4 @@ def test_scores_of_other_rows_do_not_matter() -> None:
 def test_streams_of_another_width_are_refused() -> None:
     X, y = rows(10)
     with pytest.raises(HeadError, match="the streams have 4 columns .* but X has 9"):
-        RidgeHead().fit(X, y, streams=Streams(text=4))
+        RidgeHead().fit(X, y, streams=Streams.of(text=4))

@@ -61,10 +61,9 @@ def test_a_grid_is_the_product_of_its_values_without_impossible_ones(manifest: M
     }
     cells, impossible = grid_cells(grid, manifest, BASE)
     assert (len(cells), impossible) == ((4 - 1) * 2 * 3, 2 * 3)
-    assert all(
-        cell.image == ImageChoice("resnet18", feature="multilevel") and cell.options.split == "random"
-        for cell in cells
-    )
+    multilevel = ImageChoice("resnet18", feature="multilevel")
+    assert {cell.encoders.images for cell in cells} == {(multilevel,)}
+    assert {cell.options.split for cell in cells} == {"random"}
     assert len(
         {(c.options.method, c.options.benchmark, c.options.estimator, c.options.targets) for c in cells}
     ) == len(cells)
@@ -90,7 +89,7 @@ def test_stages_of_a_grid_are_lists_in_texts(manifest: Manifest) -> None:
     cells, _ = grid_cells(
         {"feature": "multilevel", "stages": ["3,4", 4, "all"], "target": "MOS_q"}, manifest, BASE
     )
-    assert [cell.options.stages for cell in cells] == [("3", "4"), ("4",), ()]
+    assert [cell.options.stages for cell in cells] == [("3,4",), ("4",), ("all",)]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_gradients_of_the_published_head_equal_those_of_autograd(
 ) -> None:
     if not private:
         monkeypatch.setattr(gradients, "relu_gradient", plain_relu_gradient)
-    network = Network.of(Streams(image=WIDTH), HIDDEN, "relu", "concatenation")
+    network = Network.of(Streams.of(image=WIDTH), HIDDEN, "relu", "concatenation")
     flat = torch.stack([network.initial(random) for _ in range(HEADS)])
     layers = network.tensors(flat)
     inputs = torch.randn(HEADS, ROWS, WIDTH, generator=random)

@@ -26,7 +26,8 @@ from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.standardization import Standardization
 
 ROWS, WIDTH = 90, 10
-STREAMS = Streams(text=3, image=7)
+TEXT = 3  # columns of text
+STREAMS = Streams.of(text=TEXT, image=7)
 DEFAULTS = {
     "hidden": 6,
     "learning_rate": 0.01,
@@ -298,7 +299,7 @@ def plain(weights: dict[str, Tensor], one: Hyperparameters, inputs: Tensor) -> T
     def layer(name: str, rows: Tensor) -> Tensor:
         return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
-    text, image = inputs[:, : STREAMS.text], inputs[:, STREAMS.text :]
+    text, image = inputs[:, :TEXT], inputs[:, TEXT:]
     hidden = {
         "concatenation": lambda: function(layer("fc1", inputs)),
         "gated": lambda: function(
@@ -450,7 +451,7 @@ def test_a_loss_without_a_scale_still_predicts_on_the_scale_of_the_scores(X: np.
     assert slope == pytest.approx(1, abs=0.01) and intercept == pytest.approx(0, abs=1)
 
 
-@pytest.mark.parametrize("streams", [None, Streams(text=WIDTH)])
+@pytest.mark.parametrize("streams", [None, Streams.of(text=WIDTH)])
 def test_streams_without_text_or_without_image_are_refused(X: np.ndarray, streams: Streams | None) -> None:
     with pytest.raises(ValueError, match="gated fusion needs text columns and other columns.* of 10: pass"):
         MLPHead(fusion="gated").fit(X, X[:, 0], streams=streams)
@@ -465,7 +466,7 @@ def test_gated_and_bilinear_fusion_learn_how_text_changes_the_weight_of_image_fe
     X = random.normal(size=(600, 5))
     y = np.where(X[:, 0] > 0, X[:, 2], X[:, 3])
     head = MLPHead(fusion=fusion, hidden=16, learning_rate=0.01, batch_size=32, random_state=0)
-    head.fit(X[:400], y[:400], streams=Streams(text=2, image=3))
+    head.fit(X[:400], y[:400], streams=Streams.of(text=2, image=3))
     assert np.corrcoef(head.predict(X[400:]), y[400:])[0, 1] > 0.85
 
 
