@@ -77,7 +77,10 @@ WRONG = {
         ["--encoder", "clip"],
         "'clip' is no checkpoint of two towers",
     ),
-    "a checkpoint of images alone": (["--encoder", "hf:vit"], "hf:vit (vit) has no text tower: pass it as"),
+    "a checkpoint of images alone": (
+        ["--encoder", "hf:vit"],
+        "hf:vit (model_type 'vit') has no text tower: pass it as",
+    ),
     "weights of a checkpoint": (
         ["--encoder", "hf:vit", *WEIGHTS],
         "the weights of --encoder are in its own folder",
