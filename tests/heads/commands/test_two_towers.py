@@ -99,16 +99,19 @@ def test_other_templates_cost_their_own_texts_alone(folder: Path) -> None:
         assert set(file["name"]) == {*PROMPTS, *BUILT_IN, "a nice one"}
 
 
-def test_a_checkpoint_adds_to_other_encoders_and_fills_the_chosen_streams_alone(folder: Path) -> None:
+def test_a_checkpoint_adds_to_other_encoders_and_fills_the_chosen_streams_alone(
+    folder: Path, bert_folder: Path
+) -> None:
     write_two_towers(Path("towers"), "clip")
     write_vision_folder(Path("vit"), "vit")
-    others = ["--image-encoder", "hf:vit", "--text-encoder", "minilm"]
+    Path("bert").symlink_to(bert_folder)
+    others = ["--image-encoder", "hf:vit", "--text-encoder", "hf:bert"]
     succeed("extract", "data", "--encoder", "hf:./towers/", *others, "--workers", "0")
     rows = {}
     for store in stores(Path("features")):
         rows[store.signature.stream, store.signature.encoder] = len(store.keys)
     towers = {("image", "hf:towers"): 3, ("text", "hf:towers"): 3 + len(BUILT_IN)}
-    assert rows == towers | {("image", "hf:vit"): 3, ("text", "minilm"): 3}
+    assert rows == towers | {("image", "hf:vit"): 3, ("text", "hf:bert"): 3}
     alone = ["extract", "data", "--encoder", "hf:towers", "--workers", "0"]
     for stream in ("image", "text"):
         succeed(*alone, "-F", stream, "--streams", stream)
