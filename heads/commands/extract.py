@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tier4k.extract.datasets.choices import Stream
+    from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
     from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.extract.images.crops import Crops
-    from tier4k.extract.pipeline.missing_inputs import Encoder
     from tier4k.extract.pipeline.options import ExtractionOptions
     from tier4k.heads.encoders.finetuned import SavedEncoders
 
@@ -174,14 +174,21 @@ def _extract_finetuned(
 
     assert group.finetuned is not None
     encoders = finetuned_encoders(group.finetuned, group.target, group.repeat)
+    used = [encoder for encoder in encoders.all if _has_inputs(encoder, streams)]
+    if not used:
+        raise typer.BadParameter(
+            f"{group.finetuned} finetuned no encoder of {'+'.join(streams)}: pass other streams",
+            param_hint="--streams",
+        )
     report = load_data(console, data, features, rows)
-    used: list[Encoder] = []
-    if streams != ("text",):
-        used.append(encoders.image)
-    if "text" in streams:
-        used.append(encoders.text)
     encode(console, data, features, report, used, options, InputChoice(streams))
     _print_next_options(console, group.finetuned, encoders)
+
+
+def _has_inputs(encoder: "ImageEncoder | TextEncoder", streams: "tuple[Stream, ...]") -> bool:
+    if encoder.signature.stream == "text":
+        return "text" in streams
+    return streams != ("text",)
 
 
 def _print_next_options(
@@ -194,9 +201,10 @@ def _print_next_options(
     The features of training rows contain the scores of the rows. A new head therefore overfits. The head of
     the run, trained further with the split of the run, does not.
     """
-    image = encoders.image.signature.folder_name
-    text = encoders.text.signature.folder_name
-    print_line(console, f"To fit heads on these features, pass --image-encoder {image} --text-encoder {text}")
+    names = []
+    for stream, signature in encoders.signatures.items():
+        names.append(f"--{stream}-encoder {signature.folder_name}")
+    print_line(console, f"To fit heads on these features, pass {' '.join(names)}")
     split = f"{run / 'splits.json'}:{encoders.repeat}"
     options = shlex.join(["--target", encoders.target, "--split", split, "--start", str(run)])
     print_line(
