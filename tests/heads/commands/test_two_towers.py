@@ -115,6 +115,18 @@ def test_a_checkpoint_adds_to_other_encoders_and_fills_the_chosen_streams_alone(
         assert store.signature.stream == stream
 
 
+def test_the_check_of_data_counts_with_the_tokenizer_and_the_limit_of_the_checkpoint(folder: Path) -> None:
+    write_text_folder(Path("towers"), "clip")
+    long = "a very detailed painting of a quiet harbour at dawn, " * 3
+    write_table(
+        folder / "long" / "t.csv", table_rows(prompt=[f"{long} by a child", f"{long} by a fox", "dog"])
+    )
+    output = succeed("data", "check", "long", "--text-encoder", "hf:towers")
+    assert f"2 of 3 prompts are truncated at {POSITIONS} tokens, for example 'a very detailed" in output
+    assert "2 of 3 prompts have the same tokens as another one" in output
+    assert "unknown tokens" in output and "prompts have unknown tokens" not in output
+
+
 def test_a_tower_alone_is_no_checkpoint_of_two(folder: Path) -> None:
     write_text_folder(Path("towers"), "clip")
     hf.CLIPVisionModelWithProjection.from_pretrained("towers").save_pretrained("towers")
