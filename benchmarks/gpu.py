@@ -10,7 +10,8 @@ tokenizer are made by this program, so that nothing is downloaded; weights are r
 depend on them.
 
 Each measurement stands alone: what one raises is recorded, and the next one follows; what the time left does
-not allow is left out and named. `--tiny --device cpu` runs everything but CUDA itself on small inputs.
+not allow is left out and named, together with the rest of its part: measure it with --only in a second call.
+`--tiny --device cpu` runs everything but CUDA itself on small inputs.
 
 The folder --out gets gpu.json and gpu.md, a table of every measurement. The last line is one JSON object.
 """
@@ -147,7 +148,10 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "/")
+    if not isinstance(value, float):
+        return str(value).replace("|", "/")
+    text = f"{value:.4g}"
+    return f"{value:.7g}" if text == "1" else text  # a cosine
 
 
 @contextmanager
@@ -322,12 +326,14 @@ def measure(
     """Run the cases one after the other; write the report after each."""
     bench = Bench(folder, arguments.device, arguments.tiny)
     report = Report(machine(arguments.device))
+    unfinished_parts: set[str] = set()
     try:
         for case in all_cases(bench, process):
             if arguments.only and case.part not in arguments.only:
                 continue
             left = arguments.seconds - (time.perf_counter() - start)
-            if left < case.seconds:
+            if left < case.seconds or case.part in unfinished_parts:  # a case may need those before it
+                unfinished_parts.add(case.part)
                 report.left_out.append(f"{case.part}: {case.name}")
                 continue
             report.run(case, left)

@@ -256,8 +256,8 @@ def draw(side: int, seed: int) -> Image.Image:
 def undefined_initial_weights() -> Iterator[None]:
     """Let timm create networks without drawing weights, which are loaded anyway.
 
-    Drawing takes 6 s for ViT-L/16, and this program loads networks many times. Weights of the program itself
-    (`Bench.weights`) must be drawn outside of this context.
+    Drawing takes seconds for ViT-L/16, and this program loads networks many times. Weights of the program
+    itself (`Bench.weights`) must be drawn outside of this context.
     """
     create = timm.create_model
 

@@ -110,7 +110,8 @@ class Throughput:
         images: Kind of the images.
         count: Number of the images.
         kilobytes: Mean size of an image file.
-        workers: Reading processes.
+        workers: Reading processes that were allowed.
+        readers: Reading processes, at most one for each chunk of 256 images.
         images_per_s: Of the whole extraction, without loading the network.
         read, encode, write: Shares of the time: waiting for images, encoding them, writing features.
         batch: The final batch size.
@@ -125,6 +126,7 @@ class Throughput:
     count: int
     kilobytes: float
     workers: int
+    readers: int
     images_per_s: float
     read: float
     encode: float
@@ -168,6 +170,7 @@ def throughput(
         count=summary.encoded,
         kilobytes=float(np.mean(sizes)) / 1e3,
         workers=options.workers,
+        readers=min(options.workers, len(stopwatch.counts)),
         images_per_s=summary.encoded / timing.total,
         read=timing.read / timing.total,
         encode=timing.encode / timing.total,
