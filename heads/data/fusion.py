@@ -49,8 +49,8 @@ def fuse(
 
     nr: [text, image]. fr: [text, image, image prompt], for rows that all have an image prompt.
     pr: [text, mean of image and image prompt]; without an image prompt, the image itself.
-    Each stream is the concatenation of the arrays of its encoders. Zero-shot scores, if any, are the last
-    columns.
+    Each stream is the concatenation of the arrays of its encoders. Zero-shot scores follow, if any, and then
+    the embeddings that interactions are computed from, which are those of the image itself for any method.
 
     Args:
         features: Features of the rows.
@@ -77,6 +77,10 @@ def fuse(
     if features.zero_shot is not None:
         parts.append(Part("zero-shot", "", features.zero_shot.shape[-1]))
         columns.append(features.zero_shot)
+    if features.embeddings is not None:
+        for part, array in features.embeddings.parts():
+            parts.append(part)
+            columns.append(array)
     return Fused(_concatenate(columns), Streams(tuple(parts)))
 
 
