@@ -167,25 +167,21 @@ class Interactions(TransformerMixin, BaseEstimator):
         """
         widths = weights.get(WIDTHS, np.array([width, 0, 0, 0, 0]))
         restored = cls(interaction)
-        is_valid = widths.shape == (5,) and widths.dtype.kind == "i" and (widths >= 0).all()
-        if is_valid and not _missing(interaction, columns := _consecutive(widths.tolist())):
-            restored._set_layout(columns)
-            is_valid = restored.output_streams(None).width == width
-        if not is_valid:
-            raise ValueError(
-                f"not the weights of a head with interaction={interaction} on {width} columns: {WIDTHS} is "
-                f"{widths.tolist()}"
-            )
-        return restored
+        if widths.shape == (5,) and widths.dtype.kind == "i" and (widths >= 0).all():
+            columns = _consecutive(widths.tolist())
+            if not _missing(interaction, columns):
+                restored._set_layout(columns)
+                if restored.output_streams().width == width:
+                    return restored
+        raise ValueError(
+            f"not the weights of a head with interaction={interaction} on {width} columns: {WIDTHS} is "
+            f"{widths.tolist()}"
+        )
 
-    def output_streams(self, streams: Streams | None) -> Streams:
-        """Return the streams of transformed vectors, given those of the fused vectors.
-
-        Args:
-            streams: The streams of the fused vectors; None counts all features as one part of the image.
-        """
-        features = _width(self._columns["features"])
-        parts = Streams.of(image=features).parts if streams is None else _feature_parts(streams)
+    def output_streams(self) -> Streams:
+        """Return the streams of transformed vectors; without `streams`, features count as those of images."""
+        streams = self.streams or Streams.of(image=_width(self._columns["features"]))
+        parts = [part for part in streams.parts if _layout_key(part) == "features"]
         return Streams((*parts, *(Part("interaction", name, self._width(name)) for name in self._names)))
 
     def _width(self, name: str) -> int:
@@ -258,10 +254,6 @@ def _consecutive(widths: list[int]) -> dict[str, slice]:
         columns[name] = slice(start, start + width)
         start += width
     return columns
-
-
-def _feature_parts(streams: Streams) -> list[Part]:
-    return [part for part in streams.parts if _layout_key(part) == "features"]
 
 
 def _width(columns: slice) -> int:
