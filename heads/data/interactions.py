@@ -138,8 +138,8 @@ class Interactions(TransformerMixin, BaseEstimator):
 
     @property
     def changes(self) -> bool:
-        """Whether there are embeddings, which `transform` replaces."""
-        return _width(self._columns["features"]) < self.n_features_in_
+        """Whether it was fitted to vectors with embeddings, which `transform` replaces."""
+        return hasattr(self, "_columns") and _width(self._columns["features"]) < self.n_features_in_
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
