@@ -137,11 +137,10 @@ def _long_prompts(manifest: Manifest, text_encoder: str) -> int | None:
     prompts = manifest.prompts()
     if prompts.empty:
         return 0
-    from tier4k.extract.encoders.text_network import load_tokenizer
+    from tier4k.extract.encoders.text_tokenizer import load_text_tokenizer
 
-    tokenize = load_tokenizer(encoder)
-    tokens = tokenize(prompts.tolist(), truncation=False, verbose=False)["input_ids"]
-    long = [ids for ids in tokens if len(ids) > encoder.max_tokens]
+    tokenizer = load_text_tokenizer(encoder)
+    long = [ids for ids in tokenizer.untruncated_ids(prompts.tolist()) if len(ids) > tokenizer.max_tokens]
     return len(long)
 
 

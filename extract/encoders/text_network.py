@@ -2,42 +2,20 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.precision import DTYPES
-from tier4k.extract.encoders.transformers_loading import (
-    explain_loading_errors,
-    load_transformer,
-    recompute_activations,
-)
+from tier4k.extract.encoders.text_tokenizer import TextTokenizer, TokenBatch, load_text_tokenizer
+from tier4k.extract.encoders.transformers_loading import load_transformer, recompute_activations
 
-TOKENIZED_TEXTS = 1024  # per call: the tokenizer keeps kilobytes of each text until the call ends
 PACKED_TOKENS = 512  # with more, attention between texts costs more than padding
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """Tokenized texts.
-
-    Attributes:
-        ids: (B, L) int64 token numbers, padded to the longest text of the batch.
-        mask: (B, L) int64, 1 for tokens and 0 for padding.
-    """
-
-    ids: Tensor
-    mask: Tensor
-
-    def to(self, device: torch.device) -> "TokenBatch":
-        """Return the batch on another device."""
-        return TokenBatch(self.ids.to(device), self.mask.to(device))
 
 
 class TextNetwork(nn.Module):
@@ -46,22 +24,15 @@ class TextNetwork(nn.Module):
     Args:
         backbone: A transformer of Hugging Face.
         tokenizer: The tokenizer of the transformer.
-        max_tokens: Number of tokens at which longer texts are truncated.
     """
 
     backbone: Any
     notes: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        tokenizer: Any,
-        max_tokens: int,
-    ) -> None:
+    def __init__(self, backbone: nn.Module, tokenizer: TextTokenizer) -> None:
         super().__init__()
         self.backbone = backbone
         self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
 
     @classmethod
     def of(cls, encoder: TextEncoder) -> "TextNetwork":
@@ -72,13 +43,10 @@ class TextNetwork(nn.Module):
         Raises:
             WeightsError: The files of the folder are damaged or do not match.
         """
-        path = encoder.weights.path
-        with explain_loading_errors(path, "text"):
-            tokenizer = load_tokenizer(encoder)
+        tokenizer = load_text_tokenizer(encoder)
         # The pooler's output is unused.
-        backbone = load_transformer(AutoModel, path, "text", unused=("pooler.",))
-        positions = getattr(backbone.config, "max_position_embeddings", encoder.max_tokens)
-        return cls(backbone, tokenizer, min(encoder.max_tokens, positions)).eval()
+        backbone = load_transformer(AutoModel, encoder.weights.path, "text", unused=("pooler.",))
+        return cls(backbone, tokenizer).eval()
 
     def frozen(self, precision: Precision) -> Self:
         """Prepare this network for encoding only: cast weights to `precision`."""
@@ -102,23 +70,11 @@ class TextNetwork(nn.Module):
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text before truncation, special tokens included."""
-        counts: list[int] = []
-        for start in range(0, len(texts), TOKENIZED_TEXTS):
-            part = list(texts[start : start + TOKENIZED_TEXTS])
-            batch = self.tokenizer(part, truncation=False, verbose=False)
-            counts.extend(len(ids) for ids in batch["input_ids"])
-        return counts
+        return [len(ids) for ids in self.tokenizer.untruncated_ids(texts)]
 
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
-        """Tokenize texts, truncated at `max_tokens` and padded to the longest."""
-        batch = self.tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=self.max_tokens,
-            padding=True,
-            return_tensors="pt",
-        )
-        return TokenBatch(batch["input_ids"], batch["attention_mask"])
+        """Tokenize texts, truncated and padded."""
+        return self.tokenizer(texts)
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Return the features (B, D) of tokenized texts."""
@@ -158,8 +114,3 @@ class TextNetwork(nn.Module):
         ).last_hidden_state[0]
         padded = packed.new_zeros(*is_token.shape, packed.shape[1])
         return padded.index_put((text, position), packed)
-
-
-def load_tokenizer(encoder: TextEncoder) -> Any:
-    """Load the tokenizer alone, from local files."""
-    return AutoTokenizer.from_pretrained(encoder.weights.path, local_files_only=True)
