@@ -12,7 +12,7 @@ from tier4k.heads.data.streams import Part
 # Features at which a checkpoint compares images with texts: those of CLIP, and those of SigLIP.
 COMPARED_FEATURES = ("projection", "pooled")
 
-REMEDY = "run `tier extract DATA --encoder hf:FOLDER` with a checkpoint of two towers, and pass this --encoder"
+REMEDY = "run `tier extract DATA --encoder hf:FOLDER` on a checkpoint of two towers, and pass this --encoder"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.heads.data.choices import Method, Stream
 from tier4k.heads.data.features import FeatureSet
+from tier4k.heads.data.interactions import Interactions
 from tier4k.heads.data.streams import Part, Streams
 
 if TYPE_CHECKING:
@@ -82,6 +83,18 @@ def fuse(
             parts.append(part)
             columns.append(array)
     return Fused(_concatenate(columns), Streams(tuple(parts)))
+
+
+def interact(fused: Fused, interaction: str) -> Fused:
+    """Replace the embeddings of fused vectors by the columns of an interaction, as every head does.
+
+    Raises:
+        InteractionError: There is no such interaction, or the vectors lack an embedding that it needs.
+    """
+    X = fused.X
+    transformer = Interactions(interaction, fused.streams)
+    columns = transformer.fit_transform(X.reshape(-1, X.shape[-1]))
+    return Fused(columns.reshape(*X.shape[:-1], -1), transformer.output_streams())
 
 
 def used_streams(method: Method, streams: Sequence[Stream] = ()) -> tuple[Stream, ...]:

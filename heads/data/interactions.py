@@ -1,7 +1,7 @@
 """Interactions of image and text: columns of fused vectors computed from embeddings of one checkpoint.
 
-With the embeddings i of the image, t of the text prompt and p of the image prompt, each divided by its length,
-an interaction is one or more of
+With the embeddings i of the image, t of the text prompt and p of the image prompt, each divided by its
+length, an interaction is one or more of
 - "cosine": i't, one column;
 - "product": the elementwise product of i and t, a column for each dimension, whose sum is the cosine;
 - "templates": i'u for the embedding u of each template, a text about quality or agreement (the idea of
@@ -9,8 +9,8 @@ an interaction is one or more of
 - "image-prompt": i'p, one column; 1 where a row has no image prompt, as the image replaces it.
 
 `tier4k.heads.data.fusion.fuse` appends the embeddings to the fused vectors, with the cosines to templates in
-the place of the templates' embeddings. `Interactions` replaces them by the columns above, so that no regressor
-reads an embedding of this kind.
+the place of the templates' embeddings. In a head, `Interactions` replaces them by the columns above, so that
+no regressor reads them.
 """
 
 from collections.abc import Mapping

@@ -96,14 +96,23 @@ class FeatureStores:
             texts: The templates.
 
         Raises:
+            InteractionError: As for `require_templates`.
+        """
+        store = self._template_store(interaction)
+        if store is None:
+            return None
+        self.require_templates(interaction, texts)
+        return store.read(key_array(map(text_key, texts)))
+
+    def require_templates(self, interaction: str, texts: Sequence[str]) -> None:
+        """Refuse templates whose features are not stored, if an interaction needs templates.
+
+        Raises:
             InteractionError: As for `towers`, or a template is not stored.
         """
-        if "templates" not in needed_embeddings(interaction):
-            return None
-        towers = self.towers(interaction)
-        assert towers is not None
-        assert towers.text is not None
-        store = self.texts[towers.text]
+        store = self._template_store(interaction)
+        if store is None:
+            return
         keys = key_array(map(text_key, texts))
         missing = [text for text, is_stored in zip(texts, store.holds(keys), strict=True) if not is_stored]
         if missing or not texts:
@@ -113,7 +122,15 @@ class FeatureStores:
                 f"`tier extract DATA --encoder {store.signature.encoder} --templates FILE` with the file of "
                 "these templates, or without --templates for the built-in ones"
             )
-        return store.read(keys)
+
+    def _template_store(self, interaction: str) -> FeatureStore | None:
+        """Return the store with the features of templates; None if an interaction needs none."""
+        if "templates" not in needed_embeddings(interaction):
+            return None
+        towers = self.towers(interaction)
+        assert towers is not None
+        assert towers.text is not None
+        return self.texts[towers.text]
 
     def of_streams(self, streams: Sequence[Stream], interaction: str = NO_INTERACTION) -> "FeatureStores":
         """Return only the stores that some streams and an interaction use.

@@ -6,9 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-PartStream = Literal[
-    "text", "image", "image-prompt", "zero-shot", "embedding", "templates", "interaction"
-]
+PartStream = Literal["text", "image", "image-prompt", "zero-shot", "embedding", "templates", "interaction"]
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,15 @@ def load_fused(plan: Plan) -> tuple[FeatureSet, Fused]:
     """
     assert isinstance(plan.inputs, FeatureStores)
     require_unseen(plan.manifest, plan.splits, *plan.inputs.all)
-    features = load_features(plan.manifest, plan.inputs, plan.config.stages)
-    return features, fuse(features, plan.method, plan.config.streams)
+    config = plan.config
+    features = load_features(
+        plan.manifest,
+        plan.inputs,
+        config.stages,
+        config.head["interaction"],
+        config.templates,
+    )
+    return features, fuse(features, plan.method, config.streams)
 
 
 def _fit_missing(

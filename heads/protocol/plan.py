@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders.templates import read_templates
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import Rows
 from tier4k.heads.data.fusion import require_valid_benchmark, used_streams
+from tier4k.heads.data.interactions import needed_embeddings
 from tier4k.heads.data.splits import Split, scored_split, with_seeds
 from tier4k.heads.data.stages import resolve_stages
 from tier4k.heads.data.stores import FeatureStores
@@ -100,6 +102,9 @@ def plan_run(
         )
     require_valid_benchmark(options.method, options.benchmark)
     require_encoders(inputs, options)
+    if isinstance(inputs, FeatureStores):
+        inputs = inputs.of_streams(used_streams(options.method, options.streams), options.interaction)
+        inputs.require_templates(options.interaction, _templates(options))
     selected = manifest.select(options.benchmark)
     head = resolve_options(
         options.estimator,
@@ -137,6 +142,13 @@ def require_encoders(inputs: FeatureStores | EncoderPair, options: FitOptions) -
         kind = "text" if stream == "text" else "image"
         if kind not in available:
             raise ProtocolError(f"the stream {stream} needs {kind} features: pass a store of {kind} features")
+
+
+def _templates(options: FitOptions) -> tuple[str, ...]:
+    """Return the texts that images are compared with; none if the head's interaction has no templates."""
+    if "templates" not in needed_embeddings(options.interaction):
+        return ()
+    return options.templates or read_templates(None).texts
 
 
 def require_scores(
@@ -210,4 +222,5 @@ def _config(
         finetune=training.values,
         finetune_defaults=training.at_default,
         models=options.models,
+        templates=_templates(options),
     )

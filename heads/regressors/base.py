@@ -153,9 +153,9 @@ class Head(Protocol):
 class BaseHead(RegressorMixin, BaseEstimator):
     """What all heads have in common: their conventions, interactions, and transforms of inputs and scores.
 
-    Every head has three options besides its own: `interaction` ("none", or names such as "cosine+product"; see
-    `tier4k.heads.data.interactions`), `image_transform` ("none" or "sqrt") and `target_transform` ("none" or
-    "rank-gauss"; see `tier4k.heads.regressors.transforms`). A subclass only has parameters for them: its
+    Every head has three options besides its own: `interaction` ("none", or names such as "cosine+product";
+    see `tier4k.heads.data.interactions`), `image_transform` ("none" or "sqrt") and `target_transform` ("none"
+    or "rank-gauss"; see `tier4k.heads.regressors.transforms`). A subclass only has parameters for them: its
     `_fit_many`, `_predict` and `_restore` receive vectors with the columns of the interaction in the place of
     embeddings, transformed, and transformed scores.
 
@@ -293,7 +293,7 @@ class BaseHead(RegressorMixin, BaseEstimator):
         raise NotImplementedError
 
     def _map_back(self) -> None:
-        """Convert the model's predictions in training to scores; add what is before the model to the tensors."""
+        """Convert the model's predictions in training to scores, and complete the tensors."""
         if self.held_out_ is not None:
             self.held_out_ = self.transforms_.scores(self.held_out_)
         if self.validation_prediction_ is not None:

@@ -51,7 +51,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Subset:
-    """"none", or one or more of some names with "+" between them, each once."""
+    """ "none", or one or more of some names with "+" between them, each once."""
 
     names: tuple[str, ...]
 

@@ -56,11 +56,20 @@ def read_config(folder: Path) -> RunConfig:
         ResultError: The configuration is missing or damaged, or the run has another format.
     """
     config = read_run_file(folder, CONFIG_FILE, RunConfig)
-    streams = ("score",) if config.method == ZERO_SHOT_METHOD else ("image", "text")
-    if missing_streams := [stream for stream in streams if stream not in config.signatures]:
+    found = {signature.stream for signature in config.signatures.values()}
+    if missing_streams := [stream for stream in _encoded_streams(config) if stream not in found]:
         problem = f"`$.signatures` lacks {' and '.join(missing_streams)}"
         raise damaged(folder / CONFIG_FILE, ValueError(problem))
     return config
+
+
+def _encoded_streams(config: RunConfig) -> list[str]:
+    """Return the kinds of signatures that a run must have."""
+    if config.method == ZERO_SHOT_METHOD:
+        return ["score"]
+    if not config.streams:
+        return ["image", "text"]
+    return sorted({"text" if stream == "text" else "image" for stream in config.streams})
 
 
 def read_predictions(run: Path) -> pd.DataFrame:

@@ -145,6 +145,7 @@ def _write_model(
         seeds={(trial.target, trial.repeat): trial.seed for trial in kept_trials},
         half_widths=half_widths,
         streams=config.streams,
+        templates=config.templates,
     )
     model.write()
 
