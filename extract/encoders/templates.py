@@ -80,7 +80,7 @@ def _texts(
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str) or not text.strip():
             raise TemplateError(
-                f"{path}: number {number} of {key!r} is {text!r}, which is no text: write a text, or remove it"
+                f"{path}: number {number} of {key!r} is {text!r}, no text: write a text, or remove it"
             )
         if "{" in text:
             raise TemplateError(

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from tier4k.extract.encoders.encoder import TextEncoder
+from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.transformers_loading import explain_loading_errors
+from tier4k.extract.weights.files import WeightsError
 
 TOKENIZED_TEXTS = 1024  # per call: the tokenizer keeps kilobytes of each text until the call ends
 
@@ -34,13 +36,24 @@ class TextTokenizer:
     """Turns texts into tokens.
 
     Args:
-        tokenizer: A tokenizer of transformers.
+        tokenizer: A tokenizer of transformers with a padding token.
         max_tokens: Number of tokens, special tokens included, at which longer texts are truncated.
+        pads_to_limit: Whether every text is padded to `max_tokens`; a network with such texts also attends to
+            padding, unless its tokenizer returns a mask.
+        prompt: Text that is put before every text.
     """
 
-    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_tokens: int,
+        pads_to_limit: bool = False,
+        prompt: str = "",
+    ) -> None:
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self._pads_to_limit = pads_to_limit
+        self._prompt = prompt
 
     @property
     def unknown_id(self) -> int | None:
@@ -53,21 +66,34 @@ class TextTokenizer:
         return None if own.unk_token_id in ends else own.unk_token_id
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
-        """Tokenize texts, truncated at `max_tokens` and padded to the longest."""
+        """Tokenize texts, truncated at `max_tokens` and padded to the longest, or to `max_tokens`.
+
+        Raises:
+            EncoderError: A text has no token.
+        """
         batch = self._tokenizer(
-            list(texts),
+            [self._prompt + text for text in texts],
             truncation=True,
             max_length=self.max_tokens,
-            padding=True,
+            padding="max_length" if self._pads_to_limit else True,
+            return_attention_mask=None if self._pads_to_limit else True,
             return_tensors="pt",
         )
-        return TokenBatch(batch["input_ids"], batch["attention_mask"])
+        ids = batch["input_ids"]
+        mask = batch.get("attention_mask", torch.ones_like(ids))
+        for text, length in zip(texts, mask.sum(1).tolist(), strict=True):
+            if not length:
+                raise EncoderError(
+                    f"the tokenizer of the text encoder makes no token of the text {text!r}: change this "
+                    "text, or pass another text encoder"
+                )
+        return TokenBatch(ids, mask)
 
     def untruncated_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token numbers of each text before truncation, special tokens included."""
         ids: list[list[int]] = []
         for start in range(0, len(texts), TOKENIZED_TEXTS):
-            part = list(texts[start : start + TOKENIZED_TEXTS])
+            part = [self._prompt + text for text in texts[start : start + TOKENIZED_TEXTS]]
             ids.extend(self._tokenizer(part, truncation=False, verbose=False)["input_ids"])
         return ids
 
@@ -78,13 +104,20 @@ def load_text_tokenizer(encoder: TextEncoder) -> TextTokenizer:
     Code in the folder is not run.
 
     Raises:
-        WeightsError: The files of the folder are damaged or do not match.
+        WeightsError: The files of the folder are damaged or do not match, or the tokenizer has no padding
+            token.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    path = encoder.weights.path
+    path, model = encoder.weights.path, encoder.model
     with explain_loading_errors(path, "text"):
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
-    positions = getattr(config, "max_position_embeddings", encoder.max_tokens)
-    return TextTokenizer(tokenizer, min(encoder.max_tokens, positions))
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        raise WeightsError(
+            f"the tokenizer in {path} has no padding token, which texts of one batch need: state the "
+            "pad_token of the network's training in tokenizer_config.json there, or pass another encoder"
+        )
+    if not model.family.pads_to_limit:
+        tokenizer.padding_side = "right"  # where positions are counted from the left, padding must not be
+    prompt = model.modules.prompt if model.modules else ""
+    return TextTokenizer(tokenizer, model.token_limit, model.family.pads_to_limit, prompt)

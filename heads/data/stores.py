@@ -8,7 +8,7 @@ import numpy as np
 from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
-from tier4k.heads.data.choices import Stream
+from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.embeddings import Towers, find_towers, require_equal_widths
 from tier4k.heads.data.encoder_names import by_array_name, named_signatures
 from tier4k.heads.data.interactions import NO_INTERACTION, InteractionError, needed_embeddings

@@ -132,8 +132,12 @@ def _write_encoders(source: EncoderSource, folder: Path) -> Model:
 
 
 def _text_tensors(source: EncoderSource) -> "dict[str, Tensor]":
-    """Return the tensors of a text encoder, or none if it has a safetensors file, which is copied instead."""
-    if (source.text.weights.path / TEXT_WEIGHT_FILES[0]).is_file():
+    """Return the tensors of a text encoder, or none if it has a safetensors file, which is copied instead.
+
+    Of a model of images and texts, only the tensors of the text tower are written.
+    """
+    has_safetensors = (source.text.weights.path / TEXT_WEIGHT_FILES[0]).is_file()
+    if has_safetensors and not source.text.model.family.is_tower:
         return {}
     tensors = _tensors(TextNetwork.of(source.text).backbone)
     # The pooler's output is unused, and random where the weights lack it.

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import cast
 
 from tier4k.cache.signature import Signature
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.extract.datasets.choices import Stream
+from tier4k.heads.data.choices import Method
 from tier4k.heads.data.encoder_names import stream_signatures
 from tier4k.heads.data.features import Rows
 from tier4k.heads.data.fusion import used_streams

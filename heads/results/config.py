@@ -7,8 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Final, Literal
 
 from tier4k.cache.signature import Signature
-from tier4k.extract.datasets.choices import Benchmark
-from tier4k.heads.data.choices import Stream
+from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.run_format import PROTOCOL_VERSION, RUN_FORMAT
 

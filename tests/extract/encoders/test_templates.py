@@ -28,7 +28,10 @@ def test_a_users_file_is_read_with_and_without_a_byte_order_mark(tmp_path: Path,
 
 
 WRONG = {
-    "an unknown key": ('quality = ["a"]\nagreement = ["b"]\nalignment = ["c"]', "'alignment'.*correct its name"),
+    "an unknown key": (
+        'quality = ["a"]\nagreement = ["b"]\nalignment = ["c"]',
+        "'alignment'.*correct its name",
+    ),
     "a missing key": ('quality = ["a"]', "'agreement': write agreement ="),
     "an empty list": ('quality = []\nagreement = ["b"]', "'quality': write quality ="),
     "a text instead of a list": ('quality = "a"\nagreement = ["b"]', "'quality': write quality ="),

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.encoders.templates import read_templates
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.interactions import InteractionError
 from tier4k.heads.data.stores import FeatureStores
