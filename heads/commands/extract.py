@@ -176,10 +176,10 @@ def _extract_finetuned(
     encoders = finetuned_encoders(group.finetuned, group.target, group.repeat)
     report = load_data(console, data, features, rows)
     used: list[Encoder] = []
-    if streams != ("text",):
-        used.append(encoders.image)
-    if "text" in streams:
-        used.append(encoders.text)
+    for encoder in encoders.all:
+        encoded = {"text"} if encoder.signature.stream == "text" else {"image", "image-prompt"}
+        if encoded & set(streams):
+            used.append(encoder)
     encode(console, data, features, report, used, options, InputChoice(streams))
     _print_next_options(console, group.finetuned, encoders)
 
@@ -194,9 +194,10 @@ def _print_next_options(
     The features of training rows contain the scores of the rows. A new head therefore overfits. The head of
     the run, trained further with the split of the run, does not.
     """
-    image = encoders.image.signature.folder_name
-    text = encoders.text.signature.folder_name
-    print_line(console, f"To fit heads on these features, pass --image-encoder {image} --text-encoder {text}")
+    names = []
+    for stream, signature in encoders.signatures.items():
+        names.append(f"--{stream}-encoder {signature.folder_name}")
+    print_line(console, f"To fit heads on these features, pass {' '.join(names)}")
     split = f"{run / 'splits.json'}:{encoders.repeat}"
     options = shlex.join(["--target", encoders.target, "--split", split, "--start", str(run)])
     print_line(

@@ -86,7 +86,7 @@ def load_fused(plan: Plan) -> tuple[FeatureSet, Fused]:
         config.head["interaction"],
         config.templates,
     )
-    return features, fuse(features, plan.method, config.streams)
+    return features, fuse(features, plan.method, plan.streams)
 
 
 def _fit_missing(

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.templates import read_templates
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import Rows
-from tier4k.heads.data.fusion import require_valid_benchmark, used_streams
+from tier4k.heads.data.fusion import encoder_kinds, require_valid_benchmark, used_streams
 from tier4k.heads.data.interactions import needed_embeddings
 from tier4k.heads.data.splits import Split, scored_split, with_seeds
 from tier4k.heads.data.stages import resolve_stages
@@ -32,7 +33,8 @@ class Plan:
     Attributes:
         manifest: The rows that take part.
         inputs: Stores with the features of the rows, or the encoders to train end to end.
-        method, estimator: Names of the fusion method and of the head.
+        method, streams, estimator: The fusion method, its streams that the heads use (an empty tuple for
+            all), and the name of the head.
         config: The configuration of the run.
         splits: One split for each repeat and seed.
         starts: Weights that training starts from, by target and repeat; empty for new heads.
@@ -41,6 +43,7 @@ class Plan:
     manifest: Manifest
     inputs: FeatureStores | EncoderPair
     method: Method
+    streams: tuple[Stream, ...]
     estimator: HeadName
     config: RunConfig
     splits: list[Split]
@@ -121,6 +124,7 @@ def plan_run(
         selected,
         inputs,
         options.method,
+        options.streams,
         options.estimator,
         _config(selected, inputs, options, head, training, len(splits)),
         with_seeds(splits, options.seeds),
@@ -138,10 +142,10 @@ def require_encoders(inputs: FeatureStores | EncoderPair, options: FitOptions) -
         ProtocolError: No encoder computes the features of a stream.
     """
     available = {signature.stream for signature in inputs.signatures.values()}
-    for stream in used_streams(options.method, options.streams):
-        kind = "text" if stream == "text" else "image"
+    for kind in encoder_kinds(options.method, options.streams):
         if kind not in available:
-            raise ProtocolError(f"the stream {stream} needs {kind} features: pass a store of {kind} features")
+            streams = "+".join(used_streams(options.method, options.streams))
+            raise ProtocolError(f"the streams {streams} need {kind} features, and there is no {kind} encoder")
 
 
 def _templates(options: FitOptions) -> tuple[str, ...]:

@@ -186,8 +186,7 @@ class Start:
         remedy = "use the stores that the old run was fitted on"
         if keeps_finetuned_encoders(run):
             encoders = finetuned_encoders(run, target, repeat)
-            head_signatures["image"] = encoders.image.signature
-            head_signatures["text"] = encoders.text.signature
+            head_signatures |= encoders.signatures
             origin = f"--finetuned {run} --target {target} --repeat {repeat}"
             remedy = f"use the features that `tier extract DATA {origin}` stores"
         for stream in STREAMS:
@@ -200,7 +199,7 @@ class Start:
 
 
 def _used_streams(config: RunConfig) -> tuple[Stream, ...]:
-    return used_streams(cast(Method, config.method), config.streams)
+    return used_streams(cast(Method, config.method), cast(tuple[Stream, ...], config.streams))
 
 
 def _contents(signatures: Mapping[str, Signature]) -> list[tuple[str, str]]:
