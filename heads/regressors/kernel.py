@@ -193,6 +193,7 @@ class KernelRidgeHead(_KernelHead):
             all rows of each prompt. Where fewer than two prompts are known, rows are left out.
         kernels: "joint" for one kernel of all columns, "streams" for one kernel per stream, "streams+product"
             for those and the products of the text's kernel with those of image and image prompt.
+        interaction: See `tier4k.heads.data.interactions`.
         image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
 
     Attributes:
@@ -223,6 +224,7 @@ class KernelRidgeHead(_KernelHead):
         penalties: tuple[float, ...] = PENALTIES,
         leave_out: str = "row",
         kernels: str = "joint",
+        interaction: str = "none",
         image_transform: str = "none",
         target_transform: str = "none",
     ) -> None:
@@ -230,6 +232,7 @@ class KernelRidgeHead(_KernelHead):
         self.penalties = penalties
         self.leave_out = leave_out
         self.kernels = kernels
+        self.interaction = interaction
         self.image_transform = image_transform
         self.target_transform = target_transform
 
@@ -325,6 +328,7 @@ class SVRHead(_KernelHead):
         C: Weight of errors against flatness.
         epsilon: Largest error that costs nothing, in standard deviations of the score.
         length_scale: Length-scale of the kernel, in units of the square root of the number of columns.
+        interaction: See `tier4k.heads.data.interactions`.
         image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
 
     Attributes:
@@ -344,12 +348,14 @@ class SVRHead(_KernelHead):
         C: float = 2.0,
         epsilon: float = 0.1,
         length_scale: float = 1.0,
+        interaction: str = "none",
         image_transform: str = "none",
         target_transform: str = "none",
     ) -> None:
         self.C = C
         self.epsilon = epsilon
         self.length_scale = length_scale
+        self.interaction = interaction
         self.image_transform = image_transform
         self.target_transform = target_transform
 

@@ -13,9 +13,11 @@ from safetensors.numpy import load_file, save_file
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.signature import Signature
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.extract.datasets.choices import Stream
+from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import encoder_kinds, fuse, used_streams
+from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName
@@ -62,7 +64,7 @@ class ModelRecord:
 
     Attributes:
         format: `MODEL_FORMAT`.
-        method, estimator, options, signatures, stages, streams: See `Model`.
+        method, estimator, options, signatures, stages, streams, templates: See `Model`.
         heads: Records of the heads.
     """
 
@@ -74,6 +76,7 @@ class ModelRecord:
     stages: tuple[str, ...]
     heads: tuple[HeadRecord, ...]
     streams: tuple[Stream, ...] = ()
+    templates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Model:
         half_widths: Half-widths of the conformal intervals, in units of the score, for heads with held-out
             rows.
         streams: Streams of the method that the heads use; empty for all.
+        templates: Texts that the interaction "templates" compares images with; empty without it.
     """
 
     folder: Path
@@ -105,6 +109,12 @@ class Model:
     seeds: dict[HeadKey, int]
     half_widths: dict[HeadKey, float]
     streams: tuple[Stream, ...] = ()
+    templates: tuple[str, ...] = ()
+
+    @property
+    def interaction(self) -> str:
+        """The interaction whose embeddings the heads need; "none" also for heads from before the option."""
+        return str(self.options.get("interaction", NO_INTERACTION))
 
     @property
     def used_streams(self) -> tuple[Stream, ...]:
@@ -164,6 +174,7 @@ class Model:
             stages=self.stages,
             heads=tuple(heads),
             streams=self.streams,
+            templates=self.templates,
         )
 
     def write(self, record_file: str = MODEL_FILE) -> None:
@@ -235,6 +246,7 @@ def _restore_model(
         seeds={},
         half_widths={},
         streams=record.streams,
+        templates=record.templates,
     )
     for head in record.heads:
         key = (head.target, head.repeat)
