@@ -2,31 +2,32 @@
 
 DIR/
     config.json, model.safetensors   the heads: the content of a run's model.json and model.safetensors
-    encoders/image.safetensors       the image encoder, with timm's tensor names
-    encoders/image/                  instead, an image encoder of transformers, in the Hugging Face layout
-    encoders/text/                   the text encoder with its tokenizer, in the Hugging Face layout
+    encoders/                        the encoders (see `tier4k.heads.encoders.exported`)
     encoders/TARGET/REPEAT/          instead of these files: the encoders finetuned with each head
     README.md                        the model card
-    onnx/                            with --onnx: image.onnx, text.onnx, head.onnx (see `onnx.py`)
+    onnx/                            with --onnx: encoders and heads as ONNX files (see `onnx.py`)
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.errors import TierError
+from tier4k.cache.signature import Signature
 from tier4k.cache.write_errors import explain_write_errors
+from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.from_signature import image_encoder_of, text_encoder_of
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.weights.files import TEXT_WEIGHT_FILES
+from tier4k.heads.encoders.exported import encoder_place, exported_path
 from tier4k.heads.encoders.finetuned import TEXT_FOLDER, write_image, write_text
 from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.inference.model_card import CARD, model_card
-from tier4k.heads.results.layout import ENCODERS, encoders_folder
+from tier4k.heads.results.layout import encoders_folder
 from tier4k.heads.results.model import EXPORTED_FILE, Model
 
 if TYPE_CHECKING:
@@ -118,24 +119,34 @@ def _copy_encoders(model: Model, folder: Path) -> None:
 
 
 def _write_encoders(source: EncoderSource, folder: Path) -> Model:
-    """Write the two encoders, and return the model with the signatures of the written files."""
-    encoders = folder / ENCODERS
-    encoders.mkdir()
-    image_file = write_image(source.image, _tensors(load_image_network(source.image).backbone), encoders)
-    write_text(source.text, _text_tensors(source), encoders / TEXT_FOLDER)
+    """Write the encoders, and return the model with the signatures of the written files."""
     signatures = source.model.signatures
-    new_signatures = {
-        "image": image_encoder_of(signatures["image"], encoders / image_file, rewritten=True).signature,
-        "text": text_encoder_of(signatures["text"], encoders / TEXT_FOLDER, rewritten=True).signature,
-    }
-    return replace(source.model, signatures=new_signatures)
+    for image in source.images.values():
+        place = encoder_place(folder, signatures, image.signature)
+        place.mkdir(parents=True, exist_ok=True)
+        write_image(image, _tensors(load_image_network(image).backbone), place)
+    for text in source.texts.values():
+        place = encoder_place(folder, signatures, text.signature)
+        place.mkdir(parents=True, exist_ok=True)
+        write_text(text, _text_tensors(text), place / TEXT_FOLDER)
+    return replace(source.model, signatures=_written_signatures(folder, signatures))
 
 
-def _text_tensors(source: EncoderSource) -> "dict[str, Tensor]":
+def _written_signatures(folder: Path, signatures: Mapping[str, Signature]) -> dict[str, Signature]:
+    """Return the signatures of the encoders as written, in which only the hash of the weights may differ."""
+    written: dict[str, Signature] = {}
+    for key, signature in signatures.items():
+        encoder_of = image_encoder_of if signature.stream == "image" else text_encoder_of
+        path = exported_path(folder, signatures, signature)
+        written[key] = encoder_of(signature, path, rewritten=True).signature
+    return written
+
+
+def _text_tensors(encoder: TextEncoder) -> "dict[str, Tensor]":
     """Return the tensors of a text encoder, or none if it has a safetensors file, which is copied instead."""
-    if (source.text.weights.path / TEXT_WEIGHT_FILES[0]).is_file():
+    if (encoder.weights.path / TEXT_WEIGHT_FILES[0]).is_file():
         return {}
-    tensors = _tensors(TextNetwork.of(source.text).backbone)
+    tensors = _tensors(TextNetwork.of(encoder).backbone)
     # The pooler's output is unused, and random where the weights lack it.
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("pooler.")}
 

@@ -27,7 +27,7 @@ from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.encoders.sources import EncoderSource, beside_training
 from tier4k.heads.results.config import ZERO_SHOT_METHOD
 from tier4k.heads.results.layout import is_run
-from tier4k.heads.results.model import HeadKey
+from tier4k.heads.results.model import HeadKey, Model
 from tier4k.heads.results.read import read_config
 
 
@@ -62,23 +62,20 @@ def predict(
     summaries: list[StreamSummary] = []
     for source in sources:
         model = source.model
-        require_image_prompts(manifest, model.method)
+        require_image_prompts(manifest, model)
         summaries += _encode(source, manifest, root, options, listener)
-        stores = FeatureStores.of(
-            [_store(root, signature) for signature in stream_signatures(model.signatures, "image").values()],
-            [_store(root, signature) for signature in stream_signatures(model.signatures, "text").values()],
-        )
+        stores = FeatureStores.of(_stores(model, "image", root), _stores(model, "text", root))
         predicted |= model.predict(load_features(manifest, stores, model.stages))
     return predicted, summaries
 
 
-def require_image_prompts(manifest: Manifest, method: str) -> None:
-    """Refuse rows without an image prompt for full-reference heads, before anything is encoded.
+def require_image_prompts(manifest: Manifest, model: Model) -> None:
+    """Refuse rows without an image prompt for heads that need it, before anything is encoded.
 
     Raises:
-        FusionError: The method is "fr" and a row has no image prompt.
+        FusionError: The heads have the stream "image-prompt" and a row has no image prompt.
     """
-    if method != "fr":
+    if not model.requires_image_prompts:
         return
     rows_without = manifest.table.loc[manifest.table["image_prompt_key"] == "", "name"]
     if rows_without.empty:
@@ -146,16 +143,21 @@ def _encode(
     listener: Listener,
 ) -> list[StreamSummary]:
     """Encode missing inputs. If no input is missing, encoders and weights are not searched."""
-    signatures = source.model.signatures
     image_keys = np.concatenate([manifest.keys("image"), manifest.keys("image_prompt")])
     encoders: list[ImageEncoder | TextEncoder] = []
-    if not _has_all_keys(root, signatures["image"], image_keys):
-        encoders.append(source.image)
-    if not _has_all_keys(root, signatures["text"], manifest.keys("prompt")):
-        encoders.append(source.text)
+    for name, signature in stream_signatures(source.model.signatures, "image").items():
+        if not _has_all_keys(root, signature, image_keys):
+            encoders.append(source.find_images[name]())
+    for name, signature in stream_signatures(source.model.signatures, "text").items():
+        if not _has_all_keys(root, signature, manifest.keys("prompt")):
+            encoders.append(source.find_texts[name]())
     if not encoders:
         return []
     return extract(manifest, encoders, root, options, listener)
+
+
+def _stores(model: Model, kind: str, root: Path) -> list[FeatureStore]:
+    return [_store(root, signature) for signature in stream_signatures(model.signatures, kind).values()]
 
 
 def _store(root: Path, signature: Signature) -> FeatureStore:

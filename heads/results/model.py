@@ -112,6 +112,21 @@ class Model:
         return used_streams(self.method, self.streams)
 
     @property
+    def reads_prompts(self) -> bool:
+        """Whether the heads use text prompts."""
+        return any(signature.stream == "text" for signature in self.signatures.values())
+
+    @property
+    def reads_image_prompts(self) -> bool:
+        """Whether the heads use image prompts, of the images that have one."""
+        return self.requires_image_prompts or (self.method == "pr" and "image" in self.used_streams)
+
+    @property
+    def requires_image_prompts(self) -> bool:
+        """Whether the heads need an image prompt for every image."""
+        return "image-prompt" in self.used_streams
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Names of the targets."""
         return tuple(dict.fromkeys(target for target, _ in self.heads))
