@@ -183,6 +183,7 @@ def ours(
         manifest,
         EncoderPair(image, text),
         method,
+        (),
         recipe,
         head,
         "none",

@@ -204,7 +204,7 @@ def _extract_finetuned(
     assert group.finetuned is not None
     encoders = finetuned_encoders(group.finetuned, group.target, group.repeat)
     report = load_data(console, data, features, rows)
-    encode(console, data, features, report, [encoders.image, encoders.text], options)
+    encode(console, data, features, report, encoders.all, options)
     _print_next_options(console, group.finetuned, encoders)
 
 
@@ -218,9 +218,10 @@ def _print_next_options(
     The features of training rows contain the scores of the rows. A new head therefore overfits. The head of
     the run, trained further with the split of the run, does not.
     """
-    image = encoders.image.signature.folder_name
-    text = encoders.text.signature.folder_name
-    print_line(console, f"To fit heads on these features, pass --image-encoder {image} --text-encoder {text}")
+    names = []
+    for stream, signature in encoders.signatures.items():
+        names.append(f"--{stream}-encoder {signature.folder_name}")
+    print_line(console, f"To fit heads on these features, pass {' '.join(names)}")
     split = f"{run / 'splits.json'}:{encoders.repeat}"
     options = shlex.join(["--target", encoders.target, "--split", split, "--start", str(run)])
     print_line(

@@ -101,6 +101,15 @@ def used_streams(method: Method, streams: Sequence[Stream] = ()) -> tuple[Stream
     return tuple(stream for stream in available if not streams or stream in streams)
 
 
+def encoder_kinds(method: Method, streams: Sequence[Stream] = ()) -> tuple[str, ...]:
+    """Return which encoders the streams need: "image", "text" or both.
+
+    The arguments and the errors are those of `used_streams`.
+    """
+    kinds = ["text" if stream == "text" else "image" for stream in used_streams(method, streams)]
+    return tuple(sorted(set(kinds)))
+
+
 def parse_streams(text: str, method: Method) -> tuple[Stream, ...]:
     """Return the streams of a text such as "image+text", in the order of the columns.
 
@@ -152,6 +161,30 @@ def image_parts(
     if method == "fr":
         return [image, image_prompt]
     return [(image + image_prompt) / 2]
+
+
+def fused_parts(
+    method: Method,
+    streams: Sequence[Stream],
+    text: "Tensor | None",
+    image: "Tensor | None",
+    image_prompt: "Tensor | None",
+) -> "list[Tensor]":
+    """Return the parts of fused vectors of end-to-end training, in the order of the columns.
+
+    Args:
+        method: Name of the fusion method.
+        streams: The streams of the method to use; an empty sequence uses all.
+        text, image, image_prompt: Features (B, D) as for `image_parts`; None if no stream uses them.
+    """
+    parts: dict[Stream, Tensor] = {}
+    if text is not None:
+        parts["text"] = text
+    if image is not None and image_prompt is not None:
+        parts["image"], *rest = image_parts(method, image, image_prompt)
+        if rest:
+            parts["image-prompt"] = rest[0]
+    return [parts[stream] for stream in used_streams(method, streams)]
 
 
 def _concatenate(columns: Sequence[np.ndarray]) -> np.ndarray:

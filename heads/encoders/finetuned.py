@@ -34,6 +34,7 @@ from tier4k.extract.weights.files import (
     weight_parts,
 )
 from tier4k.extract.weights.write import write_tensors
+from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.encoders.seen_images import FinetunedError
 from tier4k.heads.results.json_files import read_json, write_json
 from tier4k.heads.results.layout import ENCODERS, described, encoders_folder, require_current_format
@@ -78,10 +79,10 @@ class TextRecord:
 
 @dataclass(frozen=True)
 class EncodersRecord:
-    """Content of encoders.json."""
+    """Content of encoders.json; an encoder that no stream of the head uses is missing."""
 
-    image: ImageRecord
-    text: TextRecord
+    image: ImageRecord | None = None
+    text: TextRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,12 @@ class UnsavedEncoders:
     """The encoders that one head of a run was trained with, before they are written into the run's folder.
 
     Attributes:
-        image, text: The encoders that training started from.
+        encoders: The encoders that training started from.
         weights: .safetensors file with the tensors of the encoders that were trained.
         seen: Keys (hexadecimal) of the training and validation images.
     """
 
-    image: ImageEncoder
-    text: TextEncoder
+    encoders: EncoderPair
     weights: Path
     seen: Sequence[str]
 
@@ -105,29 +105,36 @@ class UnsavedEncoders:
 
         folder.mkdir(parents=True)
         tensors = load_file(self.weights)
-        images = _tensors_with_prefix(tensors, IMAGE_PREFIX)
-        texts = _tensors_with_prefix(tensors, TEXT_PREFIX)
-        image_file = write_image(self.image, images, folder, self.seen)
-        write_text(self.text, texts, folder / TEXT_FOLDER, self.seen)
-        record = EncodersRecord(
-            image=_image_record(self.image, image_file, trained=bool(images)),
-            text=TextRecord(self.text.preset.name, trained=bool(texts)),
-        )
+        record = EncodersRecord(self._write_image(tensors, folder), self._write_text(tensors, folder))
         write_json(folder / RECORD, record)
+
+    def _write_image(self, tensors: "Mapping[str, torch.Tensor]", folder: Path) -> ImageRecord | None:
+        encoder = self.encoders.image
+        if encoder is None:
+            return None
+        trained = _tensors_with_prefix(tensors, IMAGE_PREFIX)
+        file = write_image(encoder, trained, folder, self.seen)
+        return _image_record(encoder, file, trained=bool(trained))
+
+    def _write_text(self, tensors: "Mapping[str, torch.Tensor]", folder: Path) -> TextRecord | None:
+        encoder = self.encoders.text
+        if encoder is None:
+            return None
+        trained = _tensors_with_prefix(tensors, TEXT_PREFIX)
+        write_text(encoder, trained, folder / TEXT_FOLDER, self.seen)
+        return TextRecord(encoder.preset.name, trained=bool(trained))
 
 
 @dataclass(frozen=True)
-class SavedEncoders:
+class SavedEncoders(EncoderPair):
     """The encoders of one head in a run's folder, ready for extraction.
 
     Attributes:
         image, text: Encoders with weights in the folder of the run; names of trained encoders end in its
-            name.
+            name. An encoder that no stream of the head uses is None.
         target, repeat: Target and repeat of the head that the encoders were trained with.
     """
 
-    image: ImageEncoder
-    text: TextEncoder
     target: str
     repeat: int
 
@@ -163,14 +170,34 @@ def finetuned_encoders(
         raise FinetunedError(
             f"{folder / RECORD} cannot be read ({described(error)}): delete {run} and finetune again"
         ) from error
-    image = find_image_encoder(_choice(record.image), folder / record.image.weights)
-    text = find_text_encoder(record.text.encoder, folder / TEXT_FOLDER)
     suffix = f"{RUN_MARK}{run.resolve().name}-{name}-{number}"
-    if record.image.trained:
-        image = replace(image, preset=replace(image.preset, name=image.preset.name + suffix))
-    if record.text.trained:
-        text = replace(text, preset=replace(text.preset, name=text.preset.name + suffix))
+    image = _saved_image(record.image, folder, suffix) if record.image else None
+    text = _saved_text(record.text, folder, suffix) if record.text else None
     return SavedEncoders(image, text, name, number)
+
+
+def _saved_image(
+    record: ImageRecord,
+    folder: Path,
+    suffix: str,
+) -> ImageEncoder:
+    """Return the image encoder in a folder; the name of a trained one ends in the suffix."""
+    image = find_image_encoder(_choice(record), folder / record.weights)
+    if not record.trained:
+        return image
+    return replace(image, preset=replace(image.preset, name=image.preset.name + suffix))
+
+
+def _saved_text(
+    record: TextRecord,
+    folder: Path,
+    suffix: str,
+) -> TextEncoder:
+    """Return the text encoder in a folder; the name of a trained one ends in the suffix."""
+    text = find_text_encoder(record.encoder, folder / TEXT_FOLDER)
+    if not record.trained:
+        return text
+    return replace(text, preset=replace(text.preset, name=text.preset.name + suffix))
 
 
 def write_image(

@@ -13,7 +13,7 @@ from torch import Tensor
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.text_network import TextNetwork, TokenBatch
 from tier4k.extract.images.memory_map import DecodedImages
-from tier4k.heads.data.choices import Method
+from tier4k.heads.data.choices import Method, Stream
 
 Item = TypeVar("Item")
 
@@ -54,17 +54,17 @@ class Batch:
 
     Attributes:
         images: Preprocessed images (n, 3, h, w) uint8, one tensor for each shape; or (n, D) features of a
-            frozen encoder.
+            frozen encoder; empty if no stream uses images.
         image: (B,) number of the image among all of `images`.
         image_prompt: (B,) number of the image prompt, or of the image itself where there is none.
-        tokens: The prompts; or (n, D) features of a frozen encoder.
+        tokens: The prompts; or (n, D) features of a frozen encoder; None if no stream uses text.
         text: (B,) number of the prompt among all of `tokens`.
     """
 
     images: tuple[Tensor, ...]
     image: Tensor
     image_prompt: Tensor
-    tokens: TokenBatch | Tensor
+    tokens: TokenBatch | Tensor | None
     text: Tensor
 
     def to(self, device: torch.device) -> "Batch":
@@ -73,7 +73,7 @@ class Batch:
             images=tuple(part.to(device, non_blocking=True) for part in self.images),
             image=self.image.to(device),
             image_prompt=self.image_prompt.to(device),
-            tokens=self.tokens.to(device),
+            tokens=None if self.tokens is None else self.tokens.to(device),
             text=self.text.to(device),
         )
 
@@ -84,9 +84,12 @@ class Batches:
 
     Attributes:
         rows: All rows of the run.
-        images: The images of the rows; or features (n, D) of all images, where the encoder is frozen.
-        texts: The encoder of the prompts, which has the tokenizer; or features (n, D) of all prompts.
+        images: The images of the rows; or features (n, D) of all images, where the encoder is frozen; None if
+            no stream uses images.
+        texts: The encoder of the prompts, which has the tokenizer; or features (n, D) of all prompts; None if
+            no stream uses text.
         method: The fusion; inputs that the fusion does not use are not read.
+        streams: The streams of the method that the head uses; an empty tuple for all.
         augment: Whether images are cropped and flipped at random.
         shared: Whether an image that several rows share is encoded once. Batch normalisation with statistics
             of the batch needs False: then, as in the published code, an image counts once for each of its
@@ -95,9 +98,10 @@ class Batches:
     """
 
     rows: InputRows
-    images: DecodedImages | Tensor
-    texts: TextNetwork | Tensor
+    images: DecodedImages | Tensor | None
+    texts: TextNetwork | Tensor | None
     method: Method
+    streams: tuple[Stream, ...]
     augment: bool
     shared: bool
     seed: int
@@ -132,6 +136,8 @@ class Batches:
 
     def _images(self, image_numbers: np.ndarray, epoch: int) -> tuple[list[Tensor], np.ndarray]:
         """Return the encoder's inputs, and the place of each image among the concatenated outputs."""
+        if self.images is None:
+            return [], np.arange(len(image_numbers))
         if isinstance(self.images, Tensor):
             return [self.images[torch.from_numpy(image_numbers)]], np.arange(len(image_numbers))
         if self.augment:
@@ -140,7 +146,9 @@ class Batches:
             crops = [self.images.centre(number) for number in image_numbers]
         return stack_by_shape(crops)
 
-    def _tokens(self, prompts: np.ndarray) -> TokenBatch | Tensor:
+    def _tokens(self, prompts: np.ndarray) -> TokenBatch | Tensor | None:
+        if self.texts is None:
+            return None
         if isinstance(self.texts, Tensor):
             return self.texts[torch.from_numpy(prompts)]
         return self.texts.tokenize([self.rows.texts[number] for number in prompts])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.memory_map import DecodedImages
-from tier4k.heads.data.fusion import image_parts
+from tier4k.heads.data.fusion import fused_parts
 from tier4k.heads.finetuning.batches import Batches, prefetched, stack_by_shape
 
 EVALUATION_BATCH = 32  # images or prompts that are encoded together without gradients
@@ -45,8 +45,13 @@ def fused_rows(
         encoded_images = image_features(images, encoded_images, used_images, accelerator)
     if isinstance(encoded_texts, TextNetwork):
         encoded_texts = text_features(texts, encoded_texts, rows.texts, np.unique(text), accelerator.device)
-    image_columns = image_parts(batches.method, encoded_images[image], encoded_images[prompt])
-    parts = [encoded_texts[text], *image_columns]
+    parts = fused_parts(
+        batches.method,
+        batches.streams,
+        None if encoded_texts is None else encoded_texts[text],
+        None if encoded_images is None else encoded_images[image],
+        None if encoded_images is None else encoded_images[prompt],
+    )
     return torch.cat(parts, dim=1).numpy()
 
 

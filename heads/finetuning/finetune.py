@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.float32 import full_float32
-from tier4k.heads.data.choices import Method
+from tier4k.heads.data.choices import Method, Stream
 from tier4k.heads.data.features import FeatureSet, rows_without_features
 from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.encoders.finetuned import UnsavedEncoders
@@ -98,6 +98,7 @@ class Finetuning:
         manifest: The rows that the run uses.
         encoders: Encoders that training starts from.
         method: The fusion of image and text features.
+        streams: The streams of the method that the head uses; an empty tuple for all.
         hyperparameters: Hyperparameters of the training.
         head: Options of the head: the width, and for a warm head how to fit it on the encoders' features.
         models: Which trained encoders to keep.
@@ -110,6 +111,7 @@ class Finetuning:
     manifest: Manifest
     encoders: EncoderPair
     method: Method
+    streams: tuple[Stream, ...]
     hyperparameters: FinetuningHyperparameters
     head: dict[str, Any]
     models: KeptModels
@@ -133,6 +135,7 @@ class Finetuning:
             manifest=plan.manifest,
             encoders=encoders,
             method=plan.method,
+            streams=plan.streams,
             hyperparameters=FinetuningHyperparameters(**plan.config.finetune),
             head=plan.config.head,
             models=plan.config.models,
@@ -203,6 +206,7 @@ class Finetuning:
             manifest=self.manifest,
             encoders=self.encoders,
             method=self.method,
+            streams=self.streams,
             accelerator=self.accelerator,
             progress=self.progress,
             note=self.note,
@@ -220,7 +224,7 @@ class Finetuning:
         if self.models == "all" or (self.models == "first" and repeat == 0):
             seen_rows = np.concatenate([split.train, split.validation])
             keys = self.manifest.table["image_key"].iloc[seen_rows].tolist()
-            return UnsavedEncoders(self.encoders.image, self.encoders.text, folder / BEST, keys)
+            return UnsavedEncoders(self.encoders, folder / BEST, keys)
         if self.accelerator.is_main_process:
             drop_encoders(folder)
         return None

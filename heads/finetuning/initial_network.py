@@ -11,8 +11,9 @@ from torch import nn
 from tier4k.extract.encoders.cpu import with_onednn, with_plain_attention
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.heads.data.fusion import used_streams
 from tier4k.heads.data.splits import Split
-from tier4k.heads.data.streams import Streams
+from tier4k.heads.data.streams import Part, Streams
 from tier4k.heads.finetuning.batches import Batches
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.features import fused_rows
@@ -52,42 +53,44 @@ class InitialNetwork:
         uses_batch_statistics = self.hyperparameters.training_mode and _has_batch_norm(images)
         if uses_batch_statistics:
             self._require_whole_batches()
-        batches = self._batches(texts, split, shared=not uses_batch_statistics)
+        batches = self._batches(images, texts, split, shared=not uses_batch_statistics)
         if self.hyperparameters.warm_head:
             head = self._warm_head(scores, split)
         else:
             head = self._random_head(images, texts, batches, split.seed)
         half = self.hyperparameters.precision == "bf16"
-        return TierNetwork(images, texts, head, self.inputs.method, half), batches
+        return TierNetwork(images, texts, head, self.inputs.method, self.inputs.streams, half), batches
 
     def _image_network(self) -> ImageNetwork | nn.Identity:
-        if not self.hyperparameters.trains("image"):
+        encoder = self.inputs.encoders.image
+        if encoder is None or not self.hyperparameters.trains("image"):
             return nn.Identity()
         device = self.inputs.accelerator.device
         images = with_onednn(self.inputs.image_network()).to(device)
-        size = self.inputs.encoders.image.preprocessing.size or math.inf
+        size = encoder.preprocessing.size or math.inf
         is_half_on_cpu = self.hyperparameters.precision == "bf16" and device.type == "cpu"
         if is_half_on_cpu and size <= PLAIN_ATTENTION_SIZE:
             return with_plain_attention(images)
         return images
 
     def _text_network(self) -> TextNetwork | nn.Identity:
-        if not self.hyperparameters.trains("text"):
+        if self.inputs.encoders.text is None or not self.hyperparameters.trains("text"):
             return nn.Identity()
-        return with_onednn(TextNetwork.of(self.inputs.encoders.text)).to(self.inputs.accelerator.device)
+        return with_onednn(self.inputs.text_network()).to(self.inputs.accelerator.device)
 
     def _batches(
         self,
+        images: ImageNetwork | nn.Identity,
         texts: TextNetwork | nn.Identity,
         split: Split,
         shared: bool,
     ) -> Batches:
-        trains_images = self.hyperparameters.trains("image")
         return Batches(
             rows=self.inputs.rows,
-            images=self.inputs.decoded if trains_images else self.inputs.features[0],
-            texts=texts if isinstance(texts, TextNetwork) else self.inputs.features[1],
+            images=self.inputs.decoded if isinstance(images, ImageNetwork) else self.inputs.image_features,
+            texts=texts if isinstance(texts, TextNetwork) else self.inputs.text_features,
             method=self.inputs.method,
+            streams=self.inputs.streams,
             augment=self.hyperparameters.augment,
             shared=shared,
             seed=split.seed,
@@ -108,13 +111,7 @@ class InitialNetwork:
     def _warm_head(self, scores: np.ndarray, split: Split) -> HeadNetwork:
         """Fit the head on features of the untrained encoders, with the options of `--finetune none`."""
         fused = self._fused_before_training(len(scores))
-        image_features, text_features = self.inputs.features
-        image_width = image_features.shape[1]
-        streams = Streams.of(
-            text=text_features.shape[1],
-            image=image_width,
-            image_prompt=image_width if self.inputs.method == "fr" else 0,
-        )
+        streams = self._fused_streams()
         held_out = None
         if len(split.validation):
             held_out = fused[split.validation], scores[split.validation]
@@ -125,13 +122,22 @@ class InitialNetwork:
         network.load_state_dict({name: torch.from_numpy(values) for name, values in fitted.weights_.items()})
         return network
 
+    def _fused_streams(self) -> Streams:
+        """Return the streams of the fused vectors."""
+        parts = []
+        for stream in used_streams(self.inputs.method, self.inputs.streams):
+            features = self.inputs.text_features if stream == "text" else self.inputs.image_features
+            assert features is not None
+            parts.append(Part(stream, "", features.shape[1]))
+        return Streams(tuple(parts))
+
     def _fused_before_training(self, rows: int) -> np.ndarray:
-        image_features, text_features = self.inputs.features
         batches = Batches(
             rows=self.inputs.rows,
-            images=image_features,
-            texts=text_features,
+            images=self.inputs.image_features,
+            texts=self.inputs.text_features,
             method=self.inputs.method,
+            streams=self.inputs.streams,
             augment=False,
             shared=True,
             seed=0,

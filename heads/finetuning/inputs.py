@@ -14,7 +14,7 @@ from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.memory_map import DecodedImages
-from tier4k.heads.data.choices import Method
+from tier4k.heads.data.choices import Method, Stream
 from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.finetuning.batches import InputRows
 from tier4k.heads.finetuning.features import image_features, text_features
@@ -36,6 +36,7 @@ class TrainingInputs:
         manifest: The rows that the run uses.
         encoders: Encoders that training starts from.
         method: The fusion; inputs that the fusion does not use are not encoded.
+        streams: The streams of the method that the head uses; an empty tuple for all.
         accelerator: The accelerator of this process.
         progress: Called while images are decoded.
         note: Called with notes about the weights of the image encoder.
@@ -44,6 +45,7 @@ class TrainingInputs:
     manifest: Manifest
     encoders: EncoderPair
     method: Method
+    streams: tuple[Stream, ...]
     accelerator: Accelerator
     progress: Progress
     note: Note = lambda _: None
@@ -54,10 +56,20 @@ class TrainingInputs:
         Raises:
             WeightsError: The weights do not fit.
         """
+        assert self.encoders.image is not None
         network = load_image_network(self.encoders.image)
         for note in network.notes:
             self.note(note)
         return network
+
+    def text_network(self) -> TextNetwork:
+        """Return a new network of the text encoder with its weights.
+
+        Raises:
+            WeightsError: The weights do not fit.
+        """
+        assert self.encoders.text is not None
+        return TextNetwork.of(self.encoders.text)
 
     @cached_property
     def rows(self) -> InputRows:
@@ -67,6 +79,7 @@ class TrainingInputs:
     @cached_property
     def decoded(self) -> DecodedImages:
         """Every image, decoded."""
+        assert self.encoders.image is not None
         return DecodedImages(
             self.manifest.images(),
             self.encoders.image.preprocessing,
@@ -75,15 +88,22 @@ class TrainingInputs:
         )
 
     @cached_property
-    def features(self) -> tuple[Tensor, Tensor]:
-        """Features of all images (P, D) and prompts (T, D) by the encoders before training."""
+    def image_features(self) -> Tensor | None:
+        """Features (P, D) of all images by the encoder before training; None without an image encoder."""
+        if self.encoders.image is None:
+            return None
+        images = self.image_network().frozen("fp32").to(self.accelerator.device)
+        return image_features(images, self.decoded, self._used_images(), self.accelerator)
+
+    @cached_property
+    def text_features(self) -> Tensor | None:
+        """Features (T, D) of all prompts by the encoder before training; None without a text encoder."""
+        if self.encoders.text is None:
+            return None
         device = self.accelerator.device
-        images = self.image_network().frozen("fp32").to(device)
-        texts = TextNetwork.of(self.encoders.text).frozen("fp32").to(device)
-        encoded_images = image_features(images, self.decoded, self._used_images(), self.accelerator)
+        texts = self.text_network().frozen("fp32").to(device)
         prompts = self.rows.texts
-        encoded_texts = text_features(texts, texts, prompts, np.arange(len(prompts)), device)
-        return encoded_images, encoded_texts
+        return text_features(texts, texts, prompts, np.arange(len(prompts)), device)
 
     def _used_images(self) -> np.ndarray:
         if self.method == "nr":

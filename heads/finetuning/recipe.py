@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, get_args
 
+from tier4k.heads.data.fusion import encoder_kinds
 from tier4k.heads.finetuning.choices import FinetunedPart
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.hyperparameters import FinetuningHyperparameters
@@ -99,12 +100,23 @@ def resolve_finetuning(options: FitOptions, image_architecture: str) -> Training
         raise ProtocolError(
             "--stages selects slices of stored features, which --finetune does not read: leave out --stages"
         )
+    _require_trained_streams(options)
     part, recipe = options.finetune, options.recipe
     defaults = asdict(finetuning_recipe(part, recipe, image_architecture, {}))
     values = asdict(finetuning_recipe(part, recipe, image_architecture, options.training))
     del defaults["part"]  # it has no default: without a part, the run would be one on stored features
     at_default = tuple(name for name, value in defaults.items() if values[name] == value)
     return TrainingOptions(values, at_default)
+
+
+def _require_trained_streams(options: FitOptions) -> None:
+    """Refuse to train an encoder that no stream uses."""
+    kinds = encoder_kinds(options.method, options.streams)
+    if options.finetune in ("image", "text") and options.finetune not in kinds:
+        raise ProtocolError(
+            f"--finetune {options.finetune} trains the {options.finetune} encoder, and --streams "
+            f"{'+'.join(options.streams)} does not use it: pass other --streams, or another --finetune"
+        )
 
 
 def _require_part(part: str) -> None:

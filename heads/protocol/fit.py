@@ -79,7 +79,7 @@ def load_fused(plan: Plan) -> tuple[FeatureSet, Fused]:
     assert isinstance(plan.inputs, FeatureStores)
     require_unseen(plan.manifest, plan.splits, *plan.inputs.all)
     features = load_features(plan.manifest, plan.inputs, plan.config.stages)
-    return features, fuse(features, plan.method, plan.config.streams)
+    return features, fuse(features, plan.method, plan.streams)
 
 
 def _fit_missing(

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.heads.data.choices import Method
+from tier4k.heads.data.choices import Method, Stream
 from tier4k.heads.data.features import Rows
-from tier4k.heads.data.fusion import require_valid_benchmark, used_streams
+from tier4k.heads.data.fusion import encoder_kinds, require_valid_benchmark, used_streams
 from tier4k.heads.data.splits import Split, scored_split, with_seeds
 from tier4k.heads.data.stages import resolve_stages
 from tier4k.heads.data.stores import FeatureStores
@@ -30,7 +30,8 @@ class Plan:
     Attributes:
         manifest: The rows that take part.
         inputs: Stores with the features of the rows, or the encoders to train end to end.
-        method, estimator: Names of the fusion method and of the head.
+        method, streams, estimator: The fusion method, its streams that the heads use (an empty tuple for
+            all), and the name of the head.
         config: The configuration of the run.
         splits: One split for each repeat and seed.
         starts: Weights that training starts from, by target and repeat; empty for new heads.
@@ -39,6 +40,7 @@ class Plan:
     manifest: Manifest
     inputs: FeatureStores | EncoderPair
     method: Method
+    streams: tuple[Stream, ...]
     estimator: HeadName
     config: RunConfig
     splits: list[Split]
@@ -116,6 +118,7 @@ def plan_run(
         selected,
         inputs,
         options.method,
+        options.streams,
         options.estimator,
         _config(selected, inputs, options, head, training, len(splits)),
         with_seeds(splits, options.seeds),
@@ -133,10 +136,10 @@ def require_encoders(inputs: FeatureStores | EncoderPair, options: FitOptions) -
         ProtocolError: No encoder computes the features of a stream.
     """
     available = {signature.stream for signature in inputs.signatures.values()}
-    for stream in used_streams(options.method, options.streams):
-        kind = "text" if stream == "text" else "image"
+    for kind in encoder_kinds(options.method, options.streams):
         if kind not in available:
-            raise ProtocolError(f"the stream {stream} needs {kind} features: pass a store of {kind} features")
+            streams = "+".join(used_streams(options.method, options.streams))
+            raise ProtocolError(f"the streams {streams} need {kind} features, and there is no {kind} encoder")
 
 
 def require_scores(

@@ -173,8 +173,7 @@ class Start:
         remedy = "use the stores that the old run was fitted on"
         if keeps_finetuned_encoders(run):
             encoders = finetuned_encoders(run, target, repeat)
-            head_signatures["image"] = encoders.image.signature
-            head_signatures["text"] = encoders.text.signature
+            head_signatures |= encoders.signatures
             origin = f"--finetuned {run} --target {target} --repeat {repeat}"
             remedy = f"use the features that `tier extract DATA {origin}` stores"
         for stream, head_signature in head_signatures.items():

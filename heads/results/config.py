@@ -8,17 +8,18 @@ from typing import Any, Final, Literal
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.choices import Benchmark
-from tier4k.heads.data.choices import Stream
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.run_format import PROTOCOL_VERSION, RUN_FORMAT
 
 ZERO_SHOT_METHOD: Final = "zero-shot"  # of a run whose predictions are a published scorer's
 
-SEVERAL: Final = "several"  # method or stages of a search whose candidates differ in them
+SEVERAL: Final = "several"  # method, streams or stages of a search whose candidates differ in them
 
 SEARCH: Final = "search"  # "head" of a run in which each repeat chose among candidates
 
 RunMethod = Literal["nr", "fr", "pr", "zero-shot", "several"]
+
+RunStream = Literal["text", "image", "image-prompt", "several"]
 
 ALWAYS_HASHED = ("protocol", "format")
 
@@ -96,7 +97,7 @@ class RunConfig:
     estimator: str
     head: dict[str, Any]
     models: KeptModels
-    streams: tuple[Stream, ...] = ()
+    streams: tuple[RunStream, ...] = ()
     stages: tuple[str, ...] = ()
     seeds: int = 1
     ratings_digest: str = ""

@@ -15,7 +15,7 @@ from tier4k.cache.errors import TierError
 from tier4k.cache.signature import Signature
 from tier4k.heads.data.choices import Method, Stream
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.fusion import fuse, used_streams
+from tier4k.heads.data.fusion import encoder_kinds, fuse, used_streams
 from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName
@@ -263,9 +263,8 @@ def _restore_model(
 
 def _require_encoders(record: ModelRecord) -> None:
     """Refuse a record that lacks the encoder of a stream."""
-    streams = used_streams(record.method, record.streams)
-    needed = {"text" if stream == "text" else "image" for stream in streams}
-    missing = sorted(needed - {signature.stream for signature in record.signatures.values()})
+    available = {signature.stream for signature in record.signatures.values()}
+    missing = [kind for kind in encoder_kinds(record.method, record.streams) if kind not in available]
     if missing:
         raise ValueError(f"`$.signatures` lacks {' and '.join(missing)}")
 

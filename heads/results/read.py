@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
+from tier4k.heads.data.choices import Stream
+from tier4k.heads.data.fusion import encoder_kinds
 from tier4k.heads.data.stored_splits import StoredSplit
-from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
+from tier4k.heads.results.config import SEVERAL, ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.layout import (
     CANDIDATES,
     CONFIG_FILE,
@@ -56,11 +59,21 @@ def read_config(folder: Path) -> RunConfig:
         ResultError: The configuration is missing or damaged, or the run has another format.
     """
     config = read_run_file(folder, CONFIG_FILE, RunConfig)
-    streams = ("score",) if config.method == ZERO_SHOT_METHOD else ("image", "text")
-    if missing_streams := [stream for stream in streams if stream not in config.signatures]:
-        problem = f"`$.signatures` lacks {' and '.join(missing_streams)}"
+    available = {signature.stream for signature in config.signatures.values()}
+    missing = [kind for kind in _signature_kinds(config) if kind not in available]
+    if missing:
+        problem = f"`$.signatures` lacks {' and '.join(missing)}"
         raise damaged(folder / CONFIG_FILE, ValueError(problem))
     return config
+
+
+def _signature_kinds(config: RunConfig) -> tuple[str, ...]:
+    """Return the kinds of signatures that a run must have."""
+    if config.method == ZERO_SHOT_METHOD:
+        return ("score",)
+    if config.method == SEVERAL or SEVERAL in config.streams:
+        return ()  # the candidates of a search differ in what they read
+    return encoder_kinds(config.method, cast(tuple[Stream, ...], config.streams))
 
 
 def read_predictions(run: Path) -> pd.DataFrame:

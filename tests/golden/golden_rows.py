@@ -57,7 +57,7 @@ def _key(text: object) -> str:
     return text_key(str(text)).hex() if text else ""
 
 
-def _vectors(texts: pd.Series, width: int) -> np.ndarray:
+def vectors(texts: pd.Series, width: int) -> np.ndarray:
     """A vector (N, width) for each text, equal for equal texts, float32 as stores hold them."""
     out = np.empty((len(texts), width), np.float32)
     for number, text in enumerate(texts):
@@ -67,7 +67,7 @@ def _vectors(texts: pd.Series, width: int) -> np.ndarray:
 
 def _scores(table: pd.DataFrame) -> np.ndarray:
     random = np.random.default_rng(17)
-    image, text = _vectors(table["image"], IMAGE_WIDTH), _vectors(table["prompt"], TEXT_WIDTH)
+    image, text = vectors(table["image"], IMAGE_WIDTH), vectors(table["prompt"], TEXT_WIDTH)
     generator = table["generator"].map(GENERATORS.index).to_numpy()
     scores = np.empty((len(table), len(TARGETS)))
     for number in range(len(TARGETS)):
@@ -85,13 +85,14 @@ def write_stores(root: Path) -> tuple[FeatureStore, FeatureStore, FeatureStore]:
     prompts = table["prompt"].drop_duplicates()
     pairs = key_array(map(bytes.fromhex, rows.pair_keys()))
     return (
-        _store(root, IMAGE, key_array(map(text_key, pictures)), _vectors(pictures, IMAGE_WIDTH)),
-        _store(root, TEXT, key_array(map(text_key, prompts)), _vectors(prompts, TEXT_WIDTH)),
-        _store(root, SCORE, pairs, zero_shot_scores()[:, None]),
+        write_store(root, IMAGE, key_array(map(text_key, pictures)), vectors(pictures, IMAGE_WIDTH)),
+        write_store(root, TEXT, key_array(map(text_key, prompts)), vectors(prompts, TEXT_WIDTH)),
+        write_store(root, SCORE, pairs, zero_shot_scores()[:, None]),
     )
 
 
-def _store(root: Path, signature: Signature, keys: np.ndarray, features: np.ndarray) -> FeatureStore:
+def write_store(root: Path, signature: Signature, keys: np.ndarray, features: np.ndarray) -> FeatureStore:
+    """Write the features (N, …) of keys (N, 32) into a new store."""
     store = FeatureStore.create(root, signature, {})
     with store.writer() as writer:
         writer.add(keys, features)

@@ -175,3 +175,31 @@ def test_texts_of_another_precision_are_not_used_instead(root: Path) -> None:
     FeatureStore.create(root, replace(signature("resnet18"), precision="bf16"), {})
     with pytest.raises(StoreError, match="precision is 'fp32' instead of 'bf16'"):
         _find(root, ImageChoice("resnet18", precision="bf16"), "minilm")
+
+
+def test_two_sizes_of_one_encoder_stand_together(root: Path) -> None:
+    FeatureStore.create(root, whole("448"), {})
+    for names in (["resnet18", "resnet18@448"], ["resnet18@448", "resnet18"]):
+        images, texts = find_stores(root, [ImageChoice(name) for name in names], ["minilm"])
+        sizes = [store.signature.preparation_name.partition(" at ")[2] for store in images]
+        assert sizes == [name.partition("@")[2] for name in names]
+        assert [store.signature.encoder for store in texts] == ["minilm"]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "size"),
+    [
+        ("clip@448", "clip", 448),
+        ("clip@full", "clip", "full"),
+        ("hf:./a/b/@32", "hf:a/b", 32),
+        ("resnet18@run-MOS_q-0", "resnet18@run-MOS_q-0", None),
+        ("clip", "clip", None),
+    ],
+)
+def test_the_name_of_an_encoder_may_carry_its_size(name: str, encoder: str, size: int | str | None) -> None:
+    choice = ImageChoice(name)
+    assert (choice.encoder, choice.image_size) == (encoder, size)
+
+
+def test_no_encoders_are_no_stores(root: Path) -> None:
+    assert find_stores(root, [], []) == ([], [])

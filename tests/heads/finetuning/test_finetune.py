@@ -71,7 +71,9 @@ def test_losses_of_the_published_training(
     recipe = finetuning_recipe("all", "published", "resnet18", changed)
     assert recipe.learning_rate == recipe.head_learning_rate == 1e-4
     pictures = DecodedImages(manifest.images(), image.preprocessing, 1)
-    batches = Batches(InputRows.of(manifest), pictures, texts, method, recipe.augment, shared=False, seed=0)
+    batches = Batches(
+        InputRows.of(manifest), pictures, texts, method, (), recipe.augment, shared=False, seed=0
+    )
     scores, everything = manifest.table["MOS_q"].to_numpy(), np.arange(len(manifest))
     split = Split(everything, everything[:0], everything[:2], seed=0)
     network = TierNetwork(images, texts, head, method)
@@ -492,6 +494,6 @@ def test_training_passes_on_notes_about_weights(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data")
     data = load_manifest(tmp_path / "data")
     TrainingInputs(
-        data, EncoderPair(image, text), "nr", Accelerator(cpu=True), lambda *_: None, notes.append
+        data, EncoderPair(image, text), "nr", (), Accelerator(cpu=True), lambda *_: None, notes.append
     ).image_network()
     assert len(notes) == 1 and "'model_ema'" in notes[0]

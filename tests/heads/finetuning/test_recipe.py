@@ -45,13 +45,15 @@ def train(request: pytest.FixtureRequest, golden_project: Path, tmp_path: Path) 
 
     def trained(part: str = "all", name: str = "plain", **changed: Any) -> History:
         images, texts = load_network(image), load_network(text)
-        batches = Batches(InputRows.of(manifest), pictures, texts, "pr", augment=True, shared=True, seed=0)
+        batches = Batches(
+            InputRows.of(manifest), pictures, texts, "pr", (), augment=True, shared=True, seed=0
+        )
         head = HeadNetwork(fused_rows(images, texts, batches, ROWS[:1], accelerator).shape[1])
         head.load_state_dict(fill(head.state_dict(), 72))
         recipe = finetuning_recipe(
             part, "cached", "", {"batch_size": 8, "max_epochs": 2, "average": 0.5} | changed
         )
-        network = TierNetwork(images, texts, head, "pr", recipe.precision == "bf16")
+        network = TierNetwork(images, texts, head, "pr", half=recipe.precision == "bf16")
         return Trainer(
             network, batches, manifest.table["MOS_q"].to_numpy(), SPLIT, recipe, accelerator, tmp_path / name
         ).run()

@@ -210,7 +210,7 @@ WRONG_CONFIGS = {
     "signature": ('"feature": "pooled"', '"feature": 3', r"Expected `str`, got `int` - at `\$\.signatures"),
     "signature without a field": ('"feature"', '"other"', "missing required field `feature`"),
     "command": ('"command": [', '"command": 1, "was": [', r"`\$\.environment\.command`"),
-    "stream": ('"text": {', '"texts": {', r"`\$\.signatures` lacks text"),
+    "stream": ('"stream": "text"', '"stream": "texts"', r"`\$\.signatures` lacks text"),
 }
 
 WRONG_RESULTS = {
