@@ -18,7 +18,6 @@ from tier4k.heads.encoders.finetuned import (
     finetuned_encoders,
     keeps_finetuned_encoders,
 )
-from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.results.layout import ENCODERS, is_run
 from tier4k.heads.results.model import HeadKey, Model, ModelError
 from tier4k.heads.results.read import read_config
@@ -149,11 +148,10 @@ def _marked_encoders(runs: Path, mark: str) -> SavedEncoders | None:
 
 def _finetuned_source(model: Model, key: HeadKey) -> EncoderSource:
     saved = finetuned_encoders(model.folder, *key)
-    pair = EncoderPair(saved.image, saved.text)
     find_images: dict[str, Callable[[], ImageEncoder]] = {}
-    if image := pair.image:
+    if image := saved.image:
         find_images[array_name(image.signature)] = lambda: image
     find_texts: dict[str, Callable[[], TextEncoder]] = {}
-    if text := pair.text:
+    if text := saved.text:
         find_texts[array_name(text.signature)] = lambda: text
-    return EncoderSource(replace(model.only(*key), signatures=pair.signatures), find_images, find_texts)
+    return EncoderSource(replace(model.only(*key), signatures=saved.signatures), find_images, find_texts)
