@@ -121,6 +121,12 @@ def plain_process() -> ProcessPoolExecutor:
 class Quiet:
     """A listener that shows nothing."""
 
+    def noted(self, text: str) -> None:
+        """Show nothing."""
+
+    def warned(self, text: str) -> None:
+        """Show nothing."""
+
     def started(self, stream: str, total: int) -> None:
         """Show nothing."""
 

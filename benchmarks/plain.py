@@ -113,6 +113,12 @@ def plain_rate(
 class Quiet:
     """A listener that shows nothing."""
 
+    def noted(self, text: str) -> None:
+        """Show nothing."""
+
+    def warned(self, text: str) -> None:
+        """Show nothing."""
+
     def started(self, stream: str, total: int) -> None:
         """Show nothing."""
 

@@ -48,7 +48,7 @@ def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are not searched in the hub's cache of the user who runs the tests."""
-    for module in ("weights.known", "weights.image_folders", "scorers.find"):
+    for module in ("weights.known", "scorers.find"):
         monkeypatch.setattr(f"tier4k.extract.{module}.from_hub", lambda *_: None)
 
 

@@ -126,3 +126,18 @@ def test_the_wheel_holds_every_package_and_nothing_else() -> None:
     folders = {path.parent for path in source_files() if path.parent != ROOT}
     packages = {"tier4k", *(module_name(folder / "__init__.py") for folder in folders)}
     assert set(settings["tool"]["setuptools"]["packages"]) == packages
+
+
+def test_the_wheel_holds_the_files_that_are_no_python() -> None:
+    """A file such as a page template is part of the wheel only if a pattern of its package names it."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set()
+    for package, patterns in settings["tool"]["setuptools"]["package-data"].items():
+        folder = ROOT.joinpath(*package.split(".")[1:])
+        for pattern in patterns:
+            found = set(folder.glob(pattern))
+            assert found, f"{pattern} of {package} names no file"
+            listed |= found
+    files = {path for package in LEVELS for path in (ROOT / package).rglob("*") if path.is_file()}
+    others = {path for path in files if path.suffix not in (".py", ".pyc", ".nbi", ".nbc")}
+    assert others <= listed

@@ -7,3 +7,6 @@ LayoutName = Literal["pku", "agiqa3k", "table"]
 OnError = Literal["stop", "skip"]
 
 Benchmark = Literal["I2I", "T2I", "all"]
+
+Stream = Literal["text", "image", "image-prompt"]
+STREAMS: tuple[Stream, ...] = ("text", "image", "image-prompt")

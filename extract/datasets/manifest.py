@@ -1,6 +1,7 @@
 """The manifest: the checked rows of a data set in canonical columns, with the content key of each input."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tier4k.cache.keys import key_array, pair_key, text_key
-from tier4k.extract.datasets.choices import Benchmark
+from tier4k.extract.datasets.choices import STREAMS, Benchmark, Stream
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.ratings import ERROR_OF
 from tier4k.extract.datasets.spellings import prompt_identity
@@ -29,6 +30,8 @@ COLUMNS = (
     "prompt_key",
     "image_prompt_key",
 )
+
+IMAGE_COLUMNS: dict[Stream, str] = {"image": "image", "image-prompt": "image_prompt"}
 
 GROUP_DIGITS = 12
 
@@ -104,11 +107,17 @@ class Manifest:
         texts = self.table[f"{column}_key"]
         return key_array(map(bytes.fromhex, texts[texts != ""]))
 
-    def images(self) -> pd.Series:
-        """Return the path of each distinct image and image prompt, indexed by key in hexadecimal."""
-        images = self.table.set_index("image_key")["image"]
-        image_prompts = self.table.set_index("image_prompt_key")["image_prompt"]
-        paths = pd.concat([images, image_prompts])
+    def images(self, streams: Collection[Stream] = STREAMS) -> pd.Series:
+        """Return the path of each distinct image, indexed by key in hexadecimal.
+
+        Args:
+            streams: Streams of images that are returned: "image", "image-prompt" or both.
+        """
+        parts = []
+        for stream, column in IMAGE_COLUMNS.items():
+            if stream in streams:
+                parts.append(self.table.set_index(f"{column}_key")[column])
+        paths = pd.concat(parts)
         paths = paths[paths != ""]
         return paths[~paths.index.duplicated()]
 

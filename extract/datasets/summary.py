@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.table import Table
@@ -12,8 +13,10 @@ from tier4k.extract.datasets.check import CheckedDataset
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.ratings import SPREAD_OF, reliability
 from tier4k.extract.datasets.spellings import spellings_text
-from tier4k.extract.encoders.find import find_text_encoder
-from tier4k.extract.weights.files import WeightsError, search_folders
+from tier4k.extract.encoders.token_report import TokenReport, report_tokens
+
+if TYPE_CHECKING:
+    from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 
 SHOWN_DUPLICATES = 3
 
@@ -48,7 +51,7 @@ class DataSummary:
             standard deviations of their ratings; NaN where the number of ratings is unknown.
         megabytes: Size of the distinct images and image prompts, 10^6 bytes.
         duplicates: Groups of names whose images have the same content.
-        long_prompts: Prompts that the text encoder truncates, None where its tokenizer was not found.
+        tokens: What the text encoder's tokenizer loses of the prompts; None where it was not found.
     """
 
     name: str
@@ -66,15 +69,15 @@ class DataSummary:
     reliability: dict[str, float]
     megabytes: float
     duplicates: list[list[str]]
-    long_prompts: int | None
+    tokens: TokenReport | None
 
 
-def summarize(checked: CheckedDataset, text_encoder: str) -> DataSummary:
+def summarize(checked: CheckedDataset, tokenizer: "TextTokenizer | None") -> DataSummary:
     """Summarise the usable rows of a checked data set.
 
     Args:
         checked: The checked data set.
-        text_encoder: Name of the text encoder whose tokenizer counts tokens.
+        tokenizer: The text encoder's tokenizer; None if it was not found.
     """
     manifest = checked.manifest
     table = manifest.table
@@ -95,7 +98,7 @@ def summarize(checked: CheckedDataset, text_encoder: str) -> DataSummary:
         reliability=_reliability(checked),
         megabytes=_megabytes(manifest),
         duplicates=_duplicates(table),
-        long_prompts=_long_prompts(manifest, text_encoder),
+        tokens=report_tokens(tokenizer, manifest.prompts().tolist()) if tokenizer else None,
     )
 
 
@@ -129,22 +132,6 @@ def _duplicates(table: pd.DataFrame) -> list[list[str]]:
     return [names for names in names_of_content if len(names) > 1]
 
 
-def _long_prompts(manifest: Manifest, text_encoder: str) -> int | None:
-    try:
-        encoder = find_text_encoder(text_encoder, folders=search_folders(manifest.data))
-    except WeightsError:
-        return None
-    prompts = manifest.prompts()
-    if prompts.empty:
-        return 0
-    from tier4k.extract.encoders.text_network import load_tokenizer
-
-    tokenize = load_tokenizer(encoder)
-    tokens = tokenize(prompts.tolist(), truncation=False, verbose=False)["input_ids"]
-    long = [ids for ids in tokens if len(ids) > encoder.max_tokens]
-    return len(long)
-
-
 def summary_table(summary: DataSummary) -> Table:
     """The summary as a two-column table."""
     table = Table(title=summary.name, show_header=False, title_justify="left")
@@ -169,7 +156,11 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
         yield f"reliability of {name}", _reliability_text(value)
     yield "on disk", f"{summary.megabytes:,.1f} MB"
     yield "equal pictures", _duplicates_text(summary.duplicates)
-    yield "prompts over 512 tokens", _long_prompts_text(summary.long_prompts)
+    if summary.tokens is None:
+        yield "tokens of prompts", "not counted: the text encoder's tokenizer was not found"
+    else:
+        for name, finding in summary.tokens.findings.items():
+            yield name, finding or "none"
 
 
 def _scores_text(scores: ScoreRange, missing: int) -> str:
@@ -196,11 +187,3 @@ def _duplicates_text(duplicates: list[list[str]]) -> str:
         return "none"
     shown = "; ".join(" = ".join(names) for names in duplicates[:SHOWN_DUPLICATES])
     return f"{len(duplicates)} groups: {shown}"
-
-
-def _long_prompts_text(count: int | None) -> str:
-    if count is None:
-        return "not counted: the text encoder's tokenizer was not found"
-    if count == 0:
-        return "none"
-    return f"{count} (truncated when encoded)"

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.choices import FeatureName, Precision
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
+from tier4k.extract.encoders.text_families import PLAIN_BERT, TextModel
 from tier4k.extract.images.crops import CENTRE_CROP, Crops
 from tier4k.extract.images.preprocessing import Preprocessing
 from tier4k.extract.weights.files import Weights
-
-MAX_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,13 @@ class TextEncoder:
         preset: Name of the encoder, and where its files are.
         weights: Folder with the weights and the tokenizer.
         precision: Arithmetic of the network; features are stored in float32 in any case.
-        max_tokens: Number of tokens at which longer texts are truncated.
+        model: Architecture, limit of tokens, and pooling.
     """
 
     preset: TextPreset
     weights: Weights
     precision: Precision = "fp32"
-    max_tokens: int = MAX_TOKENS
+    model: TextModel = PLAIN_BERT
 
     @property
     def signature(self) -> Signature:
@@ -69,9 +68,9 @@ class TextEncoder:
         return Signature(
             stream="text",
             encoder=self.preset.name,
-            architecture="transformers AutoModel",
+            architecture=f"transformers {self.model.family.model}",
             weights=self.weights.sha256,
-            preparation=f"reference: its own tokenizer, truncated at {self.max_tokens} tokens",
-            feature="masked-mean",
+            preparation=self.model.preparation,
+            feature=self.model.feature,
             precision=self.precision,
         )

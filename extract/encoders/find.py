@@ -11,12 +11,14 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
-from tier4k.extract.encoders.preset import ImagePreset, TextPreset
+from tier4k.extract.encoders.preset import ImagePreset
 from tier4k.extract.encoders.presets import hf_repository, image_preset, text_preset
+from tier4k.extract.encoders.text_families import text_model
+from tier4k.extract.encoders.transformers_config import CONFIG
 from tier4k.extract.encoders.transformers_models import transformers_preset
 from tier4k.extract.images.crops import CENTRE_CROP, REPLACEABLE_CROPS
-from tier4k.extract.weights.files import Weights, file_weights, folder_weights
-from tier4k.extract.weights.image_folders import find_image_folder
+from tier4k.extract.weights.files import MODEL_FILES, Weights, file_weights, folder_weights
+from tier4k.extract.weights.known import FoundWeights, KnownWeights, hugging_face_weights
 
 
 def find_image_encoder(
@@ -36,8 +38,10 @@ def find_image_encoder(
         WeightsError: No weights are found; the message names the file, its source and where to put it.
     """
     if repository := hf_repository(choice.encoder):
-        found = find_image_folder(repository, weights, folders)
-        return _image_encoder(choice, transformers_preset(choice.encoder, found.path), lambda: found)
+        known = hugging_face_weights(choice.encoder, repository, "image")
+        found = _find_folder(known, choice.encoder, weights, folders)
+        preset = transformers_preset(choice.encoder, found.path)
+        return _image_encoder(choice, preset, lambda: folder_weights(found.path, found.source, MODEL_FILES))
     preset = image_preset(choice.encoder)
     return _image_encoder(choice, preset, lambda: _image_weights(preset, weights, folders))
 
@@ -85,11 +89,14 @@ def find_text_encoder(
         precision: Arithmetic of the network; None uses "fp32".
 
     Raises:
-        EncoderError: The encoder does not exist.
+        EncoderError: The encoder does not exist, or its folder holds none that this program reads.
         WeightsError: No weights are found; the message names the folder, its source and where to put it.
     """
     preset = text_preset(name)
-    return TextEncoder(preset, _text_weights(preset, weights, folders), precision or "fp32")
+    found = _find_folder(preset.weights, preset.name, weights, folders)
+    model = text_model(found.path, found.source, preset.reads_modules)
+    weights_of_folder = folder_weights(found.path, found.source, model.weight_files)
+    return TextEncoder(preset, weights_of_folder, precision or "fp32", model)
 
 
 def _image_weights(
@@ -99,14 +106,19 @@ def _image_weights(
 ) -> Weights:
     if user_file is not None:
         return file_weights(user_file, "--image-weights")
-    return preset.weights.find(preset.name, folders)
+    return preset.weights.find(preset.name, folders).weights()
 
 
-def _text_weights(
-    preset: TextPreset,
+def _find_folder(
+    known: KnownWeights,
+    encoder: str,
     user_folder: Path | None,
     folders: Sequence[Path],
-) -> Weights:
+) -> FoundWeights:
+    """Find a folder of Hugging Face with a configuration; `user_folder` takes precedence."""
     if user_folder is not None:
-        return folder_weights(user_folder, "--text-weights")
-    return preset.weights.find(preset.name, folders)
+        found = FoundWeights(user_folder, f"--{known.stream}-weights")
+    else:
+        found = known.find(encoder, folders)
+    folder_weights(found.path, found.source, (CONFIG,))
+    return found

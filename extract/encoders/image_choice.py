@@ -1,10 +1,9 @@
 """The image encoder that a user chooses, with its options."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from tier4k.extract.encoders.choices import DEFAULT_IMAGE_ENCODER, FeatureName, Precision, PresetName
-from tier4k.extract.encoders.names import HF
+from tier4k.extract.encoders.names import one_spelling
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.crops import Crops
 
@@ -40,9 +39,7 @@ class ImageChoice:
         if at and (size.isdecimal() or size == FULL_SIZE):
             object.__setattr__(self, "encoder", name)
             object.__setattr__(self, "image_size", size if size == FULL_SIZE else int(size))
-        path = self.encoder.removeprefix(HF)
-        if path and path != self.encoder:
-            object.__setattr__(self, "encoder", HF + str(PurePath(path)))
+        object.__setattr__(self, "encoder", one_spelling(self.encoder))
 
 
 # "best" has the best options of the default encoder in the measurements of docs/benchmarks.md, chosen by test

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import PurePath
 
 from tier4k.cache.errors import TierError
 
@@ -10,6 +11,15 @@ HF = "hf:"  # prefix of the name of an encoder in a folder of Hugging Face
 
 class EncoderError(TierError):
     """An encoder does not exist or does not support the requested options."""
+
+
+def one_spelling(encoder: str) -> str:
+    """Return the name of an encoder with the path of a folder in one spelling: `hf:./DIR/` becomes `hf:DIR`.
+
+    The name is part of the signature, so that two spellings would have two stores.
+    """
+    path = encoder.removeprefix(HF)
+    return HF + str(PurePath(path)) if path and path != encoder else encoder
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -97,12 +97,15 @@ class ImagePreset:
 
 @dataclass(frozen=True)
 class TextPreset:
-    """A BERT-like text encoder known by name.
+    """A text encoder known by name.
 
     Attributes:
         name: Value of --text-encoder.
         weights: The published folder with configuration, tokenizer and weights.
+        reads_modules: Whether features are pooled as a folder of sentence-transformers says, and not by the
+            mean over the tokens.
     """
 
     name: str
     weights: KnownWeights
+    reads_modules: bool = False

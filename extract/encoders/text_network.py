@@ -2,51 +2,39 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
 
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.precision import DTYPES
+from tier4k.extract.encoders.text_families import AUTO, TextFamily
+from tier4k.extract.encoders.text_pooling import TextPooling, load_pooling
+from tier4k.extract.encoders.text_probe import require_finite, require_sound
+from tier4k.extract.encoders.text_tokenizer import TextTokenizer, TokenBatch, load_text_tokenizer
 from tier4k.extract.encoders.transformers_loading import (
     explain_loading_errors,
     load_transformer,
     recompute_activations,
 )
 
-TOKENIZED_TEXTS = 1024  # per call: the tokenizer keeps kilobytes of each text until the call ends
 PACKED_TOKENS = 512  # with more, attention between texts costs more than padding
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """Tokenized texts.
-
-    Attributes:
-        ids: (B, L) int64 token numbers, padded to the longest text of the batch.
-        mask: (B, L) int64, 1 for tokens and 0 for padding.
-    """
-
-    ids: Tensor
-    mask: Tensor
-
-    def to(self, device: torch.device) -> "TokenBatch":
-        """Return the batch on another device."""
-        return TokenBatch(self.ids.to(device), self.mask.to(device))
+BLOCK = re.compile(r"(?:^|\.)(?:layer|layers|block|h)\.(\d+)\.")
+AFTER_BLOCKS = re.compile(r"(?:^|\.)(?:final_layer_norm|encoder\.layer_norm|text_projection|head)\.")
 
 
 class TextNetwork(nn.Module):
-    """Computes features (B, D) float32 of texts: the last hidden state averaged over the attention mask.
+    """Computes features (B, D) float32 of texts: the model's own embedding, or its tokens' states pooled.
 
     Args:
         backbone: A transformer of Hugging Face.
         tokenizer: The tokenizer of the transformer.
-        max_tokens: Number of tokens at which longer texts are truncated.
+        family: How the outputs of the transformer are read.
+        pooling: Pools the states of the tokens, where the model has no embedding of its own.
     """
 
     backbone: Any
@@ -55,45 +43,61 @@ class TextNetwork(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        tokenizer: Any,
-        max_tokens: int,
+        tokenizer: TextTokenizer,
+        family: TextFamily,
+        pooling: TextPooling,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
+        self.family = family
+        self.pooling = pooling
 
     @classmethod
     def of(cls, encoder: TextEncoder) -> "TextNetwork":
         """Build the network of an encoder from local files only, in evaluation mode.
 
-        Code in the folder is not run.
+        Code in the folder is not run. The network is probed with a few texts.
 
         Raises:
+            EncoderError: The network does not give every text one vector, whatever it is encoded with.
             WeightsError: The files of the folder are damaged or do not match.
         """
-        path = encoder.weights.path
-        with explain_loading_errors(path, "text"):
-            tokenizer = load_tokenizer(encoder)
-        # The pooler's output is unused.
-        backbone = load_transformer(AutoModel, path, "text", unused=("pooler.",))
-        positions = getattr(backbone.config, "max_position_embeddings", encoder.max_tokens)
-        return cls(backbone, tokenizer, min(encoder.max_tokens, positions)).eval()
+        path, model = encoder.weights.path, encoder.model
+        tokenizer = load_text_tokenizer(encoder)
+        pooling = load_pooling(path, model.modules)
+        network = cls(_load_backbone(encoder), tokenizer, model.family, pooling).eval()
+        require_sound(network, path)
+        return network
 
     def frozen(self, precision: Precision) -> Self:
-        """Prepare this network for encoding only: cast weights to `precision`."""
-        self.backbone.to(DTYPES[precision])
+        """Prepare this network for encoding only: cast weights to `precision`.
+
+        Raises:
+            EncoderError: The network gives infinite or undefined features in this precision.
+        """
+        if precision != "fp32":
+            _cast(self.backbone, DTYPES[precision])
+            require_finite(self, precision)
         return with_onednn(self).requires_grad_(False)
 
     def layers(self) -> list[list[nn.Parameter]]:
-        """Return the parameters of the embeddings, then of each block, without the unused pooler."""
+        """Return the parameters of the embeddings, then of each block, without the unused pooler.
+
+        The last block comes with what follows the blocks. Dense layers of sentence-transformers are not
+        trained.
+        """
         groups: dict[int, list[nn.Parameter]] = {}
+        after: list[nn.Parameter] = []
         for name, parameter in self.backbone.named_parameters():
             if name.startswith("pooler."):
                 continue
-            block = re.search(r"(?:^|\.)(?:layer|layers|block|h)\.(\d+)\.", name)
-            number = int(block.group(1)) + 1 if block else 0
-            groups.setdefault(number, []).append(parameter)
+            block = BLOCK.search(name)
+            if block is None and AFTER_BLOCKS.search(name):
+                after.append(parameter)
+                continue
+            groups.setdefault(int(block.group(1)) + 1 if block else 0, []).append(parameter)
+        groups[max(groups)].extend(after)
         return [groups[number] for number in sorted(groups)]
 
     def recompute_activations(self) -> None:
@@ -102,35 +106,29 @@ class TextNetwork(nn.Module):
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text before truncation, special tokens included."""
-        counts: list[int] = []
-        for start in range(0, len(texts), TOKENIZED_TEXTS):
-            part = list(texts[start : start + TOKENIZED_TEXTS])
-            batch = self.tokenizer(part, truncation=False, verbose=False)
-            counts.extend(len(ids) for ids in batch["input_ids"])
-        return counts
+        return [len(ids) for ids in self.tokenizer.untruncated_ids(texts)]
 
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
-        """Tokenize texts, truncated at `max_tokens` and padded to the longest."""
-        batch = self.tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=self.max_tokens,
-            padding=True,
-            return_tensors="pt",
-        )
-        return TokenBatch(batch["input_ids"], batch["attention_mask"])
+        """Tokenize texts, truncated and padded."""
+        return self.tokenizer(texts)
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Return the features (B, D) of tokenized texts."""
-        hidden = self._hidden_states(batch).float()
-        mask = batch.mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * mask).sum(1) / mask.sum(1)
+        return self.features(batch)
+
+    def features(self, batch: TokenBatch) -> Tensor:
+        """Return the features (B, D) of tokenized texts; the probe asks for them before the first call."""
+        if self.family.embedding:
+            outputs = self.backbone(input_ids=batch.ids, attention_mask=batch.mask)
+            return getattr(outputs, self.family.embedding).float()
+        return self.pooling(self._hidden_states(batch).float(), batch.mask)
 
     def _hidden_states(self, batch: TokenBatch) -> Tensor:
         """Return the last hidden states (B, L, D)."""
         if self._packs(batch):
             return self._packed_hidden_states(batch)
-        return self.backbone(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+        network = self.backbone.encoder if self.family.encoder_alone else self.backbone
+        return network(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
 
     def _packs(self, batch: TokenBatch) -> bool:
         """Return whether to pack a batch: in training, half of the tokens of short batches are padding.
@@ -160,6 +158,35 @@ class TextNetwork(nn.Module):
         return padded.index_put((text, position), packed)
 
 
-def load_tokenizer(encoder: TextEncoder) -> Any:
-    """Load the tokenizer alone, from local files."""
-    return AutoTokenizer.from_pretrained(encoder.weights.path, local_files_only=True)
+def _load_backbone(encoder: TextEncoder) -> Any:
+    """Load the transformer of an encoder, of a model of images and texts only the text tower."""
+    path, family = encoder.weights.path, encoder.model.family
+    if family.model == AUTO:
+        # The pooler's output is unused.
+        return load_transformer(
+            transformers.AutoModel, path, "text", unused=("pooler.",), trust_remote_code=False
+        )
+    options: dict[str, Any] = {}
+    if family.is_tower:
+        with explain_loading_errors(path, "text"):
+            config = transformers.AutoConfig.from_pretrained(
+                path, local_files_only=True, trust_remote_code=False
+            )
+        options["config"] = getattr(config, "text_config", config)
+    unused = ("decoder.",) if family.encoder_alone else ()
+    backbone = load_transformer(getattr(transformers, family.model), path, "text", unused, **options)
+    if family.encoder_alone:
+        backbone.decoder = None
+    return backbone
+
+
+def _cast(backbone: Any, dtype: torch.dtype) -> None:
+    """Cast a network, except for the layers that transformers keeps in float32 because float16 overflows."""
+    names = set(getattr(backbone, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else set()
+    kept: dict[nn.Parameter, Tensor] = {}
+    for name, parameter in backbone.named_parameters():
+        if names & set(name.split(".")):
+            kept[parameter] = parameter.data
+    backbone.to(dtype)
+    for parameter, values in kept.items():
+        parameter.data = values

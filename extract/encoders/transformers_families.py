@@ -1,13 +1,13 @@
 """Vision models of transformers by family: class, pooled embedding, tokens before the patches."""
 
 import inspect
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from tier4k.extract.encoders.names import EncoderError
+from tier4k.extract.encoders.transformers_config import CONFIG, read_config, refuse_unknown_type
 from tier4k.extract.weights.files import WeightsError
 
 if TYPE_CHECKING:
@@ -162,17 +162,15 @@ def vision_model(folder: Path) -> VisionModel:
     """
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    content = _read_json(folder / "config.json")
+    content = read_config(folder)
     kind = str(content.get("model_type"))
     if kind not in CONFIG_MAPPING:
-        _refuse_unknown(folder, kind, bool(content.get("auto_map")))
+        refuse_unknown_type(folder, content)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # checks of many kinds of values raise errors of many classes
         reason = shorten(str(error), 300)
-        raise WeightsError(
-            f"{folder / 'config.json'} cannot be read ({reason}): download it again"
-        ) from error
+        raise WeightsError(f"{folder / CONFIG} cannot be read ({reason}): download it again") from error
     family = FAMILIES.get(kind)
     if _CLIP_WITHOUT_PROJECTION.model in (config.architectures or ()):
         family = _CLIP_WITHOUT_PROJECTION
@@ -221,32 +219,6 @@ def _patches(images: "Tensor", patch: int) -> "dict[str, Tensor | None]":
         "pixel_attention_mask": None,  # images of a batch have one shape, so no patch is padding
         "spatial_shapes": torch.tensor([[rows, columns]] * batch, device=device),
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read ({error}): download the folder again") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} is no configuration of transformers: download the folder again")
-    return content
-
-
-def _refuse_unknown(
-    folder: Path,
-    kind: str,
-    needs_code: bool,
-) -> None:
-    if needs_code:
-        raise EncoderError(
-            f"the model in {folder} (model_type {kind!r}) needs Python code that comes with its files, which "
-            "tier4k never runs: pass a model that transformers itself contains"
-        )
-    raise EncoderError(
-        f"this version of transformers has no model of type {kind!r}, which {folder / 'config.json'} names: "
-        "update transformers, or pass another model"
-    )
 
 
 def _unlisted_family(

@@ -6,13 +6,11 @@ from typing import Any
 
 from tier4k.extract.encoders.image_processors import image_preprocessing
 from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels, block_levels
-from tier4k.extract.encoders.names import EncoderError
+from tier4k.extract.encoders.names import HF, EncoderError
 from tier4k.extract.encoders.preset import ImagePreset
 from tier4k.extract.encoders.transformers_families import VisionModel, vision_model
 from tier4k.extract.images.preprocessing import reference
-from tier4k.extract.weights.known import KnownWeights
-
-HUB = "https://huggingface.co"
+from tier4k.extract.weights.known import hugging_face_weights
 
 
 def transformers_preset(name: str, folder: Path) -> ImagePreset:
@@ -32,11 +30,10 @@ def transformers_preset(name: str, folder: Path) -> ImagePreset:
     # A NaFlex model takes images of any shape; the size is that of a square image.
     size = native.size or model.patch * math.isqrt(native.patches or 1)
     levels = _probe(model, folder, size)
-    repository = name.removeprefix("hf:")
     return ImagePreset(
         name=name,
         architecture=f"transformers {model.family.model}",
-        weights=KnownWeights(name, "declared by its authors", hub=repository, page=f"{HUB}/{repository}"),
+        weights=hugging_face_weights(name, name.removeprefix(HF), "image"),
         reference=reference(size, round(size * 256 / 224)),
         native=native,
         default_preprocessing="native",

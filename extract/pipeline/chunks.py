@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tier4k.extract.encoders.text_network import TokenBatch
+from tier4k.extract.encoders.text_tokenizer import TokenBatch
 from tier4k.extract.pipeline.shared_memory import SharedImages
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tier4k.extract.encoders.image_network import ImageNetwork
-from tier4k.extract.encoders.text_network import TextNetwork, TokenBatch
+from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.extract.encoders.text_tokenizer import TokenBatch
 from tier4k.extract.pipeline.batch_size import BatchSize, contains_any
 from tier4k.extract.pipeline.chunks import Chunk, CropStack
 from tier4k.extract.pipeline.missing_inputs import Work

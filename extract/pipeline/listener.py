@@ -51,6 +51,9 @@ class Listener(Protocol):
     def noted(self, text: str) -> None:
         """Receive a note for the user about the weights of a loaded network."""
 
+    def warned(self, text: str) -> None:
+        """Receive a warning about the prompts of a data set, before they are encoded."""
+
     def started(self, stream: str, total: int) -> None:
         """Receive the number of distinct inputs of a stream to encode, once the networks are loaded."""
 
@@ -66,7 +69,7 @@ class StreamSummary:
         stream: "image", "text" or "score".
         encoder: Name of the encoder.
         store: Folder of the store.
-        inputs: Number of distinct inputs of the data set, or of the requested part.
+        inputs: Number of distinct inputs, templates included, or of those of the requested part.
         encoded: Number of inputs that were encoded now; the rest were stored before.
         batch_size: Final number of crops or texts per batch; None if nothing was encoded.
         timing: Seconds spent on reading, encoding and writing, without loading the network. Encoders that run

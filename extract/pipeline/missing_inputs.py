@@ -1,20 +1,73 @@
 """Missing inputs: the inputs of a data set that an encoder's store does not contain."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tier4k.cache.keys import key_array
-from tier4k.cache.signature import SIGNATURE_FILE
+from tier4k.cache.keys import key_array, text_key
+from tier4k.cache.signature import SIGNATURE_FILE, Signature
 from tier4k.cache.store import FeatureStore
+from tier4k.extract.datasets.choices import STREAMS, Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.pipeline.options import ExtractionError
 from tier4k.extract.scorers.scorer import Scorer
 
 Encoder = ImageEncoder | TextEncoder | Scorer
+
+
+@dataclass(frozen=True)
+class InputChoice:
+    """The inputs of a data set that encoders encode, and further texts.
+
+    Attributes:
+        streams: Image encoders encode the images of these streams.
+        templates: Texts that text encoders encode besides the prompts, by the signature of the encoder.
+    """
+
+    streams: tuple[Stream, ...] = STREAMS
+    templates: Mapping[Signature, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def template_texts(self) -> tuple[str, ...]:
+        """The distinct texts of all encoders."""
+        texts: dict[str, None] = {}
+        for texts_of_encoder in self.templates.values():
+            texts.update(dict.fromkeys(texts_of_encoder))
+        return tuple(texts)
+
+    def inputs(self, manifest: Manifest, encoder: Encoder) -> Any:
+        """Return the distinct inputs of an encoder, as in `Work`.
+
+        Raises:
+            ExtractionError: The data set has no image of the streams.
+        """
+        signature = encoder.signature
+        if isinstance(encoder, ImageEncoder):
+            return self._images(manifest)
+        if isinstance(encoder, TextEncoder):
+            return _with_texts(manifest.prompts(), self.templates.get(signature, ()))
+        return manifest.pairs()
+
+    def _images(self, manifest: Manifest) -> pd.Series:
+        images = manifest.images(self.streams)
+        if images.empty:
+            raise ExtractionError(
+                f"{manifest.name} has no image prompts, the only images of --streams "
+                f"{'+'.join(self.streams)}: add image to the streams"
+            )
+        return images
+
+
+def _with_texts(prompts: pd.Series, texts: tuple[str, ...]) -> pd.Series:
+    """Return prompts and further texts, indexed by key in hexadecimal; a text that is a prompt stays one."""
+    keys = [text_key(text).hex() for text in texts]
+    both = pd.concat([prompts, pd.Series(texts, keys, dtype=prompts.dtype)])
+    return both[~both.index.duplicated()]
 
 
 @dataclass(frozen=True)
@@ -39,9 +92,14 @@ class Work:
         encoder: Encoder,
         root: Path,
         part: tuple[int, int],
+        choice: InputChoice,
     ) -> "Work":
-        """Return the work of an encoder on a part of a data set; see `ExtractionOptions` for `part`."""
-        inputs = _inputs(manifest, encoder.signature.stream)
+        """Return the work of an encoder on a part of its inputs; see `ExtractionOptions` for `part`.
+
+        Raises:
+            ExtractionError: The data set has no image of the chosen streams.
+        """
+        inputs = choice.inputs(manifest, encoder)
         inputs = inputs[_in_part(inputs.index, part)]
         store = root / encoder.signature.folder_name
         missing = np.ones(len(inputs), dtype=bool)
@@ -54,14 +112,6 @@ class Work:
     def keys(self) -> np.ndarray:
         """Keys (N, 32) of the inputs."""
         return _keys(self.inputs.index)
-
-
-def _inputs(manifest: Manifest, stream: str) -> Any:
-    if stream == "image":
-        return manifest.images()
-    if stream == "text":
-        return manifest.prompts()
-    return manifest.pairs()
 
 
 def _in_part(keys: pd.Index, part: tuple[int, int]) -> np.ndarray:

@@ -76,6 +76,10 @@ class ConsoleListener:
         """Print a note; a note that was printed before is skipped."""
         self._print_note(text)
 
+    def warned(self, text: str) -> None:
+        """Print a warning."""
+        self._progress.console.print(text, style="yellow", soft_wrap=True)
+
     def started(self, stream: str, total: int) -> None:
         """Show a progress bar for a stream."""
         self._task = self._progress.add_task(f"encode {stream}s", total=total, note="")

@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from tier4k.cache.atomic import publish, publish_text
 from tier4k.cache.errors import StoreError
-from tier4k.cache.keys import KEY_BYTES, key_array
+from tier4k.cache.keys import KEY_BYTES, key_array, text_key
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.listener import StreamSummary
@@ -26,6 +27,8 @@ FOLDER = "datasets"
 
 EXTRACTION_FILE = "extract.json"
 
+TEMPLATE = "template"  # name of the templates among the streams of a record
+
 
 @dataclass(frozen=True)
 class DatasetRecord:
@@ -35,7 +38,8 @@ class DatasetRecord:
         name: Name of the data set.
         data: Folder of the data set when it was extracted.
         rows: Number of rows of the data set.
-        keys: For each stream, "image", "text" and "score" (pairs of both), the distinct keys (N, 32).
+        keys: For each stream, "image", "text" and "score" (pairs of both), the distinct keys (N, 32);
+            "template" has those of the texts that text encoders encoded besides the prompts.
         names: For each stream the N readable names of its inputs: the path of an image below the data
             folder, the text itself, or both.
     """
@@ -47,8 +51,8 @@ class DatasetRecord:
     names: dict[str, list[str]]
 
     @classmethod
-    def of(cls, manifest: Manifest) -> "DatasetRecord":
-        """Return the record of a manifest."""
+    def of(cls, manifest: Manifest, templates: Sequence[str] = ()) -> "DatasetRecord":
+        """Return the record of a manifest and of the templates that are encoded with it."""
         images = manifest.images()
         prompts = manifest.prompts()
         pairs = manifest.pairs()
@@ -63,11 +67,13 @@ class DatasetRecord:
                 "image": _key_array(images.index),
                 "text": _key_array(prompts.index),
                 "score": _key_array(pairs.index),
+                TEMPLATE: key_array(map(text_key, templates)),
             },
             names={
                 "image": [os.path.relpath(path, manifest.data) for path in images],
                 "text": prompts.tolist(),
                 "score": pair_names,
+                TEMPLATE: list(templates),
             },
         )
 
@@ -75,8 +81,14 @@ class DatasetRecord:
         """Return the distinct keys (N, 32) of a stream; N is 0 for a stream that an older record lacks."""
         return self.keys.get(stream, np.empty((0, KEY_BYTES), np.uint8))
 
+    def keys_in_store(self, stream: str) -> np.ndarray:
+        """Return the keys (N, 32) of a stream and, if it is "text", of the templates."""
+        return np.concatenate([self.keys_of(part) for part in _parts(stream)])
+
     def write(self, root: Path) -> None:
         """Write the record under `root`, over an earlier record of the same data set (name and folder).
+
+        Templates of the earlier record are kept: the stores still hold them.
 
         Raises:
             StoreError: The record cannot be written.
@@ -84,14 +96,31 @@ class DatasetRecord:
         folder_hash = hashlib.sha256(f"{self.name}\n{self.data}".encode()).hexdigest()[:8]
         file_name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
         path = root / FOLDER / f"{file_name}-{folder_hash}.npz"
-        about = {"name": self.name, "data": self.data, "rows": self.rows, "names": self.names}
+        templates = list(dict.fromkeys([*_templates(path), *self.names[TEMPLATE]]))
+        keys = self.keys | {TEMPLATE: key_array(map(text_key, templates))}
+        names = self.names | {TEMPLATE: templates}
+        about = {"name": self.name, "data": self.data, "rows": self.rows, "names": names}
 
         def save(temporary: Path) -> None:
             """Write the file under a temporary name."""
-            np.savez_compressed(temporary, allow_pickle=False, about=np.array(json.dumps(about)), **self.keys)
+            np.savez_compressed(temporary, allow_pickle=False, about=np.array(json.dumps(about)), **keys)
 
         with explain_write_errors(path.parent):
             publish(path, save)
+
+
+def _parts(stream: str) -> tuple[str, ...]:
+    """Return the streams of a record whose inputs are in stores of one stream."""
+    return (stream, TEMPLATE) if stream == "text" else (stream,)
+
+
+def _templates(path: Path) -> list[str]:
+    """Return the templates of a record; none if there is no record, or a damaged one, which is replaced."""
+    if not path.exists():
+        return []
+    with suppress(StoreError):
+        return _read(path).names.get(TEMPLATE, [])
+    return []
 
 
 def _key_array(hexadecimal: Iterable[str]) -> np.ndarray:
@@ -129,16 +158,17 @@ def _read(path: Path) -> DatasetRecord:
 
 
 def input_names(root: Path, stream: str) -> dict[bytes, str]:
-    """Return the readable names of a stream's inputs in the recorded data sets, by key.
+    """Return the readable names of a stream's inputs in the recorded data sets, by key; templates are texts.
 
     Raises:
         StoreError: A record is damaged.
     """
     names: dict[bytes, str] = {}
     for record in records(root):
-        stream_names = record.names.get(stream, [])
-        for key, name in zip(record.keys_of(stream), stream_names, strict=True):
-            names[bytes(key)] = name
+        for part in _parts(stream):
+            part_names = record.names.get(part, [])
+            for key, name in zip(record.keys_of(part), part_names, strict=True):
+                names[bytes(key)] = name
     return names
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder
+from tier4k.extract.encoders.token_report import report_tokens
 from tier4k.extract.pipeline.listener import Encoding, Listener, StreamSummary
-from tier4k.extract.pipeline.missing_inputs import Encoder, Work
+from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice, Work
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.records import DatasetRecord, write_extraction
 from tier4k.extract.pipeline.seen_images import record_seen_images
+
+EVERY_INPUT = InputChoice()
 
 
 def extract(
@@ -23,15 +26,17 @@ def extract(
     options: ExtractionOptions,
     listener: Listener,
     *,
+    choice: InputChoice = EVERY_INPUT,
     data: Path | None = None,
     command: Sequence[str] = (),
 ) -> list[StreamSummary]:
-    """Encode images, image prompts, text prompts and pairs that the stores under `root` do not contain yet.
+    """Encode images, image prompts, texts and pairs that the stores under `root` do not contain yet.
 
     Each image is read and decoded once for all image encoders, and once for each scorer. The images that
-    finetuned weights have seen are recorded first. The record of the data set, which `store gc` and
-    `store ls` read, is written before the first input is encoded and again at the end. `extract.json` is
-    written at the end, if an input was encoded.
+    finetuned weights have seen are recorded first. The listener is warned of what a tokenizer loses of the
+    data set's prompts if its encoder or scorer has inputs to encode. The record of the data set, which
+    `store gc` and `store ls` read, is written before the first input is encoded and again at the end.
+    `extract.json` is written at the end, if an input was encoded.
 
     Args:
         manifest: The data set.
@@ -40,6 +45,7 @@ def extract(
         root: Folder of stores.
         options: Batch sizes, device, workers.
         listener: Receives the progress.
+        choice: The inputs that are encoded.
         data: The data set as the user named it, for extract.json; None uses the folder of the manifest.
         command: The command line, for extract.json.
 
@@ -47,15 +53,18 @@ def extract(
         One summary for each distinct encoder: image encoders first.
 
     Raises:
-        ExtractionError: The device does not exist, or an image changed since it was checked.
+        ExtractionError: The device does not exist, an image changed since it was checked, or there is no
+            image to encode.
         WeightsError: The weights do not fit the network.
         StoreError: A store cannot be written.
     """
     distinct = {encoder.signature: encoder for encoder in encoders}.values()
-    works = [Work.of(manifest, encoder, root, options.part) for encoder in distinct]
+    works = [Work.of(manifest, encoder, root, options.part, choice) for encoder in distinct]
     for encoder in distinct:
         record_seen_images(root, encoder.weights)
-    record = DatasetRecord.of(manifest)
+    for work in works:
+        _warn_about_prompts(work, manifest, listener)
+    record = DatasetRecord.of(manifest, choice.template_texts)
     summaries: list[StreamSummary] = []
     for group in _groups(works):
         summaries += _extract_group(group, root, options, listener, record)
@@ -63,6 +72,23 @@ def extract(
     if any(summary.encoded for summary in summaries):
         write_extraction(root, data or manifest.data, command, options, summaries)
     return summaries
+
+
+def _warn_about_prompts(
+    work: Work,
+    manifest: Manifest,
+    listener: Listener,
+) -> None:
+    """Report what the tokenizer of an encoder with missing inputs loses of the data set's prompts."""
+    if isinstance(work.encoder, ImageEncoder) or not work.missing.any():
+        return
+    from tier4k.extract.pipeline.load import load_tokenizer
+
+    signature = work.encoder.signature
+    report = report_tokens(load_tokenizer(work.encoder), manifest.prompts().tolist())
+    for finding in report.findings.values():
+        if finding:
+            listener.warned(f"{signature.stream} {signature.encoder}: {finding}")
 
 
 def _groups(works: Sequence[Work]) -> list[list[Work]]:

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 from transformers import BertTokenizer, BlipTextModel, BlipVisionModel
 
 from tier4k.extract.scorers.blip_checkpoint import RewardSizes, blip_checkpoint
 from tier4k.extract.scorers.checkpoints import load_all, without_memory
 from tier4k.extract.scorers.pair_network import PairNetwork, require_vocabulary
 from tier4k.extract.scorers.scorer import Scorer
-
-BLIP_TOKENS = 35
 
 # Numbers 30522 and 30523, after the vocabulary of bert-base-uncased.
 ADDED_TOKENS = ("[DEC]", "[ENC]")
@@ -56,14 +54,25 @@ class BlipNetwork(PairNetwork):
         with without_memory(path):
             model = Blip(config, reward_sizes)
         load_all(model, state, path)
+        tokenizer = cls.load_tokenizer(scorer)
+        require_vocabulary(tokenizer, config.text_config.vocab_size, scorer)
+        return cls(model, cls.truncating(tokenizer, scorer), config.vision_config.image_size).eval()
+
+    @staticmethod
+    def load_tokenizer(scorer: Scorer) -> Any:
+        """Load BERT's tokenizer with BLIP's own tokens."""
         tokenizer = BertTokenizer(str(scorer.tokenizer.path), do_lower_case=True)
         tokenizer.add_special_tokens({"additional_special_tokens": list(ADDED_TOKENS)})
-        require_vocabulary(tokenizer, config.text_config.vocab_size, scorer)
-        return cls(model, tokenizer, config.vision_config.image_size).eval()
+        return tokenizer
 
     def _patches(self, images: Tensor) -> Tensor:
         """All tokens of images, (P, L, D), the class token first."""
         return self.backbone.vision_model(pixel_values=self._normalised(images)).last_hidden_state
+
+    def _padded_tokens(self, texts: Sequence[str]) -> Tensor:
+        """Return token numbers and attention mask of texts, (T, 2, L) int64, L the largest one."""
+        tokens = self._tokens(texts)
+        return pad(tokens, (0, self.tokenizer.max_tokens - tokens.shape[-1]))
 
     def _first_token(self, tokens: Tensor, patches: Tensor | None = None) -> Tensor:
         """Return the output (T, D) at the first token of T texts; they attend to `patches` if given."""
@@ -82,7 +91,7 @@ class BlipScoreNetwork(BlipNetwork):
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings (T, D) of length 1; the text encoder reads no image."""
-        tokens = self._tokens(texts, BLIP_TOKENS, "max_length")
+        tokens = self._padded_tokens(texts)
         projected = self.backbone.text_proj(self._first_token(tokens))
         return normalize(projected.float(), dim=-1)
 
@@ -104,7 +113,7 @@ class ImageRewardNetwork(BlipNetwork):
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Token numbers and masks (T, 2, 35): every layer of the text encoder needs the image."""
-        return self._tokens(texts, BLIP_TOKENS, "max_length")
+        return self._padded_tokens(texts)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Tokens (P, L, D)."""

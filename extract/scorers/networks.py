@@ -1,5 +1,6 @@
 """The network of each scorer; adding one is adding an entry here and to `SCORERS` in presets.py."""
 
+from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.scorers.blip_network import BlipScoreNetwork, ImageRewardNetwork
 from tier4k.extract.scorers.choices import ScorerName
 from tier4k.extract.scorers.clip_network import ClipNetwork
@@ -12,6 +13,16 @@ NETWORKS: dict[ScorerName, type[PairNetwork]] = {
     "blipscore": BlipScoreNetwork,
     "imagereward": ImageRewardNetwork,
 }
+
+
+def load_scorer_tokenizer(scorer: Scorer) -> TextTokenizer:
+    """Load the tokenizer of a scorer alone, which truncates texts as the scorer reads them.
+
+    Raises:
+        WeightsError: Its files are damaged.
+    """
+    network = NETWORKS[scorer.preset.name]
+    return network.truncating(network.load_tokenizer(scorer), scorer)
 
 
 def load_scorer_network(scorer: Scorer) -> PairNetwork:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.precision import DTYPES
+from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.images.preprocessing import CLIP_MEAN, CLIP_STD
 from tier4k.extract.scorers.scorer import Scorer
 from tier4k.extract.weights.files import WeightsError
@@ -20,7 +21,7 @@ class PairNetwork(nn.Module, ABC):
 
     Args:
         backbone: Network of images and texts.
-        tokenizer: Tokenizer of the network's texts.
+        tokenizer: Tokenizer of the network's texts, which truncates them.
         side: Side in pixels of the square images that the network accepts.
     """
 
@@ -31,7 +32,7 @@ class PairNetwork(nn.Module, ABC):
     def __init__(
         self,
         backbone: nn.Module,
-        tokenizer: Any,
+        tokenizer: TextTokenizer,
         side: int,
     ) -> None:
         super().__init__()
@@ -49,6 +50,20 @@ class PairNetwork(nn.Module, ABC):
         Raises:
             WeightsError: The weights do not fit.
         """
+
+    @staticmethod
+    @abstractmethod
+    def load_tokenizer(scorer: Scorer) -> Any:
+        """Load the tokenizer of a scorer, of transformers.
+
+        Raises:
+            WeightsError: Its files are damaged.
+        """
+
+    @staticmethod
+    def truncating(tokenizer: Any, scorer: Scorer) -> TextTokenizer:
+        """Return a tokenizer of transformers that truncates texts as the scorer reads them."""
+        return TextTokenizer(tokenizer, scorer.preset.tokens)
 
     @abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -71,22 +86,10 @@ class PairNetwork(nn.Module, ABC):
         dtype = next(self.backbone.parameters()).dtype
         return ((images.float() - self.mean) / self.std).to(dtype)
 
-    def _tokens(
-        self,
-        texts: Sequence[str],
-        max_length: int,
-        padding: str,
-    ) -> Tensor:
-        """Return token numbers and attention mask of texts, (T, 2, L) int64."""
-        batch = self.tokenizer(
-            list(texts),
-            truncation=True,
-            max_length=max_length,
-            padding=padding,
-            return_tensors="pt",
-        )
-        tokens = torch.stack([batch["input_ids"], batch["attention_mask"]], dim=1)
-        return tokens.to(self.mean.device)
+    def _tokens(self, texts: Sequence[str]) -> Tensor:
+        """Return token numbers and attention mask of texts, (T, 2, L) int64, L that of the longest."""
+        batch = self.tokenizer(texts)
+        return torch.stack([batch.ids, batch.mask], dim=1).to(self.mean.device)
 
 
 def _per_channel(values: Sequence[float]) -> Tensor:

@@ -126,7 +126,7 @@ def _reason_to_keep(
     if store.signature.digest in used:
         return "a run uses the store"
     for record in existing:
-        if store.holds(record.keys_of(store.signature.stream)).any():
+        if store.holds(record.keys_in_store(store.signature.stream)).any():
             return f"the data set {record.data} uses the store"
     return None
 

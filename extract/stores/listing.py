@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rich.table import Table
 
+from tier4k.cache.keys import key_array
 from tier4k.cache.listing import require_stores
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.presets import weights_note
-from tier4k.extract.pipeline.records import DatasetRecord, records
+from tier4k.extract.pipeline.records import TEMPLATE, DatasetRecord, records
 
 COLUMNS = ("store", "stream", "rows", "shape", "type", "shards", "size", "age", "complete for")
 
@@ -65,7 +66,7 @@ def _shape(store: FeatureStore) -> str:
 
 
 def _coverage(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> str:
-    """Return the names of the recorded data sets, with counts where the store lacks inputs."""
+    """Return the names of the recorded data sets, with counts of stored inputs where some are missing."""
     names = []
     for record in dataset_records:
         stored, total = store.coverage(record.keys_of(store.signature.stream))
@@ -73,7 +74,21 @@ def _coverage(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> 
             names.append(f"{record.name} ({stored:,} of {total:,})")
         elif total:
             names.append(record.name)
+    if templates := _templates(store, dataset_records):
+        names.append(f"{templates:,} templates")
     return ", ".join(names) or "-"
+
+
+def _templates(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> int:
+    """Return the number of texts in a store that are recorded as templates and not as prompts."""
+    if store.signature.stream != "text":
+        return 0
+    templates: set[bytes] = set()
+    prompts: set[bytes] = set()
+    for record in dataset_records:
+        templates.update(map(bytes, record.keys_of(TEMPLATE)))
+        prompts.update(map(bytes, record.keys_of("text")))
+    return store.coverage(key_array(sorted(templates - prompts)))[0]
 
 
 def _size_and_newest(store: FeatureStore) -> tuple[int, float]:

@@ -12,7 +12,14 @@ from pathlib import Path
 from tier4k.cache.atomic import publish
 from tier4k.cache.keys import file_key
 from tier4k.cache.write_errors import explain_write_errors
-from tier4k.extract.weights.files import Weights, WeightsError, file_weights
+from tier4k.extract.weights.files import (
+    FOLDER_FILES,
+    PICKLED,
+    SAFETENSORS,
+    Weights,
+    WeightsError,
+    file_weights,
+)
 from tier4k.extract.weights.hub import blob_digest
 from tier4k.extract.weights.known import FoundWeights, KnownWeights
 from tier4k.extract.weights.wheel import Report
@@ -153,10 +160,17 @@ def _copy_from_hub(
     if found.path.is_file():
         _copy_checked(found.path, path)
         return
-    path.mkdir()
-    for name in known.hub_files:
-        if (found.path / name).is_file():
-            _copy_checked(found.path / name, path / name)
+    for file in _folder_files(found.path):
+        target = path / file.relative_to(found.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy_checked(file, target)
+
+
+def _folder_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder of Hugging Face that are needed; pickled weights if there are no others."""
+    weights = SAFETENSORS if any(folder.glob("*.safetensors")) else PICKLED
+    for pattern in (*FOLDER_FILES, *weights):
+        yield from sorted(folder.glob(pattern))
 
 
 def _copy_checked(source: Path, target: Path) -> None:

@@ -56,6 +56,24 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 IMAGE_FILES = (*MODEL_FILES, *PROCESSOR_FILES)
 
+# Patterns of the files in a folder of Hugging Face besides weights, also of sentence-transformers.
+FOLDER_FILES = (
+    "config.json",
+    *TOKENIZER_PARTS,
+    *PROCESSOR_FILES,
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "*_*/config.json",
+    "*_Dense/model.safetensors",
+    "*_Dense/pytorch_model.bin",
+)
+
+# Patterns of the weights in a folder of Hugging Face.
+SAFETENSORS = ("model.safetensors", "model-*.safetensors", f"model.safetensors{INDEX_SUFFIX}")
+
+PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin", f"pytorch_model.bin{INDEX_SUFFIX}")
+
 SEEN_IMAGES = "tier4k.seen_images"  # in the metadata of a safetensors file: keys of images, with spaces
 
 

@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tier4k.extract.weights.files import (
+    FOLDER_FILES,
+    FOLDER_WEIGHTS,
+    IMAGE_FILES,
     IMAGE_SUFFIXES,
+    PICKLED,
     PRETRAINED,
+    PROCESSOR_FILES,
+    SAFETENSORS,
     TEXT_FILES,
-    TEXT_WEIGHT_FILES,
+    TOKENIZER_FILES,
     Weights,
     WeightsError,
     file_weights,
@@ -19,7 +25,10 @@ from tier4k.extract.weights.hub import from_hub
 from tier4k.extract.weights.package import Package
 from tier4k.extract.weights.wheel import Wheel
 
+HUB = "https://huggingface.co"
 HUB_FILE = "model.safetensors"  # timm's repositories keep the weights in this file
+# What a folder of Hugging Face must hold besides config.json and weights, by stream.
+BESIDE = {"image": "preprocessor_config.json", "text": "vocab.txt or tokenizer.json"}
 
 
 @dataclass(frozen=True)
@@ -40,27 +49,30 @@ class FoundWeights:
         Raises:
             WeightsError: A file is missing, or its hash differs from its name.
         """
-        if self.path.is_dir():
-            return folder_weights(self.path, self.source)
-        return file_weights(self.path, self.source)
+        if not self.path.is_dir():
+            return file_weights(self.path, self.source)
+        has_tokenizer = any((self.path / name).is_file() for name in TOKENIZER_FILES)
+        has_processor = any((self.path / name).is_file() for name in PROCESSOR_FILES)
+        files = IMAGE_FILES if has_processor and not has_tokenizer else TEXT_FILES
+        return folder_weights(self.path, self.source, files)
 
 
 @dataclass(frozen=True)
 class KnownWeights:
-    """Published weights of an encoder: a file of an image encoder, or a folder of a text encoder.
+    """Published weights of an encoder: a file, or a folder of Hugging Face.
 
     Attributes:
         name: Name in `tier weights`.
         licence: The licence, and who declares it.
         files: File names searched in `pretrained/`, in this order; "resnet18.*" stands for every suffix of
-            weights. Empty for a text encoder.
-        folder: Name of a folder with config.json, tokenizer files and weights, searched beside `pretrained/`;
-            "" for an image encoder.
+            weights. Empty for a folder.
+        folder: Name or path of a folder of Hugging Face, searched beside `pretrained/`; "" for a file.
         hub: Hugging Face repository with the same weights; "" for none.
         page: Web page or command for the user, shown when the weights are missing.
         url: Address of the file itself; its last part is the file's name and contains the file's hash.
         package: Python package that contains the weights.
         wheel: Wheel of the package index whose weights are converted.
+        stream: What the encoder encodes, for messages: "image" or "text".
     """
 
     name: str
@@ -72,6 +84,7 @@ class KnownWeights:
     url: str = ""
     package: Package | None = None
     wheel: Wheel | None = None
+    stream: str = "image"
 
     @property
     def file_names(self) -> tuple[str, ...]:
@@ -90,11 +103,6 @@ class KnownWeights:
         """The folder below the working directory in which the weights are searched first."""
         return Path() if self.folder else Path(PRETRAINED)
 
-    @property
-    def hub_files(self) -> tuple[str, ...]:
-        """The files of the repository `hub` that are needed."""
-        return TEXT_FILES if self.folder else (HUB_FILE,)
-
     def note(self, sha256: str) -> str:
         """Return what was done to weights with a hash, such as "weights rounded to 8 bits"; "" for nothing.
 
@@ -109,7 +117,7 @@ class KnownWeights:
         """Return the weights in the folders or in the installed package; None if there are none.
 
         Args:
-            folders: Folders that may contain `pretrained/` or the text encoder's folder.
+            folders: Folders that may contain `pretrained/` or the encoder's folder.
 
         Raises:
             WeightsError: The hash of the package's file differs from the pinned hash.
@@ -146,21 +154,30 @@ class KnownWeights:
         Returns:
             The weights; None if neither the hub nor its cache gives them.
         """
-        folder = from_hub(self.hub, self.hub_files, cached_only)
-        if folder is None:
+        if self.folder:
+            folder = self._folder_on_hub(cached_only)
+            return FoundWeights(folder, f"hub {self.hub}") if folder else None
+        folder = from_hub(self.hub, (HUB_FILE,), cached_only)
+        # Offline, the cache may hold only other files of the repository.
+        if folder is None or not (folder / HUB_FILE).is_file():
             return None
-        # Offline, the cache may hold only other files of the repository, such as a tokenizer.
-        weights = TEXT_WEIGHT_FILES if self.folder else (HUB_FILE,)
-        if not any((folder / name).is_file() for name in weights):
-            return None
-        return FoundWeights(folder if self.folder else folder / HUB_FILE, f"hub {self.hub}")
+        return FoundWeights(folder / HUB_FILE, f"hub {self.hub}")
 
-    def find(self, encoder: str, folders: Sequence[Path]) -> Weights:
+    def _folder_on_hub(self, cached_only: bool) -> Path | None:
+        """Return the folder in the hub's cache, with pickled weights only if there are no others."""
+        for weights in (SAFETENSORS, PICKLED):
+            folder = from_hub(self.hub, (*FOLDER_FILES, *weights), cached_only)
+            # Offline, the cache may hold only other files of the repository, such as a tokenizer.
+            if folder and any((folder / name).is_file() for name in FOLDER_WEIGHTS):
+                return folder
+        return None
+
+    def find(self, encoder: str, folders: Sequence[Path]) -> FoundWeights:
         """Find the weights in folders, in the installed package, or on the hub.
 
         Args:
             encoder: Name of the encoder, for messages.
-            folders: Folders that may contain `pretrained/` or the text encoder's folder.
+            folders: Folders that may contain `pretrained/` or the encoder's folder.
 
         Raises:
             WeightsError: The weights are nowhere or damaged; the message names their source and where to put
@@ -169,20 +186,46 @@ class KnownWeights:
         found = self.local(folders) or self.on_hub()
         if found is None:
             raise self._missing_error(encoder, folders[0] if folders else Path.cwd())
-        return found.weights()
+        return found
 
     def _missing_error(self, encoder: str, folder: Path) -> WeightsError:
-        get = f"run `tier weights get {encoder}`"
+        if Path(self.folder).is_absolute():
+            return WeightsError(
+                f"there is no folder {self.folder}: correct the path, or pass --{self.stream}-weights DIR"
+            )
+        start = (
+            f"there are no weights for the {self.stream} encoder {encoder}: run `tier weights get {encoder}`"
+        )
         if self.folder:
             return WeightsError(
-                f"there are no weights for the text encoder {encoder}: {get}, put a folder {self.folder}/ "
-                "(config.json, vocab.txt or tokenizer.json, and model.safetensors or pytorch_model.bin) into "
-                f"{folder} or beside the data, or pass --text-weights DIR.\n"
-                f"Download the folder from: {self.page}"
+                f"{start}, put a folder {self.folder}/ (config.json, {BESIDE[self.stream]}, and "
+                f"model.safetensors or pytorch_model.bin) into {folder} or beside the data, or pass "
+                f"--{self.stream}-weights DIR.\nDownload the folder from: {self.page}"
             )
         file = self.files[0].replace(".*", ".pth")
         return WeightsError(
-            f"there are no weights for the image encoder {encoder}: {get}, put {file} into "
-            f"{folder}/{PRETRAINED}/ (or a {PRETRAINED}/ folder beside the data), or pass --image-weights "
-            f"FILE.\nDownload the file from: {self.page}"
+            f"{start}, put {file} into {folder}/{PRETRAINED}/ (or a {PRETRAINED}/ folder beside the data), "
+            f"or pass --image-weights FILE.\nDownload the file from: {self.page}"
         )
+
+
+def hugging_face_weights(
+    encoder: str,
+    repository: str,
+    stream: str,
+) -> KnownWeights:
+    """Return the weights of an encoder `hf:NAME_OR_PATH`.
+
+    Args:
+        encoder: Name of the encoder.
+        repository: Path of the folder, or name on the hub.
+        stream: "image" or "text", for messages.
+    """
+    return KnownWeights(
+        name=encoder,
+        licence="declared by its authors",
+        folder=repository,
+        hub=repository,
+        page=f"{HUB}/{repository}",
+        stream=stream,
+    )

@@ -26,7 +26,7 @@ def write_tensors(
     """
     from safetensors.torch import save_file
 
-    save_file(dict(tensors), path, metadata)
+    save_file(without_aliases(tensors), path, metadata)
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(HEADER_LENGTH_BYTES), "little")
         header = json.loads(file.read(length))
@@ -34,3 +34,14 @@ def write_tensors(
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         file.seek(HEADER_LENGTH_BYTES)
         file.write(text.ljust(length))
+
+
+def without_aliases(tensors: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """Return tensors of which no two share memory, as those of tied layers do: the second is copied."""
+    own: dict[str, torch.Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if place in places else tensor
+        places.add(place)
+    return own

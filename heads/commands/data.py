@@ -1,13 +1,18 @@
 """`tier data`: check data sets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console, progress_counter
+from tier4k.heads.commands.encoders import weight_folders
 from tier4k.heads.commands.options import DataArgument, LayoutOption, RatersOption, TextEncoderOption
+
+if TYPE_CHECKING:
+    from tier4k.extract.datasets.layouts import SourceTable
+    from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 
 
 def data_check(
@@ -21,15 +26,38 @@ def data_check(
     text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
 ) -> None:
     """Check every row and every image of DATA and print a summary. Problems cause exit code 2."""
-    from tier4k.extract.datasets.check import check
+    from tier4k.extract.datasets.check import check_table
+    from tier4k.extract.datasets.layouts import read_source
     from tier4k.extract.datasets.summary import summarize, summary_table
 
+    source = read_source(data, layout, raters)
+    tokenizer = _find_tokenizer(source, text_encoder)
     console = make_console()
     with progress_counter(console, "check images") as count:
-        report = check(data, layout, progress=count, raters=raters)
-    console.print(summary_table(summarize(report, text_encoder)))
+        report = check_table(source, progress=count)
+    console.print(summary_table(summarize(report, tokenizer)))
     if problems:
         report.write_problems(problems)
     if report.problems:
         raise report.error()
     console.print(f"No problems in {len(report.manifest):,} rows.", style="green")
+
+
+def _find_tokenizer(source: "SourceTable", text_encoder: str) -> "TextTokenizer | None":
+    """Return the tokenizer of a text encoder; None if the files of a preset are not on this machine.
+
+    Raises:
+        TierError: There is no such encoder or folder, or the files of the tokenizer are damaged.
+    """
+    from tier4k.extract.encoders.find import find_text_encoder
+    from tier4k.extract.encoders.presets import TEXT_PRESETS
+    from tier4k.extract.encoders.text_tokenizer import load_text_tokenizer
+    from tier4k.extract.weights.files import WeightsError
+
+    try:
+        encoder = find_text_encoder(text_encoder, folders=weight_folders(source))
+    except WeightsError:
+        if text_encoder not in TEXT_PRESETS:
+            raise
+        return None
+    return load_text_tokenizer(encoder)

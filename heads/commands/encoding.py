@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tier4k.extract.datasets.check import CheckedDataset
-    from tier4k.extract.pipeline.missing_inputs import Encoder
+    from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice
     from tier4k.extract.pipeline.options import ExtractionOptions
 
 ENCODER_NAMES = {"image": "image encoder", "text": "text encoder", "score": "scorer"}
@@ -24,6 +24,7 @@ def encode(
     report: "CheckedDataset",
     encoders: "Sequence[Encoder]",
     options: "ExtractionOptions",
+    choice: "InputChoice | None" = None,
 ) -> None:
     """Encode the inputs of a data set that are in no store yet.
 
@@ -34,12 +35,13 @@ def encode(
         report: The checked data set.
         encoders: Encoders and scorers; the features of each are written to its own store.
         options: Batch size, device and number of workers.
+        choice: The inputs that are encoded; None for all of the data set's.
 
     Raises:
         TierError: An input cannot be encoded, or a store cannot be written.
     """
     from tier4k.extract.pipeline.progress import ConsoleListener
-    from tier4k.extract.pipeline.run import extract
+    from tier4k.extract.pipeline.run import EVERY_INPUT, extract
 
     for encoder in encoders:
         name = f"{ENCODER_NAMES[encoder.signature.stream]} {encoder.preset.name}"
@@ -51,6 +53,7 @@ def encode(
             features,
             options,
             listener,
+            choice=choice or EVERY_INPUT,
             data=data,
             command=sys.argv,
         )

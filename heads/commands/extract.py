@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.extract.encoders.choices import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console, print_line
-from tier4k.heads.commands.encoders import image_choice, weight_folders
+from tier4k.heads.commands.encoders import encoder_choice, weight_folders
 from tier4k.heads.commands.encoding import encode
+from tier4k.heads.commands.extract_encoders import InputsGroup, find_chosen_encoders
 from tier4k.heads.commands.loading import check_source, load_data
 from tier4k.heads.commands.options import (
-    ENCODERS,
     FEATURES,
     DataArgument,
     FeaturesOption,
@@ -21,7 +20,6 @@ from tier4k.heads.commands.options import (
     PresetOption,
     RowsGroup,
     SpeedGroup,
-    TextEncoderOption,
     WeightsGroup,
 )
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from tier4k.extract.datasets.layouts import SourceTable
+    from tier4k.extract.datasets.choices import Stream
     from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.extract.images.crops import Crops
     from tier4k.extract.pipeline.missing_inputs import Encoder
@@ -101,14 +99,7 @@ def extract(
     data: DataArgument,
     *,
     features: FeaturesOption = FEATURES,
-    image_encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"{ENCODERS} May be repeated; images are then read once for all encoders.",
-            show_default=DEFAULT_IMAGE_ENCODER,
-        ),
-    ] = None,
-    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    encoders: InputsGroup,
     weights: WeightsGroup,
     finetuned: FinetunedGroup,
     preset: PresetOption = None,
@@ -135,43 +126,21 @@ def extract(
     options = replace(speed.extraction_options(), compiled=compiled, part=_parse_part(shard))
     console = make_console()
     if finetuned.finetuned:
-        if image_encoder or preset or weights.given or images != ImageGroup() or random_crops.crops:
+        if encoders.names_any or preset or weights.given or images != ImageGroup() or random_crops.crops:
             raise typer.BadParameter(
-                "the encoders come from the run: leave out --image-encoder, --preset, the weights, "
-                "--crops and the options of the image features",
+                "the encoders come from the run: leave out --encoder, --image-encoder, --text-encoder, "
+                "--templates, --preset, the weights, --crops and the options of the image features",
                 param_hint="--finetuned",
             )
-        _extract_finetuned(console, data, features, finetuned, rows, options)
+        _extract_finetuned(console, data, features, finetuned, encoders.parsed_streams(), rows, options)
         return
     finetuned.require_empty()
     source = rows.read(data)
-    crops = random_crops.parse()
-    names: list[str | None] = [*image_encoder] if image_encoder else [None]
-    choices = list(dict.fromkeys(image_choice(images, name, preset, crops) for name in names))
-    encoders = _find_all_encoders(source, choices, text_encoder, weights)
-    _mention_clip(console, choices, weight_folders(source))
+    choice = encoder_choice(encoders, images, preset, random_crops.parse())
+    found, inputs = find_chosen_encoders(source, encoders, choice, weights)
+    _mention_clip(console, choice.images, weight_folders(source))
     report = check_source(console, source, features, rows.on_error)
-    encode(console, data, features, report, encoders, options)
-
-
-def _find_all_encoders(
-    source: "SourceTable",
-    choices: "Sequence[ImageChoice]",
-    text_encoder: str,
-    weights: WeightsGroup,
-) -> "list[Encoder]":
-    from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
-
-    if weights.image_weights and len(choices) > 1:
-        raise typer.BadParameter(
-            "one file of weights cannot serve several image encoders: run `tier extract` once for each "
-            "encoder",
-            param_hint="--image-weights",
-        )
-    folders = weight_folders(source)
-    images = [find_image_encoder(choice, weights.image_weights, folders) for choice in choices]
-    text = find_text_encoder(text_encoder, weights.text_weights, folders, choices[0].precision)
-    return [*images, text]
+    encode(console, data, features, report, found, options, inputs)
 
 
 def _mention_clip(
@@ -196,15 +165,19 @@ def _extract_finetuned(
     data: Path,
     features: Path,
     group: FinetunedGroup,
+    streams: "tuple[Stream, ...]",
     rows: RowsGroup,
     options: "ExtractionOptions",
 ) -> None:
+    from tier4k.extract.pipeline.missing_inputs import InputChoice
     from tier4k.heads.encoders.finetuned import finetuned_encoders
 
     assert group.finetuned is not None
     encoders = finetuned_encoders(group.finetuned, group.target, group.repeat)
     report = load_data(console, data, features, rows)
-    encode(console, data, features, report, encoders.all, options)
+    kinds = {"text" if stream == "text" else "image" for stream in streams}
+    used = [encoder for encoder in encoders.all if encoder.signature.stream in kinds]
+    encode(console, data, features, report, used, options, InputChoice(streams))
     _print_next_options(console, group.finetuned, encoders)
 
 

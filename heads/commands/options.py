@@ -29,6 +29,7 @@ FEATURES = Path("features")
 RUNS = Path("runs")
 
 ENCODERS = "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, timm:NAME, or hf:NAME_OR_PATH."
+TEXT_ENCODERS = "bert-base-uncased, minilm, or hf:NAME_OR_PATH."
 
 # Data and folders
 

@@ -25,7 +25,6 @@ from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.weights.checkpoints import read_state_dict
 from tier4k.extract.weights.files import (
     IMAGE_FILES,
-    TEXT_FILES,
     TEXT_WEIGHT_FILES,
     Weights,
     folder_weights_file,
@@ -250,7 +249,7 @@ def write_text(
 
     The arguments are those of `write_image`.
     """
-    _write_folder(encoder.weights, TEXT_FILES, tensors, folder, seen)
+    _write_folder(encoder.weights, encoder.model.files, tensors, folder, seen)
 
 
 def _write_folder(
@@ -272,6 +271,7 @@ def _write_folder(
     folder.mkdir()
     for name in files:
         if (weights.path / name).is_file() and name not in TEXT_WEIGHT_FILES:
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(weights.path / name, folder / name)
     if not tensors:
         for file in weight_parts(folder_weights_file(weights.path, weights.source)):

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.write_errors import explain_write_errors
+from tier4k.extract.weights.write import without_aliases
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.history import History
 from tier4k.heads.finetuning.network import TierNetwork
@@ -166,7 +167,7 @@ def readable(path: Path) -> Iterator[None]:
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with explain_write_errors(path.parent):
-        publish(path, lambda temporary: save_file(kept, temporary))
+        publish(path, lambda temporary: save_file(without_aliases(kept), temporary))
 
 
 def _history_tensors(history: History) -> dict[str, Tensor]:

@@ -143,8 +143,12 @@ def _written_signatures(folder: Path, signatures: Mapping[str, Signature]) -> di
 
 
 def _text_tensors(encoder: TextEncoder) -> "dict[str, Tensor]":
-    """Return the tensors of a text encoder, or none if it has a safetensors file, which is copied instead."""
-    if (encoder.weights.path / TEXT_WEIGHT_FILES[0]).is_file():
+    """Return the tensors of a text encoder, or none if it has a safetensors file, which is copied instead.
+
+    Of a model of images and texts, only the tensors of the text tower are written.
+    """
+    has_safetensors = (encoder.weights.path / TEXT_WEIGHT_FILES[0]).is_file()
+    if has_safetensors and not encoder.model.family.is_tower:
         return {}
     tensors = _tensors(TextNetwork.of(encoder).backbone)
     # The pooler's output is unused, and random where the weights lack it.

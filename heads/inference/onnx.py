@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from tier4k.cache.errors import TierError
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.load import load_image_network
-from tier4k.extract.encoders.text_network import TextNetwork, TokenBatch
+from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.extract.encoders.text_tokenizer import TokenBatch
 from tier4k.extract.images.preprocessing import nearest_multiple
 from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.regressors.base import Head

@@ -17,6 +17,9 @@ class _NoOutput:
     def noted(self, text: str) -> None:
         pass
 
+    def warned(self, text: str) -> None:
+        pass
+
     def started(self, stream: str, total: int) -> None:
         pass
 

@@ -11,11 +11,15 @@ from rich.console import Console
 
 from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.summary import DataSummary, ScoreRange, summarize, summary_table
+from tier4k.extract.encoders.find import find_text_encoder
+from tier4k.extract.encoders.text_tokenizer import load_text_tokenizer
 from tier4k.tests.builders.data import save_table, write_pku
 
+TOKEN_LINES = {"truncated prompts", "unknown tokens", "equal tokens"}
 
-def summary_of(root: Path, text_encoder: str = "minilm") -> DataSummary:
-    return summarize(check(root), text_encoder)
+
+def summary_of(root: Path) -> DataSummary:
+    return summarize(check(root), load_text_tokenizer(find_text_encoder("minilm")))
 
 
 def test_counts_are_those_of_the_rows(tmp_path: Path) -> None:
@@ -29,7 +33,8 @@ def test_counts_are_those_of_the_rows(tmp_path: Path) -> None:
     assert vars(found.targets["MOS_a"]) == pytest.approx(vars(expected))
     files = [*(tmp_path / "All").iterdir(), *(tmp_path / "I2I" / "Image_prompt").iterdir()]
     assert found.megabytes == pytest.approx(sum(path.stat().st_size for path in files) / 1e6)
-    assert found.duplicates == [] and found.long_prompts == 0
+    assert found.duplicates == []
+    assert [lines_of(found)[name] for name in TOKEN_LINES] == ["none"] * 3
 
 
 def test_equal_images_and_unusable_rows_are_counted(tmp_path: Path) -> None:
@@ -57,7 +62,7 @@ def test_missing_scores_and_merged_generators_are_shown(tmp_path: Path) -> None:
     assert found.merged_generators == {"MJ": ("mj",), "DALLE": ("dalle",)}
     assert found.generators == {"MJ": 4, "DALLE": 4}
     scores = annotation["MOS_a"].dropna()
-    lines = dict(re.findall(r"│ (.+?) +│ (.+?) +│", shown(found)))
+    lines = lines_of(found)
     assert lines["target MOS_a"] == (
         f"{scores.min():.3f} … {scores.max():.3f}, mean {sum(scores) / 5:.3f}; 3 rows without a score"
     )
@@ -71,17 +76,27 @@ def test_prompts_that_the_text_encoder_truncates_are_counted(tmp_path: Path) -> 
     # [CLS] and [SEP] are two tokens more.
     annotation["Text_prompt"] = ["word " * 510, "word " * 511, "short", "short"]
     save_table(annotation, tmp_path / "annotation.xlsx")
-    found = summary_of(tmp_path)
-    assert found.long_prompts == 1 and "1 (truncated when encoded)" in shown(found)
+    lines = lines_of(summary_of(tmp_path))
+    assert lines["truncated prompts"].startswith("1 of 3 prompts is truncated at 512 tokens, for example")
+    assert lines["unknown tokens"] == "none"
+    assert lines["equal tokens"].startswith("2 of 3 prompts have the same tokens as another one")
 
 
-def test_without_a_tokenizer_the_summary_says_not_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_of_unknown_and_of_equal_tokens_are_counted(tmp_path: Path) -> None:
+    annotation = write_pku(tmp_path, rows=4, image_to_image=0)
+    annotation["Text_prompt"] = ["🦊❄️", "🐶🌿", "a fox", "a fox"]
+    save_table(annotation, tmp_path / "annotation.xlsx")
+    lines = lines_of(summary_of(tmp_path))
+    assert lines["truncated prompts"] == "none"
+    # Without [CLS] and [SEP]: one unknown token for each of two prompts, and "a" and "fox".
+    assert lines["unknown tokens"].startswith("2 of 3 prompts have unknown tokens (50% of all tokens)")
+    assert lines["equal tokens"].endswith("for example '🦊❄️' = '🐶🌿'")
+
+
+def test_without_a_tokenizer_the_summary_says_not_counted(tmp_path: Path) -> None:
     write_pku(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    found = summary_of(tmp_path, "bert-base-uncased")
-    assert found.long_prompts is None and "not counted" in shown(found)
+    lines = lines_of(summarize(check(tmp_path), None))
+    assert lines["tokens of prompts"].startswith("not counted") and not TOKEN_LINES & lines.keys()
 
 
 def test_a_data_set_without_a_usable_row_is_summarised_too(tmp_path: Path) -> None:
@@ -91,6 +106,10 @@ def test_a_data_set_without_a_usable_row_is_summarised_too(tmp_path: Path) -> No
     found = summary_of(tmp_path)
     assert (found.rows, found.skipped, found.targets) == (0, 2, {})
     assert "0 usable, 2 with problems" in shown(found)
+
+
+def lines_of(summary: DataSummary) -> dict[str, str]:
+    return dict(re.findall(r"│ (.+?) +│ (.+?) +│", shown(summary)))
 
 
 def shown(summary: DataSummary) -> str:

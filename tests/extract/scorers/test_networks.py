@@ -21,13 +21,16 @@ from transformers import (
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.images.decode import decode
 from tier4k.extract.pipeline.load import load_network
+from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.records import DatasetRecord, input_names
+from tier4k.extract.pipeline.run import extract
 from tier4k.extract.scorers.blip_network import REWARD_MEAN, REWARD_STD
 from tier4k.extract.scorers.choices import ScorerName
 from tier4k.extract.scorers.find import find_scorer
 from tier4k.extract.scorers.networks import NETWORKS
 from tier4k.extract.scorers.pair_network import PairNetwork
 from tier4k.extract.scorers.presets import SCORERS
+from tier4k.tests.builders.listener import Silent
 from tier4k.tests.builders.scorers import SIDE
 from tier4k.tests.builders.scores import score
 
@@ -222,6 +225,17 @@ def test_a_pair_is_identified_by_its_image_and_its_prompt(manifest: Manifest, tm
         image_key=manifest.table["prompt_key"], prompt_key=manifest.table["image_key"]
     )
     assert not set(replace(manifest, table=swapped).pair_keys()) & set(manifest.pair_keys())
+
+
+@pytest.mark.parametrize(("name", "limit"), [("clipscore", 77), ("imagereward", 35)])
+def test_prompts_that_a_scorer_truncates_are_warned_of(
+    name: str, limit: int, weights: dict[str, Path], manifest: Manifest, tmp_path: Path
+) -> None:
+    listener = Silent()
+    scorer = find_scorer(name, weights[name])
+    extract(manifest, [scorer], tmp_path, ExtractionOptions(0, 4, device="cpu"), listener)
+    (warning,) = listener.warnings
+    assert warning.startswith(f"score {name}: 1 of 3 prompts is truncated at {limit} tokens")
 
 
 def test_every_scorer_name_has_a_preset_and_a_network() -> None:

@@ -1,0 +1,123 @@
+"""Tokenizers of text encoders, which need no network: how long a text is, and which tokens it has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tier4k.extract.encoders.encoder import TextEncoder
+from tier4k.extract.encoders.names import EncoderError
+from tier4k.extract.encoders.transformers_loading import explain_loading_errors
+from tier4k.extract.weights.files import WeightsError
+
+TOKENIZED_TEXTS = 1024  # per call: the tokenizer keeps kilobytes of each text until the call ends
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Tokenized texts.
+
+    Attributes:
+        ids: (B, L) int64 token numbers, padded to the longest text of the batch.
+        mask: (B, L) int64, 1 for tokens and 0 for padding.
+    """
+
+    ids: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> "TokenBatch":
+        """Return the batch on another device."""
+        return TokenBatch(self.ids.to(device), self.mask.to(device))
+
+
+class TextTokenizer:
+    """Turns texts into tokens.
+
+    Args:
+        tokenizer: A tokenizer of transformers with a padding token.
+        max_tokens: Number of tokens, special tokens included, at which longer texts are truncated.
+        pads_to_limit: Whether every text is padded to `max_tokens`; a network with such texts also attends to
+            padding, unless its tokenizer returns a mask.
+        prompt: Text that is put before every text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_tokens: int,
+        pads_to_limit: bool = False,
+        prompt: str = "",
+    ) -> None:
+        self._tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self._pads_to_limit = pads_to_limit
+        self._prompt = prompt
+
+    @property
+    def unknown_id(self) -> int | None:
+        """Number of the token that stands for unknown characters and words; None if there is none.
+
+        Some tokenizers, such as CLIP's, name the token at the end of every text here: it says nothing.
+        """
+        own = self._tokenizer
+        ends = (own.eos_token_id, own.bos_token_id, own.pad_token_id, own.cls_token_id, own.sep_token_id)
+        return None if own.unk_token_id in ends else own.unk_token_id
+
+    def __call__(self, texts: Sequence[str]) -> TokenBatch:
+        """Tokenize texts, truncated at `max_tokens` and padded to the longest, or to `max_tokens`.
+
+        Raises:
+            EncoderError: A text has no token.
+        """
+        batch = self._tokenizer(
+            [self._prompt + text for text in texts],
+            truncation=True,
+            max_length=self.max_tokens,
+            padding="max_length" if self._pads_to_limit else True,
+            return_attention_mask=None if self._pads_to_limit else True,
+            return_tensors="pt",
+        )
+        ids = batch["input_ids"]
+        mask = batch.get("attention_mask", torch.ones_like(ids))
+        for text, length in zip(texts, mask.sum(1).tolist(), strict=True):
+            if not length:
+                raise EncoderError(
+                    f"the tokenizer of the text encoder makes no token of the text {text!r}: change this "
+                    "text, or pass another text encoder"
+                )
+        return TokenBatch(ids, mask)
+
+    def untruncated_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token numbers of each text before truncation, special tokens included."""
+        ids: list[list[int]] = []
+        for start in range(0, len(texts), TOKENIZED_TEXTS):
+            part = [self._prompt + text for text in texts[start : start + TOKENIZED_TEXTS]]
+            ids.extend(self._tokenizer(part, truncation=False, verbose=False)["input_ids"])
+        return ids
+
+
+def load_text_tokenizer(encoder: TextEncoder) -> TextTokenizer:
+    """Load the tokenizer of an encoder from local files; the network is not loaded.
+
+    Code in the folder is not run.
+
+    Raises:
+        WeightsError: The files of the folder are damaged or do not match, or the tokenizer has no padding
+            token.
+    """
+    from transformers import AutoTokenizer
+
+    path, model = encoder.weights.path, encoder.model
+    with explain_loading_errors(path, "text"):
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        raise WeightsError(
+            f"the tokenizer in {path} has no padding token, which texts of one batch need: state the "
+            "pad_token of the network's training in tokenizer_config.json there, or pass another encoder"
+        )
+    if not model.family.pads_to_limit:
+        tokenizer.padding_side = "right"  # where positions are counted from the left, padding must not be
+    prompt = model.modules.prompt if model.modules else ""
+    return TextTokenizer(tokenizer, model.token_limit, model.family.pads_to_limit, prompt)

@@ -1,0 +1,57 @@
+"""config.json of a folder of Hugging Face, read without transformers."""
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tier4k.extract.encoders.names import EncoderError
+from tier4k.extract.weights.files import WeightsError
+
+CONFIG = "config.json"
+
+
+def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
+    """Return the content of a configuration in a folder.
+
+    Args:
+        folder: A folder of Hugging Face.
+        name: Name of the file in the folder.
+
+    Raises:
+        WeightsError: The file is missing or damaged.
+    """
+    path = folder / name
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} is no configuration of transformers: download the folder again")
+    return content
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file in a folder of Hugging Face.
+
+    Raises:
+        WeightsError: The file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}): download the folder again") from error
+
+
+def refuse_unknown_type(folder: Path, content: dict[str, Any]) -> NoReturn:
+    """Refuse a folder with a model that transformers does not have.
+
+    Raises:
+        EncoderError: Always.
+    """
+    kind = str(content.get("model_type"))
+    if content.get("auto_map"):
+        raise EncoderError(
+            f"the model in {folder} (model_type {kind!r}) needs Python code that comes with its files, which "
+            "tier4k never runs: pass a model that transformers itself contains"
+        )
+    raise EncoderError(
+        f"this version of transformers has no model of type {kind!r}, which {folder / CONFIG} names: "
+        "update transformers, or pass another model"
+    )

@@ -1,0 +1,124 @@
+"""`tier extract --encoder` stores what both towers of a checkpoint compute, also of templates."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+from PIL import Image
+
+from tier4k.cache.keys import key_array
+from tier4k.cache.listing import stores
+from tier4k.cache.store import FeatureStore
+from tier4k.extract.encoders.templates import read_templates
+from tier4k.tests.builders.commands import succeed, tier
+from tier4k.tests.builders.data import table_rows, write_table
+from tier4k.tests.builders.transformers_models import few_fast, write_vision_folder
+from tier4k.tests.builders.two_towers import write_two_towers
+
+PROMPTS = ["a red fox", "two paper boats", "the city at night, 8k"]
+BUILT_IN = read_templates(None).texts
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a table of three images."""
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "data" / "mine.csv", table_rows(prompt=PROMPTS))
+    return tmp_path
+
+
+def store_of(stream: str, encoder: str = "hf:towers") -> FeatureStore:
+    (found,) = [
+        store
+        for store in stores(Path("features"))
+        if (store.signature.stream, store.signature.encoder) == (stream, encoder)
+    ]
+    return found
+
+
+def read(store: FeatureStore, inputs: list[bytes]) -> np.ndarray:
+    return store.read(key_array(hashlib.sha256(one).digest() for one in inputs))
+
+
+def embeddings(kind: str, texts: list[str], paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """The embeddings of texts and images by the library's own classes, before they are normalised."""
+    images: Any = hf.AutoImageProcessor.from_pretrained("towers", backend="pil")
+    pixels = images(images=[Image.open(path).convert("RGB") for path in paths], return_tensors="pt")
+    tokenizer = hf.AutoTokenizer.from_pretrained("towers")
+    model = hf.AutoModel.from_pretrained("towers").eval()
+    with torch.inference_mode():
+        if kind == "clip":
+            tokens = tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
+            return tuple(
+                part.numpy()
+                for part in (
+                    hf.CLIPTextModelWithProjection.from_pretrained("towers")(**tokens).text_embeds,
+                    hf.CLIPVisionModelWithProjection.from_pretrained("towers")(**pixels).image_embeds,
+                )
+            )
+        ids = tokenizer(texts, padding="max_length", truncation=True, max_length=24, return_tensors="pt")
+        text = model.text_model(**ids).pooler_output
+        return text.numpy(), model.get_image_features(**pixels).pooler_output.numpy()
+
+
+@pytest.mark.parametrize("kind", few_fast("clip", names=("clip", "siglip", "siglip2")))
+def test_both_towers_of_a_checkpoint_are_those_of_the_library(folder: Path, kind: str) -> None:
+    write_two_towers(Path("towers"), kind)
+    output = succeed("extract", "data", "--encoder", "hf:towers", "--workers", "0")
+    image, text = store_of("image"), store_of("text")
+    assert len(list(stores(Path("features")))) == 2
+    assert (image.signature.weights, image.width) == (text.signature.weights, text.width)
+    texts = [*PROMPTS, *BUILT_IN]
+    paths = sorted(folder.glob("data/*.png"))
+    expected_text, expected_image = embeddings(kind, texts, paths)
+    np.testing.assert_allclose(read(text, [one.encode() for one in texts]), expected_text, atol=1e-5)
+    np.testing.assert_allclose(read(image, [path.read_bytes() for path in paths]), expected_image, atol=1e-5)
+    assert len(text.keys) == len(texts) and len(image.keys) == len(paths)
+    assert f"encoded {len(texts)} of {len(texts)} distinct inputs" in output
+    assert f"mine, {len(BUILT_IN)} templates" in succeed("store", "ls")
+
+
+def test_other_templates_cost_their_own_texts_alone(folder: Path) -> None:
+    write_two_towers(Path("towers"), "clip")
+    extract = ["extract", "data", "--encoder", "hf:towers", "--workers", "0"]
+    assert "encoded 3 of 3" in succeed("extract", "data", "--text-encoder", "hf:towers", "--streams", "text")
+    assert f"encoded {len(BUILT_IN)} of {3 + len(BUILT_IN)} distinct inputs" in succeed(*extract)
+    Path("mine.toml").write_text(f'quality = ["{BUILT_IN[0]}", "a nice one"]\nagreement = ["{PROMPTS[0]}"]\n')
+    succeed(*extract, "--templates", "mine.toml")
+    assert len(store_of("text").keys) == 3 + len(BUILT_IN) + 1
+    output = succeed(*extract, "--templates", "mine.toml")
+    assert "image hf:towers: all 3 distinct" in output and "text hf:towers: all 5 distinct" in output
+    kept = succeed("store", "gc", "--older-than", "0").splitlines()[1:-1]
+    assert len(kept) == 2 and all(line.startswith("kept ") for line in kept)
+    succeed("store", "export", store_of("text").path.name, "-o", "X.npz")
+    with np.load("X.npz") as file:
+        assert set(file["name"]) == {*PROMPTS, *BUILT_IN, "a nice one"}
+
+
+def test_a_checkpoint_adds_to_other_encoders_and_fills_the_chosen_streams_alone(folder: Path) -> None:
+    write_two_towers(Path("towers"), "clip")
+    write_vision_folder(Path("vit"), "vit")
+    others = ["--image-encoder", "hf:vit", "--text-encoder", "minilm"]
+    succeed("extract", "data", "--encoder", "hf:./towers/", *others, "--workers", "0")
+    rows = {}
+    for store in stores(Path("features")):
+        rows[store.signature.stream, store.signature.encoder] = len(store.keys)
+    towers = {("image", "hf:towers"): 3, ("text", "hf:towers"): 3 + len(BUILT_IN)}
+    assert rows == towers | {("image", "hf:vit"): 3, ("text", "minilm"): 3}
+    alone = ["extract", "data", "--encoder", "hf:towers", "--workers", "0"]
+    for stream in ("image", "text"):
+        succeed(*alone, "-F", stream, "--streams", stream)
+        (store,) = stores(Path(stream))
+        assert store.signature.stream == stream
+
+
+def test_a_tower_alone_is_no_checkpoint_of_two(folder: Path) -> None:
+    write_two_towers(Path("towers"), "clip")
+    hf.CLIPVisionModelWithProjection.from_pretrained("towers").save_pretrained("towers")
+    code, output = tier("extract", "data", "--encoder", "hf:towers")
+    assert code == 2 and "hf:towers (model_type 'clip_vision_model') has no text tower" in output
+    assert not Path("features").exists()
