@@ -101,7 +101,14 @@ class TextNetwork(nn.Module):
         return [groups[number] for number in sorted(groups)]
 
     def recompute_activations(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them."""
+        """Compute activations again in the backward pass instead of keeping them.
+
+        Raises:
+            AttributeError, ValueError: transformers cannot do so for this network.
+        """
+        if self.family.encoder_alone:
+            # Their layers draw dropout themselves, and would do so in the mode in which they recompute.
+            raise ValueError(f"layers of {self.family.model} have dropout of their own")
         recompute_activations(self.backbone)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:

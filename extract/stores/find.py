@@ -12,6 +12,7 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.extract.encoders.names import one_spelling
 from tier4k.extract.encoders.presets import require_image_encoder, text_preset
 from tier4k.extract.scorers.presets import scorer_preset
 
@@ -51,6 +52,7 @@ def find_stores(
         EncoderError: An encoder does not exist.
         StoreError: No store or several stores match; the message lists the stores and the remedy.
     """
+    text_encoder = one_spelling(text_encoder)
     available = list(stores(root))
     folders = {store.path.name for store in available}
     for image in images:

@@ -128,14 +128,25 @@ def write_vision_folder(
     max_shard_size: str = "1GB",
 ) -> Path:
     """Write a model of a family and its image processor."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = SAMPLES[name].model()
-        for tensor in model.state_dict().values():
-            if (
-                tensor.is_floating_point()
-            ):  # a new network has many zeros and ones, which hide how they are used
-                tensor.copy_(tensor + 0.2 * torch.rand(tensor.shape))
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    write_random_model(SAMPLES[name].model, folder, seed, max_shard_size)
     SAMPLES[name].processor.save_pretrained(folder)
     return folder
+
+
+def write_random_model(
+    make: Callable[[], Any],
+    folder: Path,
+    seed: int = 0,
+    max_shard_size: str = "1GB",
+) -> None:
+    """Write a model with random weights.
+
+    A new network has many zeros and ones, which hide how they are used: every weight is changed.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = make()
+        for tensor in {value.data_ptr(): value for value in model.state_dict().values()}.values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor + 0.2 * torch.rand(tensor.shape))
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
