@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from tier4k.extract.datasets.choices import Stream
     from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.extract.images.crops import Crops
-    from tier4k.extract.pipeline.missing_inputs import Encoder
     from tier4k.extract.pipeline.options import ExtractionOptions
     from tier4k.heads.encoders.finetuned import SavedEncoders
 
