@@ -52,7 +52,7 @@ def find_stores(
         EncoderError: An encoder does not exist.
         StoreError: No store or several stores match; the message lists the stores and the remedy.
     """
-    text_encoder = one_spelling(text_encoder)
+    texts = list(map(one_spelling, texts))
     available = list(stores(root))
     folders = {store.path.name for store in available}
     for image in images:

@@ -1,8 +1,12 @@
 """`tier features`: write the fused matrix to a file."""
 
+from typing import Annotated
+
+import typer
+
 from tier4k.heads.commands.console import make_console
 from tier4k.heads.commands.encoders import encoder_choice
-from tier4k.heads.commands.loading import load_with_stores
+from tier4k.heads.commands.loading import load_with_stores, template_texts
 from tier4k.heads.commands.options import (
     FEATURES,
     BenchmarkOption,
@@ -16,7 +20,17 @@ from tier4k.heads.commands.options import (
     RowsGroup,
     StagesOption,
     StreamsOption,
+    TemplatesOption,
 )
+
+InteractionOption = Annotated[
+    str,
+    typer.Option(
+        metavar="LIST",
+        help="Columns computed from the embeddings of one checkpoint of two towers: none, or some of cosine, "
+        "product, templates and image-prompt with + between them.",
+    ),
+]
 
 
 def fused_features(
@@ -31,6 +45,8 @@ def fused_features(
     images: ImageGroup,
     streams: StreamsOption = "all",
     stages: StagesOption = None,
+    interaction: InteractionOption = "none",
+    templates: TemplatesOption = None,
     rows: RowsGroup,
 ) -> None:
     """Write the fused matrix X (N, d) with names, groups, generators and scores, for other programs."""
@@ -39,6 +55,7 @@ def fused_features(
     from tier4k.heads.data.fusion import (
         default_benchmark,
         fuse,
+        interact,
         parse_streams,
         require_valid_benchmark,
         used_streams,
@@ -49,12 +66,15 @@ def fused_features(
     require_valid_benchmark(method, selected)
     require_matrix_suffix(output)
     chosen = parse_streams(streams, method)
-    choice = encoder_choice(encoders, images, preset).for_streams(used_streams(method, chosen))
+    texts = template_texts(templates, interaction)
+    used = used_streams(method, chosen)
+    choice = encoder_choice(encoders, images, preset).for_streams(used, interaction)
     console = make_console()
     report, stores = load_with_stores(console, data, features, choice, rows)
+    stores = stores.of_streams(used, interaction)
     levels = resolve_stages(stages or (), stores.image_signatures)
-    loaded = load_features(report.manifest.select(selected), stores, levels)
-    fused = fuse(loaded, method, chosen).X
+    loaded = load_features(report.manifest.select(selected), stores, levels, interaction, texts)
+    fused = interact(fuse(loaded, method, chosen), interaction).X
     save_matrix(output, loaded, fused)
     shape = f"{fused.shape[0]} x {fused.shape[1]} {fused.dtype}"
     targets = ", ".join(loaded.target_names) or "none"

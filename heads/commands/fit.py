@@ -15,7 +15,7 @@ from tier4k.heads.commands.console import (
     progress_of_tasks,
 )
 from tier4k.heads.commands.encoders import encoder_choice, find_encoder_pair
-from tier4k.heads.commands.loading import check_source, load_with_stores
+from tier4k.heads.commands.loading import check_source, load_with_stores, template_texts
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
@@ -32,6 +32,7 @@ from tier4k.heads.commands.options import (
     StagesOption,
     StreamsOption,
     TargetOption,
+    TemplatesOption,
     TrainingGroup,
     WeightsGroup,
 )
@@ -97,6 +98,7 @@ def fit_head(
     streams: StreamsOption = "all",
     stages: StagesOption = None,
     score_features: ScoreFeaturesOption = "",
+    templates: TemplatesOption = None,
     fit: FitGroup,
     changes: TrainingGroup,
     finetune: FinetuneOption = "none",
@@ -120,6 +122,7 @@ def fit_head(
         head=_head_options(changes),
         start=start,
     )
+    options = replace(options, templates=template_texts(templates, options.interaction))
     require_valid_benchmark(options.method, options.benchmark)
     if finetune == "none":
         _require_no_training_options(weights, device)
@@ -150,7 +153,7 @@ def _fit_stored(
     from tier4k.extract.stores.find import parse_scorer_names
     from tier4k.heads.data.fusion import used_streams
 
-    choice = choice.for_streams(used_streams(options.method, options.streams))
+    choice = choice.for_streams(used_streams(options.method, options.streams), options.interaction)
     scorers = parse_scorer_names(score_features)
     console = make_console()
     report, stores = load_with_stores(console, data, features, choice, rows, scorers)

@@ -4,6 +4,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import OnError
 from tier4k.heads.commands.console import print_line, progress_counter
@@ -103,6 +105,31 @@ def load_with_stores(
     images, texts = find_stores(features, choice.images, choice.texts)
     stores = FeatureStores.of(images, texts, scores)
     return load_data(console, data, features, rows, next(iter(images), None)), stores
+
+
+def template_texts(path: Path | None, interaction: str) -> tuple[str, ...]:
+    """Return the texts that an interaction compares images with; none if it has no templates.
+
+    Args:
+        path: File with the texts; None for the built-in ones.
+        interaction: Names of interactions with "+" between them, or "none".
+
+    Raises:
+        TierError: The file cannot be used, or there is no such interaction.
+        typer.BadParameter: A file is passed, and the interaction has no templates.
+    """
+    from tier4k.extract.encoders.templates import read_templates
+    from tier4k.heads.data.interactions import needed_embeddings
+
+    if "templates" in needed_embeddings(interaction):
+        return read_templates(path).texts
+    if path is None:
+        return ()
+    raise typer.BadParameter(
+        "this option has no effect, as no image is compared with templates: choose the interaction templates "
+        "too, or leave it out",
+        param_hint="--templates",
+    )
 
 
 def _stored_keys(features: Path, only_store: "FeatureStore | None") -> frozenset[str]:

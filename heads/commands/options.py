@@ -174,6 +174,16 @@ StreamsOption = Annotated[
     str,
     typer.Option("--streams", metavar="LIST", help=f"Streams of the method that heads use: {STREAMS_HELP}"),
 ]
+TemplatesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--templates",
+        metavar="FILE",
+        help="TOML file of texts about quality and agreement, for the interaction templates; `tier extract "
+        "--encoder` stores their features.",
+        show_default="built-in texts",
+    ),
+]
 PrecisionOption = Annotated[
     Precision | None,
     typer.Option("--precision", help="Number format in which the encoders compute. Default: fp32."),

@@ -22,6 +22,7 @@ from tier4k.heads.commands.options import (
     ImageGroup,
     OutOption,
     RatedRowsGroup,
+    TemplatesOption,
 )
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.sweeps.choices import SweepName
@@ -83,6 +84,7 @@ def sweep(
     grid: GridOption = None,
     encoders: EncodersGroup,
     images: ImageGroup,
+    templates: TemplatesOption = None,
     fit: FitGroup,
     models: ModelsOption = "none",
     rows: RatedRowsGroup,
@@ -92,13 +94,15 @@ def sweep(
     output: SweepOutputOption = None,
 ) -> None:
     """Fit the paper's table or all combinations of a grid, or search it; existing runs are not refitted."""
+    from tier4k.extract.encoders.templates import read_templates
     from tier4k.heads.reporting.tables import require_table_suffix
     from tier4k.heads.sweeps.grid import Cell, paper_cells, read_grid
 
     _require_one_task(preset, grid, search, models)
     if output:
         require_table_suffix(output)
-    options = replace(fit.fit_options(), models=models)
+    texts = read_templates(templates).texts if templates else ()
+    options = replace(fit.fit_options(), models=models, templates=texts)
     base = Cell(encoder_choice(encoders, images), options)
     values = read_grid(grid) if grid else {}
     console = make_console()
@@ -112,6 +116,7 @@ def sweep(
             rows,
             features=(features, FEATURES),
             out=(out, RUNS),
+            templates=(templates, None),
         )
         _print_commands(console, found, data, passed | _single_values(values))
         runs = [found.run]
@@ -228,6 +233,8 @@ def _fit_command(data: Path, options: dict[str, Any]) -> str:
 
     arguments = ["tier", "fit-head", str(data)]
     for name, value in options.items():
+        if name == "templates" and "templates" not in str(options.get("interaction")):
+            continue  # the chosen candidate compares no image with templates
         if name in HEAD_OPTIONS:
             arguments += ["--set", f"{name}={option_text(value)}"]
         elif name in SEVERAL_VALUES:

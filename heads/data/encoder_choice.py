@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.heads.data.interactions import NO_INTERACTION, needed_embeddings
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,18 @@ class EncoderChoice:
     images: tuple[ImageChoice, ...]
     texts: tuple[str, ...]
 
-    def for_streams(self, streams: Sequence[Stream]) -> "EncoderChoice":
-        """Return only the encoders of some streams."""
+    def for_streams(
+        self,
+        streams: Sequence[Stream],
+        interaction: str = NO_INTERACTION,
+    ) -> "EncoderChoice":
+        """Return only the encoders of some streams, and those that an interaction may compare.
+
+        Raises:
+            InteractionError: There is no such interaction.
+        """
+        used = {*streams, *needed_embeddings(interaction)}
         return EncoderChoice(
-            images=self.images if {"image", "image-prompt"} & set(streams) else (),
-            texts=self.texts if "text" in streams else (),
+            images=self.images if {"image", "image-prompt", "templates"} & used else (),
+            texts=self.texts if {"text", "templates"} & used else (),
         )

@@ -11,6 +11,8 @@ from tier4k.cache.keys import key_array
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.levels import Levels
+from tier4k.heads.data.embeddings import Embeddings, Towers
+from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.data.stages import levels_of
 from tier4k.heads.data.stores import FeatureStores
 
@@ -67,8 +69,8 @@ class FeatureSet(Rows):
         targets: (N, T) mean opinion scores, float64, NaN where a row has no score.
         target_names: Names of the T targets.
         score_errors: (N, T) standard errors of the scores, NaN where they are unknown; None if all are.
-        zero_shot: (N, S) scores of S zero-shot scorers, the last columns of fused vectors; None without
-            scorers.
+        zero_shot: (N, S) scores of S zero-shot scorers; None without scorers.
+        embeddings: What interactions are computed from; None without interactions.
     """
 
     text: Mapping[str, np.ndarray]
@@ -79,6 +81,7 @@ class FeatureSet(Rows):
     target_names: tuple[str, ...]
     score_errors: np.ndarray | None = None
     zero_shot: np.ndarray | None = None
+    embeddings: Embeddings | None = None
 
     def scores(self, target: str) -> np.ndarray:
         """Return the (N,) mean opinion scores of one target, NaN where a row has none."""
@@ -91,11 +94,42 @@ class FeatureSet(Rows):
             return np.full(len(self), np.nan)
         return self.score_errors[:, self.target_names.index(target)]
 
+    def with_embeddings(
+        self,
+        interaction: str,
+        towers: Towers | None,
+        templates: np.ndarray | None = None,
+    ) -> "FeatureSet":
+        """Return the rows with what an interaction is computed from.
+
+        Args:
+            interaction: Names of interactions with "+" between them, or "none".
+            towers: The encoders whose embeddings are compared, as `find_towers` returns them; their arrays
+                are in `image`, `image_prompt` and `text`.
+            templates: Features (T, E) of the templates by the text tower, if the interaction needs them.
+
+        Raises:
+            InteractionError: There is no such interaction, or features are missing or differ in width.
+        """
+        if towers is None:
+            return self
+        embeddings = Embeddings.of(
+            interaction,
+            self.image[towers.image],
+            self.image_prompt[towers.image],
+            self.has_image_prompt,
+            None if towers.text is None else self.text[towers.text],
+            templates,
+        )
+        return replace(self, embeddings=embeddings)
+
 
 def load_features(
     manifest: Manifest,
     stores: FeatureStores,
     stages: Sequence[str] = (),
+    interaction: str = NO_INTERACTION,
+    templates: Sequence[str] = (),
 ) -> FeatureSet:
     """Read the features of every row of a manifest, in its order.
 
@@ -104,8 +138,11 @@ def load_features(
         stores: Stores with the features of images and prompts, and with zero-shot scores.
         stages: Names of the levels to keep of multilevel features (see `tier4k.heads.data.stages`); an empty
             sequence keeps all.
+        interaction: Interactions that are computed from the features, with "+" between them, or "none".
+        templates: Texts of the templates, if the interaction needs them.
 
     Raises:
+        InteractionError: There is no such interaction, or the stores lack what it needs.
         LevelsError: The image features have no levels.
         StoreError: Some rows are not extracted yet, or image encoders have different numbers of crops.
         ShardError: A shard is damaged.
@@ -118,13 +155,15 @@ def load_features(
         levels = levels_of(stages, name, len(stores.images))
         images[name], image_prompts[name] = _read_images(manifest, store, levels, rows.has_image_prompt)
     _require_same_crops(images)
-    return replace(
+    features = replace(
         rows,
         text=texts,
         image=images,
         image_prompt=image_prompts,
         zero_shot=_read_scores(manifest, stores.zero_shot),
     )
+    towers = stores.towers(interaction)
+    return features.with_embeddings(interaction, towers, stores.templates(interaction, templates))
 
 
 def _require_same_crops(images: Mapping[str, np.ndarray]) -> None:

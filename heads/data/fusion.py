@@ -9,6 +9,7 @@ from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
+from tier4k.heads.data.interactions import Interactions
 from tier4k.heads.data.streams import Part, Streams
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def fuse(
 
     nr: [text, image]. fr: [text, image, image prompt], the latter for rows that all have an image prompt.
     pr: [text, mean of image and image prompt]; without an image prompt, the image itself.
-    Each stream is the concatenation of the arrays of its encoders. Zero-shot scores, if any, are the last
-    columns.
+    Each stream is the concatenation of the arrays of its encoders. Zero-shot scores follow, if any, and then
+    the embeddings that interactions are computed from, which are those of the image itself for any method.
 
     Args:
         features: Features of the rows.
@@ -77,7 +78,23 @@ def fuse(
     if features.zero_shot is not None:
         parts.append(Part("zero-shot", "", features.zero_shot.shape[-1]))
         columns.append(features.zero_shot)
+    if features.embeddings is not None:
+        for part, array in features.embeddings.parts():
+            parts.append(part)
+            columns.append(array)
     return Fused(_concatenate(columns), Streams(tuple(parts)))
+
+
+def interact(fused: Fused, interaction: str) -> Fused:
+    """Replace the embeddings of fused vectors by the columns of an interaction, as every head does.
+
+    Raises:
+        InteractionError: There is no such interaction, or the vectors lack an embedding that it needs.
+    """
+    X = fused.X
+    transformer = Interactions(interaction, fused.streams)
+    columns = transformer.fit_transform(X.reshape(-1, X.shape[-1]))
+    return Fused(columns.reshape(*X.shape[:-1], -1), transformer.output_streams())
 
 
 def used_streams(method: Method, streams: Sequence[Stream] = ()) -> tuple[Stream, ...]:

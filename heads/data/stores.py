@@ -1,11 +1,17 @@
 """The feature stores that a head reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
+from tier4k.extract.datasets.choices import Stream
+from tier4k.heads.data.embeddings import Towers, find_towers, require_equal_widths
 from tier4k.heads.data.encoder_names import by_array_name, named_signatures
+from tier4k.heads.data.interactions import NO_INTERACTION, InteractionError, needed_embeddings
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ class FeatureStores:
         return {name: store.signature for name, store in self.images.items()}
 
     @property
+    def text_signatures(self) -> dict[str, Signature]:
+        """Signatures of the text stores by the name of the array."""
+        return {name: store.signature for name, store in self.texts.items()}
+
+    @property
     def signatures(self) -> dict[str, Signature]:
         """Signatures of all stores, as `config.json` names them."""
         signatures = {
@@ -65,6 +76,75 @@ class FeatureStores:
             return ""
         (store,) = self.images.values()
         return store.signature.architecture
+
+    def towers(self, interaction: str) -> Towers | None:
+        """Return the encoders whose embeddings an interaction compares; None for the interaction "none".
+
+        Raises:
+            InteractionError: As for `find_towers`, or the embeddings differ in width.
+        """
+        towers = find_towers(self.image_signatures, self.text_signatures, interaction)
+        if towers is not None and towers.text is not None:
+            require_equal_widths("text", self.texts[towers.text].width, self.images[towers.image].width)
+        return towers
+
+    def templates(self, interaction: str, texts: Sequence[str]) -> np.ndarray | None:
+        """Return the features (T, E) of the templates that an interaction needs; None if it needs none.
+
+        Args:
+            interaction: Names of interactions with "+" between them, or "none".
+            texts: The templates.
+
+        Raises:
+            InteractionError: As for `require_templates`.
+        """
+        store = self._template_store(interaction)
+        if store is None:
+            return None
+        self.require_templates(interaction, texts)
+        return store.read(key_array(map(text_key, texts)))
+
+    def require_templates(self, interaction: str, texts: Sequence[str]) -> None:
+        """Refuse templates whose features are not stored, if an interaction needs templates.
+
+        Raises:
+            InteractionError: As for `towers`, or a template is not stored.
+        """
+        store = self._template_store(interaction)
+        if store is None:
+            return
+        keys = key_array(map(text_key, texts))
+        missing = [text for text, is_stored in zip(texts, store.holds(keys), strict=True) if not is_stored]
+        if missing or not texts:
+            first = f", first {missing[0]!r}" if missing else ""
+            raise InteractionError(
+                f"{store.path} has no features of {len(missing)} of {len(texts)} templates{first}: run "
+                f"`tier extract DATA --encoder {store.signature.encoder} --templates FILE` with the file of "
+                "these templates, or without --templates for the built-in ones"
+            )
+
+    def _template_store(self, interaction: str) -> FeatureStore | None:
+        """Return the store with the features of templates; None if an interaction needs none."""
+        if "templates" not in needed_embeddings(interaction):
+            return None
+        towers = self.towers(interaction)
+        assert towers is not None
+        assert towers.text is not None
+        return self.texts[towers.text]
+
+    def of_streams(self, streams: Sequence[Stream], interaction: str = NO_INTERACTION) -> "FeatureStores":
+        """Return only the stores that some streams and an interaction use.
+
+        Raises:
+            InteractionError: As for `towers`.
+        """
+        towers = self.towers(interaction)
+        images, texts = self.images, self.texts
+        if not {"image", "image-prompt"} & set(streams):
+            images = {name: store for name, store in images.items() if towers and name == towers.image}
+        if "text" not in streams:
+            texts = {name: store for name, store in texts.items() if towers and name == towers.text}
+        return replace(self, images=images, texts=texts)
 
 
 def _by_name(stores: Sequence[FeatureStore]) -> dict[str, FeatureStore]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-PartStream = Literal["text", "image", "image-prompt", "zero-shot"]
+PartStream = Literal["text", "image", "image-prompt", "zero-shot", "embedding", "templates", "interaction"]
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,11 @@ class Part:
     """Columns of a fused vector that one encoder computes from one input.
 
     Attributes:
-        stream: The input; "zero-shot" for the scores of zero-shot scorers.
-        name: Name of the encoder's array; "" for scores.
+        stream: The input; "zero-shot" for the scores of zero-shot scorers. "embedding" and "templates" are
+            what interactions are computed from, "interaction" what is computed
+            (`tier4k.heads.data.interactions`).
+        name: Name of the encoder's array; "" for scores and templates. Of an embedding what is embedded
+            ("image", "text" or "image-prompt"), of an interaction its name.
         width: Number of columns.
     """
 

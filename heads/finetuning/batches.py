@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.encoders.text_tokenizer import TokenBatch
 from tier4k.extract.images.memory_map import DecodedImages
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.heads.data.choices import Method
 
 Item = TypeVar("Item")
 

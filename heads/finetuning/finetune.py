@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
+from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.float32 import full_float32
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet, rows_without_features
 from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.encoders.finetuned import UnsavedEncoders

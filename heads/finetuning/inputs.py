@@ -9,12 +9,13 @@ import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 
+from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.memory_map import DecodedImages
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.heads.data.choices import Method
 from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.finetuning.batches import InputRows
 from tier4k.heads.finetuning.features import image_features, text_features

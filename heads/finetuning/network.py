@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.heads.data.choices import Method
 from tier4k.heads.data.fusion import fused_parts
 from tier4k.heads.finetuning.batches import Batch
 from tier4k.heads.regressors.mlp.estimator import WEIGHT_NAMES, MLPHead

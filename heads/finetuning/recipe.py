@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any, get_args
 
 from tier4k.heads.data.fusion import encoder_kinds
+from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.finetuning.choices import FinetunedPart
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.hyperparameters import FinetuningHyperparameters
@@ -39,7 +40,7 @@ def separate_head_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     head_options: dict[str, Any] = {}
     training_options: dict[str, Any] = {}
     for name, value in given.items():
-        options = head_options if name == "hidden" else training_options
+        options = head_options if name in ("hidden", "interaction") else training_options
         options[name] = value
     return head_options, training_options
 
@@ -101,6 +102,11 @@ def resolve_finetuning(options: FitOptions, image_architecture: str) -> Training
             "--stages selects slices of stored features, which --finetune does not read: leave out --stages"
         )
     _require_trained_streams(options)
+    if options.interaction != NO_INTERACTION:
+        raise ProtocolError(
+            f"--set interaction={options.interaction} compares stored embeddings, which --finetune does not "
+            "read: leave out one of the two"
+        )
     part, recipe = options.finetune, options.recipe
     defaults = asdict(finetuning_recipe(part, recipe, image_architecture, {}))
     values = asdict(finetuning_recipe(part, recipe, image_architecture, options.training))

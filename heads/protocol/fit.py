@@ -78,7 +78,14 @@ def load_fused(plan: Plan) -> tuple[FeatureSet, Fused]:
     """
     assert isinstance(plan.inputs, FeatureStores)
     require_unseen(plan.manifest, plan.splits, *plan.inputs.all)
-    features = load_features(plan.manifest, plan.inputs, plan.config.stages)
+    config = plan.config
+    features = load_features(
+        plan.manifest,
+        plan.inputs,
+        config.stages,
+        config.head["interaction"],
+        config.templates,
+    )
     return features, fuse(features, plan.method, plan.streams)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.heads.data.choices import Method, SplitRule
+from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.stored_splits import StoredSplits
 from tier4k.heads.regressors.choices import HeadName, RecipeName
@@ -37,6 +38,8 @@ class FitOptions:
         training: Options of end-to-end training that differ from the recipe's; values may be texts.
         start: Run whose heads are trained further; None starts from new heads.
         selection: Whether the head is a candidate of a search, as in `SplitRequest`.
+        templates: Texts that the interaction "templates" compares images with; an empty tuple uses the
+            built-in ones.
     """
 
     method: Method = "nr"
@@ -57,6 +60,12 @@ class FitOptions:
     training: dict[str, Any] = field(default_factory=dict)
     start: Path | None = None
     selection: bool = False
+    templates: tuple[str, ...] = ()
+
+    @property
+    def interaction(self) -> str:
+        """The head's option `interaction`, as the user wrote it."""
+        return str(self.head.get("interaction", NO_INTERACTION))
 
     @property
     def split_request(self) -> SplitRequest:

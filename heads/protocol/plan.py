@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.extract.encoders.templates import read_templates
+from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import Rows
 from tier4k.heads.data.fusion import encoder_kinds, require_valid_benchmark, used_streams
+from tier4k.heads.data.interactions import needed_embeddings
 from tier4k.heads.data.splits import Split, scored_split, with_seeds
 from tier4k.heads.data.stages import resolve_stages
 from tier4k.heads.data.stores import FeatureStores
@@ -102,6 +105,9 @@ def plan_run(
         )
     require_valid_benchmark(options.method, options.benchmark)
     require_encoders(inputs, options)
+    if isinstance(inputs, FeatureStores):
+        inputs = inputs.of_streams(used_streams(options.method, options.streams), options.interaction)
+        inputs.require_templates(options.interaction, _templates(options))
     selected = manifest.select(options.benchmark)
     head = resolve_options(
         options.estimator,
@@ -140,6 +146,13 @@ def require_encoders(inputs: FeatureStores | EncoderPair, options: FitOptions) -
         if kind not in available:
             streams = "+".join(used_streams(options.method, options.streams))
             raise ProtocolError(f"the streams {streams} need {kind} features, and there is no {kind} encoder")
+
+
+def _templates(options: FitOptions) -> tuple[str, ...]:
+    """Return the texts that images are compared with; none if the head's interaction has no templates."""
+    if "templates" not in needed_embeddings(options.interaction):
+        return ()
+    return options.templates or read_templates(None).texts
 
 
 def require_scores(
@@ -213,4 +226,5 @@ def _config(
         finetune=training.values,
         finetune_defaults=training.at_default,
         models=options.models,
+        templates=_templates(options),
     )

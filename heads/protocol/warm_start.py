@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import cast
 
 from tier4k.cache.signature import Signature
+from tier4k.extract.datasets.choices import Stream
+from tier4k.heads.data.choices import Method
+from tier4k.heads.data.encoder_names import stream_signatures
 from tier4k.heads.data.features import Rows
+from tier4k.heads.data.fusion import used_streams
 from tier4k.heads.data.splits import Split, SplitError
 from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits, stored_splits
 from tier4k.heads.encoders.finetuned import finetuned_encoders, keeps_finetuned_encoders
@@ -21,7 +25,10 @@ from tier4k.heads.results.model import HeadKey, Model, read_model
 from tier4k.heads.results.read import read_config
 from tier4k.heads.results.results import Results
 
-STREAMS = ("image", "text")
+# The same weights with another value of these options are another function.
+OPTIONS_OF_THE_FUNCTION = ("activation", "interaction", "image_transform", "target_transform")
+
+STREAMS = ("image", "text", "score")
 
 Parts = tuple[frozenset[str], ...]  # names of the training, validation and test rows
 
@@ -83,6 +90,11 @@ class Start:
                     f"the heads of {self.model.folder} were fitted with {option} {start_value}, not {value}: "
                     f"pass {option} {start_value}"
                 )
+        if self.model.templates != config.templates:
+            raise ProtocolError(
+                f"the heads of {self.model.folder} were fitted with other templates: pass the file of "
+                "templates of that run as --templates"
+            )
 
     def _require_trained_in_steps(self, config: RunConfig) -> None:
         for head in (self.model.estimator, config.estimator):
@@ -95,15 +107,16 @@ class Start:
     def _compared_options(self, config: RunConfig) -> dict[str, tuple[object, object]]:
         """Return the options that must be equal, as {option: (old value, new value)}."""
         model = self.model
+        old_options = MLPHead().get_params() | model.options  # an old run lacks options that came later
         return {
             "--method": (model.method, config.method),
             "--head": (model.estimator, config.estimator),
+            "--streams": ("+".join(model.used_streams), "+".join(_used_streams(config))),
             "--stages": (",".join(model.stages) or "all", ",".join(config.stages) or "all"),
             "--score-features": (_scorers(model.signatures), _scorers(config.signatures)),
-            # The same weights with another activation or transform are another function.
             **{
-                f"--set {cli_name(name)}": (model.options.get(name), config.head[name])
-                for name in ("activation", "image_transform", "target_transform")
+                f"--set {cli_name(name)}": (old_options[name], config.head[name])
+                for name in OPTIONS_OF_THE_FUNCTION
             },
         }
 
@@ -176,19 +189,32 @@ class Start:
             head_signatures |= encoders.signatures
             origin = f"--finetuned {run} --target {target} --repeat {repeat}"
             remedy = f"use the features that `tier extract DATA {origin}` stores"
-        for stream, head_signature in head_signatures.items():
-            signature = signatures[stream]
-            if (head_signature.weights, head_signature.feature) != (signature.weights, signature.feature):
+        for stream in STREAMS:
+            old, new = stream_signatures(head_signatures, stream), stream_signatures(signatures, stream)
+            if _contents(old) != _contents(new):
                 raise ProtocolError(
                     f"the head for {target} of repeat {repeat} of {run} was fitted on {stream} features of "
-                    f"{head_signature.encoder}, and the new run uses features of {signature.encoder}: "
-                    f"{remedy}"
+                    f"{_encoders(old)}, and the new run uses features of {_encoders(new)}: {remedy}"
                 )
 
 
-def _scorers(streams: Mapping[str, object]) -> str:
-    """Return the names of zero-shot scorers among streams, separated by commas."""
-    return ",".join(stream for stream in streams if stream not in STREAMS) or "none"
+def _used_streams(config: RunConfig) -> tuple[Stream, ...]:
+    return used_streams(cast(Method, config.method), cast(tuple[Stream, ...], config.streams))
+
+
+def _contents(signatures: Mapping[str, Signature]) -> list[tuple[str, str]]:
+    """Return what the features of one stream are, in the order of their columns."""
+    return [(signature.weights, signature.feature) for signature in signatures.values()]
+
+
+def _encoders(signatures: Mapping[str, Signature]) -> str:
+    return ", ".join(signature.encoder for signature in signatures.values()) or "no encoder"
+
+
+def _scorers(signatures: Mapping[str, Signature]) -> str:
+    """Return the names of zero-shot scorers in the order of their columns, separated by commas."""
+    scorers = [signature.encoder for signature in signatures.values() if signature.stream == "score"]
+    return ",".join(scorers) or "none"
 
 
 def _parts(split: StoredSplit) -> Parts:

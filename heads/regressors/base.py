@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tier4k.heads.data.interactions import INTERACTIONS, Interactions, without_interactions
 from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.options import HeadError, Limits, require_within
+from tier4k.heads.regressors.options import HeadError, Limits, Subset, require_within
 from tier4k.heads.regressors.transforms import (
     IMAGE_TRANSFORMS,
     TARGET_TRANSFORMS,
@@ -91,6 +92,7 @@ class Head(Protocol):
 
     weights_: Weights
     n_features_in_: int
+    interactions_: Interactions
     transforms_: Transforms
 
     def fit(
@@ -149,13 +151,16 @@ class Head(Protocol):
 
 
 class BaseHead(RegressorMixin, BaseEstimator):
-    """What all heads have in common: their conventions, and the transforms of their inputs and scores.
+    """What all heads have in common: their conventions, interactions, and transforms of inputs and scores.
 
-    Every head has two options besides its own, `image_transform` ("none" or "sqrt") and `target_transform`
-    ("none" or "rank-gauss"); see `tier4k.heads.regressors.transforms`. A subclass only has parameters for
-    them: its `_fit_many`, `_predict` and `_restore` receive transformed inputs and scores.
+    Every head has three options besides its own: `interaction` ("none", or names such as "cosine+product";
+    see `tier4k.heads.data.interactions`), `image_transform` ("none" or "sqrt") and `target_transform` ("none"
+    or "rank-gauss"; see `tier4k.heads.regressors.transforms`). A subclass only has parameters for them: its
+    `_fit_many`, `_predict` and `_restore` receive vectors with the columns of the interaction in the place of
+    embeddings, transformed, and transformed scores.
 
     Attributes:
+        interactions_: The fitted transformer that computes the columns of the interaction.
         transforms_: The fitted transforms.
         held_out_: (n,) scores of the training rows, each predicted without the rows of its group; None where
             the head has no closed form of these scores, or was fitted without groups.
@@ -163,11 +168,17 @@ class BaseHead(RegressorMixin, BaseEstimator):
             them; None where the head is not fitted on its validation rows.
     """
 
-    limits: ClassVar[Limits] = {"image_transform": IMAGE_TRANSFORMS, "target_transform": TARGET_TRANSFORMS}
+    limits: ClassVar[Limits] = {
+        "interaction": Subset(INTERACTIONS),
+        "image_transform": IMAGE_TRANSFORMS,
+        "target_transform": TARGET_TRANSFORMS,
+    }
+    interaction: str
     image_transform: str
     target_transform: str
     weights_: Weights
     n_features_in_: int
+    interactions_: Interactions = Interactions()
     transforms_: Transforms = Transforms()
     held_out_: np.ndarray | None = None
     validation_prediction_: np.ndarray | None = None
@@ -195,6 +206,7 @@ class BaseHead(RegressorMixin, BaseEstimator):
 
         Raises:
             HeadError: An option is out of its limits, or the streams do not fit X.
+            InteractionError: X lacks embeddings that the interaction needs.
         """
         X, y = validate_data(
             self,
@@ -228,11 +240,12 @@ class BaseHead(RegressorMixin, BaseEstimator):
 
         Raises:
             HeadError: An option is out of its limits, or the streams do not fit X.
+            InteractionError: X lacks embeddings that the interaction needs.
         """
         for head in heads:
             require_within(head.get_params(), head.limits)
         streams = _checked_streams(streams, X.shape[1])
-        for numbers in _with_same_transform(heads):
+        for numbers in _with_same_inputs(heads):
             cls._fit_transformed(
                 [heads[number] for number in numbers],
                 X,
@@ -251,17 +264,20 @@ class BaseHead(RegressorMixin, BaseEstimator):
         streams: Streams,
     ) -> None:
         """Fit heads that transform their inputs alike."""
+        interactions = Interactions(heads[0].interaction, streams).fit(X)
+        streams = interactions.output_streams()
         model_tasks = []
         for head, task in zip(heads, tasks, strict=True):
             head.held_out_ = None
             head.validation_prediction_ = None
-            head.n_features_in_ = X.shape[1]
+            head.interactions_ = interactions
             head.transforms_ = Transforms.of(
                 head.image_transform, head.target_transform, streams, task.scores[task.train]
             )
-            model_tasks.append(_model_task(task, head.transforms_))
-        cls._fit_many(heads, heads[0].transforms_.inputs(X), model_tasks, finished, streams)
+            model_tasks.append(head._model_task(task))
+        cls._fit_many(heads, heads[0]._inputs(X), model_tasks, finished, streams)
         for head in heads:
+            head.n_features_in_ = X.shape[1]
             head._map_back()
 
     @classmethod
@@ -277,18 +293,39 @@ class BaseHead(RegressorMixin, BaseEstimator):
         raise NotImplementedError
 
     def _map_back(self) -> None:
-        """Convert the model's predictions in training to scores; add the transforms to the tensors."""
+        """Convert the model's predictions in training to scores, and complete the tensors."""
         if self.held_out_ is not None:
             self.held_out_ = self.transforms_.scores(self.held_out_)
         if self.validation_prediction_ is not None:
             self.validation_prediction_ = self.transforms_.scores(self.validation_prediction_)
-        self.weights_ = self.weights_ | self.transforms_.tensors
+        self.weights_ = self.weights_ | self.interactions_.tensors | self.transforms_.tensors
+
+    def _inputs(self, X: np.ndarray) -> np.ndarray:
+        """Return the inputs of the head's model for fused vectors X (N, d)."""
+        if self.interactions_.changes:
+            X = self.interactions_.transform(X)
+        return self.transforms_.inputs(X)
+
+    def _model_task(self, task: FitTask) -> FitTask:
+        """Return the task of the head's model: transformed scores, and a listener that receives scores."""
+        listener = task.on_epoch
+
+        def on_epoch(epoch: int, predict: Predictor) -> None:
+            assert listener is not None
+            listener(epoch, lambda X: self.transforms_.scores(predict(self._inputs(X))))
+
+        return replace(
+            task,
+            scores=self.transforms_.targets(task.scores),
+            on_epoch=on_epoch if listener else None,
+            start=None if task.start is None else _model_weights(task.start),
+        )
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return scores (N,) float64 of fused vectors X (N, d)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self.transforms_.scores(self._predict(self.transforms_.inputs(X)))
+        return self.transforms_.scores(self._predict(self._inputs(X)))
 
     def _predict(self, X: np.ndarray) -> np.ndarray:
         """Return the model's predictions (N,) float64 of transformed vectors X (N, d)."""
@@ -302,10 +339,11 @@ class BaseHead(RegressorMixin, BaseEstimator):
             ValueError: A tensor is missing or the shapes do not fit each other.
         """
         head = cls(**options)
-        head._restore(without_transforms(weights))
-        head.transforms_ = Transforms.restore(
-            head.image_transform, head.target_transform, weights, head.n_features_in_
-        )
+        head._restore(_model_weights(weights))
+        width = head.n_features_in_  # of the model
+        head.interactions_ = Interactions.restore(head.interaction, weights, width)
+        head.transforms_ = Transforms.restore(head.image_transform, head.target_transform, weights, width)
+        head.n_features_in_ = head.interactions_.n_features_in_
         head._map_back()
         return head
 
@@ -364,31 +402,25 @@ def _checked_streams(streams: Streams | None, width: int) -> Streams:
     return streams
 
 
-def _with_same_transform(heads: Sequence[BaseHead]) -> Iterator[list[int]]:
-    """Yield the numbers of the heads that transform their inputs alike."""
-    for transform in dict.fromkeys(head.image_transform for head in heads):
-        yield [number for number, head in enumerate(heads) if head.image_transform == transform]
+def _with_same_inputs(heads: Sequence[BaseHead]) -> Iterator[list[int]]:
+    """Yield the numbers of the heads whose models read the same inputs.
+
+    An interaction computes the columns of a row from this row alone, so that heads share them whatever rows
+    they are fitted on.
+    """
+    options = [(head.interaction, head.image_transform) for head in heads]
+    for same in dict.fromkeys(options):
+        yield [number for number, own in enumerate(options) if own == same]
+
+
+def _model_weights(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the tensors of a head's model alone."""
+    return without_interactions(without_transforms(weights))
 
 
 def _renumbered(finished: Callable[[int], None], numbers: Sequence[int]) -> Callable[[int], None]:
     """Return a function that calls `finished` with `numbers[place]`, given the place."""
     return lambda place: finished(numbers[place])
-
-
-def _model_task(task: FitTask, transforms: Transforms) -> FitTask:
-    """Return the task of a head's model: transformed scores, and a listener that receives scores."""
-    listener = task.on_epoch
-
-    def on_epoch(epoch: int, predict: Predictor) -> None:
-        assert listener is not None
-        listener(epoch, lambda X: transforms.scores(predict(transforms.inputs(X))))
-
-    return replace(
-        task,
-        scores=transforms.targets(task.scores),
-        on_epoch=on_epoch if listener else None,
-        start=None if task.start is None else without_transforms(task.start),
-    )
 
 
 def with_validation(

@@ -27,12 +27,12 @@ COMBINATIONS = ("scores", "ranks")
 
 CURVES = ("reference", "levels", "quantiles")
 
-# The ensemble transforms inputs and scores for all members.
-MEMBER_OPTIONS = {"image_transform": "none", "target_transform": "none"}
+# The ensemble computes interactions and transforms inputs and scores for all members.
+MEMBER_OPTIONS = {"interaction": "none", "image_transform": "none", "target_transform": "none"}
 
 
 class EnsembleHead(BaseHead):
-    """Several heads with their default options, averaged; the two transforms are those of the ensemble.
+    """Several heads with their default options, averaged; interaction and transforms are the ensemble's.
 
     The weights minimize the squared error on validation rows, are not negative (stacked regression; Breiman,
     Machine Learning 24, 1996), and are scaled to the sum 1. Without validation rows, all weights are equal.
@@ -47,6 +47,7 @@ class EnsembleHead(BaseHead):
         members: Names of the averaged heads.
         combine: "scores" or "ranks", the values to average.
         validation_fraction: Share of the rows that `fit` cuts out where no validation rows are given.
+        interaction: See `tier4k.heads.data.interactions`.
         image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
         random_state: Seed of the members and of the cut.
 
@@ -73,6 +74,7 @@ class EnsembleHead(BaseHead):
         members: tuple[str, ...] = MEMBERS,
         combine: str = "scores",
         validation_fraction: float = 0.15,
+        interaction: str = "none",
         image_transform: str = "none",
         target_transform: str = "none",
         random_state: int | np.random.RandomState | None = None,
@@ -80,6 +82,7 @@ class EnsembleHead(BaseHead):
         self.members = members
         self.combine = combine
         self.validation_fraction = validation_fraction
+        self.interaction = interaction
         self.image_transform = image_transform
         self.target_transform = target_transform
         self.random_state = random_state

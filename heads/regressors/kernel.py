@@ -150,6 +150,7 @@ class KernelRidgeHead(_KernelHead):
             the variance of the signal.
         leave_out: "row" or "group", what is left out in turn to choose length-scale and penalty: each row, or
             all rows of each prompt. Where fewer than two prompts are known, rows are left out.
+        interaction: See `tier4k.heads.data.interactions`.
         image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
 
     Attributes:
@@ -175,12 +176,14 @@ class KernelRidgeHead(_KernelHead):
         length_scales: tuple[float, ...] = LENGTH_SCALES,
         penalties: tuple[float, ...] = PENALTIES,
         leave_out: str = "row",
+        interaction: str = "none",
         image_transform: str = "none",
         target_transform: str = "none",
     ) -> None:
         self.length_scales = length_scales
         self.penalties = penalties
         self.leave_out = leave_out
+        self.interaction = interaction
         self.image_transform = image_transform
         self.target_transform = target_transform
 
@@ -232,6 +235,7 @@ class SVRHead(_KernelHead):
         C: Weight of errors against flatness.
         epsilon: Largest error that costs nothing, in standard deviations of the score.
         length_scale: Length-scale of the kernel, in units of the square root of the number of columns.
+        interaction: See `tier4k.heads.data.interactions`.
         image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
 
     Attributes:
@@ -251,12 +255,14 @@ class SVRHead(_KernelHead):
         C: float = 2.0,
         epsilon: float = 0.1,
         length_scale: float = 1.0,
+        interaction: str = "none",
         image_transform: str = "none",
         target_transform: str = "none",
     ) -> None:
         self.C = C
         self.epsilon = epsilon
         self.length_scale = length_scale
+        self.interaction = interaction
         self.image_transform = image_transform
         self.target_transform = target_transform
 

@@ -49,7 +49,30 @@ class Range:
         return f"a number {least}{most}"
 
 
-Limits = Mapping[str, Range | tuple[str, ...]]
+@dataclass(frozen=True)
+class Subset:
+    """ "none", or one or more of some names with "+" between them, each once."""
+
+    names: tuple[str, ...]
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        given = value.split("+")
+        return value == "none" or (len(set(given)) == len(given) and set(given) <= set(self.names))
+
+    def __str__(self) -> str:
+        return f"none, or some of {', '.join(self.names)} with + between them"
+
+    def canonical(self, value: str) -> str:
+        """Return a valid value with the names in the order of `names`."""
+        given = value.split("+")
+        return "+".join(name for name in self.names if name in given) or "none"
+
+
+Limit = Range | Subset | tuple[str, ...]
+
+Limits = Mapping[str, Limit]
 """The valid numbers or names of each option."""
 
 
@@ -82,12 +105,21 @@ def require_within(options: Mapping[str, Any], limits: Limits) -> None:
 def _require_one_within(
     name: str,
     value: Any,
-    limit: Range | tuple[str, ...],
+    limit: Limit,
 ) -> None:
     if value is None or value in limit:
         return
-    valid_values = str(limit) if isinstance(limit, Range) else f"one of {', '.join(limit)}"
+    valid_values = f"one of {', '.join(limit)}" if isinstance(limit, tuple) else str(limit)
     raise HeadError(f"{cli_name(name)} is {value!r}, which is not valid: use {valid_values}")
+
+
+def canonical(options: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """Return valid options with one spelling of each value."""
+    spelled = dict(options)
+    for name, limit in limits.items():
+        if isinstance(limit, Subset):
+            spelled[name] = limit.canonical(options[name])
+    return spelled
 
 
 def option_types(head: type) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.mlp.recipes import recipe_options
 from tier4k.heads.regressors.options import (
     HeadError,
+    canonical,
     cli_name,
     option_text,
     parse_option,
@@ -63,7 +64,7 @@ def resolve_options(
     options = spec.make(_recipe_start(spec, recipe, image_architecture) | given).get_params()
     options.pop("random_state", None)
     require_within(options, spec.estimator.limits)
-    return options
+    return canonical(options, spec.estimator.limits)
 
 
 def changed_options(

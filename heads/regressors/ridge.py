@@ -47,6 +47,7 @@ class RidgeHead(BaseHead):
             rows are given; the weights are not fitted on them. 0 leaves rows out in turn instead.
         leave_out: "row" or "group", what is left out in turn to choose the penalty: each row, or all rows of
             each prompt. Where fewer than two prompts are known, rows are left out.
+        interaction: See `tier4k.heads.data.interactions`.
         image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
         random_state: Seed of the cut.
 
@@ -74,6 +75,7 @@ class RidgeHead(BaseHead):
         penalties: tuple[float, ...] = PATH,
         validation_fraction: float = 0.0,
         leave_out: str = "row",
+        interaction: str = "none",
         image_transform: str = "none",
         target_transform: str = "none",
         random_state: int | None = None,
@@ -81,6 +83,7 @@ class RidgeHead(BaseHead):
         self.penalties = penalties
         self.validation_fraction = validation_fraction
         self.leave_out = leave_out
+        self.interaction = interaction
         self.image_transform = image_transform
         self.target_transform = target_transform
         self.random_state = random_state

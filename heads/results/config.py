@@ -77,6 +77,7 @@ class RunConfig:
         finetune: Every option of end-to-end training, resolved; empty if the head was fitted on stored
             features.
         start: Name of the run whose heads were trained further; "" if heads were new.
+        templates: Texts that the interaction "templates" compares images with; empty without it.
         head_defaults: Names of the options in `head` that have the value of the recipe, and are not hashed.
         finetune_defaults: Names of such options in `finetune`.
         protocol: `PROTOCOL_VERSION` of the program that computed the values.
@@ -103,6 +104,7 @@ class RunConfig:
     ratings_digest: str = ""
     finetune: dict[str, Any] = field(default_factory=dict)
     start: str = ""
+    templates: tuple[str, ...] = ()
     head_defaults: tuple[str, ...] = ()
     finetune_defaults: tuple[str, ...] = ()
     protocol: int = PROTOCOL_VERSION

@@ -17,6 +17,7 @@ from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import encoder_kinds, fuse, used_streams
+from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName
@@ -63,7 +64,7 @@ class ModelRecord:
 
     Attributes:
         format: `MODEL_FORMAT`.
-        method, estimator, options, signatures, stages, streams: See `Model`.
+        method, estimator, options, signatures, stages, streams, templates: See `Model`.
         heads: Records of the heads.
     """
 
@@ -75,6 +76,7 @@ class ModelRecord:
     stages: tuple[str, ...]
     heads: tuple[HeadRecord, ...]
     streams: tuple[Stream, ...] = ()
+    templates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Model:
         half_widths: Half-widths of the conformal intervals, in units of the score, for heads with held-out
             rows.
         streams: Streams of the method that the heads use; empty for all.
+        templates: Texts that the interaction "templates" compares images with; empty without it.
     """
 
     folder: Path
@@ -106,6 +109,12 @@ class Model:
     seeds: dict[HeadKey, int]
     half_widths: dict[HeadKey, float]
     streams: tuple[Stream, ...] = ()
+    templates: tuple[str, ...] = ()
+
+    @property
+    def interaction(self) -> str:
+        """The interaction whose embeddings the heads need; "none" also for heads from before the option."""
+        return str(self.options.get("interaction", NO_INTERACTION))
 
     @property
     def used_streams(self) -> tuple[Stream, ...]:
@@ -180,6 +189,7 @@ class Model:
             stages=self.stages,
             heads=tuple(heads),
             streams=self.streams,
+            templates=self.templates,
         )
 
     def write(self, record_file: str = MODEL_FILE) -> None:
@@ -251,6 +261,7 @@ def _restore_model(
         seeds={},
         half_widths={},
         streams=record.streams,
+        templates=record.templates,
     )
     for head in record.heads:
         key = (head.target, head.repeat)

@@ -6,7 +6,7 @@ from typing import cast
 
 import pandas as pd
 
-from tier4k.heads.data.choices import Stream
+from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.fusion import encoder_kinds
 from tier4k.heads.data.stored_splits import StoredSplit
 from tier4k.heads.results.config import SEVERAL, ZERO_SHOT_METHOD, RunConfig

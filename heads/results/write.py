@@ -11,7 +11,8 @@ import pandas as pd
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.write_errors import explain_write_errors
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.extract.datasets.choices import Stream
+from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.data.stored_splits import stored_splits
@@ -145,6 +146,7 @@ def _write_model(
         seeds={(trial.target, trial.repeat): trial.seed for trial in kept_trials},
         half_widths=half_widths,
         streams=cast(tuple[Stream, ...], config.streams),
+        templates=config.templates,
     )
     model.write()
 

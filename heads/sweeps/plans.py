@@ -32,7 +32,7 @@ def plan_cells(
     cell_stores = []
     for cell in cells:
         used = used_streams(cell.options.method, cell.options.streams)
-        choice = cell.encoders.for_streams(used)
+        choice = cell.encoders.for_streams(used, cell.options.interaction)
         if (choice, cell.scorers) not in stores:
             images, texts = find_stores(features, choice.images, choice.texts)
             scores = find_score_stores(features, cell.scorers)

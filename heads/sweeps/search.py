@@ -130,6 +130,7 @@ def _config(candidates: Sequence[Candidate], grid: Mapping[str, Any]) -> RunConf
         method=_common([one.plan.config.method for one in candidates], SEVERAL),
         stages=_common([one.plan.config.stages for one in candidates], (SEVERAL,)),
         signatures=_signatures(candidates),
+        templates=max(one.plan.config.templates for one in candidates),  # equal, or empty without them
         split=candidates[0].cell.options.split_request.name,
         estimator=SEARCH,
         head={"grid": searched_values(grid), "selection_share": TEST_SHARE, "candidates": tried},

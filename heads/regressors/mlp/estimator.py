@@ -60,6 +60,7 @@ class MLPHead(BaseHead):
         dropout: Share of hidden units left out of each training step.
         loss: "mse", "plcc", "rank" or "mixture"; see `tier4k.heads.regressors.mlp.losses`.
         fusion: "concatenation", "gated" or "bilinear"; the last two need the streams of X in `fit`.
+        interaction: See `tier4k.heads.data.interactions`.
         image_transform, target_transform: See `tier4k.heads.regressors.transforms`.
         random_state: Seed of initial weights, validation rows, batch order and dropout.
 
@@ -108,6 +109,7 @@ class MLPHead(BaseHead):
         dropout: float = 0.0,
         loss: str = "mse",
         fusion: str = "concatenation",
+        interaction: str = "none",
         image_transform: str = "none",
         target_transform: str = "none",
         random_state: int | np.random.RandomState | None = None,
@@ -126,6 +128,7 @@ class MLPHead(BaseHead):
         self.dropout = dropout
         self.loss = loss
         self.fusion = fusion
+        self.interaction = interaction
         self.image_transform = image_transform
         self.target_transform = target_transform
         self.random_state = random_state

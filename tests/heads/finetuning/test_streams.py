@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.load import load_network
-from tier4k.heads.data.choices import Stream
 from tier4k.heads.encoders.finetuned import finetuned_encoders
 from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.finetuning.finetune import finetune

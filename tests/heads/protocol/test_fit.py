@@ -150,11 +150,11 @@ HEAD_CHANGES: dict[str, Any] = {
 
 def test_no_option_is_forgotten_here() -> None:
     # stages: of multilevel features, below; zero_shot: test_zero_shot.py; start: test_start.py; finetune,
-    # training: test_finetune.py; selection: sweeps/test_search.py
-    assert {*CHANGES, "streams", "stages", "finetune", "training", "start", "selection"} == {
-        field.name for field in fields(FitOptions)
-    }
-    assert set(HEAD_CHANGES) == set(head_options("mlp"))
+    # training: test_finetune.py; selection: sweeps/test_search.py; templates, interaction:
+    # test_interactions.py
+    elsewhere = ("streams", "stages", "finetune", "training", "start", "selection", "templates")
+    assert {*CHANGES, *elsewhere} == {field.name for field in fields(FitOptions)}
+    assert {*HEAD_CHANGES, "interaction"} == set(head_options("mlp"))
 
 
 def test_known_ratings_make_another_run_that_differs_in_the_raters_ceiling_alone(fit: Fit) -> None:

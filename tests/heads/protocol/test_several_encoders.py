@@ -11,7 +11,8 @@ from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
-from tier4k.heads.data.choices import Method, Stream
+from tier4k.extract.datasets.choices import Stream
+from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError, fuse, parse_streams
 from tier4k.heads.data.stores import FeatureStores
