@@ -7,6 +7,9 @@ DIR/encoders/
     image-1/, text-1/    instead of these, if there are several encoders of the kind: for each a folder with
     image-2/, text-2/    its files, such as image-1/image.safetensors and text-1/text/, in the order of the
                          names of their arrays
+
+If an image encoder and a text encoder are of one checkpoint (equal name and weights), the folder of the image
+encoder contains the whole checkpoint, and also serves the text encoder and other image encoders of it.
 """
 
 from collections.abc import Mapping
@@ -19,6 +22,24 @@ from tier4k.heads.results.layout import ENCODERS
 
 # Names of the file or folder of an encoder, of which one exists.
 NAMES = {"image": (IMAGE_FILE, IMAGE_FOLDER), "text": (TEXT_FOLDER,)}
+
+
+def owner_of_files(signatures: Mapping[str, Signature], signature: Signature) -> Signature:
+    """Return the encoder whose files serve an encoder: itself, or the first image encoder of a checkpoint.
+
+    Args:
+        signatures: Signatures of all encoders of the model.
+        signature: One of them.
+    """
+    images, texts = (
+        [other for other in stream_signatures(signatures, kind).values() if _share_weights(other, signature)]
+        for kind in NAMES
+    )
+    return images[0] if images and texts else signature
+
+
+def _share_weights(first: Signature, second: Signature) -> bool:
+    return (first.encoder, first.weights) == (second.encoder, second.weights)
 
 
 def encoder_place(
@@ -49,6 +70,7 @@ def exported_path(
 
     The arguments are those of `encoder_place`.
     """
-    place = encoder_place(folder, signatures, signature)
-    paths = (place / name for name in NAMES[signature.stream])
+    owner = owner_of_files(signatures, signature)
+    place = encoder_place(folder, signatures, owner)
+    paths = (place / name for name in NAMES[owner.stream])
     return next((path for path in paths if path.exists()), None)

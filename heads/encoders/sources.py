@@ -10,6 +10,7 @@ from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.from_signature import RUN_MARK, image_encoder_of, text_encoder_of
 from tier4k.extract.weights.files import search_folders
+from tier4k.heads.data.embeddings import Towers, find_towers
 from tier4k.heads.data.encoder_names import array_name, stream_signatures
 from tier4k.heads.encoders.exported import exported_path
 from tier4k.heads.encoders.finetuned import (
@@ -38,6 +39,12 @@ class EncoderSource:
     model: Model
     find_images: Mapping[str, Callable[[], ImageEncoder]]
     find_texts: Mapping[str, Callable[[], TextEncoder]]
+
+    @property
+    def towers(self) -> Towers | None:
+        """The encoders whose embeddings the heads' interaction compares; None without an interaction."""
+        images, texts = (stream_signatures(self.model.signatures, kind) for kind in KINDS)
+        return find_towers(images, texts, self.model.interaction)
 
     @cached_property
     def images(self) -> dict[str, ImageEncoder]:

@@ -18,12 +18,13 @@ from tier4k.cache.atomic import publish
 from tier4k.cache.errors import TierError
 from tier4k.cache.signature import Signature
 from tier4k.cache.write_errors import explain_write_errors
-from tier4k.extract.encoders.encoder import TextEncoder
+from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.from_signature import image_encoder_of, text_encoder_of
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.extract.weights.files import TEXT_WEIGHT_FILES
-from tier4k.heads.encoders.exported import encoder_place, exported_path
+from tier4k.extract.weights.checkpoints import read_state_dict
+from tier4k.extract.weights.files import TEXT_WEIGHT_FILES, TOKENIZER_PARTS, folder_weights_file
+from tier4k.heads.encoders.exported import encoder_place, exported_path, owner_of_files
 from tier4k.heads.encoders.finetuned import TEXT_FOLDER, write_image, write_text
 from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.inference.model_card import CARD, model_card
@@ -121,15 +122,43 @@ def _copy_encoders(model: Model, folder: Path) -> None:
 def _write_encoders(source: EncoderSource, folder: Path) -> Model:
     """Write the encoders, and return the model with the signatures of the written files."""
     signatures = source.model.signatures
-    for image in source.images.values():
-        place = encoder_place(folder, signatures, image.signature)
-        place.mkdir(parents=True, exist_ok=True)
-        write_image(image, _tensors(load_image_network(image).backbone), place)
-    for text in source.texts.values():
-        place = encoder_place(folder, signatures, text.signature)
-        place.mkdir(parents=True, exist_ok=True)
-        write_text(text, _text_tensors(text), place / TEXT_FOLDER)
+    encoders: list[ImageEncoder | TextEncoder] = [*source.images.values(), *source.texts.values()]
+    for encoder in encoders:
+        if owner_of_files(signatures, encoder.signature) == encoder.signature:
+            place = encoder_place(folder, signatures, encoder.signature)
+            place.mkdir(parents=True, exist_ok=True)
+            _write_encoder(source, encoder, place)
     return replace(source.model, signatures=_written_signatures(folder, signatures))
+
+
+def _write_encoder(
+    source: EncoderSource,
+    encoder: ImageEncoder | TextEncoder,
+    place: Path,
+) -> None:
+    """Write the files of an encoder, and of a text encoder that shares them, into a folder."""
+    if isinstance(encoder, TextEncoder):
+        write_text(encoder, _text_tensors(encoder), place / TEXT_FOLDER)
+        return
+    for text in source.texts.values():
+        if owner_of_files(source.model.signatures, text.signature) == encoder.signature:
+            _write_checkpoint(encoder, text, place)
+            return
+    write_image(encoder, _tensors(load_image_network(encoder).backbone), place)
+
+
+def _write_checkpoint(
+    image: ImageEncoder,
+    text: TextEncoder,
+    place: Path,
+) -> None:
+    """Write the whole checkpoint of both encoders, with the files of the tokenizer."""
+    file = folder_weights_file(image.weights.path, image.weights.source)
+    is_safe = file.name.startswith(TEXT_WEIGHT_FILES[0])  # one file, or an index
+    name = write_image(image, {} if is_safe else read_state_dict(file), place)
+    for part in TOKENIZER_PARTS:
+        if (text.weights.path / part).is_file():
+            shutil.copyfile(text.weights.path / part, place / name / part)
 
 
 def _written_signatures(folder: Path, signatures: Mapping[str, Signature]) -> dict[str, Signature]:

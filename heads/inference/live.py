@@ -1,6 +1,7 @@
 """Heads whose encoders stay loaded: they score images in memory."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class LiveHeads:
         self.model = source.model
         self._images = source.images
         self._encoders = LiveEncoders(source.images, source.texts, device)
+        self._towers = source.towers
 
     def predict(
         self,
@@ -65,7 +67,7 @@ class LiveHeads:
             image_prompt[name] = np.zeros_like(image[name])
             image_prompt[name][has_image_prompt] = encoded[len(images) :]
         names = np.array([str(row) for row in range(len(images))])
-        return FeatureSet(
+        features = FeatureSet(
             text=self._encoders.texts(prompts),
             image=image,
             image_prompt=image_prompt,
@@ -78,6 +80,14 @@ class LiveHeads:
             position=np.arange(len(images)),
             image_key=names,
         )
+        return features.with_embeddings(self.model.interaction, self._towers, self._templates)
+
+    @cached_property
+    def _templates(self) -> np.ndarray | None:
+        """Features (T, E) of the templates by the text tower; None if the heads compare no templates."""
+        if not self.model.templates or self._towers is None or self._towers.text is None:
+            return None
+        return self._encoders.texts(self.model.templates)[self._towers.text]
 
     def _encode(self, images: Sequence[ImageInput]) -> dict[str, np.ndarray]:
         """Return the features (N, …, D) of images for each encoder, of the levels that the heads use.

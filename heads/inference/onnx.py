@@ -177,6 +177,11 @@ class _HeadModule(nn.Module):
 
     def __init__(self, head: Head) -> None:
         super().__init__()
+        if head.interactions_.changes:
+            raise OnnxError(
+                f"heads with interaction={head.interactions_.interaction} cannot be exported to ONNX: fit "
+                "heads without an interaction, or leave out --onnx"
+            )
         self.model = _model(head)
         transforms = head.transforms_
         columns = None if transforms.columns is None else torch.from_numpy(transforms.columns)

@@ -9,13 +9,14 @@ import pandas as pd
 
 from tier4k.cache.atomic import publish, require_suffix
 from tier4k.cache.errors import TierError
-from tier4k.cache.keys import key_array
+from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import SIGNATURE_FILE, Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.pipeline.listener import Listener, StreamSummary
+from tier4k.extract.pipeline.missing_inputs import InputChoice
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.scorers.from_signature import scorer_of
@@ -65,7 +66,8 @@ def predict(
         require_image_prompts(manifest, model)
         summaries += _encode(source, manifest, root, options, listener)
         stores = FeatureStores.of(_stores(model, "image", root), _stores(model, "text", root))
-        predicted |= model.predict(load_features(manifest, stores, model.stages))
+        features = load_features(manifest, stores, model.stages, model.interaction, model.templates)
+        predicted |= model.predict(features)
     return predicted, summaries
 
 
@@ -142,18 +144,28 @@ def _encode(
     options: ExtractionOptions,
     listener: Listener,
 ) -> list[StreamSummary]:
-    """Encode missing inputs. If no input is missing, encoders and weights are not searched."""
+    """Encode missing inputs and templates. If none is missing, encoders and weights are not searched."""
+    templates = _templates(source)
     image_keys = np.concatenate([manifest.keys("image"), manifest.keys("image_prompt")])
     encoders: list[ImageEncoder | TextEncoder] = []
     for name, signature in stream_signatures(source.model.signatures, "image").items():
         if not _has_all_keys(root, signature, image_keys):
             encoders.append(source.find_images[name]())
     for name, signature in stream_signatures(source.model.signatures, "text").items():
-        if not _has_all_keys(root, signature, manifest.keys("prompt")):
+        template_keys = key_array(map(text_key, templates.get(signature, ())))
+        if not _has_all_keys(root, signature, np.concatenate([manifest.keys("prompt"), template_keys])):
             encoders.append(source.find_texts[name]())
     if not encoders:
         return []
-    return extract(manifest, encoders, root, options, listener)
+    return extract(manifest, encoders, root, options, listener, choice=InputChoice(templates=templates))
+
+
+def _templates(source: EncoderSource) -> dict[Signature, tuple[str, ...]]:
+    """Return the templates of the heads, by the signature of the text tower; empty without templates."""
+    model, towers = source.model, source.towers
+    if not model.templates or towers is None or towers.text is None:
+        return {}
+    return {stream_signatures(model.signatures, "text")[towers.text]: model.templates}
 
 
 def _stores(model: Model, kind: str, root: Path) -> list[FeatureStore]:

@@ -218,6 +218,7 @@ def _config(
         models="none",
         streams=model.streams,
         stages=model.stages,
+        templates=model.templates,
     )
 
 

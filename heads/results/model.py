@@ -17,7 +17,7 @@ from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import encoder_kinds, fuse, used_streams
-from tier4k.heads.data.interactions import NO_INTERACTION
+from tier4k.heads.data.interactions import NO_INTERACTION, needed_embeddings
 from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName
@@ -124,12 +124,13 @@ class Model:
     @property
     def reads_prompts(self) -> bool:
         """Whether the heads use text prompts."""
-        return any(signature.stream == "text" for signature in self.signatures.values())
+        return "text" in (*self.used_streams, *needed_embeddings(self.interaction))
 
     @property
     def reads_image_prompts(self) -> bool:
         """Whether the heads use image prompts, of the images that have one."""
-        return self.requires_image_prompts or (self.method == "pr" and "image" in self.used_streams)
+        is_averaged = self.method == "pr" and "image" in self.used_streams
+        return is_averaged or "image-prompt" in (*self.used_streams, *needed_embeddings(self.interaction))
 
     @property
     def requires_image_prompts(self) -> bool:
