@@ -176,6 +176,11 @@ def _extract_finetuned(
     report = load_data(console, data, features, rows)
     kinds = {"text" if stream == "text" else "image" for stream in streams}
     used = [encoder for encoder in encoders.all if encoder.signature.stream in kinds]
+    if not used:
+        raise typer.BadParameter(
+            f"the heads of {group.finetuned} use no encoder of these streams: leave out --streams",
+            param_hint="--streams",
+        )
     encode(console, data, features, report, used, options, InputChoice(streams))
     _print_next_options(console, group.finetuned, encoders)
 
@@ -190,9 +195,13 @@ def _print_next_options(
     The features of training rows contain the scores of the rows. A new head therefore overfits. The head of
     the run, trained further with the split of the run, does not.
     """
+    from tier4k.heads.results.read import read_config
+
     names = []
     for stream, signature in encoders.signatures.items():
         names.append(f"--{stream}-encoder {signature.folder_name}")
+    if streams := read_config(run).streams:
+        names.append(f"--streams {'+'.join(streams)}")
     print_line(console, f"To fit heads on these features, pass {' '.join(names)}")
     split = f"{run / 'splits.json'}:{encoders.repeat}"
     options = shlex.join(["--target", encoders.target, "--split", split, "--start", str(run)])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -92,14 +93,15 @@ class LiveHeads:
     def _encode(self, images: Sequence[ImageInput]) -> dict[str, np.ndarray]:
         """Return the features (N, …, D) of images for each encoder, of the levels that the heads use.
 
-        An object that occurs several times is encoded once.
+        An object or a path that occurs several times is encoded once.
         """
-        distinct: dict[int, ImageInput] = {}
-        row_of: dict[int, int] = {}
-        for image in images:
-            row_of.setdefault(id(image), len(row_of))
-            distinct[id(image)] = image
-        rows = [row_of[id(image)] for image in images]
+        distinct: dict[object, ImageInput] = {}
+        row_of: dict[object, int] = {}
+        identities = list(map(_identity, images))
+        for identity, image in zip(identities, images, strict=True):
+            row_of.setdefault(identity, len(row_of))
+            distinct[identity] = image
+        rows = [row_of[identity] for identity in identities]
         encoded = self._encoders.images(list(distinct.values()))
         return {name: self._used_levels(name, features)[rows] for name, features in encoded.items()}
 
@@ -109,3 +111,8 @@ class LiveHeads:
             return features
         levels = Levels.parse(self._images[name].signature.feature)
         return features[..., levels.columns(stages)]
+
+
+def _identity(image: ImageInput) -> object:
+    """Return a value that is equal for inputs that are surely the same image."""
+    return str(image) if isinstance(image, str | Path) else id(image)

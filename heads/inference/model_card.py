@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from tier4k.extract.encoders.presets import weights_note
 from tier4k.heads.data.encoder_names import stream_signatures
+from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.results.layout import is_run
@@ -54,6 +55,7 @@ def _description(model: Model, results: Results) -> list[str]:
         f"- Inputs: {', '.join(_inputs(model))}",
         f"- Data: {results.data}, {results.benchmark}, {results.rows:,} rows (digest {digest[:12]})",
         *_encoders(model),
+        *_interaction(model),
         f"- Head: {model.estimator}, {len(model.heads)} fitted (targets x repeats); "
         "a score is the mean over the repeats",
         f"- Run: {results.id}",
@@ -81,6 +83,13 @@ def _encoders(model: Model) -> Iterator[str]:
         note = f", {rounding}" if rounding else ""
         feature = f"{image.feature_name}, preprocessing: {image.preparation}{note}"
         yield f"- Image encoder: {image.encoder}, {feature}"
+
+
+def _interaction(model: Model) -> Iterator[str]:
+    """Yield a line for the interaction, if the heads have one."""
+    if model.interaction != NO_INTERACTION:
+        templates = f", {len(model.templates)} templates" if model.templates else ""
+        yield f"- Interaction: {model.interaction}{templates}"
 
 
 def _metrics(results: Results) -> Iterator[str]:
