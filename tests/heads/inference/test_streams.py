@@ -119,9 +119,8 @@ def test_an_exported_model_needs_neither_stores_nor_weights(fitted: Path, elsewh
         patch.chdir(fitted)
         succeed("export", run, str(elsewhere / "first"))
     Metric.from_pretrained("first").save_pretrained("second")
-    for model in ("first", "second"):
-        succeed("predict", model, "Dataset", "-F", f"features-{model}", "-o", "scores.csv", *READING)
-        assert_scores_are_those_of_the_run(read_scores("scores.csv"), fitted / run)
+    succeed("predict", "first", "Dataset", "-o", "scores.csv", *READING)
+    assert_scores_are_those_of_the_run(read_scores("scores.csv"), fitted / run)
     assert_scores_are_those_of_the_run(scores_in_memory("second"), fitted / run)
 
 
