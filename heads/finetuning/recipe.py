@@ -101,12 +101,12 @@ def resolve_finetuning(options: FitOptions, image_architecture: str) -> Training
         raise ProtocolError(
             "--stages selects slices of stored features, which --finetune does not read: leave out --stages"
         )
-    _require_trained_streams(options)
     if options.interaction != NO_INTERACTION:
         raise ProtocolError(
             f"--set interaction={options.interaction} compares stored embeddings, which --finetune does not "
             "read: leave out one of the two"
         )
+    _require_trained_streams(options)
     part, recipe = options.finetune, options.recipe
     defaults = asdict(finetuning_recipe(part, recipe, image_architecture, {}))
     values = asdict(finetuning_recipe(part, recipe, image_architecture, options.training))

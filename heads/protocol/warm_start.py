@@ -28,8 +28,6 @@ from tier4k.heads.results.results import Results
 # The same weights with another value of these options are another function.
 OPTIONS_OF_THE_FUNCTION = ("activation", "interaction", "image_transform", "target_transform")
 
-STREAMS = ("image", "text", "score")
-
 Parts = tuple[frozenset[str], ...]  # names of the training, validation and test rows
 
 
@@ -189,8 +187,9 @@ class Start:
             head_signatures |= encoders.signatures
             origin = f"--finetuned {run} --target {target} --repeat {repeat}"
             remedy = f"use the features that `tier extract DATA {origin}` stores"
-        for stream in STREAMS:
-            old, new = stream_signatures(head_signatures, stream), stream_signatures(signatures, stream)
+        new_signatures = _by_stream(signatures)
+        for stream, old in _by_stream(head_signatures).items():
+            new = new_signatures[stream]
             if _contents(old) != _contents(new):
                 raise ProtocolError(
                     f"the head for {target} of repeat {repeat} of {run} was fitted on {stream} features of "
@@ -202,13 +201,23 @@ def _used_streams(config: RunConfig) -> tuple[Stream, ...]:
     return used_streams(cast(Method, config.method), cast(tuple[Stream, ...], config.streams))
 
 
-def _contents(signatures: Mapping[str, Signature]) -> list[tuple[str, str]]:
-    """Return what the features of one stream are, in the order of their columns."""
-    return [(signature.weights, signature.feature) for signature in signatures.values()]
+def _by_stream(signatures: Mapping[str, Signature]) -> dict[str, list[Signature]]:
+    """Return the signatures of images, of texts and of each scorer, in the order of their columns."""
+    by_stream = {}
+    for stream in ("image", "text"):
+        by_stream[stream] = list(stream_signatures(signatures, stream).values())
+    for signature in signatures.values():
+        if signature.stream == "score":
+            by_stream[signature.encoder] = [signature]
+    return by_stream
 
 
-def _encoders(signatures: Mapping[str, Signature]) -> str:
-    return ", ".join(signature.encoder for signature in signatures.values()) or "no encoder"
+def _contents(signatures: Sequence[Signature]) -> list[tuple[str, str]]:
+    return [(signature.weights, signature.feature) for signature in signatures]
+
+
+def _encoders(signatures: Sequence[Signature]) -> str:
+    return ", ".join(signature.encoder for signature in signatures) or "no encoder"
 
 
 def _scorers(signatures: Mapping[str, Signature]) -> str:

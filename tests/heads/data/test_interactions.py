@@ -10,6 +10,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.image_choice import ImageChoice
@@ -182,6 +183,11 @@ def test_it_is_a_transformer_of_scikit_learn() -> None:
     np.testing.assert_allclose(pipeline.predict(X), direct.predict(transformer.transform(X)))
     pipeline.set_params(interactions__interaction="none").fit(X, y)
     np.testing.assert_allclose(pipeline.predict(X), Ridge().fit(X[:, :12], y).predict(X[:, :12]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_passes_the_checks_of_scikit_learn() -> None:
+    check_estimator(Interactions(), on_skip=None)
 
 
 def test_vectors_without_embeddings_stay_as_they_are() -> None:
