@@ -52,7 +52,7 @@ def find_stores(
         EncoderError: An encoder does not exist.
         StoreError: No store or several stores match; the message lists the stores and the remedy.
     """
-    texts = list(map(one_spelling, texts))
+    texts = [one_spelling(text) for text in texts]
     available = list(stores(root))
     folders = {store.path.name for store in available}
     for image in images:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tier4k.extract.datasets.choices import Stream
+    from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
     from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.extract.images.crops import Crops
     from tier4k.extract.pipeline.options import ExtractionOptions
@@ -173,16 +174,21 @@ def _extract_finetuned(
 
     assert group.finetuned is not None
     encoders = finetuned_encoders(group.finetuned, group.target, group.repeat)
-    report = load_data(console, data, features, rows)
-    kinds = {"text" if stream == "text" else "image" for stream in streams}
-    used = [encoder for encoder in encoders.all if encoder.signature.stream in kinds]
+    used = [encoder for encoder in encoders.all if _has_inputs(encoder, streams)]
     if not used:
         raise typer.BadParameter(
-            f"the heads of {group.finetuned} use no encoder of these streams: leave out --streams",
+            f"{group.finetuned} finetuned no encoder of {'+'.join(streams)}: pass other streams",
             param_hint="--streams",
         )
+    report = load_data(console, data, features, rows)
     encode(console, data, features, report, used, options, InputChoice(streams))
     _print_next_options(console, group.finetuned, encoders)
+
+
+def _has_inputs(encoder: "ImageEncoder | TextEncoder", streams: "tuple[Stream, ...]") -> bool:
+    if encoder.signature.stream == "text":
+        return "text" in streams
+    return streams != ("text",)
 
 
 def _print_next_options(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.heads.data.choices import Stream
 from tier4k.heads.data.interactions import NO_INTERACTION, needed_embeddings
 
 

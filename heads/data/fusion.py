@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast, get_args
 import numpy as np
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.datasets.choices import Benchmark, Stream
-from tier4k.heads.data.choices import Method
+from tier4k.extract.datasets.choices import Benchmark
+from tier4k.heads.data.choices import Method, Stream
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.interactions import Interactions
 from tier4k.heads.data.streams import Part, Streams

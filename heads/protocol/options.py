@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.datasets.choices import Benchmark, Stream
-from tier4k.heads.data.choices import Method, SplitRule
+from tier4k.extract.datasets.choices import Benchmark
+from tier4k.heads.data.choices import Method, SplitRule, Stream
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.stored_splits import StoredSplits

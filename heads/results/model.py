@@ -13,8 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.signature import Signature
-from tier4k.extract.datasets.choices import Stream
-from tier4k.heads.data.choices import Method
+from tier4k.heads.data.choices import Method, Stream
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import encoder_kinds, fuse, used_streams
 from tier4k.heads.data.interactions import NO_INTERACTION, needed_embeddings

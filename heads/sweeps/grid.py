@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.datasets.choices import Benchmark, Stream
+from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.choices import FeatureName, Precision
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.stores.find import parse_scorer_names
-from tier4k.heads.data.choices import Method
+from tier4k.heads.data.choices import Method, Stream
 from tier4k.heads.data.encoder_choice import EncoderChoice
 from tier4k.heads.data.fusion import (
     FusionError,

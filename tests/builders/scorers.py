@@ -22,13 +22,7 @@ def write_clip(folder: Path, seed: int = 0, tokenizer: bool = True) -> Path:
     }
     vocabulary |= {"<|startoftext|>": len(vocabulary), "<|endoftext|>": len(vocabulary) + 1}
     last = len(vocabulary) - 1
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "projection_dim": 16,
-    }
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = sizes | {
         "vocab_size": len(vocabulary),
         "bos_token_id": last - 1,

@@ -18,7 +18,7 @@ from tier4k.tests.builders.data import save_table, table_rows, write_agiqa, writ
 
 def summary_text(root: Path, raters: int | None = None) -> str:
     console = Console(file=io.StringIO(), width=160)
-    console.print(summary_table(summarize(check(root, raters=raters), "minilm")))
+    console.print(summary_table(summarize(check(root, raters=raters), None)))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -16,8 +16,8 @@ from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.templates import read_templates
 from tier4k.tests.builders.commands import succeed, tier
 from tier4k.tests.builders.data import table_rows, write_table
+from tier4k.tests.builders.text_models import POSITIONS, write_text_folder
 from tier4k.tests.builders.transformers_models import few_fast, write_vision_folder
-from tier4k.tests.builders.two_towers import write_two_towers
 
 PROMPTS = ["a red fox", "two paper boats", "the city at night, 8k"]
 BUILT_IN = read_templates(None).texts
@@ -46,28 +46,24 @@ def read(store: FeatureStore, inputs: list[bytes]) -> np.ndarray:
 
 def embeddings(kind: str, texts: list[str], paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
     """The embeddings of texts and images by the library's own classes, before they are normalised."""
-    images: Any = hf.AutoImageProcessor.from_pretrained("towers", backend="pil")
-    pixels = images(images=[Image.open(path).convert("RGB") for path in paths], return_tensors="pt")
-    tokenizer = hf.AutoTokenizer.from_pretrained("towers")
-    model = hf.AutoModel.from_pretrained("towers").eval()
+    processor: Any = hf.AutoImageProcessor.from_pretrained("towers", backend="pil")
+    images = processor(images=[Image.open(path).convert("RGB") for path in paths], return_tensors="pt")
+    model: Any = hf.AutoModel.from_pretrained("towers").eval()
+    tokens = hf.AutoTokenizer.from_pretrained("towers")(
+        texts,
+        padding=True if kind == "clip" else "max_length",
+        truncation=True,
+        max_length=POSITIONS,
+        return_tensors="pt",
+    )
     with torch.inference_mode():
-        if kind == "clip":
-            tokens = tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
-            return tuple(
-                part.numpy()
-                for part in (
-                    hf.CLIPTextModelWithProjection.from_pretrained("towers")(**tokens).text_embeds,
-                    hf.CLIPVisionModelWithProjection.from_pretrained("towers")(**pixels).image_embeds,
-                )
-            )
-        ids = tokenizer(texts, padding="max_length", truncation=True, max_length=24, return_tensors="pt")
-        text = model.text_model(**ids).pooler_output
-        return text.numpy(), model.get_image_features(**pixels).pooler_output.numpy()
+        text = model.get_text_features(**tokens).pooler_output
+        return text.numpy(), model.get_image_features(**images).pooler_output.numpy()
 
 
 @pytest.mark.parametrize("kind", few_fast("clip", names=("clip", "siglip", "siglip2")))
 def test_both_towers_of_a_checkpoint_are_those_of_the_library(folder: Path, kind: str) -> None:
-    write_two_towers(Path("towers"), kind)
+    write_text_folder(Path("towers"), kind)
     output = succeed("extract", "data", "--encoder", "hf:towers", "--workers", "0")
     image, text = store_of("image"), store_of("text")
     assert len(list(stores(Path("features")))) == 2
@@ -83,7 +79,7 @@ def test_both_towers_of_a_checkpoint_are_those_of_the_library(folder: Path, kind
 
 
 def test_other_templates_cost_their_own_texts_alone(folder: Path) -> None:
-    write_two_towers(Path("towers"), "clip")
+    write_text_folder(Path("towers"), "clip")
     extract = ["extract", "data", "--encoder", "hf:towers", "--workers", "0"]
     assert "encoded 3 of 3" in succeed("extract", "data", "--text-encoder", "hf:towers", "--streams", "text")
     assert f"encoded {len(BUILT_IN)} of {3 + len(BUILT_IN)} distinct inputs" in succeed(*extract)
@@ -99,16 +95,19 @@ def test_other_templates_cost_their_own_texts_alone(folder: Path) -> None:
         assert set(file["name"]) == {*PROMPTS, *BUILT_IN, "a nice one"}
 
 
-def test_a_checkpoint_adds_to_other_encoders_and_fills_the_chosen_streams_alone(folder: Path) -> None:
-    write_two_towers(Path("towers"), "clip")
+def test_a_checkpoint_adds_to_other_encoders_and_fills_the_chosen_streams_alone(
+    folder: Path, bert_folder: Path
+) -> None:
+    write_text_folder(Path("towers"), "clip")
     write_vision_folder(Path("vit"), "vit")
-    others = ["--image-encoder", "hf:vit", "--text-encoder", "minilm"]
+    Path("bert").symlink_to(bert_folder)
+    others = ["--image-encoder", "hf:vit", "--text-encoder", "hf:bert"]
     succeed("extract", "data", "--encoder", "hf:./towers/", *others, "--workers", "0")
     rows = {}
     for store in stores(Path("features")):
         rows[store.signature.stream, store.signature.encoder] = len(store.keys)
     towers = {("image", "hf:towers"): 3, ("text", "hf:towers"): 3 + len(BUILT_IN)}
-    assert rows == towers | {("image", "hf:vit"): 3, ("text", "minilm"): 3}
+    assert rows == towers | {("image", "hf:vit"): 3, ("text", "hf:bert"): 3}
     alone = ["extract", "data", "--encoder", "hf:towers", "--workers", "0"]
     for stream in ("image", "text"):
         succeed(*alone, "-F", stream, "--streams", stream)
@@ -116,8 +115,20 @@ def test_a_checkpoint_adds_to_other_encoders_and_fills_the_chosen_streams_alone(
         assert store.signature.stream == stream
 
 
+def test_the_check_of_data_counts_with_the_tokenizer_and_the_limit_of_the_checkpoint(folder: Path) -> None:
+    write_text_folder(Path("towers"), "clip")
+    long = "a very detailed painting of a quiet harbour at dawn, " * 3
+    write_table(
+        folder / "long" / "t.csv", table_rows(prompt=[f"{long} by a child", f"{long} by a fox", "dog"])
+    )
+    output = succeed("data", "check", "long", "--text-encoder", "hf:towers")
+    assert f"2 of 3 prompts are truncated at {POSITIONS} tokens, for example 'a very detailed" in output
+    assert "2 of 3 prompts have the same tokens as another one" in output
+    assert "unknown tokens" in output and "prompts have unknown tokens" not in output
+
+
 def test_a_tower_alone_is_no_checkpoint_of_two(folder: Path) -> None:
-    write_two_towers(Path("towers"), "clip")
+    write_text_folder(Path("towers"), "clip")
     hf.CLIPVisionModelWithProjection.from_pretrained("towers").save_pretrained("towers")
     code, output = tier("extract", "data", "--encoder", "hf:towers")
     assert code == 2 and "hf:towers (model_type 'clip_vision_model') has no text tower" in output

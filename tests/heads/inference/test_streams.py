@@ -301,4 +301,4 @@ def test_a_run_that_finetuned_images_alone_needs_no_prompts(project: Path, tmp_p
     extract = ["extract", "Dataset", "--finetuned", str(run), "-F", str(tmp_path / "features")]
     assert "--streams image" in succeed(*extract)
     code, output = tier(*extract, "--streams", "text")
-    assert code == 2 and "use no encoder of these streams" in " ".join(output.replace("│", " ").split())
+    assert code == 2 and "finetuned no encoder of text" in " ".join(output.replace("│", " ").split())
