@@ -16,6 +16,7 @@ from tier4k.extract.encoders.text_families import AUTO, TextFamily
 from tier4k.extract.encoders.text_pooling import TextPooling, load_pooling
 from tier4k.extract.encoders.text_probe import require_finite, require_sound
 from tier4k.extract.encoders.text_tokenizer import TextTokenizer, TokenBatch, load_text_tokenizer
+from tier4k.extract.encoders.transformers_config import tower_config
 from tier4k.extract.encoders.transformers_loading import (
     explain_loading_errors,
     load_transformer,
@@ -179,7 +180,7 @@ def _load_backbone(encoder: TextEncoder) -> Any:
             config = transformers.AutoConfig.from_pretrained(
                 path, local_files_only=True, trust_remote_code=False
             )
-        options["config"] = getattr(config, "text_config", config)
+        options["config"] = tower_config(config, "text_config")
     unused = ("decoder.",) if family.encoder_alone else ()
     backbone = load_transformer(getattr(transformers, family.model), path, "text", unused, **options)
     if family.encoder_alone:

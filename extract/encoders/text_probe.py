@@ -29,7 +29,7 @@ class ProbedNetwork(Protocol):
         """Return the features (B, D) of tokenized texts."""
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: what a layer keeps could not be trained on
 def require_sound(network: ProbedNetwork, folder: Path) -> None:
     """Refuse a network whose features depend on the other texts of a batch, or which fails at its limit.
 
@@ -58,7 +58,7 @@ def require_sound(network: ProbedNetwork, folder: Path) -> None:
         )
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: what a layer keeps could not be trained on
 def require_finite(network: ProbedNetwork, precision: Precision) -> None:
     """Refuse a network that was cast to a precision in which its features overflow.
 

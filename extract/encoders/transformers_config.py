@@ -39,6 +39,25 @@ def read_json(path: Path) -> Any:
         raise WeightsError(f"{path} cannot be read ({error}): download the folder again") from error
 
 
+def tower_config(config: Any, name: str) -> Any:
+    """Return the configuration of one tower of a model of images and texts.
+
+    Args:
+        config: A configuration of transformers.
+        name: "vision_config" or "text_config".
+
+    Returns:
+        The configuration of the tower, which projects to the width that the whole model states; `config`
+        itself if the model has one tower.
+    """
+    tower = getattr(config, name, None)
+    if tower is None:
+        return config
+    if hasattr(tower, "projection_dim") and hasattr(config, "projection_dim"):
+        tower.projection_dim = config.projection_dim
+    return tower
+
+
 def refuse_unknown_type(folder: Path, content: dict[str, Any]) -> NoReturn:
     """Refuse a folder with a model that transformers does not have.
 

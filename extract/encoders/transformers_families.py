@@ -7,7 +7,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from tier4k.extract.encoders.names import EncoderError
-from tier4k.extract.encoders.transformers_config import CONFIG, read_config, refuse_unknown_type
+from tier4k.extract.encoders.transformers_config import CONFIG, read_config, refuse_unknown_type, tower_config
 from tier4k.extract.weights.files import WeightsError
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def vision_model(folder: Path) -> VisionModel:
     if _CLIP_WITHOUT_PROJECTION.model in (config.architectures or ()):
         family = _CLIP_WITHOUT_PROJECTION
     if family is not None:
-        return VisionModel(family, getattr(config, "vision_config", config))
+        return VisionModel(family, tower_config(config, "vision_config"))
     return VisionModel(_unlisted_family(folder, kind, config), config, known=False)
 
 

@@ -42,9 +42,9 @@ def encode(
 ) -> list[Encoding]:
     """Encode missing inputs into stores under `root`.
 
-    Stores and the record of the data set are written after the networks are loaded, so that a wrong option
-    leaves no store. They are written before the first input is encoded, as `store gc` keeps only stores that
-    a record or a run uses.
+    Stores and the record of the data set are written after the networks are loaded and probed, so that a
+    wrong option leaves no store. They are written before the first input is encoded, as `store gc` keeps only
+    stores that a record or a run uses.
 
     Args:
         works: Image encoders with equal inputs, or one text encoder, or one scorer.
@@ -57,6 +57,7 @@ def encode(
         The outcome of each encoder. All outcomes have one timing.
 
     Raises:
+        EncoderError: A text network fails its probe, or makes no token of a text.
         ExtractionError: The device does not exist or has too little memory, or an image changed since it was
             checked.
         WeightsError: The weights do not fit a network.
@@ -67,9 +68,9 @@ def encode(
     for network in networks:
         for note in network.notes:
             listener.noted(note)
+    chunks, encoders = _plan(works, networks, options, device)
     stores = [FeatureStore.create(root, work.encoder.signature, library_versions()) for work in works]
     record.write(root)
-    chunks, encoders = _plan(works, networks, options, device)
     any_missing = np.logical_or.reduce([work.missing for work in works])
     listener.started(works[0].encoder.signature.stream, int(any_missing.sum()))
     timing = Timing()

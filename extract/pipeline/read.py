@@ -212,12 +212,27 @@ def text_chunks(
     network: TextNetwork,
     options: ExtractionOptions,
 ) -> Iterator[Chunk]:
-    """Yield chunks of missing texts, sorted by length, so that short texts are not padded to long texts."""
+    """Return chunks of missing texts, sorted by length, so that short texts are not padded to long texts.
+
+    Raises:
+        EncoderError: A text has no token. It is raised at once, and not while the chunks are read.
+    """
     numbers = np.flatnonzero(work.missing)
     lengths = network.token_counts(work.inputs.iloc[numbers].tolist())
     numbers = numbers[np.argsort(lengths, kind="stable")]
-    for start in range(0, len(numbers), options.text_batch_size):
-        part = numbers[start : start + options.text_batch_size]
+    if not min(lengths):
+        network.tokenize([work.inputs.iloc[numbers[0]]])  # refuses the text
+    return _chunks_of_tokens(work, network, numbers, options.text_batch_size)
+
+
+def _chunks_of_tokens(
+    work: Work,
+    network: TextNetwork,
+    numbers: np.ndarray,
+    batch_size: int,
+) -> Iterator[Chunk]:
+    for start in range(0, len(numbers), batch_size):
+        part = numbers[start : start + batch_size]
         yield Chunk(part, tokens=network.tokenize(work.inputs.iloc[part].tolist()))
 
 

@@ -167,8 +167,10 @@ class KnownWeights:
         """Return the folder in the hub's cache, with pickled weights only if there are no others."""
         for weights in (SAFETENSORS, PICKLED):
             folder = from_hub(self.hub, (*FOLDER_FILES, *weights), cached_only)
+            if folder is None:
+                return None
             # Offline, the cache may hold only other files of the repository, such as a tokenizer.
-            if folder and any((folder / name).is_file() for name in FOLDER_WEIGHTS):
+            if any((folder / name).is_file() for name in FOLDER_WEIGHTS):
                 return folder
         return None
 

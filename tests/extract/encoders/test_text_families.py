@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers as hf
@@ -20,6 +22,9 @@ from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.encoders.text_pooling import TextPooling
 from tier4k.extract.encoders.text_tokenizer import load_text_tokenizer
 from tier4k.extract.pipeline.load import load_network
+from tier4k.extract.pipeline.missing_inputs import Work
+from tier4k.extract.pipeline.options import ExtractionOptions
+from tier4k.extract.pipeline.read import text_chunks
 from tier4k.extract.weights.files import MODEL_FILES, WeightsError, folder_weights
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.parameters import recompute_activations
@@ -228,7 +233,7 @@ def test_every_pooling_leaves_out_padding() -> None:
     pooling = TextPooling(("cls", "max", "mean", "mean_sqrt_len_tokens"))
     for found, text in zip(pooling(states, mask), (states[0], states[1, :2]), strict=True):
         sums = text.sum(0)
-        parts = [text[0], text.max(0).values, sums / len(text), sums / len(text) ** 0.5]
+        parts = [text[0], text.amax(0), sums / len(text), sums / len(text) ** 0.5]
         torch.testing.assert_close(found, torch.cat(parts))
 
 
@@ -378,8 +383,10 @@ def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:
     path = folder / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
     network = load_network(find(folder))
+    texts = pd.Series(["a fox", ""], index=["00" * 32, "01" * 32])
+    work = Work(find(folder), texts, np.ones(2, bool))
     with pytest.raises(EncoderError, match="no token of the text ''"):
-        network.tokenize(["a fox", ""])
+        text_chunks(work, network, ExtractionOptions(workers=0))  # before a store is made and a chunk is read
 
 
 class AttendsToPadding(hf.BertModel):
