@@ -22,7 +22,7 @@ from tier4k.heads.results.read import read_config
 from tier4k.tests.builders.commands import DATA, read_scores, succeed, tier
 from tier4k.tests.builders.data import write_state
 from tier4k.tests.builders.golden import write_dataset, write_tiny_bert
-from tier4k.tests.builders.two_towers import write_two_towers
+from tier4k.tests.builders.text_models import write_text_folder
 
 RESNET = ["--image-encoder", "timm:test_resnet"]
 BERT = ["--text-encoder", "bert-base-uncased"]
@@ -48,7 +48,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         write_dataset(DATA)
         write_tiny_bert(Path("bert-base-uncased"))
-        write_two_towers(Path("towers"), "clip")
+        write_text_folder(Path("towers"), "clip")
         for name in ("test_resnet", "test_vit"):
             write_state(name, Path("pretrained") / f"{name}.pth")
         succeed("extract", "Dataset", *TOWERS, *RESNET, *BERT, *READING)
