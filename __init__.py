@@ -8,8 +8,9 @@
     score = metric.score("image.png", "its text prompt")
 
     manifest = tier4k.load_manifest(Path("Dataset")).manifest
-    images, texts = tier4k.find_stores(Path("features"), tier4k.ImageChoice(), "minilm")
-    run = tier4k.fit_head(manifest, images, texts, tier4k.FitOptions(method="nr"), Path("runs"))
+    images, texts = tier4k.find_stores(Path("features"), [tier4k.ImageChoice()], ["minilm"])
+    stores = tier4k.FeatureStores.of(images, texts)
+    run = tier4k.fit_head(manifest, stores, tier4k.FitOptions(method="nr"), Path("runs"))
 
 `tier4k.extract`, `tier4k.heads` and `tier4k.cache` are the sub-packages.
 """
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from tier4k.extract.datasets.check import load_manifest as load_manifest
     from tier4k.extract.encoders.image_choice import ImageChoice as ImageChoice
     from tier4k.extract.stores.find import find_stores as find_stores
+    from tier4k.heads.data.stores import FeatureStores as FeatureStores
     from tier4k.heads.inference.metric import Metric as Metric
     from tier4k.heads.inference.metric import load as load
     from tier4k.heads.protocol.fit import fit_head as fit_head
     from tier4k.heads.protocol.options import FitOptions as FitOptions
 
 _MODULE_OF = {
+    "FeatureStores": "tier4k.heads.data.stores",
     "FitOptions": "tier4k.heads.protocol.options",
     "ImageChoice": "tier4k.extract.encoders.image_choice",
     "Metric": "tier4k.heads.inference.metric",
@@ -39,6 +42,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "FeatureStores",
     "FitOptions",
     "ImageChoice",
     "Metric",

@@ -124,7 +124,7 @@ def check_table(
     """
     problems = ProblemList(source.frame)
     frame = _numbered_rows(source)
-    _check_texts(frame, problems)
+    _check_texts(frame, problems, source.needs_prompts)
     for column, folder in (("image", source.image_folder), ("image_prompt", source.image_prompt_folder)):
         frame[column] = _located_files(frame, column, folder, problems)
     for target in source.targets:
@@ -191,9 +191,13 @@ def _numbered_rows(source: SourceTable) -> pd.DataFrame:
     return frame
 
 
-def _check_texts(frame: pd.DataFrame, problems: ProblemList) -> None:
+def _check_texts(
+    frame: pd.DataFrame,
+    problems: ProblemList,
+    needs_prompts: bool,
+) -> None:
     no_name = frame["name"] == ""
-    no_prompt = frame["prompt"] == ""
+    no_prompt = (frame["prompt"] == "") & needs_prompts
     problems.add_each(frame.loc[no_name, "line"], "the name of the picture is empty")
     problems.add_each(frame.loc[no_prompt, "line"], "the text prompt is empty")
     for name, rows in frame[~no_name].groupby("name"):

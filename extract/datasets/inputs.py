@@ -27,6 +27,7 @@ def read_inputs(
     inputs: Sequence[Path],
     prompt: str | None = None,
     image_prompt: Path | None = None,
+    needs_prompts: bool = True,
 ) -> SourceTable:
     """Read the inputs of a prediction.
 
@@ -35,6 +36,8 @@ def read_inputs(
             beside every image.
         prompt: The text prompt of the images.
         image_prompt: Their image prompt.
+        needs_prompts: Whether every image must have a text prompt; otherwise prompts are read where there
+            are some.
 
     Raises:
         DataError: An input is missing, or is given twice.
@@ -42,7 +45,7 @@ def read_inputs(
     _require_existing(inputs)
     whole = [path for path in inputs if path.is_dir() or is_table(path)]
     if not whole:
-        return _images(inputs, prompt, image_prompt)
+        return _images(inputs, prompt, image_prompt, needs_prompts)
     place = whole[0]
     if len(inputs) > 1:
         kind = "folder" if place.is_dir() else "table"
@@ -52,8 +55,8 @@ def read_inputs(
             f"{place} contains the prompts: do not pass --prompt and --image-prompt, or pass pictures instead"
         )
     if place.is_dir() and not _has_table(place):
-        return _folder(place)
-    return replace(read_source(place), targets=())
+        return _folder(place, needs_prompts)
+    return replace(read_source(place, needs_prompts=needs_prompts), targets=())
 
 
 def _require_existing(inputs: Sequence[Path]) -> None:
@@ -69,9 +72,10 @@ def _images(
     paths: Sequence[Path],
     prompt: str | None,
     image_prompt: Path | None,
+    needs_prompts: bool,
 ) -> SourceTable:
     text = (prompt or "").strip()
-    if not text:
+    if needs_prompts and not text:
         raise DataError(
             "a picture is scored for its text prompt: pass --prompt TEXT, or a table with the columns image "
             "and prompt"
@@ -83,7 +87,7 @@ def _images(
     guide = str(image_prompt.resolve()) if image_prompt else ""
     distinct = dict.fromkeys(paths)
     rows = [_Row(str(path), str(path.resolve()), text, guide) for path in distinct]
-    return _table("pictures", Path.cwd(), rows)
+    return _table("pictures", Path.cwd(), rows, needs_prompts)
 
 
 def _has_table(folder: Path) -> bool:
@@ -91,19 +95,21 @@ def _has_table(folder: Path) -> bool:
     return published.exists() or any(map(is_table, folder.iterdir()))
 
 
-def _folder(folder: Path) -> SourceTable:
+def _folder(folder: Path, needs_prompts: bool) -> SourceTable:
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise DataError(
             f"{folder} contains neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures "
             f"({', '.join(IMAGE_SUFFIXES)})"
         )
-    _require_prompts(folder, images)
+    if needs_prompts:
+        _require_prompts(folder, images)
     rows = []
     for path in images:
-        prompt = _read_text(_prompt_file(path))
+        file = _prompt_file(path)
+        prompt = _read_text(file) if file.is_file() else ""
         rows.append(_Row(path.name, str(path.resolve()), prompt, ""))
-    return _table(folder.resolve().name, folder, rows)
+    return _table(folder.resolve().name, folder, rows, needs_prompts)
 
 
 def _prompt_file(image: Path) -> Path:
@@ -134,6 +140,7 @@ def _table(
     name: str,
     path: Path,
     rows: list[_Row],
+    needs_prompts: bool,
 ) -> SourceTable:
     frame = pd.DataFrame(rows, columns=list(_Row._fields))
     frame["generator"] = "unknown"
@@ -145,4 +152,5 @@ def _table(
         targets=(),
         image_folder=filesystem_root,
         image_prompt_folder=filesystem_root,
+        needs_prompts=needs_prompts,
     )

@@ -6,7 +6,7 @@ at the table as a whole; check.py checks its rows, and tables.py reads its file.
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -63,6 +63,12 @@ class Layout:
     def required(self) -> tuple[str, ...]:
         """Columns that the table must have."""
         return (*self.columns.values(), *self.targets)
+
+    def with_optional(self, column: str) -> "Layout":
+        """Return the layout with a required canonical column as one that may be absent."""
+        columns = dict(self.columns)
+        optional = {column: columns.pop(column)}
+        return replace(self, columns=columns, optional=self.optional | optional)
 
 
 def _folder_all(root: Path, _names: pd.Series) -> Path:
@@ -123,6 +129,7 @@ class SourceTable:
         targets: Names of the score columns.
         image_folder: Folder that `image` is relative to.
         image_prompt_folder: Folder that `image_prompt` is relative to.
+        needs_prompts: Whether a row without a text prompt is a problem.
     """
 
     name: str
@@ -131,12 +138,14 @@ class SourceTable:
     targets: tuple[str, ...]
     image_folder: Path
     image_prompt_folder: Path
+    needs_prompts: bool = True
 
 
 def read_source(
     data: Path,
     layout: LayoutName | None = None,
     raters: int | None = None,
+    needs_prompts: bool = True,
 ) -> SourceTable:
     """Find the table of a data set, recognise its layout, and read it.
 
@@ -147,6 +156,7 @@ def read_source(
         data: The data folder, a folder that holds `PKU-AIGIQA-4K`, or the table itself.
         layout: A name of `LAYOUTS`; None recognises it by the columns.
         raters: Number of ratings of every score; None takes it from a column, if there is one.
+        needs_prompts: Whether the table must have a column of text prompts, filled in every row.
 
     Raises:
         DataError: No table, several tables, an unreadable or empty one, or missing columns.
@@ -154,6 +164,8 @@ def read_source(
     path = find_table(data)
     frame = read_table(path)
     chosen = LAYOUTS[layout] if layout else _recognise(frame)
+    if not needs_prompts:
+        chosen = chosen.with_optional("prompt")
     _require_columns(frame, chosen, path)
     if frame.empty:
         raise DataError(f"{path} has a header but no rows: add the rows")
@@ -166,6 +178,7 @@ def read_source(
         targets=targets,
         image_folder=chosen.image_folder(root, canonical["name"]),
         image_prompt_folder=root / chosen.image_prompt_folder,
+        needs_prompts=needs_prompts,
     )
 
 
@@ -210,8 +223,9 @@ def _canonical(frame: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, tuple
     for canonical, column in columns.items():
         texts[canonical] = frame[column].map(_as_text)
     texts["image"] = texts["name"]
-    if "image_prompt" not in texts:
-        texts["image_prompt"] = ""
+    for column in ("prompt", "image_prompt"):
+        if column not in texts:
+            texts[column] = ""
     if "generator" not in texts:
         texts["generator"] = texts["name"].map(_generator_of)
     texts["generator"] = texts["generator"].replace("", UNKNOWN_GENERATOR)

@@ -1,6 +1,6 @@
 """Encoders that stay loaded and return features of images and texts in memory. Nothing is stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from tier4k.cache.keys import bytes_key
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
@@ -102,11 +103,11 @@ def _to_8_bits(array: np.ndarray) -> np.ndarray:
 
 
 class LiveEncoders:
-    """An image encoder and a text encoder, whose networks are loaded on first use.
+    """Image encoders and text encoders, whose networks are loaded on first use.
 
     Args:
-        image: Image encoder with its weights.
-        text: Text encoder with its weights.
+        images: Image encoders with their weights, by name.
+        texts: Text encoders with their weights, by name.
         device: "auto", or a torch device such as "cuda:1".
 
     Raises:
@@ -115,54 +116,81 @@ class LiveEncoders:
 
     def __init__(
         self,
-        image: ImageEncoder,
-        text: TextEncoder,
+        images: Mapping[str, ImageEncoder],
+        texts: Mapping[str, TextEncoder],
         device: str = "auto",
     ) -> None:
-        self._image = image
-        self._text = text
+        self._images = images
+        self._texts = texts
         self._device = choose_device(device)
-        self._variant = ImageVariant(image.preprocessing, image.crops)
-        self._crop = ImageCropper(self._variant)
+        self._variant_of = {
+            name: ImageVariant(encoder.preprocessing, encoder.crops) for name, encoder in images.items()
+        }
+        self._variants = list(dict.fromkeys(self._variant_of.values()))
+        self._croppers = list(map(ImageCropper, self._variants))
 
     @cached_property
-    def image_network(self) -> ImageNetwork:
-        """Network of the image encoder."""
-        return load_image_network(self._image).frozen(self._image.precision).to(self._device)
+    def image_networks(self) -> dict[str, ImageNetwork]:
+        """Networks of the image encoders."""
+        networks = {}
+        for name, encoder in self._images.items():
+            networks[name] = load_image_network(encoder).frozen(encoder.precision).to(self._device)
+        return networks
 
     @cached_property
-    def text_network(self) -> TextNetwork:
-        """Network of the text encoder."""
-        return TextNetwork.of(self._text).frozen(self._text.precision).to(self._device)
+    def text_networks(self) -> dict[str, TextNetwork]:
+        """Networks of the text encoders."""
+        networks = {}
+        for name, encoder in self._texts.items():
+            networks[name] = TextNetwork.of(encoder).frozen(encoder.precision).to(self._device)
+        return networks
 
-    def images(self, images: Sequence[ImageInput]) -> np.ndarray:
-        """Return the features (N, D) of N images, or (N, V, D) for V > 1 crops each; see `as_image`.
+    def images(self, images: Sequence[ImageInput]) -> dict[str, np.ndarray]:
+        """Return the features of N images by the name of the encoder: (N, D), or (N, V, D) for V > 1 crops.
+
+        Each image is decoded once for all encoders, and not at all if there is none; see `as_image`.
 
         Raises:
             ImageError: A value is not an image.
             ExtractionError: The device has too little memory.
         """
+        encoders = {name: self._chunk_encoder(name, network) for name, network in self.image_networks.items()}
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in encoders}
+        with full_float32(), torch.inference_mode():
+            for batch in _batches(images) if encoders else ():
+                chunk = self._chunk(batch)
+                for name, encoder in encoders.items():
+                    parts[name].append(encoder.features(chunk, np.ones(len(batch), bool)))
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+    def _chunk_encoder(self, name: str, network: ImageNetwork) -> ImageChunkEncoder:
+        variant = self._variant_of[name]
         size = BatchSize(BATCH, self._device.type)
-        encoder = ImageChunkEncoder(self.image_network, 0, self._variant.crop_count, size, self._device)
-        with full_float32(), torch.inference_mode():
-            parts = [self._encode_batch(encoder, batch) for batch in _batches(images)]
-        return np.concatenate(parts)
+        number = self._variants.index(variant)
+        return ImageChunkEncoder(network, number, variant.crop_count, size, self._device)
 
-    def _encode_batch(self, encoder: ImageChunkEncoder, images: Sequence[ImageInput]) -> np.ndarray:
-        crops = [self._crop(*as_image(image)) for image in images]
-        chunk = Chunk(np.arange(len(crops)), (stack_by_shape(crops),))
-        return encoder.features(chunk, np.ones(len(crops), bool))
+    def _chunk(self, images: Sequence[ImageInput]) -> Chunk:
+        """Decode images, and crop each for every variant."""
+        crops: list[list[list[Tensor]]] = [[] for _ in self._croppers]
+        for value in images:
+            image, key = as_image(value)  # one at a time, as decoded images are large
+            for cropped, cropper in zip(crops, self._croppers, strict=True):
+                cropped.append(cropper(image, key))
+        return Chunk(np.arange(len(images)), tuple(map(stack_by_shape, crops)))
 
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the features (N, D) of texts; each distinct text is encoded once."""
+    def texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the features (N, D) of N texts by the name of the encoder; equal texts are encoded once."""
         distinct = list(dict.fromkeys(texts))
-        network = self.text_network
-        parts = []
+        rows = [distinct.index(text) for text in texts]
+        features = {}
         with full_float32(), torch.inference_mode():
-            for part in _batches(distinct):
-                tokens = network.tokenize(part).to(self._device)
-                parts.append(network(tokens).cpu().numpy())
-        return np.concatenate(parts)[[distinct.index(text) for text in texts]]
+            for name, network in self.text_networks.items():
+                parts = []
+                for part in _batches(distinct):
+                    tokens = network.tokenize(part).to(self._device)
+                    parts.append(network(tokens).cpu().numpy())
+                features[name] = np.concatenate(parts)[rows]
+        return features
 
 
 def _batches(values: Sequence[Any]) -> list[Sequence[Any]]:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import normalize
 from transformers import BertTokenizer, BlipTextModel, BlipVisionModel
 
+from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.scorers.blip_checkpoint import RewardSizes, blip_checkpoint
 from tier4k.extract.scorers.checkpoints import load_all, without_memory
 from tier4k.extract.scorers.pair_network import PairNetwork, require_vocabulary
@@ -65,14 +66,14 @@ class BlipNetwork(PairNetwork):
         tokenizer.add_special_tokens({"additional_special_tokens": list(ADDED_TOKENS)})
         return tokenizer
 
+    @staticmethod
+    def truncating(tokenizer: Any, scorer: Scorer) -> TextTokenizer:
+        """Return a tokenizer that also pads every text to the limit: tokens of all texts are stacked."""
+        return TextTokenizer(tokenizer, scorer.preset.tokens, pads_to_limit=True)
+
     def _patches(self, images: Tensor) -> Tensor:
         """All tokens of images, (P, L, D), the class token first."""
         return self.backbone.vision_model(pixel_values=self._normalised(images)).last_hidden_state
-
-    def _padded_tokens(self, texts: Sequence[str]) -> Tensor:
-        """Return token numbers and attention mask of texts, (T, 2, L) int64, L the largest one."""
-        tokens = self._tokens(texts)
-        return pad(tokens, (0, self.tokenizer.max_tokens - tokens.shape[-1]))
 
     def _first_token(self, tokens: Tensor, patches: Tensor | None = None) -> Tensor:
         """Return the output (T, D) at the first token of T texts; they attend to `patches` if given."""
@@ -91,7 +92,7 @@ class BlipScoreNetwork(BlipNetwork):
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings (T, D) of length 1; the text encoder reads no image."""
-        tokens = self._padded_tokens(texts)
+        tokens = self._tokens(texts)
         projected = self.backbone.text_proj(self._first_token(tokens))
         return normalize(projected.float(), dim=-1)
 
@@ -113,7 +114,7 @@ class ImageRewardNetwork(BlipNetwork):
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Token numbers and masks (T, 2, 35): every layer of the text encoder needs the image."""
-        return self._padded_tokens(texts)
+        return self._tokens(texts)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Tokens (P, L, D)."""

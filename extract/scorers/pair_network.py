@@ -87,7 +87,7 @@ class PairNetwork(nn.Module, ABC):
         return ((images.float() - self.mean) / self.std).to(dtype)
 
     def _tokens(self, texts: Sequence[str]) -> Tensor:
-        """Return token numbers and attention mask of texts, (T, 2, L) int64, L that of the longest."""
+        """Return token numbers and attention mask of texts, (T, 2, L) int64."""
         batch = self.tokenizer(texts)
         return torch.stack([batch.ids, batch.mask], dim=1).to(self.mean.device)
 

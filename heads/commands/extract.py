@@ -201,9 +201,13 @@ def _print_next_options(
     The features of training rows contain the scores of the rows. A new head therefore overfits. The head of
     the run, trained further with the split of the run, does not.
     """
+    from tier4k.heads.results.read import read_config
+
     names = []
     for stream, signature in encoders.signatures.items():
         names.append(f"--{stream}-encoder {signature.folder_name}")
+    if streams := read_config(run).streams:
+        names.append(f"--streams {'+'.join(streams)}")
     print_line(console, f"To fit heads on these features, pass {' '.join(names)}")
     split = f"{run / 'splits.json'}:{encoders.repeat}"
     options = shlex.join(["--target", encoders.target, "--split", split, "--start", str(run)])

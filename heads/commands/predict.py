@@ -38,7 +38,7 @@ InputsArgument = Annotated[
     list[Path],
     typer.Argument(
         help="Image files, a table, a data set, or a folder with images and a .txt file with the prompt "
-        "of each."
+        "of each. Heads without a text stream need no prompts."
     ),
 ]
 
@@ -82,12 +82,13 @@ def predict(
     _require_matching_options(zero_shot, has_head_options, weights)
     model = None if zero_shot else read_model(run).only(target, repeat)
     console = make_console()
-    if image_prompt and (model is None or model.method == "nr"):
+    if image_prompt and not (model and model.reads_image_prompts):
         console.print(
             "--image-prompt has no effect, because the heads or the scorer of this run use no image prompts",
             style="yellow",
         )
-    report = check_source(console, read_inputs(inputs, prompt, image_prompt), features, on_error)
+    source = read_inputs(inputs, prompt, image_prompt, needs_prompts=not model or model.reads_prompts)
+    report = check_source(console, source, features, on_error)
     options = speed.extraction_options()
     if model:
         predicted = predict_with_progress(console, model, report, features, encoder_weights, options)

@@ -48,7 +48,7 @@ def fuse(
 ) -> Fused:
     """Return the fused vectors of a TIER method, and the columns of each stream.
 
-    nr: [text, image]. fr: [text, image, image prompt], for rows that all have an image prompt.
+    nr: [text, image]. fr: [text, image, image prompt], the latter for rows that all have an image prompt.
     pr: [text, mean of image and image prompt]; without an image prompt, the image itself.
     Each stream is the concatenation of the arrays of its encoders. Zero-shot scores follow, if any, and then
     the embeddings that interactions are computed from, which are those of the image itself for any method.
@@ -59,11 +59,11 @@ def fuse(
         streams: The streams of the method to use; an empty sequence uses all.
 
     Raises:
-        FusionError: The method or the stream does not exist, or the method is `fr` with rows that have no
+        FusionError: The method or the stream does not exist, or the stream is "image-prompt" and rows have no
             image prompt.
     """
     used = used_streams(method, streams)
-    if method == "fr":
+    if "image-prompt" in used:
         _require_image_prompts(features)
     arrays: dict[Stream, Mapping[str, np.ndarray]] = {
         "text": features.text,

@@ -1,19 +1,20 @@
 """Find the encoders of a model: in the folder of the model, or by signature in the folders of weights."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from urllib.parse import unquote
 
+from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.from_signature import RUN_MARK, image_encoder_of, text_encoder_of
 from tier4k.extract.weights.files import search_folders
+from tier4k.heads.data.embeddings import Towers, find_towers
+from tier4k.heads.data.encoder_names import array_name, stream_signatures
+from tier4k.heads.encoders.exported import exported_path
 from tier4k.heads.encoders.finetuned import (
-    IMAGE_FILE,
-    IMAGE_FOLDER,
     RECORD,
-    TEXT_FOLDER,
     SavedEncoders,
     finetuned_encoders,
     keeps_finetuned_encoders,
@@ -22,32 +23,38 @@ from tier4k.heads.results.layout import ENCODERS, is_run
 from tier4k.heads.results.model import HeadKey, Model, ModelError
 from tier4k.heads.results.read import read_config
 
-STREAMS = ("image", "text")
+KINDS = ("image", "text")
 
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """Heads that use the features of the same two encoders, and functions that find the encoders.
+    """Heads that use the features of the same encoders, and functions that find the encoders.
 
     Attributes:
         model: Model with only these heads.
-        find_image, find_text: Functions that find the encoders, or raise TierError if weights are missing or
-            wrong.
+        find_images, find_texts: For each encoder, by the name of its array, a function that finds it, or
+            raises TierError if its weights are missing or wrong; empty for streams that the heads do not use.
     """
 
     model: Model
-    find_image: Callable[[], ImageEncoder]
-    find_text: Callable[[], TextEncoder]
+    find_images: Mapping[str, Callable[[], ImageEncoder]]
+    find_texts: Mapping[str, Callable[[], TextEncoder]]
+
+    @property
+    def towers(self) -> Towers | None:
+        """The encoders whose embeddings the heads' interaction compares; None without an interaction."""
+        images, texts = (stream_signatures(self.model.signatures, kind) for kind in KINDS)
+        return find_towers(images, texts, self.model.interaction)
 
     @cached_property
-    def image(self) -> ImageEncoder:
-        """The image encoder, found and not yet loaded."""
-        return self.find_image()
+    def images(self) -> dict[str, ImageEncoder]:
+        """The image encoders by the name of the array, found and not yet loaded."""
+        return {name: find() for name, find in self.find_images.items()}
 
     @cached_property
-    def text(self) -> TextEncoder:
-        """The text encoder, found and not yet loaded."""
-        return self.find_text()
+    def texts(self) -> dict[str, TextEncoder]:
+        """The text encoders by the name of the array, found and not yet loaded."""
+        return {name: find() for name, find in self.find_texts.items()}
 
 
 def encoder_sources(
@@ -60,31 +67,31 @@ def encoder_sources(
 
     Args:
         model: The model of a run, or an exported model.
-        image_weights, text_weights: A file and a folder that the user passed, which take precedence.
+        image_weights, text_weights: A file and a folder that the user passed, which take precedence; each
+            only for heads with one encoder of the kind.
         beside: Folders that may contain `pretrained/`, besides the working directory and the data set of the
             run.
 
     Raises:
         FinetunedError: A finetuned run lacks the encoders of a head.
-        ModelError: The heads use other features than those of an image and a text encoder.
+        ModelError: The heads use scores of scorers, or not exactly one encoder whose weights are passed.
     """
-    _require_two_encoders(model)
+    _require_no_scores(model)
     if keeps_finetuned_encoders(model.folder):
         return [_finetuned_source(model, key) for key in model.heads]
-    origins = _origins(model)
-    image = image_weights or _exported_path(model, IMAGE_FILE) or _exported_path(model, IMAGE_FOLDER)
-    if image is None and "image" in origins:
-        image = origins["image"].image.weights.path
-    text = text_weights or _exported_path(model, TEXT_FOLDER)
-    if text is None and "text" in origins:
-        text = origins["text"].text.weights.path
+    images, texts = (stream_signatures(model.signatures, kind) for kind in KINDS)
+    _require_one_encoder("image", images, image_weights)
+    _require_one_encoder("text", texts, text_weights)
     folders = [*search_folders(None), *beside, *beside_training(model.folder)]
-    source = EncoderSource(
-        model=model,
-        find_image=partial(image_encoder_of, model.signatures["image"], image, folders),
-        find_text=partial(text_encoder_of, model.signatures["text"], text, folders),
-    )
-    return [source]
+    find_images: dict[str, Callable[[], ImageEncoder]] = {}
+    for name, signature in images.items():
+        path = image_weights or _own_path(model, signature)
+        find_images[name] = partial(image_encoder_of, signature, path, folders)
+    find_texts: dict[str, Callable[[], TextEncoder]] = {}
+    for name, signature in texts.items():
+        path = text_weights or _own_path(model, signature)
+        find_texts[name] = partial(text_encoder_of, signature, path, folders)
+    return [EncoderSource(model, find_images, find_texts)]
 
 
 def beside_training(folder: Path) -> Iterator[Path]:
@@ -95,30 +102,45 @@ def beside_training(folder: Path) -> Iterator[Path]:
             yield from search_folders(Path(data).parent)
 
 
-def _require_two_encoders(model: Model) -> None:
-    scorers = sorted(set(model.signatures) - set(STREAMS))
+def _require_no_scores(model: Model) -> None:
+    scorers = [name for name, signature in model.signatures.items() if signature.stream not in KINDS]
     if scorers:
         raise ModelError(
-            f"the heads of {model.folder} were fitted with the scores of {', '.join(scorers)} as features, "
-            "which are not computed for new images: use a run without --score-features"
+            f"the heads of {model.folder} were fitted with the scores of {', '.join(sorted(scorers))} as "
+            "features, which are not computed for new images: use a run without --score-features"
         )
 
 
-def _exported_path(model: Model, name: str) -> Path | None:
-    """Return the path of a file or folder with weights in an exported model; None if it does not exist."""
-    path = model.folder / ENCODERS / name
-    return path if path.exists() else None
+def _require_one_encoder(
+    kind: str,
+    signatures: Mapping[str, Signature],
+    weights: Path | None,
+) -> None:
+    """Refuse weights that a user passes if they are not those of the only encoder of a kind."""
+    if weights is None or len(signatures) == 1:
+        return
+    uses = f"{len(signatures)} {kind} encoders ({', '.join(signatures)})"
+    remedy = f"leave out --{kind}-weights, and put the weights where `tier extract` finds them"
+    if not signatures:
+        uses = f"no {kind} encoder"
+        remedy = f"leave out --{kind}-weights"
+    raise ModelError(f"--{kind}-weights {weights} is for one encoder, and the heads use {uses}: {remedy}")
 
 
-def _origins(model: Model) -> dict[str, SavedEncoders]:
-    """Return the encoders of each stream with features from a finetuned encoder of a neighbouring run."""
-    origins = {}
-    for stream in STREAMS:
-        mark = model.signatures[stream].encoder.partition(RUN_MARK)[2]
-        origin = _marked_encoders(model.folder.resolve().parent, mark) if mark else None
-        if origin:
-            origins[stream] = origin
-    return origins
+def _own_path(model: Model, signature: Signature) -> Path | None:
+    """Return the path of an encoder's weights in the exported model, or in a neighbouring run.
+
+    A neighbouring run has them if it finetuned the encoder. None means that they are in neither.
+    """
+    mark = signature.encoder.partition(RUN_MARK)[2]
+    exported = exported_path(model.folder, model.signatures, signature)
+    if exported or not mark:
+        return exported
+    encoders = _marked_encoders(model.folder.resolve().parent, mark)
+    if encoders is None:
+        return None
+    encoder = encoders.image if signature.stream == "image" else encoders.text
+    return encoder.weights.path if encoder else None
 
 
 def _marked_encoders(runs: Path, mark: str) -> SavedEncoders | None:
@@ -132,10 +154,11 @@ def _marked_encoders(runs: Path, mark: str) -> SavedEncoders | None:
 
 
 def _finetuned_source(model: Model, key: HeadKey) -> EncoderSource:
-    encoders = finetuned_encoders(model.folder, *key)
-    signatures = {"image": encoders.image.signature, "text": encoders.text.signature}
-    return EncoderSource(
-        model=replace(model.only(*key), signatures=signatures),
-        find_image=lambda: encoders.image,
-        find_text=lambda: encoders.text,
-    )
+    saved = finetuned_encoders(model.folder, *key)
+    find_images: dict[str, Callable[[], ImageEncoder]] = {}
+    if image := saved.image:
+        find_images[array_name(image.signature)] = lambda: image
+    find_texts: dict[str, Callable[[], TextEncoder]] = {}
+    if text := saved.text:
+        find_texts[array_name(text.signature)] = lambda: text
+    return EncoderSource(replace(model.only(*key), signatures=saved.signatures), find_images, find_texts)

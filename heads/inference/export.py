@@ -2,31 +2,33 @@
 
 DIR/
     config.json, model.safetensors   the heads: the content of a run's model.json and model.safetensors
-    encoders/image.safetensors       the image encoder, with timm's tensor names
-    encoders/image/                  instead, an image encoder of transformers, in the Hugging Face layout
-    encoders/text/                   the text encoder with its tokenizer, in the Hugging Face layout
+    encoders/                        the encoders (see `tier4k.heads.encoders.exported`)
     encoders/TARGET/REPEAT/          instead of these files: the encoders finetuned with each head
     README.md                        the model card
-    onnx/                            with --onnx: image.onnx, text.onnx, head.onnx (see `onnx.py`)
+    onnx/                            with --onnx: encoders and heads as ONNX files (see `onnx.py`)
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.errors import TierError
+from tier4k.cache.signature import Signature
 from tier4k.cache.write_errors import explain_write_errors
+from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.from_signature import image_encoder_of, text_encoder_of
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.extract.weights.files import TEXT_WEIGHT_FILES
+from tier4k.extract.weights.checkpoints import read_state_dict
+from tier4k.extract.weights.files import TEXT_WEIGHT_FILES, TOKENIZER_PARTS, folder_weights_file
+from tier4k.heads.encoders.exported import encoder_place, exported_path, owner_of_files
 from tier4k.heads.encoders.finetuned import TEXT_FOLDER, write_image, write_text
 from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.inference.model_card import CARD, model_card
-from tier4k.heads.results.layout import ENCODERS, encoders_folder
+from tier4k.heads.results.layout import encoders_folder
 from tier4k.heads.results.model import EXPORTED_FILE, Model
 
 if TYPE_CHECKING:
@@ -118,28 +120,66 @@ def _copy_encoders(model: Model, folder: Path) -> None:
 
 
 def _write_encoders(source: EncoderSource, folder: Path) -> Model:
-    """Write the two encoders, and return the model with the signatures of the written files."""
-    encoders = folder / ENCODERS
-    encoders.mkdir()
-    image_file = write_image(source.image, _tensors(load_image_network(source.image).backbone), encoders)
-    write_text(source.text, _text_tensors(source), encoders / TEXT_FOLDER)
+    """Write the encoders, and return the model with the signatures of the written files."""
     signatures = source.model.signatures
-    new_signatures = {
-        "image": image_encoder_of(signatures["image"], encoders / image_file, rewritten=True).signature,
-        "text": text_encoder_of(signatures["text"], encoders / TEXT_FOLDER, rewritten=True).signature,
-    }
-    return replace(source.model, signatures=new_signatures)
+    encoders: list[ImageEncoder | TextEncoder] = [*source.images.values(), *source.texts.values()]
+    for encoder in encoders:
+        if owner_of_files(signatures, encoder.signature) == encoder.signature:
+            place = encoder_place(folder, signatures, encoder.signature)
+            place.mkdir(parents=True, exist_ok=True)
+            _write_encoder(source, encoder, place)
+    return replace(source.model, signatures=_written_signatures(folder, signatures))
 
 
-def _text_tensors(source: EncoderSource) -> "dict[str, Tensor]":
+def _write_encoder(
+    source: EncoderSource,
+    encoder: ImageEncoder | TextEncoder,
+    place: Path,
+) -> None:
+    """Write the files of an encoder, and of a text encoder that shares them, into a folder."""
+    if isinstance(encoder, TextEncoder):
+        write_text(encoder, _text_tensors(encoder), place / TEXT_FOLDER)
+        return
+    for text in source.texts.values():
+        if owner_of_files(source.model.signatures, text.signature) == encoder.signature:
+            _write_checkpoint(encoder, text, place)
+            return
+    write_image(encoder, _tensors(load_image_network(encoder).backbone), place)
+
+
+def _write_checkpoint(
+    image: ImageEncoder,
+    text: TextEncoder,
+    place: Path,
+) -> None:
+    """Write the whole checkpoint of both encoders, with the files of the tokenizer."""
+    file = folder_weights_file(image.weights.path, image.weights.source)
+    is_safe = file.name.startswith(TEXT_WEIGHT_FILES[0])  # one file, or an index
+    name = write_image(image, {} if is_safe else read_state_dict(file), place)
+    for part in TOKENIZER_PARTS:
+        if (text.weights.path / part).is_file():
+            shutil.copyfile(text.weights.path / part, place / name / part)
+
+
+def _written_signatures(folder: Path, signatures: Mapping[str, Signature]) -> dict[str, Signature]:
+    """Return the signatures of the encoders as written, in which only the hash of the weights may differ."""
+    written: dict[str, Signature] = {}
+    for key, signature in signatures.items():
+        encoder_of = image_encoder_of if signature.stream == "image" else text_encoder_of
+        path = exported_path(folder, signatures, signature)
+        written[key] = encoder_of(signature, path, rewritten=True).signature
+    return written
+
+
+def _text_tensors(encoder: TextEncoder) -> "dict[str, Tensor]":
     """Return the tensors of a text encoder, or none if it has a safetensors file, which is copied instead.
 
     Of a model of images and texts, only the tensors of the text tower are written.
     """
-    has_safetensors = (source.text.weights.path / TEXT_WEIGHT_FILES[0]).is_file()
-    if has_safetensors and not source.text.model.family.is_tower:
+    has_safetensors = (encoder.weights.path / TEXT_WEIGHT_FILES[0]).is_file()
+    if has_safetensors and not encoder.model.family.is_tower:
         return {}
-    tensors = _tensors(TextNetwork.of(source.text).backbone)
+    tensors = _tensors(TextNetwork.of(encoder).backbone)
     # The pooler's output is unused, and random where the weights lack it.
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("pooler.")}
 

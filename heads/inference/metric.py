@@ -9,16 +9,15 @@ import pandas as pd
 import torch
 from huggingface_hub import ModelHubMixin
 
-from tier4k.extract.encoders.levels import Levels
-from tier4k.extract.pipeline.loaded_encoders import ImageInput, LiveEncoders
-from tier4k.heads.data.features import FeatureSet
+from tier4k.extract.pipeline.loaded_encoders import ImageInput
 from tier4k.heads.data.fusion import FusionError
 from tier4k.heads.encoders.sources import EncoderSource, encoder_sources
-from tier4k.heads.results.model import HeadKey, Model, ModelError, read_model, score_table
+from tier4k.heads.inference.live import LiveHeads
+from tier4k.heads.results.model import HeadKey, ModelError, read_model, score_table
 
 Images = ImageInput | Sequence[ImageInput]
 
-Prompts = str | Sequence[str]
+Prompts = str | Sequence[str] | None
 
 ImagePrompts = ImageInput | Sequence[ImageInput | None] | None
 
@@ -41,6 +40,7 @@ class Metric(
     Attributes:
         targets: Names of the scores.
         method: "nr", "fr" (needs image prompts) or "pr" (uses image prompts if they exist).
+        reads_prompts: Whether text prompts are needed; they are not used otherwise.
         lower_better: False; other metric libraries use this name.
     """
 
@@ -50,12 +50,13 @@ class Metric(
         self.sources = tuple(sources)
         self.targets = _targets(sources)
         self.method = sources[0].model.method
-        self._live = [LiveEncoders(source.image, source.text, device) for source in sources]
+        self.reads_prompts = sources[0].model.reads_prompts
+        self._heads = [LiveHeads(source, device) for source in sources]
 
     def score(
         self,
         image: Images,
-        prompt: Prompts,
+        prompt: Prompts = None,
         image_prompt: ImagePrompts = None,
         target: str | None = None,
     ) -> float | np.ndarray:
@@ -64,7 +65,8 @@ class Metric(
         Args:
             image: A path, a PIL image, an array (H, W, 3) or a tensor (3, H, W), uint8 or float from 0 to 1;
                 or several images as a list, an array (N, H, W, 3) or a tensor (N, 3, H, W).
-            prompt: Text prompt of the image; for several images one prompt for all, or one for each.
+            prompt: Text prompt of the image; for several images one prompt for all, or one for each. Heads
+                without a text stream accept a prompt, and do not use it.
             image_prompt: Image prompt of the image, in the forms of `image`; None (also in a list) means no
                 image prompt.
             target: Name of the score; required if the metric has several targets.
@@ -84,7 +86,7 @@ class Metric(
     def table(
         self,
         image: Images,
-        prompt: Prompts,
+        prompt: Prompts = None,
         image_prompt: ImagePrompts = None,
     ) -> pd.DataFrame:
         """Return every score with its prediction interval and the spread over the heads (see `score_table`).
@@ -117,24 +119,27 @@ class Metric(
         images = _as_list(image)
         if not images:
             raise ModelError("the list of images is empty: pass at least one image")
-        prompts = _text_prompts(prompt, len(images))
+        prompts = self._prompts(prompt, len(images))
         image_prompts = self._image_prompts(image_prompt, len(images))
         predicted: dict[HeadKey, np.ndarray] = {}
-        for source, live in zip(self.sources, self._live, strict=True):
-            model = source.model
-            if target in (None, *model.targets):
-                features = _features(model, live, images, prompts, image_prompts)
-                predicted |= model.only(target).predict(features)
+        for heads in self._heads:
+            if target in (None, *heads.model.targets):
+                predicted |= heads.predict(images, prompts, image_prompts, target)
         return predicted
+
+    def _prompts(self, prompt: Prompts, count: int) -> list[str]:
+        """Return one text prompt for each of `count` images; empty texts if prompts are not used."""
+        return _text_prompts(prompt, count) if self.reads_prompts else [""] * count
 
     def _image_prompts(self, image_prompt: ImagePrompts, count: int) -> list[Any]:
         """Return one image prompt for each of `count` images; None means that it is missing or not used."""
         image_prompts = _repeat_for_images(
             image_prompt, count, "image prompts", not _is_several(image_prompt)
         )
-        if self.method == "nr":
+        model = self.sources[0].model
+        if not model.reads_image_prompts:
             return [None] * count
-        if self.method == "fr" and any(item is None for item in image_prompts):
+        if model.requires_image_prompts and any(item is None for item in image_prompts):
             raise FusionError(
                 "the heads are full reference (fr) and need image prompts: pass an image_prompt for "
                 "every image, or load a run of method pr or nr"
@@ -246,51 +251,3 @@ def _text_prompts(prompt: Prompts, count: int) -> list[str]:
                 f"{text!r} is not a text prompt: pass the prompt that the image was generated from"
             )
     return [text.strip() for text in prompts]
-
-
-def _features(
-    model: Model,
-    live: LiveEncoders,
-    images: Sequence[ImageInput],
-    prompts: Sequence[str],
-    image_prompts: Sequence[ImageInput | None],
-) -> FeatureSet:
-    """Return the features of images in memory; encode an object that occurs several times once."""
-    existing_prompts = [item for item in image_prompts if item is not None]
-    encoded = _encode(model, live, [*images, *existing_prompts])
-    image = encoded[: len(images)]
-    image_prompt = np.zeros_like(image)
-    has_image_prompt = np.array([item is not None for item in image_prompts])
-    image_prompt[has_image_prompt] = encoded[len(images) :]
-    names = np.array([str(row) for row in range(len(images))])
-    return FeatureSet(
-        text={"text": live.texts(prompts)},
-        image={"image": image},
-        image_prompt={"image": image_prompt},
-        has_image_prompt=has_image_prompt,
-        targets=np.empty((len(images), 0)),
-        target_names=(),
-        name=names,
-        group=names,
-        generator=names,
-        position=np.arange(len(images)),
-        image_key=names,
-    )
-
-
-def _encode(
-    model: Model,
-    live: LiveEncoders,
-    images: Sequence[ImageInput],
-) -> np.ndarray:
-    """Encode images and return the features (N, …, D) of the levels that the heads use."""
-    distinct: dict[int, ImageInput] = {}
-    row_of: dict[int, int] = {}
-    for image in images:
-        row_of.setdefault(id(image), len(row_of))
-        distinct[id(image)] = image
-    encoded = live.images(list(distinct.values()))
-    if model.stages:
-        levels = Levels.parse(model.signatures["image"].feature)
-        encoded = encoded[..., levels.columns(model.stages)]
-    return encoded[[row_of[id(image)] for image in images]]

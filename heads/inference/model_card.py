@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from tier4k.extract.encoders.presets import weights_note
+from tier4k.heads.data.encoder_names import stream_signatures
+from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.results.layout import is_run
@@ -20,12 +22,6 @@ HEADER = (
     "- model_hub_mixin",
     "---",
 )
-
-INPUTS = {
-    "nr": "their text prompt.",
-    "fr": "their text prompt and their image prompt.",
-    "pr": "their text prompt, and by their image prompt if they have one.",
-}
 
 SHOWN_METRICS = ("srcc", "plcc", "rmse")
 
@@ -51,22 +47,49 @@ def model_card(model: Model) -> str:
 
 def _description(model: Model, results: Results) -> list[str]:
     digest = read_config(model.folder).data_digest
-    image = model.signatures["image"]
-    text = model.signatures["text"]
-    rounding = weights_note(image.weights)
-    note = f", {rounding}" if rounding else ""
     return [
         f"# TIER-{results.method.upper()} fitted on {results.data}",
         "",
-        f"Scores AI-generated images for {', '.join(model.targets)} by {INPUTS[model.method]}",
+        f"Scores AI-generated images for {', '.join(model.targets)}.",
         "",
+        f"- Inputs: {', '.join(_inputs(model))}",
         f"- Data: {results.data}, {results.benchmark}, {results.rows:,} rows (digest {digest[:12]})",
-        f"- Image encoder: {image.encoder}, {image.feature_name}, preprocessing: {image.preparation}{note}",
-        f"- Text encoder: {text.encoder}, {text.feature_name}, {text.preparation}",
+        *_encoders(model),
+        *_interaction(model),
         f"- Head: {model.estimator}, {len(model.heads)} fitted (targets x repeats); "
         "a score is the mean over the repeats",
         f"- Run: {results.id}",
     ]
+
+
+def _inputs(model: Model) -> Iterator[str]:
+    """Yield what the heads read of an image."""
+    if stream_signatures(model.signatures, "image"):
+        yield "the image"
+    if model.reads_prompts:
+        yield "its text prompt"
+    if model.requires_image_prompts:
+        yield "its image prompt"
+    elif model.reads_image_prompts:
+        yield "its image prompt if it has one"
+
+
+def _encoders(model: Model) -> Iterator[str]:
+    """Yield a line for each encoder, in the order of the columns that it has in fused vectors."""
+    for text in stream_signatures(model.signatures, "text").values():
+        yield f"- Text encoder: {text.encoder}, {text.feature_name}, {text.preparation}"
+    for image in stream_signatures(model.signatures, "image").values():
+        rounding = weights_note(image.weights)
+        note = f", {rounding}" if rounding else ""
+        feature = f"{image.feature_name}, preprocessing: {image.preparation}{note}"
+        yield f"- Image encoder: {image.encoder}, {feature}"
+
+
+def _interaction(model: Model) -> Iterator[str]:
+    """Yield a line for the interaction, if the heads have one."""
+    if model.interaction != NO_INTERACTION:
+        templates = f", {len(model.templates)} templates" if model.templates else ""
+        yield f"- Interaction: {model.interaction}{templates}"
 
 
 def _metrics(results: Results) -> Iterator[str]:
@@ -121,7 +144,8 @@ def _row(cells: "list[str] | tuple[str, ...]") -> str:
 
 
 def _usage(model: Model) -> list[str]:
-    image_prompt = ', image_prompt="image_prompt.png"' if model.method == "fr" else ""
+    prompt = ', "its text prompt"' if model.reads_prompts else ""
+    image_prompt = ', image_prompt="image_prompt.png"' if model.requires_image_prompts else ""
     return [
         "## Use",
         "",
@@ -129,7 +153,7 @@ def _usage(model: Model) -> list[str]:
         "import tier4k  # pip install tier4k",
         "",
         f'metric = tier4k.load("this folder", target="{model.targets[0]}")',
-        f'metric.score("image.png", "its text prompt"{image_prompt})',
+        f'metric.score("image.png"{prompt}{image_prompt})',
         "```",
     ]
 

@@ -3,7 +3,12 @@
 DIR/
     image.onnx   images (N, 3, H, W) uint8, preprocessed -> features (N, D); each crop is a separate row
     text.onnx    ids and mask (N, L) int64 of the tokenizer -> features (N, D)
-    head.onnx    fused vectors (N, d) float32, text first -> scores (N, T) of T targets, means over repeats
+    head.onnx    fused vectors (N, d) float32 -> scores (N, T) of T targets, means over repeats
+
+Of several encoders of a kind, the files are image-1.onnx, image-2.onnx and so on, in the order of the names
+of their arrays. A fused vector is the concatenation of the features of the text encoders, then of the image
+encoders, each in this order. For heads of method fr the features of the image prompt follow; for heads of
+method pr the features of the image are replaced by their mean with those of the image prompt.
 """
 
 import contextlib
@@ -20,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from tier4k.cache.errors import TierError
+from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.encoders.text_tokenizer import TokenBatch
@@ -71,7 +77,7 @@ class Graph:
 
 
 def export_onnx(source: EncoderSource, folder: Path) -> dict[str, float]:
-    """Write image.onnx, text.onnx and head.onnx.
+    """Write a file for each encoder, and head.onnx.
 
     Args:
         source: Heads with their encoders.
@@ -88,31 +94,42 @@ def export_onnx(source: EncoderSource, folder: Path) -> dict[str, float]:
     _require_packages()
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
-    graphs = [
-        _image_graph(source, random),
-        _text_graph(source),
-        _head_graph(source.model, random),
-    ]
+    graphs = [_head_graph(source.model, random)]  # first: heads are refused before encoders are loaded
+    for name, image in zip(_names("image", source.images), source.images.values(), strict=True):
+        graphs.append(_image_graph(name, image, random))
+    for name, text in zip(_names("text", source.texts), source.texts.values(), strict=True):
+        graphs.append(_text_graph(name, text))
     return {graph.name: _write(graph, folder / f"{graph.name}.onnx") for graph in graphs}
 
 
-def _image_graph(source: EncoderSource, random: np.random.Generator) -> Graph:
-    network = load_image_network(source.image).frozen("fp32")
-    preprocessing = source.image.preprocessing
+def _names(kind: str, encoders: Mapping[str, object]) -> list[str]:
+    """Return the names of the files of all encoders of a kind, without the suffix."""
+    if len(encoders) == 1:
+        return [kind]
+    return [f"{kind}-{number}" for number in range(1, len(encoders) + 1)]
+
+
+def _image_graph(
+    name: str,
+    encoder: ImageEncoder,
+    random: np.random.Generator,
+) -> Graph:
+    network = load_image_network(encoder).frozen("fp32")
+    preprocessing = encoder.preprocessing
     side = preprocessing.size or nearest_multiple(
         preprocessing.resize or DEFAULT_SIDE,
         preprocessing.multiple,
     )
     pixels = random.integers(0, 256, (ROWS, 3, side, side), np.uint8)
-    return Graph("image", network, {"images": torch.from_numpy(pixels)}, {"images": {0: "N"}})
+    return Graph(name, network, {"images": torch.from_numpy(pixels)}, {"images": {0: "N"}})
 
 
-def _text_graph(source: EncoderSource) -> Graph:
-    network = TextNetwork.of(source.text).frozen("fp32")
+def _text_graph(name: str, encoder: TextEncoder) -> Graph:
+    network = TextNetwork.of(encoder).frozen("fp32")
     tokens = network.tokenize(PROMPTS)
     axes = {0: "N", 1: "L"}
     return Graph(
-        "text",
+        name,
         _TextModule(network),
         {"ids": tokens.ids, "mask": tokens.mask},
         {"ids": axes, "mask": axes},
@@ -160,6 +177,11 @@ class _HeadModule(nn.Module):
 
     def __init__(self, head: Head) -> None:
         super().__init__()
+        if head.interactions_.changes:
+            raise OnnxError(
+                f"heads with interaction={head.interactions_.interaction} cannot be exported to ONNX: fit "
+                "heads without an interaction, or leave out --onnx"
+            )
         self.model = _model(head)
         transforms = head.transforms_
         columns = None if transforms.columns is None else torch.from_numpy(transforms.columns)

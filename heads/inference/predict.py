@@ -9,13 +9,14 @@ import pandas as pd
 
 from tier4k.cache.atomic import publish, require_suffix
 from tier4k.cache.errors import TierError
-from tier4k.cache.keys import key_array
+from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import SIGNATURE_FILE, Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.pipeline.listener import Listener, StreamSummary
+from tier4k.extract.pipeline.missing_inputs import InputChoice
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.scorers.from_signature import scorer_of
@@ -27,7 +28,7 @@ from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.encoders.sources import EncoderSource, beside_training
 from tier4k.heads.results.config import ZERO_SHOT_METHOD
 from tier4k.heads.results.layout import is_run
-from tier4k.heads.results.model import HeadKey
+from tier4k.heads.results.model import HeadKey, Model
 from tier4k.heads.results.read import read_config
 
 
@@ -62,23 +63,21 @@ def predict(
     summaries: list[StreamSummary] = []
     for source in sources:
         model = source.model
-        require_image_prompts(manifest, model.method)
+        require_image_prompts(manifest, model)
         summaries += _encode(source, manifest, root, options, listener)
-        stores = FeatureStores.of(
-            [_store(root, signature) for signature in stream_signatures(model.signatures, "image").values()],
-            [_store(root, signature) for signature in stream_signatures(model.signatures, "text").values()],
-        )
-        predicted |= model.predict(load_features(manifest, stores, model.stages))
+        stores = FeatureStores.of(_stores(model, "image", root), _stores(model, "text", root))
+        features = load_features(manifest, stores, model.stages, model.interaction, model.templates)
+        predicted |= model.predict(features)
     return predicted, summaries
 
 
-def require_image_prompts(manifest: Manifest, method: str) -> None:
-    """Refuse rows without an image prompt for full-reference heads, before anything is encoded.
+def require_image_prompts(manifest: Manifest, model: Model) -> None:
+    """Refuse rows without an image prompt for heads that need it, before anything is encoded.
 
     Raises:
-        FusionError: The method is "fr" and a row has no image prompt.
+        FusionError: The heads have the stream "image-prompt" and a row has no image prompt.
     """
-    if method != "fr":
+    if not model.requires_image_prompts:
         return
     rows_without = manifest.table.loc[manifest.table["image_prompt_key"] == "", "name"]
     if rows_without.empty:
@@ -145,17 +144,32 @@ def _encode(
     options: ExtractionOptions,
     listener: Listener,
 ) -> list[StreamSummary]:
-    """Encode missing inputs. If no input is missing, encoders and weights are not searched."""
-    signatures = source.model.signatures
+    """Encode missing inputs and templates. If none is missing, encoders and weights are not searched."""
+    templates = _templates(source)
     image_keys = np.concatenate([manifest.keys("image"), manifest.keys("image_prompt")])
     encoders: list[ImageEncoder | TextEncoder] = []
-    if not _has_all_keys(root, signatures["image"], image_keys):
-        encoders.append(source.image)
-    if not _has_all_keys(root, signatures["text"], manifest.keys("prompt")):
-        encoders.append(source.text)
+    for name, signature in stream_signatures(source.model.signatures, "image").items():
+        if not _has_all_keys(root, signature, image_keys):
+            encoders.append(source.find_images[name]())
+    for name, signature in stream_signatures(source.model.signatures, "text").items():
+        template_keys = key_array(map(text_key, templates.get(signature, ())))
+        if not _has_all_keys(root, signature, np.concatenate([manifest.keys("prompt"), template_keys])):
+            encoders.append(source.find_texts[name]())
     if not encoders:
         return []
-    return extract(manifest, encoders, root, options, listener)
+    return extract(manifest, encoders, root, options, listener, choice=InputChoice(templates=templates))
+
+
+def _templates(source: EncoderSource) -> dict[Signature, tuple[str, ...]]:
+    """Return the templates of the heads, by the signature of the text tower; empty without templates."""
+    model, towers = source.model, source.towers
+    if not model.templates or towers is None or towers.text is None:
+        return {}
+    return {stream_signatures(model.signatures, "text")[towers.text]: model.templates}
+
+
+def _stores(model: Model, kind: str, root: Path) -> list[FeatureStore]:
+    return [_store(root, signature) for signature in stream_signatures(model.signatures, kind).values()]
 
 
 def _store(root: Path, signature: Signature) -> FeatureStore:

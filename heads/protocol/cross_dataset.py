@@ -216,7 +216,9 @@ def _config(
         estimator=f"{model.estimator} of {model.folder.resolve().name}",
         head=options,
         models="none",
+        streams=model.streams,
         stages=model.stages,
+        templates=model.templates,
     )
 
 

@@ -17,7 +17,7 @@ from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import encoder_kinds, fuse, used_streams
-from tier4k.heads.data.interactions import NO_INTERACTION
+from tier4k.heads.data.interactions import NO_INTERACTION, needed_embeddings
 from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName
@@ -120,6 +120,22 @@ class Model:
     def used_streams(self) -> tuple[Stream, ...]:
         """The streams that the heads use, in the order of the columns."""
         return used_streams(self.method, self.streams)
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether the heads use text prompts."""
+        return "text" in (*self.used_streams, *needed_embeddings(self.interaction))
+
+    @property
+    def reads_image_prompts(self) -> bool:
+        """Whether the heads use image prompts, of the images that have one."""
+        is_averaged = self.method == "pr" and "image" in self.used_streams
+        return is_averaged or "image-prompt" in (*self.used_streams, *needed_embeddings(self.interaction))
+
+    @property
+    def requires_image_prompts(self) -> bool:
+        """Whether the heads need an image prompt for every image."""
+        return "image-prompt" in self.used_streams
 
     @property
     def targets(self) -> tuple[str, ...]:
