@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
+from tier4k.heads.data.choices import Method
 from tier4k.heads.data.fusion import STREAMS_OF
 from tier4k.heads.reporting.columns import (
     CONTEXT,
@@ -87,8 +88,10 @@ def _run_lines(
 
 def _streams(method: str, streams: str) -> str:
     """Name the streams, also where a run has all of its method: "text + image"."""
-    names = list(STREAMS_OF.get(method, ())) if streams == ALL_STREAMS else streams.split("+")
-    return " + ".join(name.replace("-", " ") for name in names) or streams
+    names = streams.split("+")
+    if streams == ALL_STREAMS and method in STREAMS_OF:
+        names = list(STREAMS_OF[cast(Method, method)])
+    return " + ".join(name.replace("-", " ") for name in names)
 
 
 def _baseline_lines(
