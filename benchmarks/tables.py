@@ -175,26 +175,25 @@ def streams(lab: Lab) -> str:
         of_encoders = [runs[encoder, *key] for encoder in STREAM_ENCODERS]
         cells = [cell(result(own[target], target)) for own in of_encoders for target in PKU_TARGETS]
         rows.append([inputs, *cells])
-    baselines = [cell(result(own[target], target, name=BASELINE)) for target in PKU_TARGETS]
-    rows.append(["baseline", *baselines, *[""] * len(PKU_TARGETS)])
+    baselines = [
+        cell(result(own[target], target, name=BASELINE)) for own in of_encoders for target in PKU_TARGETS
+    ]
+    rows.append(["baseline", *baselines])
     return markdown(["inputs", *stream_header()], rows)
 
 
 def stream_differences(lab: Lab) -> str:
-    """What one more input gives, with p after Holm's correction for the row's encoder and all rows."""
+    """What one more input gives, with p after Holm's correction for all comparisons of the table."""
     runs = stream_runs(lab, "kernel-ridge")
-    columns: list[list[str]] = []
-    for encoder in STREAM_ENCODERS:
-        for target in PKU_TARGETS:
-            found = []
-            for more, less in ADDED.values():
-                folders = [runs[encoder, *INPUTS[one]][target].folder for one in (more, less)]
-                found += compare(folders)
-            corrected = holm_p(np.array([one.p for one in found]))
-            columns.append(
-                [difference(replace(one, p_holm=p)) for one, p in zip(found, corrected, strict=True)]
-            )
-    rows = [[added, *cells] for added, cells in zip(ADDED, zip(*columns, strict=True), strict=True)]
+    found: list[Comparison] = []
+    for more, less in ADDED.values():
+        for encoder in STREAM_ENCODERS:
+            for target in PKU_TARGETS:
+                found += compare([runs[encoder, *INPUTS[one]][target].folder for one in (more, less)])
+    corrected = holm_p(np.array([one.p for one in found]))
+    cells = [difference(replace(one, p_holm=p)) for one, p in zip(found, corrected, strict=True)]
+    width = len(stream_header())
+    rows = [[added, *cells[width * row : width * (row + 1)]] for row, added in enumerate(ADDED)]
     return markdown(["added input", *stream_header()], rows)
 
 
@@ -205,7 +204,7 @@ def stream_header() -> list[str]:
 
 @cache
 def stream_runs(lab: Lab, head: str) -> dict[tuple[str, str, str], dict[str, Run]]:
-    """Return the runs of a head by image encoder, method and streams, and by target; text has each encoder."""
+    """Return the runs of a head by image encoder (text alone has each), method and streams, and by target."""
     runs: dict[tuple[str, str, str], dict[str, Run]] = {}
     for run in lab.pku.sweep(read_grid(STREAMS_GRID), (MULTILEVEL, CLIP)):
         settings = read_settings(run.folder)

@@ -18,11 +18,12 @@ from tier4k.heads.commands.sweep import _fit_command
 from tier4k.heads.protocol.publish import Run
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config
-from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, paper_cells
+from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, paper_cells, read_grid
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.heads.sweeps.search import Search, search
 from tier4k.tests.builders.commands import succeed, tier
 from tier4k.tests.builders.data import write_pku
+from tier4k.tests.builders.stores import REPOSITORY
 from tier4k.tests.builders.sweeps import BASE
 
 ENCODERS = ["--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
@@ -92,6 +93,19 @@ def test_the_paper_keeps_the_lines_that_have_the_streams(manifest: Manifest) -> 
     assert {(cell.options.method, cell.options.benchmark) for cell in cells} == {("fr", "I2I")}
     assert left_out == {"nr has no stream image-prompt": 9, "pr has no stream image-prompt": 3}
     assert len(paper_cells(manifest, BASE, "text").cells) == 15
+
+
+def test_the_grid_of_the_documentation_is_the_file_and_has_every_subset_of_the_streams(
+    manifest: Manifest,
+) -> None:
+    grid = REPOSITORY / "benchmarks" / "streams.toml"
+    settings = grid.read_text().partition("\n")[2]  # without the comment
+    assert settings in (REPOSITORY / "docs" / "results.md").read_text()
+    cells = one_target(read_grid(grid), manifest)
+    found = {(cell.options.method, cell.options.streams) for cell in cells}
+    # NR and PR have two streams, FR has three: all subsets but the empty one.
+    assert [sum(method == name for method, _ in found) for name in ("nr", "pr", "fr")] == [3, 3, 7]
+    assert len(cells) == (3 + 3 + 7) * 2 * 2
 
 
 def test_joined_encoders_belong_to_one_head_and_a_size_in_a_name_stays(manifest: Manifest) -> None:
