@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.pop(1)
 from tier4k.benchmarks.agiqa_as_pku import rearrange
 from tier4k.benchmarks.remake.lab import (
+    CLIP,
     KINDS,
+    MULTILEVEL,
     NAMES,
     SHORT,
     Data,
@@ -47,15 +50,40 @@ from tier4k.extract.datasets.sample import write_sample
 from tier4k.extract.pipeline.process_policy import process_policy
 from tier4k.heads.data.features import Rows
 from tier4k.heads.data.splits import make_splits
+from tier4k.heads.metrics.significance import holm as holm_p
 from tier4k.heads.protocol.publish import Run
 from tier4k.heads.reporting.comparison import Comparison, compare
+from tier4k.heads.reporting.run_settings import read_settings
+from tier4k.heads.sweeps.grid import read_grid
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEADS = ("mlp", "gated", "bilinear", "ridge", "kernel-ridge", "svr", "ensemble")
 LINES = (("nr", "I2I"), ("fr", "I2I"), ("nr", "all"), ("pr", "all"))  # method and benchmark
 PKU_TARGETS = ("MOS_q", "MOS_a", "MOS_c")
 I2I_PROMPTS = 60
+STREAM_ENCODERS = {"efficientnet-lite0": "Lite0", "clip": "CLIP"}
 BASELINE = "generator_mean"
+STREAMS_GRID = Path(__file__).parent / "streams.toml"
+# What a fused vector consists of, with a method and the streams that give it. Other methods give the same.
+INPUTS = {
+    "text": ("nr", "text"),
+    "image": ("nr", "image"),
+    "image prompt": ("fr", "image-prompt"),
+    "mean of image and image prompt": ("pr", "image"),
+    "text, image (NR)": ("nr", "all"),
+    "text, image prompt": ("fr", "text+image-prompt"),
+    "image, image prompt": ("fr", "image+image-prompt"),
+    "text, image, image prompt (FR)": ("fr", "all"),
+    "text, mean of image and image prompt (PR)": ("pr", "all"),
+}
+# Pairs of these whose difference is what one more input gives.
+ADDED = {
+    "text, to the image": ("text, image (NR)", "image"),
+    "text, to image and image prompt": ("text, image, image prompt (FR)", "image, image prompt"),
+    "image prompt, to the image": ("image, image prompt", "image"),
+    "image prompt, to text and image (FR)": ("text, image, image prompt (FR)", "text, image (NR)"),
+    "mean in place of the image (PR)": ("text, mean of image and image prompt (PR)", "text, image (NR)"),
+}
 
 
 def features(lab: Lab) -> str:
@@ -137,6 +165,56 @@ def ridge_against_mlp(lab: Lab) -> str:
         ]
         rows.append([f"`--method {method} --benchmark {benchmark}`", *map(difference, compare(runs))])
     return markdown(["`ridge` minus `mlp`, SRCC", *PKU_TARGETS], rows)
+
+
+def streams(lab: Lab) -> str:
+    """SRCC of kernel ridge on every subset of the streams."""
+    runs = stream_runs(lab, "kernel-ridge")
+    rows = []
+    for inputs, key in INPUTS.items():
+        of_encoders = [runs[encoder, *key] for encoder in STREAM_ENCODERS]
+        cells = [cell(result(own[target], target)) for own in of_encoders for target in PKU_TARGETS]
+        rows.append([inputs, *cells])
+    baselines = [
+        cell(result(own[target], target, name=BASELINE)) for own in of_encoders for target in PKU_TARGETS
+    ]
+    rows.append(["baseline", *baselines])
+    return markdown(["inputs", *stream_header()], rows)
+
+
+def stream_differences(lab: Lab) -> str:
+    """What one more input gives, with p after Holm's correction for all comparisons of the table."""
+    runs = stream_runs(lab, "kernel-ridge")
+    found: list[Comparison] = []
+    for more, less in ADDED.values():
+        for encoder in STREAM_ENCODERS:
+            for target in PKU_TARGETS:
+                found += compare([runs[encoder, *INPUTS[one]][target].folder for one in (more, less)])
+    corrected = holm_p(np.array([one.p for one in found]))
+    cells = [difference(replace(one, p_holm=p)) for one, p in zip(found, corrected, strict=True)]
+    width = len(stream_header())
+    rows = [[added, *cells[width * row : width * (row + 1)]] for row, added in enumerate(ADDED)]
+    return markdown(["added input", *stream_header()], rows)
+
+
+def stream_header() -> list[str]:
+    """Return the titles of the columns of encoders and targets."""
+    return [f"{short}, {target}" for short in STREAM_ENCODERS.values() for target in PKU_TARGETS]
+
+
+@cache
+def stream_runs(lab: Lab, head: str) -> dict[tuple[str, str, str], dict[str, Run]]:
+    """Return the runs of a head by image encoder (text alone has each), method and streams, and by target."""
+    runs: dict[tuple[str, str, str], dict[str, Run]] = {}
+    for run in lab.pku.sweep(read_grid(STREAMS_GRID), (MULTILEVEL, CLIP)):
+        settings = read_settings(run.folder)
+        if settings.head != head:
+            continue
+        encoders = [settings.image_encoder] if settings.image_encoder else STREAM_ENCODERS
+        for encoder in encoders:
+            of_targets = runs.setdefault((encoder, settings.method, settings.used_streams), {})
+            of_targets.update(dict.fromkeys(run.results.summaries, run))
+    return runs
 
 
 def real_images(lab: Lab) -> str:
@@ -252,6 +330,8 @@ TABLES: dict[str, Callable[[Lab], str]] = {
     "holm": holm,
     "methods": methods,
     "ridge against mlp": ridge_against_mlp,
+    "streams": streams,
+    "stream differences": stream_differences,
     "real images": real_images,
     "levels": levels,
     "best test epoch": best_test_epoch,

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -25,18 +25,23 @@ from tier4k.extract.stores.find import find_stores
 from tier4k.extract.weights.files import search_folders
 from tier4k.heads.commands.console import make_console
 from tier4k.heads.commands.encoding import encode
+from tier4k.heads.data.encoder_choice import EncoderChoice
 from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.publish import Run, read_run
 from tier4k.heads.results.run_format import PROTOCOL_VERSION
+from tier4k.heads.sweeps.grid import Cell, grid_cells
+from tier4k.heads.sweeps.run import run_sweep
 
 POOLED = "pooled, 224"
+MULTILEVEL = "multilevel, 224"
 BEST = "multilevel, 512 (`--preset best`)"
+CLIP = "CLIP (`--preset clip`)"
 KINDS = {
     POOLED: ImageChoice(feature="pooled"),
-    "multilevel, 224": ImageChoice(feature="multilevel"),
+    MULTILEVEL: ImageChoice(feature="multilevel"),
     "multilevel, 224, `--crops 4`": ImageChoice(feature="multilevel", crops=Crops(4)),
     BEST: PRESETS["best"],
 }
@@ -75,7 +80,7 @@ class Data:
     def stores(self, kind: str) -> FeatureStores:
         """Return the stores of images and prompts of a kind of features; extract what is missing."""
         folders = search_folders(self.path)
-        image = find_image_encoder(KINDS[kind], None, folders)
+        image = find_image_encoder({**KINDS, CLIP: PRESETS["clip"]}[kind], None, folders)
         text = find_text_encoder(DEFAULT_TEXT_ENCODER, None, folders)
         options = ExtractionOptions(default_workers())
         encode(make_console(), self.path, self.features, self.report, [image, text], options)
@@ -86,6 +91,16 @@ class Data:
         """Fit heads with these `FitOptions`, or read their run."""
         fit_options = FitOptions(**{"models": "none", **options})
         return fit_head(self.manifest, self.stores(kind), fit_options, self.runs, sys.argv)
+
+    def sweep(self, grid: Mapping[str, Any], kinds: Sequence[str]) -> list[Run]:
+        """Fit or read the runs of a grid, on these kinds of features in place of its image encoders."""
+        folders = []
+        for kind in kinds:
+            (image,) = self.stores(kind).images.values()
+            folders.append(image.path.name)
+        base = Cell(EncoderChoice((ImageChoice(),), (DEFAULT_TEXT_ENCODER,)), FitOptions(models="none"))
+        cells = grid_cells({**grid, "image_encoder": folders}, self.manifest, base).cells
+        return list(run_sweep(self.manifest, self.features, cells, self.runs, sys.argv))
 
 
 @dataclass(frozen=True)

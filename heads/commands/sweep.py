@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,7 @@ from tier4k.heads.commands.options import (
     ImageGroup,
     OutOption,
     RatedRowsGroup,
+    StreamsOption,
     TemplatesOption,
 )
 from tier4k.heads.results.choices import KeptModels
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from tier4k.heads.protocol.publish import Run
     from tier4k.heads.sweeps.grid import Cell
     from tier4k.heads.sweeps.search import Search
+
+ENCODER_OPTIONS = ("encoder", "image_encoder", "text_encoder")
 
 # Options that may be repeated on the command line, with what is between their values in a grid.
 SEVERAL_VALUES = {"image_encoder": "+", "text_encoder": "+", "stages": None}
@@ -84,6 +87,7 @@ def sweep(
     grid: GridOption = None,
     encoders: EncodersGroup,
     images: ImageGroup,
+    streams: StreamsOption = "all",
     templates: TemplatesOption = None,
     fit: FitGroup,
     models: ModelsOption = "none",
@@ -96,7 +100,7 @@ def sweep(
     """Fit the paper's table or all combinations of a grid, or search it; existing runs are not refitted."""
     from tier4k.extract.encoders.templates import read_templates
     from tier4k.heads.reporting.tables import require_table_suffix
-    from tier4k.heads.sweeps.grid import Cell, paper_cells, read_grid
+    from tier4k.heads.sweeps.grid import Cell, read_grid
 
     _require_one_task(preset, grid, search, models)
     if output:
@@ -105,6 +109,9 @@ def sweep(
     options = replace(fit.fit_options(), models=models, templates=texts)
     base = Cell(encoder_choice(encoders, images), options)
     values = read_grid(grid) if grid else {}
+    _require_encoders_once(encoders, values)
+    if streams != "all":
+        values.setdefault("streams", streams)
     console = make_console()
     manifest = load_data(console, data, features, rows).manifest
     if search:
@@ -121,7 +128,7 @@ def sweep(
         _print_commands(console, found, data, passed | _single_values(values))
         runs = [found.run]
     else:
-        cells = _grid_cells(console, manifest, values, base) if grid else paper_cells(manifest, base)
+        cells = _cells(console, manifest, values if grid else None, base, streams)
         runs = _sweep(console, manifest, features, cells, out, jobs)
         _print_totals(console, runs, out)
     if output:
@@ -149,22 +156,42 @@ def _require_one_task(
         )
 
 
-def _grid_cells(
+def _require_encoders_once(encoders: EncodersGroup, grid: dict[str, Any]) -> None:
+    """Refuse encoders on the command line that those of the grid would replace."""
+    for option in ENCODER_OPTIONS:
+        others = ENCODER_OPTIONS if option == "encoder" else ("encoder", option)
+        in_grid = [other for other in others if other in grid]
+        if getattr(encoders, option) and in_grid:
+            name = f"--{option.replace('_', '-')}"
+            raise typer.BadParameter(
+                f"the grid names encoders too ({', '.join(in_grid)}): write {option} into the grid, or leave "
+                f"out {name}",
+                param_hint=name,
+            )
+
+
+def _cells(
     console: "Console",
     manifest: "Manifest",
-    grid: dict[str, Any],
+    grid: dict[str, Any] | None,
     base: "Cell",
+    streams: str,
 ) -> "list[Cell]":
-    from tier4k.heads.sweeps.grid import grid_cells
+    """Return the runs of a grid, or of the paper's table if there is none."""
+    from tier4k.heads.sweeps.grid import SweepError, grid_cells, paper_cells
 
-    cells, impossible = grid_cells(grid, manifest, base)
-    if impossible:
-        console.print(
-            f"{impossible} combinations are left out, because full reference (fr) needs an image prompt "
-            "in every row",
-            style="yellow",
-        )
-    return cells
+    found = paper_cells(manifest, base, streams) if grid is None else grid_cells(grid, manifest, base)
+    _print_left_out(console, found.left_out)
+    if not found.cells:
+        raise SweepError("no combination is left: change the methods, the benchmarks or the streams")
+    return found.cells
+
+
+def _print_left_out(console: "Console", left_out: "Mapping[str, int]") -> None:
+    """Say which combinations no run can have."""
+    for reason, count in left_out.items():
+        combinations = "combination is" if count == 1 else "combinations are"
+        print_line(console, f"{count} {combinations} left out, because {reason}", style="yellow")
 
 
 def _sweep(
@@ -200,6 +227,7 @@ def _search(
 
     with progress_counter(console, "search") as show:
         found = search(manifest, features, grid, base, count, out, sys.argv, jobs, show)
+    _print_left_out(console, found.left_out)
     console.print(choices_table(found.run.results))
     console.print(
         "Each repeat chose its options without its test rows; the SRCC below is an estimate for the whole "
@@ -223,7 +251,10 @@ def _print_commands(
         candidate = found.most_chosen(target)
         count = f"{target}: chosen in {chosen.count(candidate.text)} of {len(chosen)} repeats"
         print_line(console, f"  {count}", style="dim")
-        print_line(console, f"  {_fit_command(data, options | candidate.options | {'target': target})}")
+        chosen_options = options | candidate.options | {"target": target}
+        if not candidate.cell.options.stages:
+            chosen_options.pop("stages", None)  # the streams have no images, which the stages are for
+        print_line(console, f"  {_fit_command(data, chosen_options)}")
 
 
 def _fit_command(data: Path, options: dict[str, Any]) -> str:

@@ -13,13 +13,16 @@ def array_name(signature: Signature) -> str:
 
     The name has the encoder, the size of whole images, and whether the features are of several levels.
     """
-    name = signature.encoder
-    size = signature.preparation_name.partition(" at ")[2]
-    if size:
-        name += f"@{size}"
+    name = sized_encoder(signature)
     if signature.feature_name == MULTILEVEL:
         name += f" {MULTILEVEL}"
     return name
+
+
+def sized_encoder(signature: Signature) -> str:
+    """Return an encoder with the size of whole images, as --image-encoder takes it, such as "clip@448"."""
+    size = signature.preparation_name.partition(" at ")[2]
+    return f"{signature.encoder}@{size}" if size else signature.encoder
 
 
 def named_signatures(stream: str, signatures: Sequence[Signature]) -> dict[str, Signature]:

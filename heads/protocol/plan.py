@@ -21,7 +21,7 @@ from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitOptions, ProtocolE
 from tier4k.heads.protocol.warm_start import Start
 from tier4k.heads.regressors.base import Weights
 from tier4k.heads.regressors.choices import HeadName
-from tier4k.heads.regressors.registry import options_at_default, resolve_options
+from tier4k.heads.regressors.registry import options_at_default, require_inputs, resolve_options
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.model import HeadKey
 
@@ -115,6 +115,8 @@ def plan_run(
         inputs.architecture,
         options.head,
     )
+    kinds = [*encoder_kinds(options.method, options.streams), *_score_kinds(inputs)]
+    require_inputs(options.estimator, head, kinds)
     if training.values:
         head["validation_fraction"] = training.values["validation_fraction"]
     rows = Rows.of(selected)
@@ -132,6 +134,11 @@ def plan_run(
     if options.start:
         return _add_starting_weights(plan, rows, options.start)
     return plan
+
+
+def _score_kinds(inputs: FeatureStores | EncoderPair) -> list[str]:
+    """Return "score" if zero-shot scores are inputs of the head."""
+    return sorted({signature.stream for signature in inputs.signatures.values()} & {"score"})
 
 
 def require_encoders(inputs: FeatureStores | EncoderPair, options: FitOptions) -> None:

@@ -112,6 +112,31 @@ def options_at_default(
     return tuple(option for option, default in defaults.items() if options[option] == default)
 
 
+def require_inputs(
+    name: HeadName,
+    options: Mapping[str, Any],
+    kinds: Sequence[str],
+) -> None:
+    """Refuse inputs that a head cannot separate into text and something else.
+
+    Args:
+        name: Key of the head in `HEADS`.
+        options: Every option of the head.
+        kinds: Kinds of inputs: "text", "image" or "score".
+
+    Raises:
+        HeadError: The head, or a member of it, needs other inputs.
+    """
+    interacts = options.get("interaction", "none") != "none"  # adds columns that are no text
+    for member in options.get("members", [name]):
+        separates = "fusion" in HEADS[member].fixed
+        if separates and not ("text" in kinds and (interacts or len(set(kinds)) > 1)):
+            raise HeadError(
+                f"the {member} head fuses text with other inputs, and the streams are those of "
+                f"{' and '.join(kinds)} alone: use other streams or another head"
+            )
+
+
 def make_head(
     name: HeadName,
     options: Mapping[str, Any],

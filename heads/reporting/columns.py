@@ -11,6 +11,7 @@ PAPER_METRICS = {"srcc": "SRCC", "plcc": "PLCC"}
 ABOUT = (
     "data",
     "method",
+    "streams",
     "benchmark",
     "split",
     "image_encoder",
@@ -25,6 +26,11 @@ ABOUT = (
     "start",
     "seed",
 )
+
+# Columns that are empty where no stream has images, or text.
+ENCODED = ("image_encoder", "preprocessing", "feature", "stages", "crops", "text_encoder")
+
+NONE = "none"  # what a reader is shown in an empty one of them
 
 # Runs that are equal in these have the same test rows and the same baselines. `_with_shown_names` first gives
 # different data sets of one name different names; the name of a split file contains the digest of the file.
@@ -41,13 +47,16 @@ def result_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows of the tidy table with `is_best`, true where another run has the same test rows and none is
-        better. `stages` and the names of benchmarks are those that a reader is shown.
+        better. The columns `ENCODED` and the names of benchmarks are those that a reader is shown.
     """
     rows = _with_shown_names(frame[frame["is_result"] & frame["metric"].isin(PAPER_METRICS)])
     rivals = rows.groupby([*CONTEXT, "target", "metric"])["mean"]
     is_best = (rows["mean"] == rivals.transform("max")) & (rivals.transform("size") > 1)
-    stages = rows["stages"].replace("", "all")
-    return rows.assign(is_best=is_best, stages=stages)
+    has_images = rows["image_encoder"] != ""
+    rows = rows.assign(
+        is_best=is_best, stages=rows["stages"].mask(has_images & (rows["stages"] == ""), "all")
+    )
+    return rows.assign(**{column: rows[column].replace("", NONE) for column in ENCODED})
 
 
 def baseline_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -58,11 +67,15 @@ def baseline_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def varying_columns(rows: pd.DataFrame) -> list[str]:
-    """Columns of `result_rows` that tell the runs apart, beside `ALWAYS`; `run` where they do not suffice."""
+    """Columns of `result_rows` that tell the runs apart, beside `ALWAYS`; `run` where they do not suffice.
+
+    A column of `ENCODED` is not one of them if runs have it or lack it, and all that have it are alike: then
+    the streams tell them apart.
+    """
     columns = []
     for column in (*ABOUT, "changed_options", "repeats", "seeds"):
-        varies = len(rows[column].unique()) > 1
-        if varies or column in ALWAYS:
+        values = set(rows[column]) - ({NONE} if column in ENCODED else set())
+        if len(values) > 1 or column in ALWAYS:
             columns.append(column)
     if rows.duplicated([*columns, "target", "metric"]).any():
         columns.append("run")

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
+from tier4k.heads.data.choices import Method
+from tier4k.heads.data.fusion import STREAMS_OF
 from tier4k.heads.reporting.columns import (
     CONTEXT,
     PAPER_METRICS,
@@ -14,6 +16,7 @@ from tier4k.heads.reporting.columns import (
     result_rows,
     varying_columns,
 )
+from tier4k.heads.reporting.run_settings import ALL_STREAMS
 from tier4k.heads.reporting.terminal import LABELS
 
 MISSING = "--"
@@ -68,11 +71,27 @@ def _run_lines(
     targets: Sequence[str],
     about: Sequence[str],
 ) -> list[str]:
-    lines = []
+    """One line for each configuration; lines that differ in their streams alone stand together."""
+    if "streams" in about:
+        rows = rows.assign(streams=list(map(_streams, rows["method"], rows["streams"])))
+    blocks: dict[tuple[Any, ...], list[str]] = {}
     for values, cells in _side_by_side(rows, about, targets):
-        settings = map(_escaped, values)
-        lines.append(_line([*settings, *cells]))
+        named = dict(zip(about, values, strict=True))
+        named.pop("streams", None)
+        block = tuple(named.values()) if "streams" in about else ()
+        blocks.setdefault(block, []).append(_line([*map(_escaped, values), *cells]))
+    lines: list[str] = []
+    for block_lines in blocks.values():
+        lines += [r"\addlinespace", *block_lines] if lines else block_lines
     return lines
+
+
+def _streams(method: str, streams: str) -> str:
+    """Name the streams, also where a run has all of its method: "text + image"."""
+    names = streams.split("+")
+    if streams == ALL_STREAMS and method in STREAMS_OF:
+        names = list(STREAMS_OF[cast(Method, method)])
+    return " + ".join(name.replace("-", " ") for name in names)
 
 
 def _baseline_lines(

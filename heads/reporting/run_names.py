@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tier4k.heads.reporting.run_settings import WHOLE_IMAGE, RunSettings
+from tier4k.heads.reporting.run_settings import ALL_STREAMS, JOINED, WHOLE_IMAGE, RunSettings
+from tier4k.heads.results.config import SEVERAL
 
 # Settings in which two runs may differ, with their titles, in the order of the page.
 FACTORS = {
     "method": "method",
+    "streams": "streams",
     "image_encoder": "image encoder",
     "text_encoder": "text encoder",
     "feature": "feature",
@@ -23,8 +25,14 @@ FACTORS = {
     "other": "run",
 }
 
+# Settings of images and of text. A run has none of them where no stream has images, or text.
+OF_IMAGES = ("image_encoder", "feature", "stages", "preprocessing", "crops")
+
+OF_TEXT = ("text_encoder",)
+
 # Values that most runs have: labels leave them out.
 USUAL = {
+    "streams": "all streams",
     "stages": "all stages",
     "crops": "centre crop",
     "precision": "fp32",
@@ -50,9 +58,9 @@ class RunName:
         data: Name of the data set, with the beginning of its digest where two data sets share a name.
         benchmark: Rows that took part.
         split: The split rule with the number of repeats; seeds and the first seed where these are unusual.
-        method, image_encoder, text_encoder, feature, stages, preprocessing, crops, precision, scores, head,
-            start, training: The settings in `FACTORS`; "" where a run has none, a value of `USUAL` where
-            it has the usual one.
+        method, image_encoder, streams, text_encoder, feature, stages, preprocessing, crops, precision,
+            scores, head, start, training: The settings in `FACTORS`; "" where a run has none, a value of
+            `USUAL` where it has the usual one.
         other: Identity of the run where no other setting tells it from another run, else "".
     """
 
@@ -61,6 +69,7 @@ class RunName:
     split: str
     method: str
     image_encoder: str
+    streams: str = USUAL["streams"]
     text_encoder: str = ""
     feature: str = ""
     stages: str = USUAL["stages"]
@@ -105,13 +114,22 @@ def join_parts(
 
 
 def differing_parts(names: Sequence[RunName], parts: Sequence[str]) -> list[str]:
-    """The parts in which any two names differ."""
+    """The parts in which any two names differ that both have the part."""
     different = []
     for part in parts:
-        values = {getattr(name, part) for name in names}
+        values = {getattr(name, part) for name in names} - {""}
         if len(values) > 1:
             different.append(part)
     return different
+
+
+def merged_name(names: Sequence[RunName]) -> RunName:
+    """The first of several names, with the parts that it lacks from the others."""
+    parts = {}
+    for part in FACTORS:
+        values = [getattr(name, part) for name in names]
+        parts[part] = next(filter(None, values), "")
+    return replace(names[0], **parts)
 
 
 def run_names(settings: Sequence[RunSettings], identities: Sequence[str]) -> list[RunName]:
@@ -172,9 +190,10 @@ def _run_name(
         return name
     return replace(
         name,
+        streams=_streams(run),
         text_encoder=run.text_encoder,
         feature=run.feature,
-        stages=" ".join(run.stages) or USUAL["stages"],
+        stages=(" ".join(run.stages) or USUAL["stages"]) if run.image_encoder else "",
         preprocessing=run.preprocessing,
         crops=_crops(run),
         precision=run.precision,
@@ -199,10 +218,17 @@ def _split(run: RunSettings) -> str:
     return f"{run.split} × {run.repeats}{several}{first}"
 
 
+def _streams(run: RunSettings) -> str:
+    if run.used_streams == ALL_STREAMS:
+        return USUAL["streams"]
+    return "several streams" if run.used_streams == SEVERAL else f"only {run.used_streams}"
+
+
 def _crops(run: RunSettings) -> str:
     if run.crops == WHOLE_IMAGE:
         return USUAL["crops"]
-    return run.crops.split(",", 1)[0]
+    crops = [of_encoder.split(",", 1)[0] for of_encoder in run.crops.split(JOINED)]
+    return JOINED.join(crops)
 
 
 def _head(run: RunSettings, shown: Sequence[str]) -> str:

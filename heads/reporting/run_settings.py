@@ -1,25 +1,27 @@
 """Settings of a run as tables and titles show them. No other module of this package reads config.json."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.choices import Benchmark
+from tier4k.heads.data.encoder_names import sized_encoder, stream_signatures
 from tier4k.heads.regressors.choices import RecipeName
 from tier4k.heads.regressors.registry import changed_options, require_head_options
-from tier4k.heads.results.config import RunConfig
+from tier4k.heads.results.config import SEARCH, ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.layout import CONFIG_FILE, damaged
 from tier4k.heads.results.read import read_config
 
-ENCODED_STREAMS = (
-    "image",
-    "text",
-    "score",
-)  # the other signatures belong to scorers whose scores a head sees
-
 VARY_WITHIN_A_RUN = ("targets", "environment")  # runs that differ in these alone are one run to a reader
+
+ALL_STREAMS = "all"
+
+JOINED = " + "  # between the encoders of one head
+
+ALTERNATIVE = "/"  # between the encoders that a search chose from
 
 WHOLE_IMAGE = "centre"  # the signature's text where a store holds no random crops
 
@@ -31,11 +33,12 @@ class RunSettings:
     Attributes:
         data: Name of the data set.
         data_digest: Digest of the rows that took part.
-        method, benchmark, split, repeats, seed, seeds, recipe, stages, start, protocol: As in config.json.
+        method, benchmark, split, repeats, seed, seeds, recipe, streams, stages, start, protocol: As in
+            config.json.
         head: Name of the head or of the zero-shot scorer.
         head_options: Every option of the head.
         finetuning: Every option of end-to-end training; empty where the encoders were frozen.
-        signatures: Fields of each store's signature, by stream ("image", "text", "score") or scorer.
+        signatures: The signature of each store, named as in config.json.
         key: Equal for runs that differ in nothing but their targets and their environment.
         data_path: Recorded path of the data set, "" where none was recorded.
         command: Recorded command line, empty where none was recorded.
@@ -57,10 +60,11 @@ class RunSettings:
     head: str
     head_options: Mapping[str, Any]
     finetuning: Mapping[str, Any]
+    streams: tuple[str, ...]
     stages: tuple[str, ...]
     start: str
     protocol: int
-    signatures: Mapping[str, Mapping[str, Any]]
+    signatures: Mapping[str, Signature]
     key: str
     data_path: str
     command: tuple[str, ...]
@@ -77,62 +81,79 @@ class RunSettings:
     @property
     def is_zero_shot(self) -> bool:
         """Whether one published scorer reads images and texts, with no head fitted."""
-        return "score" in self.signatures
+        return self.method == ZERO_SHOT_METHOD
+
+    @property
+    def used_streams(self) -> str:
+        """The streams of the method that the head uses, such as "text+image"; `ALL_STREAMS` for all."""
+        return "+".join(self.streams) or ALL_STREAMS
 
     @property
     def image_encoder(self) -> str:
-        """Name of the image encoder, or of the zero-shot scorer."""
-        return "/".join(self._values("image", "encoder"))
+        """Names of the image encoders, or of the zero-shot scorer; "" if no stream has images."""
+        several = len(self._of("image")) > 1 and not self._is_search
+        return self._joined("image", sized_encoder if several else _encoder)
 
     @property
     def text_encoder(self) -> str:
-        """Name of the text encoder, or of the zero-shot scorer."""
-        return "/".join(self._values("text", "encoder"))
+        """Names of the text encoders, or of the zero-shot scorer; "" if no stream has text."""
+        return self._joined("text", _encoder)
 
     @property
     def preprocessing(self) -> str:
-        """Name of the images' preprocessing."""
-        return _names(self._values("image", "preparation"))
+        """Names of the preprocessing of each image encoder, or the one that all share."""
+        return self._common("image", lambda signature: signature.preparation_name)
 
     @property
     def feature(self) -> str:
-        """Name of the image feature."""
-        return _names(self._values("image", "feature"))
+        """Names of the feature of each image encoder, or the one that all share."""
+        return self._common("image", lambda signature: signature.feature_name)
 
     @property
     def precision(self) -> str:
-        """Floating-point precision of the image encoder."""
-        return "/".join(self._values("image", "precision", "fp32"))
+        """Floating-point precision of the image encoders; of the text encoders if no stream has images."""
+        return self._common("image" if self._of("image") else "text", lambda signature: signature.precision)
 
     @property
     def crops(self) -> str:
         """Description of the stored crops; `WHOLE_IMAGE` where there are no random ones."""
-        return str(self._signature("image").get("views", WHOLE_IMAGE))
+        return self._common("image", lambda signature: signature.views)
 
     @property
     def scorers(self) -> tuple[str, ...]:
         """Names of the zero-shot scorers whose scores the head sees beside the features."""
-        return tuple(name for name in self.signatures if _stream(name) not in ENCODED_STREAMS)
+        if self.is_zero_shot:
+            return ()
+        return tuple(name for name, one in self.signatures.items() if one.stream == "score")
 
     def changed_options(self) -> list[str]:
         """Options of the head that differ from its recipe's, as `--set` takes them."""
-        architecture = str(self._signature("image").get("architecture", ""))
+        images = self._of("image")
+        architecture = images[0].architecture if len(images) == 1 else ""
         recipe = cast(RecipeName, self.recipe)
         return changed_options(self.head, recipe, architecture, self.head_options)
 
-    def _signature(self, stream: str) -> Mapping[str, Any]:
-        return self.signatures.get(stream) or self.signatures["score"]
+    @property
+    def _is_search(self) -> bool:
+        return self.head == SEARCH
 
-    def _values(
-        self,
-        stream: str,
-        field: str,
-        default: str = "",
-    ) -> list[str]:
-        """The distinct values of a field of a stream's signatures; only a search may have several."""
-        signatures = [one for name, one in self.signatures.items() if _stream(name) == stream]
-        values = [str(one.get(field, default)) for one in signatures or [self.signatures["score"]]]
-        return list(dict.fromkeys(values))
+    def _of(self, stream: str) -> list[Signature]:
+        """The signatures of the encoders of a stream, in the order of the columns; a scorer reads both."""
+        if self.is_zero_shot:
+            return list(self.signatures.values())
+        if self._is_search:  # its candidates may use one encoder in several ways, which have the same name
+            return [one for one in self.signatures.values() if one.stream == stream]
+        return list(stream_signatures(self.signatures, stream).values())
+
+    def _joined(self, stream: str, value: Callable[[Signature], str]) -> str:
+        """The value of every encoder of a stream; of a search, the distinct values."""
+        values = [value(signature) for signature in self._of(stream)]
+        return ALTERNATIVE.join(dict.fromkeys(values)) if self._is_search else JOINED.join(values)
+
+    def _common(self, stream: str, value: Callable[[Signature], str]) -> str:
+        """The value that all encoders of a stream share, or else the value of every one."""
+        values = {value(signature) for signature in self._of(stream)}
+        return values.pop() if len(values) == 1 else self._joined(stream, value)
 
 
 def read_settings(run: Path) -> RunSettings:
@@ -160,10 +181,11 @@ def read_settings(run: Path) -> RunSettings:
         head=config.estimator,
         head_options=config.head,
         finetuning=config.finetune,
+        streams=config.streams,
         stages=config.stages,
         start=config.start,
         protocol=config.protocol,
-        signatures={stream: asdict(signature) for stream, signature in config.signatures.items()},
+        signatures=config.signatures,
         key=_key(config),
         data_path=environment.data,
         command=environment.command,
@@ -174,15 +196,8 @@ def read_settings(run: Path) -> RunSettings:
     )
 
 
-def _names(values: Sequence[str]) -> str:
-    """The names in front of descriptions, such as "native" of "native: no resizing"."""
-    names = [value.split(":", 1)[0] for value in values]
-    return "/".join(dict.fromkeys(names))
-
-
-def _stream(name: str) -> str:
-    """The stream of a signature: "image" of "image" and of "image 2"."""
-    return name.split(" ", 1)[0]
+def _encoder(signature: Signature) -> str:
+    return signature.encoder
 
 
 def _key(config: RunConfig) -> str:

@@ -6,10 +6,12 @@ the choice of that repeat.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.regressors.options import option_text
 from tier4k.heads.regressors.registry import has_epochs
-from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells
+from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, value_lists
 from tier4k.heads.sweeps.plans import plan_cells
 
 # Options that determine the rows or the scores of the evaluation. SRCCs on different rows cannot be compared.
@@ -48,6 +50,18 @@ class Candidate:
         return ", ".join(parts) or "the only combination"
 
 
+class Candidates(NamedTuple):
+    """The candidates of a search.
+
+    Attributes:
+        candidates: The candidates, each of which is another run.
+        left_out: Number of drawn combinations that no run can have, by the reason.
+    """
+
+    candidates: list[Candidate]
+    left_out: Mapping[str, int]
+
+
 def searched_values(grid: Mapping[str, Any]) -> Values:
     """Return the distinct values of each option that the grid has several values of, without the targets.
 
@@ -70,28 +84,20 @@ def searched_values(grid: Mapping[str, Any]) -> Values:
     return values
 
 
-def sample(
-    values: Values,
-    count: int,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """Draw combinations of values at random, each at most once.
+def draw(values: Values, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield all combinations of values in a random order.
 
     Args:
         values: The values of each option.
-        count: Number of combinations; all are returned if there are fewer. A smaller sample is the beginning
-            of a larger one.
-        seed: Seed of the order of all combinations.
+        seed: Seed of the order.
     """
     lengths = [len(options) for options in values.values()]
-    combinations = []
-    for number in np.random.default_rng(seed).permutation(math.prod(lengths))[:count]:
+    for number in np.random.default_rng(seed).permutation(math.prod(lengths)):
         indices = np.unravel_index(number, lengths) if lengths else ()
         chosen = {}
         for (name, options), index in zip(values.items(), indices, strict=True):
             chosen[name] = options[index]
-        combinations.append(chosen)
-    return combinations
+        yield chosen
 
 
 def plan_candidates(
@@ -100,46 +106,54 @@ def plan_candidates(
     grid: Mapping[str, Any],
     base: Cell,
     count: int,
-) -> list[Candidate]:
+) -> Candidates:
     """Return the candidates of a search in the order of the sample; every problem is found here.
+
+    Combinations that no run can have are left out. Of combinations with equal runs, such as those of text
+    alone with different image encoders, the first is a candidate.
 
     Args:
         manifest: The data set.
         features: Folder of stores.
         grid: As for `tier4k.heads.sweeps.grid.grid_cells`.
         base: Options that the grid does not name.
-        count: Number of candidates, at most.
+        count: Number of candidates, at most. Fewer candidates are the beginning of more.
 
     Raises:
         SweepError: The grid cannot be searched.
         TierError: As for `tier4k.heads.sweeps.plans.plan_cells`.
     """
-    values = searched_values(grid)
-    seed = _cell(manifest, grid, base, {name: options[0] for name, options in values.items()}).options.seed
-    combinations = sample(values, count, seed)
-    cells = [_cell(manifest, grid, base, combination) for combination in combinations]
-    _require_one_benchmark(cells)
-    plans = plan_cells(manifest, features, [_inner(cell) for cell in cells])
-    _require_searchable(plans)
-    candidates = []
-    for combination, cell, plan in zip(combinations, cells, plans, strict=True):
-        candidates.append(Candidate(combination, cell, plan))
-    return candidates
+    left_out: Counter[str] = Counter()
+    drawn = _possible(manifest, grid, base, left_out)
+    candidates: dict[str, Candidate] = {}
+    while chosen := list(islice(drawn, count - len(candidates))):
+        _require_one_benchmark([*(one.cell for one in candidates.values()), *(cell for _, cell in chosen)])
+        plans = plan_cells(manifest, features, [_inner(cell) for _, cell in chosen])
+        _require_searchable(plans)
+        for (combination, cell), plan in zip(chosen, plans, strict=True):
+            candidates.setdefault(plan.config.id, Candidate(combination, cell, plan))
+    if not candidates:
+        raise SweepError(f"no run can have a combination of the grid: {'; '.join(left_out)}")
+    return Candidates(list(candidates.values()), left_out)
 
 
-def _cell(
+def _possible(
     manifest: Manifest,
     grid: Mapping[str, Any],
     base: Cell,
-    combination: Mapping[str, Any],
-) -> Cell:
-    """Return the cell of one combination with all targets; no heads are kept."""
-    cells, _ = grid_cells({**grid, **combination}, manifest, base)
-    if not cells:
-        raise SweepError(
-            "full reference (fr) needs an image prompt in every row: leave fr out of the grid, or use "
-            "benchmark = 'I2I'"
-        )
+    left_out: Counter[str],
+) -> Iterator[tuple[dict[str, Any], Cell]]:
+    """Yield combinations in the order of the sample, with their cells; count those that no run can have."""
+    (seed,) = set(value_lists(grid).get("seed", [base.options.seed]))
+    for combination in draw(searched_values(grid), seed):
+        cells, reasons = grid_cells({**grid, **combination}, manifest, base)
+        if cells:
+            yield combination, _with_all_targets(cells)
+        left_out.update(dict.fromkeys(reasons, 1))
+
+
+def _with_all_targets(cells: Sequence[Cell]) -> Cell:
+    """Return one cell for the targets of all cells; no heads are kept."""
     targets = tuple(target for cell in cells for target in cell.options.targets)
     return replace(cells[0], options=replace(cells[0].options, targets=targets, models="none"))
 

@@ -2,11 +2,12 @@
 
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark, Stream
@@ -18,8 +19,10 @@ from tier4k.extract.stores.find import parse_scorer_names
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.encoder_choice import EncoderChoice
 from tier4k.heads.data.fusion import (
+    STREAMS_OF,
     FusionError,
     default_benchmark,
+    encoder_kinds,
     parse_streams,
     require_valid_benchmark,
 )
@@ -54,6 +57,7 @@ TYPES_OF: dict[str, tuple[type, ...]] = {
     "target": (str,),
     "streams": (str,),
     "stages": (int, str),
+    "encoder": (str,),
     "image_encoder": (str,),
     "text_encoder": (str,),
     "image_size": (int, str),
@@ -99,21 +103,41 @@ class Cell:
     scorers: tuple[str, ...] = ()
 
 
-def paper_cells(manifest: Manifest, base: Cell) -> list[Cell]:
+class Cells(NamedTuple):
+    """The runs of a sweep.
+
+    Attributes:
+        cells: The runs.
+        left_out: Number of combinations that no run can have, by the reason.
+    """
+
+    cells: list[Cell]
+    left_out: Mapping[str, int]
+
+
+def paper_cells(
+    manifest: Manifest,
+    base: Cell,
+    streams: str = "all",
+) -> Cells:
     """Return the 15 runs of the paper's table: its five lines for each target.
 
-    Lines of the table for which the data set has no rows are left out.
+    Lines of the table for which the data set has no rows are left out, and so are lines whose method does not
+    have the streams.
 
     Args:
         manifest: The data set.
         base: Options that all cells share.
+        streams: The streams that heads use, such as "image+text", or "all".
     """
-    cells = []
+    cells: list[Cell] = []
+    left_out: Counter[str] = Counter()
     for method, benchmark in _paper_lines(manifest):
-        for target in manifest.targets:
-            options = replace(base.options, method=method, benchmark=benchmark, targets=(target,))
-            cells.append(replace(base, options=options))
-    return cells
+        line = {"method": method, "benchmark": benchmark, "streams": streams, "target": "all"}
+        found = grid_cells(line, manifest, base)
+        cells += found.cells
+        left_out.update(found.left_out)
+    return Cells(cells, left_out)
 
 
 def _paper_lines(manifest: Manifest) -> list[tuple[Method, Benchmark]]:
@@ -128,35 +152,49 @@ def grid_cells(
     grid: Mapping[str, Any],
     manifest: Manifest,
     base: Cell,
-) -> tuple[list[Cell], int]:
+) -> Cells:
     """Return one cell for every combination of a grid's values.
+
+    Combinations are left out if FR meets rows without an image prompt, or if the method does not have the
+    streams.
 
     Args:
         grid: A value or a list of values for each option of `fit-head`; names have underscores. The target
-            "all" stands for every target, and each target is fitted in a separate run.
+            "all" stands for every target, and each target is fitted in a separate run. Values of options that
+            may be repeated are joined in one text: encoders by "+", `stages` by spaces.
         manifest: The data set.
         base: Options that the grid does not name.
-
-    Returns:
-        The cells, and the number of combinations left out, because FR needs an image prompt in every row, or
-        because the method does not have the streams.
 
     Raises:
         SweepError: The grid has an unknown option or value.
     """
-    values = _value_lists(grid)
+    values = value_lists(grid)
     values["target"] = _targets(values.pop("target", ["all"]), manifest)
     cells = []
-    impossible = 0
+    left_out: Counter[str] = Counter()
     for combination in product(*values.values()):
-        try:
-            cell = _cell(dict(zip(values, combination, strict=True)), base)
-            require_valid_benchmark(cell.options.method, cell.options.benchmark)
-        except FusionError:
-            impossible += 1
+        chosen = dict(zip(values, combination, strict=True))
+        reason = _why_impossible(chosen, base.options)
+        if reason:
+            left_out[reason] += 1
         else:
-            cells.append(cell)
-    return cells, impossible
+            cells.append(_cell(chosen, base))
+    return Cells(cells, left_out)
+
+
+def _why_impossible(chosen: Mapping[str, Any], base: FitOptions) -> str:
+    """Return why no run can have a combination of values; "" if one can."""
+    method = chosen.get("method", base.method)
+    try:
+        require_valid_benchmark(method, _benchmark(chosen, base))
+    except FusionError:
+        return "full reference (fr) needs an image prompt in every row"
+    try:
+        parse_streams(chosen.get("streams", "all"), method)
+    except FusionError:
+        missing = [name for name in _stream_names(chosen["streams"]) if name not in STREAMS_OF[method]]
+        return f"{method} has no stream {', '.join(missing)}"
+    return ""
 
 
 def read_grid(path: Path) -> dict[str, Any]:
@@ -173,8 +211,12 @@ def read_grid(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _value_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Check the values of each option, and return them as a list."""
+def value_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the values of each option as a list.
+
+    Raises:
+        SweepError: The grid has an unknown option or value.
+    """
     values = {}
     for name, given in grid.items():
         values[name] = given if isinstance(given, list) else [given]
@@ -201,37 +243,56 @@ def _cell(chosen: Mapping[str, Any], base: Cell) -> Cell:
 
 
 def _image_choices(chosen: Mapping[str, Any], base: Sequence[ImageChoice]) -> tuple[ImageChoice, ...]:
-    """Return the image encoders of a combination; "a+b" names two."""
+    """Return the image encoders of a combination; the size in a name such as "clip@448" stays."""
     options = {name: value for name, value in chosen.items() if name in IMAGE_NAMES}
-    if "image_encoder" not in chosen:
-        return tuple(replace(choice, **options) for choice in base)
-    names = chosen["image_encoder"].split("+")
-    return tuple(replace(base[0], encoder=name, **options) for name in names)
+    names = _encoder_names(chosen, "image_encoder")
+    if names:
+        choices = [replace(base[0], **options | {"encoder": name}) for name in names]
+        return tuple(dict.fromkeys(choices))
+    choices = [replace(choice, **options) for choice in base]
+    if len(set(choices)) < len(base):
+        raise SweepError(
+            f"{', '.join(options)} in the grid makes image encoders equal that the command line tells apart: "
+            "name the encoders in the grid, such as image_encoder = 'clip@448+clip'"
+        )
+    return tuple(choices)
 
 
 def _texts(chosen: Mapping[str, Any], base: tuple[str, ...]) -> tuple[str, ...]:
-    if "text_encoder" not in chosen:
-        return base
-    return tuple(chosen["text_encoder"].split("+"))
+    return _encoder_names(chosen, "text_encoder") or base
+
+
+def _encoder_names(chosen: Mapping[str, Any], option: str) -> tuple[str, ...]:
+    """Return the encoders of images or of texts that a combination names; "a+b" names two."""
+    names = [chosen["encoder"]] if "encoder" in chosen else []
+    if option in chosen:
+        names += chosen[option].split("+")
+    return tuple(dict.fromkeys(name.strip() for name in names))
 
 
 def _fit_options(chosen: Mapping[str, Any], base: FitOptions) -> FitOptions:
     options = {name: value for name, value in chosen.items() if name in FIT_NAMES}
+    method = chosen.get("method", base.method)
     options["targets"] = (chosen["target"],)
     options["estimator"] = chosen.get("head", base.estimator)
+    options["benchmark"] = _benchmark(chosen, base)
+    options["streams"] = parse_streams(chosen["streams"], method) if "streams" in chosen else base.streams
     if "split" in chosen:
         options["split"] = parse_split(chosen["split"])
     if "stages" in chosen:
         options["stages"] = tuple(str(chosen["stages"]).split())
-    if "streams" in chosen:
-        options["streams"] = parse_streams(chosen["streams"], chosen.get("method", base.method))
-    if "benchmark" not in chosen:
-        options["benchmark"] = default_benchmark(chosen.get("method", base.method))
+    if "image" not in encoder_kinds(method, options["streams"]):
+        options["stages"] = ()  # stages are those of images
     head = dict(base.head)
     for name, value in chosen.items():
         if name in HEAD_OPTIONS:
             head[OPTION_OF.get(name, name)] = value
     return replace(base, **options, head=head)
+
+
+def _benchmark(chosen: Mapping[str, Any], base: FitOptions) -> Benchmark:
+    """Return the rows of a combination; without a benchmark, the widest that the method allows."""
+    return chosen.get("benchmark") or default_benchmark(chosen.get("method", base.method))
 
 
 def _require_valid(name: str, values: Sequence[Any]) -> None:
@@ -268,12 +329,15 @@ def _require_type(name: str, value: Any) -> None:
 def _require_streams(name: str, value: Any) -> None:
     if name != "streams" or value == "all":
         return
-    unknown = set(value.split("+")) - set(get_args(Stream))
-    if unknown:
+    if not set(_stream_names(value)) <= set(get_args(Stream)):
         raise SweepError(
-            f"streams in the grid is {value!r}, which is unknown: use all, or some of "
+            f"streams is {value!r}, which is unknown: use all, or some of "
             f"{', '.join(get_args(Stream))} with + between them"
         )
+
+
+def _stream_names(text: str) -> list[str]:
+    return [name.strip() for name in text.split("+")]
 
 
 def _require_least(name: str, value: Any) -> None:

@@ -42,3 +42,11 @@ def plan_cells(
         plan_run(manifest, own_stores, cell.options)
         for cell, own_stores in zip(cells, cell_stores, strict=True)
     ]
+
+
+def distinct_plans(plans: Sequence[Plan]) -> list[Plan]:
+    """Return one plan of each run: combinations that differ in what no stream uses have equal runs."""
+    plan_of_run: dict[str, Plan] = {}
+    for plan in plans:
+        plan_of_run.setdefault(plan.config.id, plan)
+    return list(plan_of_run.values())

@@ -10,7 +10,7 @@ from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.protocol.publish import Run
 from tier4k.heads.sweeps.grid import Cell
-from tier4k.heads.sweeps.plans import plan_cells
+from tier4k.heads.sweeps.plans import distinct_plans, plan_cells
 from tier4k.heads.sweeps.processes import SEMAPHORES_OF_POOL, fit_in_processes
 
 Unit = list[Plan]
@@ -26,7 +26,7 @@ def run_sweep(
     jobs: int = 1,
     finished: Progress = no_progress,
 ) -> Iterator[Run]:
-    """Fit every cell that is not on disk yet, and yield all runs in the order of their units.
+    """Fit every cell that is not on disk yet, and yield all runs, each once, in the order of their units.
 
     With one process, a unit's runs are yielded as soon as they are written, before the next unit is fitted.
     All stores are found and all options are resolved before the first fit, so that a mistake in one cell
@@ -46,7 +46,8 @@ def run_sweep(
         StoreError: Features of a cell are not stored.
         TierError: The options of a cell do not fit each other or the data.
     """
-    yield from run_plans(plan_cells(manifest, features, cells), out, command, jobs, finished)
+    plans = distinct_plans(plan_cells(manifest, features, cells))
+    yield from run_plans(plans, out, command, jobs, finished)
 
 
 def run_plans(

@@ -39,10 +39,12 @@ class Search:
     Attributes:
         run: The run of the procedure; `results.chosen` has what every repeat chose.
         candidates: The candidates, in the order in which ties are resolved.
+        left_out: Number of drawn combinations that no run can have, by the reason.
     """
 
     run: Run
     candidates: Sequence[Candidate]
+    left_out: Mapping[str, int]
 
     def most_chosen(self, target: str) -> Candidate:
         """Return the candidate that most repeats chose for a target; of equal ones, the first."""
@@ -83,10 +85,10 @@ def search(
         TierError: As for `tier4k.heads.sweeps.run.run_sweep`. All candidates are checked before the first
             fit.
     """
-    candidates = plan_candidates(manifest, features, grid, base, count)
+    candidates, left_out = plan_candidates(manifest, features, grid, base, count)
     config = _config(candidates, grid)
     if (out / config.id).exists():
-        return Search(read_run(out / config.id), candidates)
+        return Search(read_run(out / config.id), candidates, left_out)
     require_writable(out)
     rows = rows_without_features(candidates[0].plan.manifest)
     splits = _outer_splits(candidates[0], rows)
@@ -102,7 +104,7 @@ def search(
     choices = _choose(candidates, runs, config.targets)
     trials = _refit(manifest, features, candidates, choices, rows, splits, count_on(missing))
     run = publish_run(out, config, candidates[0].plan.manifest, command, rows, trials, splits)
-    return Search(run, candidates)
+    return Search(run, candidates, left_out)
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def _config(candidates: Sequence[Candidate], grid: Mapping[str, Any]) -> RunConf
     return replace(
         first,
         method=_common([one.plan.config.method for one in candidates], SEVERAL),
+        streams=_common([one.plan.config.streams for one in candidates], (SEVERAL,)),
         stages=_common([one.plan.config.stages for one in candidates], (SEVERAL,)),
         signatures=_signatures(candidates),
         templates=max(one.plan.config.templates for one in candidates),  # equal, or empty without them
@@ -144,13 +147,14 @@ def _common(values: Sequence[Any], several: Any) -> Any:
 
 
 def _signatures(candidates: Sequence[Candidate]) -> dict[str, Signature]:
-    """Return the signatures of all stores; those of one name are numbered from the second on."""
+    """Return the signatures of all stores, each once; those of one name are numbered from the second on."""
     by_name: dict[str, list[Signature]] = {}
+    known: set[Signature] = set()
     for candidate in candidates:
         for name, signature in candidate.plan.config.signatures.items():
-            of_name = by_name.setdefault(name, [])
-            if signature not in of_name:
-                of_name.append(signature)
+            if signature not in known:
+                by_name.setdefault(name, []).append(signature)
+            known.add(signature)
     signatures = {}
     for name, of_name in by_name.items():
         for number, signature in enumerate(of_name, start=1):

@@ -10,7 +10,7 @@ from tier4k.heads.metrics.significance import holm
 from tier4k.heads.reporting.comparison import Comparison, compare
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.runs import ReportRun, comparable_groups
-from tier4k.heads.reporting.run_names import ORDER, differing_parts, join_parts
+from tier4k.heads.reporting.run_names import ORDER, differing_parts, join_parts, merged_name
 from tier4k.heads.reporting.terminal import SIGNIFICANT
 
 
@@ -43,7 +43,7 @@ class FactorComparison:
 
     def setting(self, pair: RunPair) -> str:
         """Return the settings that tell a pair apart from the other pairs."""
-        return join_parts(pair.first.name, self.settings)
+        return join_parts(merged_name([pair.first.name, pair.second.name]), self.settings)
 
     @property
     def significant(self) -> int:
@@ -98,16 +98,17 @@ def _compare_factor(
     groups: Sequence[Sequence[ReportRun]],
     tick: Callable[[], None],
 ) -> FactorComparison:
-    pairs: list[RunPair] = []
+    pairs: dict[tuple[str, str, str], RunPair] = {}  # two groups may have a pair in common
     reasons: dict[str, None] = {}
     for group in groups:
         for runs, targets in _group_by_folders(group):
             try:
-                pairs += _compare_runs(runs, targets)
+                for pair in _compare_runs(runs, targets):
+                    pairs.setdefault((pair.first.letter, pair.second.letter, pair.difference.target), pair)
             except ReportError as error:
                 reasons[" ".join(str(error).split())] = None
         tick()
-    names = [group[0].name for group in groups]
+    names = [merged_name([run.name for run in group]) for group in groups]
     settings: list[str] = []
     common: list[str] = []
     for part in ("data", *ORDER):
@@ -117,7 +118,7 @@ def _compare_factor(
         (settings if differs else common).append(part)
     return FactorComparison(
         factor=factor,
-        pairs=_corrected(pairs),
+        pairs=_corrected(list(pairs.values())),
         common=join_parts(names[0], common),
         settings=tuple(settings),
         why_not=tuple(reasons),

@@ -58,7 +58,7 @@ from tier4k.heads.reporting.html.thumbnails import (
     make_thumbnails,
     test_images,
 )
-from tier4k.heads.reporting.run_names import FACTORS
+from tier4k.heads.reporting.run_names import FACTORS, USUAL
 from tier4k.heads.reporting.terminal import (
     ESTIMAND,
     LABELS,
@@ -210,6 +210,7 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
         "labels": LABELS,
         "part_titles": TITLES,
         "factors": FACTORS,
+        "usual": USUAL,
         "lower_is_better": LOWER_IS_BETTER,
         "unfitted": UNFITTED,
         "significant": SIGNIFICANT,

@@ -3,11 +3,9 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tier4k.cache.errors import TierError
-from tier4k.cache.signature import Signature
 from tier4k.heads.reporting.html.runs import ReportRun, RunFolder
 from tier4k.heads.reporting.run_settings import RunSettings
 from tier4k.heads.reporting.terminal import label
@@ -50,7 +48,8 @@ class Reproduction:
     Attributes:
         run: The run to make again.
         commands: The commands that made the folders of the run.
-        stores: Name of the store folder of each signature, "" where the name cannot be derived.
+        signatures: Fields of the signature of each store.
+        stores: Name of the folder of each store.
         head_options: Options of the head, as JSON.
         finetuning: Options of end-to-end training, as JSON.
         result: Title of the selection that is the run's result.
@@ -58,6 +57,7 @@ class Reproduction:
 
     run: ReportRun
     commands: list[Command]
+    signatures: Mapping[str, Mapping[str, Any]]
     stores: Mapping[str, str]
     head_options: Mapping[str, str]
     finetuning: Mapping[str, str]
@@ -70,7 +70,8 @@ def reproduction(run: ReportRun) -> Reproduction:
     return Reproduction(
         run=run,
         commands=_commands(run),
-        stores=_store_names(settings),
+        signatures={name: asdict(signature) for name, signature in settings.signatures.items()},
+        stores={name: signature.folder_name for name, signature in settings.signatures.items()},
         head_options=_as_json(settings.head_options),
         finetuning=_as_json(settings.finetuning),
         result=label(run.results, run.results.headline),
@@ -93,16 +94,6 @@ def _command_line(settings: RunSettings) -> str:
     if not settings.command:
         return ""
     return shlex.join(["tier", *settings.command[1:]])
-
-
-def _store_names(settings: RunSettings) -> dict[str, str]:
-    names = {}
-    for stream, signature in settings.signatures.items():
-        try:
-            names[stream] = Signature.from_dict(signature).folder_name
-        except TierError:
-            names[stream] = ""  # another format of stores; the page shows the signature's fields all the same
-    return names
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, str]:

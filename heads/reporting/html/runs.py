@@ -15,6 +15,8 @@ from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.leakage import leak_mark, leaked
 from tier4k.heads.reporting.run_names import (
     FACTORS,
+    OF_IMAGES,
+    OF_TEXT,
     Context,
     RunName,
     differing_parts,
@@ -189,19 +191,41 @@ def letter_ranges(selected: Sequence[ReportRun], runs: Sequence[ReportRun]) -> s
 
 
 def comparable_groups(runs: Sequence[ReportRun]) -> list[tuple[str, list[ReportRun]]]:
-    """Return the groups of runs that differ in one factor alone, as [(factor, runs)]."""
+    """Return the groups of runs that differ in one factor alone, as [(factor, runs)].
+
+    Streams without images, or without text, have no settings of them: such runs differ in nothing but their
+    streams from the runs of every image encoder, or of every text encoder.
+    """
     comparable = []
     for factor in FACTORS:
         groups: dict[tuple[str, ...], dict[str, ReportRun]] = {}
         for run in runs:
-            other_values = [getattr(run.name, other) for other in FACTORS if other != factor]
-            group = groups.setdefault((*run.name.context, *other_values), {})
-            group.setdefault(getattr(run.name, factor), run)
+            others = [other for other in FACTORS if other != factor]
+            for name in _completions(run.name, runs) if factor == "streams" else [run.name]:
+                other_values = [getattr(name, other) for other in others]
+                group = groups.setdefault((*name.context, *other_values), {})
+                group.setdefault(getattr(name, factor), run)
         for group in groups.values():
             different = list(group.values())
             if len(different) > 1:
                 comparable.append((factor, different))
     return comparable
+
+
+def _completions(name: RunName, runs: Sequence[ReportRun]) -> list[RunName]:
+    """Return a name with the settings of images and of text that it lacks, once for those of each run."""
+    names = [name]
+    for parts in (OF_IMAGES, OF_TEXT):
+        if getattr(name, parts[0]):
+            continue
+        settings = {tuple(getattr(run.name, part) for part in parts): None for run in runs}
+        known = [values for values in settings if values[0]]
+        completed = []
+        for values in known:
+            settings_of_run = dict(zip(parts, values, strict=True))
+            completed += [replace(one, **settings_of_run) for one in names]
+        names = completed or names
+    return names
 
 
 # ---- reading

@@ -35,7 +35,7 @@ def test_encoders_and_image_settings_come_from_the_signatures(sample: Sample) ->
 
 def test_a_zero_shot_run_names_its_scorer_as_both_encoders(sample: Sample, tmp_path: Path) -> None:
     signatures = json.loads((sample.ridge / "config.json").read_text())["signatures"]
-    score = {"score": signatures["image"] | {"encoder": "pickscore"}}
+    score = {"score": signatures["image"] | {"stream": "score", "encoder": "pickscore"}}
     run = changed(sample.ridge, tmp_path / "run", method="zero-shot", signatures=score)
     settings = read_settings(run)
     assert settings.is_zero_shot

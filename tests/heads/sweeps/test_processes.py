@@ -36,7 +36,8 @@ def cells(**grid: object) -> list[Cell]:
 @pytest.mark.slow
 def test_two_processes_write_the_predictions_of_one_and_count_the_fits(project: Path) -> None:
     manifest, counted = check(Path("Dataset")).manifest, []
-    asked = [replace(cell, options=replace(cell.options, repeats=2)) for cell in paper_cells(manifest, BASE)]
+    paper = paper_cells(manifest, BASE).cells
+    asked = [replace(cell, options=replace(cell.options, repeats=2)) for cell in paper]
     asked += cells(head="mlp", epochs=2)
     alone = list(run_sweep(manifest, Path("features"), asked, Path("alone")))
     # Three runs, or six fits, are on disk already.

@@ -25,7 +25,7 @@ from tier4k.heads.reporting.columns import result_rows
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config, read_predictions, used_stores
 from tier4k.heads.results.results import Results
-from tier4k.heads.sweeps.candidates import sample
+from tier4k.heads.sweeps.candidates import draw
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.heads.sweeps.search import Search, search
 from tier4k.tests.builders.sweeps import BASE
@@ -71,18 +71,16 @@ def srcc_of_repeats(run: Path, target: str) -> list[float]:
 # ---- the candidates
 
 
-def test_a_larger_sample_begins_with_a_smaller_one_and_has_no_combination_twice() -> None:
+def test_every_combination_is_drawn_once_in_an_order_that_the_seed_gives() -> None:
     values: dict[str, list[Any]] = {"a": [1, 2, 3], "b": ["x", "y"], "c": [0.1, 0.2]}
-    every = sample(values, 100, seed=4)
+    every = list(draw(values, seed=4))
     assert len(every) == len({json.dumps(one, sort_keys=True) for one in every}) == 12
-    for count in range(13):
-        assert sample(values, count, seed=4) == every[:count]
-    assert sample(values, 12, seed=5) != every
-    assert sample({}, 3, seed=0) == [{}]
+    assert list(draw(values, seed=4)) == every != list(draw(values, seed=5))
+    assert list(draw({}, seed=0)) == [{}]
 
 
 def test_every_combination_is_drawn_first_about_equally_often() -> None:
-    firsts = [tuple(sample({"a": [1, 2], "b": [1, 2]}, 1, seed)[0].values()) for seed in range(400)]
+    firsts = [tuple(next(draw({"a": [1, 2], "b": [1, 2]}, seed)).values()) for seed in range(400)]
     counts = [firsts.count(one) for one in set(firsts)]
     assert len(counts) == 4
     assert min(counts) > 65  # expected 100, standard deviation 9

@@ -38,7 +38,7 @@ def manifest(tmp_path: Path) -> Manifest:
 def test_the_paper_has_fifteen_runs(manifest: Manifest) -> None:
     cells = [
         (cell.options.method, cell.options.benchmark, *cell.options.targets)
-        for cell in paper_cells(manifest, BASE)
+        for cell in paper_cells(manifest, BASE).cells
     ]
     lines = {("fr", "I2I"), ("nr", "I2I"), ("nr", "T2I"), ("nr", "all"), ("pr", "all")}
     assert len(cells) == len(set(cells)) == 15
@@ -47,7 +47,7 @@ def test_the_paper_has_fifteen_runs(manifest: Manifest) -> None:
 
 def test_a_data_set_without_image_prompts_has_one_line_for_each_target(tmp_path: Path) -> None:
     write_agiqa(tmp_path)
-    cells = paper_cells(check(tmp_path).manifest, BASE)
+    cells = paper_cells(check(tmp_path).manifest, BASE).cells
     assert [(cell.options.method, cell.options.benchmark) for cell in cells] == [("nr", "all")] * 2
 
 
@@ -59,8 +59,9 @@ def test_a_grid_is_the_product_of_its_values_without_impossible_ones(manifest: M
         "target": "all",
         "feature": "multilevel",
     }
-    cells, impossible = grid_cells(grid, manifest, BASE)
-    assert (len(cells), impossible) == ((4 - 1) * 2 * 3, 2 * 3)
+    cells, left_out = grid_cells(grid, manifest, BASE)
+    assert len(cells) == (4 - 1) * 2 * 3
+    assert left_out == {"full reference (fr) needs an image prompt in every row": 2 * 3}
     multilevel = ImageChoice("resnet18", feature="multilevel")
     assert {cell.encoders.images for cell in cells} == {(multilevel,)}
     assert {cell.options.split for cell in cells} == {"random"}
@@ -121,7 +122,7 @@ def test_a_grid_file_is_toml(tmp_path: Path) -> None:
 
 def test_an_interrupted_sweep_continues_to_the_same_table(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
-    cells = paper_cells(manifest, BASE)
+    cells = paper_cells(manifest, BASE).cells
     half = run_sweep(manifest, Path("features"), cells, Path("runs"))
     first = [next(half) for _ in range(4)]
     assert not any(run.found for run in first)
@@ -159,7 +160,7 @@ def test_wrong_options_of_one_cell_are_reported_before_the_first_fit(project: Pa
 
 def test_the_table_holds_the_metrics_of_the_runs_in_every_format(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
-    runs = list(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE), Path("runs")))
+    runs = list(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE).cells, Path("runs")))
     frame = tidy([run.folder for run in runs])
     results = frame[frame["is_result"] & (frame["metric"] == "srcc")]
     assert len(results) == 15
@@ -304,7 +305,7 @@ def test_only_runs_with_the_same_test_rows_are_compared_for_the_best(other: dict
 
 def test_runs_with_another_seed_or_number_of_repeats_have_other_test_rows(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
-    first, *_ = paper_cells(manifest, BASE)
+    first, *_ = paper_cells(manifest, BASE).cells
     options = [replace(first.options, head={"penalties": penalty}) for penalty in ("1", "10")]
     options += [replace(options[0], seed=1), replace(options[0], seeds=2), replace(options[0], repeats=3)]
     cells = [replace(first, options=changed) for changed in options]
@@ -318,7 +319,7 @@ def test_runs_with_another_seed_or_number_of_repeats_have_other_test_rows(projec
 def test_only_options_that_differ_from_the_defaults_are_shown_to_readers(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     cells, _ = grid_cells({"target": "MOS_q", "penalties": ["0.5,2"]}, manifest, BASE)
-    with_defaults = [cell for cell in paper_cells(manifest, BASE) if cell.options.method == "pr"][:1]
+    with_defaults = [cell for cell in paper_cells(manifest, BASE).cells if cell.options.method == "pr"][:1]
     frame = tidy(
         [run.folder for run in run_sweep(manifest, Path("features"), [*cells, *with_defaults], Path("runs"))]
     )
@@ -329,7 +330,7 @@ def test_only_options_that_differ_from_the_defaults_are_shown_to_readers(project
 
 def test_the_command_shows_runs_and_says_what_is_no_run(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
-    run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE)[:1], Path("runs")))
+    run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE).cells[:1], Path("runs")))
     shown = CliRunner().invoke(cli.app, ["table", str(run.folder)])
     assert shown.exit_code == 0 and "baseline SRCC" in shown.output and "ridge" in shown.output
     for wrong, way_out in (
@@ -348,7 +349,8 @@ def test_the_command_shows_runs_and_says_what_is_no_run(project: Path) -> None:
 
 def test_runs_of_one_name_in_two_folders_are_told_apart_by_their_paths(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
-    run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE)[:1], Path("runs"))).folder
+    cells = paper_cells(manifest, BASE).cells[:1]
+    run = next(run_sweep(manifest, Path("features"), cells, Path("runs"))).folder
     shutil.copytree(run, copy := Path("other") / run.name)
     frame = tidy([run, copy, run])
     assert list(frame["run"].unique()) == [str(run), str(copy)]
