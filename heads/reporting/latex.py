@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
-from tier4k.heads.data.choices import Method
 from tier4k.heads.data.fusion import STREAMS_OF
 from tier4k.heads.reporting.columns import (
     CONTEXT,
@@ -90,7 +89,7 @@ def _streams(method: str, streams: str) -> str:
     """Name the streams, also where a run has all of its method: "text + image"."""
     names = streams.split("+")
     if streams == ALL_STREAMS and method in STREAMS_OF:
-        names = list(STREAMS_OF[cast(Method, method)])
+        names = list(STREAMS_OF[method])
     return " + ".join(name.replace("-", " ") for name in names)
 
 
