@@ -144,8 +144,9 @@ def _possible(
     left_out: Counter[str],
 ) -> Iterator[tuple[dict[str, Any], Cell]]:
     """Yield combinations in the order of the sample, with their cells; count those that no run can have."""
+    values = searched_values(grid)
     (seed,) = set(value_lists(grid).get("seed", [base.options.seed]))
-    for combination in draw(searched_values(grid), seed):
+    for combination in draw(values, seed):
         cells, reasons = grid_cells({**grid, **combination}, manifest, base)
         if cells:
             yield combination, _with_all_targets(cells)
