@@ -23,6 +23,7 @@ from tier4k.tests.builders.commands import DATA, read_scores, succeed, tier
 from tier4k.tests.builders.data import write_state
 from tier4k.tests.builders.golden import write_dataset, write_tiny_bert
 from tier4k.tests.builders.text_models import write_text_folder
+from tier4k.tests.builders.transformers_models import few_fast
 
 RESNET = ["--image-encoder", "timm:test_resnet"]
 BERT = ["--text-encoder", "bert-base-uncased"]
@@ -102,7 +103,7 @@ def scores_in_memory(model: Path | str, with_prompts: bool = True) -> pd.DataFra
     return pd.DataFrame({"name": [Path(image).name for image in images], "target": "MOS_q", "score": found})
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", few_fast("all", "image", names=RUNS))
 def test_new_images_get_the_scores_of_the_runs_predictions(project: Path, run: str, tmp_path: Path) -> None:
     features = tmp_path / "features"
     scores = tmp_path / "scores.csv"
