@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tier4k import Metric, load
 from tier4k.cache.listing import stores
@@ -290,6 +291,27 @@ def test_levels_and_crops_of_several_encoders_give_the_scores_of_the_run(
     succeed("predict", "model", "Dataset", "-o", "scores.csv")
     assert_scores_are_those_of_the_run(read_scores("scores.csv"), run)
     assert_scores_are_those_of_the_run(scores_in_memory("model"), run)
+
+
+@pytest.mark.slow
+def test_an_exported_checkpoint_has_no_pickled_weights(
+    fitted: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = elsewhere / "project"
+    shutil.copytree(fitted / "towers", project / "towers")
+    shutil.copytree(fitted / "Dataset", project / "Dataset")
+    weights = project / "towers" / "model.safetensors"
+    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    monkeypatch.chdir(project)
+    succeed("extract", "Dataset", *TOWERS, *READING)
+    run = fit(*RIDGE, *TOWERS, "--set", "interaction=cosine", out=Path("runs")).absolute()
+    succeed("export", str(run), str(elsewhere / "model"))
+    monkeypatch.chdir(elsewhere)
+    assert encoder_files(Path("model")) == {"image/model.safetensors"}
+    assert not list(Path("model").glob("**/*.bin"))
+    succeed("predict", "model", "Dataset", "-o", "scores.csv", *READING)
+    assert_scores_are_those_of_the_run(read_scores("scores.csv"), run)
 
 
 @pytest.mark.slow
