@@ -101,7 +101,7 @@ def directly(folder: Path, name: str, text: str) -> torch.Tensor:
         return network(**tokens).last_hidden_state[0].mean(0)
 
 
-@pytest.mark.parametrize("name", few_fast("roberta", "t5", "clip", "siglip2", names=MODELS))
+@pytest.mark.parametrize("name", few_fast("roberta", "t5", "siglip2", names=MODELS))
 def test_features_of_texts_are_those_of_the_library_for_short_and_overlong_texts(
     name: str, tmp_path: Path
 ) -> None:
@@ -160,7 +160,7 @@ def test_the_tokenizer_of_a_text_tower_is_part_of_its_signature_but_not_of_its_w
     assert "truncated at 24 tokens" in after.preparation
 
 
-@pytest.mark.parametrize("name", few_fast("clip", names=MODELS))
+@pytest.mark.parametrize("name", few_fast("clip", names=("clip", "t5-encoder", "siglip2", "mpnet", "mbart")))
 def test_a_text_encoder_is_found_again_by_its_signature(name: str, tmp_path: Path) -> None:
     folder = write_text_folder(tmp_path / "models" / "mine", name)
     one = find_text_encoder("hf:./models/mine/", folders=[tmp_path])
@@ -364,6 +364,14 @@ def test_a_tokenizer_without_padding_token_is_refused_with_the_remedy(tmp_path: 
         load_network(find(folder))
 
 
+def test_a_model_without_a_limit_of_tokens_is_refused(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model", "roberta")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": None}))
+    with pytest.raises(EncoderError, match=f"{folder}/config.json.*states no limit of tokens.*pass a text"):
+        find(folder)
+
+
 def test_padding_on_the_left_does_not_change_a_feature(tmp_path: Path) -> None:
     expected = features(write_text_folder(tmp_path / "right", "bert"))
     left = write_text_folder(tmp_path / "left", "bert", padding_side="left")
@@ -430,13 +438,23 @@ def test_weights_with_undefined_values_are_refused(tmp_path: Path) -> None:
 # Precision and layers
 
 CANNOT_RECOMPUTE = ("albert", "mpnet", "bart", "mbart")
-CAN_RECOMPUTE = [name for name in MODELS if name not in CANNOT_RECOMPUTE]
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize(
-    "name", few_fast("t5", names=("t5", "umt5", "clip", "siglip2", "deberta-v2", "bart"))
+DISTINCT = (
+    "t5",
+    "bert",
+    "distilbert",
+    "albert",
+    "deberta-v2",
+    "mpnet",
+    "umt5",
+    "mbart",
+    "clip",
+    "siglip2-text",
 )
+CAN_RECOMPUTE = [name for name in DISTINCT if name not in CANNOT_RECOMPUTE]
+
+
+@pytest.mark.parametrize("precision", ["fp16", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", few_fast("t5", names=("t5", "umt5", "siglip2", "deberta-v2")))
 def test_texts_in_half_precision_stay_close(name: str, precision: Any, tmp_path: Path) -> None:
     folder = write_text_folder(tmp_path / "model", name)
     half = load_network(find(folder, precision)).frozen(precision)
@@ -458,7 +476,7 @@ def test_features_that_overflow_in_half_precision_are_refused(tmp_path: Path) ->
         network.frozen("fp16")
 
 
-@pytest.mark.parametrize("name", few_fast("t5", names=MODELS))
+@pytest.mark.parametrize("name", few_fast("t5", names=DISTINCT))
 def test_layers_are_embeddings_then_blocks_and_hold_every_trained_parameter_once(
     name: str, tmp_path: Path
 ) -> None:

@@ -14,13 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tier4k.cache.errors import StoreError
+from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.weights import known as known_module
 from tier4k.extract.weights import wheel as wheel_module
 from tier4k.extract.weights.download import download, find_present
 from tier4k.extract.weights.files import WeightsError
-from tier4k.extract.weights.known import KnownWeights
+from tier4k.extract.weights.known import KnownWeights, hugging_face_weights
 from tier4k.extract.weights.wheel import Wheel
 from tier4k.extract.weights.write import write_tensors
+from tier4k.tests.builders.text_models import write_sentence_folder
 
 pytestmark = pytest.mark.usefixtures("no_hub")
 
@@ -248,6 +250,23 @@ def test_a_text_encoder_is_downloaded_as_a_folder(
     assert found.path == tmp_path / "my-bert"
     assert json.loads((found.path / "config.json").read_text())["model_type"] == "bert"
     assert bert.find("bert", [tmp_path]).weights() == replace(found, source=str(found.path))
+
+
+def test_a_folder_is_downloaded_with_the_files_of_sentence_transformers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_sentence_folder(tmp_path / "cache", layers=("Dense", "Normalize"))
+    (source / "pytorch_model.bin").write_bytes(b"the same, pickled")
+    (source / "model.py").write_text("raise SystemExit")
+    monkeypatch.setattr(known_module, "from_hub", lambda *_: source)
+    (tmp_path / "here").mkdir()
+    found = download(hugging_face_weights("hf:me/st", "me/st", "text"), tmp_path / "here", ignore)
+    assert found.path == tmp_path / "here" / "me" / "st"
+    copied = {str(path.relative_to(found.path)) for path in found.path.rglob("*") if path.is_file()}
+    assert {"modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors"} <= copied
+    assert not {"pytorch_model.bin", "model.py"} & copied
+    copy, original = (find_text_encoder("hf:x", folder) for folder in (found.path, source))
+    assert copy.signature.feature == original.signature.feature
 
 
 def test_a_plain_address_is_checked_by_the_hash_in_its_name(tmp_path: Path) -> None:
