@@ -128,7 +128,7 @@ def extract(
     if finetuned.finetuned:
         if encoders.names_any or preset or weights.given or images != ImageGroup() or random_crops.crops:
             raise typer.BadParameter(
-                "the encoders come from the run: leave out --encoder, --image-encoder, --text-encoder, "
+                "the encoders come from the run: leave out --image-encoder, --text-encoder, --encoder, "
                 "--templates, --preset, the weights, --crops and the options of the image features",
                 param_hint="--finetuned",
             )
@@ -138,7 +138,7 @@ def extract(
     source = rows.read(data)
     choice = encoder_choice(encoders, images, preset, random_crops.parse())
     found, inputs = find_chosen_encoders(source, encoders, choice, weights)
-    _mention_clip(console, choice.images, weight_folders(source))
+    _mention_clip(console, choice.for_streams(inputs.streams).images, weight_folders(source))
     report = check_source(console, source, features, rows.on_error)
     encode(console, data, features, report, found, options, inputs)
 
@@ -148,11 +148,11 @@ def _mention_clip(
     choices: "Sequence[ImageChoice]",
     folders: "Sequence[Path]",
 ) -> None:
-    """Print a hint if CLIP's weights exist but CLIP is not among the chosen encoders."""
+    """Print a hint if CLIP's weights exist but CLIP is not among the chosen image encoders."""
     from tier4k.extract.encoders.presets import IMAGE_PRESETS
 
     clip = IMAGE_PRESETS["clip"]
-    if any(choice.encoder == clip.name for choice in choices):
+    if not choices or any(choice.encoder == clip.name for choice in choices):
         return
     if path := clip.weights.in_folders(folders):
         print_line(
