@@ -39,7 +39,8 @@ class Metric(
 
     Attributes:
         targets: Names of the scores.
-        method: "nr", "fr" (needs image prompts) or "pr" (uses image prompts if they exist).
+        method: "nr", "fr" (needs image prompts, unless the heads lack their stream) or "pr" (uses image
+            prompts if they exist).
         reads_prompts: Whether text prompts are needed; they are not used otherwise.
         lower_better: False; other metric libraries use this name.
     """

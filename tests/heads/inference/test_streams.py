@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tier4k import Metric, load
 from tier4k.cache.listing import stores
@@ -23,6 +24,7 @@ from tier4k.tests.builders.commands import DATA, read_scores, succeed, tier
 from tier4k.tests.builders.data import write_state
 from tier4k.tests.builders.golden import write_dataset, write_tiny_bert
 from tier4k.tests.builders.text_models import write_text_folder
+from tier4k.tests.builders.transformers_models import few_fast
 
 RESNET = ["--image-encoder", "timm:test_resnet"]
 BERT = ["--text-encoder", "bert-base-uncased"]
@@ -102,7 +104,7 @@ def scores_in_memory(model: Path | str, with_prompts: bool = True) -> pd.DataFra
     return pd.DataFrame({"name": [Path(image).name for image in images], "target": "MOS_q", "score": found})
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", few_fast("all", "image", names=RUNS))
 def test_new_images_get_the_scores_of_the_runs_predictions(project: Path, run: str, tmp_path: Path) -> None:
     features = tmp_path / "features"
     scores = tmp_path / "scores.csv"
@@ -289,6 +291,27 @@ def test_levels_and_crops_of_several_encoders_give_the_scores_of_the_run(
     succeed("predict", "model", "Dataset", "-o", "scores.csv")
     assert_scores_are_those_of_the_run(read_scores("scores.csv"), run)
     assert_scores_are_those_of_the_run(scores_in_memory("model"), run)
+
+
+@pytest.mark.slow
+def test_an_exported_checkpoint_has_no_pickled_weights(
+    fitted: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = elsewhere / "project"
+    shutil.copytree(fitted / "towers", project / "towers")
+    shutil.copytree(fitted / "Dataset", project / "Dataset")
+    weights = project / "towers" / "model.safetensors"
+    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    monkeypatch.chdir(project)
+    succeed("extract", "Dataset", *TOWERS, *READING)
+    run = fit(*RIDGE, *TOWERS, "--set", "interaction=cosine", out=Path("runs")).absolute()
+    succeed("export", str(run), str(elsewhere / "model"))
+    monkeypatch.chdir(elsewhere)
+    assert encoder_files(Path("model")) == {"image/model.safetensors"}
+    assert not list(Path("model").glob("**/*.bin"))
+    succeed("predict", "model", "Dataset", "-o", "scores.csv", *READING)
+    assert_scores_are_those_of_the_run(read_scores("scores.csv"), run)
 
 
 @pytest.mark.slow
