@@ -10,3 +10,4 @@ Benchmark = Literal["I2I", "T2I", "all"]
 
 Stream = Literal["text", "image", "image-prompt"]
 STREAMS: tuple[Stream, ...] = ("text", "image", "image-prompt")
+IMAGE_STREAMS: tuple[Stream, ...] = ("image", "image-prompt")

@@ -183,10 +183,11 @@ def prompt_groups(
 
     Two rows are connected if their texts are spellings of one prompt, or if an image of one row, generated
     or image prompt, is also an image of the other. Equal texts alone would not be enough: a prompt-disjoint
-    split could then train on an image of a test row.
+    split could then train on an image of a test row. Rows without a text prompt are connected by their
+    images.
 
     Args:
-        prompts: Text prompt of each row (N,).
+        prompts: Text prompt of each row (N,), "" for none.
         image_keys: Key of each row's image (N,).
         image_prompt_keys: Key of each row's image prompt, "" for none (N,).
 
@@ -194,7 +195,7 @@ def prompt_groups(
         (N,) 12 hexadecimal digits, equal within a group and independent of row order.
     """
     key_of = {prompt: text_key(prompt_identity(prompt)).hex() for prompt in prompts.unique()}
-    texts = prompts.map(key_of)
+    texts = prompts.map(key_of).where(prompts != "", image_keys)
     text_node, distinct_texts = pd.factorize(texts)
     images = pd.concat([image_keys, image_prompt_keys]).to_numpy()
     image_node, distinct_images = pd.factorize(images)

@@ -25,7 +25,8 @@ class InputChoice:
     """The inputs of a data set that encoders encode, and further texts.
 
     Attributes:
-        streams: Image encoders encode the images of these streams.
+        streams: Image encoders encode the images of these streams, text encoders the prompts if "text" is
+            among them.
         templates: Texts that text encoders encode besides the prompts, by the signature of the encoder.
     """
 
@@ -50,7 +51,10 @@ class InputChoice:
         if isinstance(encoder, ImageEncoder):
             return self._images(manifest)
         if isinstance(encoder, TextEncoder):
-            return _with_texts(manifest.prompts(), self.templates.get(signature, ()))
+            prompts = manifest.prompts()
+            if "text" not in self.streams:
+                prompts = prompts[:0]
+            return _with_texts(prompts, self.templates.get(signature, ()))
         return manifest.pairs()
 
     def _images(self, manifest: Manifest) -> pd.Series:

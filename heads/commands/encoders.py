@@ -34,11 +34,14 @@ def encoder_choice(
     Raises:
         typer.BadParameter: --image-size has no valid value.
     """
+    from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.heads.data.encoder_choice import EncoderChoice
 
-    both = [encoders.encoder] if encoders.encoder else []
-    image_names: list[str | None] = [*both, *(encoders.image_encoder or ())]
-    text_names = [*both, *(encoders.text_encoder or ())]
+    image_names: list[str | None] = [*(encoders.image_encoder or ())]
+    text_names = [*(encoders.text_encoder or ())]
+    if encoders.encoder:
+        image_names.insert(0, encoders.encoder)
+        text_names.insert(0, ImageChoice(encoders.encoder).encoder)  # without the size of the images
     choices = [image_choice(images, name, preset, crops) for name in image_names or [None]]
     return EncoderChoice(
         images=tuple(dict.fromkeys(choices)),

@@ -135,7 +135,7 @@ def extract(
         _extract_finetuned(console, data, features, finetuned, encoders.parsed_streams(), rows, options)
         return
     finetuned.require_empty()
-    source = rows.read(data)
+    source = rows.read(data, needs_prompts="text" in encoders.parsed_streams())
     choice = encoder_choice(encoders, images, preset, random_crops.parse())
     found, inputs = find_chosen_encoders(source, encoders, choice, weights)
     _mention_clip(console, choice.for_streams(inputs.streams).images, weight_folders(source))
@@ -180,7 +180,7 @@ def _extract_finetuned(
             f"{group.finetuned} finetuned no encoder of {'+'.join(streams)}: pass other streams",
             param_hint="--streams",
         )
-    report = load_data(console, data, features, rows)
+    report = load_data(console, data, features, rows, needs_prompts="text" in streams)
     encode(console, data, features, report, used, options, InputChoice(streams))
     _print_next_options(console, group.finetuned, encoders)
 

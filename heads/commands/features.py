@@ -56,7 +56,8 @@ def fused_features(
         default_benchmark,
         fuse,
         interact,
-        parse_streams,
+        method_streams,
+        reads_prompts,
         require_valid_benchmark,
         used_streams,
     )
@@ -65,15 +66,18 @@ def fused_features(
     selected = benchmark or default_benchmark(method)
     require_valid_benchmark(method, selected)
     require_matrix_suffix(output)
-    chosen = parse_streams(streams, method)
+    chosen = method_streams(streams, method)
     texts = template_texts(templates, interaction)
     used = used_streams(method, chosen)
     choice = encoder_choice(encoders, images, preset).for_streams(used, interaction)
     console = make_console()
-    report, stores = load_with_stores(console, data, features, choice, rows)
+    needs_prompts = reads_prompts(method, chosen, interaction)
+    report, stores = load_with_stores(console, data, features, choice, rows, needs_prompts=needs_prompts)
     stores = stores.of_streams(used, interaction)
     levels = resolve_stages(stages or (), stores.image_signatures)
-    loaded = load_features(report.manifest.select(selected), stores, levels, interaction, texts)
+    loaded = load_features(
+        report.manifest.select(selected), stores, levels, interaction, texts, needs_prompts
+    )
     fused = interact(fuse(loaded, method, chosen), interaction).X
     save_matrix(output, loaded, fused)
     shape = f"{fused.shape[0]} x {fused.shape[1]} {fused.dtype}"

@@ -110,14 +110,14 @@ def fit_head(
     out: OutOption = RUNS,
 ) -> None:
     """Stage 2: fit and evaluate heads on stored features, or train heads with encoders (--finetune)."""
-    from tier4k.heads.data.fusion import default_benchmark, parse_streams, require_valid_benchmark
+    from tier4k.heads.data.fusion import default_benchmark, method_streams, require_valid_benchmark
 
     options = replace(
         fit.fit_options(),
         method=method,
         benchmark=benchmark or default_benchmark(method),
         targets=tuple(target or ("all",)),
-        streams=parse_streams(streams, method),
+        streams=method_streams(streams, method),
         stages=tuple(stages or ()),
         head=_head_options(changes),
         start=start,
@@ -151,12 +151,14 @@ def _fit_stored(
     out: Path,
 ) -> None:
     from tier4k.extract.stores.find import parse_scorer_names
-    from tier4k.heads.data.fusion import used_streams
+    from tier4k.heads.data.fusion import reads_prompts, used_streams
 
     choice = choice.for_streams(used_streams(options.method, options.streams), options.interaction)
     scorers = parse_scorer_names(score_features)
     console = make_console()
-    report, stores = load_with_stores(console, data, features, choice, rows, scorers)
+    # The key of a stored score is that of an image and its prompt.
+    needs_prompts = bool(scorers) or reads_prompts(options.method, options.streams, options.interaction)
+    report, stores = load_with_stores(console, data, features, choice, rows, scorers, needs_prompts)
     print_run(console, fit_with_progress(console, report, stores, options, out))
 
 
@@ -186,11 +188,11 @@ def _train_end_to_end(
 ) -> None:
     from tier4k.extract.pipeline.allocator import keep_all_freed_memory
     from tier4k.extract.pipeline.progress import notes_printer
-    from tier4k.heads.data.fusion import used_streams
+    from tier4k.heads.data.fusion import reads_prompts, used_streams
     from tier4k.heads.finetuning.finetune import finetune
 
     console = make_console()
-    source = rows.read(data)
+    source = rows.read(data, reads_prompts(options.method, options.streams))
     choice = choice.for_streams(used_streams(options.method, options.streams))
     pair = find_encoder_pair(source, choice, weights)
     report = check_source(console, source, features, rows.on_error)

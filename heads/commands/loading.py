@@ -29,6 +29,7 @@ def load_data(
     features: Path,
     rows: RowsGroup,
     only_store: "FeatureStore | None" = None,
+    needs_prompts: bool = True,
 ) -> "CheckedDataset":
     """Read and check a data set.
 
@@ -38,12 +39,12 @@ def load_data(
         features: Folder of stores; images in them are not decoded again.
         rows: Layout of the data set, and what happens to rows with problems.
         only_store: The only store in which images are looked up; None for all stores.
+        needs_prompts: Whether every row must have a text prompt.
 
     Raises:
         DataError: The data set cannot be used.
     """
-
-    source = rows.read(data)
+    source = rows.read(data, needs_prompts)
     return check_source(console, source, features, rows.on_error, only_store)
 
 
@@ -92,8 +93,18 @@ def load_with_stores(
     choice: "EncoderChoice",
     rows: RowsGroup,
     scorers: "Sequence[str]" = (),
+    needs_prompts: bool = True,
 ) -> "tuple[CheckedDataset, FeatureStores]":
     """Return a checked data set, and the stores of encoders and scorers.
+
+    Args:
+        console: Shows the progress.
+        data: Data folder or table.
+        features: Folder of stores.
+        choice: Encoders whose stores are found.
+        rows: Layout of the data set, and what happens to rows with problems.
+        scorers: Scorers whose stores of scores are found.
+        needs_prompts: Whether every row must have a text prompt.
 
     Raises:
         TierError: The data set cannot be used, or the stores do not exist.
@@ -104,7 +115,8 @@ def load_with_stores(
     scores = find_score_stores(features, scorers)
     images, texts = find_stores(features, choice.images, choice.texts)
     stores = FeatureStores.of(images, texts, scores)
-    return load_data(console, data, features, rows, next(iter(images), None)), stores
+    only_store = next(iter(images), None)
+    return load_data(console, data, features, rows, only_store, needs_prompts), stores
 
 
 def template_texts(path: Path | None, interaction: str) -> tuple[str, ...]:

@@ -89,15 +89,19 @@ class RowsGroup:
     layout: LayoutOption = None
     on_error: OnErrorOption = "stop"
 
-    def read(self, data: Path) -> "SourceTable":
+    def read(self, data: Path, needs_prompts: bool = True) -> "SourceTable":
         """Read the table of a data set.
+
+        Args:
+            data: The data set.
+            needs_prompts: Whether every row must have a text prompt.
 
         Raises:
             DataError: The table as a whole cannot be used.
         """
         from tier4k.extract.datasets.layouts import read_source
 
-        return read_source(data, self.layout)
+        return read_source(data, self.layout, needs_prompts=needs_prompts)
 
 
 @dataclass(frozen=True)
@@ -106,15 +110,11 @@ class RatedRowsGroup(RowsGroup):
 
     raters: RatersOption = None
 
-    def read(self, data: Path) -> "SourceTable":
-        """Read the table of a data set.
-
-        Raises:
-            DataError: The table as a whole cannot be used.
-        """
+    def read(self, data: Path, needs_prompts: bool = True) -> "SourceTable":
+        """Read the table of a data set, as `RowsGroup.read` does."""
         from tier4k.extract.datasets.layouts import read_source
 
-        return read_source(data, self.layout, self.raters)
+        return read_source(data, self.layout, self.raters, needs_prompts)
 
 
 # Encoders

@@ -105,7 +105,7 @@ class FeatureSet(Rows):
         Args:
             interaction: Names of interactions with "+" between them, or "none".
             towers: The encoders whose embeddings are compared, as `find_towers` returns them; their arrays
-                are in `image`, `image_prompt` and `text`.
+                are in `image` and `image_prompt`, and in `text` if the interaction needs prompts.
             templates: Features (T, E) of the templates by the text tower, if the interaction needs them.
 
         Raises:
@@ -118,7 +118,7 @@ class FeatureSet(Rows):
             self.image[towers.image],
             self.image_prompt[towers.image],
             self.has_image_prompt,
-            None if towers.text is None else self.text[towers.text],
+            self.text.get(towers.text or ""),
             templates,
         )
         return replace(self, embeddings=embeddings)
@@ -130,6 +130,7 @@ def load_features(
     stages: Sequence[str] = (),
     interaction: str = NO_INTERACTION,
     templates: Sequence[str] = (),
+    reads_prompts: bool = True,
 ) -> FeatureSet:
     """Read the features of every row of a manifest, in its order.
 
@@ -140,6 +141,8 @@ def load_features(
             sequence keeps all.
         interaction: Interactions that are computed from the features, with "+" between them, or "none".
         templates: Texts of the templates, if the interaction needs them.
+        reads_prompts: Whether the features of text prompts are read; without them, text stores may lack the
+            prompts.
 
     Raises:
         InteractionError: There is no such interaction, or the stores lack what it needs.
@@ -149,7 +152,9 @@ def load_features(
     """
     rows = rows_without_features(manifest)
     text_keys = _keys(manifest.table["prompt_key"])
-    texts = {name: store.read(text_keys) for name, store in stores.texts.items()}
+    texts = {}
+    if reads_prompts:
+        texts = {name: store.read(text_keys) for name, store in stores.texts.items()}
     images, image_prompts = {}, {}
     for name, store in stores.images.items():
         levels = levels_of(stages, name, len(stores.images))

@@ -9,7 +9,7 @@ from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.interactions import Interactions
+from tier4k.heads.data.interactions import NO_INTERACTION, Interactions, needed_embeddings
 from tier4k.heads.data.streams import Part, Streams
 
 if TYPE_CHECKING:
@@ -127,7 +127,21 @@ def encoder_kinds(method: Method, streams: Sequence[Stream] = ()) -> tuple[str, 
     return tuple(sorted(set(kinds)))
 
 
-def parse_streams(text: str, method: Method) -> tuple[Stream, ...]:
+def reads_prompts(
+    method: Method,
+    streams: Sequence[Stream] = (),
+    interaction: str = NO_INTERACTION,
+) -> bool:
+    """Return whether heads use text prompts, in a stream or in an interaction.
+
+    Raises:
+        FusionError: As for `used_streams`.
+        InteractionError: There is no such interaction.
+    """
+    return "text" in (*used_streams(method, streams), *needed_embeddings(interaction))
+
+
+def method_streams(text: str, method: Method) -> tuple[Stream, ...]:
     """Return the streams of a text such as "image+text", in the order of the columns.
 
     Args:

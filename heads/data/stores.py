@@ -8,7 +8,7 @@ import numpy as np
 from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
-from tier4k.extract.datasets.choices import Stream
+from tier4k.extract.datasets.choices import IMAGE_STREAMS, Stream
 from tier4k.heads.data.embeddings import Towers, find_towers, require_equal_widths
 from tier4k.heads.data.encoder_names import by_array_name, named_signatures
 from tier4k.heads.data.interactions import NO_INTERACTION, InteractionError, needed_embeddings
@@ -140,7 +140,7 @@ class FeatureStores:
         """
         towers = self.towers(interaction)
         images, texts = self.images, self.texts
-        if not {"image", "image-prompt"} & set(streams):
+        if not set(IMAGE_STREAMS) & set(streams):
             images = {name: store for name, store in images.items() if towers and name == towers.image}
         if "text" not in streams:
             texts = {name: store for name, store in texts.items() if towers and name == towers.text}

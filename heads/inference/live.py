@@ -69,7 +69,7 @@ class LiveHeads:
             image_prompt[name][has_image_prompt] = encoded[len(images) :]
         names = np.array([str(row) for row in range(len(images))])
         features = FeatureSet(
-            text=self._encoders.texts(prompts),
+            text=self._encoders.texts(prompts) if self.model.reads_prompts else {},
             image=image,
             image_prompt=image_prompt,
             has_image_prompt=has_image_prompt,

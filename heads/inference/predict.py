@@ -13,6 +13,7 @@ from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import SIGNATURE_FILE, Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.write_errors import explain_write_errors
+from tier4k.extract.datasets.choices import IMAGE_STREAMS, STREAMS
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.pipeline.listener import Listener, StreamSummary
@@ -66,7 +67,9 @@ def predict(
         require_image_prompts(manifest, model)
         summaries += _encode(source, manifest, root, options, listener)
         stores = FeatureStores.of(_stores(model, "image", root), _stores(model, "text", root))
-        features = load_features(manifest, stores, model.stages, model.interaction, model.templates)
+        features = load_features(
+            manifest, stores, model.stages, model.interaction, model.templates, model.reads_prompts
+        )
         predicted |= model.predict(features)
     return predicted, summaries
 
@@ -152,12 +155,16 @@ def _encode(
         if not _has_all_keys(root, signature, image_keys):
             encoders.append(source.find_images[name]())
     for name, signature in stream_signatures(source.model.signatures, "text").items():
-        template_keys = key_array(map(text_key, templates.get(signature, ())))
-        if not _has_all_keys(root, signature, np.concatenate([manifest.keys("prompt"), template_keys])):
+        text_keys = key_array(map(text_key, templates.get(signature, ())))
+        if source.model.reads_prompts:
+            text_keys = np.concatenate([manifest.keys("prompt"), text_keys])
+        if not _has_all_keys(root, signature, text_keys):
             encoders.append(source.find_texts[name]())
     if not encoders:
         return []
-    return extract(manifest, encoders, root, options, listener, choice=InputChoice(templates=templates))
+    streams = STREAMS if source.model.reads_prompts else IMAGE_STREAMS
+    choice = InputChoice(streams, templates)
+    return extract(manifest, encoders, root, options, listener, choice=choice)
 
 
 def _templates(source: EncoderSource) -> dict[Signature, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.fusion import encoder_kinds, fuse, used_streams
+from tier4k.heads.data.fusion import encoder_kinds, fuse, reads_prompts, used_streams
 from tier4k.heads.data.interactions import NO_INTERACTION, needed_embeddings
 from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import Head
@@ -124,7 +124,7 @@ class Model:
     @property
     def reads_prompts(self) -> bool:
         """Whether the heads use text prompts."""
-        return "text" in (*self.used_streams, *needed_embeddings(self.interaction))
+        return reads_prompts(self.method, self.streams, self.interaction)
 
     @property
     def reads_image_prompts(self) -> bool:

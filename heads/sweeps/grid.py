@@ -23,7 +23,7 @@ from tier4k.heads.data.fusion import (
     FusionError,
     default_benchmark,
     encoder_kinds,
-    parse_streams,
+    method_streams,
     require_valid_benchmark,
 )
 from tier4k.heads.data.split_request import parse_split
@@ -190,7 +190,7 @@ def _why_impossible(chosen: Mapping[str, Any], base: FitOptions) -> str:
     except FusionError:
         return "full reference (fr) needs an image prompt in every row"
     try:
-        parse_streams(chosen.get("streams", "all"), method)
+        method_streams(chosen.get("streams", "all"), method)
     except FusionError:
         missing = [name for name in _stream_names(chosen["streams"]) if name not in STREAMS_OF[method]]
         return f"{method} has no stream {', '.join(missing)}"
@@ -276,7 +276,7 @@ def _fit_options(chosen: Mapping[str, Any], base: FitOptions) -> FitOptions:
     options["targets"] = (chosen["target"],)
     options["estimator"] = chosen.get("head", base.estimator)
     options["benchmark"] = _benchmark(chosen, base)
-    options["streams"] = parse_streams(chosen["streams"], method) if "streams" in chosen else base.streams
+    options["streams"] = method_streams(chosen["streams"], method) if "streams" in chosen else base.streams
     if "split" in chosen:
         options["split"] = parse_split(chosen["split"])
     if "stages" in chosen:

@@ -157,3 +157,8 @@ def test_missing_scores_are_counted_and_are_part_of_the_digest(tmp_path: Path) -
     pd.testing.assert_frame_equal(
         manifest.table[list(manifest.targets)], frame[list(manifest.targets)], check_exact=True
     )
+
+
+def test_rows_without_prompts_are_connected_by_images_alone() -> None:
+    groups = groups_of(["", "", "", "a fox"], ["i0", "i1", "i0", "i3"], ["", "", "", "i1"])
+    assert groups[0] == groups[2] != groups[1] == groups[3]

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tier4k.cache.listing import stores
+from tier4k.heads.results.read import read_predictions
 from tier4k.tests.builders.commands import ENCODERS, succeed, tier
+from tier4k.tests.builders.data import table_rows, write_table
 from tier4k.tests.builders.transformers_models import write_vision_folder
 
 
@@ -48,6 +50,22 @@ def test_without_images_no_image_encoder_is_searched(project: Path) -> None:
     shutil.rmtree("pretrained")
     output = succeed("extract", "Dataset", "--text-encoder", "bert-base-uncased", "--streams", "text")
     assert "text bert-base-uncased: all 4 distinct inputs are in" in output and "image encoder" not in output
+
+
+def test_images_without_prompts_are_encoded_fitted_and_scored(project: Path) -> None:
+    names = [f"{generator}_{number}.png" for number in range(6) for generator in ("MJ", "SD")]
+    table = table_rows(names).drop(columns="prompt")
+    write_table(project / "unprompted" / "t.csv", table)
+    code, output = tier("extract", "unprompted/t.csv", "--image-encoder", "resnet18", "-F", "fresh")
+    assert code == 2 and "prompt" in output
+    images = ["--image-encoder", "resnet18", "--streams", "image", "-F", "fresh"]
+    succeed("extract", "unprompted/t.csv", *images, "--workers", "0")
+    succeed("fit-head", "unprompted/t.csv", *images, "--head", "ridge", "--repeats", "2", "--out", "alone")
+    (run,) = Path("alone").iterdir()
+    # Without prompts, only equal images belong together.
+    assert (read_predictions(run).groupby("group")["name"].nunique() == 1).all()
+    table = succeed("predict", str(run), "unprompted/MJ_0.png", "-F", "fresh", "--workers", "0")
+    assert "mos" in table
 
 
 WEIGHTS = ["--text-weights", "bert-base-uncased"]

@@ -12,8 +12,8 @@ from tier4k.extract.encoders.templates import read_templates
 from tier4k.heads.results.model import read_model
 from tier4k.tests.builders.commands import arrays, succeed, tier
 from tier4k.tests.builders.data import write_pku
+from tier4k.tests.builders.text_models import POSITIONS, write_text_folder
 from tier4k.tests.builders.transformers_models import few_fast
-from tier4k.tests.builders.two_towers import write_two_towers
 
 TOWERS = ["--encoder", "hf:towers"]
 TEXTS = list(read_templates(None).texts)
@@ -33,10 +33,10 @@ def similarities(kind: str, prompts: list[str], paths: list[Path]) -> np.ndarray
     images = hf.AutoImageProcessor.from_pretrained("towers", backend="pil")
     pixels = images(images=[Image.open(path).convert("RGB") for path in paths], return_tensors="pt")
     tokenizer = hf.AutoTokenizer.from_pretrained("towers")
-    padding = (
-        {"padding": True, "max_length": 77} if kind == "clip" else {"padding": "max_length", "max_length": 24}
+    padding = True if kind == "clip" else "max_length"
+    tokens = tokenizer(
+        [*prompts, *TEXTS], padding=padding, truncation=True, max_length=POSITIONS, return_tensors="pt"
     )
-    tokens = tokenizer([*prompts, *TEXTS], truncation=True, return_tensors="pt", **padding)
     model = hf.AutoModel.from_pretrained("towers").eval()
     with torch.inference_mode():
         logits = model(**tokens, **pixels).logits_per_image
@@ -46,7 +46,7 @@ def similarities(kind: str, prompts: list[str], paths: list[Path]) -> np.ndarray
 
 @pytest.mark.parametrize("kind", few_fast("clip", names=("clip", "siglip")))
 def test_cosines_are_those_of_the_library_for_a_checkpoint(folder: Path, kind: str) -> None:
-    write_two_towers(Path("towers"), kind)
+    write_text_folder(Path("towers"), kind)
     succeed("extract", "data", *TOWERS, "--workers", "0")
     interaction = ["--interaction", "templates+cosine+image-prompt"]
     succeed("features", "data", "-o", "X.npz", *TOWERS, "--streams", "image", *interaction)
@@ -68,7 +68,7 @@ def test_cosines_are_those_of_the_library_for_a_checkpoint(folder: Path, kind: s
 
 @pytest.mark.slow
 def test_heads_and_sweeps_take_interactions_and_other_templates(folder: Path) -> None:
-    write_two_towers(Path("towers"), "clip")
+    write_text_folder(Path("towers"), "clip")
     extract = ["extract", "data", *TOWERS, "--workers", "0"]
     succeed(*extract)
     fit = ["fit-head", "data", *TOWERS, "--head", "ridge", "--split", "random", "--repeats", "1"]

@@ -200,10 +200,16 @@ def test_training_goes_on_only_with_the_same_interaction_templates_and_streams(f
         (with_interaction("cosine", **network), "--set interaction templates, not cosine"),
         (with_interaction("none", **network), "--set interaction templates, not none"),
         ({"templates": BUILT_IN[:2]}, "other templates: pass the file of templates"),
-        ({"streams": ("image",)}, r"--streams text\+image, not image"),
     ):
         with pytest.raises(ProtocolError, match=message):
             fit(**go_on | change)
+
+
+def test_training_goes_on_only_with_the_same_streams(fit: Fit) -> None:
+    network = {"estimator": "mlp", **with_interaction("none", max_epochs=1, hidden=3)}
+    run = fit(**network)
+    with pytest.raises(ProtocolError, match=r"--streams text\+image, not image"):
+        fit(**network, streams=("image",), start=run.folder)
 
 
 def test_training_goes_on_only_with_the_same_encoders(

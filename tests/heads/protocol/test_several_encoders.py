@@ -14,7 +14,7 @@ from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import load_features
-from tier4k.heads.data.fusion import FusionError, fuse, parse_streams
+from tier4k.heads.data.fusion import FusionError, fuse, method_streams
 from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
@@ -98,13 +98,13 @@ def test_each_stream_is_the_concatenation_of_its_encoders_in_the_order_of_their_
 def test_streams_have_one_order_and_all_of_them_are_the_default(
     method: Method, text: str, streams: tuple[Stream, ...]
 ) -> None:
-    assert parse_streams(text, method) == streams
+    assert method_streams(text, method) == streams
 
 
 @pytest.mark.parametrize("text", ["", "picture", "image+", "image-prompt"])
 def test_a_stream_that_the_method_lacks_is_refused_with_those_that_it_has(text: str) -> None:
     with pytest.raises(FusionError, match="its streams are text, image"):
-        parse_streams(text, "nr")
+        method_streams(text, "nr")
 
 
 def test_a_subset_of_the_streams_is_the_head_on_their_columns_alone(
