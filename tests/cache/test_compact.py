@@ -278,6 +278,7 @@ def test_a_compaction_that_is_killed_at_any_moment_loses_nothing(tmp_path: Path)
     assert not list(store.path.glob(f"{TEMPORARY_PREFIX}*"))
 
 
+@pytest.mark.slow
 def test_two_compactions_and_two_writers_and_a_reader_at_once(tmp_path: Path) -> None:
     write_rows(create_store(tmp_path), range(10), 3)
     processes = [

@@ -68,7 +68,9 @@ def test_a_store_opens_and_reads_after_its_writer_is_killed(tmp_path: Path) -> N
     assert create_store(tmp_path).holds(number_keys(range(10))).all()
 
 
-@pytest.mark.parametrize("shard_rows", [(3, 3), (3, 5)], ids=["same shards", "other shards"])
+@pytest.mark.parametrize(
+    "shard_rows", [pytest.param((3, 3), marks=pytest.mark.slow), (3, 5)], ids=["same shards", "other shards"]
+)
 def test_two_processes_may_write_the_same_keys_at_once(tmp_path: Path, shard_rows: tuple[int, int]) -> None:
     processes = [start_program(WRITER, tmp_path, rows, 0, 60) for rows in shard_rows]
     for process in processes:

@@ -37,6 +37,7 @@ def share_of_pages_requested_again(setting: str, mebibytes: int, state: str) -> 
     return int(ended.stdout) / pages
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
 @pytest.mark.parametrize(("setting", "mebibytes"), SETTINGS)
 def test_maps_of_layers_are_not_requested_from_the_system_again(setting: str, mebibytes: int) -> None:

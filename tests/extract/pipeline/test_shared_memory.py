@@ -103,7 +103,7 @@ def in_small_shm(size: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/shm")
-@pytest.mark.parametrize("size", ["1m", "4k"])
+@pytest.mark.parametrize("size", ["1m", pytest.param("4k", marks=pytest.mark.slow)])
 def test_extraction_ends_where_dev_shm_is_smaller_than_a_batch(project: Path, size: str) -> None:
     reading = ["--image-size", "512", "--workers", "2", "--batch-size", "4"]
     ended = in_small_shm(size, "extract", "Dataset", "-F", "small", *reading, *write_test_resnet(project))
@@ -111,6 +111,7 @@ def test_extraction_ends_where_dev_shm_is_smaller_than_a_batch(project: Path, si
     assert "encoded 14 of 14" in ended.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/shm")
 def test_a_sweep_ends_where_dev_shm_has_no_room_for_processes(project: Path) -> None:
     Path("grid.toml").write_text('head = ["ridge"]\ntarget = ["MOS_q", "MOS_a"]\nseed = [0, 1]\n')

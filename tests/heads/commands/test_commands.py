@@ -148,6 +148,7 @@ for head in ("mlp", "ridge"):
 """
 
 
+@pytest.mark.slow
 def test_equal_fits_of_two_processes_write_equal_bytes_except_their_environment(project: Path) -> None:
     options = ["--split", "random", "--repeats", "2", "--target", "all", *ENCODERS]
     for out in ("first", "second"):
@@ -448,7 +449,8 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_extract_keeps_what_it_encoded(project: Path, sent: signal.Signals) -> None:
     extract = ["extract", "Dataset", "-F", "fresh", *ENCODERS]
     result = run_python(INTERRUPTED, str(int(sent)), *extract, "--batch-size", "4")

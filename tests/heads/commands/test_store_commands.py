@@ -50,6 +50,7 @@ def test_one_command_fills_the_stores_of_two_encoders(project: Path) -> None:
     assert all(entry["inputs_per_second"] > 0 for entry in report["encoders"])
 
 
+@pytest.mark.slow
 def test_every_choice_has_its_own_store_and_an_ambiguous_one_is_not_guessed(project: Path) -> None:
     choices = (
         ["--precision", "bf16"],

@@ -88,6 +88,7 @@ def noise(world: int) -> tuple[FeatureSet, list[FusedCandidate]]:
     return replace(features, targets=scores[:, None]), own
 
 
+@pytest.mark.slow
 def test_on_noise_a_nested_search_finds_nothing_and_choosing_for_all_repeats_at_once_does() -> None:
     request = SplitRequest("prompt", repeats=4)
     nested, pooled = [], []

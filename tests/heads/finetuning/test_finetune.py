@@ -195,6 +195,7 @@ def test_every_obstacle_to_a_training_is_reported_and_training_continues_once_it
     assert [path.name for path in Path("runs").iterdir()] == [done.name]
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_is_reported_and_leaves_no_files(project: Path) -> None:
     assert (
         "use a smaller --learning-rate"
@@ -244,7 +245,11 @@ def test_encoders_of_a_run_reproduce_its_predictions(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "benchmark"),
-    [pytest.param("nr", "all", marks=pytest.mark.slow), ("fr", "I2I"), ("pr", "all")],
+    [
+        pytest.param("nr", "all", marks=pytest.mark.slow),
+        pytest.param("fr", "I2I", marks=pytest.mark.slow),
+        ("pr", "all"),
+    ],
 )
 def test_new_images_are_scored_by_the_encoders_of_the_run_and_of_its_export(
     project: Path, tmp_path: Path, method: str, benchmark: str

@@ -66,7 +66,7 @@ def assert_equal(history: History, plain: History) -> None:
     np.testing.assert_allclose(history.predictions, plain.predictions, rtol=1e-5)
 
 
-@pytest.mark.parametrize("part", ["all", "last:1"])
+@pytest.mark.parametrize("part", ["all", pytest.param("last:1", marks=pytest.mark.slow)])
 def test_parts_of_a_batch_and_activations_computed_again_change_no_number(train: Train, part: str) -> None:
     plain = train(part)
     assert plain.training_loss[-1] < plain.training_loss[0]

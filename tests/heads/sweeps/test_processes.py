@@ -74,6 +74,7 @@ def test_one_process_counts_the_fits_too(project: Path) -> None:
     assert counted == [(done, 4) for done in (1, 2, 3, 4)]
 
 
+@pytest.mark.slow
 def test_an_error_of_a_process_is_raised_unchanged(project: Path) -> None:
     Path("runs").write_text("a file where the folder of runs should be")
     with pytest.raises(StoreError, match="runs"):

@@ -476,7 +476,7 @@ def test_networks_are_scikit_learn_estimators() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 16, 75])
-@pytest.mark.parametrize("hidden", [1, 65, 300])
+@pytest.mark.parametrize("hidden", [1, 65, pytest.param(300, marks=pytest.mark.slow)])
 def test_the_published_head_depends_neither_on_the_number_of_threads_nor_on_other_heads(
     batch_size: int, hidden: int
 ) -> None:
@@ -563,6 +563,7 @@ def test_gradients_beyond_float32_do_not_change_a_weight(
         assert np.isfinite(weights).all() and np.isfinite(found.weights[name]).all()
 
 
+@pytest.mark.slow
 def test_fitting_in_a_process_forked_after_a_fit_is_refused() -> None:
     program = """
 import os
