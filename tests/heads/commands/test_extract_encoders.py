@@ -70,7 +70,10 @@ def test_images_without_prompts_are_encoded_fitted_and_scored(project: Path) -> 
 
 WEIGHTS = ["--text-weights", "bert-base-uncased"]
 WRONG = {
-    "no stream": (["--streams", "picture"], "use all, or some of text, image, image-prompt, joined by +"),
+    "no stream": (
+        ["--streams", "picture"],
+        "use all, or some of text, image, image-prompt with + between them",
+    ),
     "an image encoder without images": (
         ["--streams", "text", "--image-encoder", "resnet18"],
         "Invalid value for --image-encoder: this option has no effect: add image to --streams",
@@ -81,7 +84,7 @@ WRONG = {
     ),
     "templates without a checkpoint": (
         ["--templates", "t.toml"],
-        "Invalid value for --templates: this option has no effect: pass a checkpoint of two towers",
+        "Invalid value for --templates: this option has no effect: pass a checkpoint with two towers",
     ),
     "templates without texts": (
         ["--templates", "t.toml", "--encoder", "hf:vit", "--streams", "image"],
@@ -93,7 +96,7 @@ WRONG = {
     ),
     "a known encoder as checkpoint": (
         ["--encoder", "clip"],
-        "'clip' is no checkpoint of two towers",
+        "'clip' is no checkpoint with two towers",
     ),
     "a checkpoint of images alone": (
         ["--encoder", "hf:vit"],

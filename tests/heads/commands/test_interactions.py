@@ -1,4 +1,4 @@
-"""Interactions on the command line, from a small checkpoint of two towers to runs."""
+"""Interactions on the command line, from a small checkpoint with two towers to runs."""
 
 from pathlib import Path
 
