@@ -15,13 +15,7 @@ import numpy as np
 from sklearn.svm import SVR
 
 from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.base import (
-    BaseHead,
-    FitTask,
-    Weights,
-    checked_tensors,
-    with_same_rows,
-)
+from tier4k.heads.regressors.base import BaseHead
 from tier4k.heads.regressors.kernel_search import KernelSearch
 from tier4k.heads.regressors.kernel_streams import (
     KERNELS,
@@ -36,6 +30,8 @@ from tier4k.heads.regressors.kernel_streams import (
 from tier4k.heads.regressors.leave_out import LEAVE_OUT, can_leave_out, solve_groups
 from tier4k.heads.regressors.options import Limits, Range
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import FitTask, Weights, with_same_rows
+from tier4k.heads.regressors.tensors import checked_tensors
 
 BLOCK_ROWS = 4096  # rows predicted at once
 

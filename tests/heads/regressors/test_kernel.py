@@ -7,9 +7,9 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.svm import SVR
 from sklearn.utils.estimator_checks import check_estimator
 
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.kernel import KernelRidgeHead, SVRHead, _KernelHead
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import FitTask
 
 HEADS = [KernelRidgeHead(), SVRHead()]
 

@@ -10,10 +10,10 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from tier4k.heads.data.streams import Part, Streams
 from tier4k.heads.regressors import kernel_search
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.kernel import KernelRidgeHead
 from tier4k.heads.regressors.kernel_search import LEAST_GAIN, KernelSearch, left_out_residuals
 from tier4k.heads.regressors.options import HeadError
+from tier4k.heads.regressors.tasks import FitTask
 
 STREAMS = Streams.of(text=3, image=5)
 SCALES, PENALTIES = (0.7, 1.4, 2.8), (0.01, 0.1, 1.0)
