@@ -7,20 +7,15 @@ import pytest
 
 from tier4k.cache.listing import stores
 from tier4k.heads.results.read import read_predictions
-from tier4k.tests.builders.commands import ENCODERS, succeed, tier
+from tier4k.tests.builders.commands import ENCODERS, on_one_line, succeed, tier
 from tier4k.tests.builders.data import table_rows, write_table
 from tier4k.tests.builders.transformers_models import write_vision_folder
 
 
-def plain(output: str) -> str:
-    """The output on one line, without the frame of an error."""
-    return " ".join(output.replace("│", " ").split())
-
-
-def rows_of_stores(root: str = "fresh") -> dict[str, int]:
+def rows_of_stores() -> dict[str, int]:
     """Rows of each store, by stream and encoder."""
     found = {}
-    for store in stores(Path(root)):
+    for store in stores(Path("fresh")):
         found[f"{store.signature.stream} {store.signature.encoder}"] = len(store.keys)
     return found
 
@@ -135,7 +130,7 @@ def test_a_wrong_choice_is_refused_with_its_remedy(
     options, expected = WRONG[case]
     code, output = tier("extract", "Dataset", "-F", "fresh", *options)
     assert code == 2, output
-    assert expected in plain(output)
+    assert expected in on_one_line(output)
     assert not Path("fresh").exists()
 
 

@@ -40,12 +40,11 @@ def dense_kernel(
     others: np.ndarray,
     scales: Mapping[str, float],
     weights: Mapping[str, float],
-    streams: Streams = STREAMS,
 ) -> np.ndarray:
     """The kernel of rows and other rows, standardized by the rows X, by scikit-learn's RBF."""
     parts = {}
     for stream in scales:
-        own = streams.mask(stream)
+        own = STREAMS.mask(stream)
         mean, deviation = X[:, own].mean(0), X[:, own].std(0)
         kernel = RBF(scales[stream] * np.sqrt(own.sum()))
         parts[stream] = kernel((others[:, own] - mean) / deviation, (X[:, own] - mean) / deviation)

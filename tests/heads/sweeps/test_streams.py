@@ -22,7 +22,7 @@ from tier4k.heads.results.read import read_config
 from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, paper_cells, read_grid
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.heads.sweeps.search import Search, search
-from tier4k.tests.builders.commands import succeed, tier
+from tier4k.tests.builders.commands import on_one_line, succeed, tier
 from tier4k.tests.builders.data import write_pku
 from tier4k.tests.builders.stores import REPOSITORY
 from tier4k.tests.builders.sweeps import BASE
@@ -316,4 +316,4 @@ def test_options_that_contradict_a_grid_are_refused(
 ) -> None:
     code, output = tier(*sweep_with(grid, *arguments))
     assert code == 2
-    assert message in " ".join(output.replace("│", " ").split())
+    assert message in on_one_line(output)
