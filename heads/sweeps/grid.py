@@ -239,7 +239,9 @@ def _targets(given: Sequence[str], manifest: Manifest) -> list[str]:
 def _cell(chosen: Mapping[str, Any], base: Cell) -> Cell:
     """Return the cell of one combination of values."""
     return Cell(
-        EncoderChoice(_image_choices(chosen, base.encoders.images), _texts(chosen, base.encoders.texts)),
+        EncoderChoice(
+            _image_choices(chosen, base.encoders.images), _text_encoders(chosen, base.encoders.texts)
+        ),
         _fit_options(chosen, base.options),
         parse_scorer_names(chosen.get("score_features", "")),
     )
@@ -261,7 +263,7 @@ def _image_choices(chosen: Mapping[str, Any], base: Sequence[ImageChoice]) -> tu
     return tuple(choices)
 
 
-def _texts(chosen: Mapping[str, Any], base: tuple[str, ...]) -> tuple[str, ...]:
+def _text_encoders(chosen: Mapping[str, Any], base: tuple[str, ...]) -> tuple[str, ...]:
     return _encoder_names(chosen, "text_encoder") or base
 
 
