@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console, print_run
-from tier4k.heads.commands.encoder_options import (
-    WeightsGroup,
-)
+from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import (
     FEATURES,

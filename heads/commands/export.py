@@ -6,14 +6,8 @@ from typing import Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console, print_line
-from tier4k.heads.commands.encoder_options import (
-    WeightsGroup,
-)
-from tier4k.heads.commands.options import (
-    OneTargetOption,
-    RepeatOption,
-    RunArgument,
-)
+from tier4k.heads.commands.encoder_options import WeightsGroup
+from tier4k.heads.commands.options import OneTargetOption, RepeatOption, RunArgument
 
 
 def export_model(

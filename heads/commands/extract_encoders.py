@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.extract.datasets.streams import parse_streams
-from tier4k.heads.commands.encoder_options import (
-    STREAMS_HELP,
-    EncodersGroup,
-    WeightsGroup,
-)
+from tier4k.heads.commands.encoder_options import STREAMS_HELP, EncodersGroup, WeightsGroup
 from tier4k.heads.commands.encoders import weight_folders
 
 if TYPE_CHECKING:

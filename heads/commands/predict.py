@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console, print_line, print_summaries
-from tier4k.heads.commands.encoder_options import (
-    WeightsGroup,
-)
+from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.loading import check_source
 from tier4k.heads.commands.options import (
     FEATURES,

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tier4k.heads.commands.console import make_console, print_line, print_run, progress_counter
-from tier4k.heads.commands.encoder_options import (
-    EncodersGroup,
-    ImageGroup,
-    StreamsOption,
-    TemplatesOption,
-)
+from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, StreamsOption, TemplatesOption
 from tier4k.heads.commands.encoders import encoder_choice
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import (
