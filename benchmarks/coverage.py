@@ -69,9 +69,9 @@ from tier4k.heads.metrics.bootstrap import resampled_means, spread
 from tier4k.heads.metrics.correlation import srcc
 from tier4k.heads.metrics.recipe import recipe_interval, recipe_p
 from tier4k.heads.metrics.test_rows import TestRows
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.registry import resolve_options
 from tier4k.heads.regressors.ridge import RidgeHead
+from tier4k.heads.regressors.tasks import FitTask
 
 GENERATOR_OF_IMAGE = np.array([0, 1, 2, 3, 4, 5, 2, 3, 4, 5])
 GENERATOR_EFFECTS = np.array([-1.5, -0.9, -0.3, 0.3, 0.9, 1.5])

@@ -40,10 +40,11 @@ from tier4k.heads.data.features import FeatureSet, load_features
 from tier4k.heads.data.fusion import Fused, fuse
 from tier4k.heads.data.splits import VALIDATION_SHARE, Split, cut, make_splits
 from tier4k.heads.data.stores import FeatureStores
-from tier4k.heads.regressors.base import FitTask, Head
+from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.kernel_streams import KERNELS
 from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import fit_heads, make_head
+from tier4k.heads.regressors.tasks import FitTask
 
 FIRST_SEED = 100
 FEATURES = ("pooled", "multilevel")

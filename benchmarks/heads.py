@@ -47,10 +47,10 @@ from sklearn.neural_network import MLPRegressor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.pop(1)
 from tier4k.extract.pipeline.process_policy import process_policy
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import FitTask
 
 ROWS, WIDTH, HIDDEN = 2400, 1792, 896
 PARAMETERS = HIDDEN * (WIDTH + 2) + 1

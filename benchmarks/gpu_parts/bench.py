@@ -36,6 +36,7 @@ GRAIN = 1.5  # standard deviation of the noise in drawn images
 SMOOTHNESS = 24  # side of the coarse image that a drawn image enlarges
 WORDS = ("a", "very", "red", "fox", "number", "in", "the", "snow")
 TINY_ENCODERS = {"resnet50": "resnet18", "vit": "timm:vit_tiny_patch16_224"}  # used in their place by --tiny
+WARM_UP, ROUNDS = 3, 7  # calls of a measured function before the timing, and timed ones
 
 
 @dataclass(frozen=True)
@@ -285,6 +286,9 @@ class Stopwatch:
     def noted(self, text: str) -> None:
         """Ignore notes about weights."""
 
+    def warned(self, text: str) -> None:
+        """Ignore warnings about prompts."""
+
     def started(self, stream: str, total: int) -> None:  # noqa: ARG002
         """Note the start of a stream."""
         self.times.append(time.perf_counter())
@@ -299,18 +303,6 @@ class Stopwatch:
         """Seconds between the ends of two chunks, the largest; the first chunk starts the readers."""
         return float(np.diff(self.times[1:] or [0.0]).max(initial=0.0))
 
-    @property
-    def first_chunk(self) -> float:
-        """Seconds until the first chunk was encoded."""
-        return self.times[1] - self.times[0]
-
-    @property
-    def later_rate(self) -> float:
-        """Inputs per second after the first chunk; NaN with one chunk only."""
-        if len(self.counts) < 2:
-            return float("nan")
-        return sum(self.counts[1:]) / (self.times[-1] - self.times[1])
-
 
 def synchronize(device: str) -> None:
     """Wait until the device has done its work."""
@@ -318,15 +310,15 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def median_seconds(work: Callable[[], object], device: str, rounds: int = 7, warm_up: int = 3) -> float:
+def median_seconds(work: Callable[[], object], device: str) -> float:
     """Return the median seconds of some work, the device's part included."""
     times = []
-    for number in range(warm_up + rounds):
+    for number in range(WARM_UP + ROUNDS):
         synchronize(device)
         start = time.perf_counter()
         work()
         synchronize(device)
-        if number >= warm_up:
+        if number >= WARM_UP:
             times.append(time.perf_counter() - start)
     return statistics.median(times)
 

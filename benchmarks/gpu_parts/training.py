@@ -27,8 +27,8 @@ from tier4k.heads.data.splits import Split
 from tier4k.heads.finetuning.distributed import make_accelerator
 from tier4k.heads.finetuning.finetune import Finetuning
 from tier4k.heads.finetuning.recipe import finetuning_recipe
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack
+from tier4k.heads.regressors.tasks import FitTask
 
 WARM_UP = 3  # steps that do not count
 TEST_ROWS = 8

@@ -19,7 +19,7 @@ def parse_streams(text: str) -> tuple[Stream, ...]:
         if name not in STREAMS or names.count(name) > 1:
             problem = "is repeated" if name in STREAMS else "is no stream"
             raise DataError(
-                f"{name!r} in the streams {text!r} {problem}: use {ALL}, or some of {', '.join(STREAMS)}, "
-                "joined by +"
+                f"streams is {text!r}, and {name!r} {problem}: use {ALL}, or some of {', '.join(STREAMS)} "
+                "with + between them"
             )
     return tuple(stream for stream in STREAMS if stream in names)

@@ -16,14 +16,14 @@ MODULES = "modules.json"
 TRANSFORMER_OPTIONS = "sentence_bert_config.json"
 MODEL_OPTIONS = "config_sentence_transformers.json"
 EMBEDDING = "sentence_embedding"  # the library's name of the pooled vector, which every layer takes
-# Names of poolings, and the switches that stood for them in older files, in the order of their vectors.
-POOLINGS = {
+# Older files have a switch for each pooling; here the pooling by its switch, in the order of the vectors.
+POOLING_OF = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
 }
-UNREAD_POOLINGS = {
+UNREAD_POOLING_OF = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
@@ -144,14 +144,14 @@ def _poolings(folder: Path, name: str) -> tuple[str, ...]:
     content = read_config(folder / name)
     stated = content.get("pooling_mode")
     if stated is None:
-        switches = POOLINGS | UNREAD_POOLINGS
+        switches = POOLING_OF | UNREAD_POOLING_OF
         stated = [pooling for switch, pooling in switches.items() if content.get(switch)] or ["mean"]
     poolings = tuple([stated] if isinstance(stated, str) else stated)
     for pooling in poolings:
-        if pooling not in POOLINGS.values():
+        if pooling not in POOLING_OF.values():
             raise EncoderError(
                 f"{path} pools by {pooling!r}, which tier4k does not do (it does "
-                f"{', '.join(POOLINGS.values())}): pass another encoder"
+                f"{', '.join(POOLING_OF.values())}): pass another encoder"
             )
     if content.get("include_prompt") is False and _prompt(folder):
         raise EncoderError(f"{path} leaves the prompt out of the pooling: pass another encoder")

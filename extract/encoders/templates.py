@@ -1,4 +1,4 @@
-"""Templates: texts about quality and agreement, with which a checkpoint of two towers compares images."""
+"""Templates: texts about quality and agreement, with which a checkpoint with two towers compares images."""
 
 import tomllib
 from collections import Counter

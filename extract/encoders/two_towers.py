@@ -1,4 +1,4 @@
-"""Checkpoints of two towers: an image encoder and a text encoder that were trained together."""
+"""Checkpoints with two towers: an image encoder and a text encoder that were trained together."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def require_checkpoint(name: str) -> None:
     """
     if not hf_repository(name):
         raise EncoderError(
-            f"{name!r} is no checkpoint of two towers: pass one of CLIP or SigLIP as --encoder "
+            f"{name!r} is no checkpoint with two towers: pass one of CLIP or SigLIP as --encoder "
             "hf:NAME_OR_PATH, or pass --image-encoder and --text-encoder"
         )
 

@@ -83,7 +83,7 @@ class DatasetRecord:
 
     def keys_in_store(self, stream: str) -> np.ndarray:
         """Return the keys (N, 32) of a stream and, if it is "text", of the templates."""
-        return np.concatenate([self.keys_of(part) for part in _parts(stream)])
+        return np.concatenate([self.keys_of(part) for part in _streams_in_stores(stream)])
 
     def write(self, root: Path) -> None:
         """Write the record under `root`, over an earlier record of the same data set (name and folder).
@@ -96,7 +96,7 @@ class DatasetRecord:
         folder_hash = hashlib.sha256(f"{self.name}\n{self.data}".encode()).hexdigest()[:8]
         file_name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
         path = root / FOLDER / f"{file_name}-{folder_hash}.npz"
-        templates = list(dict.fromkeys([*_templates(path), *self.names[TEMPLATE]]))
+        templates = list(dict.fromkeys([*_recorded_templates(path), *self.names[TEMPLATE]]))
         keys = self.keys | {TEMPLATE: key_array(map(text_key, templates))}
         names = self.names | {TEMPLATE: templates}
         about = {"name": self.name, "data": self.data, "rows": self.rows, "names": names}
@@ -109,12 +109,12 @@ class DatasetRecord:
             publish(path, save)
 
 
-def _parts(stream: str) -> tuple[str, ...]:
+def _streams_in_stores(stream: str) -> tuple[str, ...]:
     """Return the streams of a record whose inputs are in stores of one stream."""
     return (stream, TEMPLATE) if stream == "text" else (stream,)
 
 
-def _templates(path: Path) -> list[str]:
+def _recorded_templates(path: Path) -> list[str]:
     """Return the templates of a record; none if there is no record, or a damaged one, which is replaced."""
     if not path.exists():
         return []
@@ -165,7 +165,7 @@ def input_names(root: Path, stream: str) -> dict[bytes, str]:
     """
     names: dict[bytes, str] = {}
     for record in records(root):
-        for part in _parts(stream):
+        for part in _streams_in_stores(stream):
             part_names = record.names.get(part, [])
             for key, name in zip(record.keys_of(part), part_names, strict=True):
                 names[bytes(key)] = name

@@ -74,12 +74,12 @@ def _coverage(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> 
             names.append(f"{record.name} ({stored:,} of {total:,})")
         elif total:
             names.append(record.name)
-    if templates := _templates(store, dataset_records):
+    if templates := _count_templates(store, dataset_records):
         names.append(f"{templates:,} templates")
     return ", ".join(names) or "-"
 
 
-def _templates(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> int:
+def _count_templates(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> int:
     """Return the number of texts in a store that are recorded as templates and not as prompts."""
     if store.signature.stream != "text":
         return 0

@@ -28,7 +28,7 @@ from tier4k.extract.weights.wheel import Wheel
 HUB = "https://huggingface.co"
 HUB_FILE = "model.safetensors"  # timm's repositories keep the weights in this file
 # What a folder of Hugging Face must hold besides config.json and weights, by stream.
-BESIDE = {"image": "preprocessor_config.json", "text": "vocab.txt or tokenizer.json"}
+OTHER_FILES = {"image": "preprocessor_config.json", "text": "vocab.txt or tokenizer.json"}
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class KnownWeights:
         )
         if self.folder:
             return WeightsError(
-                f"{start}, put a folder {self.folder}/ (config.json, {BESIDE[self.stream]}, and "
+                f"{start}, put a folder {self.folder}/ (config.json, {OTHER_FILES[self.stream]}, and "
                 f"model.safetensors or pytorch_model.bin) into {folder} or beside the data, or pass "
                 f"--{self.stream}-weights DIR.\nDownload the folder from: {self.page}"
             )

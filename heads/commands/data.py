@@ -7,8 +7,9 @@ import typer
 
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console, progress_counter
+from tier4k.heads.commands.encoder_options import TEXT_ENCODERS
 from tier4k.heads.commands.encoders import weight_folders
-from tier4k.heads.commands.options import DataArgument, LayoutOption, RatersOption, TextEncoderOption
+from tier4k.heads.commands.options import DataArgument, LayoutOption, RatersOption
 
 if TYPE_CHECKING:
     from tier4k.extract.datasets.layouts import SourceTable
@@ -23,7 +24,12 @@ def data_check(
         Path | None,
         typer.Option(help="CSV file to which every problem is written."),
     ] = None,
-    text_encoder: TextEncoderOption = DEFAULT_TEXT_ENCODER,
+    text_encoder: Annotated[
+        str,
+        typer.Option(
+            "--text-encoder", help=f"Encoder whose tokenizer splits the prompts into tokens: {TEXT_ENCODERS}"
+        ),
+    ] = DEFAULT_TEXT_ENCODER,
 ) -> None:
     """Check every row and every image of DATA and print a summary. Problems cause exit code 2."""
     from tier4k.extract.datasets.check import check_table

@@ -7,11 +7,12 @@ import typer
 
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup
 from tier4k.heads.commands.encoders import encoder_choice
 from tier4k.heads.commands.encoding import encode
 from tier4k.heads.commands.fit import fit_with_progress
 from tier4k.heads.commands.loading import load_data, load_with_stores
-from tier4k.heads.commands.options import EncodersGroup, ImageGroup, RowsGroup, SpeedGroup
+from tier4k.heads.commands.options import RowsGroup, SpeedGroup
 
 if TYPE_CHECKING:
     from rich.console import Console

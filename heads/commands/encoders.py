@@ -9,7 +9,7 @@ import typer
 
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER, PresetName
 from tier4k.extract.images.choices import ImageSize
-from tier4k.heads.commands.options import EncodersGroup, ImageGroup, WeightsGroup
+from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, WeightsGroup
 
 if TYPE_CHECKING:
     from tier4k.extract.datasets.layouts import SourceTable

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import (
     FEATURES,
@@ -19,7 +20,6 @@ from tier4k.heads.commands.options import (
     RepeatOption,
     RunArgument,
     SpeedGroup,
-    WeightsGroup,
 )
 from tier4k.heads.commands.predict import predict_with_progress
 

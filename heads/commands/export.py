@@ -6,12 +6,8 @@ from typing import Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console, print_line
-from tier4k.heads.commands.options import (
-    OneTargetOption,
-    RepeatOption,
-    RunArgument,
-    WeightsGroup,
-)
+from tier4k.heads.commands.encoder_options import WeightsGroup
+from tier4k.heads.commands.options import OneTargetOption, RepeatOption, RunArgument
 
 
 def export_model(
@@ -27,7 +23,7 @@ def export_model(
     onnx: Annotated[
         bool,
         typer.Option(
-            "--onnx", help="Also write ONNX files and check them with ONNX Runtime. Needs tier4k[onnx]."
+            "--onnx", help="Also write ONNX files and check them with ONNX Runtime. Needs tier4k\\[onnx]."
         ),
     ] = False,
 ) -> None:

@@ -8,20 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.encoder_options import ImageGroup, PresetOption, WeightsGroup
 from tier4k.heads.commands.encoders import encoder_choice, weight_folders
 from tier4k.heads.commands.encoding import encode
 from tier4k.heads.commands.extract_encoders import InputsGroup, find_chosen_encoders
 from tier4k.heads.commands.loading import check_source, load_data
-from tier4k.heads.commands.options import (
-    FEATURES,
-    DataArgument,
-    FeaturesOption,
-    ImageGroup,
-    PresetOption,
-    RowsGroup,
-    SpeedGroup,
-    WeightsGroup,
-)
+from tier4k.heads.commands.options import FEATURES, DataArgument, FeaturesOption, RowsGroup, SpeedGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

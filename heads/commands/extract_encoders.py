@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.extract.datasets.streams import parse_streams
+from tier4k.heads.commands.encoder_options import STREAMS_HELP, EncodersGroup, WeightsGroup
 from tier4k.heads.commands.encoders import weight_folders
-from tier4k.heads.commands.options import STREAMS_HELP, EncodersGroup, WeightsGroup
 
 if TYPE_CHECKING:
     from tier4k.extract.datasets.choices import Stream
@@ -45,7 +45,7 @@ class InputsGroup(EncodersGroup):
 
         Raises:
             DataError: A name is no stream.
-            EncoderError: --encoder names no checkpoint of two towers.
+            EncoderError: --encoder names no checkpoint with two towers.
             typer.BadParameter: An option has no effect.
         """
         from tier4k.extract.encoders.two_towers import require_checkpoint
@@ -60,7 +60,7 @@ class InputsGroup(EncodersGroup):
         if self.templates and "text" not in streams:
             raise _without_effect("--templates", "add text to --streams, or leave it out")
         if self.templates and not self.encoder:
-            raise _without_effect("--templates", "pass a checkpoint of two towers as --encoder")
+            raise _without_effect("--templates", "pass a checkpoint with two towers as --encoder")
         return streams
 
 

@@ -5,30 +5,32 @@ from typing import Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console
+from tier4k.heads.commands.encoder_options import (
+    EncodersGroup,
+    ImageGroup,
+    PresetOption,
+    StagesOption,
+    StreamsOption,
+    TemplatesOption,
+)
 from tier4k.heads.commands.encoders import encoder_choice
 from tier4k.heads.commands.loading import load_with_stores, template_texts
 from tier4k.heads.commands.options import (
     FEATURES,
     BenchmarkOption,
     DataArgument,
-    EncodersGroup,
     FeaturesOption,
-    ImageGroup,
     MatrixOutputOption,
     MethodOption,
-    PresetOption,
     RowsGroup,
-    StagesOption,
-    StreamsOption,
-    TemplatesOption,
 )
 
 InteractionOption = Annotated[
     str,
     typer.Option(
         metavar="LIST",
-        help="Columns computed from the embeddings of one checkpoint of two towers: none, or some of cosine, "
-        "product, templates and image-prompt with + between them.",
+        help="Columns computed from the embeddings of one checkpoint with two towers: none, or some of "
+        "cosine, product, templates and image-prompt with + between them.",
     ),
 ]
 

@@ -14,6 +14,15 @@ from tier4k.heads.commands.console import (
     progress_counter,
     progress_of_tasks,
 )
+from tier4k.heads.commands.encoder_options import (
+    EncodersGroup,
+    ImageGroup,
+    PresetOption,
+    StagesOption,
+    StreamsOption,
+    TemplatesOption,
+    WeightsGroup,
+)
 from tier4k.heads.commands.encoders import encoder_choice, find_encoder_pair
 from tier4k.heads.commands.loading import check_source, load_with_stores, template_texts
 from tier4k.heads.commands.options import (
@@ -21,20 +30,13 @@ from tier4k.heads.commands.options import (
     RUNS,
     BenchmarkOption,
     DataArgument,
-    EncodersGroup,
     FeaturesOption,
     FitGroup,
-    ImageGroup,
     MethodOption,
     OutOption,
-    PresetOption,
     RatedRowsGroup,
-    StagesOption,
-    StreamsOption,
     TargetOption,
-    TemplatesOption,
     TrainingGroup,
-    WeightsGroup,
 )
 from tier4k.heads.finetuning.choices import Device
 from tier4k.heads.results.choices import KeptModels

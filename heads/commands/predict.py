@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console, print_line, print_summaries
+from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.loading import check_source
 from tier4k.heads.commands.options import (
     FEATURES,
@@ -14,7 +15,6 @@ from tier4k.heads.commands.options import (
     OneTargetOption,
     RepeatOption,
     SpeedGroup,
-    WeightsGroup,
 )
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import typer
 
 from tier4k.extract.scorers.choices import ScorerName
 from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands.encoder_options import PrecisionOption
 from tier4k.heads.commands.encoders import weight_folders
 from tier4k.heads.commands.encoding import encode
 from tier4k.heads.commands.loading import check_source
@@ -19,7 +20,6 @@ from tier4k.heads.commands.options import (
     DataArgument,
     FeaturesOption,
     OutOption,
-    PrecisionOption,
     RatedRowsGroup,
     SpeedGroup,
     SplitGroup,

@@ -7,13 +7,7 @@ import typer
 
 from tier4k.heads.commands.console import make_console, print_line
 from tier4k.heads.commands.loading import load_data
-from tier4k.heads.commands.options import (
-    FEATURES,
-    AnyBenchmarkOption,
-    DataArgument,
-    RowsGroup,
-    SplitGroup,
-)
+from tier4k.heads.commands.options import FEATURES, AnyBenchmarkOption, DataArgument, RowsGroup, SplitGroup
 
 
 def split(

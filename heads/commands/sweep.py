@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tier4k.heads.commands.console import make_console, print_line, print_run, progress_counter
+from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, StreamsOption, TemplatesOption
 from tier4k.heads.commands.encoders import encoder_choice
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
     DataArgument,
-    EncodersGroup,
     FeaturesOption,
     FitGroup,
-    ImageGroup,
     OutOption,
     RatedRowsGroup,
-    StreamsOption,
-    TemplatesOption,
 )
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.sweeps.choices import SweepName

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from tier4k.cache.signature import Signature
+from tier4k.heads.data.encoder_names import share_weights
 from tier4k.heads.data.interactions import InteractionError, needed_embeddings, unit_vectors
 from tier4k.heads.data.streams import Part
 
 # Features at which a checkpoint compares images with texts: those of CLIP, and those of SigLIP.
 COMPARED_FEATURES = ("projection", "pooled")
 
-REMEDY = "run `tier extract DATA --encoder hf:FOLDER` on a checkpoint of two towers, and pass this --encoder"
+REMEDY = (
+    "run `tier extract DATA --encoder hf:FOLDER` on a checkpoint with two towers, and pass this --encoder"
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def find_towers(
 
 def _of_one_checkpoint(image: Signature, text: Signature) -> bool:
     is_compared = text.feature_name in COMPARED_FEATURES
-    return is_compared and (image.encoder, image.weights) == (text.encoder, text.weights)
+    return is_compared and share_weights(image, text)
 
 
 def require_equal_widths(

@@ -25,6 +25,11 @@ def sized_encoder(signature: Signature) -> str:
     return f"{signature.encoder}@{size}" if size else signature.encoder
 
 
+def share_weights(first: Signature, second: Signature) -> bool:
+    """Return whether two encoders are of one checkpoint: their names and the hashes of weights are equal."""
+    return (first.encoder, first.weights) == (second.encoder, second.weights)
+
+
 def named_signatures(stream: str, signatures: Sequence[Signature]) -> dict[str, Signature]:
     """Return the signatures of one stream as `config.json` names them.
 

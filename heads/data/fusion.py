@@ -1,12 +1,13 @@
 """Fusion: make one vector for each row from text, image and image prompt (TIER-NR, TIER-FR, TIER-PR)."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
 
 import numpy as np
 
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark, Stream
+from tier4k.extract.datasets.streams import ALL, parse_streams
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.interactions import NO_INTERACTION, Interactions, needed_embeddings
@@ -152,10 +153,10 @@ def method_streams(text: str, method: Method) -> tuple[Stream, ...]:
         The streams; an empty tuple if they are all streams of the method.
 
     Raises:
+        DataError: A name is no stream, or is repeated.
         FusionError: The method has no such stream.
     """
-    names = [] if text == "all" else [name.strip() for name in text.split("+")]
-    streams = used_streams(method, cast(list[Stream], names))
+    streams = used_streams(method, () if text == ALL else parse_streams(text))
     return () if streams == STREAMS_OF[method] else streams
 
 

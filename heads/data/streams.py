@@ -14,9 +14,9 @@ class Part:
     """Columns of a fused vector that one encoder computes from one input.
 
     Attributes:
-        stream: The input; "zero-shot" for the scores of zero-shot scorers. "embedding" and "templates" are
-            what interactions are computed from, "interaction" what is computed
-            (`tier4k.heads.data.interactions`).
+        stream: The input; "zero-shot" for the scores of zero-shot scorers. Interactions are computed from
+            parts of "embedding" and "templates", and are parts of "interaction"
+            (see `tier4k.heads.data.interactions`).
         name: Name of the encoder's array; "" for scores and templates. Of an embedding what is embedded
             ("image", "text" or "image-prompt"), of an interaction its name.
         width: Number of columns.

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tier4k.cache.signature import Signature
-from tier4k.heads.data.encoder_names import stream_signatures
+from tier4k.heads.data.encoder_names import share_weights, stream_signatures
 from tier4k.heads.encoders.finetuned import IMAGE_FILE, IMAGE_FOLDER, TEXT_FOLDER
 from tier4k.heads.results.layout import ENCODERS
 
@@ -32,14 +32,10 @@ def owner_of_files(signatures: Mapping[str, Signature], signature: Signature) ->
         signature: One of them.
     """
     images, texts = (
-        [other for other in stream_signatures(signatures, kind).values() if _share_weights(other, signature)]
+        [other for other in stream_signatures(signatures, kind).values() if share_weights(other, signature)]
         for kind in NAMES
     )
     return images[0] if images and texts else signature
-
-
-def _share_weights(first: Signature, second: Signature) -> bool:
-    return (first.encoder, first.weights) == (second.encoder, second.weights)
 
 
 def encoder_place(

@@ -15,9 +15,10 @@ from tier4k.heads.data.fusion import Fused
 from tier4k.heads.data.splits import Split, scored_split
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
 from tier4k.heads.metrics.test_rows import TestRows
-from tier4k.heads.regressors.base import FitTask, Head, Weights
+from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
+from tier4k.heads.regressors.tasks import FitTask, Weights
 
 
 def run_trials(

@@ -15,7 +15,8 @@ from tier4k.heads.metrics.correlation import rmse
 from tier4k.heads.metrics.levels import level_metrics, level_nan_reasons
 from tier4k.heads.metrics.raters import RATERS, ceiling_nan_reasons, raters_ceiling
 from tier4k.heads.metrics.test_rows import TestRows
-from tier4k.heads.regressors.base import Head, Predictor
+from tier4k.heads.regressors.base import Head
+from tier4k.heads.regressors.tasks import Predictor
 
 SELECTIONS = ("last", "best_validation", "best_test")
 

@@ -12,7 +12,7 @@ from huggingface_hub import ModelHubMixin
 from tier4k.extract.pipeline.loaded_encoders import ImageInput
 from tier4k.heads.data.fusion import FusionError
 from tier4k.heads.encoders.sources import EncoderSource, encoder_sources
-from tier4k.heads.inference.live import LiveHeads
+from tier4k.heads.inference.live_heads import LiveHeads
 from tier4k.heads.results.model import HeadKey, ModelError, read_model, score_table
 
 Images = ImageInput | Sequence[ImageInput]

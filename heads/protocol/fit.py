@@ -14,7 +14,7 @@ from tier4k.heads.evaluation.trial import Trial
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.plan import Plan, plan_run
 from tier4k.heads.protocol.publish import Run, publish_run, read_run
-from tier4k.heads.regressors.base import Weights
+from tier4k.heads.regressors.tasks import Weights
 from tier4k.heads.results.model import HeadKey
 from tier4k.heads.results.write import require_writable
 

@@ -19,9 +19,9 @@ from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitOptions, ProtocolError, TrainingOptions
 from tier4k.heads.protocol.warm_start import Start
-from tier4k.heads.regressors.base import Weights
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import options_at_default, require_inputs, resolve_options
+from tier4k.heads.regressors.tasks import Weights
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.model import HeadKey
 

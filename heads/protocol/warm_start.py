@@ -15,11 +15,11 @@ from tier4k.heads.data.splits import Split, SplitError
 from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits, stored_splits
 from tier4k.heads.encoders.finetuned import finetuned_encoders, keeps_finetuned_encoders
 from tier4k.heads.protocol.options import ProtocolError
-from tier4k.heads.regressors.base import Weights
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import HEADS
+from tier4k.heads.regressors.tasks import Weights
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.model import HeadKey, Model, read_model
 from tier4k.heads.results.read import read_config

@@ -11,24 +11,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tier4k.heads.data.interactions import INTERACTIONS, Interactions, without_interactions
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.options import HeadError, Limits, Subset, require_within
+from tier4k.heads.regressors.tasks import EpochListener, FitTask, HeldOut, Predictor, Weights, fit_task
 from tier4k.heads.regressors.transforms import (
     IMAGE_TRANSFORMS,
     TARGET_TRANSFORMS,
     Transforms,
     without_transforms,
 )
-
-Predictor = Callable[[np.ndarray], np.ndarray]
-"""Scores (N,) of fused vectors (N, d)."""
-
-EpochListener = Callable[[int, Predictor], None]
-"""Called after each epoch with its number, from 1, and a function that predicts with the current weights."""
-
-Weights = dict[str, np.ndarray]
-"""Tensors by name."""
-
-HeldOut = tuple[np.ndarray, np.ndarray]
-"""Validation rows: fused vectors (V, d) and their scores (V,)."""
 
 
 @dataclass(frozen=True)
@@ -42,43 +31,6 @@ class History:
 
     training_loss: Sequence[float] = ()
     validation_loss: Sequence[float] = ()
-
-
-@dataclass(frozen=True)
-class FitTask:
-    """The rows and scores that one head is fitted on, given the shared fused vectors X (N, d).
-
-    Attributes:
-        scores: (N,) the target's score of every row of X; only scores of the task's own rows are read.
-        train: (n,) numbers of the training rows.
-        validation: (v,) numbers of the rows for early stopping; with None the head cuts them out of the
-            training rows.
-        on_epoch: Called after each epoch of this head with its number, from 1, and a function that predicts
-            with the current weights.
-        group: (N,) prompt of every row of X, for heads that can predict rows without the rows of their
-            prompt.
-        start: Weights of a fitted head of the same shape from which training continues; None for random
-            initial weights. Only networks use `start`.
-    """
-
-    scores: np.ndarray
-    train: np.ndarray
-    validation: np.ndarray | None = None
-    on_epoch: EpochListener | None = None
-    group: np.ndarray | None = None
-    start: Weights | None = None
-
-    def validation_rows(self, X: np.ndarray) -> HeldOut | None:
-        """Return fused vectors and scores of the validation rows; None without validation rows."""
-        if self.validation is None:
-            return None
-        return X[self.validation], self.scores[self.validation]
-
-    def train_groups(self) -> np.ndarray | None:
-        """Return the prompts (n,) of the training rows; None where the prompts are unknown."""
-        if self.group is None:
-            return None
-        return self.group[self.train]
 
 
 class Head(Protocol):
@@ -367,31 +319,6 @@ class BaseHead(RegressorMixin, BaseEstimator):
         return self.held_out_
 
 
-def fit_task(
-    X: np.ndarray,
-    y: np.ndarray,
-    validation: HeldOut | None,
-    on_epoch: EpochListener | None,
-    groups: np.ndarray | None = None,
-) -> tuple[np.ndarray, FitTask]:
-    """Convert the arguments of `fit` into one matrix and a task, the arguments of `fit_many`.
-
-    Each validation row counts as a group of its own.
-    """
-    train = np.arange(len(X))
-    scores = np.asarray(y, np.float64)
-    if groups is not None:
-        groups = np.unique(groups, return_inverse=True)[1]
-    if validation is None:
-        return X, FitTask(scores, train, on_epoch=on_epoch, group=groups)
-    validation_X, validation_y = validation
-    validation_rows = np.arange(len(validation_X)) + len(X)
-    if groups is not None:
-        groups = np.concatenate([groups, validation_rows])
-    rows = np.concatenate([X, validation_X])
-    return rows, FitTask(np.concatenate([scores, validation_y]), train, validation_rows, on_epoch, groups)
-
-
 def _checked_streams(streams: Streams | None, width: int) -> Streams:
     if streams is None:
         return Streams.of(image=width)
@@ -421,67 +348,3 @@ def _model_weights(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _renumbered(finished: Callable[[int], None], numbers: Sequence[int]) -> Callable[[int], None]:
     """Return a function that calls `finished` with `numbers[place]`, given the place."""
     return lambda place: finished(numbers[place])
-
-
-def with_validation(
-    task: FitTask,
-    fraction: float,
-    random: np.random.RandomState,
-) -> FitTask:
-    """Return a task with validation rows: those of the task, or else a random share of its training rows."""
-    count = int(fraction * len(task.train))
-    if task.validation is not None or not count:
-        return task
-    order = random.permutation(len(task.train))
-    return replace(task, train=task.train[order[count:]], validation=task.train[order[:count]])
-
-
-def with_same_rows(tasks: Sequence[FitTask]) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Group tasks by training rows; yield the rows, and the numbers of the tasks that are fitted on them."""
-    numbers_of: dict[bytes, list[int]] = {}
-    for number, task in enumerate(tasks):
-        numbers_of.setdefault(task.train.tobytes(), []).append(number)
-    for numbers in numbers_of.values():
-        yield tasks[numbers[0]].train, numbers
-
-
-def checked_tensors(
-    weights: Mapping[str, np.ndarray],
-    shapes: Mapping[str, str],
-    what: str,
-) -> dict[str, np.ndarray]:
-    """Check that a fitted head's tensors are finite and that their shapes fit each other; return them.
-
-    Args:
-        weights: Tensors by name.
-        shapes: Axes of each tensor by name, a letter each, such as "nd". "1" has length one; any other letter
-            has the same length in every shape.
-        what: Description of the head, for the message.
-
-    Raises:
-        ValueError: A tensor is missing, is not finite, or does not fit.
-    """
-    tensors = {name: np.asarray(weights[name]) for name in shapes if name in weights}
-    lengths = {"1": 1}
-    for name, axes in shapes.items():
-        tensor = tensors.get(name)
-        if tensor is None or not _fits(tensor, axes, lengths):
-            given_shapes = {key: tensors[key].shape if key in tensors else None for key in shapes}
-            raise ValueError(
-                f"not the weights of one {what}: expected finite tensors {dict(shapes)}, got {given_shapes}"
-            )
-    return tensors
-
-
-def _fits(
-    tensor: np.ndarray,
-    axes: str,
-    lengths: dict[str, int],
-) -> bool:
-    """Whether a tensor is finite and has these axes; add lengths of new axes to `lengths`."""
-    if tensor.ndim != len(axes):
-        return False
-    for axis, length in zip(axes, tensor.shape, strict=True):
-        if lengths.setdefault(axis, length) != length:
-            return False
-    return bool(np.isfinite(tensor).all())

@@ -9,16 +9,11 @@ from scipy.optimize import nnls
 from sklearn.utils import check_random_state
 
 from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.base import (
-    BaseHead,
-    FitTask,
-    Head,
-    Weights,
-    with_validation,
-)
+from tier4k.heads.regressors.base import BaseHead, Head
 from tier4k.heads.regressors.curve import Curve
 from tier4k.heads.regressors.options import Limits, Range
 from tier4k.heads.regressors.single_heads import SINGLE_HEADS
+from tier4k.heads.regressors.tasks import FitTask, Weights, with_validation
 
 # On real data, adding the mlp head, which takes longest, did not improve an ensemble of these members.
 MEMBERS = ("ridge", "kernel-ridge", "svr")

@@ -1,26 +1,23 @@
-"""Kernel heads: kernel ridge regression and support vector regression.
+"""Kernel ridge regression and support vector regression.
 
-Both use the Gaussian kernel k(x, x') = exp(-|x - x'|^2 / (2 l^2 d)) of standardized vectors of d columns,
-so that a length-scale l means the same for any encoder; kernel ridge can also have one kernel per stream
-(`tier4k.heads.regressors.kernel_streams`). A fitted head is its expansion f(x) = sum_i a_i k(x, x_i) + b. Its
-tensors are the training rows x_i and the coefficients a_i, so nothing needs to be pickled.
+Kernel ridge has one kernel of all columns, or one kernel per stream
+(`tier4k.heads.regressors.kernel_streams`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import ClassVar, Self
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import numpy as np
 from sklearn.svm import SVR
 
-from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.base import (
-    BaseHead,
-    FitTask,
-    Weights,
-    checked_tensors,
-    with_same_rows,
+from tier4k.heads.regressors.base import BaseHead
+from tier4k.heads.regressors.kernel_head import (
+    SHAPES,
+    KernelHead,
+    Spectrum,
+    TrainingRows,
+    gaussian,
+    spectrum_of,
 )
 from tier4k.heads.regressors.kernel_search import KernelSearch
 from tier4k.heads.regressors.kernel_streams import (
@@ -29,148 +26,18 @@ from tier4k.heads.regressors.kernel_streams import (
     kernel_names,
     kernel_shapes,
     require_factors,
-    squared_distances,
-    stream_columns,
-    stream_distances,
 )
 from tier4k.heads.regressors.leave_out import LEAVE_OUT, can_leave_out, solve_groups
 from tier4k.heads.regressors.options import Limits, Range
-from tier4k.heads.regressors.standardization import Standardization
-
-BLOCK_ROWS = 4096  # rows predicted at once
+from tier4k.heads.regressors.tasks import Weights
+from tier4k.heads.regressors.tensors import checked_tensors
 
 LENGTH_SCALES = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 
 PENALTIES = tuple(np.logspace(-4, 2, 25).tolist())
 
-SHAPES = {"mean": "d", "scale": "d", "rows": "nd", "dual": "n", "bias": "1"}
 
-LENGTH_SCALE_SHAPE = {"length_scale": "1"}  # of the joint kernel
-
-Spectrum = tuple[np.ndarray, np.ndarray]
-"""Eigenvalues (N,) and eigenvectors (N, N) of a kernel matrix."""
-
-
-@dataclass(frozen=True)
-class _TrainingRows:
-    """Standardized training rows and the matrices that all heads fitted on them share.
-
-    Attributes:
-        scaling: The standardization of the rows.
-        rows: Standardized rows (N, d) float32.
-        columns: Columns (d,) bool of each stream by name.
-        spectra: Spectra of the joint kernel computed so far, by length-scale.
-    """
-
-    scaling: Standardization
-    rows: np.ndarray
-    columns: Mapping[str, np.ndarray]
-    spectra: dict[float, Spectrum] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, X: np.ndarray, streams: Streams) -> Self:
-        """Standardize rows X (N, d)."""
-        scaling = Standardization.of(X, np.zeros(len(X)), streams)
-        # Rounded as they are stored, so that a stored head predicts the same.
-        rows = scaling.inputs(X).astype(np.float32)
-        return cls(scaling, rows, stream_columns(streams))
-
-    @cached_property
-    def distances(self) -> np.ndarray:
-        """|x - x'|^2 / d (N, N) of every two rows."""
-        return squared_distances(self.rows, self.rows)
-
-    @cached_property
-    def stream_distances(self) -> dict[str, np.ndarray]:
-        """|x_s - x'_s|^2 / d_s (N, N) of every two rows by stream."""
-        return stream_distances(self.rows, self.rows, self.columns)
-
-    def joint_spectrum(self, length_scale: float) -> Spectrum:
-        """Return the spectrum of the joint kernel; compute it only once."""
-        if length_scale not in self.spectra:
-            self.spectra[length_scale] = _spectrum(_gaussian(self.distances, length_scale))
-        return self.spectra[length_scale]
-
-    def expansion(
-        self,
-        numbers: np.ndarray,
-        dual: np.ndarray,
-        bias: float,
-        kernel: Weights,
-    ) -> Weights:
-        """Return the tensors of a head.
-
-        Args:
-            numbers: (M,) numbers of the rows in the sum.
-            dual: Coefficients (M,) of these rows.
-            bias: The constant.
-            kernel: Tensors of the kernel.
-        """
-        rows = self.rows if len(numbers) == len(self.rows) else self.rows[numbers]
-        return {
-            "mean": self.scaling.mean,
-            "scale": self.scaling.scale,
-            "rows": rows,
-            "dual": dual,
-            "bias": np.array([bias]),
-            **kernel,
-        }
-
-
-class _KernelHead(BaseHead):
-    """A head that is a weighted sum of kernels; subclasses compute the coefficients."""
-
-    # If two crops of an image were rows, leaving one out would keep the image's score in the other.
-    averages_crops: ClassVar[bool] = True
-
-    @classmethod
-    def _fit_many(
-        cls,
-        heads: Sequence[Self],
-        X: np.ndarray,
-        tasks: Sequence[FitTask],
-        finished: Callable[[int], None],
-        streams: Streams,
-    ) -> None:
-        """Fit several heads; heads with the same training rows share distances and decompositions."""
-        for train, numbers in with_same_rows(tasks):
-            rows = _TrainingRows.of(X[train].astype(np.float64), streams)
-            for number in numbers:
-                head = heads[number]
-                task = tasks[number]
-                head._fit_rows(rows, task.scores[train], task.train_groups())
-                if task.on_epoch:
-                    task.on_epoch(1, head._predict)
-                finished(number)
-
-    def _fit_rows(
-        self,
-        rows: _TrainingRows,
-        y: np.ndarray,
-        groups: np.ndarray | None,
-    ) -> None:
-        """Fit to the scores y (N,) of the training rows, whose prompts are `groups` (N,); set `weights_`."""
-        raise NotImplementedError
-
-    def _predict(self, X: np.ndarray) -> np.ndarray:
-        weights = self.weights_
-        inputs = (X.astype(np.float64) - weights["mean"]) / weights["scale"]
-        sums = []
-        for start in range(0, len(inputs), BLOCK_ROWS):
-            sums.append(self._kernel(inputs[start : start + BLOCK_ROWS]) @ weights["dual"])
-        return np.concatenate(sums) + weights["bias"][0]
-
-    def _kernel(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the kernel (M, N) of standardized inputs (M, d) and the rows in `weights_`."""
-        distances = squared_distances(inputs, self.weights_["rows"])
-        return _gaussian(distances, self.weights_["length_scale"][0])
-
-    def _restore(self, weights: Mapping[str, np.ndarray]) -> None:
-        self.weights_ = checked_tensors(weights, SHAPES | LENGTH_SCALE_SHAPE, "kernel head")
-        self.n_features_in_ = len(self.weights_["mean"])
-
-
-class KernelRidgeHead(_KernelHead):
+class KernelRidgeHead(KernelHead):
     """Kernel ridge regression, also the mean of a Gaussian process.
 
     Length-scale and penalty have the least leave-one-out error. With centred scores y and the kernel
@@ -238,7 +105,7 @@ class KernelRidgeHead(_KernelHead):
 
     def _fit_rows(
         self,
-        rows: _TrainingRows,
+        rows: TrainingRows,
         y: np.ndarray,
         groups: np.ndarray | None,
     ) -> None:
@@ -255,7 +122,7 @@ class KernelRidgeHead(_KernelHead):
 
     def _choose_joint(
         self,
-        rows: _TrainingRows,
+        rows: TrainingRows,
         scores: np.ndarray,
         groups: np.ndarray | None,
     ) -> tuple[Weights, Spectrum]:
@@ -267,7 +134,7 @@ class KernelRidgeHead(_KernelHead):
 
     def _learn_streams(
         self,
-        rows: _TrainingRows,
+        rows: TrainingRows,
         scores: np.ndarray,
         groups: np.ndarray | None,
     ) -> tuple[Weights, Spectrum]:
@@ -277,7 +144,7 @@ class KernelRidgeHead(_KernelHead):
         distances = rows.stream_distances
         search = KernelSearch.of(names, distances, scores, groups, self.length_scales, self.penalties)
         self.stream_kernels_ = StreamKernels(rows.columns, search.run())
-        spectrum = _spectrum(self.stream_kernels_.kernels.of_distances(distances))
+        spectrum = spectrum_of(self.stream_kernels_.kernels.of_distances(distances))
         self._choose([spectrum], scores, groups)
         return self.stream_kernels_.tensors, spectrum
 
@@ -318,7 +185,7 @@ class KernelRidgeHead(_KernelHead):
         self.n_features_in_ = len(self.weights_["mean"])
 
 
-class SVRHead(_KernelHead):
+class SVRHead(KernelHead):
     """Support vector regression by scikit-learn's `SVR` (Drucker et al., 1997) on standardized scores.
 
     The defaults ranked validation images best. These images were cut out of the training parts of splits that
@@ -361,28 +228,19 @@ class SVRHead(_KernelHead):
 
     def _fit_rows(
         self,
-        rows: _TrainingRows,
+        rows: TrainingRows,
         y: np.ndarray,
         groups: np.ndarray | None,  # noqa: ARG002
     ) -> None:
         mean = y.mean()
         deviation = y.std() or 1.0
         machine = SVR(kernel="precomputed", C=self.C, epsilon=self.epsilon)
-        machine.fit(_gaussian(rows.distances, self.length_scale), (y - mean) / deviation)
+        machine.fit(gaussian(rows.distances, self.length_scale), (y - mean) / deviation)
         dual = deviation * machine.dual_coef_[0]
         bias = mean + deviation * machine.intercept_[0]
         self.weights_ = rows.expansion(
             machine.support_, dual, bias, {"length_scale": np.array([self.length_scale])}
         )
-
-
-def _gaussian(distances: np.ndarray, length_scale: float) -> np.ndarray:
-    return np.exp(-distances / (2 * length_scale**2))
-
-
-def _spectrum(kernel: np.ndarray) -> Spectrum:
-    eigenvalues, vectors = np.linalg.eigh(kernel)
-    return np.maximum(eigenvalues, 0), vectors
 
 
 def _leave_rows_out(

@@ -86,8 +86,8 @@ class KernelSearch:
     def run(self) -> KernelSum:
         """Return length-scales and weights of the best candidate found.
 
-        One search goes without products, then on with them: so products never make the error larger. Another
-        has them from the start.
+        The first search has no products until it ends, and then continues with them: so products never
+        increase its error. The second search has them from the start.
         """
         singles, every = len(self.distances), len(self.names)
         without_products = self._descend(self._start(singles), singles)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.base import FitTask, Head
+from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName, RecipeName
 from tier4k.heads.regressors.ensemble import EnsembleHead
 from tier4k.heads.regressors.mlp.estimator import MLPHead
@@ -24,6 +24,7 @@ from tier4k.heads.regressors.options import (
     require_within,
 )
 from tier4k.heads.regressors.single_heads import SINGLE_HEADS, HeadSpec
+from tier4k.heads.regressors.tasks import FitTask
 
 HEADS: dict[str, HeadSpec] = {**SINGLE_HEADS, "ensemble": HeadSpec(EnsembleHead)}
 

@@ -8,17 +8,12 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.base import (
-    BaseHead,
-    FitTask,
-    HeldOut,
-    checked_tensors,
-    with_same_rows,
-    with_validation,
-)
+from tier4k.heads.regressors.base import BaseHead
 from tier4k.heads.regressors.leave_out import LEAVE_OUT, can_leave_out, solve_groups
 from tier4k.heads.regressors.options import Limits, Range
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import FitTask, HeldOut, with_same_rows, with_validation
+from tier4k.heads.regressors.tensors import checked_tensors
 
 PATH = tuple(np.logspace(-3, 3, 37).tolist())
 

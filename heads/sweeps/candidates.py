@@ -127,8 +127,9 @@ def plan_candidates(
     drawn = _possible(manifest, grid, base, left_out)
     candidates: dict[str, Candidate] = {}
     while chosen := list(islice(drawn, count - len(candidates))):
-        _require_one_benchmark([*(one.cell for one in candidates.values()), *(cell for _, cell in chosen)])
-        plans = plan_cells(manifest, features, [_inner(cell) for _, cell in chosen])
+        cells = [cell for _, cell in chosen]
+        _require_one_benchmark([*(candidate.cell for candidate in candidates.values()), *cells])
+        plans = plan_cells(manifest, features, [_inner(cell) for cell in cells])
         _require_searchable(plans)
         for (combination, cell), plan in zip(chosen, plans, strict=True):
             candidates.setdefault(plan.config.id, Candidate(combination, cell, plan))

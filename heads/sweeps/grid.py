@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.datasets.choices import Benchmark, Stream
+from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.datasets.streams import parse_streams
 from tier4k.extract.encoders.choices import FeatureName, Precision
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
@@ -166,7 +167,8 @@ def grid_cells(
         base: Options that the grid does not name.
 
     Raises:
-        SweepError: The grid has an unknown option or value.
+        DataError: The streams of the grid are not valid.
+        SweepError: The grid has another unknown option or value.
     """
     values = value_lists(grid)
     values["target"] = _targets(values.pop("target", ["all"]), manifest)
@@ -192,7 +194,7 @@ def _why_impossible(chosen: Mapping[str, Any], base: FitOptions) -> str:
     try:
         method_streams(chosen.get("streams", "all"), method)
     except FusionError:
-        missing = [name for name in _stream_names(chosen["streams"]) if name not in STREAMS_OF[method]]
+        missing = [name for name in parse_streams(chosen["streams"]) if name not in STREAMS_OF[method]]
         return f"{method} has no stream {', '.join(missing)}"
     return ""
 
@@ -215,7 +217,8 @@ def value_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the values of each option as a list.
 
     Raises:
-        SweepError: The grid has an unknown option or value.
+        DataError: The streams of the grid are not valid.
+        SweepError: The grid has another unknown option or value.
     """
     values = {}
     for name, given in grid.items():
@@ -236,7 +239,9 @@ def _targets(given: Sequence[str], manifest: Manifest) -> list[str]:
 def _cell(chosen: Mapping[str, Any], base: Cell) -> Cell:
     """Return the cell of one combination of values."""
     return Cell(
-        EncoderChoice(_image_choices(chosen, base.encoders.images), _texts(chosen, base.encoders.texts)),
+        EncoderChoice(
+            _image_choices(chosen, base.encoders.images), _text_encoders(chosen, base.encoders.texts)
+        ),
         _fit_options(chosen, base.options),
         parse_scorer_names(chosen.get("score_features", "")),
     )
@@ -258,7 +263,7 @@ def _image_choices(chosen: Mapping[str, Any], base: Sequence[ImageChoice]) -> tu
     return tuple(choices)
 
 
-def _texts(chosen: Mapping[str, Any], base: tuple[str, ...]) -> tuple[str, ...]:
+def _text_encoders(chosen: Mapping[str, Any], base: tuple[str, ...]) -> tuple[str, ...]:
     return _encoder_names(chosen, "text_encoder") or base
 
 
@@ -304,7 +309,8 @@ def _require_valid(name: str, values: Sequence[Any]) -> None:
     for value in values:
         _require_name(name, value)
         _require_type(name, value)
-        _require_streams(name, value)
+        if name == "streams":
+            parse_streams(value)
         _require_least(name, value)
 
 
@@ -324,20 +330,6 @@ def _require_type(name: str, value: Any) -> None:
         raise SweepError(f"{name} in the grid is {value!r}, which has the wrong type: use {type_names}")
     if name == "image_size" and isinstance(value, str) and value not in SIZE_NAMES:
         raise SweepError(f"image_size in the grid is {value!r}: use a number of pixels, or 'full'")
-
-
-def _require_streams(name: str, value: Any) -> None:
-    if name != "streams" or value == "all":
-        return
-    if not set(_stream_names(value)) <= set(get_args(Stream)):
-        raise SweepError(
-            f"streams is {value!r}, which is unknown: use all, or some of "
-            f"{', '.join(get_args(Stream))} with + between them"
-        )
-
-
-def _stream_names(text: str) -> list[str]:
-    return [name.strip() for name in text.split("+")]
 
 
 def _require_least(name: str, value: Any) -> None:

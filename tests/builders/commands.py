@@ -30,6 +30,11 @@ def succeed(*arguments: str) -> str:
     return output
 
 
+def on_one_line(output: str) -> str:
+    """Return an output on one line, without the frame of an error."""
+    return " ".join(output.replace("│", " ").split())
+
+
 def arrays(path: str | Path) -> dict[str, np.ndarray]:
     """Return the arrays of a .npz file by name."""
     with np.load(path) as file:

@@ -103,22 +103,13 @@ def write_state(architecture: str, path: Path, seed: int = 0) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         state = timm.create_model(architecture).state_dict()
-        for (
-            name,
-            tensor,
-        ) in (
-            state.items()
-        ):  # of these, a new network has zeros and ones only, which would hide how they are used
+        # Vectors of a new network are zeros and ones, which would hide how they are used.
+        for name, tensor in state.items():
             if tensor.ndim == 1 and tensor.is_floating_point():
                 positive = name.endswith(("weight", "running_var", "gamma"))
                 tensor.copy_(0.5 + torch.rand(tensor.shape) if positive else 0.1 * torch.randn(tensor.shape))
         torch.save(state, path)
     return path
-
-
-def write_resnet18(path: Path, seed: int = 0) -> Path:
-    """Random weights of ResNet-18 in torchvision's naming, such as `pretrained/resnet18.pth`."""
-    return write_state("resnet18", path, seed)
 
 
 def tiny_encoder(

@@ -8,10 +8,18 @@ from typing import Any
 
 import torch
 import transformers as hf
+from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from tier4k.tests.builders.transformers_models import BLOCKS, GRID, SAMPLES, write_random_model
+from tier4k.tests.builders.transformers_models import (
+    BLOCKS,
+    PROJECTION,
+    SAMPLES,
+    one_tower,
+    two_towers,
+    write_random_model,
+)
 
 TEXTS = [
     "a red fox in the snow",
@@ -23,7 +31,8 @@ TEXTS = [
 BEGIN, PADDING, UNKNOWN, END = range(4)  # numbers of the special tokens
 POSITIONS = 24
 TOKENS: dict[str, Any] = {"bos_token_id": BEGIN, "pad_token_id": PADDING, "eos_token_id": END}
-PROJECTION = 24
+WORDS = 400  # more than the tokenizer has
+TEXT_TOWER: dict[str, Any] = BLOCKS | TOKENS | {"vocab_size": WORDS, "max_position_embeddings": POSITIONS}
 
 
 @cache
@@ -53,40 +62,13 @@ def text_tokenizer(**options: Any) -> Any:
 
 def encoder(kind: str, head: str = "Model", **options: Any) -> Callable[[], Any]:
     """Makes a model of texts alone."""
-
-    def make() -> Any:
-        shape = BLOCKS | TOKENS | {"vocab_size": 400, "max_position_embeddings": POSITIONS}
-        return getattr(hf, kind + head)(getattr(hf, f"{kind}Config")(**(shape | options)))
-
-    return make
+    return one_tower(kind, head, **(TEXT_TOWER | options))
 
 
 def sequence_model(kind: str, head: str = "Model", **options: Any) -> Callable[[], Any]:
     """Makes a model of an encoder and a decoder, or its encoder alone."""
-
-    def make() -> Any:
-        shape = {"vocab_size": 400, "d_model": 32, "decoder_start_token_id": PADDING} | TOKENS
-        return getattr(hf, kind + head)(getattr(hf, f"{kind}Config")(**(shape | options)))
-
-    return make
-
-
-def two_towers(kind: str) -> Callable[[], Any]:
-    """Makes a model of images and texts."""
-
-    def make() -> Any:
-        text = BLOCKS | TOKENS | {"vocab_size": 400, "max_position_embeddings": POSITIONS}
-        vision = BLOCKS | GRID | {"projection_dim": PROJECTION}
-        if kind == "Siglip2":
-            vision = BLOCKS | {"patch_size": 8, "num_patches": 16}
-        config = getattr(hf, f"{kind}Config")(
-            text_config=text | {"projection_dim": PROJECTION},
-            vision_config=vision,
-            projection_dim=PROJECTION,
-        )
-        return getattr(hf, f"{kind}Model")(config)
-
-    return make
+    shape = {"vocab_size": WORDS, "d_model": 32, "decoder_start_token_id": PADDING} | TOKENS
+    return one_tower(kind, head, **(shape | options))
 
 
 _T5 = {"d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2}
@@ -117,9 +99,9 @@ MODELS: dict[str, Callable[[], Any]] = {
     "umt5": sequence_model("UMT5", "EncoderModel", **_T5),
     "bart": sequence_model("Bart", **_BART),
     "mbart": sequence_model("MBart", "ForConditionalGeneration", **_BART),
-    "clip": two_towers("CLIP"),
-    "siglip": two_towers("Siglip"),
-    "siglip2": two_towers("Siglip2"),
+    "clip": two_towers("CLIP", TEXT_TOWER),
+    "siglip": two_towers("Siglip", TEXT_TOWER),
+    "siglip2": two_towers("Siglip2", TEXT_TOWER),
     "clip-text": encoder("CLIPText"),
     "clip-text-projection": encoder("CLIPText", "ModelWithProjection", projection_dim=PROJECTION),
     "siglip-text": encoder("SiglipText"),
@@ -141,6 +123,25 @@ def write_text_folder(
     if name in ("clip", "siglip", "siglip2"):
         SAMPLES[name].processor.save_pretrained(folder)
     return folder
+
+
+def library_inputs(
+    folder: Path,
+    kind: str,
+    texts: Sequence[str],
+    images: Sequence[Path],
+) -> tuple[Any, Any]:
+    """Return the tensors of texts and of images that the library's own model of both takes, by name."""
+    processor: Any = hf.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    pixels = processor(images=[Image.open(path).convert("RGB") for path in images], return_tensors="pt")
+    tokens = hf.AutoTokenizer.from_pretrained(folder)(
+        list(texts),
+        padding=True if kind == "clip" else "max_length",
+        truncation=True,
+        max_length=POSITIONS,
+        return_tensors="pt",
+    )
+    return tokens, pixels
 
 
 def write_sentence_folder(

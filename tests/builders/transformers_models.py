@@ -1,6 +1,6 @@
 """Very small vision models of transformers with random weights, in folders as Hugging Face lays them out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ BLOCKS: dict[str, Any] = {
     "num_hidden_layers": 4,
     "num_attention_heads": 2,
 }
-TEXT: dict[str, Any] = BLOCKS | {"vocab_size": 60, "max_position_embeddings": 16, "projection_dim": 24}
+PROJECTION = 24  # width of the joint space of two towers
+TEXT: dict[str, Any] = BLOCKS | {"vocab_size": 60, "max_position_embeddings": 16}
 GRID: dict[str, Any] = {"image_size": 32, "patch_size": 8}
 STAGES: dict[str, Any] = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
 WINDOWS: dict[str, Any] = {
@@ -44,21 +45,25 @@ class Sample:
     processor: Any
 
 
-def two_towers(kind: str) -> Callable[[], Any]:
-    """Makes a model of a text tower and a vision tower."""
+def two_towers(kind: str, text: Mapping[str, Any] = TEXT) -> Callable[[], Any]:
+    """Makes a model of a vision tower and a text tower, which has these options."""
 
     def make() -> Any:
-        vision = BLOCKS | GRID | {"projection_dim": 24}
+        vision = BLOCKS | GRID | {"projection_dim": PROJECTION}
         if kind == "Siglip2":
             vision = BLOCKS | {"patch_size": 8, "num_patches": 16}
-        config = getattr(hf, f"{kind}Config")(text_config=TEXT, vision_config=vision, projection_dim=24)
+        config = getattr(hf, f"{kind}Config")(
+            text_config={**text, "projection_dim": PROJECTION},
+            vision_config=vision,
+            projection_dim=PROJECTION,
+        )
         return getattr(hf, f"{kind}Model")(config)
 
     return make
 
 
 def one_tower(kind: str, head: str = "Model", **options: Any) -> Callable[[], Any]:
-    """Makes a model of images alone."""
+    """Makes a model of images alone, or of texts alone."""
 
     def make() -> Any:
         return getattr(hf, kind + head)(getattr(hf, f"{kind}Config")(**options))

@@ -7,13 +7,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.base import (
-    BaseHead,
-    FitTask,
-    History,
-    checked_tensors,
-    with_validation,
-)
+from tier4k.heads.regressors.base import BaseHead, History
 from tier4k.heads.regressors.mlp.hyperparameters import (
     OPTIMIZERS,
     OPTION_NAMES,
@@ -24,6 +18,8 @@ from tier4k.heads.regressors.mlp.losses import LOSSES
 from tier4k.heads.regressors.mlp.network import ACTIVATIONS, FUSIONS, Network, tensor_axes
 from tier4k.heads.regressors.mlp.stack import StackedMLP
 from tier4k.heads.regressors.options import Limits, Range
+from tier4k.heads.regressors.tasks import FitTask, with_validation
+from tier4k.heads.regressors.tensors import checked_tensors
 
 WEIGHT_NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")  # of the published network
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tier4k.heads.regressors.base import Weights
 from tier4k.heads.regressors.mlp.network import Network
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import Weights
 
 
 def fold(

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.mlp.hyperparameters import Hyperparameters
 from tier4k.heads.regressors.mlp.stacked_head import FittedHead, StackedHead
 from tier4k.heads.regressors.mlp.torch_backend import StackTrainer
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import FitTask
 
 # Bytes of weights, gradients and moments of heads that are trained side by side; further heads are trained
 # after them. On a GPU this bounds the memory. On the CPU it is the size of a core's own cache: only small

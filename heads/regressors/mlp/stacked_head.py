@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tier4k.heads.regressors.base import FitTask, Weights
 from tier4k.heads.regressors.mlp.early_stopping import EarlyStopping
 from tier4k.heads.regressors.mlp.hyperparameters import Hyperparameters
 from tier4k.heads.regressors.mlp.network import Network
 from tier4k.heads.regressors.mlp.scaling_in_weights import fold, unfold
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import FitTask, Weights
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tier4k.heads.regressors.base import Predictor
 from tier4k.heads.regressors.mlp.gradients import autograd_gradients, published_gradients
 from tier4k.heads.regressors.mlp.hyperparameters import OPTIMIZERS, SCHEDULES
 from tier4k.heads.regressors.mlp.losses import LOSSES, SCALE_FREE_LOSSES
 from tier4k.heads.regressors.mlp.stacked_head import StackedHead
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import Predictor
 
 BLOCK_ROWS = 4096  # rows predicted at once
 

@@ -18,7 +18,7 @@ def test_a_list_of_streams_is_read_in_any_order() -> None:
 
 @pytest.mark.parametrize("text", ["picture", "image+", "", "image,text", "all+text", "image+image"])
 def test_what_is_no_list_of_streams_is_refused_with_the_names_of_all(text: str) -> None:
-    with pytest.raises(DataError, match="use all, or some of text, image, image-prompt, joined by"):
+    with pytest.raises(DataError, match="use all, or some of text, image, image-prompt with \\+ between"):
         parse_streams(text)
 
 

@@ -325,10 +325,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "xlnet": (small_xlnet, "'xlnet'.*language model"),
     "bert as a decoder": (encoder("Bert", is_decoder=True), "'bert'.*language model"),
     "pegasus": (small_pegasus, "'pegasus'.*encoder and a decoder"),
-    "a vision model": (
-        lambda: hf.ViTModel(hf.ViTConfig(hidden_size=32, num_hidden_layers=1)),
-        "'vit'.*no text",
-    ),
+    "a vision model": (small_vit, "'vit'.*no text"),
 }
 
 

@@ -28,9 +28,10 @@ from tier4k.heads.data.splits import Split
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.trial import mean_over_crops
-from tier4k.heads.regressors.base import FitTask, Head
+from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import fit_heads, resolve_options
+from tier4k.heads.regressors.tasks import FitTask
 from tier4k.tests.builders.data import make_picture, tiny_encoder, write_pku
 from tier4k.tests.builders.listener import Silent
 from tier4k.tests.builders.stores import stores_of

@@ -21,7 +21,7 @@ import tier4k
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.heads.results.model import read_model
-from tier4k.tests.builders.commands import DATA, ENCODERS, PACKAGE_FOLDER, arrays, succeed, tier
+from tier4k.tests.builders.commands import DATA, ENCODERS, PACKAGE_FOLDER, arrays, on_one_line, succeed, tier
 from tier4k.tests.builders.data import table_rows, write_table
 
 ANNOTATION = DATA / "annotation.xlsx"
@@ -332,7 +332,7 @@ def test_a_wrong_option_is_rejected_with_a_remedy(project: Path, case: str) -> N
     arguments, expected = WRONG[case]
     code, output = tier(*arguments)
     assert code == 2
-    assert expected in " ".join(output.replace("│", " ").split())
+    assert expected in on_one_line(output)
     assert "Traceback" not in output
     assert not Path("runs").exists()
     assert not Path("fresh").exists()

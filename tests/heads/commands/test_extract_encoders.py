@@ -7,20 +7,15 @@ import pytest
 
 from tier4k.cache.listing import stores
 from tier4k.heads.results.read import read_predictions
-from tier4k.tests.builders.commands import ENCODERS, succeed, tier
+from tier4k.tests.builders.commands import ENCODERS, on_one_line, succeed, tier
 from tier4k.tests.builders.data import table_rows, write_table
 from tier4k.tests.builders.transformers_models import write_vision_folder
 
 
-def plain(output: str) -> str:
-    """The output on one line, without the frame of an error."""
-    return " ".join(output.replace("│", " ").split())
-
-
-def rows_of_stores(root: str = "fresh") -> dict[str, int]:
+def rows_of_stores() -> dict[str, int]:
     """Rows of each store, by stream and encoder."""
     found = {}
-    for store in stores(Path(root)):
+    for store in stores(Path("fresh")):
         found[f"{store.signature.stream} {store.signature.encoder}"] = len(store.keys)
     return found
 
@@ -70,7 +65,10 @@ def test_images_without_prompts_are_encoded_fitted_and_scored(project: Path) -> 
 
 WEIGHTS = ["--text-weights", "bert-base-uncased"]
 WRONG = {
-    "no stream": (["--streams", "picture"], "use all, or some of text, image, image-prompt, joined by +"),
+    "no stream": (
+        ["--streams", "picture"],
+        "use all, or some of text, image, image-prompt with + between them",
+    ),
     "an image encoder without images": (
         ["--streams", "text", "--image-encoder", "resnet18"],
         "Invalid value for --image-encoder: this option has no effect: add image to --streams",
@@ -81,7 +79,7 @@ WRONG = {
     ),
     "templates without a checkpoint": (
         ["--templates", "t.toml"],
-        "Invalid value for --templates: this option has no effect: pass a checkpoint of two towers",
+        "Invalid value for --templates: this option has no effect: pass a checkpoint with two towers",
     ),
     "templates without texts": (
         ["--templates", "t.toml", "--encoder", "hf:vit", "--streams", "image"],
@@ -93,7 +91,7 @@ WRONG = {
     ),
     "a known encoder as checkpoint": (
         ["--encoder", "clip"],
-        "'clip' is no checkpoint of two towers",
+        "'clip' is no checkpoint with two towers",
     ),
     "a checkpoint of images alone": (
         ["--encoder", "hf:vit"],
@@ -132,7 +130,7 @@ def test_a_wrong_choice_is_refused_with_its_remedy(
     options, expected = WRONG[case]
     code, output = tier("extract", "Dataset", "-F", "fresh", *options)
     assert code == 2, output
-    assert expected in plain(output)
+    assert expected in on_one_line(output)
     assert not Path("fresh").exists()
 
 

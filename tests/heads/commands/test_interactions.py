@@ -1,4 +1,4 @@
-"""Interactions on the command line, from a small checkpoint of two towers to runs."""
+"""Interactions on the command line, from a small checkpoint with two towers to runs."""
 
 from pathlib import Path
 
@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from PIL import Image
 
 from tier4k.extract.encoders.templates import read_templates
 from tier4k.heads.results.model import read_model
-from tier4k.tests.builders.commands import arrays, succeed, tier
+from tier4k.tests.builders.commands import arrays, on_one_line, succeed, tier
 from tier4k.tests.builders.data import write_pku
-from tier4k.tests.builders.text_models import POSITIONS, write_text_folder
+from tier4k.tests.builders.text_models import library_inputs, write_text_folder
 from tier4k.tests.builders.transformers_models import few_fast
 
 TOWERS = ["--encoder", "hf:towers"]
@@ -30,16 +29,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def similarities(kind: str, prompts: list[str], paths: list[Path]) -> np.ndarray:
     """Cosines (N, P + T) of images to prompts and templates: the logits of the library's own model."""
-    images = hf.AutoImageProcessor.from_pretrained("towers", backend="pil")
-    pixels = images(images=[Image.open(path).convert("RGB") for path in paths], return_tensors="pt")
-    tokenizer = hf.AutoTokenizer.from_pretrained("towers")
-    padding = True if kind == "clip" else "max_length"
-    tokens = tokenizer(
-        [*prompts, *TEXTS], padding=padding, truncation=True, max_length=POSITIONS, return_tensors="pt"
-    )
+    tokens, images = library_inputs(Path("towers"), kind, [*prompts, *TEXTS], paths)
     model = hf.AutoModel.from_pretrained("towers").eval()
     with torch.inference_mode():
-        logits = model(**tokens, **pixels).logits_per_image
+        logits = model(**tokens, **images).logits_per_image
         bias = getattr(model, "logit_bias", 0)
         return ((logits - bias) / model.logit_scale.exp()).numpy()
 
@@ -81,7 +74,9 @@ def test_heads_and_sweeps_take_interactions_and_other_templates(folder: Path) ->
     chosen = [*fit, "--set", "interaction=templates", "--templates", "own.toml"]
     code, output = tier(*chosen)
     assert code == 2
-    assert "no features of 3 of 3 templates, first 'sharp': run `tier extract DATA --encoder" in flat(output)
+    assert "no features of 3 of 3 templates, first 'sharp': run `tier extract DATA --encoder" in on_one_line(
+        output
+    )
     succeed(*extract, "--templates", "own.toml")
     succeed(*chosen)
     newest = max(Path("runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -104,10 +99,5 @@ WRONG = {
 @pytest.mark.parametrize("options", WRONG)
 def test_a_request_that_cannot_be_met_ends_with_the_remedy(folder: Path, options: str) -> None:
     code, output = tier("fit-head", "data", *TOWERS, *options.split())
-    assert (code, WRONG[options] in flat(output)) == (2, True), output
+    assert (code, WRONG[options] in on_one_line(output)) == (2, True), output
     assert not Path("runs").exists()
-
-
-def flat(output: str) -> str:
-    """Output as one line, without the frame of an error."""
-    return " ".join(output.replace("│", " ").split())

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tier4k.tests.builders.commands import DATA, ENCODERS, arrays, succeed, tier
+from tier4k.tests.builders.commands import DATA, ENCODERS, arrays, on_one_line, succeed, tier
 
 TEXT = ["--text-encoder", "bert-base-uncased"]
 
@@ -96,7 +96,7 @@ def test_a_wrong_option_of_extract_is_rejected_with_a_remedy_and_writes_nothing(
 ) -> None:
     code, output = tier("extract", "Dataset", "-F", "fresh", *ENCODERS, *options)
     assert code == 2
-    assert expected in " ".join(output.replace("│", " ").split())
+    assert expected in on_one_line(output)
     assert not Path("fresh").exists()
 
 
@@ -167,7 +167,7 @@ def test_gc_keeps_young_stores_as_another_process_may_be_filling_them(unused_sto
 def test_gc_removes_nothing_where_it_cannot_read_the_runs(unused_stores: Path) -> None:
     code, output = tier("store", "gc", "--runs", "nowhere", "--older-than", "0", "--delete")
     assert code == 2
-    assert "there is no folder nowhere" in " ".join(output.replace("│", " ").split())
+    assert "there is no folder nowhere" in on_one_line(output)
     (run,) = Path("runs").iterdir()
     (run / "config.json").write_text("{}")
     code, output = tier("store", "gc", "--older-than", "0", "--delete")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from PIL import Image
 
 from tier4k.cache.keys import key_array
 from tier4k.cache.listing import stores
@@ -16,7 +15,7 @@ from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.templates import read_templates
 from tier4k.tests.builders.commands import succeed, tier
 from tier4k.tests.builders.data import table_rows, write_table
-from tier4k.tests.builders.text_models import POSITIONS, write_text_folder
+from tier4k.tests.builders.text_models import POSITIONS, library_inputs, write_text_folder
 from tier4k.tests.builders.transformers_models import few_fast, write_vision_folder
 
 PROMPTS = ["a red fox", "two paper boats", "the city at night, 8k"]
@@ -31,11 +30,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def store_of(stream: str, encoder: str = "hf:towers") -> FeatureStore:
+def store_of(stream: str) -> FeatureStore:
+    """The store of one tower of the checkpoint."""
     (found,) = [
         store
         for store in stores(Path("features"))
-        if (store.signature.stream, store.signature.encoder) == (stream, encoder)
+        if (store.signature.stream, store.signature.encoder) == (stream, "hf:towers")
     ]
     return found
 
@@ -46,16 +46,8 @@ def read(store: FeatureStore, inputs: list[bytes]) -> np.ndarray:
 
 def embeddings(kind: str, texts: list[str], paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
     """The embeddings of texts and images by the library's own classes, before they are normalised."""
-    processor: Any = hf.AutoImageProcessor.from_pretrained("towers", backend="pil")
-    images = processor(images=[Image.open(path).convert("RGB") for path in paths], return_tensors="pt")
+    tokens, images = library_inputs(Path("towers"), kind, texts, paths)
     model: Any = hf.AutoModel.from_pretrained("towers").eval()
-    tokens = hf.AutoTokenizer.from_pretrained("towers")(
-        texts,
-        padding=True if kind == "clip" else "max_length",
-        truncation=True,
-        max_length=POSITIONS,
-        return_tensors="pt",
-    )
     with torch.inference_mode():
         text = model.get_text_features(**tokens).pooler_output
         return text.numpy(), model.get_image_features(**images).pooler_output.numpy()

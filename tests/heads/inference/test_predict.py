@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tier4k.extract.encoders.image_network import ImageNetwork
-from tier4k.tests.builders.commands import DATA, read_scores, succeed, tier
+from tier4k.tests.builders.commands import DATA, on_one_line, read_scores, succeed, tier
 from tier4k.tests.builders.data import save_picture
 from tier4k.tests.builders.golden import fill
 
@@ -214,5 +214,5 @@ def test_a_wrong_input_is_rejected_with_a_remedy_and_nothing_is_encoded(
     monkeypatch.setattr(ImageNetwork, "forward", None)
     code, output = tier("predict", *arguments)
     assert code == 2, output
-    assert expected in " ".join(output.replace("│", " ").split())
+    assert expected in on_one_line(output)
     assert "Traceback" not in output

@@ -20,7 +20,7 @@ from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.inference import onnx
 from tier4k.heads.results.model import ModelError, read_model
 from tier4k.heads.results.read import read_config
-from tier4k.tests.builders.commands import DATA, read_scores, succeed, tier
+from tier4k.tests.builders.commands import DATA, on_one_line, read_scores, succeed, tier
 from tier4k.tests.builders.data import write_state
 from tier4k.tests.builders.golden import write_dataset, write_tiny_bert
 from tier4k.tests.builders.text_models import write_text_folder
@@ -324,4 +324,4 @@ def test_a_run_that_finetuned_images_alone_needs_no_prompts(project: Path, tmp_p
     extract = ["extract", "Dataset", "--finetuned", str(run), "-F", str(tmp_path / "features")]
     assert "--streams image" in succeed(*extract)
     code, output = tier(*extract, "--streams", "text")
-    assert code == 2 and "finetuned no encoder of text" in " ".join(output.replace("│", " ").split())
+    assert code == 2 and "finetuned no encoder of text" in on_one_line(output)

@@ -12,6 +12,7 @@ from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.choices import Stream
+from tier4k.extract.datasets.errors import DataError
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import FusionError, fuse, method_streams
@@ -101,9 +102,14 @@ def test_streams_have_one_order_and_all_of_them_are_the_default(
     assert method_streams(text, method) == streams
 
 
-@pytest.mark.parametrize("text", ["", "picture", "image+", "image-prompt"])
-def test_a_stream_that_the_method_lacks_is_refused_with_those_that_it_has(text: str) -> None:
+def test_a_stream_that_the_method_lacks_is_refused_with_those_that_it_has() -> None:
     with pytest.raises(FusionError, match="its streams are text, image"):
+        method_streams("image-prompt", "nr")
+
+
+@pytest.mark.parametrize("text", ["", "picture", "image+", "image+image"])
+def test_what_is_no_list_of_streams_is_refused_for_any_method(text: str) -> None:
+    with pytest.raises(DataError, match="use all, or some of text, image, image-prompt"):
         method_streams(text, "nr")
 
 

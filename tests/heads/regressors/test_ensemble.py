@@ -6,10 +6,10 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.utils.estimator_checks import check_estimator
 
 from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.ensemble import EnsembleHead
 from tier4k.heads.regressors.kernel import SVRHead
 from tier4k.heads.regressors.ridge import RidgeHead
+from tier4k.heads.regressors.tasks import FitTask
 
 PAIR = ("ridge", "svr")
 

@@ -15,12 +15,12 @@ from tier4k.heads.data.interactions import InteractionError
 from tier4k.heads.data.splits import make_splits
 from tier4k.heads.data.streams import Part, Streams
 from tier4k.heads.evaluation.run_trials import run_trials
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.registry import HEADS, make_head, resolve_options, restore_head
 from tier4k.heads.regressors.ridge import RidgeHead
+from tier4k.heads.regressors.tasks import FitTask
 from tier4k.tests.builders.feature_sets import feature_set
 
 KINDS = "cosine+product+templates+image-prompt"

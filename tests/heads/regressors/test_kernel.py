@@ -7,9 +7,10 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.svm import SVR
 from sklearn.utils.estimator_checks import check_estimator
 
-from tier4k.heads.regressors.base import FitTask
-from tier4k.heads.regressors.kernel import KernelRidgeHead, SVRHead, _KernelHead
+from tier4k.heads.regressors.kernel import KernelRidgeHead, SVRHead
+from tier4k.heads.regressors.kernel_head import KernelHead
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import FitTask
 
 HEADS = [KernelRidgeHead(), SVRHead()]
 
@@ -26,7 +27,7 @@ def standardized(X: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
-def test_kernel_heads_are_scikit_learn_estimators(head: _KernelHead) -> None:
+def test_kernel_heads_are_scikit_learn_estimators(head: KernelHead) -> None:
     check_estimator(head, on_skip=None)
 
 
@@ -88,7 +89,7 @@ def test_svr_is_that_of_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
-def test_a_head_is_its_tensors(head: _KernelHead) -> None:
+def test_a_head_is_its_tensors(head: KernelHead) -> None:
     X, y = rows(40)
     head.fit(X, y)
     np.testing.assert_array_equal(type(head).from_weights(head.weights_).predict(X), head.predict(X))
@@ -98,7 +99,7 @@ def test_a_head_is_its_tensors(head: _KernelHead) -> None:
 
 
 @pytest.mark.parametrize("kind", [KernelRidgeHead, SVRHead])
-def test_heads_fitted_together_equal_heads_fitted_alone(kind: type[_KernelHead]) -> None:
+def test_heads_fitted_together_equal_heads_fitted_alone(kind: type[KernelHead]) -> None:
     X, y = rows(60)
     train = [np.arange(40), np.arange(40), np.arange(20, 60)]
     tasks = [FitTask(scores, part) for scores, part in zip((y, -y, y), train, strict=True)]
@@ -119,7 +120,7 @@ def test_heads_fitted_together_equal_heads_fitted_alone(kind: type[_KernelHead])
         (SVRHead(epsilon=-0.1), "epsilon is -0.1, which is not valid: use a number from 0"),
     ],
 )
-def test_options_out_of_their_limits_are_refused(head: _KernelHead, message: str) -> None:
+def test_options_out_of_their_limits_are_refused(head: KernelHead, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         head.fit(*rows(10))
 

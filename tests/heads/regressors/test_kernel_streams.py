@@ -10,10 +10,10 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from tier4k.heads.data.streams import Part, Streams
 from tier4k.heads.regressors import kernel_search
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.kernel import KernelRidgeHead
 from tier4k.heads.regressors.kernel_search import LEAST_GAIN, KernelSearch, left_out_residuals
 from tier4k.heads.regressors.options import HeadError
+from tier4k.heads.regressors.tasks import FitTask
 
 STREAMS = Streams.of(text=3, image=5)
 SCALES, PENALTIES = (0.7, 1.4, 2.8), (0.01, 0.1, 1.0)
@@ -40,12 +40,11 @@ def dense_kernel(
     others: np.ndarray,
     scales: Mapping[str, float],
     weights: Mapping[str, float],
-    streams: Streams = STREAMS,
 ) -> np.ndarray:
     """The kernel of rows and other rows, standardized by the rows X, by scikit-learn's RBF."""
     parts = {}
     for stream in scales:
-        own = streams.mask(stream)
+        own = STREAMS.mask(stream)
         mean, deviation = X[:, own].mean(0), X[:, own].std(0)
         kernel = RBF(scales[stream] * np.sqrt(own.sum()))
         parts[stream] = kernel((others[:, own] - mean) / deviation, (X[:, own] - mean) / deviation)

@@ -12,7 +12,6 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from tier4k.heads.data.fusion import Fused, fuse
 from tier4k.heads.data.splits import make_splits
 from tier4k.heads.evaluation.run_trials import run_trials
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.options import OPTION_OF
 from tier4k.heads.regressors.registry import (
@@ -26,6 +25,7 @@ from tier4k.heads.regressors.registry import (
     resolve_options,
     restore_head,
 )
+from tier4k.heads.regressors.tasks import FitTask
 from tier4k.tests.builders.feature_sets import feature_set
 
 NETWORK = {"max_epochs": 20, "hidden": 8, "learning_rate": 0.01, "batch_size": 16}

@@ -12,7 +12,6 @@ from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.splits import make_splits
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.evaluation.run_trials import run_trials
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.ensemble import EnsembleHead
 from tier4k.heads.regressors.kernel import KernelRidgeHead
@@ -20,6 +19,7 @@ from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.registry import HEADS, resolve_options, restore_head
 from tier4k.heads.regressors.ridge import RidgeHead
+from tier4k.heads.regressors.tasks import FitTask
 from tier4k.tests.builders.feature_sets import feature_set
 
 STREAMS = Streams.of(text=2, image=3, image_prompt=3, zero_shot=1)

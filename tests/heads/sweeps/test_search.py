@@ -28,6 +28,7 @@ from tier4k.heads.results.results import Results
 from tier4k.heads.sweeps.candidates import draw
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.heads.sweeps.search import Search, search
+from tier4k.tests.builders.commands import on_one_line
 from tier4k.tests.builders.sweeps import BASE
 
 REPEATS = 3
@@ -399,7 +400,7 @@ def test_options_that_contradict_a_search_are_refused(
     Path("grid.toml").write_text('head = ["ridge", "svr"]\n')
     result = CliRunner().invoke(cli.app, ["sweep", "Dataset", "--search", "5", *arguments])
     assert result.exit_code == 2
-    assert message in " ".join(result.output.replace("│", " ").split())
+    assert message in on_one_line(result.output)
 
 
 def test_the_printed_command_keeps_a_list_of_equal_values() -> None:

@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from tier4k.heads.data.streams import Streams
-from tier4k.heads.regressors.base import FitTask
 from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack
 from tier4k.heads.regressors.mlp.hyperparameters import Hyperparameters
 from tier4k.heads.regressors.mlp.losses import SCALE_FREE_LOSSES
@@ -24,6 +23,7 @@ from tier4k.heads.regressors.mlp.stacked_head import FittedHead, StackedHead
 from tier4k.heads.regressors.mlp.torch_backend import StackTrainer
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import FitTask
 
 ROWS, WIDTH = 90, 10
 TEXT = 3  # columns of text
