@@ -11,6 +11,7 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.extract.encoders.names import HF
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.weights.files import Weights
@@ -18,11 +19,23 @@ from tier4k.extract.weights.files import Weights
 RUN_MARK = "@"  # in the name of an encoder that a run finetuned: NAME@RUN
 
 
+def split_run_mark(encoder: str) -> tuple[str, str]:
+    """Return the name of an encoder without the mark of a run, and the mark; "" of one that no run finetuned.
+
+    Folders of Hugging Face may have an @ in their path, such as `hf:/home/me@site/clip`.
+    """
+    if not encoder.startswith(HF):
+        name, _, mark = encoder.partition(RUN_MARK)
+        return name, mark
+    match = re.fullmatch(rf"(.+?){RUN_MARK}([^/]+-\d+)", encoder)
+    return (match[1], match[2]) if match else (encoder, "")
+
+
 def image_choice(signature: Signature) -> ImageChoice:
     """Return the encoder and all options that make features of a signature."""
     preprocessing, _, size = signature.preparation_name.partition(" at ")
     return ImageChoice(
-        encoder=signature.encoder.partition(RUN_MARK)[0],
+        encoder=split_run_mark(signature.encoder)[0],
         preprocessing=cast(PreprocessingName, preprocessing),
         image_size=_image_size(size),
         feature="multilevel" if signature.feature_name == "multilevel" else "pooled",
@@ -90,7 +103,7 @@ def text_encoder_of(
         WeightsError: No weights are found.
         SignatureError: The encoder gives other features, for example because its weights differ.
     """
-    name = signature.encoder.partition(RUN_MARK)[0]
+    name = split_run_mark(signature.encoder)[0]
     encoder = find_text_encoder(name, weights, folders, cast(Precision, signature.precision))
     encoder = replace(encoder, preset=replace(encoder.preset, name=signature.encoder))
     require_signature(signature, encoder.signature, encoder.weights, "--text-weights DIR", rewritten)

@@ -1,13 +1,34 @@
 """The image encoder that a user chooses, with its options."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tier4k.extract.encoders.choices import DEFAULT_IMAGE_ENCODER, FeatureName, Precision, PresetName
-from tier4k.extract.encoders.names import one_spelling
+from tier4k.extract.encoders.names import EncoderError, one_spelling
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.crops import Crops
 
-FULL_SIZE = "full"  # images keep their size
+FULL_SIZE: Literal["full"] = "full"  # images keep their size
+
+SMALLEST_SIDE = 32
+
+LARGEST_SIDE = 2048
+
+
+def parse_image_size(text: str) -> ImageSize:
+    """Return the size of whole images that a text states.
+
+    Raises:
+        EncoderError: It is neither a number of pixels from `SMALLEST_SIDE` to `LARGEST_SIDE` nor "full".
+    """
+    if text == FULL_SIZE:
+        return FULL_SIZE
+    if not (text.isdecimal() and SMALLEST_SIDE <= int(text) <= LARGEST_SIDE):
+        raise EncoderError(
+            f"the image size {text!r} is neither a number of pixels nor {FULL_SIZE!r}: pass a number from "
+            f"{SMALLEST_SIDE} to {LARGEST_SIDE}, or {FULL_SIZE}"
+        )
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -34,11 +55,16 @@ class ImageChoice:
     crops: Crops | None = None
 
     def __post_init__(self) -> None:
-        """Separate name and size, and spell the path of a folder in one way."""
+        """Separate name and size, and spell the path of a folder in one way.
+
+        Raises:
+            EncoderError: The size in the name is too small or too large.
+        """
+        object.__setattr__(self, "encoder", one_spelling(self.encoder))
         name, at, size = self.encoder.rpartition("@")
         if at and (size.isdecimal() or size == FULL_SIZE):
             object.__setattr__(self, "encoder", name)
-            object.__setattr__(self, "image_size", size if size == FULL_SIZE else int(size))
+            object.__setattr__(self, "image_size", parse_image_size(size))
         object.__setattr__(self, "encoder", one_spelling(self.encoder))
 
 

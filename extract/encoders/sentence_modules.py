@@ -15,6 +15,7 @@ from tier4k.extract.weights.files import TEXT_WEIGHT_FILES, WeightsError
 MODULES = "modules.json"
 TRANSFORMER_OPTIONS = "sentence_bert_config.json"
 MODEL_OPTIONS = "config_sentence_transformers.json"
+EMPTY_PROMPTS = ("query", "document")  # prompts that the library has without a text in the file
 EMBEDDING = "sentence_embedding"  # the library's name of the pooled vector, which every layer takes
 # Older files have a switch for each pooling; here the pooling by its switch, in the order of the vectors.
 POOLING_OF = {
@@ -146,7 +147,9 @@ def _poolings(folder: Path, name: str) -> tuple[str, ...]:
     if stated is None:
         switches = POOLING_OF | UNREAD_POOLING_OF
         stated = [pooling for switch, pooling in switches.items() if content.get(switch)] or ["mean"]
-    poolings = tuple([stated] if isinstance(stated, str) else stated)
+    if not isinstance(stated, list):
+        stated = [stated]
+    poolings = tuple(map(str, stated))
     for pooling in poolings:
         if pooling not in POOLING_OF.values():
             raise EncoderError(
@@ -207,7 +210,15 @@ def _prompt(folder: Path) -> str:
         return ""
     content = read_config(folder, MODEL_OPTIONS)
     prompts: Any = content.get("prompts") or {}
-    return str(prompts.get(content.get("default_prompt_name")) or "")
+    name: Any = content.get("default_prompt_name")
+    if name is None:
+        return ""
+    if not isinstance(prompts, dict) or name not in {*prompts, *EMPTY_PROMPTS}:
+        raise WeightsError(
+            f"{folder / MODEL_OPTIONS} has no prompt {name!r}, the name under 'default_prompt_name' there: "
+            "correct the name, or download the folder again"
+        )
+    return str(prompts.get(name) or "")
 
 
 def _files(folder: Path, places: list[str]) -> tuple[str, ...]:

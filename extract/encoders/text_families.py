@@ -261,7 +261,13 @@ def _positions(
     if family.padding is None:
         return stated
     padding = content.get("pad_token_id", family.padding)
-    return stated - (padding if isinstance(padding, int) else family.padding) - 1
+    limit = stated - (padding if isinstance(padding, int) else family.padding) - 1
+    if limit < 1:
+        raise EncoderError(
+            f"{folder / CONFIG} leaves no position for a token (max_position_embeddings {stated}, "
+            f"pad_token_id {padding}): download this file again, or {PASS_ANOTHER}"
+        )
+    return limit
 
 
 def _stated_limit(

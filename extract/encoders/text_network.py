@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.encoder import TextEncoder
+from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.precision import DTYPES
 from tier4k.extract.encoders.text_families import AUTO, TextFamily
 from tier4k.extract.encoders.text_pooling import TextPooling, load_pooling
@@ -113,12 +114,36 @@ class TextNetwork(nn.Module):
         recompute_activations(self.backbone)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text before truncation, special tokens included."""
-        return [len(ids) for ids in self.tokenizer.untruncated_ids(texts)]
+        """Return the number of tokens of each text before truncation, special tokens included.
+
+        Raises:
+            EncoderError: A text has a token that the network lacks.
+        """
+        ids = self.tokenizer.untruncated_ids(texts)
+        read = [tokens[: self.tokenizer.max_tokens] for tokens in ids]
+        self._require_embedded(texts, [max(tokens, default=0) for tokens in read])
+        return list(map(len, ids))
 
     def tokenize(self, texts: Sequence[str]) -> TokenBatch:
-        """Tokenize texts, truncated and padded."""
-        return self.tokenizer(texts)
+        """Tokenize texts, truncated and padded.
+
+        Raises:
+            EncoderError: A text has no token, or one that the network lacks.
+        """
+        batch = self.tokenizer(texts)
+        self._require_embedded(texts, batch.ids.amax(1).tolist())
+        return batch
+
+    def _require_embedded(self, texts: Sequence[str], largest_ids: Sequence[int]) -> None:
+        """Refuse texts whose largest token number is beyond the network's embeddings."""
+        embeddings = self.backbone.get_input_embeddings().weight.shape[0]
+        for text, largest in zip(texts, largest_ids, strict=True):
+            if largest >= embeddings:
+                raise EncoderError(
+                    f"the tokenizer of the text encoder makes the token {largest} of the text {text!r}, and "
+                    f"the network has embeddings of {embeddings} tokens: take tokenizer and weights from one "
+                    "download, or pass another text encoder"
+                )
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Return the features (B, D) of tokenized texts."""

@@ -12,6 +12,8 @@ from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.transformers_loading import explain_loading_errors
 from tier4k.extract.weights.files import WeightsError
 
+PROBE = "a red fox 🦊"  # the last letter is in few vocabularies
+
 TOKENIZED_TEXTS = 1024  # per call: the tokenizer keeps kilobytes of each text until the call ends
 
 
@@ -105,7 +107,7 @@ def load_text_tokenizer(encoder: TextEncoder) -> TextTokenizer:
 
     Raises:
         WeightsError: The files of the folder are damaged or do not match, or the tokenizer has no padding
-            token.
+            token or fails.
     """
     from transformers import AutoTokenizer
 
@@ -120,4 +122,7 @@ def load_text_tokenizer(encoder: TextEncoder) -> TextTokenizer:
     if not model.family.pads_to_limit:
         tokenizer.padding_side = "right"  # where positions are counted from the left, padding must not be
     prompt = model.modules.prompt if model.modules else ""
-    return TextTokenizer(tokenizer, model.token_limit, model.family.pads_to_limit, prompt)
+    loaded = TextTokenizer(tokenizer, model.token_limit, model.family.pads_to_limit, prompt)
+    with explain_loading_errors(path, "text"):
+        loaded([PROBE])
+    return loaded

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from tier4k.cache.errors import TierError
 from tier4k.extract.weights.files import WeightsError
 
 
@@ -62,8 +63,14 @@ def explain_loading_errors(path: Path, stream: str) -> Iterator[None]:
             "tensors, which could run code, or are damaged. Download the files again, or save the model "
             "as safetensors."
         ) from error
-    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise WeightsError(f"the {stream} encoder in {path} cannot be loaded: {error}") from error
+    except TierError:
+        raise
+    except Exception as error:  # damaged files of many kinds raise errors of many classes
+        reason = shorten(f"{type(error).__name__}: {error}", 500)
+        raise WeightsError(
+            f"the {stream} encoder in {path} cannot be loaded ({reason}): download the whole folder again, "
+            "or pass another encoder"
+        ) from error
 
 
 def recompute_activations(network: Any) -> None:

@@ -215,7 +215,8 @@ def text_chunks(
     """Return chunks of missing texts, sorted by length, so that short texts are not padded to long texts.
 
     Raises:
-        EncoderError: A text has no token. It is raised at once, and not while the chunks are read.
+        EncoderError: A text has no token, or one that the network lacks. It is raised at once, and not while
+            the chunks are read.
     """
     numbers = np.flatnonzero(work.missing)
     lengths = network.token_counts(work.inputs.iloc[numbers].tolist())

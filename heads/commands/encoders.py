@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER, PresetName
-from tier4k.extract.images.choices import ImageSize
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, WeightsGroup
 
 if TYPE_CHECKING:
@@ -17,10 +16,6 @@ if TYPE_CHECKING:
     from tier4k.extract.images.crops import Crops
     from tier4k.heads.data.encoder_choice import EncoderChoice
     from tier4k.heads.encoders.pair import EncoderPair
-
-SMALLEST_SIDE = 32
-
-LARGEST_SIDE = 2048
 
 
 def encoder_choice(
@@ -32,7 +27,7 @@ def encoder_choice(
     """Return the encoders that the options of a command name, or the default encoders.
 
     Raises:
-        typer.BadParameter: --image-size has no valid value.
+        EncoderError: The size of the images is too small or too large.
     """
     from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.heads.data.encoder_choice import EncoderChoice
@@ -58,14 +53,14 @@ def image_choice(
     """Return the choice of an image encoder: the preset, with the options that the user passed in its place.
 
     Raises:
-        typer.BadParameter: --image-size has no valid value.
+        EncoderError: The size of the images is too small or too large.
     """
-    from tier4k.extract.encoders.image_choice import PRESETS, ImageChoice
+    from tier4k.extract.encoders.image_choice import PRESETS, ImageChoice, parse_image_size
 
     options: dict[str, Any] = {
         "encoder": encoder,
         "preprocessing": images.preprocessing,
-        "image_size": _image_size(images.image_size),
+        "image_size": None if images.image_size is None else parse_image_size(images.image_size),
         "feature": images.feature,
         "precision": images.precision,
         "crops": crops,
@@ -111,15 +106,3 @@ def weight_folders(source: "SourceTable") -> Sequence[Path]:
     from tier4k.extract.weights.files import search_folders
 
     return search_folders(source.path.parent)
-
-
-def _image_size(text: str | None) -> ImageSize | None:
-    if text is None or text == "full":
-        return cast(Literal["full"] | None, text)
-    if not (text.isdecimal() and SMALLEST_SIDE <= int(text) <= LARGEST_SIDE):
-        raise typer.BadParameter(
-            f"{text!r} is neither a number of pixels nor 'full': "
-            f"pass a number from {SMALLEST_SIDE} to {LARGEST_SIDE}, or full",
-            param_hint="--image-size",
-        )
-    return int(text)

@@ -10,7 +10,7 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
-from tier4k.extract.encoders.from_signature import RUN_MARK
+from tier4k.extract.encoders.from_signature import split_run_mark
 from tier4k.extract.pipeline.seen_images import seen_file
 from tier4k.heads.data.splits import Split
 from tier4k.heads.results.json_files import read_json
@@ -59,7 +59,7 @@ def seen_by_weights(root: Path, signature: Signature) -> tuple[str, ...]:
             damaged.
     """
     path = seen_file(root, signature.weights)
-    if RUN_MARK not in signature.encoder and not path.exists():
+    if not split_run_mark(signature.encoder)[1] and not path.exists():
         return ()
     try:
         return read_json(path, tuple[str, ...])

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
-from tier4k.extract.encoders.from_signature import RUN_MARK, image_encoder_of, text_encoder_of
+from tier4k.extract.encoders.from_signature import image_encoder_of, split_run_mark, text_encoder_of
 from tier4k.extract.weights.files import search_folders
 from tier4k.heads.data.embeddings import Towers, find_towers
 from tier4k.heads.data.encoder_names import array_name, stream_signatures
@@ -132,7 +132,7 @@ def _own_path(model: Model, signature: Signature) -> Path | None:
 
     A neighbouring run has them if it finetuned the encoder. None means that they are in neither.
     """
-    mark = signature.encoder.partition(RUN_MARK)[2]
+    _, mark = split_run_mark(signature.encoder)
     exported = exported_path(model.folder, model.signatures, signature)
     if exported or not mark:
         return exported

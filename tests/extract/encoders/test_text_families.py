@@ -15,7 +15,7 @@ import transformers as hf
 
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
-from tier4k.extract.encoders.from_signature import text_encoder_of
+from tier4k.extract.encoders.from_signature import split_run_mark, text_encoder_of
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.text_network import TextNetwork
@@ -274,6 +274,17 @@ def test_the_default_prompt_of_sentence_transformers_is_put_before_every_text(tm
         ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "pools by 'lasttoken'.*pass another"),
         ("1_Pooling/config.json", {"pooling_mode_weightedmean_tokens": True}, "pools by 'weightedmean'"),
         ("sentence_bert_config.json", {"do_lower_case": True}, "lower-cases.*set do_lower_case"),
+        ("1_Pooling/config.json", {"pooling_mode": 3}, "pools by '3'"),
+        (
+            "config_sentence_transformers.json",
+            {"default_prompt_name": "q"},
+            "no prompt 'q'.*correct the name",
+        ),
+        (
+            "config_sentence_transformers.json",
+            {"prompts": ["a"], "default_prompt_name": "query"},
+            "no prompt 'query'",
+        ),
         ("2_Dense/config.json", {"activation_function": "mine.Snake"}, "dense layer that tier4k does not"),
         ("2_Dense/config.json", {"in_features": 64, "use_residual": True}, "dense layer that tier4k does"),
         ("2_Dense/config.json", {}, "lacks the widths"),
@@ -381,6 +392,69 @@ def test_a_clip_whose_tokenizer_does_not_end_texts_is_refused(tmp_path: Path) ->
     path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
     with pytest.raises(EncoderError, match=f"{folder} does not end a text with the token 3"):
         load_network(find(folder))
+
+
+def test_a_text_with_a_token_that_the_network_lacks_is_named(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model", "bert")
+    tokenizer = text_tokenizer()
+    tokenizer.add_tokens([f"word{number}" for number in range(200)])  # the network has 400 tokens
+    tokenizer.save_pretrained(folder)
+    network = load_network(find(folder))
+    texts = pd.Series(["a fox", "a word199"], index=["00" * 32, "01" * 32])
+    work = Work(find(folder), texts, np.ones(2, bool))
+    with pytest.raises(
+        EncoderError, match="'a word199'.*embeddings of 400 tokens.*pass another text encoder"
+    ):
+        text_chunks(work, network, ExtractionOptions(workers=0))  # before a store is made and a chunk is read
+    with pytest.raises(EncoderError, match="'a word199'"):
+        network.tokenize(["a word199"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", {}),
+        ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": {"a": 0, "<pad>": 1}}}),
+        ("tokenizer_config.json", []),
+        ("tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "unk_token": "nowhere"}),
+        ("config.json", {"model_type": "clip", "text_config": []}),
+    ],
+)
+def test_a_damaged_file_beside_the_weights_is_refused(tmp_path: Path, name: str, content: Any) -> None:
+    folder = write_text_folder(tmp_path / "model", "clip")
+    if isinstance(content, dict):
+        content = json.loads((folder / name).read_text()) | content if content else {}
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises((EncoderError, WeightsError), match=str(folder)):
+        load_network(find(folder))
+
+
+def test_a_padding_token_behind_the_positions_is_refused(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model", "roberta")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token_id": POSITIONS}))
+    with pytest.raises(
+        EncoderError, match=f"{path} leaves no position for a token.*pad_token_id {POSITIONS}"
+    ):
+        find(folder)
+
+
+def test_an_at_sign_in_the_path_of_a_folder_is_no_mark_of_a_run(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "me@site" / "bert-16", "bert")
+    encoder = find(folder)
+    assert text_encoder_of(encoder.signature, folders=[Path("/")]).signature == encoder.signature
+    assert split_run_mark(f"{encoder.preset.name}@nr-all-quality-0") == (
+        encoder.preset.name,
+        "nr-all-quality-0",
+    )
+    assert split_run_mark("minilm@nr-all-a/b-0") == ("minilm", "nr-all-a/b-0")
+
+
+def test_the_file_of_a_debertas_tokenizer_is_part_of_its_weights(tmp_path: Path) -> None:
+    folder = write_text_folder(tmp_path / "model", "deberta-v2")
+    before = find(folder).weights.sha256
+    (folder / "spm.model").write_bytes(b"another vocabulary")
+    assert find(folder).weights.sha256 != before
 
 
 def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def test_every_choice_has_its_own_store_and_an_ambiguous_one_is_not_guessed(proj
 WRONG = [
     (["--image-size", "31"], "pass a number from 32 to 2048, or full"),
     (["--image-size", "huge"], "'huge' is neither"),
+    (["--image-encoder", "resnet50@0"], "'0' is neither"),
+    (["--image-encoder", "resnet50@100000"], "pass a number from 32 to 2048, or full"),
     (["--crops-seed", "5"], "pass --crops too"),
     (["--crops", "-1"], "greater than or equal to 0"),
     (["--feature", "tokens"], "'multilevel'"),
