@@ -59,7 +59,7 @@ def fused_features(
         fuse,
         interact,
         method_streams,
-        reads_prompts,
+        needed_inputs,
         require_valid_benchmark,
         used_streams,
     )
@@ -73,13 +73,11 @@ def fused_features(
     used = used_streams(method, chosen)
     choice = encoder_choice(encoders, images, preset).for_streams(used, interaction)
     console = make_console()
-    needs_prompts = reads_prompts(method, chosen, interaction)
-    report, stores = load_with_stores(console, data, features, choice, rows, needs_prompts=needs_prompts)
+    inputs = needed_inputs(method, chosen, interaction)
+    report, stores = load_with_stores(console, data, features, choice, rows, needs_prompts="text" in inputs)
     stores = stores.of_streams(used, interaction)
     levels = resolve_stages(stages or (), stores.image_signatures)
-    loaded = load_features(
-        report.manifest.select(selected), stores, levels, interaction, texts, needs_prompts
-    )
+    loaded = load_features(report.manifest.select(selected), stores, levels, interaction, texts, inputs)
     fused = interact(fuse(loaded, method, chosen), interaction).X
     save_matrix(output, loaded, fused)
     shape = f"{fused.shape[0]} x {fused.shape[1]} {fused.dtype}"

@@ -153,13 +153,14 @@ def _fit_stored(
     out: Path,
 ) -> None:
     from tier4k.extract.stores.find import parse_scorer_names
-    from tier4k.heads.data.fusion import reads_prompts, used_streams
+    from tier4k.heads.data.fusion import needed_inputs, used_streams
 
     choice = choice.for_streams(used_streams(options.method, options.streams), options.interaction)
     scorers = parse_scorer_names(score_features)
     console = make_console()
     # The key of a stored score is that of an image and its prompt.
-    needs_prompts = bool(scorers) or reads_prompts(options.method, options.streams, options.interaction)
+    inputs = needed_inputs(options.method, options.streams, options.interaction)
+    needs_prompts = bool(scorers) or "text" in inputs
     report, stores = load_with_stores(console, data, features, choice, rows, scorers, needs_prompts)
     print_run(console, fit_with_progress(console, report, stores, options, out))
 
@@ -190,11 +191,11 @@ def _train_end_to_end(
 ) -> None:
     from tier4k.extract.pipeline.allocator import keep_all_freed_memory
     from tier4k.extract.pipeline.progress import notes_printer
-    from tier4k.heads.data.fusion import reads_prompts, used_streams
+    from tier4k.heads.data.fusion import needed_inputs, used_streams
     from tier4k.heads.finetuning.finetune import finetune
 
     console = make_console()
-    source = rows.read(data, reads_prompts(options.method, options.streams))
+    source = rows.read(data, "text" in needed_inputs(options.method, options.streams))
     choice = choice.for_streams(used_streams(options.method, options.streams))
     pair = find_encoder_pair(source, choice, weights)
     report = check_source(console, source, features, rows.on_error)

@@ -9,6 +9,7 @@ import pandas as pd
 from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import key_array
 from tier4k.cache.store import FeatureStore
+from tier4k.extract.datasets.choices import STREAMS, Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.levels import Levels
 from tier4k.heads.data.embeddings import Embeddings, Towers
@@ -64,7 +65,7 @@ class FeatureSet(Rows):
         image: (N, Di) features of the images; (N, V, Di) where V crops of each are stored, the centre crop
             first.
         image_prompt: Features of the image prompts, of the same names and shapes; zero if a row has no image
-            prompt.
+            prompt, or if no image prompts are read.
         has_image_prompt: (N,) bool, whether the row has an image prompt.
         targets: (N, T) mean opinion scores, float64, NaN where a row has no score.
         target_names: Names of the T targets.
@@ -130,7 +131,7 @@ def load_features(
     stages: Sequence[str] = (),
     interaction: str = NO_INTERACTION,
     templates: Sequence[str] = (),
-    reads_prompts: bool = True,
+    inputs: Sequence[Stream] = STREAMS,
 ) -> FeatureSet:
     """Read the features of every row of a manifest, in its order.
 
@@ -141,8 +142,8 @@ def load_features(
             sequence keeps all.
         interaction: Interactions that are computed from the features, with "+" between them, or "none".
         templates: Texts of the templates, if the interaction needs them.
-        reads_prompts: Whether the features of text prompts are read; without them, text stores may lack the
-            prompts.
+        inputs: The inputs whose features are read (see `tier4k.heads.data.fusion.needed_inputs`); stores may
+            lack the others.
 
     Raises:
         InteractionError: There is no such interaction, or the stores lack what it needs.
@@ -153,12 +154,14 @@ def load_features(
     rows = rows_without_features(manifest)
     text_keys = _keys(manifest.table["prompt_key"])
     texts = {}
-    if reads_prompts:
+    if "text" in inputs:
         texts = {name: store.read(text_keys) for name, store in stores.texts.items()}
     images, image_prompts = {}, {}
     for name, store in stores.images.items():
         levels = levels_of(stages, name, len(stores.images))
-        images[name], image_prompts[name] = _read_images(manifest, store, levels, rows.has_image_prompt)
+        images[name], image_prompts[name] = _read_images(
+            manifest, store, levels, rows.has_image_prompt, inputs
+        )
     _require_same_crops(images)
     features = replace(
         rows,
@@ -201,16 +204,26 @@ def _read_images(
     images: FeatureStore,
     stages: Sequence[str],
     has_image_prompt: np.ndarray,
+    inputs: Sequence[Stream],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read images and image prompts in one pass over the store; a row without an image prompt gets zeros."""
-    table = manifest.table
-    prompt_keys = table["image_prompt_key"].where(has_image_prompt, table["image_key"])
-    features = images.read(_keys(pd.concat([table["image_key"], prompt_keys])))
+    """Read images and image prompts in one pass over the store.
+
+    A row without an image prompt gets zeros, and so does what is not among the inputs.
+    """
+    image_keys = manifest.table["image_key"]
+    keys: dict[Stream, pd.Series] = {
+        "image": image_keys,
+        "image-prompt": manifest.table["image_prompt_key"].where(has_image_prompt, image_keys),
+    }
+    read = [stream for stream in keys if stream in inputs]
+    features = images.read(_keys(pd.concat([keys[stream] for stream in read])))
     if stages:
         levels = Levels.parse(images.signature.feature)
         features = features[..., levels.columns(stages)]
-    image = features[: len(table)]
-    image_prompt = features[len(table) :]
+    arrays = dict(zip(read, np.split(features, len(read)), strict=True))
+    zeros = np.zeros_like(features[: len(image_keys)])
+    image = arrays.get("image", zeros)
+    image_prompt = arrays.get("image-prompt", zeros)
     image_prompt[~has_image_prompt] = 0
     return image, image_prompt
 

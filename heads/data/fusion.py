@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
 import numpy as np
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.datasets.choices import Benchmark, Stream
+from tier4k.extract.datasets.choices import STREAMS, Benchmark, Stream
 from tier4k.extract.datasets.streams import ALL, parse_streams
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
@@ -128,18 +128,24 @@ def encoder_kinds(method: Method, streams: Sequence[Stream] = ()) -> tuple[str, 
     return tuple(sorted(set(kinds)))
 
 
-def reads_prompts(
+def needed_inputs(
     method: Method,
     streams: Sequence[Stream] = (),
     interaction: str = NO_INTERACTION,
-) -> bool:
-    """Return whether heads use text prompts, in a stream or in an interaction.
+) -> tuple[Stream, ...]:
+    """Return the inputs whose features heads use, in a stream or in an interaction.
 
     Raises:
         FusionError: As for `used_streams`.
         InteractionError: There is no such interaction.
     """
-    return "text" in (*used_streams(method, streams), *needed_embeddings(interaction))
+    used = used_streams(method, streams)
+    needed = {*used, *needed_embeddings(interaction)}
+    if "templates" in needed:
+        needed.add("image")  # which the templates are compared with
+    if method == "pr" and "image" in used:
+        needed.add("image-prompt")  # of which the stream is the mean with the image
+    return tuple(stream for stream in STREAMS if stream in needed)
 
 
 def method_streams(text: str, method: Method) -> tuple[Stream, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.levels import Levels, LevelsError, parse_level_names
+from tier4k.heads.data.encoder_names import sized_encoder
 
 
 def resolve_stages(texts: Sequence[str], images: Mapping[str, Signature]) -> tuple[str, ...]:
@@ -53,12 +54,18 @@ def levels_of(
 
 
 def _arrays(encoder: str, images: Mapping[str, Signature]) -> list[str]:
-    """Return the names of the arrays that a selection is for; "" selects all."""
+    """Return the names of the arrays that a selection is for; "" selects all.
+
+    An encoder is named as --image-encoder names it. "clip" is the encoder without a size if there is one, or
+    else all its sizes.
+    """
     if not encoder:
         return list(images)
-    names = [name for name, signature in images.items() if encoder in (name, signature.encoder)]
+    sized = [name for name, signature in images.items() if encoder in (name, sized_encoder(signature))]
+    names = sized or [name for name, signature in images.items() if encoder == signature.encoder]
     if not names:
         raise LevelsError(
-            f"--stages: there is no image encoder {encoder!r}: pass one of {', '.join(images) or 'none'}"
+            f"--stages: there is no image encoder {encoder!r}: pass one of "
+            f"{', '.join(map(sized_encoder, images.values())) or 'none'}"
         )
     return names

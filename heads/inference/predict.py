@@ -13,7 +13,6 @@ from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import SIGNATURE_FILE, Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.write_errors import explain_write_errors
-from tier4k.extract.datasets.choices import IMAGE_STREAMS, STREAMS
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.pipeline.listener import Listener, StreamSummary
@@ -68,7 +67,7 @@ def predict(
         summaries += _encode(source, manifest, root, options, listener)
         stores = FeatureStores.of(_stores(model, "image", root), _stores(model, "text", root))
         features = load_features(
-            manifest, stores, model.stages, model.interaction, model.templates, model.reads_prompts
+            manifest, stores, model.stages, model.interaction, model.templates, model.inputs
         )
         predicted |= model.predict(features)
     return predicted, summaries
@@ -149,21 +148,22 @@ def _encode(
 ) -> list[StreamSummary]:
     """Encode missing inputs and templates. If none is missing, encoders and weights are not searched."""
     templates = _templates(source)
-    image_keys = np.concatenate([manifest.keys("image"), manifest.keys("image_prompt")])
+    inputs = source.model.inputs
+    columns = [stream.replace("-", "_") for stream in inputs if stream != "text"]
+    image_keys = [manifest.keys(column) for column in columns]
     encoders: list[ImageEncoder | TextEncoder] = []
     for name, signature in stream_signatures(source.model.signatures, "image").items():
-        if not _has_all_keys(root, signature, image_keys):
+        if not all(_has_all_keys(root, signature, keys) for keys in image_keys):
             encoders.append(source.find_images[name]())
     for name, signature in stream_signatures(source.model.signatures, "text").items():
         text_keys = key_array(map(text_key, templates.get(signature, ())))
-        if source.model.reads_prompts:
+        if "text" in inputs:
             text_keys = np.concatenate([manifest.keys("prompt"), text_keys])
         if not _has_all_keys(root, signature, text_keys):
             encoders.append(source.find_texts[name]())
     if not encoders:
         return []
-    streams = STREAMS if source.model.reads_prompts else IMAGE_STREAMS
-    choice = InputChoice(streams, templates)
+    choice = InputChoice(inputs, templates)
     return extract(manifest, encoders, root, options, listener, choice=choice)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet, load_features
-from tier4k.heads.data.fusion import Fused, fuse, reads_prompts
+from tier4k.heads.data.fusion import Fused, fuse, needed_inputs
 from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.encoders.seen_images import require_unseen
 from tier4k.heads.evaluation.run_trials import run_trials
@@ -85,7 +85,7 @@ def load_fused(plan: Plan) -> tuple[FeatureSet, Fused]:
         config.stages,
         config.head["interaction"],
         config.templates,
-        reads_prompts(plan.method, plan.streams, config.head["interaction"]),
+        needed_inputs(plan.method, plan.streams, config.head["interaction"]),
     )
     return features, fuse(features, plan.method, plan.streams)
 

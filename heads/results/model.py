@@ -16,8 +16,8 @@ from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.fusion import encoder_kinds, fuse, reads_prompts, used_streams
-from tier4k.heads.data.interactions import NO_INTERACTION, needed_embeddings
+from tier4k.heads.data.fusion import encoder_kinds, fuse, needed_inputs, used_streams
+from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.trial import mean_over_crops
 from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import HeadName
@@ -122,15 +122,19 @@ class Model:
         return used_streams(self.method, self.streams)
 
     @property
+    def inputs(self) -> tuple[Stream, ...]:
+        """The inputs that the heads use, in streams and in the interaction."""
+        return needed_inputs(self.method, self.streams, self.interaction)
+
+    @property
     def reads_prompts(self) -> bool:
         """Whether the heads use text prompts."""
-        return reads_prompts(self.method, self.streams, self.interaction)
+        return "text" in self.inputs
 
     @property
     def reads_image_prompts(self) -> bool:
         """Whether the heads use image prompts, of the images that have one."""
-        is_averaged = self.method == "pr" and "image" in self.used_streams
-        return is_averaged or "image-prompt" in (*self.used_streams, *needed_embeddings(self.interaction))
+        return "image-prompt" in self.inputs
 
     @property
     def requires_image_prompts(self) -> bool:

@@ -84,9 +84,28 @@ def test_each_of_several_encoders_has_stages_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
+    ("texts", "stages"),
+    [
+        (["clip@448=2"], ("clip@448 multilevel=block2",)),
+        (["clip=1", "clip@448=2"], ("clip multilevel=block1", "clip@448 multilevel=block2")),
+        (["clip=1"], ("clip multilevel=block1",)),
+    ],
+)
+def test_two_sizes_of_one_encoder_have_stages_of_their_own(texts: list[str], stages: tuple[str, ...]) -> None:
+    whole = replace(LEVELS, preparation=WHOLE.preparation)
+    assert resolve_stages(texts, {array_name(one): one for one in (LEVELS, whole)}) == stages
+
+
+def test_an_encoder_of_one_size_may_be_named_without_it() -> None:
+    whole = replace(LEVELS, preparation=WHOLE.preparation)
+    for text in ("clip=2", "clip@448=2"):
+        assert resolve_stages([text], {array_name(whole): whole}) == ("block2",)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("vit=1", "no image encoder 'vit': pass one of clip multilevel, resnet18 multilevel"),
+        ("vit=1", "no image encoder 'vit': pass one of clip, resnet18"),
         ("clip=3", "there is no stage 3: pass some of block1, block2"),
     ],
 )

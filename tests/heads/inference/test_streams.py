@@ -115,6 +115,12 @@ def test_new_images_get_the_scores_of_the_runs_predictions(project: Path, run: s
     assert_scores_are_those_of_the_run(scores_in_memory(run, run not in WITHOUT_PROMPTS), project / run)
 
 
+def test_image_prompts_that_no_stream_uses_are_not_encoded(project: Path, tmp_path: Path) -> None:
+    succeed("predict", "image", "Dataset", "-F", str(tmp_path), "-o", str(tmp_path / "scores.csv"), *READING)
+    (store,) = stores(tmp_path)
+    assert len(store.hexadecimal_keys()) == len(rows()[0])
+
+
 @pytest.mark.parametrize("run", ["all", pytest.param("image", marks=pytest.mark.slow)])
 def test_an_exported_model_needs_neither_stores_nor_weights(fitted: Path, elsewhere: Path, run: str) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
-from tier4k.extract.datasets.choices import Stream
+from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.extract.datasets.errors import DataError
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import load_features
@@ -21,7 +21,15 @@ from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions
-from tier4k.tests.golden.golden_rows import IMAGE, TEXT, manifest, vectors, write_store, write_stores
+from tier4k.tests.golden.golden_rows import (
+    IMAGE,
+    IMAGE_WIDTH,
+    TEXT,
+    manifest,
+    vectors,
+    write_store,
+    write_stores,
+)
 
 OPTIONS = FitOptions(targets=("MOS_quality",), repeats=2, estimator="ridge")
 OTHER_IMAGE = replace(IMAGE, encoder="alexnet", weights="12" * 32)
@@ -135,6 +143,28 @@ def test_stores_that_no_stream_uses_are_not_needed(stores: FeatureStores, tmp_pa
         assert len(read_config(run.folder).signatures) == 1
     with pytest.raises(ProtocolError, match="there is no text encoder"):
         fit_head(manifest(), only(stores, "resnet18"), OPTIONS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "stream", "column"),
+    [("nr", "image", "image"), ("fr", "image", "image"), ("fr", "image-prompt", "image_prompt")],
+)
+def test_images_that_no_stream_uses_are_not_needed(
+    stores: FeatureStores, tmp_path: Path, method: Method, stream: Stream, column: str
+) -> None:
+    benchmark: Benchmark = "I2I" if method == "fr" else "all"
+    rows = manifest().select(benchmark)
+    names = rows.table[column].drop_duplicates()
+    part = write_store(tmp_path, IMAGE, key_array(map(text_key, names)), vectors(names, IMAGE_WIDTH))
+    options = replace(OPTIONS, method=method, benchmark=benchmark, streams=(stream,))
+    predicted = [
+        read_predictions(fit_head(manifest(), one, options, tmp_path / name).folder)
+        for name, one in (("part", FeatureStores.of([part])), ("whole", only(stores, "resnet18")))
+    ]
+    pd.testing.assert_frame_equal(*predicted)
+    if method == "nr":  # the image stream of PR is the mean with the image prompt
+        with pytest.raises(StoreError, match="are not in"):
+            fit_head(manifest(), FeatureStores.of([part]), replace(options, method="pr"), tmp_path / "pr")
 
 
 def test_streams_and_encoders_are_part_of_the_identity_and_their_order_is_not(
