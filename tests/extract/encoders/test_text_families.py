@@ -491,7 +491,7 @@ def test_a_network_that_fails_the_probe_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Any, message: str
 ) -> None:
     folder = write_text_folder(tmp_path / "model", "bert")
-    monkeypatch.setattr(hf, "AutoModel", network)
+    monkeypatch.setattr("tier4k.extract.encoders.text_network.transformers.AutoModel", network)
     with pytest.raises(EncoderError, match=f"{network.__name__} in {folder}.*{message}"):
         load_network(find(folder))
 

@@ -371,11 +371,12 @@ def test_a_part_that_does_not_exist_is_refused(project: Path, part: str) -> None
 
 
 def test_damage_is_reported_set_aside_and_encoded_again(project: Path, encoded: dict[str, int]) -> None:
-    succeed("features", "Dataset", "-o", "before.npz", *ENCODERS)
+    features = ["features", "Dataset", "--method", "pr", *ENCODERS]  # pr reads the image prompts too
+    succeed(*features, "-o", "before.npz")
     succeed("store", "verify")
     (shard,) = Path("features").glob("resnet18-*/*.h5")
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
-    for command in (["store", "verify"], ["features", "Dataset", "-o", "X.npz", *ENCODERS]):
+    for command in (["store", "verify"], [*features, "-o", "X.npz"]):
         code, output = tier(*command)
         assert code == 2
         assert shard.name in output
@@ -384,7 +385,7 @@ def test_damage_is_reported_set_aside_and_encoded_again(project: Path, encoded: 
     assert not shard.exists()
     succeed("extract", "Dataset", *ENCODERS)
     assert encoded == {"image": 14, "text": 0}
-    succeed("features", "Dataset", "-o", "after.npz", *ENCODERS)
+    succeed(*features, "-o", "after.npz")
     np.testing.assert_allclose(arrays("after.npz")["X"], arrays("before.npz")["X"], rtol=1e-6)
 
 

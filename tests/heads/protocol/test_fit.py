@@ -431,7 +431,7 @@ def test_data_that_cannot_be_fitted_are_refused_and_nothing_is_written(
 def test_a_store_that_lacks_rows_is_refused_with_a_remedy(tmp_path: Path, missing: str) -> None:
     images, texts = image_store(tmp_path, without=missing), text_store(tmp_path, without=missing)
     with pytest.raises(StoreError, match=r"[12] of \d+ inputs are not in .*run `tier extract`"):
-        fit_head(manifest(), stores_of(images, texts), OPTIONS, tmp_path / "runs")
+        fit_head(manifest(), stores_of(images, texts), replace(OPTIONS, method="pr"), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
