@@ -24,6 +24,7 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.heads.data.features import rows_without_features
 from tier4k.heads.data.splits import Split
+from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.finetuning.distributed import make_accelerator
 from tier4k.heads.finetuning.finetune import Finetuning
 from tier4k.heads.finetuning.recipe import finetuning_recipe
@@ -151,7 +152,18 @@ def _train(
     head: dict[str, Any] = {"hidden": None}
     text, folder = bench.text_encoder("fp32"), bench.new_folder("training")
     accelerator = make_accelerator("auto" if device == "cuda" else "cpu")
-    finetuning = Finetuning(manifest, image, text, "nr", recipe, head, "none", folder, accelerator, progress)
+    finetuning = Finetuning(
+        manifest=manifest,
+        encoders=EncoderPair(image, text),
+        method="nr",
+        streams=(),
+        hyperparameters=recipe,
+        head=head,
+        models="none",
+        folder=folder,
+        accelerator=accelerator,
+        progress=progress,
+    )
     rows = np.arange(count + TEST_ROWS)
     split = Split(rows[:count], rows[:0], rows[count:], seed=0)
     with undefined_initial_weights():
