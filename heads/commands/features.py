@@ -75,7 +75,7 @@ def fused_features(
     console = make_console()
     inputs = needed_inputs(method, chosen, interaction)
     report, stores = load_with_stores(console, data, features, choice, rows, needs_prompts="text" in inputs)
-    stores = stores.of_streams(used, interaction)
+    stores = stores.for_streams(used, interaction)
     levels = resolve_stages(stages or (), stores.image_signatures)
     loaded = load_features(report.manifest.select(selected), stores, levels, interaction, texts, inputs)
     fused = interact(fuse(loaded, method, chosen), interaction).X

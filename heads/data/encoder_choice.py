@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tier4k.extract.datasets.choices import Stream
+from tier4k.extract.datasets.choices import IMAGE_STREAMS, Stream
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.heads.data.interactions import NO_INTERACTION, needed_embeddings
 
@@ -32,6 +32,6 @@ class EncoderChoice:
         """
         used = {*streams, *needed_embeddings(interaction)}
         return EncoderChoice(
-            images=self.images if {"image", "image-prompt", "templates"} & used else (),
+            images=self.images if {*IMAGE_STREAMS, "templates"} & used else (),
             texts=self.texts if {"text", "templates"} & used else (),
         )

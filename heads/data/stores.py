@@ -132,7 +132,7 @@ class FeatureStores:
         assert towers.text is not None
         return self.texts[towers.text]
 
-    def of_streams(self, streams: Sequence[Stream], interaction: str = NO_INTERACTION) -> "FeatureStores":
+    def for_streams(self, streams: Sequence[Stream], interaction: str = NO_INTERACTION) -> "FeatureStores":
         """Return only the stores that some streams and an interaction use.
 
         Raises:

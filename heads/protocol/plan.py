@@ -106,7 +106,7 @@ def plan_run(
     require_valid_benchmark(options.method, options.benchmark)
     require_encoders(inputs, options)
     if isinstance(inputs, FeatureStores):
-        inputs = inputs.of_streams(used_streams(options.method, options.streams), options.interaction)
+        inputs = inputs.for_streams(used_streams(options.method, options.streams), options.interaction)
         inputs.require_templates(options.interaction, _templates(options))
     selected = manifest.select(options.benchmark)
     head = resolve_options(

@@ -44,3 +44,10 @@ def arrays(path: str | Path) -> dict[str, np.ndarray]:
 def read_scores(path: str | Path) -> pd.DataFrame:
     """Return the table that `tier predict -o FILE.csv` wrote."""
     return pd.read_csv(path, keep_default_na=True)
+
+
+def assert_scores_are(scores: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Compare scores of `read_scores` with rows of predictions.csv; each of these rows must have a score."""
+    both = expected.merge(scores, on=["name", "target"])
+    assert len(both) == len(expected) > 0
+    np.testing.assert_allclose(both["score"], both["prediction"], atol=1e-5)

@@ -306,7 +306,7 @@ def test_stores_that_neither_a_stream_nor_an_interaction_reads_are_left_out(tmp_
     images = [tower_store(tmp_path, signature) for signature in (RESNET, IMAGE_TOWER)]
     texts = [tower_store(tmp_path, signature) for signature in (BERT, TEXT_TOWER)]
     stores = FeatureStores.of(images, texts)
-    assert set(stores.of_streams(["image"]).signatures) == {"image hf:clip", "image resnet18"}
-    assert [*stores.of_streams(["image"], "cosine").texts] == ["hf:clip"]
-    assert [*stores.of_streams(["text"], "product").images] == ["hf:clip"]
-    assert stores.of_streams(["text", "image"]) == stores
+    assert set(stores.for_streams(["image"]).signatures) == {"image hf:clip", "image resnet18"}
+    assert [*stores.for_streams(["image"], "cosine").texts] == ["hf:clip"]
+    assert [*stores.for_streams(["text"], "product").images] == ["hf:clip"]
+    assert stores.for_streams(["text", "image"]) == stores

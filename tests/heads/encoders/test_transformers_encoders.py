@@ -14,7 +14,7 @@ from tier4k.extract.encoders.find import find_image_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.encoders.finetuned import finetuned_encoders, write_image
-from tier4k.tests.builders.commands import read_scores, succeed
+from tier4k.tests.builders.commands import assert_scores_are, read_scores, succeed
 from tier4k.tests.builders.data import make_picture
 from tier4k.tests.builders.transformers_models import few_fast, write_vision_folder
 
@@ -76,9 +76,7 @@ def test_new_images_get_the_scores_of_the_runs_predictions(project: Path) -> Non
     assert (Path("exported") / "encoders" / "image" / "preprocessor_config.json").is_file()
     for model in (str(run), "exported"):
         succeed("predict", model, "Dataset", "-F", "elsewhere", "-o", "scores.csv")
-        both = expected.merge(read_scores("scores.csv"), on=["name", "target"])
-        assert len(both) == len(expected) > 0
-        np.testing.assert_allclose(both["score"], both["prediction"], atol=1e-5)
+        assert_scores_are(read_scores("scores.csv"), expected)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,7 +12,7 @@ from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.encoders.finetuned import finetuned_encoders, write_text
-from tier4k.tests.builders.commands import read_scores, succeed, tier
+from tier4k.tests.builders.commands import assert_scores_are, read_scores, succeed, tier
 from tier4k.tests.builders.text_models import TEXTS, write_sentence_folder, write_text_folder
 from tier4k.tests.builders.transformers_models import few_fast, write_random_model
 
@@ -101,9 +100,7 @@ def test_a_finetuned_encoder_is_kept_as_a_folder_that_transformers_loads(
     succeed("export", str(run), "exported")
     for model, stores in ((str(run), "trained"), ("exported", "elsewhere")):
         succeed("predict", model, "Dataset", "-F", stores, "-o", "scores.csv")
-        both = expected.merge(read_scores("scores.csv"), on=["name", "target"])
-        assert len(both) == len(expected) > 0
-        np.testing.assert_allclose(both["score"], both["prediction"], atol=1e-5)
+        assert_scores_are(read_scores("scores.csv"), expected)
 
 
 @pytest.mark.slow
@@ -123,9 +120,7 @@ def test_new_images_get_the_scores_of_the_runs_predictions(project: Path, name: 
     succeed("export", str(run), "exported")
     for model in (str(run), "exported"):
         succeed("predict", model, "Dataset", "-F", "elsewhere", "-o", "scores.csv")
-        both = expected.merge(read_scores("scores.csv"), on=["name", "target"])
-        assert len(both) == len(expected) > 0
-        np.testing.assert_allclose(both["score"], both["prediction"], atol=1e-5)
+        assert_scores_are(read_scores("scores.csv"), expected)
 
 
 @pytest.mark.slow

@@ -13,11 +13,9 @@ import torch
 from PIL import Image
 
 from tier4k.extract.encoders.image_network import ImageNetwork
-from tier4k.tests.builders.commands import DATA, on_one_line, read_scores, succeed, tier
+from tier4k.tests.builders.commands import DATA, assert_scores_are, on_one_line, read_scores, succeed, tier
 from tier4k.tests.builders.data import save_picture
 from tier4k.tests.builders.golden import fill
-
-scores = read_scores  # the name under which other test modules import it
 
 
 @pytest.mark.parametrize("run", ["nr", "fr", "pr", "mlp"])
@@ -28,9 +26,7 @@ def test_the_test_rows_of_a_run_get_the_scores_of_its_predictions(fitted_copy: P
     predictions = pd.read_csv(Path("runs") / run / "predictions.csv")
     for repeat, expected in predictions.groupby("repeat"):
         succeed("predict", f"runs/{run}", "Dataset", "--repeat", str(repeat), "-o", "scores.csv")
-        both = expected.merge(read_scores("scores.csv"), on=["name", "target"])
-        assert len(both) == len(expected) > 0
-        np.testing.assert_allclose(both["score"], both["prediction"], atol=1e-5)
+        assert_scores_are(read_scores("scores.csv"), expected)
 
 
 def test_the_score_is_the_mean_of_the_repeats_with_their_spread_and_interval(fitted_copy: Path) -> None:

@@ -20,7 +20,7 @@ from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.inference import onnx
 from tier4k.heads.results.model import ModelError, read_model
 from tier4k.heads.results.read import read_config
-from tier4k.tests.builders.commands import DATA, on_one_line, read_scores, succeed, tier
+from tier4k.tests.builders.commands import DATA, assert_scores_are, on_one_line, read_scores, succeed, tier
 from tier4k.tests.builders.data import write_state
 from tier4k.tests.builders.golden import write_dataset, write_tiny_bert
 from tier4k.tests.builders.text_models import write_text_folder
@@ -83,10 +83,7 @@ def elsewhere(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_
 
 
 def assert_scores_are_those_of_the_run(scores: pd.DataFrame, run: Path) -> None:
-    expected = pd.read_csv(run / "predictions.csv")
-    both = expected.merge(scores, on=["name", "target"])
-    assert len(both) == len(expected) > 0
-    np.testing.assert_allclose(both["score"], both["prediction"], atol=1e-5)
+    assert_scores_are(scores, pd.read_csv(run / "predictions.csv"))
 
 
 def rows() -> tuple[list[str], list[str], list[str | None]]:

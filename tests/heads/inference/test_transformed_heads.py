@@ -12,7 +12,7 @@ from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.inference.onnx import HeadsModule, export_onnx
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config
-from tier4k.tests.builders.commands import DATA, ENCODERS, arrays, read_scores, succeed
+from tier4k.tests.builders.commands import DATA, ENCODERS, arrays, assert_scores_are, read_scores, succeed
 
 TRANSFORMS = ["--set", "transform=sqrt", "--set", "target_transform=rank-gauss"]
 HEADS = {
@@ -44,9 +44,7 @@ def test_predict_and_the_metric_give_the_scores_of_the_runs_predictions(fitted_c
     predictions = pd.read_csv(run / "predictions.csv")
     for repeat, expected in predictions.groupby("repeat"):
         succeed("predict", str(run), "Dataset", "--repeat", str(repeat), "-o", "scores.csv")
-        both = expected.merge(read_scores("scores.csv"), on=["name", "target"])
-        assert len(both) == len(expected) > 0
-        np.testing.assert_allclose(both["score"], both["prediction"], atol=1e-5)
+        assert_scores_are(read_scores("scores.csv"), expected)
     row = annotation.iloc[0]
     image_prompt = DATA / "I2I" / "Image_prompt" / str(row["Image_prompt"])
     found = load(run, target="MOS_a", repeat=1).score(

@@ -19,9 +19,8 @@ from tier4k.heads.reporting.html.page import write_report
 from tier4k.heads.reporting.latex import latex
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.results import Results
+from tier4k.tests.builders.commands import read_scores, tier
 from tier4k.tests.builders.data import save_picture, write_agiqa
-from tier4k.tests.heads.commands.test_commands import tier
-from tier4k.tests.heads.inference.test_predict import scores
 
 
 def evaluated(*arguments: str) -> tuple[Results, str]:
@@ -43,7 +42,7 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     assert "NaN, RMSE needs predictions on the scale of the column" in output
     for repeat in (0, 1):
         assert tier("predict", "runs/nr", "other", "--repeat", str(repeat), "-o", "scores.csv")[0] == 0
-        by_target = dict(list(scores("scores.csv").set_index("name").groupby("target")["score"]))
+        by_target = dict(list(read_scores("scores.csv").set_index("name").groupby("target")["score"]))
         for mine, theirs in (("MOS_q", "mos_quality"), ("MOS_c", "mos_align")):
             predicted, figures = by_target[mine][table["name"]], results.summaries[theirs][results.headline]
             for metric, correlation in (("srcc", spearmanr), ("plcc", pearsonr)):
