@@ -113,8 +113,12 @@ def used_streams(method: Method, streams: Sequence[Stream] = ()) -> tuple[Stream
     available = STREAMS_OF[method]
     unknown = [stream for stream in streams if stream not in available]
     if unknown:
+        remedy = "use some of these"
+        if "image-prompt" in unknown:
+            remedy += ", or --method fr, which has image-prompt"
         raise FusionError(
-            f"--method {method} has no stream {', '.join(unknown)}: its streams are {', '.join(available)}"
+            f"--method {method} has no stream {', '.join(unknown)}: its streams are {', '.join(available)}; "
+            f"{remedy}"
         )
     return tuple(stream for stream in available if not streams or stream in streams)
 
