@@ -86,17 +86,18 @@ def _raise_first_error(futures: Sequence["Future[list[Run]]"]) -> None:
 
 @contextmanager
 def _kill_workers_on_error(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """On an error, kill the processes that were started inside the `with` block, and wait for their ends."""
+    """On an error, kill the processes that were started inside the `with` block, and wait for their ends.
+
+    The thread of the pool waits for the processes, and this thread for that thread: if both waited for one
+    process, the system would tell only one of them that it has ended.
+    """
     earlier_processes = set(multiprocessing.active_children())
     try:
         yield
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        workers = set(multiprocessing.active_children()) - earlier_processes
-        for process in workers:
+        for process in set(multiprocessing.active_children()) - earlier_processes:
             process.kill()
-        for process in workers:
-            process.join()
+        pool.shutdown(wait=True, cancel_futures=True)
         raise
 
 
