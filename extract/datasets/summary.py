@@ -85,7 +85,7 @@ def summarize(checked: CheckedDataset, tokenizer: "TextTokenizer | None") -> Dat
     return DataSummary(
         name=manifest.name,
         rows=len(table),
-        skipped=len(checked.skipped_lines),
+        skipped=checked.skipped,
         image_to_image=len(image_prompts),
         images=table["image_key"].nunique(),
         image_prompts=image_prompts.nunique(),
@@ -116,7 +116,7 @@ def _reliability(checked: CheckedDataset) -> dict[str, float]:
     manifest = checked.manifest
     found = {}
     for target in manifest.targets:
-        if SPREAD_OF + target in checked.source.frame:
+        if any(SPREAD_OF + target in source.frame for source in checked.sources):
             scores = manifest.table[target].to_numpy(float)
             found[target] = reliability(scores, manifest.score_errors(target))
     return found

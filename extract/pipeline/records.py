@@ -174,7 +174,7 @@ def input_names(root: Path, stream: str) -> dict[bytes, str]:
 
 def write_extraction(
     root: Path,
-    data: Path,
+    data: Sequence[Path],
     command: Sequence[str],
     options: ExtractionOptions,
     summaries: Sequence[StreamSummary],
@@ -183,7 +183,7 @@ def write_extraction(
 
     Args:
         root: Folder of stores.
-        data: The data set, as the user named it.
+        data: The data sets, as the user named them.
         command: The command line.
         options: Batch sizes, device, workers.
         summaries: Outcome for each encoder.
@@ -192,7 +192,7 @@ def write_extraction(
         StoreError: The file cannot be written.
     """
     about = {
-        "data": str(data),
+        "data": " ".join(map(str, data)),
         "command": list(command),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": library_versions(),

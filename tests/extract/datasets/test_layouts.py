@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.layouts import LAYOUTS, read_source
+from tier4k.extract.datasets.layouts.published import LAYOUTS
+from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.tests.builders.data import save_table, table_rows, write_agiqa, write_pku, write_table
 
 SUFFIXES = (".csv", ".xlsx", ".parquet")
