@@ -213,6 +213,9 @@ def _candidate(
         if not own.missing:
             return _Candidate(headers, layout, own)
 
+    if columns.of_field or columns.targets:
+        return _Candidate(headers, *found[-1])  # who names columns means a table of any form
+
     def missing_share(pair: tuple[Layout, FoundColumns]) -> float:
         layout, own = pair
         return len(own.missing) / (len(layout.columns) + len(layout.targets))
