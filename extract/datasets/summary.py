@@ -208,7 +208,7 @@ def _reason(summary: DataSummary, target: str) -> str:
 
 def _prompts_text(summary: DataSummary) -> str:
     if not summary.has_prompts:
-        return f"none: images are taken as independent, in {summary.groups:,} groups"
+        return f"none, so that only streams of images exist; {summary.groups:,} groups of rows"
     return f"{summary.prompts:,} distinct, in {summary.groups:,} groups"
 
 
