@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 from msgspec import inspect
 
+from tier4k.cache.text import read_text
+
 NAN = float("nan")
 
 Value = TypeVar("Value")
@@ -27,7 +29,7 @@ def read_json(path: Path, kind: type[Value]) -> Value:
             `$.head`.
         RecursionError: The file is nested too deeply.
     """
-    values = msgspec.json.decode(path.read_bytes())
+    values = msgspec.json.decode(read_text(path))
     return msgspec.convert(_with_nan(values, inspect.type_info(kind)), kind)
 
 
