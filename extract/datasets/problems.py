@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from tier4k.cache.text import shown
+
 HEADER_LINES = 1
 
 
@@ -39,7 +41,7 @@ class ProblemList:
 
     def add(self, line: int, message: str) -> None:
         """Add a problem of one line."""
-        self._found.append(Problem(line, self._names[line], message))
+        self._found.append(Problem(line, self._names[line], shown(message)))
 
     def add_each(self, lines: Iterable[int], message: str) -> None:
         """Add the same problem to several lines."""
