@@ -68,7 +68,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 app.add_typer(weights_app, name="weights")
 
-data_app.command("check")(data_check)
+data_app.command("check")(flattened(data_check))
 
 store_app.command("ls")(store_ls)
 store_app.command("verify")(store_verify)

@@ -4,6 +4,8 @@ from typing import Literal
 
 LayoutName = Literal["pku", "agiqa3k", "table"]
 
+ColumnField = Literal["image", "prompt", "image_prompt", "generator", "group", "split", "dataset"]
+
 OnError = Literal["stop", "skip"]
 
 Benchmark = Literal["I2I", "T2I", "all"]

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.layouts import TEXT_COLUMNS, SourceTable, read_source
-from tier4k.extract.datasets.tables import TABLE_SUFFIXES, is_table
+from tier4k.extract.datasets.layouts.read import read_source
+from tier4k.extract.datasets.source import PLACE_COLUMNS, TEXT_COLUMNS, SourceTable
+from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
+from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES, is_table
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -28,6 +30,7 @@ def read_inputs(
     prompt: str | None = None,
     image_prompt: Path | None = None,
     needs_prompts: bool = True,
+    choice: TableChoice = RECOGNISED,
 ) -> SourceTable:
     """Read the inputs of a prediction.
 
@@ -38,6 +41,7 @@ def read_inputs(
         image_prompt: Their image prompt.
         needs_prompts: Whether every image must have a text prompt; otherwise prompts are read where there
             are some.
+        choice: What the user says about a table.
 
     Raises:
         DataError: An input is missing, or is given twice.
@@ -56,7 +60,7 @@ def read_inputs(
         )
     if place.is_dir() and not _has_table(place):
         return _folder(place, needs_prompts)
-    return replace(read_source(place, needs_prompts=needs_prompts), targets=())
+    return replace(read_source(place, choice, needs_prompts=needs_prompts), targets=())
 
 
 def _require_existing(inputs: Sequence[Path]) -> None:
@@ -143,12 +147,13 @@ def _table(
     needs_prompts: bool,
 ) -> SourceTable:
     frame = pd.DataFrame(rows, columns=list(_Row._fields))
-    frame["generator"] = "unknown"
+    frame = frame.assign(generator="unknown", group="", dataset="", file="", line=0)
     filesystem_root = Path(Path.cwd().anchor)  # the paths are absolute, as the images may be anywhere
     return SourceTable(
         name=name,
         path=path,
-        frame=frame[list(TEXT_COLUMNS)],
+        frame=frame[[*TEXT_COLUMNS, *PLACE_COLUMNS]],
+        others=pd.DataFrame(index=frame.index),
         targets=(),
         image_folder=filesystem_root,
         image_prompt_folder=filesystem_root,

@@ -179,7 +179,7 @@ def input_names(root: Path, stream: str) -> dict[bytes, str]:
 
 def write_extraction(
     root: Path,
-    data: Path,
+    data: Sequence[Path],
     command: Sequence[str],
     options: ExtractionOptions,
     summaries: Sequence[StreamSummary],
@@ -188,7 +188,7 @@ def write_extraction(
 
     Args:
         root: Folder of stores.
-        data: The data set, as the user named it.
+        data: The data sets, as the user named them.
         command: The command line.
         options: Batch sizes, device, workers.
         summaries: Outcome for each encoder.
@@ -197,7 +197,7 @@ def write_extraction(
         StoreError: The file cannot be written.
     """
     about = {
-        "data": shown(data),
+        "data": shown(" ".join(map(str, data))),
         "command": list(map(shown, command)),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": library_versions(),

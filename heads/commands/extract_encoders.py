@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tier4k.extract.datasets.choices import IMAGE_STREAMS, STREAMS
 from tier4k.extract.datasets.streams import parse_streams
 from tier4k.heads.commands.encoder_options import STREAMS_HELP, EncodersGroup, WeightsGroup
 from tier4k.heads.commands.encoders import weight_folders
+from tier4k.heads.commands.loading import require_prompts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tier4k.extract.datasets.choices import Stream
-    from tier4k.extract.datasets.layouts import SourceTable
+    from tier4k.extract.datasets.source import SourceTable
     from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice
     from tier4k.heads.data.encoder_choice import EncoderChoice
 
@@ -68,8 +72,25 @@ def _without_effect(option: str, remedy: str) -> typer.BadParameter:
     return typer.BadParameter(f"this option has no effect: {remedy}", param_hint=option)
 
 
+def streams_of_tables(
+    sources: "Sequence[SourceTable]",
+    streams: "tuple[Stream, ...]",
+) -> "tuple[Stream, ...]":
+    """Return the streams that are encoded: without prompts, "all" means the streams of images.
+
+    Raises:
+        DataError: The user asks for the prompts of a table that has none.
+    """
+    if all(source.has_prompts for source in sources):
+        return streams
+    if streams == STREAMS:
+        return IMAGE_STREAMS
+    require_prompts(sources, streams)
+    return streams
+
+
 def find_chosen_encoders(
-    source: "SourceTable",
+    sources: "Sequence[SourceTable]",
     group: InputsGroup,
     choice: "EncoderChoice",
     weights: WeightsGroup,
@@ -77,7 +98,7 @@ def find_chosen_encoders(
     """Find the encoders of the chosen streams.
 
     Args:
-        source: The data set; weights beside it are found too.
+        sources: The data sets; weights beside the first are found too.
         group: The named encoders and streams.
         choice: The same encoders with their options; those of --encoder come first.
         weights: Weights that the user passed.
@@ -94,9 +115,9 @@ def find_chosen_encoders(
     from tier4k.extract.encoders.two_towers import find_text_tower
     from tier4k.extract.pipeline.missing_inputs import InputChoice
 
-    streams = group.parsed_streams()
+    streams = streams_of_tables(sources, group.parsed_streams())
     _require_one_encoder_for_weights(group, choice, weights)
-    folders = weight_folders(source)
+    folders = weight_folders(sources)
     templates = read_templates(group.templates).texts
     precision = choice.images[0].precision
     used = choice.for_streams(streams)

@@ -7,7 +7,7 @@ import typer
 
 from tier4k.heads.commands.console import make_console, print_line, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.loading import check_source
+from tier4k.heads.commands.loading import check_sources, require_prompts
 from tier4k.heads.commands.options import (
     FEATURES,
     FeaturesOption,
@@ -15,6 +15,7 @@ from tier4k.heads.commands.options import (
     OneTargetOption,
     RepeatOption,
     SpeedGroup,
+    TableGroup,
 )
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def predict(
         Path | None,
         typer.Option(help="If RUN is a run of `tier score`: weights of its scorer."),
     ] = None,
+    table: TableGroup,
     on_error: OnErrorOption = "stop",
     speed: SpeedGroup,
     output: Annotated[
@@ -87,8 +89,11 @@ def predict(
             "--image-prompt has no effect, because the heads or the scorer of this run use no image prompts",
             style="yellow",
         )
-    source = read_inputs(inputs, prompt, image_prompt, needs_prompts=not model or model.reads_prompts)
-    report = check_source(console, source, features, on_error)
+    needs_prompts = not model or model.reads_prompts
+    source = read_inputs(inputs, prompt, image_prompt, needs_prompts, table.choice)
+    if needs_prompts:
+        require_prompts([source], ["text"])
+    report = check_sources(console, [source], features, on_error)
     options = speed.extraction_options()
     if model:
         predicted = predict_with_progress(console, model, report, features, encoder_weights, options)

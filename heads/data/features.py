@@ -29,6 +29,7 @@ class Rows:
         position: (N,) number of the row within its benchmark in the source table; the published split counts
             by it.
         image_key: (N,) key of the image's content, hexadecimal.
+        dataset: (N,) name of the data set.
     """
 
     name: np.ndarray
@@ -36,6 +37,7 @@ class Rows:
     generator: np.ndarray
     position: np.ndarray
     image_key: np.ndarray
+    dataset: np.ndarray
 
     @staticmethod
     def of(manifest: Manifest) -> "Rows":
@@ -47,6 +49,7 @@ class Rows:
             generator=table["generator"].to_numpy(),
             position=table["position"].to_numpy(),
             image_key=table["image_key"].to_numpy(),
+            dataset=table["dataset"].to_numpy(),
         )
 
     def __len__(self) -> int:

@@ -176,6 +176,7 @@ def seen_by_model(
         generator=canonical_spellings(both["generator"]).to_numpy(),
         position=both.index.to_numpy(),
         image_key=both["image_key"].to_numpy(),
+        dataset=np.full(len(both), ""),
     )
     test = np.arange(len(fitted), len(both))
     index_of = {name: index for index, name in enumerate(fitted["name"])}

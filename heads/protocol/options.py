@@ -1,12 +1,14 @@
 """Options of a fit, as the user sets them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark, Stream
+from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.data.choices import Method, SplitRule
+from tier4k.heads.data.fusion import existing_streams
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.stored_splits import StoredSplits
@@ -66,6 +68,10 @@ class FitOptions:
     def interaction(self) -> str:
         """The head's option `interaction`, as the user wrote it."""
         return str(self.head.get("interaction", NO_INTERACTION))
+
+    def for_rows(self, manifest: Manifest) -> "FitOptions":
+        """Return the options with the streams that the rows of a manifest have."""
+        return replace(self, streams=existing_streams(self.method, self.streams, manifest.has_prompts))
 
     @property
     def split_request(self) -> SplitRequest:

@@ -104,6 +104,7 @@ def plan_run(
             "encoders"
         )
     require_valid_benchmark(options.method, options.benchmark)
+    options = options.for_rows(manifest)
     require_encoders(inputs, options)
     if isinstance(inputs, FeatureStores):
         inputs = inputs.for_streams(used_streams(options.method, options.streams), options.interaction)

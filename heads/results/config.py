@@ -32,7 +32,9 @@ class Environment:
 
     Attributes:
         command: Command line of the run.
-        data: Path of the data set.
+        data: Path of the data set; of several, of the first.
+        more_data: Paths of the others.
+        table: What the user said about the tables: --layout, --columns, --sheet, where they were passed.
         finished: Time in UTC, ISO 8601.
         python: Version of Python.
         versions: Versions of the libraries, by name.
@@ -41,6 +43,8 @@ class Environment:
 
     command: tuple[str, ...] = ()
     data: str = ""
+    more_data: tuple[str, ...] = ()
+    table: dict[str, str] = field(default_factory=dict)
     finished: str = ""
     python: str = ""
     versions: dict[str, str] = field(default_factory=dict)

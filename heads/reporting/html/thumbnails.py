@@ -13,10 +13,12 @@ from PIL import Image
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.keys import file_key
-from tier4k.extract.datasets.check import check_table, raise_for_problems
+from tier4k.extract.datasets.check import check_tables, raise_for_problems
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.layouts import SourceTable, read_source
+from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.datasets.source import SourceTable
+from tier4k.extract.datasets.table_choice import TableChoice
 from tier4k.extract.images.decode import ImageError, decode, read_bytes
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.runs import ReportRun
@@ -69,7 +71,7 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
         DataError: A given data set cannot be used.
         ReportError: A given data set belongs to no run.
     """
-    manifests = list(map(_manifest, data)) if data else _recorded_manifests(runs)
+    manifests = [_given_manifest(path, runs) for path in data] if data else _recorded_manifests(runs)
     paths: dict[ImageKey, Path] = {}
     notes: dict[str, None] = {}
     used = set()
@@ -142,24 +144,40 @@ def test_images(runs: Sequence[ReportRun]) -> list[ImageKey]:
 
 def _recorded_manifests(runs: Sequence[ReportRun]) -> list[Manifest]:
     """Read the recorded data sets that can still be used; a report can do without them."""
-    paths = {run.settings.data_path for run in runs}
+    tables: dict[tuple[tuple[str, ...], TableChoice], None] = {}
+    for run in runs:
+        if run.settings.data_paths:
+            tables[run.settings.data_paths, TableChoice.of(run.settings.table)] = None
     manifests = []
-    for path in sorted(paths - {""}):
+    for paths, choice in tables:
         try:
-            manifests.append(_manifest(Path(path)))
+            manifests.append(_manifest(list(map(Path, paths)), choice))
         except TierError:
             continue
     return manifests
 
 
-def _manifest(path: Path) -> Manifest:
-    """Read the usable rows of a data set.
+def _given_manifest(path: Path, runs: Sequence[ReportRun]) -> Manifest:
+    """Read a data set as the runs read it; raise the error of the last way of reading if none works."""
+    choices = dict.fromkeys(TableChoice.of(run.settings.table) for run in runs)
+    *others, last = choices
+    for choice in others:
+        try:
+            return _manifest([path], choice)
+        except TierError:
+            continue
+    return _manifest([path], last)
+
+
+def _manifest(paths: Sequence[Path], choice: TableChoice) -> Manifest:
+    """Read the usable rows of data sets.
 
     The images are hashed but not decoded again: the runs were fitted on them, and a thumbnail that cannot be
     decoded is noted on the page.
     """
-    source = read_source(path)
-    report = check_table(source, known=_file_keys(source))
+    sources = [read_source(path, choice) for path in paths]
+    known = frozenset().union(*map(_file_keys, sources))
+    report = check_tables(sources, known=known)
     return raise_for_problems(report, on_error="skip").manifest
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.layouts import read_source
+from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.extract.datasets.ratings import spread_columns
 from tier4k.extract.datasets.summary import summarize, summary_table
 from tier4k.tests.builders.data import save_table, table_rows, write_agiqa, write_table

@@ -1,4 +1,4 @@
-"""Table files: finding the one of a data set, and reading its cells as text."""
+"""Read table files."""
 
 import zipfile
 import zlib
@@ -7,12 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
-
-MISSING_TEXTS = frozenset(("-", "--", "?", "#n/a", "n/a", "na", "nan", "nil", "none", "null"))
-
-TABLE_SUFFIXES = (".csv", ".xlsx", ".parquet")
-
-PUBLISHED_TABLES = ("annotation.xlsx", "data.csv", "PKU-AIGIQA-4K/annotation.xlsx")
+from tier4k.extract.datasets.tables.part import PartHeader, TablePart
 
 WRONG_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
@@ -28,59 +23,22 @@ READING_ERRORS = (
 )
 
 
-def is_table(path: Path) -> bool:
-    """Return whether the suffix of a path is one of `TABLE_SUFFIXES`."""
-    return path.suffix.lower() in TABLE_SUFFIXES
-
-
-def find_table(data: Path) -> Path:
-    """Return the table file of a data set.
-
-    Args:
-        data: The table itself, its folder, or a folder that holds `PKU-AIGIQA-4K`.
+def part_headers(path: Path) -> tuple[PartHeader, ...]:
+    """Return the headers of the parts of a table file.
 
     Raises:
-        DataError: The place does not exist, or holds no table or several.
+        DataError: The file is empty, damaged, or not of a known form.
     """
-    try:
-        return _find_table(data)
-    except OSError as error:  # such as a name that is too long, or a folder without read permission
-        raise DataError(f"{data} cannot be opened: {error.strerror or error}") from error
+    return (PartHeader(path, tuple(read_table(path).columns)),)
 
 
-def _find_table(data: Path) -> Path:
-    if not data.exists():
-        raise DataError(
-            f"{data} does not exist: pass a table, or the data folder, which contains annotation.xlsx or "
-            "data.csv"
-        )
-    if data.is_file():
-        if not is_table(data):
-            raise DataError(
-                f"{data} is not a table: pass a folder or a file that ends in {', '.join(TABLE_SUFFIXES)}"
-            )
-        return data
-    for name in PUBLISHED_TABLES:
-        if (data / name).is_file():
-            return data / name
-    if not data.is_dir():
-        raise DataError(f"{data} is neither a folder nor a file: pass the data folder or a table")
-    return _only_table(data)
+def read_part(header: PartHeader) -> TablePart:
+    """Read the rows of a part.
 
-
-def _only_table(folder: Path) -> Path:
-    tables = sorted(filter(is_table, folder.iterdir()))
-    if len(tables) == 1:
-        return tables[0]
-    found = "no table"
-    if tables:
-        names = ", ".join(path.name for path in tables[:5])
-        found = f"{len(tables)} tables ({names})"
-    raise DataError(
-        f"{folder} contains {found}, but must contain annotation.xlsx (PKU-AIGIQA-4K), data.csv "
-        "(AGIQA-3K), or one .csv, .xlsx or .parquet file with the columns image and prompt: pass the path "
-        "of the table if there are several"
-    )
+    Raises:
+        DataError: The file is damaged.
+    """
+    return TablePart(header.path, read_table(header.path), header.sheet)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -148,15 +106,3 @@ def _require_commas(frame: pd.DataFrame, path: Path) -> None:
 def _without_blank_rows(frame: pd.DataFrame) -> pd.DataFrame:
     blank_cells = frame.isna() | frame.eq("")
     return frame[~blank_cells.all(axis=1)]
-
-
-def empty_cells(cells: pd.Series) -> pd.Series:
-    """Return (N,) bool: whether a cell has no value, or only white space."""
-    return cells.isna() | cells.map(lambda cell: isinstance(cell, str) and not cell.strip()).astype(bool)
-
-
-def cells_of_missing_texts(cells: pd.Series) -> pd.Series:
-    """Return (N,) bool: whether a cell has a text that stands for a missing value, such as "n/a"."""
-    return cells.map(lambda cell: isinstance(cell, str) and cell.strip().lower() in MISSING_TEXTS).astype(
-        bool
-    )
