@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tier4k.cache.text import shown
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.find import FoundTable, find_table
 from tier4k.extract.datasets.layouts.layout import Layout
@@ -94,7 +95,7 @@ def _source(
         _notes(columns),
     )
     return SourceTable(
-        name=table.root.resolve().name if layout.named_by_folder or table.path.is_dir() else table.path.stem,
+        name=shown(_name(table)),
         path=table.path,
         frame=pd.concat([texts, place, values, rated], axis=1),
         others=others,
@@ -126,6 +127,12 @@ def _score_columns(
     return choose_targets(cells, columns.values())
 
 
+def _name(table: FoundTable) -> str:
+    if table.layout.named_by_folder or table.path.is_dir():
+        return table.root.resolve().name
+    return table.path.stem
+
+
 def _notes(columns: Mapping[str, str]) -> tuple[str, ...]:
     if "prompt" in columns:
         return ()
@@ -140,9 +147,9 @@ def _texts(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
             texts[canonical] = cells[columns[canonical]].map(_as_text)
         else:
             texts[canonical] = ""
-    texts["image"] = cells[columns["name"]].map(_place)
+    texts["image"] = _places(cells[columns["name"]])
     if "image_prompt" in columns:
-        texts["image_prompt"] = cells[columns["image_prompt"]].map(_place)
+        texts["image_prompt"] = _places(cells[columns["image_prompt"]])
     if "generator" not in columns:
         texts["generator"] = texts["name"].map(_generator_of)
     texts["generator"] = texts["generator"].replace("", UNKNOWN_GENERATOR)
@@ -155,9 +162,13 @@ def _as_text(value: object) -> str:
     return str(value).strip()
 
 
-def _place(value: object) -> str:
-    """Return the place of an image in a cell: that of an image in the table, or the path in the cell."""
-    return value.place if isinstance(value, StoredImage) else _as_text(value)
+def _places(cells: pd.Series) -> pd.Series:
+    """Return the place of the image in each cell (N,): that of an image in the table, or the path in the cell.
+
+    Places are plain objects, as pandas' own type of texts takes no bytes of names that are not UTF-8.
+    """
+    places = [cell.place if isinstance(cell, StoredImage) else _as_text(cell) for cell in cells]
+    return pd.Series(places, cells.index, dtype=object)
 
 
 def _generator_of(name: str) -> str:
