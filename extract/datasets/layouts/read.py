@@ -112,30 +112,40 @@ def _open(
             f"{data} does not exist: pass a table, or the data folder, which contains annotation.xlsx or "
             "data.csv"
         )
-    if data.is_dir():
-        layouts = [layout for layout in layouts if choice.layout or not layout.is_in or layout.is_in(data)]
-        for layout in layouts:
-            if layout.read_parts:
-                return _read_folder(data, layout, choice)
-    else:
-        layouts = [layout for layout in layouts if choice.layout or not layout.is_in]
+    layouts = [layout for layout in layouts if choice.layout or not layout.is_in or layout.is_in(data)]
+    for layout in layouts:
+        if layout.read_parts:
+            return _read_parts(data, layout, choice)
     return _read_table(data, layouts, choice)
 
 
-def _read_folder(
-    folder: Path,
+def _read_parts(
+    data: Path,
     layout: Layout,
     choice: TableChoice,
 ) -> _Opened:
     """Read a layout whose table is not an ordinary file."""
     assert layout.read_parts
-    parts = layout.read_parts(folder)
+    parts = layout.read_parts(data)
     columns = list(dict.fromkeys(column for part in parts for column in part.frame.columns))
+    root = data if data.is_dir() else data.parent
+    path = parts[0].path if len(parts) == 1 else root
     found = find_columns(layout, columns, choice.column_choice)
     if found.missing:
-        raise missing_columns_error(str(folder), layout, found, columns, LAYOUTS)
-    path = parts[0].path if len(parts) == 1 else folder
-    return _Opened(folder, path, layout, parts, found, ())
+        raise missing_columns_error(str(path), layout, found, columns, LAYOUTS)
+    left_out = _unread_tables(data, [part.path for part in parts])
+    return _Opened(root, path, layout, parts, found, tuple(left_out))
+
+
+def _unread_tables(data: Path, read: Sequence[Path]) -> list[str]:
+    """Return the tables in the data folder that were not considered, as others are known to be its tables.
+
+    The layouts whose rows are in no table say themselves what is missing, so they have none.
+    """
+    if not data.is_dir() or data in read:
+        return []
+    known = ", ".join(path.name for path in read)
+    return [f"{path.name} (the table is {known})" for path in table_files(data) if path not in read]
 
 
 def _read_table(
@@ -143,7 +153,9 @@ def _read_table(
     layouts: Sequence[Layout],
     choice: TableChoice,
 ) -> _Opened:
-    candidates, left_out = _candidates(_files(data, layouts), layouts, choice)
+    files = _files(data, layouts)
+    candidates, left_out = _candidates(files, layouts, choice)
+    left_out += _unread_tables(data, files)
     chosen = _only_fitting(data, candidates, choice)
     for candidate in candidates:
         if candidate is not chosen:
@@ -364,7 +376,8 @@ def _score_columns(
         return ScoreColumns(chosen, dict.fromkeys(chosen, "named by --columns"), {})
     if layout.targets:
         chosen = {target: target for target in layout.targets}
-        return ScoreColumns(chosen, dict.fromkeys(chosen, f"score of the layout {layout.name}"), {})
+        unused = {column: reason for column, reason in layout.not_scores.items() if column in cells}
+        return ScoreColumns(chosen, dict.fromkeys(chosen, f"score of the layout {layout.name}"), unused)
     return choose_targets(cells, columns.values())
 
 

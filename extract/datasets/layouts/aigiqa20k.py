@@ -1,0 +1,81 @@
+"""AIGIQA-20K in its authors' form: a table and a folder of images for each part of the official split."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.tables.cells import StoredImage
+from tier4k.extract.datasets.tables.part import TablePart
+from tier4k.extract.datasets.tables.read import part_headers, read_part
+
+SPLIT_PARTS = ("train", "val", "test")
+
+COLUMNS = ("name", "prompt")  # not mos, as the scores of a part may be secret
+
+
+def is_aigiqa20k(data: Path) -> bool:
+    """Return whether a folder has two tables of AIGIQA-20K, or one with its folder; or whether it is a table.
+
+    Args:
+        data: The data folder, or the table of one part.
+    """
+    if data.is_file():
+        return any(data.name == _table(part) and (data.parent / part).is_dir() for part in SPLIT_PARTS)
+    parts = [part for part in SPLIT_PARTS if (data / _table(part)).is_file()]
+    return len(parts) > 1 or any((data / part).is_dir() for part in parts)
+
+
+def read_aigiqa20k(data: Path) -> list[TablePart]:
+    """Read each table, with the column `split`: the official split is `--split column:split`.
+
+    The name of a row is as published; its image is in the folder of its part. A table may lack the column
+    `mos`: its rows then have no scores. A part without table and folder is not in the data set.
+
+    Args:
+        data: The data folder, or the table of one part.
+
+    Raises:
+        DataError: A table is missing, cannot be read or lacks a column.
+    """
+    if data.is_file():
+        part = data.stem.removeprefix("info_")
+        return [_read(data, part)]
+    parts = [_read(data / _table(part), part) for part in SPLIT_PARTS if _has_part(data, part)]
+    if not parts:
+        raise DataError(f"{data} has none of the tables of AIGIQA-20K, such as {_table('train')}")
+    return parts
+
+
+def _table(part: str) -> str:
+    return f"info_{part}.csv"
+
+
+def _has_part(folder: Path, part: str) -> bool:
+    """Return whether a part is in the data set.
+
+    Raises:
+        DataError: There are images, but no table.
+    """
+    path = folder / _table(part)
+    if path.is_file():
+        return True
+    if (folder / part).is_dir():
+        raise DataError(
+            f"{path} is missing: it has the prompts and scores of the images in {folder / part}; restore it "
+            "from the authors' download, or remove the folder"
+        )
+    return False
+
+
+def _read(path: Path, part: str) -> TablePart:
+    frame = read_part(part_headers(path)[0]).frame
+    missing = [column for column in COLUMNS if column not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{path} lacks the column {' and '.join(missing)}, but has {', '.join(frame.columns)}: the columns "
+            "of AIGIQA-20K are name, prompt and mos"
+        )
+    names = [StoredImage.at(str(name), f"{part}/{name}") if name else name for name in frame["name"]]
+    cells = pd.Series(names, frame.index, dtype=object)
+    return TablePart(path, frame.assign(name=cells, split=part))
