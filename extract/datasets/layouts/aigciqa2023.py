@@ -87,7 +87,8 @@ def _vector(
     if values.shape != (ROWS,):
         shape = " × ".join(map(str, arrays[variable].shape))
         raise DataError(
-            f"{path}: {variable}, the {what}, has {shape} numbers, but AIGCIQA2023 has {ROWS:,} images: {RESTORE}"
+            f"{path}: {variable}, the {what}, has {shape} numbers, but AIGCIQA2023 has {ROWS:,} images: "
+            f"{RESTORE}"
         )
     return values.astype(float)
 
@@ -125,8 +126,8 @@ def _prompts(folder: Path) -> list[object]:
     if not found:
         seen = "; ".join(others) or "there is no workbook"
         raise DataError(
-            f"{folder} has no workbook (.xlsx) with the {PROMPTS} prompts of AIGCIQA2023 in column C ({seen}): "
-            "put the authors' AIGCIQA2023_Prompts.xlsx there"
+            f"{folder} has no workbook (.xlsx) with the {PROMPTS} prompts of AIGCIQA2023 in column C "
+            f"({seen}): put the authors' AIGCIQA2023_Prompts.xlsx there"
         )
     prompts = list(found.values())
     if any(cells != prompts[0] for cells in prompts):
@@ -157,7 +158,7 @@ def _visible_sheets(path: Path) -> dict[str, pd.DataFrame]:
 
 def _prompt_cells(rows: pd.DataFrame) -> list[object] | None:
     """Return the cells of column C without its header; None if they are not as many as prompts."""
-    if len(rows) not in (PROMPTS, PROMPTS + 1) or PROMPT_COLUMN >= len(rows.columns):
+    if len(rows) not in (PROMPTS, PROMPTS + 1) or len(rows.columns) <= PROMPT_COLUMN:
         return None
     cells: list[object] = rows.iloc[-PROMPTS:, PROMPT_COLUMN].tolist()
     return cells

@@ -73,9 +73,16 @@ def _read(path: Path, part: str) -> TablePart:
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise DataError(
-            f"{path} lacks the column {' and '.join(missing)}, but has {', '.join(frame.columns)}: the columns "
-            "of AIGIQA-20K are name, prompt and mos"
+            f"{path} lacks the column {' and '.join(missing)}, but has {', '.join(frame.columns)}: the "
+            "columns of AIGIQA-20K are name, prompt and mos"
         )
-    names = [StoredImage.at(str(name), f"{part}/{name}") if name else name for name in frame["name"]]
-    cells = pd.Series(names, frame.index, dtype=object)
-    return TablePart(path, frame.assign(name=cells, split=part))
+    names = [_in_folder(cell, part) for cell in frame["name"]]
+    return TablePart(path, frame.assign(name=pd.Series(names, frame.index, dtype=object), split=part))
+
+
+def _in_folder(cell: object, folder: str) -> object:
+    """Return the name in a cell with its place in a folder; a cell without a name stays as it is."""
+    if not isinstance(cell, str) or not cell.strip():
+        return cell
+    name = cell.strip()
+    return StoredImage.at(name, str(Path(folder, name)))
