@@ -1,5 +1,6 @@
 """AIGIQA-20K in its authors' form: a table and a folder of images for each part of the official split."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -69,7 +70,8 @@ def _has_part(folder: Path, part: str) -> bool:
 
 
 def _read(path: Path, part: str) -> TablePart:
-    frame = read_part(part_headers(path)[0]).frame
+    table = read_part(part_headers(path)[0])
+    frame = table.frame
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise DataError(
@@ -77,7 +79,8 @@ def _read(path: Path, part: str) -> TablePart:
             "columns of AIGIQA-20K are name, prompt and mos"
         )
     names = [_in_folder(cell, part) for cell in frame["name"]]
-    return TablePart(path, frame.assign(name=pd.Series(names, frame.index, dtype=object), split=part))
+    frame = frame.assign(name=pd.Series(names, frame.index, dtype=object), split=part)
+    return replace(table, frame=frame)
 
 
 def _in_folder(cell: object, folder: str) -> object:

@@ -1,6 +1,7 @@
 """EvalMuse-40K in its authors' form: a list of objects, each with all ratings of its image."""
 
 import json
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -55,7 +56,8 @@ def read_evalmuse(data: Path) -> list[TablePart]:
     path = _list(data)
     if not path.is_file():
         raise DataError(f"{path} is missing: it is the table of EvalMuse-40K; restore it from the download")
-    frame = read_part(part_headers(path)[0]).frame
+    table = read_part(part_headers(path)[0])
+    frame = table.frame
     missing = [key for key in KEYS if key not in frame.columns]
     if missing:
         raise DataError(
@@ -64,7 +66,8 @@ def read_evalmuse(data: Path) -> list[TablePart]:
         )
     rated = [_rated(cell) for cell in frame["total_score"]]
     columns = {name: [row[place] for row in rated] for place, name in enumerate(RATED)}
-    return [TablePart(path, frame.assign(**columns, generator=frame["img_path"].map(_generator)))]
+    frame = frame.assign(**columns, generator=frame["img_path"].map(_generator))
+    return [replace(table, frame=frame)]
 
 
 def _list(data: Path) -> Path:
