@@ -106,32 +106,29 @@ def _find_table(
             f"{data} does not exist: pass a table, or the data folder, which contains annotation.xlsx or "
             "data.csv"
         )
-    if data.is_dir():
-        layouts = [layout for layout in layouts if choice.layout or not layout.is_in or layout.is_in(data)]
-        for layout in layouts:
-            if layout.read_parts:
-                return _read_folder(data, layout, choice)
-    elif choice.layout and layouts[0].read_parts:
-        raise DataError(f"{data} is a file, and the layout {choice.layout} is a folder: pass the data folder")
-    else:
-        layouts = [layout for layout in layouts if choice.layout or not layout.is_in]
+    layouts = [layout for layout in layouts if choice.layout or not layout.is_in or layout.is_in(data)]
+    for layout in layouts:
+        if layout.read_parts:
+            return _read_parts(data, layout, choice)
     return _read_table(data, layouts, choice)
 
 
-def _read_folder(
-    folder: Path,
+def _read_parts(
+    data: Path,
     layout: Layout,
     choice: TableChoice,
 ) -> FoundTable:
     """Read a layout whose table is not an ordinary file."""
     assert layout.read_parts
-    parts = layout.read_parts(folder)
+    parts = layout.read_parts(data)
     columns = list(dict.fromkeys(column for part in parts for column in part.frame.columns))
+    root = data if data.is_dir() else data.parent
+    path = parts[0].path if len(parts) == 1 else root
     found = find_columns(layout, columns, choice.column_choice)
     if found.missing:
-        raise missing_columns_error(str(folder), layout, found, columns, LAYOUTS)
-    path = parts[0].path if len(parts) == 1 else folder
-    return FoundTable(folder, path, layout, parts, found, ())
+        raise missing_columns_error(str(path), layout, found, columns, LAYOUTS)
+    left_out = _unread_tables(data, [part.path for part in parts])
+    return FoundTable(root, path, layout, parts, found, tuple(left_out))
 
 
 def _read_table(
@@ -139,7 +136,8 @@ def _read_table(
     layouts: Sequence[Layout],
     choice: TableChoice,
 ) -> FoundTable:
-    files, left_out = _files(data, layouts)
+    files = _files(data, layouts)
+    left_out = _unread_tables(data, files)
     candidates, unreadable = _candidates(files, layouts, choice)
     chosen = _only_fitting(data, candidates, unreadable, choice)
     others = [candidate for candidate in candidates if candidate is not chosen]
@@ -158,18 +156,18 @@ def _read_table(
     )
 
 
-def _files(data: Path, layouts: Sequence[Layout]) -> tuple[list[Path], list[str]]:
-    """Return the files that may hold the table of a data set, and the tables that a layout leaves out."""
+def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
+    """Return the files that may hold the table of a data set."""
     if data.is_file():
         if not is_table(data):
             raise DataError(
                 f"{data} is not a table: pass a folder or a file that ends in {', '.join(TABLE_SUFFIXES)}"
             )
-        return [data], []
+        return [data]
     for layout in layouts:
         for name in layout.files:
             if (data / name).is_file():
-                return [data / name], _beside(data / name)
+                return [data / name]
     if not data.is_dir():
         raise DataError(f"{data} is neither a folder nor a file: pass the data folder or a table")
     files = table_files(data)
@@ -178,13 +176,17 @@ def _files(data: Path, layouts: Sequence[Layout]) -> tuple[list[Path], list[str]
             f"{data} contains no table, but must contain annotation.xlsx (PKU-AIGIQA-4K), data.csv "
             f"(AGIQA-3K), or a file that ends in {', '.join(TABLE_SUFFIXES)} with a column of images"
         )
-    return files, []
+    return files
 
 
-def _beside(table: Path) -> list[str]:
-    """Return the tables beside the one of a published layout, which are not read."""
-    others = [path for path in table_files(table.parent) if path != table and path.suffix != ".json"]
-    return [f"{path.name} (the table of this folder is {table.name})" for path in others]
+def _unread_tables(data: Path, read: Sequence[Path]) -> list[str]:
+    """Return the tables beside the one that a layout names, which nobody looked into."""
+    if not data.is_dir() or data in read:
+        return []
+    known = ", ".join(path.name for path in read)
+    folder = read[0].parent
+    others = [path for path in table_files(folder) if path not in read and path.suffix != ".json"]
+    return [f"{path.name} (the table of this folder is {known})" for path in others]
 
 
 def _candidates(

@@ -123,7 +123,8 @@ def _score_columns(
         return ScoreColumns(chosen, dict.fromkeys(chosen, "named by --columns"), {})
     if layout.targets:
         chosen = {target: target for target in layout.targets}
-        return ScoreColumns(chosen, dict.fromkeys(chosen, f"score of the layout {layout.name}"), {})
+        unused = {column: reason for column, reason in layout.not_scores.items() if column in cells}
+        return ScoreColumns(chosen, dict.fromkeys(chosen, f"score of the layout {layout.name}"), unused)
     return choose_targets(cells, columns.values())
 
 
