@@ -20,6 +20,8 @@ _HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 def read_text(path: Path) -> str:
     """Return the text of a file: by its byte order mark UTF-8, UTF-16 or UTF-32, without a mark UTF-8.
 
+    Ends of lines stay as in the file.
+
     Raises:
         OSError: The file cannot be read.
         UnicodeDecodeError: The bytes are not in that encoding.

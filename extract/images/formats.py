@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from PIL import Image, features
+from PIL import features
 
 from tier4k.extract.images.errors import ImageError
 

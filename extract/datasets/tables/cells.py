@@ -26,7 +26,7 @@ class Formula(str):
 
 
 class StoredImage(str):
-    """The name of an image whose bytes are in a table.
+    """The name of an image that is elsewhere than its name says: in a table, or in another folder.
 
     Attributes:
         place: The place of the image (see `tier4k.extract.images.places`).

@@ -7,7 +7,7 @@ from tier4k.extract.datasets.tables.clutter import is_clutter
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".json", ".jsonl")
 
-SHARD = re.compile(r"(?P<table>.+)-\d{5}-of-\d{5}")
+SHARD = re.compile(r"(?P<table>.+)-\d{5}-of-(?P<count>\d{5})")
 """Name of a file that holds some rows of a table, as on the Hugging Face hub."""
 
 
