@@ -1,6 +1,6 @@
 """Decoding: from the bytes of an image file to an upright RGB image, and from damaged bytes to a message."""
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tier4k.extract.images.errors import ImageError
 from tier4k.extract.images.header import UPRIGHT, ImageHeader, header_of
@@ -110,9 +110,10 @@ def _scale_transparent_colour(image: Image.Image) -> None:
     Pillow scales the pixels alone. Colours of 16 bits with equal high bytes become one.
     """
     colour = image.info.get("transparency")
-    if image.format != "PNG" or not image.tile or isinstance(colour, bytes | None):
+    if not isinstance(image, ImageFile.ImageFile) or isinstance(colour, bytes | None):
         return
-    bits = BITS_OF_RAW_MODE.get(image.tile[0][3])
+    raw_mode = image.tile[0][3] if image.format == "PNG" and image.tile else ""
+    bits = BITS_OF_RAW_MODE.get(str(raw_mode))
     if bits == 16:
         image.info["transparency"] = tuple(value >> 8 for value in colour)
     elif bits:

@@ -1,4 +1,4 @@
-"""Formats of image files: their suffixes, and the libraries without which Pillow cannot decode some of them."""
+"""Formats of image files: their suffixes, and the libraries that Pillow needs for some of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

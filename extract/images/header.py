@@ -1,4 +1,4 @@
-"""What the header of an image says beside its size: how the image is turned, and whether it is transparent."""
+"""Headers of images: how an image is turned, and whether it is transparent."""
 
 import struct
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ _EXIF_MARK = b"Exif\0\0"
 _EXIF_INTEGERS = {3: "H", 4: "I"}  # types of a tag's value
 _JPEG_PIXELS = 0xDA
 _JPEG_APP1 = 0xE1
+_BMP_HEADER_SIZE = b"\x28\0\0\0"  # of the usual header
+_BMP_RGB = b"\x18\0"  # bits of a pixel
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_ALPHA = (b"\x04", b"\x06")  # types of colour: grey with alpha, RGB with alpha
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -143,13 +145,16 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _is_surely_plain(data: bytes) -> bool:
-    """Return whether a JPEG or PNG is upright and opaque, in a small part of the time that Pillow needs.
+    """Return whether an image is upright and opaque, in a small part of the time that Pillow needs.
 
     Whatever is unusual is not sure, and left to Pillow.
     """
     if data.startswith(b"\xff\xd8"):
         return _is_surely_plain_jpeg(data)
-    return data.startswith(_PNG_MARK) and _is_surely_plain_png(data)
+    if data.startswith(_PNG_MARK):
+        return _is_surely_plain_png(data)
+    is_rgb_bmp = data[:2] == b"BM" and data[14:18] == _BMP_HEADER_SIZE and data[28:30] == _BMP_RGB
+    return is_rgb_bmp or data[8:16] == b"WEBPVP8 "  # without the chunk that announces alpha and EXIF data
 
 
 def _is_surely_plain_jpeg(data: bytes) -> bool:
@@ -162,9 +167,9 @@ def _is_surely_plain_jpeg(data: bytes) -> bool:
         if mark == _JPEG_PIXELS:
             return True
         end = start + 2 + length
-        if mark == _JPEG_APP1 and data.startswith(_EXIF_MARK, start + 4):
-            if exif_orientation(data[start + 4 : end]) != UPRIGHT:
-                return False
+        is_exif = mark == _JPEG_APP1 and data.startswith(_EXIF_MARK, start + 4)
+        if is_exif and exif_orientation(data[start + 4 : end]) != UPRIGHT:
+            return False
         start = end
     return False
 
