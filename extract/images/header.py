@@ -21,6 +21,7 @@ _BMP_HEADER_SIZE = b"\x28\0\0\0"  # of the usual header
 _BMP_RGB = b"\x18\0"  # bits of a pixel
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_ALPHA = (b"\x04", b"\x06")  # types of colour: grey with alpha, RGB with alpha
+_PNG_END = b"IEND"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PNG_TEXT_EXIF = "Raw profile type exif"  # the form of ImageMagick before 7.0.8
 
@@ -141,6 +142,8 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     while start + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, start)
         yield kind, start + 8, start + 8 + length
+        if kind == _PNG_END:
+            return
         start += 12 + length
 
 
@@ -178,7 +181,7 @@ def _is_surely_plain_png(data: bytes) -> bool:
     if data[25:26] in _PNG_ALPHA:
         return False
     for kind, start, end in _png_chunks(data):
-        if kind == b"IEND":
+        if kind == _PNG_END:
             return True
         if kind == b"tRNS":
             return False

@@ -12,7 +12,7 @@ from tier4k.extract.images.formats import formats_to_try
 
 # Pillow's own threshold for a decompression bomb: a quarter of a GiB at 3 bytes a pixel.
 MAX_PIXELS = 89_478_485
-# Pillow raises these for damaged input, besides its own errors.
+# Pillow and the libraries of single formats raise these for damaged input, besides Pillow's own errors.
 DECODING_ERRORS = (
     OSError,
     ValueError,
@@ -22,6 +22,7 @@ DECODING_ERRORS = (
     struct.error,
     zlib.error,
     MemoryError,
+    RuntimeError,
 )
 
 
