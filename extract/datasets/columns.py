@@ -4,13 +4,9 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tier4k.extract.datasets.choices import ColumnField
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.layout import Layout
-from tier4k.extract.datasets.table_choice import ColumnChoice
-
-CANONICAL: Mapping[ColumnField, str] = {"image": "name"}
-"""{field of `--columns`: canonical column}, where the two differ."""
+from tier4k.extract.datasets.table_choice import ColumnChoice, canonical_column, column_field
 
 NEAREST_CUTOFF = 0.75  # similarity above which another column may be the missing one, misspelt
 
@@ -49,7 +45,7 @@ def find_columns(
     recognised: dict[str, str] = {}
     missing: list[str] = []
     chosen = _chosen(choice, present)
-    named = {CANONICAL.get(name, name): columns for name, columns in choice.of_field.items()}
+    named = {canonical_column(name): columns for name, columns in choice.of_field.items()}
     for canonical, column in {**layout.columns, **layout.optional, **dict.fromkeys(chosen, "")}.items():
         if canonical in named:
             if canonical in chosen:
@@ -92,7 +88,7 @@ def _chosen(choice: ColumnChoice, present: Sequence[str]) -> dict[str, str]:
                 f"--columns: the table has several columns for {name}, {' and '.join(own)}: name only one"
             )
         if own:
-            chosen[CANONICAL.get(name, name)] = own[0]
+            chosen[canonical_column(name)] = own[0]
     return chosen
 
 
@@ -108,7 +104,7 @@ def _common_name(
         DataError: Several columns have such names.
     """
     free = [column for column in present if column not in chosen.values()]
-    field_name = "image" if canonical == "name" else canonical
+    field_name = column_field(canonical)
     if not names:
         return None
     same = [column for column in free if column.strip().lower() == field_name]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
+from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice, column_field
 
 TEXT_COLUMNS = ("name", "image", "prompt", "image_prompt", "generator", "group", "dataset")
 
@@ -36,7 +36,7 @@ class TableReport:
     def lines(self) -> Iterator[str]:
         """Yield one sentence for everything that a user should know before work begins."""
         if self.recognised:
-            names = ", ".join(f"{column} is {name}" for name, column in self.recognised.items())
+            names = ", ".join(f"{column_field(name)} = {column}" for name, column in self.recognised.items())
             yield f"Columns recognised by their names: {names}"
         for part in self.left_out:
             yield f"Not read: {part}"

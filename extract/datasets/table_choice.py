@@ -10,6 +10,16 @@ from tier4k.extract.datasets.errors import DataError
 SCORE = "mos"
 
 
+def canonical_column(column_field: str) -> str:
+    """Return the canonical column of a field of `--columns`: an image is known by its name."""
+    return "name" if column_field == "image" else column_field
+
+
+def column_field(canonical: str) -> str:
+    """Return the field of `--columns` with a canonical column."""
+    return "image" if canonical == "name" else canonical
+
+
 @dataclass(frozen=True)
 class ColumnChoice:
     """The meaning of columns, as `--columns` gives it.

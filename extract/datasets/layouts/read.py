@@ -31,10 +31,9 @@ HEADER_LINES = 1
 SHARD = re.compile(r"(?P<table>.+)-\d{5}-of-\d{5}")
 """Name of a file that holds some rows of a table, as on the Hugging Face hub."""
 
-INDEPENDENT = (
-    "There are no text prompts: images are taken as independent of each other, and only streams of images "
-    "exist"
-)
+NO_PROMPTS = "There are no text prompts, so that only streams of images exist"
+
+INDEPENDENT = f"{NO_PROMPTS}; images are taken as independent of each other"
 
 
 @dataclass(frozen=True)
@@ -213,6 +212,9 @@ def _candidate(
         if not own.missing:
             return _Candidate(headers, layout, own)
 
+    if columns.of_field or columns.targets:
+        return _Candidate(headers, *found[-1])  # who names columns means a table of any form
+
     def missing_share(pair: tuple[Layout, FoundColumns]) -> float:
         layout, own = pair
         return len(own.missing) / (len(layout.columns) + len(layout.targets))
@@ -333,7 +335,7 @@ def _source(
         scores.reasons,
         scores.unused,
         opened.left_out,
-        () if "prompt" in columns else (INDEPENDENT,),
+        _notes(columns),
     )
     return SourceTable(
         name=opened.root.resolve().name if layout.named_by_folder else opened.path.stem,
@@ -366,6 +368,12 @@ def _score_columns(
         chosen = {target: target for target in layout.targets}
         return ScoreColumns(chosen, dict.fromkeys(chosen, f"score of the layout {layout.name}"), {})
     return choose_targets(cells, columns.values())
+
+
+def _notes(columns: Mapping[str, str]) -> tuple[str, ...]:
+    if "prompt" in columns:
+        return ()
+    return (NO_PROMPTS if "group" in columns else INDEPENDENT,)
 
 
 def _texts(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

@@ -64,10 +64,11 @@ def test_missing_scores_and_merged_generators_are_shown(tmp_path: Path) -> None:
     scores = annotation["MOS_a"].dropna()
     lines = lines_of(found)
     assert lines["target MOS_a"] == (
-        f"{scores.min():.3f} … {scores.max():.3f}, mean {sum(scores) / 5:.3f}; 3 rows without a score"
+        f"{scores.min():.3f} … {scores.max():.3f}, mean {sum(scores) / 5:.3f}; 3 rows without a score "
+        "(score of the layout pku)"
     )
     assert "without" not in lines["target MOS_q"]
-    assert lines["target MOS_c"] == "no scores"
+    assert lines["target MOS_c"] == "no scores (score of the layout pku)"
     assert lines["merged generators"] == "MJ = mj; DALLE = dalle"
 
 
