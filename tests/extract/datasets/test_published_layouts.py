@@ -134,6 +134,17 @@ def test_aigciqa2023_without_standard_deviations_is_read_without_errors_of_its_s
         read_source(scores, raters=28)
 
 
+def test_standard_deviations_of_aigciqa2023_may_have_any_name_if_they_are_alone(scores: Path) -> None:
+    path = scores / "DATA" / "STD" / "SD2.mat"
+    values = np.linspace(5, 20, 2400)
+    scipy.io.savemat(path, {"spread": values[None]})
+    cells = read_source(scores).frame["standard deviation of authenticity"]
+    np.testing.assert_array_equal(cells, values)
+    scipy.io.savemat(path, {"spread": values, "n": 28})
+    with pytest.raises(DataError, match="SD2.mat contains spread, n, but must contain SD, the standard dev"):
+        read_source(scores)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:400])
 
