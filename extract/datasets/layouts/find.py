@@ -1,6 +1,5 @@
 """Find the table of a data set and its layout: of several files and sheets the one that has the columns."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,9 @@ from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.layouts.published import LAYOUTS
 from tier4k.extract.datasets.table_choice import ColumnChoice, TableChoice
-from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES, is_table, table_files
+from tier4k.extract.datasets.tables.find import SHARD, TABLE_SUFFIXES, is_table, table_files
 from tier4k.extract.datasets.tables.part import PartHeader, TablePart
 from tier4k.extract.datasets.tables.read import part_headers, read_part
-
-SHARD = re.compile(r"(?P<table>.+)-\d{5}-of-(?P<count>\d{5})")
-"""Name of a file that holds some rows of a table, as on the Hugging Face hub."""
 
 
 @dataclass(frozen=True)

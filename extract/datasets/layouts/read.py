@@ -12,12 +12,10 @@ from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.ratings import ratings
 from tier4k.extract.datasets.source import TEXT_COLUMNS, SourceTable, TableReport
 from tier4k.extract.datasets.table_choice import RECOGNISED, ColumnChoice, TableChoice
-from tier4k.extract.datasets.tables.cells import StoredImage
-from tier4k.extract.datasets.targets import ScoreColumns, choose_targets
+from tier4k.extract.datasets.tables.cells import StoredImage, with_numbers
+from tier4k.extract.datasets.targets import ScoreColumns, choose_targets, require_free_names
 
 UNKNOWN_GENERATOR = "unknown"
-
-HEADER_LINES = 1
 
 NO_PROMPTS = "There are no text prompts, so that only streams of images exist"
 
@@ -59,7 +57,7 @@ def _rows(table: FoundTable) -> pd.DataFrame:
         frame = part.frame.copy(deep=False)
         file = "" if part.path == table.path else part.path.name
         place = pd.DataFrame(
-            {"\0file": file, "\0line": frame.index + HEADER_LINES + 1},
+            {"\0file": file, "\0line": frame.index + part.header_lines + 1},
             index=frame.index,
         )
         frames.append(frame.join(place))
@@ -76,10 +74,10 @@ def _source(
     layout, columns = table.layout, table.columns.of
     place = rows[["\0file", "\0line"]].rename(columns=lambda name: name[1:])
     cells = rows.drop(columns=["\0file", "\0line"])
-    scores = _score_columns(cells, layout, columns, choice.column_choice)
+    scores = _score_columns(cells.set_axis(place["line"]), layout, columns, choice.column_choice)
     texts = _texts(cells, columns)
     targets = tuple(scores.columns)
-    values = pd.DataFrame({target: cells[column] for target, column in scores.columns.items()})
+    values = pd.DataFrame({target: with_numbers(cells[column]) for target, column in scores.columns.items()})
     used = {*columns.values(), *scores.columns.values()}
     others = cells.drop(columns=[column for column in cells.columns if column in used])
     if (split := columns.get("split")) is not None:
@@ -118,6 +116,7 @@ def _score_columns(
 ) -> ScoreColumns:
     if choice.targets:
         chosen = {}
+        require_free_names(choice.targets)
         for target, names in choice.targets.items():
             chosen[target] = next(name for name in names if name in cells.columns)
         return ScoreColumns(chosen, dict.fromkeys(chosen, "named by --columns"), {})
