@@ -66,18 +66,27 @@ def read_aigciqa2023(folder: Path) -> list[TablePart]:
         columns[quantity] = _vector(folder / MEANS / f"mosz{number}.mat", "MOSz", f"{quantity} scores")
         if has_spreads:
             what = f"standard deviations of the {quantity} scores"
-            columns[f"std_{quantity}"] = _vector(folder / SPREADS / f"SD{number}.mat", "SD", what)
-    # The row with index i of a file is its line i + 2, but arrays have no header.
-    return [TablePart(folder, pd.DataFrame(columns, index=rows - 1))]
+            columns[f"std_{quantity}"] = _vector(folder / SPREADS / f"SD{number}.mat", "SD", what, True)
+    return [TablePart(folder, pd.DataFrame(columns), header_lines=0)]
 
 
 def _vector(
     path: Path,
     variable: str,
     what: str,
+    by_any_name: bool = False,
 ) -> np.ndarray:
-    """Return the numbers of a file of MATLAB (2400,), NaN for unknown ones."""
+    """Return the numbers of a file of MATLAB (2400,), NaN for unknown ones.
+
+    Args:
+        path: The file.
+        variable: Name of the variable.
+        what: What the numbers are, for messages.
+        by_any_name: Whether the variable is also meant if it is the only one and has another name.
+    """
     arrays = _arrays(path, what)
+    if by_any_name and len(arrays) == 1:
+        (variable,) = arrays
     if variable not in arrays:
         present = ", ".join(arrays) or "no variable"
         raise DataError(f"{path} contains {present}, but must contain {variable}, the {what}: {RESTORE}")

@@ -176,12 +176,17 @@ def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
 
 
 def _unread_tables(data: Path, read: Sequence[Path]) -> list[str]:
-    """Return the tables beside the one that a layout names, which nobody looked into."""
+    """Return the tables beside the one that a layout names, which nobody looked into.
+
+    A .json file is a table beside another one only: elsewhere it may be anything, such as a configuration.
+    """
     if not data.is_dir() or data in read:
         return []
     known = ", ".join(path.name for path in read)
     folder = read[0].parent
-    others = [path for path in table_files(folder) if path not in read and path.suffix != ".json"]
+    has_json = any(path.suffix == ".json" for path in read)
+    tables = [path for path in table_files(folder) if has_json or path.suffix != ".json"]
+    others = [path for path in tables if path not in read]
     return [f"{path.name} (the table of this folder is {known})" for path in others]
 
 

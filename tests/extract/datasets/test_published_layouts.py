@@ -134,6 +134,17 @@ def test_aigciqa2023_without_standard_deviations_is_read_without_errors_of_its_s
         read_source(scores, raters=28)
 
 
+def test_standard_deviations_of_aigciqa2023_may_have_any_name_if_they_are_alone(scores: Path) -> None:
+    path = scores / "DATA" / "STD" / "SD2.mat"
+    values = np.linspace(5, 20, 2400)
+    scipy.io.savemat(path, {"spread": values[None]})
+    cells = read_source(scores).frame["standard deviation of authenticity"]
+    np.testing.assert_array_equal(cells, values)
+    scipy.io.savemat(path, {"spread": values, "n": 28})
+    with pytest.raises(DataError, match="SD2.mat contains spread, n, but must contain SD, the standard dev"):
+        read_source(scores)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:400])
 
@@ -270,6 +281,15 @@ def test_a_table_of_aigiqa20k_that_is_missing_or_odd_is_named(
     with pytest.raises(DataError, match=message) as error:
         read_source(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_users_table_that_is_called_as_in_aigiqa20k_is_their_own(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "info_train.csv")
+    (tmp_path / "train").mkdir()
+    for data in (tmp_path, path):
+        source = read_source(data)
+        assert source.name == "info_train"
+        assert source.frame["name"].tolist() == ["MJ_0.png", "MJ_1.png", "SD_2.png"]
 
 
 def test_aigiqa20k_with_fewer_parts_is_a_data_set_and_without_any_an_error(tmp_path: Path) -> None:
