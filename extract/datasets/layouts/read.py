@@ -157,7 +157,7 @@ def _texts(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _as_text(value: object) -> str:
-    if pd.api.types.is_scalar(value) and pd.isna(value):
+    if type(value) is not str and pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     return str(value).strip()
 
