@@ -242,8 +242,10 @@ def _located_files(
     names: pd.Series,
     folders: pd.Series,
     problems: ProblemList,
-) -> list[str]:
+) -> pd.Series:
     """Return the place of each row's image; "" if the row names no image, or none that exists.
+
+    Places are plain objects, as pandas' own type of texts takes no bytes of names that are not UTF-8.
 
     Args:
         names: What the cells name (N,), "" for nothing.
@@ -260,7 +262,7 @@ def _located_files(
             if not place:
                 problems.add(row, locator.problem(name))
         places.append(place)
-    return places
+    return pd.Series(places, names.index, dtype=object)
 
 
 def _scores(

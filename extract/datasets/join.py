@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tier4k.cache.text import shown
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.source import SourceTable
 
@@ -66,7 +67,7 @@ def joined_rows(sources: Sequence[SourceTable]) -> JoinedRows:
         if len(sources) > 1:
             is_named = frame["name"] != ""
             frame["name"] = frame["name"].where(~is_named, f"{name}/" + frame["name"])
-            frame["file"] = frame["file"].where(frame["file"] != "", str(source.path))
+            frame["file"] = frame["file"].where(frame["file"] != "", shown(source.path))
         frames.append(frame)
         others.append(source.others)
     has_groups = [source.has_groups for source in sources]
@@ -97,7 +98,7 @@ def _distinct_names(sources: Sequence[SourceTable]) -> tuple[str, ...]:
     for source in sources:
         name = source.name
         if counts[name] > 1:
-            name = f"{source.folder.resolve().name}-{name}"
+            name = f"{shown(source.folder.resolve().name)}-{name}"
         names.append(name)
     for name, count in Counter(names).items():
         if count > 1:

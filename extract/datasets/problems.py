@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from tier4k.cache.text import shown
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -44,7 +46,8 @@ class ProblemList:
 
     def add(self, row: int, message: str) -> None:
         """Add a problem of one row."""
-        self._found.append(Problem(row, self._lines[row], self._names[row], message, self._files[row]))
+        problem = Problem(row, self._lines[row], self._names[row], shown(message), self._files[row])
+        self._found.append(problem)
 
     def add_each(self, rows: Iterable[int], message: str) -> None:
         """Add the same problem to several rows."""

@@ -7,7 +7,7 @@ ALL = "all"
 
 
 def names_text(text: str) -> bool:
-    """Return whether a list of streams names the text; "all" does not, as rows without prompts have no text."""
+    """Return whether a list of streams names the text; "all" means the text only where there is one."""
     return text != ALL and "text" in parse_streams(text)
 
 

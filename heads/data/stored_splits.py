@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from tier4k.cache.atomic import publish_text
+from tier4k.cache.text import read_text
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.rows import Rows
@@ -62,7 +63,7 @@ class StoredSplits:
             SplitError: The file cannot be read, or does not contain splits.
         """
         try:
-            repeats = msgspec.json.decode(path.read_bytes(), type=list[StoredSplit])
+            repeats = msgspec.json.decode(read_text(path), type=list[StoredSplit])
         except (OSError, ValueError, RecursionError) as error:
             raise _unreadable(path, error) from error
         if not repeats:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import read_text
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.streams import ALL, names_text, parse_streams
@@ -212,7 +213,7 @@ def read_grid(path: Path) -> dict[str, Any]:
         SweepError: The file cannot be read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SweepError(
             f"{path} cannot be read as a grid ({error}): pass a TOML file such as\n{EXAMPLE}"
