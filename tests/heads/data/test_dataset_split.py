@@ -61,13 +61,9 @@ def test_the_selection_part_of_a_search_is_cut_by_prompt_from_the_training_sets(
 
 
 def test_requests_that_the_data_sets_do_not_allow_are_refused() -> None:
-    with pytest.raises(
-        SplitError, match=r"at least 2 data sets, and the data have 1: pass several data sets"
-    ):
+    with pytest.raises(SplitError, match=r"at least 2 data sets, and the data have 1: pass several"):
         make_splits(feature_set(80), "dataset", 1, seed=0)
-    with pytest.raises(
-        SplitError, match=r"a dataset split of 3 data sets has at most 3 repeats.*--repeats 3"
-    ):
+    with pytest.raises(SplitError, match=r"a dataset split of 3 data sets has at most 3 repeats"):
         make_splits(rows_of_sets(3), "dataset", 4, seed=0)
     with pytest.raises(SplitError, match=r"3 data sets cannot be divided into 4 folds"):
         make_splits(rows_of_sets(3), "dataset", 4, seed=0, folds=True)

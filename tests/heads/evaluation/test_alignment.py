@@ -13,8 +13,8 @@ from tier4k.heads.data.fusion import fuse
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.splits import Split, SplitError, make_splits
 from tier4k.heads.evaluation.alignment import OTHER_SCALE, scored_rows
-from tier4k.heads.evaluation.new_prompts import NEW_DATASETS, new_prompts_reason
 from tier4k.heads.evaluation.nested import FusedCandidate, nested_selection
+from tier4k.heads.evaluation.new_prompts import NEW_DATASETS, new_prompts_reason
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.summary import summarize
 from tier4k.heads.evaluation.trial import Trial
@@ -99,7 +99,7 @@ def test_heads_with_and_without_a_validation_part_have_one_scale() -> None:
 
 @pytest.mark.parametrize(
     ("head", "options"),
-    [("ridge", {}), ("mlp", {"hidden": 3, "max_epochs": 3}), ("svr", {})],
+    [("ridge", {}), ("mlp", {"hidden": 3, "max_epochs": 3}), ("svr", {})],  # svr stops at a tolerance
 )
 def test_results_do_not_depend_on_the_unit_of_the_second_data_set(head: str, options: dict) -> None:
     """A rating from 0 to 100 and the same rating from 1 to 5 give the same heads and the same values."""
@@ -114,12 +114,12 @@ def test_results_do_not_depend_on_the_unit_of_the_second_data_set(head: str, opt
     for one, other in zip(ones, others, strict=True):
         np.testing.assert_allclose(one.truth, other.truth)
         for name, predicted in one.predictions.items():
-            np.testing.assert_allclose(predicted, other.predictions[name], rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(predicted, other.predictions[name], rtol=1e-3, atol=1e-3)
     for name in ("generator_mean", RATERS, "last"):
         for metric in ("plcc", "rmse", "srcc"):
             one_value, other_value = summary[name][metric], other_summary[name][metric]
-            assert one_value.mean == pytest.approx(other_value.mean, rel=1e-3, nan_ok=True), (name, metric)
-            assert one_value.bounds == pytest.approx(other_value.bounds, rel=1e-3, nan_ok=True)
+            assert one_value.mean == pytest.approx(other_value.mean, rel=2e-3, nan_ok=True), (name, metric)
+            assert one_value.bounds == pytest.approx(other_value.bounds, rel=2e-3, nan_ok=True)
     assert np.isfinite(summary[RATERS]["plcc"].mean)
 
 
@@ -129,7 +129,7 @@ def test_a_search_does_not_depend_on_the_unit_either() -> None:
         features = two_sets(slope, 4 * slope)
         candidates = []
         for penalty in (0.01, 100.0):
-            options = resolve_options("ridge", "cached", "resnet18", {"alpha": penalty})
+            options = resolve_options("ridge", "cached", "resnet18", {"penalties": (penalty,)})
             candidates.append(FusedCandidate(fuse(features, "nr"), "ridge", options))
         found.append(nested_selection(features, candidates, TARGET, SplitRequest("prompt", repeats=3)))
     np.testing.assert_allclose(found[0].selection_srcc, found[1].selection_srcc)
