@@ -78,7 +78,7 @@ def _source(
     texts = _texts(cells, columns)
     targets = tuple(scores.columns)
     values = pd.DataFrame({target: with_numbers(cells[column]) for target, column in scores.columns.items()})
-    used = {*columns.values(), *scores.columns.values()}
+    used = {*columns.values(), *scores.columns.values()} - {columns.get("split")}
     others = cells.drop(columns=[column for column in cells.columns if column in used])
     if (split := columns.get("split")) is not None:
         others = others.assign(split=cells[split])
