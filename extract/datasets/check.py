@@ -258,7 +258,7 @@ def _located_files(
         place = ""
         if name:
             locator = locators[folder]
-            place = locator.path(name) or ""
+            place = locator.place(name) or ""
             if not place:
                 problems.add(row, locator.problem(name))
         places.append(place)

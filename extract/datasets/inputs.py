@@ -135,8 +135,8 @@ def _images(
     rows, left_out = _rows(distinct, list(map(shown, distinct)), text, needs_prompts)
     if not rows:
         raise DataError(
-            f"{_listing(left_out)}\nA picture is scored for its text prompt: pass --prompt TEXT, write a .txt "
-            "file beside each picture, or pass a table with the columns image and prompt."
+            f"{_listing(left_out)}\nA picture is scored for its text prompt: pass --prompt TEXT, write a "
+            ".txt file beside each picture, or pass a table with the columns image and prompt."
         )
     guided = [row._replace(image_prompt=guide) for row in rows]
     return PredictionInputs(_table("pictures", Path.cwd(), guided, needs_prompts), left_out)
@@ -206,7 +206,9 @@ class _Folder:
 
     def is_of_images(self, choice: TableChoice) -> bool:
         """Return whether the images directly in the folder are meant, and no table names them."""
-        if choice != RECOGNISED or any(layout.is_in and layout.is_in(self.path) for layout in LAYOUTS.values()):
+        if choice != RECOGNISED or any(
+            layout.is_in and layout.is_in(self.path) for layout in LAYOUTS.values()
+        ):
             return False
         published = [self.path / name for layout in LAYOUTS.values() for name in layout.files]
         if any(file.is_file() and file not in self.tables for file in published):

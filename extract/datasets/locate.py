@@ -4,6 +4,8 @@ import unicodedata
 from functools import cache
 from pathlib import Path
 
+from tier4k.extract.images.places import parse_parquet_place
+
 
 class Locator:
     """Finds the files that cells name. Links are followed: hubs and version control keep images behind them.
@@ -17,9 +19,14 @@ class Locator:
         self._files_of = cache(_files_by_spelling)
         self._folders_of = cache(_folders_by_spelling)
 
-    def path(self, name: str) -> str | None:
-        """Return the path of the file that a cell names; None if there is none."""
+    def place(self, name: str) -> str | None:
+        """Return the place of the image that a cell names; None if there is no such file.
+
+        Whether a table has the named row is found out when the image is read.
+        """
         path = self._folder / name
+        if parse_parquet_place(str(path)):
+            return str(path)
         try:
             return str(path) if path.is_file() else None
         except (OSError, ValueError):  # a name too long for the system, or with a null character

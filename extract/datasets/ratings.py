@@ -7,7 +7,7 @@ import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.problems import ProblemList
-from tier4k.extract.datasets.tables.cells import empty_cells, numbers
+from tier4k.extract.datasets.tables.cells import empty_cells, numbers, with_numbers
 
 RATERS = "raters"  # canonical column with the number of ratings of each row's scores
 
@@ -75,7 +75,7 @@ def ratings(
     spreads = spread_columns(targets, frame.columns)
     canonical = pd.DataFrame(index=frame.index)
     for target, column in spreads.items():
-        canonical[SPREAD_OF + target] = frame[column]
+        canonical[SPREAD_OF + target] = with_numbers(frame[column])
     own_column = next((column for column in frame.columns if column.lower() in RATERS_COLUMNS), None)
     if raters is not None:
         _require_use(raters, spreads, own_column, targets)

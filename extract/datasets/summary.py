@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,6 +15,7 @@ from tier4k.extract.datasets.source import TableReport
 from tier4k.extract.datasets.spellings import spellings_text
 from tier4k.extract.datasets.table_choice import column_field
 from tier4k.extract.encoders.token_report import TokenReport, report_tokens
+from tier4k.extract.images.places import size
 
 if TYPE_CHECKING:
     from tier4k.extract.encoders.text_tokenizer import TextTokenizer
@@ -140,8 +140,7 @@ def _reliability(checked: CheckedDataset) -> dict[str, float]:
 
 
 def _megabytes(manifest: Manifest) -> float:
-    sizes = [Path(path).stat().st_size for path in manifest.images()]
-    return sum(sizes) / 1e6
+    return sum(map(size, manifest.images())) / 1e6
 
 
 def _duplicates(table: pd.DataFrame) -> list[list[str]]:
@@ -208,7 +207,7 @@ def _reason(summary: DataSummary, target: str) -> str:
 
 def _prompts_text(summary: DataSummary) -> str:
     if not summary.has_prompts:
-        return f"none: images are taken as independent, in {summary.groups:,} groups"
+        return f"none, so that only streams of images exist; {summary.groups:,} groups of rows"
     return f"{summary.prompts:,} distinct, in {summary.groups:,} groups"
 
 

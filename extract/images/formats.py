@@ -1,14 +1,12 @@
-"""Formats of image files: their suffixes, and the plugins of Pillow that formats of other libraries need."""
+"""Formats of image files: their suffixes, and the libraries that Pillow needs for some of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from PIL import Image, features
-
 from tier4k.extract.images.errors import ImageError
 
-# Names that Pillow gives to the formats that it always decodes. PPM includes PGM and PNM.
+# Names that Pillow gives to the formats that it always decodes; PPM includes PGM and PNM.
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 
 _SUFFIXES = {
@@ -24,11 +22,13 @@ _SUFFIXES = {
     "JXL": (".jxl",),
 }
 
-# Brands of the container that AVIF and HEIF share with videos; the first is at byte 8.
-_AVIF_BRANDS = frozenset((b"avif", b"avis"))
+# Brands of the container that AVIF and HEIF share with videos.
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
-    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
+_SHOWN_BOX = 256  # bytes of the first box in which brands are looked for
+
 _JXL_STARTS = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n")
 
 
@@ -39,26 +39,19 @@ class _OptionalFormat:
     Attributes:
         name: Pillow's name of the format.
         register: Makes Pillow decode the format; raises ImportError where the library is missing.
-        remedy: What the user installs.
+        remedy: The command that installs the library.
     """
 
     name: str
     register: Callable[[], None]
     remedy: str
 
-    @cache  # noqa: B019 - the formats are constants
-    def is_ready(self) -> bool:
-        """Return whether Pillow decodes the format, after registering the library on the first call."""
-        try:
-            self.register()
-        except ImportError:
-            return False
-        return True
-
 
 def _register_avif() -> None:
-    if not features.check("avif"):
-        raise ImportError("Pillow was built without AVIF")
+    from PIL import features
+
+    if "avif" not in features.get_supported_modules():
+        raise ImportError("this Pillow was built without AVIF")
 
 
 def _register_heif() -> None:
@@ -68,7 +61,7 @@ def _register_heif() -> None:
 
 
 def _register_jxl() -> None:
-    import pillow_jxl  # noqa: F401 - the import registers the format
+    import pillow_jxl  # noqa: F401 - importing it registers the format
 
 
 _AVIF = _OptionalFormat("AVIF", _register_avif, "pip install --upgrade pillow")
@@ -77,22 +70,32 @@ _JXL = _OptionalFormat("JXL", _register_jxl, "pip install pillow-jxl-plugin")
 
 
 def image_suffixes() -> frozenset[str]:
-    """Return the suffixes of image files, in lower case, whether or not their plugins are installed."""
+    """Return the suffixes of image files, in lower case, whether or not their libraries are installed."""
     return frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 
 
 def formats_to_try(data: bytes) -> tuple[str, ...]:
-    """Return the names of the formats that Pillow is asked to decode bytes as.
+    """Return Pillow's names of the formats that an image may have, by its first bytes.
 
     Raises:
-        ImageError: The bytes have a format whose plugin is not installed.
+        ImageError: The image has a format whose library is not installed.
     """
     optional = _optional_format(data)
     if optional is None:
         return PILLOW_FORMATS
-    if not optional.is_ready():
-        raise ImageError(f"this installation cannot decode {optional.name} images: `{optional.remedy}`")
+    if not _is_ready(optional):
+        raise ImageError(f"{optional.name} images need a library that is missing: `{optional.remedy}`")
     return (optional.name,)
+
+
+@cache
+def _is_ready(optional: _OptionalFormat) -> bool:
+    """Return whether Pillow decodes a format, after registering its library on the first call."""
+    try:
+        optional.register()
+    except ImportError:
+        return False
+    return True
 
 
 def _optional_format(data: bytes) -> _OptionalFormat | None:
@@ -107,6 +110,6 @@ def _optional_format(data: bytes) -> _OptionalFormat | None:
 
 
 def _brands(data: bytes) -> set[bytes]:
-    """Return the brands that the first box of an ISO media file names."""
-    length = int.from_bytes(data[:4], "big")
-    return {data[start : start + 4] for start in (8, *range(16, min(length, 256), 4))}
+    """Return the brands in the first box of an ISO media file: one at byte 8, and more from byte 16."""
+    end = min(int.from_bytes(data[:4], "big"), _SHOWN_BOX)
+    return {data[start : start + 4] for start in (8, *range(16, end, 4))}

@@ -1,8 +1,8 @@
 """Places of images: files, and rows of Parquet tables that hold the bytes of images.
 
-A place is a text. That of a file is its path; that of a row is `TABLE/#COLUMN[ROW]`, where TABLE is the path of
-the table and ROW counts from 0. A file has no files below it, so no image file has such a path. A `%` or `/` in
-the name of the column is written as in a URL.
+A place is a text. That of a file is its path; that of a row is `TABLE/#COLUMN[ROW]`, where TABLE is the path
+of the table and ROW counts from 0. A file has no files below it, so no image file has such a path. A `%` or
+`/` in the name of the column is written as in a URL.
 """
 
 import os

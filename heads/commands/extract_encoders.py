@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.extract.datasets.choices import IMAGE_STREAMS, STREAMS
-from tier4k.extract.datasets.streams import parse_streams
+from tier4k.extract.datasets.choices import IMAGE_STREAMS
+from tier4k.extract.datasets.streams import ALL, parse_streams
 from tier4k.heads.commands.encoder_options import STREAMS_HELP, EncodersGroup, WeightsGroup
 from tier4k.heads.commands.encoders import weight_folders
 from tier4k.heads.commands.loading import require_prompts
@@ -67,26 +67,21 @@ class InputsGroup(EncodersGroup):
             raise _without_effect("--templates", "pass a checkpoint with two towers as --encoder")
         return streams
 
+    def streams_of(self, sources: "Sequence[SourceTable]") -> "tuple[Stream, ...]":
+        """Return the streams that are encoded: without prompts, "all" means the streams of images.
+
+        Raises:
+            TierError: As for `parsed_streams`; or a table lacks the prompts that the user named.
+        """
+        streams = self.parsed_streams()
+        if self.streams == ALL and not all(source.has_prompts for source in sources):
+            return IMAGE_STREAMS
+        require_prompts(sources, streams)
+        return streams
+
 
 def _without_effect(option: str, remedy: str) -> typer.BadParameter:
     return typer.BadParameter(f"this option has no effect: {remedy}", param_hint=option)
-
-
-def streams_of_tables(
-    sources: "Sequence[SourceTable]",
-    streams: "tuple[Stream, ...]",
-) -> "tuple[Stream, ...]":
-    """Return the streams that are encoded: without prompts, "all" means the streams of images.
-
-    Raises:
-        DataError: The user asks for the prompts of a table that has none.
-    """
-    if all(source.has_prompts for source in sources):
-        return streams
-    if streams == STREAMS:
-        return IMAGE_STREAMS
-    require_prompts(sources, streams)
-    return streams
 
 
 def find_chosen_encoders(
@@ -115,7 +110,7 @@ def find_chosen_encoders(
     from tier4k.extract.encoders.two_towers import find_text_tower
     from tier4k.extract.pipeline.missing_inputs import InputChoice
 
-    streams = streams_of_tables(sources, group.parsed_streams())
+    streams = group.streams_of(sources)
     _require_one_encoder_for_weights(group, choice, weights)
     folders = weight_folders(sources)
     templates = read_templates(group.templates).texts

@@ -115,6 +115,7 @@ def fit_head(
     out: OutOption = RUNS,
 ) -> None:
     """Stage 2: fit and evaluate heads on stored features, or train heads with encoders (--finetune)."""
+    from tier4k.extract.datasets.streams import names_text
     from tier4k.heads.data.fusion import default_benchmark, method_streams, require_valid_benchmark
 
     options = replace(
@@ -133,7 +134,7 @@ def fit_head(
         _require_no_training_options(weights, device)
         options = replace(options, models=models or "all")
         choice = encoder_choice(encoders, images, preset)
-        _fit_stored(data, features, choice, score_features, options, rows, out)
+        _fit_stored(data, features, choice, score_features, names_text(streams), options, rows, out)
         return
     if score_features:
         raise typer.BadParameter(
@@ -143,7 +144,7 @@ def fit_head(
         )
     options = _end_to_end_options(options, finetune, images.precision, models or "first")
     choice = encoder_choice(encoders, replace(images, precision=None), preset)
-    _train_end_to_end(data, features, choice, weights, device, options, rows, out)
+    _train_end_to_end(data, features, choice, weights, device, names_text(streams), options, rows, out)
 
 
 def _fit_stored(
@@ -151,6 +152,7 @@ def _fit_stored(
     features: Path,
     choice: "EncoderChoice",
     score_features: str,
+    needs_prompts: bool,
     options: "FitOptions",
     rows: RatedRowsGroup,
     out: Path,
@@ -160,7 +162,7 @@ def _fit_stored(
 
     scorers = parse_scorer_names(score_features)
     # The key of a stored score is that of an image and its prompt.
-    sources, options = _read(data, rows, options, needs_prompts=bool(scorers))
+    sources, options = _read(data, rows, options, needs_prompts or bool(scorers))
     choice = choice.for_streams(used_streams(options.method, options.streams), options.interaction)
     console = make_console()
     report, stores = load_with_stores(console, sources, features, choice, rows.on_error, scorers)
@@ -171,7 +173,7 @@ def _read(
     data: "Sequence[Path]",
     rows: RatedRowsGroup,
     options: "FitOptions",
-    needs_prompts: bool = False,
+    needs_prompts: bool,
 ) -> "tuple[list[SourceTable], FitOptions]":
     """Read the tables of data sets; return the options with the streams that the tables have."""
     from tier4k.heads.data.fusion import existing_streams, needed_inputs
@@ -205,6 +207,7 @@ def _train_end_to_end(
     choice: "EncoderChoice",
     weights: WeightsGroup,
     device: Device,
+    needs_prompts: bool,
     options: "FitOptions",
     rows: RatedRowsGroup,
     out: Path,
@@ -215,7 +218,7 @@ def _train_end_to_end(
     from tier4k.heads.finetuning.finetune import finetune
 
     console = make_console()
-    sources, options = _read(data, rows, options)
+    sources, options = _read(data, rows, options, needs_prompts)
     choice = choice.for_streams(used_streams(options.method, options.streams))
     pair = find_encoder_pair(sources, choice, weights)
     report = check_sources(console, sources, features, rows.on_error)

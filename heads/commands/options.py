@@ -219,10 +219,10 @@ class SplitGroup:
         str,
         typer.Option(
             "--split",
-            metavar="RULE|FILE[:N]",
-            help="prompt (no prompt is in two parts), random (rows are drawn), generator (one generator is "
-            "left out), published (row i is tested if i % 4 == 3), or a splits.json; FILE:N selects its "
-            "repeat N.",
+            metavar="RULE|column:NAME|FILE[:N]",
+            help="prompt (no prompt is in two parts), random (rows are drawn), generator or dataset (one "
+            "generator or data set is left out), published (row i is tested if i % 4 == 3); column:NAME, a "
+            "column with train, val or test in every row; or a splits.json, of which FILE:N selects repeat N.",
         ),
     ] = "prompt"
     repeats: Annotated[
@@ -230,8 +230,8 @@ class SplitGroup:
         typer.Option(
             "--repeats",
             min=1,
-            help="Number of repeats; each has its own seed. Default: 10; with --split generator, one for "
-            "each generator.",
+            help="Number of repeats; each has its own seed. Default: 10; with --split generator or dataset, "
+            "one for each of them.",
         ),
     ] = None
     folds: Annotated[

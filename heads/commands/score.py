@@ -28,6 +28,7 @@ from tier4k.heads.commands.options import (
 
 if TYPE_CHECKING:
     from tier4k.extract.datasets.choices import Benchmark
+    from tier4k.extract.datasets.manifest import Manifest
     from tier4k.heads.protocol.zero_shot import ScoreOptions
 
 
@@ -63,7 +64,7 @@ def score(
     network = find_scorer(scorer, weights, weight_folders(sources), precision)
     console = make_console()
     report = check_sources(console, sources, features, rows.on_error)
-    evaluations = _score_options(benchmark, target, splits)
+    evaluations = _score_options(report.manifest, benchmark, target, splits)
     plans = [plan_evaluation(report.manifest, network.signature, options) for options in evaluations]
     encode(console, [data], features, report, [network], speed.extraction_options())
     store = FeatureStore.open(features / network.signature.folder_name)
@@ -72,6 +73,7 @@ def score(
 
 
 def _score_options(
+    manifest: "Manifest",
     benchmark: "Benchmark",
     target: list[str] | None,
     splits: SplitGroup,
@@ -80,5 +82,5 @@ def _score_options(
     from tier4k.heads.protocol.zero_shot import ScoreOptions
 
     all_rows = ScoreOptions(benchmark, tuple(target or ("all",)))
-    test_rows = replace(all_rows, split=splits.fit_options().split_request)
+    test_rows = replace(all_rows, split=splits.fit_options().split_request(manifest.select(benchmark)))
     return all_rows, test_rows

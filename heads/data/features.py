@@ -88,7 +88,10 @@ class FeatureSet(Rows):
     embeddings: Embeddings | None = None
 
     def scores(self, target: str) -> np.ndarray:
-        """Return the (N,) mean opinion scores of one target, NaN where a row has none."""
+        """Return the (N,) mean opinion scores of one target as in the tables, NaN where a row has none.
+
+        Those of several data sets have several scales (see `tier4k.heads.evaluation.alignment`).
+        """
         column = self.target_names.index(target)
         return self.targets[:, column]
 

@@ -9,6 +9,8 @@ SEEN_PROMPTS = "test prompts are also in training, so the test rows are not new 
 
 NEW_GENERATORS = "generators of the test rows are not in training"
 
+NEW_DATASETS = "data sets of the test rows are not in training"
+
 ONE_TRAINING_SET = "all repeats share one training set, so the variation between training sets is unknown"
 
 ONE_TEST_PART = "all repeats share one test part, so no prompt is in training in one and tested in another"
@@ -28,6 +30,8 @@ def new_prompts_reason(rows: Rows, splits: Sequence[Split]) -> str:
         return SEEN_PROMPTS
     if not all(split.seen(rows.generator).all() for split in fitted):
         return NEW_GENERATORS
+    if not all(split.seen(rows.dataset).all() for split in fitted):
+        return NEW_DATASETS
     return ""
 
 

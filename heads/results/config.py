@@ -82,6 +82,8 @@ class RunConfig:
             features.
         start: Name of the run whose heads were trained further; "" if heads were new.
         templates: Texts that the interaction "templates" compares images with; empty without it.
+        datasets: Names of the data sets, if there are several; the scale of the heads' scores is that of the
+            first (see `tier4k.heads.evaluation.alignment`).
         head_defaults: Names of the options in `head` that have the value of the recipe, and are not hashed.
         finetune_defaults: Names of such options in `finetune`.
         protocol: `PROTOCOL_VERSION` of the program that computed the values.
@@ -109,6 +111,7 @@ class RunConfig:
     finetune: dict[str, Any] = field(default_factory=dict)
     start: str = ""
     templates: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     head_defaults: tuple[str, ...] = ()
     finetune_defaults: tuple[str, ...] = ()
     protocol: int = PROTOCOL_VERSION

@@ -32,8 +32,9 @@ class Layout:
         image_prompt_folder: The folder that `image_prompt` is relative to, relative to the data folder.
         named_by_folder: Whether the data set has the name of its folder rather than of its table.
         files: Paths of the table relative to the data folder; the first that exists is the table.
-        is_in: Whether a folder has the layout; None if its table says so by its columns.
-        read_parts: Reads the parts of the table from the data folder; None if it is in an ordinary file.
+        not_scores: {column that looks like a score: why it is none}.
+        is_in: Whether DATA, a folder or a table, has the layout; None if the table says so by its columns.
+        read_parts: Reads the parts of the table from DATA; None if it is in an ordinary file.
     """
 
     name: LayoutName
@@ -45,6 +46,7 @@ class Layout:
     image_prompt_folder: str = "."
     named_by_folder: bool = True
     files: tuple[str, ...] = ()
+    not_scores: dict[str, str] = field(default_factory=dict)
     is_in: Callable[[Path], bool] | None = None
     read_parts: Callable[[Path], Sequence[TablePart]] | None = None
 

@@ -1,10 +1,14 @@
 """The table files of a folder."""
 
+import re
 from pathlib import Path
 
 from tier4k.extract.datasets.tables.clutter import is_clutter
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".json", ".jsonl")
+
+SHARD = re.compile(r"(?P<table>.+)-\d{5}-of-(?P<count>\d{5})")
+"""Name of a file that holds some rows of a table, as on the Hugging Face hub."""
 
 
 def is_table(path: Path) -> bool:

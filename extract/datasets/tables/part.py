@@ -1,6 +1,7 @@
 """A part of a table file: the table itself, or one sheet of a workbook."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -13,14 +14,19 @@ class PartHeader:
     Attributes:
         path: The file.
         columns: Names of the columns, distinct.
+        rows: Reads the rows, as in `TablePart.frame`. It keeps what was read to find the header, so that no
+            file is parsed twice.
         sheet: Name of the sheet; None in a file without sheets.
         is_hidden: Whether a spreadsheet program hides the sheet.
+        header_lines: Number of lines of the header, 0 in a file without one.
     """
 
     path: Path
     columns: tuple[str, ...]
+    rows: Callable[[], pd.DataFrame] = field(repr=False, compare=False)
     sheet: str | None = None
     is_hidden: bool = False
+    header_lines: int = 1
 
     @property
     def label(self) -> str:
@@ -40,8 +46,10 @@ class TablePart:
             empty one is "" or missing; the index is the number of the row in the file, from 0, and blank
             rows, which are counted, are left out.
         sheet: Name of the sheet; None in a file without sheets.
+        header_lines: Number of lines of the header: a row is in line 1 + `header_lines` + its number.
     """
 
     path: Path
     frame: pd.DataFrame
     sheet: str | None = None
+    header_lines: int = 1

@@ -13,7 +13,7 @@ from tier4k.cache.keys import bytes_key, file_key
 from tier4k.extract.datasets import image_files
 from tier4k.extract.datasets.check import SHOWN_PROBLEMS, CheckedDataset, check, load_manifest
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.images.decode import ImageError
+from tier4k.extract.images.errors import ImageError
 from tier4k.extract.pipeline.loaded_encoders import as_image
 from tier4k.tests.builders.data import (
     PKU_COLUMNS,

@@ -157,12 +157,34 @@ def test_a_folder_with_several_tables_is_read_where_one_has_the_columns(tmp_path
 def test_shards_of_a_table_are_read_as_one_and_their_rows_are_named_by_file(tmp_path: Path) -> None:
     frame = table_rows([f"{row}.png" for row in range(6)])
     for row, name in enumerate(frame["image"]):
-        if row != 4:
+        if row not in (0, 4):
             save_picture(tmp_path / name, row)
     for number in range(3):
         part = frame.iloc[2 * number : 2 * number + 2]
         save_table(part, tmp_path / f"train-0000{number}-of-00003.parquet")
     checked = check(tmp_path)
-    assert checked.manifest.table["name"].tolist() == ["0.png", "1.png", "2.png", "3.png", "5.png"]
-    (problem,) = checked.problems
-    assert str(problem).startswith("train-00002-of-00003.parquet, line 2, 4.png: there is no file")
+    assert checked.manifest.table["name"].tolist() == ["1.png", "2.png", "3.png", "5.png"]
+    first, second = checked.problems
+    assert str(first).startswith("train-00000-of-00003.parquet, line 2, 0.png: there is no file")
+    assert str(second).startswith("train-00002-of-00003.parquet, line 2, 4.png: there is no file")
+    (tmp_path / "train-00001-of-00003.parquet").unlink()
+    assert "Not read: 1 of 3 files of the table train" in report_lines(read_source(tmp_path))
+
+
+def test_a_table_beside_that_of_a_published_layout_is_reported(tmp_path: Path) -> None:
+    write_agiqa(tmp_path)
+    save_table(table_rows(), tmp_path / "more.csv")
+    source = read_source(tmp_path)
+    assert source.path.name == "data.csv"
+    assert report_lines(source) == "Not read: more.csv (the table of this folder is data.csv)"
+
+
+def test_a_folder_whose_tables_all_lack_columns_lists_each_of_them(tmp_path: Path) -> None:
+    save_table(pd.DataFrame({"a": [1]}), tmp_path / "one.csv")
+    save_table(pd.DataFrame({"b": [1]}), tmp_path / "two.parquet")
+    (tmp_path / "three.xlsx").write_bytes(b"no workbook")
+    with pytest.raises(DataError) as error:
+        read_source(tmp_path)
+    message = str(error.value)
+    assert all(f"  {name} (it " in message for name in ("one.csv", "two.parquet", "three.xlsx"))
+    assert "--columns" in message

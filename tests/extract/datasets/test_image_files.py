@@ -10,6 +10,7 @@ import pytest
 from tier4k.cache.keys import file_key
 from tier4k.extract.datasets import image_files
 from tier4k.extract.datasets.image_files import ExaminedImage, examine_images
+from tier4k.extract.images import places
 from tier4k.tests.builders.data import save_picture
 
 
@@ -19,12 +20,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     read_bytes = image_files.read_bytes
 
-    def read(path: Path) -> bytes:
-        names.append(path.name)
-        return read_bytes(path)
+    def read(place: str) -> bytes:
+        names.append(Path(place).name)
+        return read_bytes(place)
 
     monkeypatch.setattr(image_files, "read_bytes", read)
-    monkeypatch.setattr(image_files, "STAMP_RESOLUTION_NS", -1)
+    monkeypatch.setattr(places, "STAMP_RESOLUTION_NS", -1)
     monkeypatch.setattr(image_files, "_hashed", {})
     return names
 
@@ -86,7 +87,7 @@ def test_an_edited_image_of_the_same_size_gets_a_new_key(
 def test_a_file_that_has_just_changed_is_not_remembered(
     tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_files, "STAMP_RESOLUTION_NS", 2_000_000_000)
+    monkeypatch.setattr(places, "STAMP_RESOLUTION_NS", 2_000_000_000)
     path = image(tmp_path)
     key = key_of(path)
     assert key_of(path, frozenset([key])) == key

@@ -31,7 +31,7 @@ def make(folder: Path, *names: str) -> None:
 def test_the_nearest_file_is_named(tmp_path: Path, existing: str, named: str) -> None:
     make(tmp_path, existing, "other.png")
     locator = Locator(tmp_path)
-    assert locator.path(named) is None
+    assert locator.place(named) is None
     assert locator.problem(named) == f"there is no file {tmp_path / named} (nearest: {tmp_path / existing})"
 
 
