@@ -143,7 +143,7 @@ def _finite_or_infinite(cell: object) -> object:
     try:
         return float(cell)
     except OverflowError:
-        return math.inf
+        return math.inf if cell > 0 else -math.inf
 
 
 def _have_points(cells: Iterable[object]) -> bool:

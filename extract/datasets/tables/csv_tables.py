@@ -145,19 +145,23 @@ def _rows(
     """Return the rows of a table of text; the index counts all records but the first, blank ones included."""
     records = _records(path, text, form)
     width = len(names)
-    rows, numbers, surplus = [], [], []
-    for number, fields in enumerate(records.fields):
-        if _is_blank(fields):
-            continue
-        if not _is_blank(fields[width:]):
-            surplus.append(number)
-        rows.append(fields[:width] + [""] * (width - len(fields)))
-        numbers.append(number - 1)
-    if surplus:
+    filled = [number for number, fields in enumerate(records.fields) if not _is_blank(fields)]
+    rows = [records.fields[number] for number in filled[1:]]
+    surplus = [number for number in filled if len(records.fields[number]) > width]
+    if surplus and not _ends_in_separators(rows, width):
         raise _surplus_error(path, form, width, [records.lines[number] for number in surplus])
-    columns = zip(*rows[1:], strict=True) if len(rows) > 1 else [()] * width
+    padded = [fields[:width] + [""] * (width - len(fields)) for fields in rows]
+    columns = zip(*padded, strict=True) if padded else [()] * width
     cells = {name: pd.Series(column, dtype=object) for name, column in zip(names, columns, strict=True)}
-    return pd.DataFrame(cells).set_axis(numbers[1:])
+    return pd.DataFrame(cells).set_axis([number - 1 for number in filled[1:]])
+
+
+def _ends_in_separators(rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Return whether all rows have the same number of empty fields after the last column.
+
+    Where only some have, a comma in another field may have pushed an empty one out of its column.
+    """
+    return len({len(fields) for fields in rows}) == 1 and all(_is_blank(fields[width:]) for fields in rows)
 
 
 def _records(
