@@ -144,7 +144,7 @@ def shard_of_tensor(index: Path) -> dict[str, str]:
     """
     try:
         files = json.loads(read_text(index))["weight_map"]
-        if not files or not all(_is_file_name(name) for name in files.values()):
+        if not files or not all(is_file_name(name) for name in files.values()):
             raise ValueError("its 'weight_map' does not name files of the same folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
@@ -177,7 +177,8 @@ def _some(names: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _is_file_name(name: object) -> bool:
+def is_file_name(name: object) -> bool:
+    """Return whether a text names a file in its own folder on every system, and no index of such files."""
     if not isinstance(name, str) or name in ("", ".", "..") or name.endswith(INDEX_SUFFIX):
         return False
     return PurePosixPath(name).name == name and PureWindowsPath(name).name == name

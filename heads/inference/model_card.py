@@ -8,12 +8,10 @@ from tier4k.heads.data.encoder_names import stream_signatures
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.conformal import Interval
-from tier4k.heads.results.layout import is_run
+from tier4k.heads.results.layout import CARD, is_run
 from tier4k.heads.results.model import Model
 from tier4k.heads.results.read import read_config
 from tier4k.heads.results.results import Results
-
-CARD = "README.md"
 
 HEADER = (
     "---",

@@ -136,9 +136,7 @@ def test_the_key_of_an_upright_opaque_image_is_the_hash_of_its_bytes(kind: str, 
     assert np.array_equal(np.asarray(decode(data)), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"x", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"BM", b"<svg/>", b"\xff\x0a"]
-)
+@pytest.mark.parametrize("data", [b"", b"x", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"BM", b"<svg/>"])
 def test_bytes_that_are_no_image_have_the_hash_of_the_bytes(data: bytes) -> None:
     assert content_key(data) == plain_key(data)
 
