@@ -21,6 +21,9 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 SHOWN_LINES = 10
 
+HEAD_CHARACTERS = 2**20
+"""The header is among so many first characters of a text."""
+
 
 @dataclass(frozen=True)
 class _Form:
@@ -98,7 +101,7 @@ def _form(text: str, separators: str) -> _Form:
 def _header(form: _Form, text: str) -> list[str]:
     """Return the first record that is not blank."""
     with _fields_of_any_length(text):
-        for fields in form.records(text):
+        for fields in form.records(text[:HEAD_CHARACTERS]):
             if any(fields):
                 return fields
     return []
@@ -132,9 +135,8 @@ def _rows(
         raise _surplus_error(path, form, width, surplus)
     if lengths != {width}:
         rows = [fields[:width] + [""] * (width - len(fields)) for fields in rows]
-    columns = zip(*rows, strict=True) if rows else [()] * width
-    cells = {name: pd.Series(column, dtype=object) for name, column in zip(names, columns, strict=True)}
-    return pd.DataFrame(cells).set_axis([number - 1 for number in filled[1:]])
+    numbers = [number - 1 for number in filled[1:]]
+    return pd.DataFrame(rows, numbers, list(names), dtype=object)
 
 
 def _ends_in_separators(rows: Sequence[Sequence[str]], width: int) -> bool:
