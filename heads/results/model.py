@@ -180,10 +180,10 @@ class Model:
         for name in model.targets:
             scales = {self.scales.get(key, "") for key in model.heads if key[0] == name}
             if len(scales) > 1:
+                named = " and ".join(sorted(scales))
                 raise ModelError(
-                    f"{self.folder}: the heads for {name} have the scales of {' and '.join(sorted(scales))} in "
-                    "different repeats, so their mean is on no scale: choose one with --repeat (repeat= in "
-                    "Python)"
+                    f"{self.folder}: the heads for {name} have the scales of {named} in different repeats, "
+                    "so their mean is on no scale: choose one with --repeat (repeat= in Python)"
                 )
         return model
 

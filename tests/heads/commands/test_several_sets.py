@@ -61,7 +61,8 @@ def folder(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fit(*options: str) -> Path:
     """Fit heads on the two data sets and return the run."""
     shutil.rmtree("new", ignore_errors=True)
-    succeed("fit-head", *SETS, *ENCODER, "--out", "new", *options)
+    output = succeed("fit-head", *SETS, *ENCODER, "--out", "new", *options)
+    assert "the scores of the data sets a, b are mapped linearly, by training rows" in on_one_line(output)
     (run,) = Path("new").iterdir()
     Path("runs").mkdir(exist_ok=True)
     return Path(shutil.move(run, Path("runs")))
