@@ -9,7 +9,10 @@ from pathlib import Path
 
 from tier4k.heads.results.run_format import ResultError
 
-SNAPSHOTS, BLOBS = "snapshots", "blobs"  # in the hub's cache: folders of links, and the files that they lead to
+SNAPSHOTS, BLOBS = (
+    "snapshots",
+    "blobs",
+)  # in the hub's cache: folders of links, and the files that they lead to
 
 
 def require_own_files(

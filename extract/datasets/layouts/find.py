@@ -55,7 +55,7 @@ class _Candidate:
 
     @property
     def missing_share(self) -> float:
-        """Share of the columns of its layout that the table lacks; optional ones count if the table has them."""
+        """Share of the columns of its layout that the table lacks; optional ones count if it has them."""
         optional = [column for column in self.found.of if column in self.layout.optional]
         columns = len(self.layout.columns) + len(self.layout.targets) + len(optional)
         return len(self.found.missing) / columns
