@@ -26,11 +26,13 @@ def test_the_gpu_benchmark_measures_everything_on_a_cpu(tmp_path: Path) -> None:
     command = ["bash", "benchmarks/gpu.sh", "--tiny", "--device", "cpu", "--seconds", "880"]
     # On a busy machine it may take longer than on a GPU.
     environment = os.environ | {"PYTHON": sys.executable, "OUT": str(tmp_path), "LIMIT": "900"}
+    before = sorted(path.name for path in ROOT.iterdir() if not path.name.startswith("."))
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     report = json.loads(ended.stdout.splitlines()[-1])
     assert report == json.loads((tmp_path / "gpu.json").read_text())
     assert report["failed"] == {}
+    assert before == sorted(path.name for path in ROOT.iterdir() if not path.name.startswith("."))
     assert report["left_out"] == []
     assert all(row["agrees"] for row in report["results"]["agreement"])
     assert [row["exit_code"] for row in report["results"]["commands"]] == [0, 0, 0]

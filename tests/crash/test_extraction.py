@@ -68,9 +68,6 @@ class Ended:
 
 def serve() -> None:
     """Fork one `tier` for each line of standard input, disturb it as requested, and print its outcome."""
-    import openpyxl  # noqa: F401
-    import transformers.models.bert.modeling_bert  # noqa: F401
-
     from tier4k import cli
 
     imports = Imports()
@@ -337,7 +334,6 @@ class Killer:
                 *self.options,
                 *workers,
                 moment=self._moment(),
-                latest=4.0,
                 sent=signal.SIGKILL,
             )
             assert ended.code in (0, -signal.SIGKILL), ended.output
