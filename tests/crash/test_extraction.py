@@ -1,6 +1,7 @@
 """However an extraction ends, the next one continues, and the features are those of an undisturbed one.
 
-`tier extract` runs in a process forked from one that has imported everything, with small shards and batches.
+`tier extract` runs in processes forked from one that has imported what the first imported, with small shards
+and batches.
 It spends much of its time loading, which kills at uniformly random times would mostly hit; each kill draws a
 phase first and a moment within it second. TIER4K_TEST_DATA may name a data set to use instead of the
 synthetic sample; `pytest -m slow -rP` prints the counts.
@@ -172,7 +173,7 @@ def _act(
 
 
 class Extractor:
-    """A process that has imported everything and forks one `tier extract` at a time."""
+    """A process that forks one `tier extract` at a time, and imports what it imported for the next."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-c", "from tier4k.tests.crash.test_extraction import serve; serve()"]

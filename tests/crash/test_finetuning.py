@@ -1,7 +1,7 @@
 """Whenever a training is killed, the same command ends with the predictions of one that was not.
 
-`tier fit-head` runs in processes forked from one that has imported everything (but for the first): most of its
-time would be spent on loading otherwise. The files that a training writes show from outside how far it is.
+`tier fit-head` runs in processes forked from one that has imported what the first imported: most of its time
+would be spent on loading otherwise. The files that a training writes show from outside how far it is.
 """
 
 import json

@@ -147,7 +147,8 @@ def test_an_interrupted_sweep_ends_its_processes_and_keeps_its_runs(project: Pat
         assert running.poll() is None and time.monotonic() < deadline, running.communicate()
         time.sleep(0.1)
     os.killpg(running.pid, signal.SIGINT) if to_all else os.kill(running.pid, signal.SIGTERM)
-    _, errors = running.communicate(timeout=PATIENCE)  # ends when no process holds its end of the pipe any more
+    # It ends when no process holds its end of the pipe any more.
+    _, errors = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130
     assert "interrupted" in errors and "Traceback" not in errors
     assert all((run / "results.json").exists() for run in kept)
