@@ -23,9 +23,11 @@ from tier4k.heads.commands.predict import predict
 from tier4k.heads.commands.report import report
 from tier4k.heads.commands.score import score
 from tier4k.heads.commands.split import split
+from tier4k.heads.commands.standard_streams import OutputError, lasting_output, open_closed_streams
 from tier4k.heads.commands.stores import store_compact, store_export, store_gc, store_ls, store_verify
 from tier4k.heads.commands.sweep import sweep
 from tier4k.heads.commands.table import table
+from tier4k.heads.commands.utf8_mode import restart_in_utf8_mode
 from tier4k.heads.commands.weights import weights_get, weights_ls
 
 EXIT_ERROR = 2  # an error that the user can fix
@@ -66,7 +68,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 app.add_typer(weights_app, name="weights")
 
-data_app.command("check")(data_check)
+data_app.command("check")(flattened(data_check))
 
 store_app.command("ls")(store_ls)
 store_app.command("verify")(store_verify)
@@ -96,13 +98,17 @@ def main() -> None:
     """Run `tier`.
 
     Batch systems send SIGTERM before they kill a process. It ends a command as Ctrl-C does: finished work is
-    saved.
+    saved. What a command prints to never makes it fail (`standard_streams`).
     """
+    open_closed_streams()
+    restart_in_utf8_mode()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    with process_policy():
-        app()
+    try:
+        with lasting_output(), process_policy():
+            app()
+    except OutputError as error:
+        print_error(str(error))
+        sys.exit(EXIT_ERROR)
 
 
 if __name__ == "__main__":

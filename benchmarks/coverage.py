@@ -143,6 +143,7 @@ def rows_of(scores: np.ndarray, prompt: np.ndarray) -> FeatureSet:
         generator=np.resize(GENERATOR_OF_IMAGE, count).astype(str).astype(object),
         position=np.arange(count),
         image_key=np.arange(count).astype(str).astype(object),
+        dataset=np.full(count, "toy"),
         text={},
         image={},
         image_prompt={},

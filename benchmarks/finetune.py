@@ -43,7 +43,8 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.images.decode import decode, read_bytes
+from tier4k.extract.images.decode import decode
+from tier4k.extract.images.places import read_bytes
 from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from tier4k.extract.pipeline.allocator import keep_all_freed_memory
 from tier4k.extract.pipeline.process_policy import process_policy
@@ -94,7 +95,7 @@ class PlainRows(Dataset):
 
     def read(self, path: str) -> torch.Tensor:
         """Return a random crop of an image."""
-        return self.transform(decode(read_bytes(Path(path))))
+        return self.transform(decode(read_bytes(path)))
 
 
 class PlainTier(nn.Module):

@@ -5,6 +5,7 @@ system releases the lock when the writing process ends, for whatever reason. So 
 temporary folders of ended processes from folders in use, and removes the former.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -17,6 +18,21 @@ from pathlib import Path
 from tier4k.cache.errors import TierError
 
 TEMPORARY_PREFIX = ".tier4k-tmp-"  # of folders that `remove_dead` may remove
+
+# Errors by which a file system says that it cannot do this at all; EIO or ENOSPC say that something was lost.
+UNSUPPORTED = frozenset(
+    (
+        errno.EINVAL,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+        errno.ENOSYS,
+        errno.ENOTTY,
+        errno.EBADF,
+        errno.EISDIR,
+        errno.EPERM,
+        errno.EACCES,
+    )
+)
 
 
 def publish(
@@ -45,15 +61,34 @@ def publish(
         mode = _mode_of_new_file(folder)
         for written_path in (temporary, *temporary.rglob("*")):
             if written_path.is_file() and not written_path.is_symlink():
-                written_path.chmod(mode)  # safetensors makes files that only their owner reads
-            _fsync(written_path)
+                _set_mode(written_path, mode)
+            fsync(written_path)
         os.replace(temporary, path)
-    _fsync(path.parent)
+    fsync(path.parent)
 
 
 def publish_text(path: Path, text: str) -> None:
-    """Publish a file with `text` in UTF-8."""
-    publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Publish a file with `text` in UTF-8; what UTF-8 cannot hold is written escaped."""
+    publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def fsync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Many shares (CIFS, FUSE, some NFS) refuse this for a folder. Its files are on the disk nevertheless, so a
+    folder's refusal is accepted, and only the error of a file is raised.
+
+    Raises:
+        OSError: The content of a file is not on the disk, or the disk is full or broken.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def require_suffix(
@@ -127,9 +162,10 @@ def _mode_of_new_file(folder: Path) -> int:
     return stat.S_IMODE(probe.stat().st_mode)
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _set_mode(path: Path, mode: int) -> None:
+    """Set the permissions of a file where they differ: safetensors makes files that only their owner reads.
+
+    A share without permissions refuses to set any, and there all files have the same.
+    """
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)

@@ -16,6 +16,7 @@ from tier4k.cache.index import Index
 from tier4k.cache.keys import KEY_BYTES
 from tier4k.cache.shard import SUFFIX, Shard, VanishedShardError
 from tier4k.cache.signature import SIGNATURE_FILE, Signature, SignatureError
+from tier4k.cache.text import read_text
 from tier4k.cache.write_errors import explain_store_write_errors
 from tier4k.cache.writer import SHARD_ROWS, ShardWriter
 
@@ -45,8 +46,7 @@ class FeatureStore:
             SignatureError: signature.json does not belong to this folder.
         """
         try:
-            text = (path / SIGNATURE_FILE).read_text(encoding="utf-8")
-            record = json.loads(text)
+            record = json.loads(read_text(path / SIGNATURE_FILE))
             signature = Signature.from_dict(record["signature"])
             versions = dict(record["versions"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

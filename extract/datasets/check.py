@@ -1,6 +1,6 @@
 """Checking a data set: every problem of every row is reported, and either stops the work or costs the row."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +10,20 @@ import pandas as pd
 from tier4k.cache.atomic import publish
 from tier4k.cache.keys import text_key
 from tier4k.cache.write_errors import explain_write_errors
-from tier4k.extract.datasets.choices import LayoutName, OnError
+from tier4k.extract.datasets.choices import OnError
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.image_files import examine_images
-from tier4k.extract.datasets.layouts import SourceTable, read_source
+from tier4k.extract.datasets.image_files import ExaminedImage, examine_images
+from tier4k.extract.datasets.join import JoinedRows, joined_rows
+from tier4k.extract.datasets.layouts.read import read_source
+from tier4k.extract.datasets.locate import Locator
 from tier4k.extract.datasets.manifest import COLUMNS, Manifest, prompt_groups
-from tier4k.extract.datasets.problems import Problem, ProblemList, line_numbers
+from tier4k.extract.datasets.problems import Problem, ProblemList
 from tier4k.extract.datasets.progress import Progress
 from tier4k.extract.datasets.ratings import standard_errors
+from tier4k.extract.datasets.source import SourceTable
 from tier4k.extract.datasets.spellings import canonical_spellings, merged_spellings
-from tier4k.extract.datasets.tables import empty_cells
+from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
+from tier4k.extract.datasets.tables.cells import empty_cells, numbers
 
 SHOWN_PROBLEMS = 40
 
@@ -32,33 +36,40 @@ IMAGE_COLUMNS = {"image": "picture", "image_prompt": "image prompt"}
 
 @dataclass(frozen=True)
 class CheckedDataset:
-    """The usable rows of a data set and the problems of the others.
+    """The usable rows of one or several data sets and the problems of the others.
 
     Attributes:
         manifest: The rows without a problem.
-        problems: All problems, in the order of their lines.
-        source: The table that was checked.
-        merged_generators: {canonical spelling of a generator: its other spellings in the table}.
+        problems: All problems, in the order of the tables and their rows.
+        sources: The tables that were checked.
+        merged_generators: {canonical spelling of a generator: its other spellings in the tables}.
+        turned: Number of images that are turned upright, as their EXIF orientation says.
+        transparent: Number of images that are composed over white.
+        rows: Number of rows of all tables.
+        skipped: Number of rows that are not in the manifest.
     """
 
     manifest: Manifest
     problems: tuple[Problem, ...]
-    source: SourceTable
+    sources: tuple[SourceTable, ...]
     merged_generators: dict[str, tuple[str, ...]]
-
-    @property
-    def skipped_lines(self) -> frozenset[int]:
-        """Line numbers of the rows that are not in the manifest."""
-        return frozenset(problem.line for problem in self.problems)
+    turned: int
+    transparent: int
+    rows: int
+    skipped: int
 
     def write_problems(self, path: Path) -> None:
         """Write the problems to a CSV file with the columns line, name and problem.
 
+        Where the rows are in several files, the first column is file.
+
         Raises:
             StoreError: The file cannot be written.
         """
-        rows = [(problem.line, problem.name, problem.message) for problem in self.problems]
-        frame = pd.DataFrame(rows, columns=["line", "name", "problem"])
+        rows = [(problem.file, problem.line, problem.name, problem.message) for problem in self.problems]
+        frame = pd.DataFrame(rows, columns=["file", "line", "name", "problem"])
+        if not frame["file"].any():
+            frame = frame.drop(columns="file")
         with explain_write_errors(path):
             publish(path, lambda temporary: frame.to_csv(temporary, index=False))
 
@@ -68,92 +79,62 @@ class CheckedDataset:
 
     def describe_problems(self) -> str:
         """Return the problems as text, with the first `SHOWN_PROBLEMS` in full."""
-        path = self.source.path
+        path = " and ".join(str(source.path) for source in self.sources)
         total = len(self.problems)
         lines = [
-            f"{total} problems in {len(self.skipped_lines)} of {len(self.source.frame)} rows of {path}:",
+            f"{total} problems in {self.skipped} of {self.rows} rows of {path}:",
             *self._problem_lines(),
         ]
         rest = total - SHOWN_PROBLEMS
         if rest > 0:
-            command = f"tier data check {path} --problems FILE.csv"
+            paths = " ".join(str(source.path) for source in self.sources)
+            command = f"tier data check {paths} --problems FILE.csv"
             lines.append(f"  … and {rest} more; `{command}` writes all of them")
         return "\n".join(lines)
 
     def _problem_lines(self) -> list[str]:
         shown = self.problems[:SHOWN_PROBLEMS]
-        if self.source.path.is_file():
+        if self.sources[0].is_table:
             return [f"  {problem}" for problem in shown]
         # Images that are given one by one are in no file, so they have no line number.
         return [f"  {problem.name}: {problem.message}" for problem in shown]
 
 
 def check(
-    data: Path,
-    layout: LayoutName | None = None,
+    data: Path | Sequence[Path],
+    choice: TableChoice = RECOGNISED,
     known: Collection[str] = (),
     progress: Progress | None = None,
     raters: int | None = None,
 ) -> CheckedDataset:
-    """Read a data set and check every row and every image.
+    """Read one or several data sets and check every row and every image.
 
     Args:
-        data: Data folder or table.
-        layout: Name of a layout; None recognises the layout.
+        data: Data folder or table, or several of them.
+        choice: What the user says about layout, columns and sheet.
         known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
         progress: Called with (images done, images in all) while images are read.
         raters: Number of ratings of every score; None takes it from a column, if there is one.
 
     Raises:
-        DataError: The table as a whole cannot be used.
+        DataError: A table as a whole cannot be used.
     """
-    return check_table(read_source(data, layout, raters), known, progress)
-
-
-def check_table(
-    source: SourceTable,
-    known: Collection[str] = (),
-    progress: Progress | None = None,
-) -> CheckedDataset:
-    """Check every row and every image of a table that has been read.
-
-    Args:
-        source: The table, from `read_source` or `read_inputs`.
-        known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
-        progress: Called with (images done, images in all) while images are read.
-    """
-    problems = ProblemList(source.frame)
-    frame = _numbered_rows(source)
-    _check_texts(frame, problems, source.needs_prompts)
-    for column, folder in (("image", source.image_folder), ("image_prompt", source.image_prompt_folder)):
-        frame[column] = _located_files(frame, column, folder, problems)
-    for target in source.targets:
-        frame[target] = _scores(frame, target, problems)
-    errors = standard_errors(frame, source.targets, problems)
-    frame = frame.join(errors)
-    if source.targets:
-        _require_any_score(frame, source, problems)
-    _add_keys(frame, problems, known, progress)
-    usable = frame[~frame["line"].isin(problems.lines)].reset_index(drop=True)
-    usable["group"] = prompt_groups(usable["prompt"], usable["image_key"], usable["image_prompt_key"])
-    table = usable[[*COLUMNS, *source.targets, *errors]]
-    manifest = Manifest(source.name, source.path, table, source.targets)
-    merged = merged_spellings(source.frame["generator"], frame["generator"])
-    return CheckedDataset(manifest, problems.by_line(), source, merged)
+    paths = [data] if isinstance(data, Path) else data
+    return check_tables([read_source(path, choice, raters) for path in paths], known, progress)
 
 
 def load_manifest(
-    data: Path,
-    layout: LayoutName | None = None,
+    data: Path | Sequence[Path],
+    choice: TableChoice = RECOGNISED,
     on_error: OnError = "stop",
     known: Collection[str] = (),
     progress: Progress | None = None,
 ) -> CheckedDataset:
-    """Read and check a data set, and require usable rows.
+    """Read and check one or several data sets, and require usable rows.
 
     Args:
-        data: Data folder or table.
-        layout: Name of a layout; None recognises the layout.
+        data: Data folder or table, or several of them.
+        choice: What the user says about layout, columns and sheet.
         on_error: "stop" raises if any row has a problem, "skip" only if no usable row is left.
         known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
         progress: Called with (images done, images in all) while images are read.
@@ -161,7 +142,69 @@ def load_manifest(
     Raises:
         DataError: A row has a problem and `on_error` is "stop", or no row is left.
     """
-    return raise_for_problems(check(data, layout, known, progress), on_error)
+    return raise_for_problems(check(data, choice, known, progress), on_error)
+
+
+def check_tables(
+    sources: Sequence[SourceTable],
+    known: Collection[str] = (),
+    progress: Progress | None = None,
+) -> CheckedDataset:
+    """Check every row and every image of tables that have been read, and join their rows.
+
+    Targets with equal names are one target. Where there are several tables, the name of its data set stands
+    before the name of every image.
+
+    Args:
+        sources: Tables, from `read_source` or `read_inputs`.
+        known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
+        progress: Called with (images done, images in all) while images are read.
+
+    Raises:
+        DataError: Two data sets have one name.
+    """
+    rows = joined_rows(sources)
+    problems = ProblemList(rows.frame)
+    frame = _numbered_rows(rows.frame)
+    _check_texts(frame, problems, rows)
+    for column in IMAGE_COLUMNS:
+        frame[column] = _located_files(frame[column], rows.folders(column), problems)
+    for target in rows.targets:
+        frame[target] = _scores(frame[target], target, problems)
+    errors = standard_errors(frame, rows.targets, problems)
+    frame = frame.join(errors)
+    if rows.targets:
+        _require_any_score(rows, problems)
+    examined = _add_keys(frame, problems, known, progress)
+    is_usable = ~frame["row"].isin(problems.rows)
+    usable = frame[is_usable].reset_index(drop=True)
+    usable["group"] = prompt_groups(
+        usable["prompt"],
+        usable["image_key"],
+        usable["image_prompt_key"],
+        usable["group"] if rows.has_groups else None,
+    )
+    manifest = Manifest(
+        name="+".join(rows.names),
+        sources=tuple(source.path for source in sources),
+        table=usable[[*COLUMNS, *rows.targets, *errors]],
+        targets=rows.targets,
+        columns=rows.others[is_usable].reset_index(drop=True),
+        has_prompts=rows.has_prompts,
+        choice=sources[0].choice,
+    )
+    merged = merged_spellings(rows.frame["generator"], frame["generator"])
+    skipped = int((~is_usable).sum())
+    return CheckedDataset(
+        manifest=manifest,
+        problems=problems.by_row(),
+        sources=tuple(sources),
+        merged_generators=merged,
+        turned=sum(image.is_turned for image in examined),
+        transparent=sum(image.is_transparent for image in examined),
+        rows=len(frame),
+        skipped=skipped,
+    )
 
 
 def raise_for_problems(checked: CheckedDataset, on_error: OnError) -> CheckedDataset:
@@ -181,11 +224,10 @@ def raise_for_problems(checked: CheckedDataset, on_error: OnError) -> CheckedDat
     return checked
 
 
-def _numbered_rows(source: SourceTable) -> pd.DataFrame:
-    frame = source.frame.copy()
+def _numbered_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    frame = rows.copy()
     frame["generator"] = canonical_spellings(frame["generator"])
     frame["row"] = range(len(frame))
-    frame["line"] = line_numbers(frame)
     frame["benchmark"] = np.where(frame["image_prompt"] != "", "I2I", "T2I")
     frame["position"] = frame.groupby("benchmark").cumcount()
     return frame
@@ -194,81 +236,76 @@ def _numbered_rows(source: SourceTable) -> pd.DataFrame:
 def _check_texts(
     frame: pd.DataFrame,
     problems: ProblemList,
-    needs_prompts: bool,
+    rows: JoinedRows,
 ) -> None:
+    for row, columns in frame.loc[frame["formulas"] != "", "formulas"].items():
+        problems.add(
+            int(str(row)),
+            f"{columns} is a formula without a stored value: save the workbook in a spreadsheet program",
+        )
     no_name = frame["name"] == ""
-    no_prompt = (frame["prompt"] == "") & needs_prompts
-    problems.add_each(frame.loc[no_name, "line"], "the name of the picture is empty")
-    problems.add_each(frame.loc[no_prompt, "line"], "the text prompt is empty")
-    for name, rows in frame[~no_name].groupby("name"):
-        if len(rows) > 1:
-            lines = ", ".join(map(str, rows["line"]))
-            problems.add_each(rows["line"], f"the name {name!r} is in lines {lines}; names must be unique")
+    problems.add_each(frame.index[no_name], "the name of the picture is empty")
+    if rows.needs_prompts and rows.has_prompts:
+        problems.add_each(frame.index[frame["prompt"] == ""], "the text prompt is empty")
+    if rows.has_groups:
+        problems.add_each(frame.index[frame["group"] == ""], "the group is empty")
+    named = frame.loc[~no_name, "name"]
+    repeated = named[named.duplicated(keep=False)]
+    for name, own in repeated.groupby(repeated):
+        lines = ", ".join(str(frame.loc[row, "line"]) for row in own.index)
+        problems.add_each(own.index, f"the name {name!r} is in lines {lines}; names must be unique")
 
 
 def _located_files(
-    frame: pd.DataFrame,
-    column: str,
-    folder: Path,
+    names: pd.Series,
+    folders: pd.Series,
     problems: ProblemList,
-) -> list[str]:
-    """Return the path of each row's file in `folder`; "" if the row names no file, or no usable file."""
-    paths = []
-    for line, name in zip(frame["line"], frame[column], strict=True):
-        path = ""
+) -> pd.Series:
+    """Return the place of each row's image; "" if the row names no image, or none that exists.
+
+    Places are plain objects, as pandas' own type of texts takes no bytes of names that are not UTF-8.
+
+    Args:
+        names: What the cells name (N,), "" for nothing.
+        folders: Folder that each name is relative to (N,).
+        problems: Problems of the table, which are added to.
+    """
+    locators = {folder: Locator(folder) for folder in folders.unique()}
+    places = []
+    for row, (name, folder) in enumerate(zip(names, folders, strict=True)):
+        place = ""
         if name:
-            problem = _location_problem(folder, name)
-            if problem:
-                problems.add(line, problem)
-            else:
-                path = str(folder / name)
-        paths.append(path)
-    return paths
-
-
-def _location_problem(folder: Path, name: str) -> str:
-    path = folder / name
-    outside = f"{name!r} leads out of the data folder {folder}"
-    missing = f"there is no file {path}"
-    if "\0" in name:
-        return outside
-    try:
-        # The folder itself may be a link, as users keep images on other disks; the files must be inside it.
-        if not path.resolve().is_relative_to(folder.resolve()):
-            return outside
-        return "" if path.is_file() else missing
-    except (OSError, RuntimeError):  # a name too long for the system, a loop of links
-        return missing
+            locator = locators[folder]
+            place = locator.place(name) or ""
+            if not place:
+                problems.add(row, locator.problem(name))
+        places.append(place)
+    return pd.Series(places, names.index, dtype=object)
 
 
 def _scores(
-    frame: pd.DataFrame,
+    cells: pd.Series,
     target: str,
     problems: ProblemList,
 ) -> pd.Series:
     """Return the scores of one target, NaN for an empty cell; other cells without a number are problems."""
-    cells = frame[target]
-    scores = pd.to_numeric(cells, errors="coerce").astype(float)
+    scores = numbers(cells)
     is_invalid = ~np.isfinite(scores) & ~empty_cells(cells)
-    for line, value in zip(frame.loc[is_invalid, "line"], cells[is_invalid], strict=True):
-        problems.add(line, f"{target} is {value!r}, not a finite number")
+    for row, value in cells[is_invalid].items():
+        problems.add(int(str(row)), f"{target} is {value!r}, not a finite number")
     size = scores.abs()
     is_extreme = np.isfinite(scores) & (size != 0) & ((size < SMALLEST_SCORE) | (size > LARGEST_SCORE))
-    for line, value in zip(frame.loc[is_extreme, "line"], cells[is_extreme], strict=True):
-        problems.add(line, f"{target} is {value!r}, whose square is no number: use another unit")
+    for row, value in cells[is_extreme].items():
+        problems.add(int(str(row)), f"{target} is {value!r}, whose square is no number: use another unit")
     return scores
 
 
-def _require_any_score(
-    frame: pd.DataFrame,
-    source: SourceTable,
-    problems: ProblemList,
-) -> None:
+def _require_any_score(rows: JoinedRows, problems: ProblemList) -> None:
     """Report the rows whose score cells are all empty; other rows keep the targets that they have."""
-    names = list(source.targets)
-    all_empty = source.frame[names].apply(empty_cells).all(axis=1)
+    names = list(rows.targets)
+    all_empty = rows.frame[names].apply(empty_cells).all(axis=1)
     verb = "is" if len(names) == 1 else "are"
-    problems.add_each(frame.loc[all_empty, "line"], f"{', '.join(names)} {verb} empty")
+    problems.add_each(rows.frame.index[all_empty], f"{', '.join(names)} {verb} empty")
 
 
 def _add_keys(
@@ -276,16 +313,17 @@ def _add_keys(
     problems: ProblemList,
     known: Collection[str],
     progress: Progress | None,
-) -> None:
-    """Add the key columns; a defective image is a problem of every row that uses it."""
+) -> list[ExaminedImage]:
+    """Add the key columns, and return the images; a defective one is a problem of every row that uses it."""
     paths = {*frame["image"], *frame["image_prompt"]} - {""}
     examined = examine_images(sorted(paths), known, progress)
     for column, label in IMAGE_COLUMNS.items():
         keys = []
-        for line, path in zip(frame["line"], frame[column], strict=True):
+        for row, path in enumerate(frame[column]):
             image = examined.get(path)
             keys.append(image.key if image else "")
             if image and image.defect:
-                problems.add(line, f"{label} {path}: {image.defect}")
+                problems.add(row, f"{label} {path}: {image.defect}")
         frame[f"{column}_key"] = keys
     frame["prompt_key"] = frame["prompt"].map(lambda text: text_key(text).hex())
+    return list(examined.values())

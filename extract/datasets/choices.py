@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-LayoutName = Literal["pku", "agiqa3k", "table"]
+LayoutName = Literal["pku", "i2iqa", "agiqa1k", "agiqa3k", "aigciqa2023", "aigiqa20k", "evalmuse", "table"]
+
+ColumnField = Literal["image", "prompt", "image_prompt", "generator", "group", "split", "dataset"]
 
 OnError = Literal["stop", "skip"]
 

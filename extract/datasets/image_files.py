@@ -1,84 +1,78 @@
-"""Content keys and defects of image files. Each file is read once, then hashed and decoded."""
+"""Content keys and defects of images. Each image is read once, then hashed and decoded."""
 
 import os
-import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 
-from tier4k.cache.keys import bytes_key
 from tier4k.extract.datasets.progress import Progress
-from tier4k.extract.images.decode import ImageError, inspect, read_bytes
-
-# Resolution of the time stamps on some file systems. A file that changed more recently may change again and
-# keep its time stamp.
-STAMP_RESOLUTION_NS = 2_000_000_000
+from tier4k.extract.images.content import key_with_header
+from tier4k.extract.images.decode import inspect
+from tier4k.extract.images.errors import ImageError
+from tier4k.extract.images.header import ImageHeader, read_header
+from tier4k.extract.images.places import FileState, read_bytes, reading_order, state
 
 
 @dataclass(frozen=True)
 class ExaminedImage:
-    """The content of an image file.
+    """The content of an image.
 
     Attributes:
-        key: Content key, hexadecimal; "" if the file cannot be read.
+        key: Content key, hexadecimal; "" if the image cannot be read.
         defect: The reason why the image cannot be used; "" for a sound image.
+        is_turned: Whether the image is turned upright when it is decoded.
+        is_transparent: Whether the image is composed over white when it is decoded.
     """
 
     key: str
     defect: str
+    is_turned: bool = False
+    is_transparent: bool = False
 
 
 @dataclass(frozen=True)
-class _FileState:
-    """Properties of a file of which at least one changes when the file is edited or replaced."""
+class _Content:
+    """What the bytes of an image say without being decoded."""
 
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int
-
-    @property
-    def is_settled(self) -> bool:
-        latest = max(self.modified_ns, self.changed_ns)
-        return time.time_ns() - latest > STAMP_RESOLUTION_NS
+    key: str
+    header: ImageHeader
 
 
-# {path: (state, key)} of the files that this process has hashed.
-_hashed: dict[str, tuple[_FileState, str]] = {}
+# {place: (state, content)} of the images that this process has hashed.
+_hashed: dict[str, tuple[FileState, _Content]] = {}
 
 
 def examine_images(
-    paths: Sequence[str],
+    places: Sequence[str],
     known: Collection[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, ExaminedImage]:
-    """Hash image files, and decode those whose content is not known yet.
+    """Hash images, and decode those whose content is not known yet.
 
     Args:
-        paths: Distinct paths of files.
+        places: Distinct places of images.
         known: Keys (hexadecimal) of sound images, which are not decoded.
-        progress: Called with (files done, files in all).
+        progress: Called with (images done, images in all).
 
     Returns:
-        {path: its key and defect}, in the order of the paths.
+        {place: its key and defect}, in the order of the places.
     """
     examination = _Examination(known)
-    keys = {}
+    contents = {}
+    in_order = reading_order(places)
     # Processes would be 1.5 times as fast as threads, but workers of a killed process would wait for ever.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(examination.key_of, paths)
-        for path, key in zip(paths, results, strict=True):
-            keys[path] = key
+        results = pool.map(examination.content_of, in_order)
+        for place, content in zip(in_order, results, strict=True):
+            contents[place] = content
             if progress:
-                progress(len(keys), len(paths))
-    return {path: examination.result(path, key) for path, key in keys.items()}
+                progress(len(contents), len(places))
+    return {place: examination.result(place, contents[place]) for place in places}
 
 
 class _Examination:
-    """One pass over image files, used by several threads; equal contents are decoded once."""
+    """One pass over images, used by several threads; equal contents are decoded once."""
 
     def __init__(self, known: Collection[str]) -> None:
         self._known = known
@@ -87,28 +81,30 @@ class _Examination:
         self._defect_of_key: dict[str, str] = {}
         self._unreadable: dict[str, str] = {}
 
-    def key_of(self, path: str) -> str:
-        """Return the key of a file; "" if the file cannot be read."""
+    def content_of(self, place: str) -> _Content | None:
+        """Return the content of an image; None if it cannot be read."""
         try:
-            state = _state(path)
-            remembered = _remembered_key(path, state)
-            if remembered is not None and remembered in self._known:
+            before = state(place)
+            remembered = _remembered(place, before)
+            if remembered is not None and remembered.key in self._known:
                 return remembered
-            data = read_bytes(Path(path))
+            data = read_bytes(place)
         except ImageError as error:
-            self._unreadable[path] = str(error)
-            return ""
-        key = bytes_key(data).hex()
-        _remember(path, state, key)
-        if key not in self._known and self._is_first(key):
-            self._inspect(key, data)
-        return key
+            self._unreadable[place] = str(error)
+            return None
+        content = _content(data)
+        _remember(place, before, content)
+        if content.key not in self._known and self._is_first(content.key):
+            self._inspect(content.key, data)
+        return content
 
-    def result(self, path: str, key: str) -> ExaminedImage:
-        """Return key and defect of a file, after all files were read."""
-        if not key:
-            return ExaminedImage("", self._unreadable[path])
-        return ExaminedImage(key, self._defect_of_key.get(key, ""))
+    def result(self, place: str, content: _Content | None) -> ExaminedImage:
+        """Return key and defect of an image, after all images were read."""
+        if content is None:
+            return ExaminedImage("", self._unreadable[place])
+        header = content.header
+        defect = self._defect_of_key.get(content.key, "")
+        return ExaminedImage(content.key, defect, header.is_turned, header.is_transparent)
 
     def _is_first(self, key: str) -> bool:
         with self._lock:
@@ -124,33 +120,24 @@ class _Examination:
             self._defect_of_key[key] = str(error)
 
 
-def _state(path: str) -> _FileState:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise ImageError(f"the file cannot be read ({error.strerror})") from error
-    return _FileState(
-        device=status.st_dev,
-        inode=status.st_ino,
-        size=status.st_size,
-        modified_ns=status.st_mtime_ns,
-        changed_ns=status.st_ctime_ns,
-    )
+def _content(data: bytes) -> _Content:
+    header = read_header(data)
+    return _Content(key_with_header(data, header).hex(), header)
 
 
-def _remembered_key(path: str, state: _FileState) -> str | None:
-    hashed = _hashed.get(path)
+def _remembered(place: str, now: FileState) -> _Content | None:
+    hashed = _hashed.get(place)
     if hashed is None:
         return None
-    hashed_state, key = hashed
-    return key if hashed_state == state else None
+    before, content = hashed
+    return content if before == now else None
 
 
 def _remember(
-    path: str,
-    state: _FileState,
-    key: str,
+    place: str,
+    before: FileState,
+    content: _Content,
 ) -> None:
-    """Remember the key of a file that had this state before it was read, unless it may have changed since."""
-    if state.is_settled:
-        _hashed[path] = (state, key)
+    """Remember the content of an image in this state before it was read, unless it may have changed since."""
+    if before.is_settled:
+        _hashed[place] = (before, content)

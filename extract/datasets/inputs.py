@@ -1,26 +1,71 @@
 """Inputs of a prediction as a table without scores: images, a folder of images, or a data set."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import locale
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from tier4k.cache.text import read_text, shown
+from tier4k.extract.datasets.columns import find_columns
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.layouts import TEXT_COLUMNS, SourceTable, read_source
-from tier4k.extract.datasets.tables import TABLE_SUFFIXES, is_table
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+from tier4k.extract.datasets.layouts.published import LAYOUTS
+from tier4k.extract.datasets.layouts.read import read_source
+from tier4k.extract.datasets.source import PLACE_COLUMNS, TEXT_COLUMNS, SourceTable, TableReport
+from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
+from tier4k.extract.datasets.tables.clutter import is_clutter
+from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES, is_table, table_files
+from tier4k.extract.datasets.tables.read import part_headers
+from tier4k.extract.images.formats import image_suffixes
 
 SHOWN_NAMES = 5
+
+SHOWN_IMAGES = 40
+
+PROMPT_SUFFIX = ".txt"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that is not scored.
+
+    Attributes:
+        name: Name of the image, as in the table of the others.
+        reason: Why it is not scored.
+    """
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class PredictionInputs:
+    """What is scored, and what is not.
+
+    Attributes:
+        source: The images to score, as a table without scores.
+        left_out: Images that are not scored, as they have no prompt.
+    """
+
+    source: SourceTable
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class _Row(NamedTuple):
     name: str
     image: str
     prompt: str
-    image_prompt: str
+    image_prompt: str = ""
+
+
+class _NoPromptError(Exception):
+    """An image has no prompt. The message is the reason."""
 
 
 def read_inputs(
@@ -28,19 +73,21 @@ def read_inputs(
     prompt: str | None = None,
     image_prompt: Path | None = None,
     needs_prompts: bool = True,
-) -> SourceTable:
+    choice: TableChoice = RECOGNISED,
+) -> PredictionInputs:
     """Read the inputs of a prediction.
 
     Args:
-        inputs: Images, or one folder or table: a data set in any layout, or a folder with a `.txt` prompt
-            beside every image.
-        prompt: The text prompt of the images.
+        inputs: Images, or one folder or table. A folder is a data set in any layout, or has images with a
+            `.txt` file beside each. Tables without a column of images, such as earlier scores, are not read.
+        prompt: The text prompt of all images; None reads the `.txt` file beside each.
         image_prompt: Their image prompt.
-        needs_prompts: Whether every image must have a text prompt; otherwise prompts are read where there
-            are some.
+        needs_prompts: Whether an image without a text prompt is left out; otherwise prompts are read where
+            there are some.
+        choice: What the user says about a table.
 
     Raises:
-        DataError: An input is missing, or is given twice.
+        DataError: An input is missing, or is a data set among others, or no image has a prompt.
     """
     _require_existing(inputs)
     whole = [path for path in inputs if path.is_dir() or is_table(path)]
@@ -54,9 +101,12 @@ def read_inputs(
         raise DataError(
             f"{place} contains the prompts: do not pass --prompt and --image-prompt, or pass pictures instead"
         )
-    if place.is_dir() and not _has_table(place):
-        return _folder(place, needs_prompts)
-    return replace(read_source(place, needs_prompts=needs_prompts), targets=())
+    if place.is_dir():
+        folder = _Folder.read(place)
+        if folder.is_of_images(choice):
+            return _folder(folder, needs_prompts)
+    source = read_source(place, choice, needs_prompts=needs_prompts)
+    return PredictionInputs(replace(source, targets=()))
 
 
 def _require_existing(inputs: Sequence[Path]) -> None:
@@ -73,67 +123,216 @@ def _images(
     prompt: str | None,
     image_prompt: Path | None,
     needs_prompts: bool,
-) -> SourceTable:
-    text = (prompt or "").strip()
-    if needs_prompts and not text:
-        raise DataError(
-            "a picture is scored for its text prompt: pass --prompt TEXT, or a table with the columns image "
-            "and prompt"
-        )
+) -> PredictionInputs:
+    """Return images that are given one by one; those with one prompt, or with a prompt file beside each."""
     if image_prompt is not None and not image_prompt.is_file():
         raise DataError(
             f"there is no image prompt {image_prompt}: pass a picture file, or do not pass --image-prompt"
         )
-    guide = str(image_prompt.resolve()) if image_prompt else ""
+    text = None if prompt is None else _prompt_argument(prompt, needs_prompts)
+    guide = str(image_prompt.absolute()) if image_prompt else ""
     distinct = dict.fromkeys(paths)
-    rows = [_Row(str(path), str(path.resolve()), text, guide) for path in distinct]
-    return _table("pictures", Path.cwd(), rows, needs_prompts)
-
-
-def _has_table(folder: Path) -> bool:
-    published = folder / "PKU-AIGIQA-4K"
-    return published.exists() or any(map(is_table, folder.iterdir()))
-
-
-def _folder(folder: Path, needs_prompts: bool) -> SourceTable:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
+    rows, left_out = _rows(distinct, list(map(shown, distinct)), text, needs_prompts)
+    if not rows:
         raise DataError(
-            f"{folder} contains neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures "
-            f"({', '.join(IMAGE_SUFFIXES)})"
+            f"{_listing(left_out)}\nA picture is scored for its text prompt: pass --prompt TEXT, write a "
+            ".txt file beside each picture, or pass a table with the columns image and prompt."
         )
-    if needs_prompts:
-        _require_prompts(folder, images)
-    rows = []
-    for path in images:
-        file = _prompt_file(path)
-        prompt = _read_text(file) if file.is_file() else ""
-        rows.append(_Row(path.name, str(path.resolve()), prompt, ""))
-    return _table(folder.resolve().name, folder, rows, needs_prompts)
+    guided = [row._replace(image_prompt=guide) for row in rows]
+    return PredictionInputs(_table("pictures", Path.cwd(), guided, needs_prompts), left_out)
+
+
+def _prompt_argument(text: str, needs_prompts: bool) -> str:
+    """Return a prompt of the command line.
+
+    Bytes that are not UTF-8 are in the encoding of the locale, as `tier` runs in UTF-8 mode in any locale.
+
+    Raises:
+        DataError: The prompt is empty, or its bytes are not in that encoding either.
+    """
+    encoding = locale.getencoding()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        try:
+            text = os.fsencode(text).decode(encoding)
+        except UnicodeError:
+            raise DataError(
+                f"the prompt {shown(text)!r} is neither UTF-8 nor {encoding}: write it into a .txt file in "
+                "UTF-8 beside the picture, and leave out --prompt"
+            ) from None
+    if needs_prompts and not text.strip():
+        raise DataError("the prompt is empty: pass --prompt TEXT, or leave it out and write .txt files")
+    return text.strip()
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The content of a folder.
+
+    Attributes:
+        path: The folder.
+        images: Files with the suffix of an image.
+        tables: Files with the suffix of a table.
+        others: Names of other files that are no clutter.
+        folders: Names of the folders inside.
+    """
+
+    path: Path
+    images: tuple[Path, ...]
+    tables: tuple[Path, ...]
+    others: tuple[str, ...]
+    folders: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "_Folder":
+        """List a folder.
+
+        Raises:
+            DataError: The system refuses.
+        """
+        try:
+            tables = table_files(path)
+            entries = sorted(entry for entry in path.iterdir() if not is_clutter(entry))
+        except OSError as error:
+            raise DataError(f"{path} cannot be opened: {error.strerror or error}") from error
+        folders = [entry.name for entry in entries if entry.is_dir()]
+        files = [entry for entry in entries if not entry.is_dir()]
+        images = [file for file in files if file.suffix.lower() in image_suffixes()]
+        prompts = {_prompt_file(image) for image in images}
+        known = {*images, *tables, *prompts}
+        others = [file.name for file in files if file not in known]
+        return cls(path, tuple(images), tuple(tables), tuple(others), tuple(folders))
+
+    def is_of_images(self, choice: TableChoice) -> bool:
+        """Return whether the images directly in the folder are meant, and no table names them."""
+        if choice != RECOGNISED or any(
+            layout.is_in and layout.is_in(self.path) for layout in LAYOUTS.values()
+        ):
+            return False
+        published = [self.path / name for layout in LAYOUTS.values() for name in layout.files]
+        if any(file.is_file() and file not in self.tables for file in published):
+            return False
+        if any(_why_no_images(table) is None for table in self.tables):
+            return False
+        return bool(self.images) or not self.tables
+
+    def report(self) -> TableReport:
+        """Return what is not read in this folder of images."""
+        left_out = [f"{table.name} ({_why_no_images(table)})" for table in self.tables]
+        if self.others:
+            left_out.append(f"{_names(self.others)} (neither an image nor the prompt of one)")
+        if self.folders:
+            left_out.append(f"{_names(self.folders)} (only images directly in {self.path} are scored)")
+        return TableReport(left_out=tuple(left_out))
+
+
+def _why_no_images(table: Path) -> str | None:
+    """Return why a table is no table of images; None if it is one, or nearly one."""
+    try:
+        headers = part_headers(table)
+    except DataError as error:
+        return f"it cannot be read: {error}"
+    for header in headers:
+        for layout in LAYOUTS.values():
+            try:
+                found = find_columns(layout, header.columns, RECOGNISED.column_choice)
+            except DataError:  # two columns of images
+                return None
+            is_generic = not layout.targets
+            if not found.missing or (is_generic and "name" in found.of):
+                return None
+    return "it has no column of images"
+
+
+def _folder(folder: _Folder, needs_prompts: bool) -> PredictionInputs:
+    if not folder.images:
+        raise DataError(
+            f"{folder.path} contains neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures "
+            f"({', '.join(sorted(image_suffixes()))})"
+        )
+    report = folder.report()
+    names = [shown(path.name) for path in folder.images]
+    rows, left_out = _rows(folder.images, names, None, needs_prompts)
+    if not rows:
+        lines = [
+            f"none of the pictures in {folder.path} can be scored:",
+            _listing(left_out),
+            *report.lines(),
+            "Write the prompt of each picture into a .txt file beside it, or add a table with the columns "
+            "image and prompt.",
+        ]
+        raise DataError("\n".join(lines))
+    source = _table(shown(folder.path.resolve().name), folder.path, rows, needs_prompts)
+    return PredictionInputs(replace(source, report=report), left_out)
+
+
+def _rows(
+    images: Iterable[Path],
+    names: Sequence[str],
+    prompt: str | None,
+    needs_prompts: bool,
+) -> tuple[list[_Row], tuple[LeftOut, ...]]:
+    """Return the images that have a prompt, and the others.
+
+    Args:
+        images: Paths of images (N,).
+        names: Their names (N,).
+        prompt: The prompt of all images; None reads the file beside each.
+        needs_prompts: Whether an image without a prompt is left out.
+    """
+    rows, left_out = [], []
+    for path, name in zip(images, names, strict=True):
+        if is_clutter(path):
+            left_out.append(LeftOut(name, "a hidden file or one of a system or program, not a picture"))
+            continue
+        try:
+            text = _prompt_beside(path) if prompt is None else prompt
+        except _NoPromptError as error:
+            if needs_prompts:
+                left_out.append(LeftOut(name, shown(str(error))))
+                continue
+            text = ""
+        rows.append(_Row(name, str(path.absolute()), text))
+    return rows, tuple(left_out)
 
 
 def _prompt_file(image: Path) -> Path:
-    return image.with_suffix(".txt")
+    return image.with_suffix(PROMPT_SUFFIX)
 
 
-def _require_prompts(folder: Path, images: Sequence[Path]) -> None:
-    missing = [file.name for file in map(_prompt_file, images) if not file.is_file()]
-    if not missing:
-        return
-    shown = ", ".join(missing[:SHOWN_NAMES])
-    rest = len(missing) - SHOWN_NAMES
-    if rest > 0:
-        shown = f"{shown} and {rest} more"
-    raise DataError(
-        f"{folder} lacks the prompts of {len(missing)} of {len(images)} pictures: write them to {shown}"
-    )
+def _prompt_beside(image: Path) -> str:
+    """Return the prompt in the file beside an image.
 
-
-def _read_text(path: Path) -> str:
+    Raises:
+        _NoPromptError: There is no such file, or no text in it.
+    """
+    path = _prompt_file(image)
     try:
-        return path.read_text(encoding="utf-8-sig").strip()
+        text = read_text(path)
+    except FileNotFoundError:
+        raise _NoPromptError(f"there is no prompt file {path.name}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 text ({error})") from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise _NoPromptError(f"the prompt file {path.name} cannot be read ({reason})") from error
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    if not text:
+        raise _NoPromptError(f"the prompt file {path.name} is empty")
+    return text
+
+
+def _names(names: Sequence[str]) -> str:
+    rest = len(names) - SHOWN_NAMES
+    listed = ", ".join(names[:SHOWN_NAMES])
+    return f"{listed} and {rest} more" if rest > 0 else listed
+
+
+def _listing(left_out: Sequence[LeftOut]) -> str:
+    lines = [f"  {image}" for image in left_out[:SHOWN_IMAGES]]
+    rest = len(left_out) - SHOWN_IMAGES
+    if rest > 0:
+        lines.append(f"  … and {rest:,} more")
+    return "\n".join(lines)
 
 
 def _table(
@@ -142,13 +341,15 @@ def _table(
     rows: list[_Row],
     needs_prompts: bool,
 ) -> SourceTable:
-    frame = pd.DataFrame(rows, columns=list(_Row._fields))
-    frame["generator"] = "unknown"
+    # Plain objects, as pandas' own type of texts takes no bytes of names that are not UTF-8.
+    frame = pd.DataFrame(rows, columns=list(_Row._fields), dtype=object)
+    frame = frame.assign(generator="unknown", group="", dataset="", file="", line=0, formulas="")
     filesystem_root = Path(Path.cwd().anchor)  # the paths are absolute, as the images may be anywhere
     return SourceTable(
         name=name,
         path=path,
-        frame=frame[list(TEXT_COLUMNS)],
+        frame=frame[[*TEXT_COLUMNS, *PLACE_COLUMNS]],
+        others=pd.DataFrame(index=frame.index),
         targets=(),
         image_folder=filesystem_root,
         image_prompt_folder=filesystem_root,

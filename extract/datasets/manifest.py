@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from tier4k.extract.datasets.choices import STREAMS, Benchmark, Stream
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.ratings import ERROR_OF
 from tier4k.extract.datasets.spellings import prompt_identity
+from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
 
 COLUMNS = (
     "row",
@@ -29,6 +30,7 @@ COLUMNS = (
     "image_key",
     "prompt_key",
     "image_prompt_key",
+    "dataset",
 )
 
 IMAGE_COLUMNS: dict[Stream, str] = {"image": "image", "image-prompt": "image_prompt"}
@@ -41,37 +43,51 @@ class Manifest:
     """Rows of a data set that can be used.
 
     Attributes:
-        name: Name of the data set, for messages and reports.
-        source: File of the source table.
+        name: Name of the data set, for messages and reports; of several, their names with "+" between them.
+        sources: File of the table of each data set, or its folder if it has several files.
         table: One line per row, with the columns
             row            number of the row in the source table, from 0
             name           name of the image in the table, unique
-            image          path of the image
-            prompt         text prompt
-            image_prompt   path of the image prompt, "" without one
+            image          place of the image (see `tier4k.extract.images.places`)
+            prompt         text prompt, "" without one
+            image_prompt   place of the image prompt, "" without one
             generator      text-to-image model, in its canonical spelling
-            group          rows that a chain of equal prompts and equal images connects share it
+            group          rows that a chain of equal prompts and equal images connects share it; a column of
+                           groups replaces the prompts
             benchmark      "I2I" (with image prompt) or "T2I"
             position       number of the row within its benchmark in the source table, from 0
             image_key, prompt_key, image_prompt_key   content keys, hexadecimal ("" without image prompt)
+            dataset        name of the row's data set
             and one float column for each target, NaN where a row has no score for it; every row has a score
             for at least one target, and where a target's ratings are known a float column `ERROR_OF` with
             the standard error of each score.
         targets: Names of the target columns (mean opinion scores).
+        columns: All other columns of the tables as in their files, aligned with `table`.
+        has_prompts: Whether the rows have text prompts; otherwise only streams of images exist.
+        choice: What the user said about the tables.
     """
 
     name: str
-    source: Path
+    sources: tuple[Path, ...]
     table: pd.DataFrame
     targets: tuple[str, ...]
+    columns: pd.DataFrame = field(default_factory=pd.DataFrame)
+    has_prompts: bool = True
+    choice: TableChoice = RECOGNISED
 
     def __len__(self) -> int:
         return len(self.table)
 
     @property
     def data(self) -> Path:
-        """Folder of the source table."""
-        return self.source.parent
+        """Folder of the first table."""
+        source = self.sources[0]
+        return source if source.is_dir() else source.parent
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the data sets, in the order of their first rows."""
+        return tuple(self.table["dataset"].unique())
 
     def select(self, benchmark: Benchmark) -> "Manifest":
         """Return the rows of one benchmark, with `position` counted within it.
@@ -84,16 +100,18 @@ class Manifest:
         """
         if benchmark == "all":
             table = self.table.assign(position=self.table["row"])
+            columns = self.columns
         else:
             is_in_benchmark = self.table["benchmark"] == benchmark
             table = self.table[is_in_benchmark].reset_index(drop=True)
+            columns = self.columns.reindex(self.table.index)[is_in_benchmark].reset_index(drop=True)
         if table.empty:
             with_or_without = "with" if benchmark == "I2I" else "without"
             raise DataError(
                 f"{self.name} has no rows {with_or_without} an image prompt, so {benchmark} is empty: "
                 "pass another --benchmark"
             )
-        return replace(self, table=table)
+        return replace(self, table=table, columns=columns)
 
     def keys(self, column: str) -> np.ndarray:
         """Return the keys of one input of all rows; rows without an image prompt are left out.
@@ -167,8 +185,14 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) of a fit's inputs: keys, names, generators, groups, positions, scores."""
-        columns = [column for column in COLUMNS if column not in ("image", "image_prompt", "prompt")]
+        """SHA-256 (hexadecimal) of a fit's inputs: keys, names, generators, groups, positions, scores.
+
+        Where there are several data sets, the names of the rows' data sets are among them.
+        """
+        left_out = {"image", "image_prompt", "prompt"}
+        if len(self.datasets) == 1:
+            left_out.add("dataset")
+        columns = [column for column in COLUMNS if column not in left_out]
         frame = self.table[[*columns, *self.targets]]
         text = frame.to_csv(index=False, float_format="%.17g")
         return hashlib.sha256(text.encode()).hexdigest()
@@ -178,6 +202,7 @@ def prompt_groups(
     prompts: pd.Series,
     image_keys: pd.Series,
     image_prompt_keys: pd.Series,
+    groups: pd.Series | None = None,
 ) -> pd.Series:
     """Return the group of each row. Rows are in one group if a chain of equal inputs connects them.
 
@@ -190,12 +215,18 @@ def prompt_groups(
         prompts: Text prompt of each row (N,), "" for none.
         image_keys: Key of each row's image (N,).
         image_prompt_keys: Key of each row's image prompt, "" for none (N,).
+        groups: Groups that the table names, which replace the prompts (N,), "" for none.
 
     Returns:
         (N,) 12 hexadecimal digits, equal within a group and independent of row order.
     """
-    key_of = {prompt: text_key(prompt_identity(prompt)).hex() for prompt in prompts.unique()}
-    texts = prompts.map(key_of).where(prompts != "", image_keys)
+    if groups is None:
+        names = prompts
+        key_of = {prompt: text_key(prompt_identity(prompt)).hex() for prompt in prompts.unique()}
+    else:
+        names = groups
+        key_of = {group: text_key(group).hex() for group in groups.unique()}
+    texts = names.map(key_of).where(names != "", image_keys)
     text_node, distinct_texts = pd.factorize(texts)
     images = pd.concat([image_keys, image_prompt_keys]).to_numpy()
     image_node, distinct_images = pd.factorize(images)

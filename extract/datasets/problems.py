@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-HEADER_LINES = 1
+from tier4k.cache.text import shown
 
 
 @dataclass(frozen=True)
@@ -13,50 +13,52 @@ class Problem:
     """One problem of one row.
 
     Attributes:
-        line: Number of the line in the table's file as a spreadsheet shows it (the header is line 1).
+        row: Number of the row in the table, from 0.
+        line: Number of the line in the row's file as a spreadsheet shows it (the header is line 1).
         name: Name of the row's image.
         message: The problem, with the value.
+        file: Name of the row's file; "" if the table has only one.
     """
 
+    row: int
     line: int
     name: str
     message: str
+    file: str = ""
 
     def __str__(self) -> str:
-        return f"line {self.line}, {self.name or '(no name)'}: {self.message}"
+        file = f"{self.file}, " if self.file else ""
+        return f"{file}line {self.line}, {self.name or '(no name)'}: {self.message}"
 
 
 class ProblemList:
     """Collects the problems of a table, in the order in which they are found.
 
     Args:
-        frame: The rows, with the column `name` and the numbers of the rows in the file as index.
+        frame: The rows, with the columns `name`, `file` and `line` and the index 0 to N - 1.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self._names = dict(zip(line_numbers(frame), frame["name"], strict=True))
+        self._names = frame["name"].tolist()
+        self._files = frame["file"].tolist()
+        self._lines = frame["line"].tolist()
         self._found: list[Problem] = []
 
-    def add(self, line: int, message: str) -> None:
-        """Add a problem of one line."""
-        self._found.append(Problem(line, self._names[line], message))
+    def add(self, row: int, message: str) -> None:
+        """Add a problem of one row."""
+        problem = Problem(row, self._lines[row], self._names[row], shown(message), self._files[row])
+        self._found.append(problem)
 
-    def add_each(self, lines: Iterable[int], message: str) -> None:
-        """Add the same problem to several lines."""
-        for line in lines:
-            self.add(line, message)
+    def add_each(self, rows: Iterable[int], message: str) -> None:
+        """Add the same problem to several rows."""
+        for row in rows:
+            self.add(row, message)
 
     @property
-    def lines(self) -> set[int]:
-        """Numbers of the lines that have a problem."""
-        return {problem.line for problem in self._found}
+    def rows(self) -> set[int]:
+        """Numbers of the rows that have a problem."""
+        return {problem.row for problem in self._found}
 
-    def by_line(self) -> tuple[Problem, ...]:
-        """Return all problems in the order of their lines."""
-        return tuple(sorted(self._found, key=lambda problem: problem.line))
-
-
-def line_numbers(frame: pd.DataFrame) -> list[int]:
-    """Return the line of each row in the file of a table, whose index counts rows from 0."""
-    first = HEADER_LINES + 1
-    return [int(row) + first for row in frame.index]
+    def by_row(self) -> tuple[Problem, ...]:
+        """Return all problems in the order of their rows."""
+        return tuple(sorted(self._found, key=lambda problem: problem.row))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.problems import ProblemList
-from tier4k.extract.datasets.tables import empty_cells
+from tier4k.extract.datasets.tables.cells import empty_cells, numbers, with_numbers
 
 RATERS = "raters"  # canonical column with the number of ratings of each row's scores
 
@@ -75,7 +75,7 @@ def ratings(
     spreads = spread_columns(targets, frame.columns)
     canonical = pd.DataFrame(index=frame.index)
     for target, column in spreads.items():
-        canonical[SPREAD_OF + target] = frame[column]
+        canonical[SPREAD_OF + target] = with_numbers(frame[column])
     own_column = next((column for column in frame.columns if column.lower() in RATERS_COLUMNS), None)
     if raters is not None:
         _require_use(raters, spreads, own_column, targets)
@@ -143,12 +143,12 @@ def _numbers(
 ) -> pd.Series:
     """Return the numbers in a column, NaN for an empty cell; other cells below `least` are problems."""
     cells = frame[column]
-    numbers = pd.to_numeric(cells, errors="coerce").astype(float)
-    is_valid = np.isfinite(numbers) & (numbers >= least)
+    values = numbers(cells)
+    is_valid = np.isfinite(values) & (values >= least)
     is_invalid = ~is_valid & ~empty_cells(cells)
-    for line, value in zip(frame.loc[is_invalid, "line"], cells[is_invalid], strict=True):
-        problems.add(line, f"{column} is {value!r}, not a number of {least} or more")
-    return numbers.where(is_valid)
+    for row, value in cells[is_invalid].items():
+        problems.add(int(str(row)), f"{column} is {value!r}, not a number of {least} or more")
+    return values.where(is_valid)
 
 
 def reliability(scores: np.ndarray, errors: np.ndarray) -> float:

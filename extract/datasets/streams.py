@@ -6,6 +6,11 @@ from tier4k.extract.datasets.errors import DataError
 ALL = "all"
 
 
+def names_text(text: str) -> bool:
+    """Return whether a list of streams names the text; "all" means the text only where there is one."""
+    return text != ALL and "text" in parse_streams(text)
+
+
 def parse_streams(text: str) -> tuple[Stream, ...]:
     """Return the streams of a list such as "image+image-prompt", in the order of `STREAMS`; "all" for all.
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -12,8 +11,11 @@ from rich.table import Table
 from tier4k.extract.datasets.check import CheckedDataset
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.ratings import SPREAD_OF, reliability
+from tier4k.extract.datasets.source import TableReport
 from tier4k.extract.datasets.spellings import spellings_text
+from tier4k.extract.datasets.table_choice import column_field
 from tier4k.extract.encoders.token_report import TokenReport, report_tokens
+from tier4k.extract.images.places import size
 
 if TYPE_CHECKING:
     from tier4k.extract.encoders.text_tokenizer import TextTokenizer
@@ -38,10 +40,13 @@ class DataSummary:
         name: Name of the data set.
         rows: Number of usable rows.
         skipped: Number of rows with problems.
+        datasets: Rows of each data set, where there are several.
+        reading: How each table was read.
         image_to_image: Number of rows with an image prompt.
         images: Number of distinct images, by content.
         image_prompts: Number of distinct image prompts, by content.
         prompts: Number of distinct text prompts.
+        has_prompts: Whether the rows have text prompts.
         groups: Number of groups of prompts, which a prompt split does not divide.
         generators: Rows of each generator.
         merged_generators: {canonical spelling of a generator: its other spellings in the table}.
@@ -49,6 +54,7 @@ class DataSummary:
         missing_scores: Number of rows without a score for each target that some rows lack.
         reliability: Share of the variance of each target that is not rating error, for the targets with
             standard deviations of their ratings; NaN where the number of ratings is unknown.
+        turned, transparent: Number of images that are turned upright, and that are composed over white.
         megabytes: Size of the distinct images and image prompts, 10^6 bytes.
         duplicates: Groups of names whose images have the same content.
         tokens: What the text encoder's tokenizer loses of the prompts; None where it was not found.
@@ -57,16 +63,21 @@ class DataSummary:
     name: str
     rows: int
     skipped: int
+    datasets: dict[str, int]
+    reading: tuple[TableReport, ...]
     image_to_image: int
     images: int
     image_prompts: int
     prompts: int
+    has_prompts: bool
     groups: int
     generators: dict[str, int]
     merged_generators: dict[str, tuple[str, ...]]
     targets: dict[str, ScoreRange]
     missing_scores: dict[str, int]
     reliability: dict[str, float]
+    turned: int
+    transparent: int
     megabytes: float
     duplicates: list[list[str]]
     tokens: TokenReport | None
@@ -85,21 +96,32 @@ def summarize(checked: CheckedDataset, tokenizer: "TextTokenizer | None") -> Dat
     return DataSummary(
         name=manifest.name,
         rows=len(table),
-        skipped=len(checked.skipped_lines),
+        skipped=checked.skipped,
+        datasets=table["dataset"].value_counts(sort=False).to_dict() if len(manifest.datasets) > 1 else {},
+        reading=tuple(source.report for source in checked.sources),
         image_to_image=len(image_prompts),
         images=table["image_key"].nunique(),
         image_prompts=image_prompts.nunique(),
         prompts=table["prompt_key"].nunique(),
+        has_prompts=manifest.has_prompts,
         groups=table["group"].nunique(),
         generators=table["generator"].value_counts().to_dict(),
         merged_generators=checked.merged_generators,
         targets=_score_ranges(manifest),
         missing_scores=manifest.missing_scores,
         reliability=_reliability(checked),
+        turned=checked.turned,
+        transparent=checked.transparent,
         megabytes=_megabytes(manifest),
         duplicates=_duplicates(table),
-        tokens=report_tokens(tokenizer, manifest.prompts().tolist()) if tokenizer else None,
+        tokens=_tokens(manifest, tokenizer),
     )
+
+
+def _tokens(manifest: Manifest, tokenizer: "TextTokenizer | None") -> TokenReport | None:
+    if tokenizer is None or not manifest.has_prompts:
+        return None
+    return report_tokens(tokenizer, manifest.prompts().tolist())
 
 
 def _score_ranges(manifest: Manifest) -> dict[str, ScoreRange]:
@@ -116,15 +138,14 @@ def _reliability(checked: CheckedDataset) -> dict[str, float]:
     manifest = checked.manifest
     found = {}
     for target in manifest.targets:
-        if SPREAD_OF + target in checked.source.frame:
+        if any(SPREAD_OF + target in source.frame for source in checked.sources):
             scores = manifest.table[target].to_numpy(float)
             found[target] = reliability(scores, manifest.score_errors(target))
     return found
 
 
 def _megabytes(manifest: Manifest) -> float:
-    sizes = [Path(path).stat().st_size for path in manifest.images()]
-    return sum(sizes) / 1e6
+    return sum(map(size, manifest.images())) / 1e6
 
 
 def _duplicates(table: pd.DataFrame) -> list[list[str]]:
@@ -143,24 +164,60 @@ def summary_table(summary: DataSummary) -> Table:
 def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
     text_to_image = summary.rows - summary.image_to_image
     yield "rows", _rows_text(summary)
+    if summary.datasets:
+        yield "data sets", ", ".join(f"{name} {count:,}" for name, count in summary.datasets.items())
+    for report in summary.reading:
+        yield from _reading_lines(report)
     yield "benchmarks", f"I2I {summary.image_to_image:,}, T2I {text_to_image:,}"
     yield "pictures", f"{summary.images:,} distinct"
+    if summary.turned:
+        yield "turned upright", f"{summary.turned:,} images, as their EXIF orientation says"
+    if summary.transparent:
+        yield "composed over white", f"{summary.transparent:,} images with transparency"
     yield "image prompts", f"{summary.image_prompts:,} distinct"
-    yield "text prompts", f"{summary.prompts:,} distinct, in {summary.groups:,} groups"
+    yield "text prompts", _prompts_text(summary)
     yield "generators", ", ".join(f"{name} {count:,}" for name, count in summary.generators.items())
     if summary.merged_generators:
         yield "merged generators", spellings_text(summary.merged_generators)
     for name, scores in summary.targets.items():
-        yield f"target {name}", _scores_text(scores, summary.missing_scores.get(name, 0))
+        text = _scores_text(scores, summary.missing_scores.get(name, 0))
+        yield f"target {name}", f"{text} ({_reason(summary, name)})"
     for name, value in summary.reliability.items():
         yield f"reliability of {name}", _reliability_text(value)
     yield "on disk", f"{summary.megabytes:,.1f} MB"
     yield "equal pictures", _duplicates_text(summary.duplicates)
+    if not summary.has_prompts:
+        return
     if summary.tokens is None:
         yield "tokens of prompts", "not counted: the text encoder's tokenizer was not found"
     else:
         for name, finding in summary.tokens.findings.items():
             yield name, finding or "none"
+
+
+def _reading_lines(report: TableReport) -> Iterator[tuple[str, str]]:
+    """Yield which columns were read as what, and what was not read."""
+    columns = []
+    for name, column in report.columns.items():
+        recognised = " (recognised)" if name in report.recognised else ""
+        columns.append(f"{column_field(name)} = {column}{recognised}")
+    if columns:
+        yield "columns", ", ".join(columns)
+    for part in report.left_out:
+        yield "not read", part
+    for column, reason in report.unused.items():
+        yield f"no target: {column}", reason
+
+
+def _reason(summary: DataSummary, target: str) -> str:
+    """Return why a column is a target, in the first table that has it."""
+    return next(report.targets[target] for report in summary.reading if target in report.targets)
+
+
+def _prompts_text(summary: DataSummary) -> str:
+    if not summary.has_prompts:
+        return f"none, so that only streams of images exist; {summary.groups:,} groups of rows"
+    return f"{summary.prompts:,} distinct, in {summary.groups:,} groups"
 
 
 def _scores_text(scores: ScoreRange, missing: int) -> str:

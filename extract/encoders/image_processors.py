@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from tier4k.cache.text import read_text
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.images.preprocessing import Preprocessing
 from tier4k.extract.weights.files import PROCESSOR_FILES, WeightsError
@@ -89,7 +90,7 @@ def _describes_images(path: Path) -> bool:
     if path.name == PROCESSOR_FILES[0]:
         return path.is_file()
     try:
-        return "image_processor" in json.loads(path.read_text(encoding="utf-8"))
+        return "image_processor" in json.loads(read_text(path))
     except (OSError, ValueError):
         return False
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import read_text
 
 BUILT_IN = Path(__file__).with_name("templates.toml")
 
@@ -61,7 +62,7 @@ def read_templates(path: Path | None) -> Templates:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise TemplateError(
             f"{path} cannot be read as templates ({error}): pass a UTF-8 file of TOML such as\n"

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tier4k.cache.text import read_text
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.weights.files import WeightsError
 
@@ -34,7 +35,7 @@ def read_json(path: Path) -> Any:
         WeightsError: The file is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read ({error}): download the folder again") from error
 

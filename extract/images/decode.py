@@ -1,47 +1,54 @@
-"""Decoding: from the bytes of an image file to an RGB image, and from damaged bytes to a message."""
+"""Decoding: from the bytes of an image file to an upright RGB image, and from damaged bytes to a message."""
 
-import io
-import struct
-import warnings
-import zlib
-from pathlib import Path
+from PIL import Image, ImageFile
 
-from PIL import Image, UnidentifiedImageError
+from tier4k.extract.images.errors import ImageError
+from tier4k.extract.images.header import UPRIGHT, ImageHeader, header_of
+from tier4k.extract.images.opening import DECODING_ERRORS, MAX_PIXELS, open_image
 
-from tier4k.cache.errors import TierError
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # Preprocessing enlarges the shorter side: a strip with a height of one pixel would then take gigabytes.
 MAX_ASPECT = 100
-# Pillow's own threshold for a decompression bomb: a quarter of a GiB at 3 bytes a pixel.
-MAX_PIXELS = 89_478_485
-# Pillow raises these for damaged input, besides its own errors.
-DECODING_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-    MemoryError,
-)
+
+# How pixels are moved to undo each EXIF orientation (Exif 2.32, section 4.6.4, tag 274).
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-class ImageError(TierError):
-    """An image that cannot be decoded; the message gives the reason without the file's name."""
+# Pillow's raw modes of a PNG whose values are scaled to 8 bits.
+BITS_OF_RAW_MODE = {"L;2": 2, "L;4": 4, "RGB;16B": 16}
 
 
 def decode(data: bytes) -> Image.Image:
-    """Decode an image to RGB, as `PIL.Image.open(...).convert("RGB")` does.
+    """Decode an image to RGB, turn it upright by its EXIF orientation, and compose it over white.
+
+    Images that are upright and opaque are decoded as by `PIL.Image.open(...).convert("RGB")`.
 
     Raises:
         ImageError: The bytes are empty, of an unknown format, truncated, a decompression bomb, or grey of
             more than 8 bits.
     """
     image = _open(data)
+    header = header_of(image, data)
     _load(image)
-    return image.convert("RGB")
+    return _as_shown(image, header)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return an image in memory as `decode` returns it from its file.
+
+    Raises:
+        ImageError: The image cannot be decoded, or is grey of more than 8 bits.
+    """
+    require_8_bits(image)
+    _load(image)  # Pillow turns a TIFF image while it loads it, and finds EXIF data at the end of a PNG
+    return _as_shown(image, header_of(image))
 
 
 def inspect(data: bytes) -> None:
@@ -52,18 +59,6 @@ def inspect(data: bytes) -> None:
     image = _open(data)
     image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
     _load(image)
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a file.
-
-    Raises:
-        ImageError: The system refuses to read it.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"the file cannot be read ({error.strerror})") from error
 
 
 def require_8_bits(image: Image.Image) -> None:
@@ -82,18 +77,7 @@ def require_8_bits(image: Image.Image) -> None:
 
 
 def _open(data: bytes) -> Image.Image:
-    if not data:
-        raise ImageError("the file has zero bytes")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise ImageError(f"the image is larger than {MAX_PIXELS:,} pixels (decompression bomb)") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"the file is not an image of the formats {', '.join(FORMATS)}") from None
-    except DECODING_ERRORS as error:
-        raise ImageError(f"the image cannot be decoded ({error})") from error
+    image = open_image(data)
     _require_usable_size(image.width, image.height)
     require_8_bits(image)
     return image
@@ -111,9 +95,41 @@ def _require_usable_size(width: int, height: int) -> None:
 
 
 def _load(image: Image.Image) -> None:
-    """Decode the pixels, which `_open` leaves undone."""
+    """Decode the pixels, which opening leaves undone."""
+    _scale_transparent_colour(image)
     try:
         image.load()
     except DECODING_ERRORS as error:
         problem = "truncated" if "truncated" in str(error) else "cannot be decoded"
         raise ImageError(f"{problem} ({error})") from error
+
+
+def _scale_transparent_colour(image: Image.Image) -> None:
+    """Give the transparent colour of a PNG with 2, 4 or 16 bits the 8 bits that its pixels will have.
+
+    Pillow scales the pixels alone. Colours of 16 bits with equal high bytes become one.
+    """
+    colour = image.info.get("transparency")
+    if not isinstance(image, ImageFile.ImageFile) or isinstance(colour, bytes | None):
+        return
+    raw_mode = image.tile[0][3] if image.format == "PNG" and image.tile else ""
+    bits = BITS_OF_RAW_MODE.get(str(raw_mode))
+    if bits == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+    elif bits:
+        image.info["transparency"] = colour * 255 // (2**bits - 1)
+
+
+def _as_shown(image: Image.Image, header: ImageHeader) -> Image.Image:
+    rgb = _on_white(image) if header.is_transparent else image.convert("RGB")
+    if header.orientation == UPRIGHT or image.format == "TIFF":
+        return rgb
+    return rgb.transpose(TURNS[header.orientation])
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")  # Pillow has no direct way
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB")

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tier4k.cache.keys import bytes_key
 from tier4k.cache.write_errors import explain_write_errors
+from tier4k.extract.images.content import content_key
 from tier4k.extract.images.crops import REPLACEABLE_CROPS, random_crop
-from tier4k.extract.images.decode import ImageError, decode, read_bytes
+from tier4k.extract.images.decode import decode
+from tier4k.extract.images.errors import ImageError
+from tier4k.extract.images.places import read_bytes
 from tier4k.extract.images.preprocessing import Preprocessing, to_tensor
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class DecodedImages:
     process.
 
     Args:
-        images: Path of each image, indexed by its key in hexadecimal.
+        images: Place of each image, indexed by its key in hexadecimal.
         preprocessing: Preprocessing of the trained encoder, with one of `REPLACEABLE_CROPS`.
         threads: Number of threads that decode.
         progress: Called with (images decoded, images in all).
@@ -88,11 +90,11 @@ class DecodedImages:
         end = self._ends[number]
         return self._bytes[end - int(np.prod(shape)) : end].reshape(shape)
 
-    def _resized(self, path: str, key: bytes) -> np.ndarray:
+    def _resized(self, place: str, key: bytes) -> np.ndarray:
         try:
-            data = read_bytes(Path(path))
-            if bytes_key(data) != key:
+            data = read_bytes(place)
+            if content_key(data) != key:
                 raise ImageError("the file changed after it was checked")
             return np.asarray(self._preprocessing.resized(decode(data)))
         except ImageError as error:
-            raise ImageError(f"{path}: {error}") from error
+            raise ImageError(f"{place}: {error}") from error

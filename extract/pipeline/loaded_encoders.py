@@ -15,7 +15,10 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.extract.images.decode import ImageError, decode, read_bytes, require_8_bits
+from tier4k.extract.images.content import content_key
+from tier4k.extract.images.decode import as_rgb, decode
+from tier4k.extract.images.errors import ImageError
+from tier4k.extract.images.places import read_bytes
 from tier4k.extract.pipeline.batch_size import BatchSize
 from tier4k.extract.pipeline.chunks import Chunk, stack_by_shape
 from tier4k.extract.pipeline.device import choose_device
@@ -29,17 +32,18 @@ ImageInput = str | Path | Image.Image | np.ndarray | torch.Tensor
 
 
 def as_image(value: ImageInput) -> tuple[Image.Image, bytes]:
-    """Return an RGB image and its key, which seeds random crops.
+    """Return an RGB image, upright and composed over white, and its key, which seeds random crops.
 
     Args:
-        value: A path; a PIL image; an array (H, W, 3), (H, W, 4) or (H, W); or a tensor (3, H, W), as
-            torchvision returns. Arrays and tensors are uint8 from 0 to 255 or floats from 0 to 1.
+        value: A path or other place; a PIL image; an array (H, W, 3), (H, W, 4) or (H, W); or a tensor
+            (3, H, W), (4, H, W) or (1, H, W), as torchvision returns. Arrays and tensors are uint8 from 0 to
+            255 or floats from 0 to 1; a fourth channel is alpha.
 
     Raises:
         ImageError: The value is not an image, or cannot be decoded.
     """
     if isinstance(value, str | Path):
-        return _from_file(Path(value))
+        return _from_place(value)
     if isinstance(value, torch.Tensor):
         value = _channels_last(value)
     if isinstance(value, np.ndarray):
@@ -47,23 +51,23 @@ def as_image(value: ImageInput) -> tuple[Image.Image, bytes]:
     if not isinstance(value, Image.Image):
         accepted = "pass a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W)"
         raise ImageError(f"a value of type {type(value).__name__} is not an image: {accepted}")
-    require_8_bits(value)
-    image = value.convert("RGB")
+    image = as_rgb(value)
     return image, bytes_key(image.tobytes())
 
 
-def _from_file(path: Path) -> tuple[Image.Image, bytes]:
+def _from_place(place: str | Path) -> tuple[Image.Image, bytes]:
     try:
-        data = read_bytes(path)
-        return decode(data), bytes_key(data)
+        data = read_bytes(place)
+        return decode(data), content_key(data)
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
+        raise ImageError(f"{place}: {error}") from error
 
 
 def _channels_last(value: torch.Tensor) -> np.ndarray:
-    if value.ndim != 3 or value.shape[0] not in (1, 3):
+    if value.ndim != 3 or value.shape[0] not in (1, 3, 4):
         raise ImageError(
-            f"a tensor of shape {tuple(value.shape)} is not an image: pass one of shape (3, H, W)"
+            f"a tensor of shape {tuple(value.shape)} is not an image: pass one of shape (3, H, W) or "
+            "(4, H, W)"
         )
     pixels = value.detach().cpu().permute(1, 2, 0)
     if pixels.is_floating_point():

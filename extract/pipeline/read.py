@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tier4k.cache.keys import bytes_key
 from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.extract.images.content import content_key
 from tier4k.extract.images.crops import CENTRE_CROP, Crops, RandomCrops
-from tier4k.extract.images.decode import ImageError, decode, read_bytes
+from tier4k.extract.images.decode import decode
+from tier4k.extract.images.errors import ImageError
+from tier4k.extract.images.places import read_bytes
 from tier4k.extract.images.preprocessing import Preprocessing
 from tier4k.extract.pipeline.chunks import Chunk, SentChunk, stack_by_shape
 from tier4k.extract.pipeline.device import IMAGES_PER_CHUNK
@@ -90,7 +91,7 @@ class ImageDataset(Dataset[CroppedImage | ExtractionError]):
     into another one with a long traceback.
 
     Args:
-        images: N paths, indexed by key in hexadecimal.
+        images: N places, indexed by key in hexadecimal.
         missing: (V, N) bool: the images that each variant needs.
         variants: The V variants.
     """
@@ -102,7 +103,7 @@ class ImageDataset(Dataset[CroppedImage | ExtractionError]):
         variants: Sequence[ImageVariant],
     ) -> None:
         self._keys = list(map(bytes.fromhex, images.index))
-        self._paths = list(images)
+        self._places = list(images)
         self._missing = missing
         self._numbers = np.flatnonzero(missing.any(axis=0))
         self._croppers = list(map(ImageCropper, variants))
@@ -116,16 +117,16 @@ class ImageDataset(Dataset[CroppedImage | ExtractionError]):
             image = self._read(number)
         except ImageError as error:
             remedy = "the features encoded so far are kept: correct the image and run the same command again"
-            return ExtractionError(f"{self._paths[number]}: {error}; {remedy}")
+            return ExtractionError(f"{self._places[number]}: {error}; {remedy}")
         crops: list[list[Tensor]] = []
         for cropper, missing in zip(self._croppers, self._missing[:, number], strict=True):
             crops.append(cropper(image, self._keys[number]) if missing else [])
         return CroppedImage(number, crops)
 
     def _read(self, number: int) -> Image.Image:
-        data = read_bytes(Path(self._paths[number]))
+        data = read_bytes(self._places[number])
         # The features are stored under this key, so they must come from the bytes that the key identifies.
-        if bytes_key(data) != self._keys[number]:
+        if content_key(data) != self._keys[number]:
             raise ImageError("the file changed while the extraction ran")
         return decode(data)
 
@@ -140,7 +141,7 @@ def image_chunks(
     """Yield chunks of images.
 
     Args:
-        images: N paths, indexed by key in hexadecimal.
+        images: N places, indexed by key in hexadecimal.
         missing: (V, N) bool: the images that each variant needs.
         variants: The V variants.
         options: Number of reading processes and batch size.

@@ -17,6 +17,7 @@ import numpy as np
 from tier4k.cache.atomic import publish, publish_text
 from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import KEY_BYTES, key_array, text_key
+from tier4k.cache.text import shown
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.listener import StreamSummary
@@ -58,7 +59,7 @@ class DatasetRecord:
         pairs = manifest.pairs()
         pair_names = []
         for path, prompt in zip(pairs["image"], pairs["prompt"], strict=True):
-            pair_names.append(f"{os.path.relpath(path, manifest.data)}: {prompt}")
+            pair_names.append(f"{_below(path, manifest.data)}: {prompt}")
         return cls(
             name=manifest.name,
             data=str(manifest.data.resolve()),
@@ -70,7 +71,7 @@ class DatasetRecord:
                 TEMPLATE: key_array(map(text_key, templates)),
             },
             names={
-                "image": [os.path.relpath(path, manifest.data) for path in images],
+                "image": [_below(path, manifest.data) for path in images],
                 "text": prompts.tolist(),
                 "score": pair_names,
                 TEMPLATE: list(templates),
@@ -93,7 +94,7 @@ class DatasetRecord:
         Raises:
             StoreError: The record cannot be written.
         """
-        folder_hash = hashlib.sha256(f"{self.name}\n{self.data}".encode()).hexdigest()[:8]
+        folder_hash = hashlib.sha256(os.fsencode(f"{self.name}\n{self.data}")).hexdigest()[:8]
         file_name = re.sub(r"[^A-Za-z0-9._-]+", "_", self.name)
         path = root / FOLDER / f"{file_name}-{folder_hash}.npz"
         templates = list(dict.fromkeys([*_recorded_templates(path), *self.names[TEMPLATE]]))
@@ -107,6 +108,10 @@ class DatasetRecord:
 
         with explain_write_errors(path.parent):
             publish(path, save)
+
+
+def _below(path: str, folder: Path) -> str:
+    return shown(os.path.relpath(path, folder))
 
 
 def _streams_in_stores(stream: str) -> tuple[str, ...]:
@@ -174,7 +179,7 @@ def input_names(root: Path, stream: str) -> dict[bytes, str]:
 
 def write_extraction(
     root: Path,
-    data: Path,
+    data: Sequence[Path],
     command: Sequence[str],
     options: ExtractionOptions,
     summaries: Sequence[StreamSummary],
@@ -183,7 +188,7 @@ def write_extraction(
 
     Args:
         root: Folder of stores.
-        data: The data set, as the user named it.
+        data: The data sets, as the user named them.
         command: The command line.
         options: Batch sizes, device, workers.
         summaries: Outcome for each encoder.
@@ -192,8 +197,8 @@ def write_extraction(
         StoreError: The file cannot be written.
     """
     about = {
-        "data": str(data),
-        "command": list(command),
+        "data": shown(" ".join(map(str, data))),
+        "command": list(map(shown, command)),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": library_versions(),
         "options": asdict(options),

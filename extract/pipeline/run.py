@@ -27,7 +27,7 @@ def extract(
     listener: Listener,
     *,
     choice: InputChoice = EVERY_INPUT,
-    data: Path | None = None,
+    data: Sequence[Path] = (),
     command: Sequence[str] = (),
 ) -> list[StreamSummary]:
     """Encode images, image prompts, texts and pairs that the stores under `root` do not contain yet.
@@ -46,7 +46,7 @@ def extract(
         options: Batch sizes, device, workers.
         listener: Receives the progress.
         choice: The inputs that are encoded.
-        data: The data set as the user named it, for extract.json; None uses the folder of the manifest.
+        data: The data sets as the user named them, for extract.json; empty uses the folder of the manifest.
         command: The command line, for extract.json.
 
     Returns:
@@ -70,7 +70,7 @@ def extract(
         summaries += _extract_group(group, root, options, listener, record)
     record.write(root)
     if any(summary.encoded for summary in summaries):
-        write_extraction(root, data or manifest.data, command, options, summaries)
+        write_extraction(root, data or [manifest.data], command, options, summaries)
     return summaries
 
 

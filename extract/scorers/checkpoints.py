@@ -11,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import BlipConfig, CLIPConfig
 
+from tier4k.cache.text import read_text
 from tier4k.extract.weights.checkpoints import read_state_dict
 from tier4k.extract.weights.files import WeightsError, folder_weights_file
 from tier4k.extract.weights.tensor_checks import require_finite, require_fit
@@ -52,7 +53,7 @@ def read_config(folder: Path, kind: type[BlipConfig] | type[CLIPConfig]) -> Any:
     """
     path = folder / "config.json"
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(read_text(path))
         if values["model_type"] != kind.model_type:
             raise ValueError(f"the model type is {values['model_type']!r}, not {kind.model_type!r}")
         return kind.from_dict(values)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.keys import file_key
+from tier4k.cache.text import read_text
 from tier4k.extract.weights.unusable import is_pointer, pointer_remedy, why_unusable
 
 PRETRAINED = "pretrained"  # name of the folder in which weights are searched
@@ -142,8 +143,8 @@ def shard_of_tensor(index: Path) -> dict[str, str]:
         WeightsError: The file is no index, or names files outside of its folder.
     """
     try:
-        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        if not files or not all(_is_file_name(name) for name in files.values()):
+        files = json.loads(read_text(index))["weight_map"]
+        if not files or not all(is_file_name(name) for name in files.values()):
             raise ValueError("its 'weight_map' does not name files of the same folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
@@ -176,7 +177,8 @@ def _some(names: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _is_file_name(name: object) -> bool:
+def is_file_name(name: object) -> bool:
+    """Return whether a text names a file in its own folder on every system, and no index of such files."""
     if not isinstance(name, str) or name in ("", ".", "..") or name.endswith(INDEX_SUFFIX):
         return False
     return PurePosixPath(name).name == name and PureWindowsPath(name).name == name

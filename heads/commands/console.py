@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from tier4k.cache.text import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +28,10 @@ def make_console() -> "Console":
     from rich.console import Console
 
     return Console(
+        file=sys.stdout,  # otherwise rich takes its encoding for UTF-8
         highlight=False,
         markup=False,
+        emoji=False,
         width=None if sys.stdout.isatty() else PIPE_WIDTH,
         quiet=os.environ.get("RANK", "0") != "0",
     )
@@ -40,13 +42,16 @@ def print_line(
     text: str,
     style: str | None = None,
 ) -> None:
-    """Print one line without wrapping it, so that paths can be copied."""
-    console.print(text, style=style, soft_wrap=True)
+    """Print one line without wrapping it, so that paths can be copied; bytes that are not UTF-8 as `\xe9`."""
+    console.print(shown(text), style=style, soft_wrap=True)
 
 
 def print_error(message: str) -> None:
     """Print an error to standard error."""
-    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+    from rich.console import Console
+
+    console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+    print_line(console, shown(f"error: {message}"), style="red")
 
 
 def print_summaries(console: "Console", summaries: "Sequence[StreamSummary]") -> None:

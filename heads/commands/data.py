@@ -9,16 +9,19 @@ from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console, progress_counter
 from tier4k.heads.commands.encoder_options import TEXT_ENCODERS
 from tier4k.heads.commands.encoders import weight_folders
-from tier4k.heads.commands.options import DataArgument, LayoutOption, RatersOption
+from tier4k.heads.commands.options import DataArgument, RatersOption, TableGroup
 
 if TYPE_CHECKING:
-    from tier4k.extract.datasets.layouts import SourceTable
+    from collections.abc import Sequence
+
+    from tier4k.extract.datasets.source import SourceTable
     from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 
 
 def data_check(
     data: DataArgument,
-    layout: LayoutOption = None,
+    *,
+    table: TableGroup,
     raters: RatersOption = None,
     problems: Annotated[
         Path | None,
@@ -32,15 +35,15 @@ def data_check(
     ] = DEFAULT_TEXT_ENCODER,
 ) -> None:
     """Check every row and every image of DATA and print a summary. Problems cause exit code 2."""
-    from tier4k.extract.datasets.check import check_table
-    from tier4k.extract.datasets.layouts import read_source
+    from tier4k.extract.datasets.check import check_tables
+    from tier4k.extract.datasets.layouts.read import read_source
     from tier4k.extract.datasets.summary import summarize, summary_table
 
-    source = read_source(data, layout, raters)
-    tokenizer = _find_tokenizer(source, text_encoder)
+    sources = [read_source(path, table.choice, raters) for path in data]
+    tokenizer = _find_tokenizer(sources, text_encoder)
     console = make_console()
     with progress_counter(console, "check images") as count:
-        report = check_table(source, progress=count)
+        report = check_tables(sources, progress=count)
     console.print(summary_table(summarize(report, tokenizer)))
     if problems:
         report.write_problems(problems)
@@ -49,7 +52,7 @@ def data_check(
     console.print(f"No problems in {len(report.manifest):,} rows.", style="green")
 
 
-def _find_tokenizer(source: "SourceTable", text_encoder: str) -> "TextTokenizer | None":
+def _find_tokenizer(sources: "Sequence[SourceTable]", text_encoder: str) -> "TextTokenizer | None":
     """Return the tokenizer of a text encoder; None if the files of a preset are not on this machine.
 
     Raises:
@@ -61,7 +64,7 @@ def _find_tokenizer(source: "SourceTable", text_encoder: str) -> "TextTokenizer 
     from tier4k.extract.weights.files import WeightsError
 
     try:
-        encoder = find_text_encoder(text_encoder, folders=weight_folders(source))
+        encoder = find_text_encoder(text_encoder, folders=weight_folders(sources))
     except WeightsError:
         if text_encoder not in TEXT_PRESETS:
             raise

@@ -68,8 +68,8 @@ def _encode_sample(
 
     image = find_image_encoder(ImageChoice())
     text = find_text_encoder(DEFAULT_TEXT_ENCODER)
-    report = load_data(console, data, features, RowsGroup())
-    encode(console, data, features, report, [image, text], SpeedGroup().extraction_options())
+    report = load_data(console, [data], features, RowsGroup())
+    encode(console, [data], features, report, [image, text], SpeedGroup().extraction_options())
 
 
 def _fit_sample(
@@ -82,7 +82,8 @@ def _fit_sample(
     from tier4k.heads.protocol.options import FitOptions
 
     choice = encoder_choice(EncodersGroup(), ImageGroup())
-    stored = load_with_stores(console, data, features, choice, RowsGroup())
+    sources = RowsGroup().read([data])
+    stored = load_with_stores(console, sources, features, choice, "stop")
     runs = []
     for method, benchmark in FITS:
         options = FitOptions(method, benchmark, repeats=repeats, models="first")

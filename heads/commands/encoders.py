@@ -11,7 +11,7 @@ from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER, PresetName
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, WeightsGroup
 
 if TYPE_CHECKING:
-    from tier4k.extract.datasets.layouts import SourceTable
+    from tier4k.extract.datasets.source import SourceTable
     from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.extract.images.crops import Crops
     from tier4k.heads.data.encoder_choice import EncoderChoice
@@ -71,7 +71,7 @@ def image_choice(
 
 
 def find_encoder_pair(
-    source: "SourceTable",
+    sources: "Sequence[SourceTable]",
     choice: "EncoderChoice",
     weights: WeightsGroup,
 ) -> "EncoderPair":
@@ -86,7 +86,7 @@ def find_encoder_pair(
 
     _require_one(choice.images, "image")
     _require_one(choice.texts, "text")
-    folders = weight_folders(source)
+    folders = weight_folders(sources)
     images = [find_image_encoder(image, weights.image_weights, folders) for image in choice.images]
     texts = [find_text_encoder(text, weights.text_weights, folders) for text in choice.texts]
     return EncoderPair(next(iter(images), None), next(iter(texts), None))
@@ -101,8 +101,8 @@ def _require_one(names: Sequence[object], kind: str) -> None:
         )
 
 
-def weight_folders(source: "SourceTable") -> Sequence[Path]:
-    """Return the folders where weights are searched for a data set."""
+def weight_folders(sources: "Sequence[SourceTable]") -> Sequence[Path]:
+    """Return the folders where weights are searched for data sets."""
     from tier4k.extract.weights.files import search_folders
 
-    return search_folders(source.path.parent)
+    return search_folders(sources[0].folder)

@@ -19,7 +19,7 @@ ENCODER_NAMES = {"image": "image encoder", "text": "text encoder", "score": "sco
 
 def encode(
     console: "Console",
-    data: Path,
+    data: Sequence[Path],
     features: Path,
     report: "CheckedDataset",
     encoders: "Sequence[Encoder]",
@@ -30,7 +30,7 @@ def encode(
 
     Args:
         console: Shows the progress.
-        data: The data set, as the user named it.
+        data: The data sets, as the user named them.
         features: Folder of stores.
         report: The checked data set.
         encoders: Encoders and scorers; the features of each are written to its own store.

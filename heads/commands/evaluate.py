@@ -8,13 +8,13 @@ import typer
 
 from tier4k.heads.commands.console import make_console, print_run
 from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.loading import load_data
+from tier4k.heads.commands.loading import check_sources, require_prompts
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
     BenchmarkOption,
-    DataArgument,
     FeaturesOption,
+    OneDataArgument,
     OutOption,
     RatedRowsGroup,
     RepeatOption,
@@ -26,7 +26,7 @@ from tier4k.heads.commands.predict import predict_with_progress
 
 def evaluate(
     run: RunArgument,
-    data: DataArgument,
+    data: OneDataArgument,
     *,
     target: Annotated[
         list[str] | None,
@@ -62,7 +62,10 @@ def evaluate(
     selected = benchmark or default_benchmark(model.method)
     require_valid_benchmark(model.method, selected)
     console = make_console()
-    report = load_data(console, data, features, rows)
+    sources = rows.read([data], model.reads_prompts)
+    if model.reads_prompts:
+        require_prompts(sources, ["text"])
+    report = check_sources(console, sources, features, rows.on_error)
     pairs = match_targets(model, report.manifest, target or ())
     manifest = report.manifest.select(selected)
     options = speed.extraction_options()

@@ -12,7 +12,7 @@ from tier4k.heads.commands.encoder_options import ImageGroup, PresetOption, Weig
 from tier4k.heads.commands.encoders import encoder_choice, weight_folders
 from tier4k.heads.commands.encoding import encode
 from tier4k.heads.commands.extract_encoders import InputsGroup, find_chosen_encoders
-from tier4k.heads.commands.loading import check_source, load_data
+from tier4k.heads.commands.loading import check_sources, require_prompts
 from tier4k.heads.commands.options import FEATURES, DataArgument, FeaturesOption, RowsGroup, SpeedGroup
 
 if TYPE_CHECKING:
@@ -127,11 +127,11 @@ def extract(
         _extract_finetuned(console, data, features, finetuned, encoders.parsed_streams(), rows, options)
         return
     finetuned.require_empty()
-    source = rows.read(data, needs_prompts="text" in encoders.parsed_streams())
+    sources = rows.read(data, needs_prompts="text" in encoders.parsed_streams())
     choice = encoder_choice(encoders, images, preset, random_crops.parse())
-    found, inputs = find_chosen_encoders(source, encoders, choice, weights)
-    _mention_clip(console, choice.for_streams(inputs.streams).images, weight_folders(source))
-    report = check_source(console, source, features, rows.on_error)
+    found, inputs = find_chosen_encoders(sources, encoders, choice, weights)
+    _mention_clip(console, choice.for_streams(inputs.streams).images, weight_folders(sources))
+    report = check_sources(console, sources, features, rows.on_error)
     encode(console, data, features, report, found, options, inputs)
 
 
@@ -154,7 +154,7 @@ def _mention_clip(
 
 def _extract_finetuned(
     console: "Console",
-    data: Path,
+    data: "Sequence[Path]",
     features: Path,
     group: FinetunedGroup,
     streams: "tuple[Stream, ...]",
@@ -172,7 +172,9 @@ def _extract_finetuned(
             f"{group.finetuned} finetuned no encoder of {'+'.join(streams)}: pass other streams",
             param_hint="--streams",
         )
-    report = load_data(console, data, features, rows, needs_prompts="text" in streams)
+    sources = rows.read(data, needs_prompts="text" in streams)
+    require_prompts(sources, streams)
+    report = check_sources(console, sources, features, rows.on_error)
     encode(console, data, features, report, used, options, InputChoice(streams))
     _print_next_options(console, group.finetuned, encoders)
 

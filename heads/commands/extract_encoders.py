@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.extract.datasets.streams import parse_streams
+from tier4k.extract.datasets.choices import IMAGE_STREAMS
+from tier4k.extract.datasets.streams import ALL, parse_streams
 from tier4k.heads.commands.encoder_options import STREAMS_HELP, EncodersGroup, WeightsGroup
 from tier4k.heads.commands.encoders import weight_folders
+from tier4k.heads.commands.loading import require_prompts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tier4k.extract.datasets.choices import Stream
-    from tier4k.extract.datasets.layouts import SourceTable
+    from tier4k.extract.datasets.source import SourceTable
     from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice
     from tier4k.heads.data.encoder_choice import EncoderChoice
 
@@ -63,13 +67,25 @@ class InputsGroup(EncodersGroup):
             raise _without_effect("--templates", "pass a checkpoint with two towers as --encoder")
         return streams
 
+    def streams_of(self, sources: "Sequence[SourceTable]") -> "tuple[Stream, ...]":
+        """Return the streams that are encoded: without prompts, "all" means the streams of images.
+
+        Raises:
+            TierError: As for `parsed_streams`; or a table lacks the prompts that the user named.
+        """
+        streams = self.parsed_streams()
+        if self.streams == ALL and not all(source.has_prompts for source in sources):
+            return IMAGE_STREAMS
+        require_prompts(sources, streams)
+        return streams
+
 
 def _without_effect(option: str, remedy: str) -> typer.BadParameter:
     return typer.BadParameter(f"this option has no effect: {remedy}", param_hint=option)
 
 
 def find_chosen_encoders(
-    source: "SourceTable",
+    sources: "Sequence[SourceTable]",
     group: InputsGroup,
     choice: "EncoderChoice",
     weights: WeightsGroup,
@@ -77,7 +93,7 @@ def find_chosen_encoders(
     """Find the encoders of the chosen streams.
 
     Args:
-        source: The data set; weights beside it are found too.
+        sources: The data sets; weights beside the first are found too.
         group: The named encoders and streams.
         choice: The same encoders with their options; those of --encoder come first.
         weights: Weights that the user passed.
@@ -94,9 +110,9 @@ def find_chosen_encoders(
     from tier4k.extract.encoders.two_towers import find_text_tower
     from tier4k.extract.pipeline.missing_inputs import InputChoice
 
-    streams = group.parsed_streams()
+    streams = group.streams_of(sources)
     _require_one_encoder_for_weights(group, choice, weights)
-    folders = weight_folders(source)
+    folders = weight_folders(sources)
     templates = read_templates(group.templates).texts
     precision = choice.images[0].precision
     used = choice.for_streams(streams)

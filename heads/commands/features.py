@@ -14,7 +14,7 @@ from tier4k.heads.commands.encoder_options import (
     TemplatesOption,
 )
 from tier4k.heads.commands.encoders import encoder_choice
-from tier4k.heads.commands.loading import load_with_stores, template_texts
+from tier4k.heads.commands.loading import load_with_stores, require_prompts, template_texts
 from tier4k.heads.commands.options import (
     FEATURES,
     BenchmarkOption,
@@ -52,10 +52,12 @@ def fused_features(
     rows: RowsGroup,
 ) -> None:
     """Write the fused matrix X (N, d) with names, groups, generators and scores, for other programs."""
+    from tier4k.extract.datasets.streams import names_text
     from tier4k.heads.data.features import load_features
     from tier4k.heads.data.fused_matrix import require_matrix_suffix, save_matrix
     from tier4k.heads.data.fusion import (
         default_benchmark,
+        existing_streams,
         fuse,
         interact,
         method_streams,
@@ -69,12 +71,15 @@ def fused_features(
     require_valid_benchmark(method, selected)
     require_matrix_suffix(output)
     chosen = method_streams(streams, method)
+    sources = rows.read(data, "text" in needed_inputs(method, chosen, interaction))
+    chosen = existing_streams(method, chosen, all(source.has_prompts for source in sources))
+    inputs = needed_inputs(method, chosen, interaction)
+    require_prompts(sources, ("text", *inputs) if names_text(streams) else inputs)
     texts = template_texts(templates, interaction)
     used = used_streams(method, chosen)
     choice = encoder_choice(encoders, images, preset).for_streams(used, interaction)
     console = make_console()
-    inputs = needed_inputs(method, chosen, interaction)
-    report, stores = load_with_stores(console, data, features, choice, rows, needs_prompts="text" in inputs)
+    report, stores = load_with_stores(console, sources, features, choice, rows.on_error)
     stores = stores.for_streams(used, interaction)
     levels = resolve_stages(stages or (), stores.image_signatures)
     loaded = load_features(report.manifest.select(selected), stores, levels, interaction, texts, inputs)

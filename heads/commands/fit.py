@@ -24,7 +24,7 @@ from tier4k.heads.commands.encoder_options import (
     WeightsGroup,
 )
 from tier4k.heads.commands.encoders import encoder_choice, find_encoder_pair
-from tier4k.heads.commands.loading import check_source, load_with_stores, template_texts
+from tier4k.heads.commands.loading import check_sources, load_with_stores, require_prompts, template_texts
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
@@ -42,9 +42,12 @@ from tier4k.heads.finetuning.choices import Device
 from tier4k.heads.results.choices import KeptModels
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from tier4k.extract.datasets.check import CheckedDataset
+    from tier4k.extract.datasets.source import SourceTable
     from tier4k.heads.data.encoder_choice import EncoderChoice
     from tier4k.heads.data.stores import FeatureStores
     from tier4k.heads.protocol.options import FitOptions
@@ -112,6 +115,7 @@ def fit_head(
     out: OutOption = RUNS,
 ) -> None:
     """Stage 2: fit and evaluate heads on stored features, or train heads with encoders (--finetune)."""
+    from tier4k.extract.datasets.streams import names_text
     from tier4k.heads.data.fusion import default_benchmark, method_streams, require_valid_benchmark
 
     options = replace(
@@ -130,7 +134,7 @@ def fit_head(
         _require_no_training_options(weights, device)
         options = replace(options, models=models or "all")
         choice = encoder_choice(encoders, images, preset)
-        _fit_stored(data, features, choice, score_features, options, rows, out)
+        _fit_stored(data, features, choice, score_features, names_text(streams), options, rows, out)
         return
     if score_features:
         raise typer.BadParameter(
@@ -140,29 +144,47 @@ def fit_head(
         )
     options = _end_to_end_options(options, finetune, images.precision, models or "first")
     choice = encoder_choice(encoders, replace(images, precision=None), preset)
-    _train_end_to_end(data, features, choice, weights, device, options, rows, out)
+    _train_end_to_end(data, features, choice, weights, device, names_text(streams), options, rows, out)
 
 
 def _fit_stored(
-    data: Path,
+    data: "Sequence[Path]",
     features: Path,
     choice: "EncoderChoice",
     score_features: str,
+    needs_prompts: bool,
     options: "FitOptions",
     rows: RatedRowsGroup,
     out: Path,
 ) -> None:
     from tier4k.extract.stores.find import parse_scorer_names
-    from tier4k.heads.data.fusion import needed_inputs, used_streams
+    from tier4k.heads.data.fusion import used_streams
 
-    choice = choice.for_streams(used_streams(options.method, options.streams), options.interaction)
     scorers = parse_scorer_names(score_features)
-    console = make_console()
     # The key of a stored score is that of an image and its prompt.
-    inputs = needed_inputs(options.method, options.streams, options.interaction)
-    needs_prompts = bool(scorers) or "text" in inputs
-    report, stores = load_with_stores(console, data, features, choice, rows, scorers, needs_prompts)
+    sources, options = _read(data, rows, options, needs_prompts or bool(scorers))
+    choice = choice.for_streams(used_streams(options.method, options.streams), options.interaction)
+    console = make_console()
+    report, stores = load_with_stores(console, sources, features, choice, rows.on_error, scorers)
     print_run(console, fit_with_progress(console, report, stores, options, out))
+
+
+def _read(
+    data: "Sequence[Path]",
+    rows: RatedRowsGroup,
+    options: "FitOptions",
+    needs_prompts: bool,
+) -> "tuple[list[SourceTable], FitOptions]":
+    """Read the tables of data sets; return the options with the streams that the tables have."""
+    from tier4k.heads.data.fusion import existing_streams, needed_inputs
+
+    inputs = needed_inputs(options.method, options.streams, options.interaction)
+    sources = rows.read(data, needs_prompts or "text" in inputs)
+    have_prompts = all(source.has_prompts for source in sources)
+    streams = existing_streams(options.method, options.streams, have_prompts)
+    inputs = needed_inputs(options.method, streams, options.interaction)
+    require_prompts(sources, ("text", *inputs) if needs_prompts else inputs)
+    return sources, replace(options, streams=streams)
 
 
 def fit_with_progress(
@@ -180,25 +202,26 @@ def fit_with_progress(
 
 
 def _train_end_to_end(
-    data: Path,
+    data: "Sequence[Path]",
     features: Path,
     choice: "EncoderChoice",
     weights: WeightsGroup,
     device: Device,
+    needs_prompts: bool,
     options: "FitOptions",
     rows: RatedRowsGroup,
     out: Path,
 ) -> None:
     from tier4k.extract.pipeline.allocator import keep_all_freed_memory
     from tier4k.extract.pipeline.progress import notes_printer
-    from tier4k.heads.data.fusion import needed_inputs, used_streams
+    from tier4k.heads.data.fusion import used_streams
     from tier4k.heads.finetuning.finetune import finetune
 
     console = make_console()
-    source = rows.read(data, "text" in needed_inputs(options.method, options.streams))
+    sources, options = _read(data, rows, options, needs_prompts)
     choice = choice.for_streams(used_streams(options.method, options.streams))
-    pair = find_encoder_pair(source, choice, weights)
-    report = check_source(console, source, features, rows.on_error)
+    pair = find_encoder_pair(sources, choice, weights)
+    report = check_sources(console, sources, features, rows.on_error)
     note = notes_printer(console)
     with progress_of_tasks(console) as show, keep_all_freed_memory():
         run = finetune(report.manifest, pair, options, out, sys.argv, device, show, note)

@@ -18,24 +18,25 @@ if TYPE_CHECKING:
 
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.datasets.check import CheckedDataset
-    from tier4k.extract.datasets.layouts import SourceTable
+    from tier4k.extract.datasets.choices import Stream
+    from tier4k.extract.datasets.source import SourceTable
     from tier4k.heads.data.encoder_choice import EncoderChoice
     from tier4k.heads.data.stores import FeatureStores
 
 
 def load_data(
     console: "Console",
-    data: Path,
+    data: "Sequence[Path]",
     features: Path,
     rows: RowsGroup,
     only_store: "FeatureStore | None" = None,
     needs_prompts: bool = True,
 ) -> "CheckedDataset":
-    """Read and check a data set.
+    """Read and check data sets.
 
     Args:
         console: Shows the progress.
-        data: Data folder or table.
+        data: Data folders or tables.
         features: Folder of stores; images in them are not decoded again.
         rows: Layout of the data set, and what happens to rows with problems.
         only_store: The only store in which images are looked up; None for all stores.
@@ -44,22 +45,22 @@ def load_data(
     Raises:
         DataError: The data set cannot be used.
     """
-    source = rows.read(data, needs_prompts)
-    return check_source(console, source, features, rows.on_error, only_store)
+    sources = rows.read(data, needs_prompts)
+    return check_sources(console, sources, features, rows.on_error, only_store)
 
 
-def check_source(
+def check_sources(
     console: "Console",
-    source: "SourceTable",
+    sources: "Sequence[SourceTable]",
     features: Path,
     on_error: OnError,
     only_store: "FeatureStore | None" = None,
 ) -> "CheckedDataset":
-    """Check a data set whose table has been read.
+    """Check data sets whose tables have been read, and print how they were read.
 
     Args:
         console: Shows the progress.
-        source: Table of the data set.
+        sources: Table of each data set.
         features: Folder of stores; images in them are not decoded again.
         on_error: Whether rows with problems stop the command or are skipped.
         only_store: The only store in which images are looked up; None for all stores.
@@ -67,16 +68,17 @@ def check_source(
     Raises:
         DataError: The data set cannot be used.
     """
-    from tier4k.extract.datasets.check import check_table, raise_for_problems
+    from tier4k.extract.datasets.check import check_tables, raise_for_problems
     from tier4k.extract.datasets.spellings import spellings_text
 
+    print_reading(console, sources)
     keys = _stored_keys(features, only_store)
     with progress_counter(console, "check images") as count:
-        report = raise_for_problems(check_table(source, keys, count), on_error)
+        report = raise_for_problems(check_tables(sources, keys, count), on_error)
     if report.problems:
         listing = features / "skipped.csv"
         report.write_problems(listing)
-        rows = f"{len(report.skipped_lines):,} of {len(source.frame):,} rows"
+        rows = f"{report.skipped:,} of {report.rows:,} rows"
         print_line(
             console, f"Skipped {rows}, because they have problems; {listing} lists them", style="yellow"
         )
@@ -86,25 +88,47 @@ def check_source(
     return report
 
 
+def print_reading(console: "Console", sources: "Sequence[SourceTable]") -> None:
+    """Print what was recognised, left out or not used when tables were read."""
+    for source in sources:
+        place = f"{source.path}: " if len(sources) > 1 else ""
+        for line in source.report.lines():
+            print_line(console, f"{place}{line}", style="yellow")
+
+
+def require_prompts(sources: "Sequence[SourceTable]", streams: "Sequence[Stream]") -> None:
+    """Refuse tables without text prompts if the prompts are used.
+
+    Raises:
+        DataError: A table has no column of prompts, and the streams contain the text.
+    """
+    from tier4k.extract.datasets.errors import DataError
+
+    without = [str(source.path) for source in sources if not source.has_prompts]
+    if without and "text" in streams:
+        raise DataError(
+            f"{' and '.join(without)} has no text prompts, which are needed here: add a column of prompts, "
+            "name it with --columns prompt=COLUMN, or use --streams image"
+        )
+
+
 def load_with_stores(
     console: "Console",
-    data: Path,
+    sources: "Sequence[SourceTable]",
     features: Path,
     choice: "EncoderChoice",
-    rows: RowsGroup,
+    on_error: OnError,
     scorers: "Sequence[str]" = (),
-    needs_prompts: bool = True,
 ) -> "tuple[CheckedDataset, FeatureStores]":
-    """Return a checked data set, and the stores of encoders and scorers.
+    """Return checked data sets, and the stores of encoders and scorers.
 
     Args:
         console: Shows the progress.
-        data: Data folder or table.
+        sources: Table of each data set.
         features: Folder of stores.
         choice: Encoders whose stores are found.
-        rows: Layout of the data set, and what happens to rows with problems.
+        on_error: Whether rows with problems stop the command or are skipped.
         scorers: Scorers whose stores of scores are found.
-        needs_prompts: Whether every row must have a text prompt.
 
     Raises:
         TierError: The data set cannot be used, or the stores do not exist.
@@ -116,7 +140,7 @@ def load_with_stores(
     images, texts = find_stores(features, choice.images, choice.texts)
     stores = FeatureStores.of(images, texts, scores)
     only_store = next(iter(images), None)
-    return load_data(console, data, features, rows, only_store, needs_prompts), stores
+    return check_sources(console, sources, features, on_error, only_store), stores
 
 
 def template_texts(path: Path | None, interaction: str) -> tuple[str, ...]:

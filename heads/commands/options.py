@@ -15,7 +15,10 @@ from tier4k.heads.data.choices import Method
 from tier4k.heads.regressors.choices import HeadName, RecipeName
 
 if TYPE_CHECKING:
-    from tier4k.extract.datasets.layouts import SourceTable
+    from collections.abc import Sequence
+
+    from tier4k.extract.datasets.source import SourceTable
+    from tier4k.extract.datasets.table_choice import TableChoice
     from tier4k.extract.pipeline.options import ExtractionOptions
     from tier4k.heads.protocol.options import FitOptions
 
@@ -25,12 +28,14 @@ RUNS = Path("runs")
 
 # Data and folders
 
+DATA_HELP = (
+    "a folder in the layout of a published data set, or a .csv, .tsv, .xlsx, .parquet, .json or .jsonl table."
+)
 DataArgument = Annotated[
-    Path,
-    typer.Argument(
-        help="Data set: a folder in the PKU-AIGIQA-4K or AGIQA-3K layout, or a .csv, .xlsx or .parquet table."
-    ),
+    list[Path],
+    typer.Argument(help=f"Data set: {DATA_HELP} Several are joined: their scores are aligned."),
 ]
+OneDataArgument = Annotated[Path, typer.Argument(help=f"Data set: {DATA_HELP}")]
 FeaturesOption = Annotated[
     Path,
     typer.Option("--features", "-F", help="Folder that contains the feature stores."),
@@ -55,6 +60,22 @@ LayoutOption = Annotated[
     LayoutName | None,
     typer.Option("--layout", help="Layout of DATA. Default: the layout that fits the columns."),
 ]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(
+        "--columns",
+        metavar="FIELD=COLUMN,…",
+        help="Meaning of the columns of DATA: image, prompt, image_prompt, generator, group, split, dataset; "
+        "mos=COLUMN is a score and may repeat, mos.NAME=COLUMN gives it another name.",
+        show_default="recognised by their names",
+    ),
+]
+SheetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sheet", help="Sheet of a workbook.", show_default="the visible sheet that has the columns"
+    ),
+]
 OnErrorOption = Annotated[
     OnError,
     typer.Option(
@@ -75,25 +96,40 @@ RatersOption = Annotated[
 
 
 @dataclass(frozen=True)
-class RowsGroup:
-    """Options that determine how the rows of a data set are read."""
+class TableGroup:
+    """What the user says about a table."""
 
     layout: LayoutOption = None
+    columns: ColumnsOption = ""
+    sheet: SheetOption = None
+
+    @property
+    def choice(self) -> "TableChoice":
+        """The same as one value."""
+        from tier4k.extract.datasets.table_choice import TableChoice
+
+        return TableChoice(self.layout, self.columns, self.sheet)
+
+
+@dataclass(frozen=True)
+class RowsGroup(TableGroup):
+    """Options that determine how the rows of data sets are read."""
+
     on_error: OnErrorOption = "stop"
 
-    def read(self, data: Path, needs_prompts: bool = True) -> "SourceTable":
-        """Read the table of a data set.
+    def read(self, data: "Sequence[Path]", needs_prompts: bool = True) -> "list[SourceTable]":
+        """Read the table of each data set.
 
         Args:
-            data: The data set.
-            needs_prompts: Whether every row must have a text prompt.
+            data: The data sets.
+            needs_prompts: Whether every row must have a text prompt, where there is a column of them.
 
         Raises:
-            DataError: The table as a whole cannot be used.
+            DataError: A table as a whole cannot be used.
         """
-        from tier4k.extract.datasets.layouts import read_source
+        from tier4k.extract.datasets.layouts.read import read_source
 
-        return read_source(data, self.layout, needs_prompts=needs_prompts)
+        return [read_source(path, self.choice, needs_prompts=needs_prompts) for path in data]
 
 
 @dataclass(frozen=True)
@@ -102,11 +138,11 @@ class RatedRowsGroup(RowsGroup):
 
     raters: RatersOption = None
 
-    def read(self, data: Path, needs_prompts: bool = True) -> "SourceTable":
-        """Read the table of a data set, as `RowsGroup.read` does."""
-        from tier4k.extract.datasets.layouts import read_source
+    def read(self, data: "Sequence[Path]", needs_prompts: bool = True) -> "list[SourceTable]":
+        """Read the table of each data set, as `RowsGroup.read` does."""
+        from tier4k.extract.datasets.layouts.read import read_source
 
-        return read_source(data, self.layout, self.raters, needs_prompts)
+        return [read_source(path, self.choice, self.raters, needs_prompts) for path in data]
 
 
 # Extraction
@@ -183,10 +219,10 @@ class SplitGroup:
         str,
         typer.Option(
             "--split",
-            metavar="RULE|FILE[:N]",
-            help="prompt (no prompt is in two parts), random (rows are drawn), generator (one generator is "
-            "left out), published (row i is tested if i % 4 == 3), or a splits.json; FILE:N selects its "
-            "repeat N.",
+            metavar="RULE|column:NAME|FILE[:N]",
+            help="prompt (no prompt is in two parts), random (rows are drawn), generator or dataset (one "
+            "generator or data set is left out), published (row i is tested if i % 4 == 3); column:NAME, a "
+            "column with train, val or test in every row; or a splits.json; FILE:N selects its repeat N.",
         ),
     ] = "prompt"
     repeats: Annotated[
@@ -194,8 +230,8 @@ class SplitGroup:
         typer.Option(
             "--repeats",
             min=1,
-            help="Number of repeats; each has its own seed. Default: 10; with --split generator, one for "
-            "each generator.",
+            help="Number of repeats; each has its own seed. Default: 10; with --split generator or dataset, "
+            "one for each of them.",
         ),
     ] = None
     folds: Annotated[

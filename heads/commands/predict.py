@@ -7,7 +7,7 @@ import typer
 
 from tier4k.heads.commands.console import make_console, print_line, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.loading import check_source
+from tier4k.heads.commands.loading import check_sources, require_prompts
 from tier4k.heads.commands.options import (
     FEATURES,
     FeaturesOption,
@@ -15,14 +15,19 @@ from tier4k.heads.commands.options import (
     OneTargetOption,
     RepeatOption,
     SpeedGroup,
+    TableGroup,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import pandas as pd
     from rich.console import Console
 
     from tier4k.extract.datasets.check import CheckedDataset
+    from tier4k.extract.datasets.inputs import LeftOut
+    from tier4k.extract.datasets.problems import Problem
     from tier4k.extract.pipeline.options import ExtractionOptions
     from tier4k.heads.results.model import HeadKey, Model
 
@@ -37,8 +42,8 @@ ScoringArgument = Annotated[
 InputsArgument = Annotated[
     list[Path],
     typer.Argument(
-        help="Image files, a table, a data set, or a folder with images and a .txt file with the prompt "
-        "of each. Heads without a text stream need no prompts."
+        help="Image files, a table, a data set, or a folder with images. Without --prompt or a table, the "
+        "prompt of an image is in a .txt file beside it. Heads without a text stream need no prompts."
     ),
 ]
 
@@ -63,6 +68,7 @@ def predict(
         Path | None,
         typer.Option(help="If RUN is a run of `tier score`: weights of its scorer."),
     ] = None,
+    table: TableGroup,
     on_error: OnErrorOption = "stop",
     speed: SpeedGroup,
     output: Annotated[
@@ -72,7 +78,12 @@ def predict(
 ) -> None:
     """Score images with the heads of a run: show mean over the repeats, conformal interval and spread."""
     from tier4k.extract.datasets.inputs import read_inputs
-    from tier4k.heads.inference.predict import is_zero_shot, require_score_suffix
+    from tier4k.heads.inference.predict import (
+        is_zero_shot,
+        require_score_suffix,
+        with_left_out,
+        write_scores,
+    )
     from tier4k.heads.results.model import read_model, score_table
 
     if output:
@@ -87,8 +98,12 @@ def predict(
             "--image-prompt has no effect, because the heads or the scorer of this run use no image prompts",
             style="yellow",
         )
-    source = read_inputs(inputs, prompt, image_prompt, needs_prompts=not model or model.reads_prompts)
-    report = check_source(console, source, features, on_error)
+    needs_prompts = not model or model.reads_prompts
+    read = read_inputs(inputs, prompt, image_prompt, needs_prompts, table.choice)
+    _print_left_out(console, read.left_out)
+    if needs_prompts:
+        require_prompts([read.source], ["text"])
+    report = check_sources(console, [read.source], features, on_error)
     options = speed.extraction_options()
     if model:
         predicted = predict_with_progress(console, model, report, features, encoder_weights, options)
@@ -96,7 +111,12 @@ def predict(
         predicted = _predict_zero_shot(console, run, report, features, weights, options)
     names = report.manifest.table["name"].tolist()
     scores = score_table(names, predicted, model.half_widths if model else {})
-    _print_and_write(console, scores, len(names), output)
+    _print_scores(console, scores, len(names), output)
+    if output:
+        left_out = (*read.left_out, *_skipped(report))
+        write_scores(with_left_out(scores, left_out), output)
+        rest = f", and {len(left_out):,} left out with the reason" if left_out else ""
+        print_line(console, f"{output}: {len(names):,} images{rest}")
 
 
 def predict_with_progress(
@@ -161,19 +181,37 @@ def _require_matching_options(
         )
 
 
-def _print_and_write(
+def _print_left_out(console: "Console", left_out: "Sequence[LeftOut]") -> None:
+    """Print the images that have no prompt, before work begins."""
+    for image in left_out[:LISTED]:
+        print_line(console, f"Left out: {image}", style="yellow")
+    if len(left_out) > LISTED:
+        print_line(console, f"… and {len(left_out) - LISTED:,} more images without a prompt", style="yellow")
+
+
+def _skipped(report: "CheckedDataset") -> "list[LeftOut]":
+    """Return the rows that `--on-error skip` leaves out, with their problems."""
+    from tier4k.extract.datasets.inputs import LeftOut
+
+    problems: dict[int, list[Problem]] = {}
+    for problem in report.problems:
+        problems.setdefault(problem.row, []).append(problem)
+    left_out = []
+    for of_row in problems.values():
+        name = of_row[0].name or f"line {of_row[0].line}"
+        left_out.append(LeftOut(name, "; ".join(problem.message for problem in of_row)))
+    return left_out
+
+
+def _print_scores(
     console: "Console",
     scores: "pd.DataFrame",
     count: int,
     output: Path | None,
 ) -> None:
-    from tier4k.heads.inference.predict import write_scores
     from tier4k.heads.reporting.terminal import score_listing
 
     console.print(score_listing(scores, LISTED))
     if count > LISTED:
         remedy = "" if output else ": pass -o FILE.csv to write all scores"
         console.print(f"… and {count - LISTED:,} more images{remedy}")
-    if output:
-        write_scores(scores, output)
-        print_line(console, f"{output}: {count:,} images")

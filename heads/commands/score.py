@@ -12,13 +12,13 @@ from tier4k.heads.commands.console import make_console, print_run
 from tier4k.heads.commands.encoder_options import PrecisionOption
 from tier4k.heads.commands.encoders import weight_folders
 from tier4k.heads.commands.encoding import encode
-from tier4k.heads.commands.loading import check_source
+from tier4k.heads.commands.loading import check_sources, require_prompts
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
     AnyBenchmarkOption,
-    DataArgument,
     FeaturesOption,
+    OneDataArgument,
     OutOption,
     RatedRowsGroup,
     SpeedGroup,
@@ -28,11 +28,12 @@ from tier4k.heads.commands.options import (
 
 if TYPE_CHECKING:
     from tier4k.extract.datasets.choices import Benchmark
+    from tier4k.extract.datasets.manifest import Manifest
     from tier4k.heads.protocol.zero_shot import ScoreOptions
 
 
 def score(
-    data: DataArgument,
+    data: OneDataArgument,
     *,
     scorer: Annotated[
         ScorerName,
@@ -58,19 +59,21 @@ def score(
     from tier4k.extract.scorers.find import find_scorer
     from tier4k.heads.protocol.zero_shot import evaluate_scorer, plan_evaluation
 
-    source = rows.read(data)
-    network = find_scorer(scorer, weights, weight_folders(source), precision)
+    sources = rows.read([data])
+    require_prompts(sources, ["text"])
+    network = find_scorer(scorer, weights, weight_folders(sources), precision)
     console = make_console()
-    report = check_source(console, source, features, rows.on_error)
-    evaluations = _score_options(benchmark, target, splits)
+    report = check_sources(console, sources, features, rows.on_error)
+    evaluations = _score_options(report.manifest, benchmark, target, splits)
     plans = [plan_evaluation(report.manifest, network.signature, options) for options in evaluations]
-    encode(console, data, features, report, [network], speed.extraction_options())
+    encode(console, [data], features, report, [network], speed.extraction_options())
     store = FeatureStore.open(features / network.signature.folder_name)
     for plan in plans:
         print_run(console, evaluate_scorer(plan, store, out, sys.argv))
 
 
 def _score_options(
+    manifest: "Manifest",
     benchmark: "Benchmark",
     target: list[str] | None,
     splits: SplitGroup,
@@ -79,5 +82,5 @@ def _score_options(
     from tier4k.heads.protocol.zero_shot import ScoreOptions
 
     all_rows = ScoreOptions(benchmark, tuple(target or ("all",)))
-    test_rows = replace(all_rows, split=splits.fit_options().split_request)
+    test_rows = replace(all_rows, split=splits.fit_options().split_request(manifest.select(benchmark)))
     return all_rows, test_rows

@@ -25,16 +25,17 @@ def split(
 ) -> None:
     """Write the training, validation and test rows of every repeat, for --split or for other programs."""
     from tier4k.cache.atomic import require_suffix
-    from tier4k.heads.data.features import Rows
+    from tier4k.heads.data.rows import Rows
     from tier4k.heads.data.splits import VALIDATION_SHARE, SplitError
     from tier4k.heads.data.stored_splits import write_splits
 
     require_suffix(output, (".json",), SplitError)
     console = make_console()
     report = load_data(console, data, FEATURES, rows)
-    selected = Rows.of(report.manifest.select(benchmark))
-    made_splits = splits.fit_options().split_request.splits(selected, VALIDATION_SHARE)
-    write_splits(output, selected, made_splits)
+    selected = report.manifest.select(benchmark)
+    row_names = Rows.of(selected)
+    made_splits = splits.fit_options().split_request(selected).splits(row_names, VALIDATION_SHARE)
+    write_splits(output, row_names, made_splits)
     first = made_splits[0]
     parts = f"{len(first.train)} training, {len(first.validation)} validation and {len(first.test)} test rows"
     print_line(console, f"{output}: {len(made_splits)} repeats, {parts} in the first")

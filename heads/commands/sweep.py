@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tier4k.extract.datasets.streams import ALL
 from tier4k.heads.commands.console import make_console, print_line, print_run, progress_counter
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, StreamsOption, TemplatesOption
 from tier4k.heads.commands.encoders import encoder_choice
@@ -110,7 +111,9 @@ def sweep(
     if streams != "all":
         values.setdefault("streams", streams)
     console = make_console()
-    manifest = load_data(console, data, features, rows).manifest
+    manifest = load_data(
+        console, data, features, rows, needs_prompts=_may_use_prompts(values, streams)
+    ).manifest
     if search:
         found = _search(console, manifest, features, values, base, search, out, jobs)
         passed = _passed_options(
@@ -130,6 +133,13 @@ def sweep(
         _print_totals(console, runs, out)
     if output:
         _write(console, runs, output)
+
+
+def _may_use_prompts(grid: dict[str, Any], streams: str) -> bool:
+    """Return whether a combination may have the stream of text prompts."""
+    values = grid.get("streams", streams)
+    listed = values if isinstance(values, list) else [values]
+    return any(value == ALL or "text" in str(value).split("+") for value in listed)
 
 
 def _require_one_task(
@@ -239,7 +249,7 @@ def _search(
 def _print_commands(
     console: "Console",
     found: "Search",
-    data: Path,
+    data: Sequence[Path],
     options: dict[str, Any],
 ) -> None:
     """Print for each target the command that fits the options that most repeats chose."""
@@ -254,12 +264,12 @@ def _print_commands(
         print_line(console, f"  {_fit_command(data, chosen_options)}")
 
 
-def _fit_command(data: Path, options: dict[str, Any]) -> str:
+def _fit_command(data: Sequence[Path], options: dict[str, Any]) -> str:
     """Return the command line of fit-head with these options, which are named as in a grid."""
     from tier4k.heads.regressors.options import option_text
     from tier4k.heads.sweeps.grid import HEAD_OPTIONS
 
-    arguments = ["tier", "fit-head", str(data)]
+    arguments = ["tier", "fit-head", *map(str, data)]
     for name, value in options.items():
         if name == "templates" and "templates" not in str(options.get("interaction")):
             continue  # the chosen candidate compares no image with templates

@@ -27,7 +27,10 @@ def table(
     ] = None,
     by: Annotated[
         Part | None,
-        typer.Option("--by", help="Show the metrics for each generator, or for I2I and T2I rows separately."),
+        typer.Option(
+            "--by",
+            help="Show the metrics for each generator or data set, or for I2I and T2I rows separately.",
+        ),
     ] = None,
 ) -> None:
     """Show the metrics of runs in one table, with --by for parts of the test rows; -o writes it to a file."""

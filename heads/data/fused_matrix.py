@@ -13,8 +13,8 @@ from tier4k.heads.data.features import FeatureSet
 
 # For each format, a pattern of the names that a score column must not have.
 RESERVED_NAMES = {
-    ".npz": "X|name|group|generator|file|allow_pickle",
-    ".parquet": r"x\d+|name|group|generator",
+    ".npz": "X|name|group|generator|dataset|file|allow_pickle",
+    ".parquet": r"x\d+|name|group|generator|dataset",
 }
 
 
@@ -37,6 +37,8 @@ def save_matrix(
     fused: np.ndarray,
 ) -> None:
     """Write fused vectors with name, prompt group, generator and scores of each row; a missing score is NaN.
+
+    Where there are several data sets, the name of each row's is written too. Scores are as in the tables.
 
     Args:
         path: `.npz`: arrays `X` (N, d), `name`, `group`, `generator` and one per target, none of them
@@ -61,6 +63,8 @@ def save_matrix(
         "group": features.group.astype(str),
         "generator": features.generator.astype(str),
     }
+    if len(np.unique(features.dataset)) > 1:
+        columns["dataset"] = features.dataset.astype(str)
     for name in features.target_names:
         columns[name] = features.scores(name)
     with explain_write_errors(path):

@@ -123,6 +123,26 @@ def used_streams(method: Method, streams: Sequence[Stream] = ()) -> tuple[Stream
     return tuple(stream for stream in available if not streams or stream in streams)
 
 
+def existing_streams(
+    method: Method,
+    streams: tuple[Stream, ...],
+    have_prompts: bool,
+) -> tuple[Stream, ...]:
+    """Return the streams of a method that rows have: without text prompts, "all" means those of images.
+
+    Args:
+        method: Name of the fusion method.
+        streams: The streams to use; an empty tuple uses all.
+        have_prompts: Whether the rows have text prompts.
+
+    Raises:
+        FusionError: As for `used_streams`.
+    """
+    if have_prompts or streams:
+        return streams
+    return tuple(stream for stream in used_streams(method) if stream != "text")
+
+
 def encoder_kinds(method: Method, streams: Sequence[Stream] = ()) -> tuple[str, ...]:
     """Return which encoders the streams need: "image", "text" or both.
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-import numpy as np
-
 from tier4k.heads.data.choices import SplitRule
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.column_split import COLUMN, ColumnSplit
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import (
     Split,
     SplitError,
@@ -23,8 +22,8 @@ class SplitRequest:
     """A request for splits of the rows of a data set.
 
     Attributes:
-        rule: Name of a split rule, or splits that were read from a file.
-        repeats: Number of repeats; None: 10, or one per generator with the rule "generator".
+        rule: Name of a split rule, or the splits that a file or a column fixes.
+        repeats: Number of repeats; None: as many as `default_repeats`.
         folds: Number of folds; each row is a test row in one fold. None: every repeat draws its test rows
             anew.
         seed: Seed of the first repeat; repeat r has the seed `seed + r`.
@@ -40,7 +39,7 @@ class SplitRequest:
 
     @property
     def name(self) -> str:
-        """The rule with the number of folds, or "file-" and a digest; inner splits add "-selection"."""
+        """The rule with the number of folds, or `StoredSplits.name`; inner splits add "-selection"."""
         end = "-selection" if self.selection else ""
         if isinstance(self.rule, StoredSplits):
             return f"{self.rule.name}{end}"
@@ -60,7 +59,7 @@ class SplitRequest:
         """
         if not self.selection:
             return self._outer_splits(rows, validation)
-        # Rows of a file are cut by prompt, as its validation rows are.
+        # Rows of fixed splits are cut by prompt, as their validation rows are.
         rule = "prompt" if isinstance(self.rule, StoredSplits) else self.rule
         outer = self._outer_splits(rows, validation=0.0)
         return [selection_split(rows, rule, split, validation) for split in outer]
@@ -68,26 +67,28 @@ class SplitRequest:
     def _outer_splits(self, rows: Rows, validation: float) -> list[Split]:
         if isinstance(self.rule, StoredSplits):
             if self.repeats or self.folds:
+                count = len(self.rule.repeats)
                 raise SplitError(
-                    f"{self.rule.path} already fixes {len(self.rule.repeats)} repeats: "
+                    f"{self.rule.where} already fixes {count} {'repeat' if count == 1 else 'repeats'}: "
                     "leave out --repeats and --folds"
                 )
             return self.rule.of(rows, self.seed, validation)
         if self.repeats and self.folds:
             raise SplitError(f"--folds {self.folds} already means {self.folds} repeats: leave out --repeats")
-        generators = len(np.unique(rows.generator))
-        count = self.folds or self.repeats or default_repeats(self.rule, generators)
+        count = self.folds or self.repeats or default_repeats(self.rule, rows)
         return make_splits(rows, self.rule, count, self.seed, validation, self.folds is not None)
 
 
-def parse_split(text: str) -> SplitRule | StoredSplits:
-    """Return a rule by its name, the splits of a file, or only repeat N for FILE:N.
+def parse_split(text: str) -> SplitRule | ColumnSplit | StoredSplits:
+    """Return a rule by its name, a column for column:NAME, the splits of a file, or only repeat N for FILE:N.
 
     Raises:
-        SplitError: There is no such rule, file or repeat.
+        SplitError: There is no such rule, file or repeat, or the name of the column is missing.
     """
     if text in get_args(SplitRule):
         return cast(SplitRule, text)
+    if text.startswith(COLUMN):
+        return ColumnSplit.parse(text)
     file, _, number = text.rpartition(":")
     names_a_repeat = file and number.isdecimal() and not Path(text).exists()
     if not names_a_repeat:

@@ -9,12 +9,13 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, Shuffl
 
 from tier4k.cache.errors import TierError
 from tier4k.heads.data.choices import SplitRule
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.15
 MIN_UNITS = 5  # rows or prompts
 MIN_GENERATORS = 3
+MIN_DATASETS = 2
 PUBLISHED_PARTS = 4
 PARTS = ("train", "validation", "test")
 
@@ -82,9 +83,10 @@ def with_seeds(splits: Sequence[Split], seeds: int) -> list[Split]:
     return repeated
 
 
-def default_repeats(rule: SplitRule, generators: int) -> int:
-    """Return 10, or with the rule "generator" one repeat per generator."""
-    return generators if rule == "generator" else 10
+def default_repeats(rule: SplitRule, rows: Rows) -> int:
+    """Return 10, or one repeat per generator or data set with a rule that leaves one of them out."""
+    units = _units_left_out(rows, rule)
+    return 10 if units is None else len(np.unique(units))
 
 
 def make_splits(
@@ -100,23 +102,23 @@ def make_splits(
     Args:
         rows: The rows to split.
         rule: "prompt" keeps all rows of a prompt in one part (80/20); "random" draws rows (80/20);
-            "generator" leaves one generator out, in repeat r the r-th by name; "published" tests row i of the
-            benchmark where i % 4 == 3, in every repeat.
+            "generator" leaves one generator out, in repeat r the r-th by name; "dataset" leaves one data set
+            out in the same way; "published" tests row i of the benchmark where i % 4 == 3, in every repeat.
         repeats: Number of repeats; repeat r has the seed `seed + r`.
         seed: Seed of the first repeat.
         validation: Share of the training part (prompts or rows) that becomes the validation part, cut by the
-            same rule. Above 0 the generator rule leaves out one more generator, for any share. 0 means no
-            validation part.
-        folds: The repeats are K folds: each prompt, row or generator is tested in exactly one of them. The
-            published rule then tests i % K == K - 1 - r; with K = 4, fold 0 is the published split.
+            same rule. Above 0 the generator rule leaves out one more generator, for any share. The dataset
+            rule cuts by prompt: there may be only one training set. 0 means no validation part.
+        folds: The repeats are K folds: each prompt, row, generator or data set is tested in exactly one of
+            them. The published rule then tests i % K == K - 1 - r; with K = 4, fold 0 is the published split.
 
     Raises:
-        SplitError: There is no such rule, or there are too few rows, prompts or generators.
+        SplitError: There is no such rule, or there are too few rows, prompts, generators or data sets.
     """
     if rule not in get_args(SplitRule):
         raise SplitError(f"there is no split rule {rule!r}: use one of {', '.join(get_args(SplitRule))}")
     _require_enough_units(rows, rule, repeats if folds else 0)
-    _require_enough_generators(rows, rule, repeats)
+    _require_enough_to_leave_out(rows, rule, repeats)
     if folds:
         tests = _folds(rows, rule, repeats, seed)
     else:
@@ -144,6 +146,11 @@ def _require_enough_units(
         unit_name = "generators"
         needed = MIN_GENERATORS
         remedy = "use rows of more generators, or another --split, such as prompt"
+    elif rule == "dataset":
+        units = len(np.unique(rows.dataset))
+        unit_name = "data sets"
+        needed = MIN_DATASETS
+        remedy = "pass several data sets, name a column with --columns dataset=COLUMN, or use another --split"
     if units < needed:
         raise SplitError(
             f"a {rule} split into training, validation and test rows needs at least {needed} {unit_name}, "
@@ -155,17 +162,26 @@ def _require_enough_units(
         )
 
 
-def _require_enough_generators(
+def _require_enough_to_leave_out(
     rows: Rows,
     rule: SplitRule,
     repeats: int,
 ) -> None:
-    generators = len(np.unique(rows.generator))
-    if rule == "generator" and repeats > generators:
+    units = _units_left_out(rows, rule)
+    if units is None:
+        return
+    count = len(np.unique(units))
+    if repeats > count:
+        unit_name = "generators" if rule == "generator" else "data sets"
         raise SplitError(
-            f"a generator split of {generators} generators has at most {generators} repeats, and "
-            f"{repeats} are requested: pass --repeats {generators}"
+            f"a {rule} split of {count} {unit_name} has at most {count} repeats, and "
+            f"{repeats} are requested: pass --repeats {count}"
         )
+
+
+def _units_left_out(rows: Rows, rule: SplitRule) -> np.ndarray | None:
+    """Return the units (N,) of which a rule leaves one out in each repeat; None for the other rules."""
+    return {"generator": rows.generator, "dataset": rows.dataset}.get(rule)
 
 
 def _test_rows(
@@ -178,8 +194,9 @@ def _test_rows(
     if rule == "published":
         return np.flatnonzero(rows.position % PUBLISHED_PARTS == PUBLISHED_PARTS - 1)
     all_rows = np.arange(len(rows))
-    if rule == "generator":
-        _, test = _without_generator(all_rows, rows.generator, number)
+    units = _units_left_out(rows, rule)
+    if units is not None:
+        _, test = _without_unit(all_rows, units, number)
     else:
         _, test = cut(all_rows, rows, rule, TEST_SHARE, seed)
     return test
@@ -194,7 +211,7 @@ def _folds(
     """Return the test rows of K folds."""
     if rule == "published":
         return [np.flatnonzero(rows.position % count == count - 1 - number) for number in range(count)]
-    groups = {"prompt": rows.group, "generator": rows.generator}.get(rule)
+    groups = rows.group if rule == "prompt" else _units_left_out(rows, rule)
     splitter = KFold if groups is None else GroupKFold
     folds = splitter(count, shuffle=True, random_state=seed)
     return [test for _, test in folds.split(np.arange(len(rows)), groups=groups)]
@@ -212,7 +229,8 @@ def _split(
     if share:
         training, validation = _leave_out(training, rows, rule, share, seed)
     split = Split(np.sort(training), np.sort(validation), np.sort(test), seed)
-    test_note = f" ({rows.generator[test[0]]})" if rule == "generator" else ""
+    units = _units_left_out(rows, rule)
+    test_note = "" if units is None else f" ({units[test[0]]})"
     require_enough_rows(split, f"the {rule} split of {len(rows)} rows", test_note)
     return split
 
@@ -226,7 +244,8 @@ def selection_split(
     """Return the inner split of one repeat, on which a search compares its candidates.
 
     Its test part is the selection part: a share `TEST_SHARE` of the repeat's training and validation rows,
-    cut out by the rule. It depends on no option of a candidate. The test rows of the repeat are in no part.
+    cut out by the rule, by prompt with the rule "dataset". It depends on no option of a candidate. The test
+    rows of the repeat are in no part.
 
     Args:
         rows: All rows.
@@ -314,18 +333,19 @@ def _leave_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut rows out by a rule; return the indices that remain, and those that are cut out."""
     if rule == "generator":
-        return _without_generator(indices, rows.generator, seed)
-    return cut(indices, rows, rule, share, seed)
+        return _without_unit(indices, rows.generator, seed)
+    # A data set more cannot be left out: there may be only one training set.
+    return cut(indices, rows, "prompt" if rule == "dataset" else rule, share, seed)
 
 
-def _without_generator(
+def _without_unit(
     indices: np.ndarray,
-    generator: np.ndarray,
+    units: np.ndarray,
     number: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the rows without and with the n-th generator, in the order of names."""
-    names = np.unique(generator[indices])
-    left_out = generator[indices] == names[number % len(names)]
+    """Return the indices of the rows without and with the n-th unit, in the order of names."""
+    names = np.unique(units[indices])
+    left_out = units[indices] == names[number % len(names)]
     return indices[~left_out], indices[left_out]
 
 

@@ -1,10 +1,10 @@
-"""Read and write splits.json, the file of splits: runs and `tier split` write it, --split reads it."""
+"""Splits by the names of rows. Runs and `tier split` write them to splits.json, and --split reads them."""
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 
 from tier4k.cache.atomic import publish_text
+from tier4k.cache.text import read_text
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.heads.data.choices import SplitRule
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import PARTS, Split, SplitError, cut, require_enough_rows
 
 
@@ -42,15 +43,17 @@ class StoredSplit(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class StoredSplits:
-    """The splits in a file.
+    """Splits that a file or a column fixes.
 
     Attributes:
-        path: The file, for messages.
+        where: The file or the column, for messages.
         repeats: One split per repeat.
+        kind: "file" or "column-NAME", the beginning of the name of the splits.
     """
 
-    path: Path
+    where: Path | str
     repeats: Sequence[StoredSplit]
+    kind: str = "file"
 
     @classmethod
     def read(cls, path: Path) -> "StoredSplits":
@@ -60,7 +63,7 @@ class StoredSplits:
             SplitError: The file cannot be read, or does not contain splits.
         """
         try:
-            repeats = msgspec.json.decode(path.read_bytes(), type=list[StoredSplit])
+            repeats = msgspec.json.decode(read_text(path), type=list[StoredSplit])
         except (OSError, ValueError, RecursionError) as error:
             raise _unreadable(path, error) from error
         if not repeats:
@@ -69,9 +72,9 @@ class StoredSplits:
 
     @property
     def name(self) -> str:
-        """ "file-" and the beginning of the SHA-256 of the content, independent of its layout."""
+        """The kind and the beginning of the SHA-256 of the content, independent of its layout."""
         content = [msgspec.to_builtins(repeat) for repeat in self.repeats]
-        return "file-" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+        return f"{self.kind}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
 
     def only(self, number: int) -> "StoredSplits":
         """Return the splits with one repeat only.
@@ -81,9 +84,9 @@ class StoredSplits:
         """
         if number >= len(self.repeats):
             raise SplitError(
-                f"{self.path} has no repeat {number}: use a repeat from 0 to {len(self.repeats) - 1}"
+                f"{self.where} has no repeat {number}: use a repeat from 0 to {len(self.repeats) - 1}"
             )
-        return StoredSplits(self.path, [self.repeats[number]])
+        return replace(self, repeats=[self.repeats[number]])
 
     def of(
         self,
@@ -91,21 +94,20 @@ class StoredSplits:
         seed: int,
         validation: float,
     ) -> list[Split]:
-        """Return the splits as row indices; rows that the file does not name are in no part.
+        """Return the splits as row indices; rows that are not named are in no part.
 
         Args:
             rows: The rows to split.
             seed: Number that is added to the seed of every repeat.
             validation: Above 0 the head needs validation rows: this share of the training prompts is cut out
-                in a
-                repeat that has none. With 0, validation rows become training rows.
+                in a repeat that has none. With 0, validation rows become training rows.
 
         Raises:
             SplitError: The rows lack a name, a name occurs twice, or a part has too few rows.
         """
         splits = []
         for number, repeat in enumerate(self.repeats):
-            where = f"{self.path}, repeat {number}"
+            where = f"{self.where}, repeat {number}" if self.kind == "file" else str(self.where)
             splits.append(_split(repeat, rows, seed, validation, where))
         return splits
 
@@ -113,7 +115,7 @@ class StoredSplits:
 def _unreadable(path: Path, error: Exception) -> SplitError:
     rules = ", ".join(get_args(SplitRule))
     return SplitError(
-        f"{path} cannot be read as splits ({error}): pass --split {rules}, "
+        f"{path} cannot be read as splits ({error}): pass --split {rules}, column:NAME, "
         "or a splits.json that a run or `tier split` wrote"
     )
 
@@ -155,7 +157,7 @@ def _cut_validation(
     if len(np.unique(rows.group[train])) < 2:
         raise SplitError(
             f"{where}: there are no validation rows, and they cannot be cut out of a single training prompt: "
-            "name validation rows in the file"
+            "name validation rows"
         )
     train, validation = cut(train, rows, "prompt", share, seed)
     return np.sort(train), np.sort(validation)

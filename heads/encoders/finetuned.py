@@ -28,6 +28,7 @@ from tier4k.extract.weights.files import (
     TEXT_WEIGHT_FILES,
     Weights,
     folder_weights_file,
+    is_file_name,
     is_index,
     seen_metadata,
     weight_parts,
@@ -181,6 +182,11 @@ def _saved_image(
     suffix: str,
 ) -> ImageEncoder:
     """Return the image encoder in a folder; the name of a trained one ends in the suffix."""
+    if not is_file_name(record.weights):
+        raise FinetunedError(
+            f"{folder / RECORD} names the weights {record.weights!r}, which are not in {folder}: a run reads "
+            "only its own files"
+        )
     image = find_image_encoder(_choice(record), folder / record.weights)
     if not record.trained:
         return image

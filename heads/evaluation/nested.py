@@ -15,7 +15,8 @@ import numpy as np
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import Fused
 from tier4k.heads.data.split_request import SplitRequest
-from tier4k.heads.data.splits import Split, scored_split
+from tier4k.heads.data.splits import Split
+from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.evaluation.run_trials import predict_test_rows
 from tier4k.heads.metrics.correlation import srcc
 from tier4k.heads.regressors.choices import HeadName
@@ -113,12 +114,11 @@ def _srcc(
     splits: Sequence[Split],
 ) -> list[float]:
     """Return the SRCC of a candidate on the test part of each split."""
-    scores = features.scores(target)
     predictions = predict_test_rows(
         features, candidate.fused, target, splits, candidate.estimator, candidate.head
     )
     values = []
     for split, predicted in zip(splits, predictions, strict=True):
-        test = scored_split(split, scores, target).test
-        values.append(srcc(scores[test], predicted))
+        rows = scored_rows(features, target, split)
+        values.append(srcc(rows.scores[rows.split.test], predicted))
     return values

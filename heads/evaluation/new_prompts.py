@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import Split
 
 SEEN_PROMPTS = "test prompts are also in training, so the test rows are not new prompts"
 
 NEW_GENERATORS = "generators of the test rows are not in training"
+
+NEW_DATASETS = "data sets of the test rows are not in training"
 
 ONE_TRAINING_SET = "all repeats share one training set, so the variation between training sets is unknown"
 
@@ -28,6 +30,8 @@ def new_prompts_reason(rows: Rows, splits: Sequence[Split]) -> str:
         return SEEN_PROMPTS
     if not all(split.seen(rows.generator).all() for split in fitted):
         return NEW_GENERATORS
+    if not all(split.seen(rows.dataset).all() for split in fitted):
+        return NEW_DATASETS
     return ""
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import Fused
-from tier4k.heads.data.splits import Split, scored_split
+from tier4k.heads.data.splits import Split
+from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import Head
@@ -91,11 +92,10 @@ def _fitted_jobs(
 ) -> "list[_Job]":
     jobs = []
     for target in targets:
-        scores = features.scores(target)
         for repeat, split in enumerate(splits):
             head = make_head(estimator, head_options, split.seed)
-            own_split = scored_split(split, scores, target)
-            jobs.append(_Job(target, repeat, own_split, scores, head, starts.get((target, repeat))))
+            rows = scored_rows(features, target, split)
+            jobs.append(_Job(target, repeat, rows.split, rows.scores, head, starts.get((target, repeat))))
     done = count(1)
     fit_heads(
         estimator,
@@ -112,7 +112,7 @@ def _fitted_jobs(
 class _Job:
     """One head to be fitted, and its predictions of the test rows at every epoch.
 
-    The split has only the rows with a score for the target.
+    The split has only the rows with a score for the target; `scores` are those of `scored_rows`.
     """
 
     target: str

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from tier4k.heads.data.features import FeatureSet
-from tier4k.heads.data.splits import Split, scored_split
+from tier4k.heads.data.splits import Split
+from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.metrics.all_metrics import CORRELATIONS, METRICS, evaluate, evaluate_rows, nan_reasons
 from tier4k.heads.metrics.correlation import rmse
@@ -113,7 +114,7 @@ class Trial:
         seed: Seed of the head.
         test: Indices of the test rows (M,), which have a score for the target.
         head: The fitted head; None if nothing was fitted.
-        truth: Scores of the test rows (M,).
+        truth: Scores of the test rows (M,), those of several data sets on one scale (see `scored_rows`).
         predictions: Predictions of the test rows (M,) by selection and by baseline; `best_test` has no
             predictions, because it mixes epochs.
         metrics: Metrics by selection and by baseline, and the raters' ceiling where ratings are known.
@@ -172,12 +173,15 @@ class Trial:
         if outcome.best_validation is None:
             trial.metrics["best_validation"] = dict.fromkeys(METRICS, NAN)
             trial.reasons["best_validation"] = "no validation part"
+        scale_reason = scored_rows(features, target, split).reason
+        if scale_reason:
+            trial = trial.without_rmse("best_test", scale_reason)
         return replace(
             trial,
             head=outcome.head,
             seconds=outcome.seconds,
             encoders=outcome.encoders,
-            held_out=outcome.held_out,
+            held_out=None if scale_reason else outcome.held_out,  # an interval is checked on the test rows
             curve=Curve.of(outcome, by_epoch["srcc"]),
         )
 
@@ -198,25 +202,24 @@ class Trial:
         Raises:
             SplitError: Too few rows of the split have a score for the target.
         """
-        scores = features.scores(target)
-        split = scored_split(split, scores, target)
-        truth = scores[split.test]
+        aligned = scored_rows(features, target, split)
+        split = aligned.split
+        truth = aligned.scores[split.test]
         fitted_rows = np.concatenate([split.train, split.validation])
         all_predictions = dict(predictions)
         if len(fitted_rows):
             for name, baseline in BASELINES.items():
-                all_predictions[name] = baseline(features, scores, fitted_rows, split.test)
+                all_predictions[name] = baseline(features, aligned.scores, fitted_rows, split.test)
         metrics, reasons = {}, {}
         for name, values in all_predictions.items():
             rows = _test_rows(features, split.test, truth, values)
             metrics[name] = evaluate_rows(rows)
             if reason := nan_reasons(rows):
                 reasons[name] = reason
-        errors = features.errors(target)
-        if np.isfinite(errors).any():
-            metrics[RATERS] = raters_ceiling(truth, errors[split.test])
+        if np.isfinite(aligned.errors).any():
+            metrics[RATERS] = raters_ceiling(truth, aligned.errors[split.test])
             reasons[RATERS] = ceiling_nan_reasons(metrics[RATERS])
-        return cls(
+        trial = cls(
             target=target,
             repeat=repeat,
             seed=split.seed,
@@ -228,6 +231,10 @@ class Trial:
             reasons=reasons,
             seconds=0.0,
         )
+        if aligned.reason:
+            for name in all_predictions:
+                trial = trial.without_rmse(name, aligned.reason)
+        return trial
 
     def test_rows(self, features: FeatureSet, name: str) -> TestRows:
         """Return the test rows with the predictions of a selection or baseline."""

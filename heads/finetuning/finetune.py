@@ -15,10 +15,11 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.float32 import full_float32
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet, rows_without_features
-from tier4k.heads.data.splits import Split, scored_split
+from tier4k.heads.data.splits import Split
 from tier4k.heads.encoders.finetuned import UnsavedEncoders
 from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.encoders.seen_images import require_unseen
+from tier4k.heads.evaluation.alignment import ScoredRows, scored_rows
 from tier4k.heads.evaluation.trial import Outcome, Trial
 from tier4k.heads.finetuning.checkpoints import BEST, best_head, drop_encoders
 from tier4k.heads.finetuning.choices import Device
@@ -167,10 +168,10 @@ class Finetuning:
         trials: list[Trial] = []
         for target in targets:
             for repeat, split in enumerate(splits):
-                own_split = scored_split(split, features.scores(target), target)
+                rows = scored_rows(features, target, split)
                 with full_float32():
-                    outcome = self._outcome(features, target, repeat, own_split)
-                trials.append(Trial.of(features, target, repeat, own_split, outcome))
+                    outcome = self._outcome(features, target, repeat, rows)
+                trials.append(Trial.of(features, target, repeat, split, outcome))
         return trials
 
     def _outcome(
@@ -178,14 +179,13 @@ class Finetuning:
         features: FeatureSet,
         target: str,
         repeat: int,
-        split: Split,
+        rows: ScoredRows,
     ) -> Outcome:
-        scores = features.scores(target)
         folder = encoders_folder(self.folder, target, repeat)
-        history = self._train(scores, split, folder, f"finetune {target}, repeat {repeat + 1}")
+        history = self._train(rows.scores, rows.split, folder, f"finetune {target}, repeat {repeat + 1}")
         head = best_head(folder)
-        encoders = self._kept_encoders(folder, repeat, split)
-        return _outcome_of(history, head, encoders, features, scores, split)
+        encoders = self._kept_encoders(folder, repeat, rows.split)
+        return _outcome_of(history, head, encoders, features, rows)
 
     def _train(
         self,
@@ -256,11 +256,10 @@ def _outcome_of(
     head: MLPHead,
     encoders: UnsavedEncoders | None,
     features: FeatureSet,
-    scores: np.ndarray,
-    split: Split,
+    rows: ScoredRows,
 ) -> Outcome:
     seconds = sum(history.seconds)
-    validation = split.validation
+    validation = rows.split.validation
     if not len(validation):
         return Outcome(
             head,
@@ -275,7 +274,7 @@ def _outcome_of(
     held_out = TestRows(
         features.group[validation],
         features.generator[validation],
-        scores[validation],
+        rows.scores[validation],
         best[: len(validation)],
     )
     return Outcome(

@@ -27,7 +27,7 @@ from tier4k.extract.weights.files import TEXT_WEIGHT_FILES, TOKENIZER_PARTS, fol
 from tier4k.heads.encoders.exported import encoder_place, exported_path, owner_of_files
 from tier4k.heads.encoders.finetuned import TEXT_FOLDER, write_image, write_text
 from tier4k.heads.encoders.sources import EncoderSource
-from tier4k.heads.inference.model_card import CARD, model_card
+from tier4k.heads.inference.model_card import model_card
 from tier4k.heads.results.layout import encoders_folder
 from tier4k.heads.results.model import EXPORTED_FILE, Model
 

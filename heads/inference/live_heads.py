@@ -80,6 +80,7 @@ class LiveHeads:
             generator=names,
             position=np.arange(len(images)),
             image_key=names,
+            dataset=names,
         )
         return features.with_embeddings(self.model.interaction, self._towers, self._templates)
 

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 
+from tier4k.cache.text import read_text
 from tier4k.extract.encoders.presets import weights_note
 from tier4k.heads.data.encoder_names import stream_signatures
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.conformal import Interval
-from tier4k.heads.results.layout import is_run
+from tier4k.heads.results.layout import CARD, is_run
 from tier4k.heads.results.model import Model
 from tier4k.heads.results.read import read_config
 from tier4k.heads.results.results import Results
-
-CARD = "README.md"
 
 HEADER = (
     "---",
@@ -33,7 +32,7 @@ def model_card(model: Model) -> str:
         ResultError: The files of the run cannot be read.
     """
     if not is_run(model.folder):
-        return (model.folder / CARD).read_text(encoding="utf-8")
+        return read_text(model.folder / CARD)
     results = Results.read(model.folder)
     sections = (
         HEADER,

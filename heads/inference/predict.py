@@ -13,6 +13,7 @@ from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import SIGNATURE_FILE, Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.write_errors import explain_write_errors
+from tier4k.extract.datasets.inputs import LeftOut
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.pipeline.listener import Listener, StreamSummary
@@ -200,6 +201,23 @@ def require_score_suffix(output: Path) -> None:
         PredictionError: The name does not end in .csv, .jsonl or .json.
     """
     require_suffix(output, tuple(WRITERS), PredictionError)
+
+
+def with_left_out(table: pd.DataFrame, left_out: Sequence[LeftOut]) -> pd.DataFrame:
+    """Return scores with a line for each target of each image that was left out: NaN, and the `reason`.
+
+    Args:
+        table: Scores as returned by `tier4k.heads.results.model.score_table`.
+        left_out: Images without scores; the table stays as it is if there are none.
+    """
+    if not left_out:
+        return table
+    lines = []
+    for image in left_out:
+        for target in table["target"].unique():
+            lines.append({"name": image.name, "target": target, "reason": image.reason})
+    scored = table.assign(reason=None)
+    return pd.concat([scored, pd.DataFrame(lines).reindex(columns=scored.columns)], ignore_index=True)
 
 
 def write_scores(table: pd.DataFrame, output: Path) -> None:

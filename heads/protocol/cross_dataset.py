@@ -12,11 +12,14 @@ from tier4k.cache.keys import file_key
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest, prompt_groups
 from tier4k.extract.datasets.spellings import canonical_spellings
-from tier4k.heads.data.features import FeatureSet, Rows, rows_without_features
-from tier4k.heads.data.splits import Split, scored_split
+from tier4k.heads.data.features import FeatureSet, rows_without_features
+from tier4k.heads.data.rows import Rows
+from tier4k.heads.data.splits import Split
 from tier4k.heads.encoders.seen_images import seen_by_weights
+from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.evaluation.trial import CALIBRATED, ELSEWHERE, Trial
 from tier4k.heads.protocol.options import ProtocolError
+from tier4k.heads.protocol.plan import recorded_datasets
 from tier4k.heads.protocol.publish import Run, publish_run, read_run
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.layout import WEIGHTS_FILE, is_run
@@ -121,11 +124,16 @@ def evaluate_model(
 
     Raises:
         SplitError: Fewer than two rows have a score in a column.
-        ProtocolError: `calibrated` is set, and the rows have only one prompt.
+        ProtocolError: `calibrated` is set, and the rows have only one prompt or are of several data sets.
         ResultError: The rows or the splits of the model's run cannot be read.
         FinetunedError: The record of the images that finetuned encoders have seen is missing or damaged.
         StoreError: The run cannot be written.
     """
+    if calibrated and len(manifest.datasets) > 1:
+        raise ProtocolError(
+            f"--calibrate maps predictions to one scale, and the scores of {', '.join(manifest.datasets)} "
+            "have several: evaluate each data set alone, or leave out --calibrate"
+        )
     repeats = sorted({repeat for _, repeat in predicted})
     config = _config(model, manifest, pairs, benchmark, repeats, calibrated)
     folder = out / config.id
@@ -176,6 +184,7 @@ def seen_by_model(
         generator=canonical_spellings(both["generator"]).to_numpy(),
         position=both.index.to_numpy(),
         image_key=both["image_key"].to_numpy(),
+        dataset=np.full(len(both), ""),
     )
     test = np.arange(len(fitted), len(both))
     index_of = {name: index for index, name in enumerate(fitted["name"])}
@@ -219,6 +228,7 @@ def _config(
         streams=model.streams,
         stages=model.stages,
         templates=model.templates,
+        datasets=recorded_datasets(manifest),
     )
 
 
@@ -230,15 +240,14 @@ def _trial(
     split: Split,
     calibrated: bool,
 ) -> Trial:
-    own_split = scored_split(split, features.scores(target), target)
-    own_scores = scores[own_split.test]
-    predictions = {ELSEWHERE: own_scores}
+    rows = scored_rows(features, target, split)
+    test = rows.split.test
+    predictions = {ELSEWHERE: scores[test]}
     if calibrated:
-        truth = features.scores(target)[own_split.test]
-        predictions[CALIBRATED] = calibrate(features.group[own_split.test], truth, own_scores)
-    trial = Trial.evaluated(features, target, repeat, own_split, predictions)
+        predictions[CALIBRATED] = calibrate(features.group[test], rows.scores[test], scores[test])
+    trial = Trial.evaluated(features, target, repeat, split, predictions)
     trial.reasons.pop(CALIBRATED, None)  # of the calibrated predictions only the RMSE is reported
-    return trial if calibrated else trial.without_rmse(ELSEWHERE, NO_SCALE)
+    return trial if calibrated or rows.reason else trial.without_rmse(ELSEWHERE, NO_SCALE)
 
 
 def calibrate(

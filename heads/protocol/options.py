@@ -1,12 +1,15 @@
 """Options of a fit, as the user sets them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark, Stream
+from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.data.choices import Method, SplitRule
+from tier4k.heads.data.column_split import ColumnSplit
+from tier4k.heads.data.fusion import existing_streams
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.stored_splits import StoredSplits
@@ -28,7 +31,7 @@ class FitOptions:
         targets: Names of targets; ("all",) means every target.
         streams: Streams of the method that the heads use; an empty tuple uses all.
         stages: Levels of multilevel features to keep, such as "3,4" or "clip=3,4"; an empty tuple keeps all.
-        split, repeats, folds, seed: The splits, as in `SplitRequest`.
+        split, repeats, folds, seed: The splits, as in `SplitRequest`; or the column that has them.
         seeds: Number of heads fitted on each split; each head has its own seed.
         recipe: "cached" or "published".
         estimator: Name of the head.
@@ -47,7 +50,7 @@ class FitOptions:
     targets: tuple[str, ...] = ("all",)
     streams: tuple[Stream, ...] = ()
     stages: tuple[str, ...] = ()
-    split: SplitRule | StoredSplits = "prompt"
+    split: SplitRule | StoredSplits | ColumnSplit = "prompt"
     repeats: int | None = None
     seed: int = 0
     folds: int | None = None
@@ -67,10 +70,21 @@ class FitOptions:
         """The head's option `interaction`, as the user wrote it."""
         return str(self.head.get("interaction", NO_INTERACTION))
 
-    @property
-    def split_request(self) -> SplitRequest:
-        """The splits to make, as the options describe them."""
-        return SplitRequest(self.split, self.repeats, self.folds, self.seed, self.selection)
+    def for_rows(self, manifest: Manifest) -> "FitOptions":
+        """Return the options with the streams that the rows of a manifest have."""
+        return replace(self, streams=existing_streams(self.method, self.streams, manifest.has_prompts))
+
+    def split_request(self, rows: Manifest) -> SplitRequest:
+        """Return the splits to make, as the options describe them.
+
+        Args:
+            rows: The rows that take part.
+
+        Raises:
+            SplitError: The column of the split does not exist, or does not say the part of every row.
+        """
+        split = self.split.of(rows) if isinstance(self.split, ColumnSplit) else self.split
+        return SplitRequest(split, self.repeats, self.folds, self.seed, self.selection)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,16 @@ from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.templates import read_templates
 from tier4k.heads.data.choices import Method
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.features import rows_without_features
 from tier4k.heads.data.fusion import encoder_kinds, require_valid_benchmark, used_streams
 from tier4k.heads.data.interactions import needed_embeddings
-from tier4k.heads.data.splits import Split, scored_split, with_seeds
+from tier4k.heads.data.rows import Rows
+from tier4k.heads.data.split_request import SplitRequest
+from tier4k.heads.data.splits import Split, with_seeds
 from tier4k.heads.data.stages import resolve_stages
 from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.encoders.pair import EncoderPair
+from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitOptions, ProtocolError, TrainingOptions
 from tier4k.heads.protocol.warm_start import Start
 from tier4k.heads.regressors.choices import HeadName
@@ -104,6 +107,7 @@ def plan_run(
             "encoders"
         )
     require_valid_benchmark(options.method, options.benchmark)
+    options = options.for_rows(manifest)
     require_encoders(inputs, options)
     if isinstance(inputs, FeatureStores):
         inputs = inputs.for_streams(used_streams(options.method, options.streams), options.interaction)
@@ -120,7 +124,8 @@ def plan_run(
     if training.values:
         head["validation_fraction"] = training.values["validation_fraction"]
     rows = Rows.of(selected)
-    splits = options.split_request.splits(rows, head.get("validation_fraction", 0.0))
+    request = options.split_request(selected)
+    splits = request.splits(rows, head.get("validation_fraction", 0.0))
     require_scores(selected, resolve_targets(selected, options.targets), splits)
     plan = Plan(
         selected,
@@ -128,7 +133,7 @@ def plan_run(
         options.method,
         options.streams,
         options.estimator,
-        _config(selected, inputs, options, head, training, len(splits)),
+        _config(selected, inputs, options, head, training, request, len(splits)),
         with_seeds(splits, options.seeds),
     )
     if options.start:
@@ -167,7 +172,7 @@ def require_scores(
     targets: Sequence[str],
     splits: Sequence[Split],
 ) -> None:
-    """Refuse targets that too few rows of a split have a score for.
+    """Refuse targets that too few rows of a split have a score for, or whose data sets cannot be aligned.
 
     Args:
         manifest: The rows that take part.
@@ -175,12 +180,17 @@ def require_scores(
         splits: The split of each repeat.
 
     Raises:
-        SplitError: As for `scored_split`.
+        SplitError: As for `scored_rows`.
     """
+    features = rows_without_features(manifest)
     for target in targets:
-        scores = manifest.table[target].to_numpy(float)
         for split in splits:
-            scored_split(split, scores, target)
+            scored_rows(features, target, split)
+
+
+def recorded_datasets(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of several data sets, for `RunConfig.datasets`; none of a single one."""
+    return manifest.datasets if len(manifest.datasets) > 1 else ()
 
 
 def _add_starting_weights(
@@ -207,6 +217,7 @@ def _config(
     options: FitOptions,
     head: dict[str, Any],
     training: TrainingOptions,
+    request: SplitRequest,
     repeats: int,
 ) -> RunConfig:
     stages: tuple[str, ...] = ()
@@ -222,7 +233,7 @@ def _config(
         signatures=inputs.signatures,
         streams=options.streams,
         stages=stages,
-        split=options.split_request.name,
+        split=request.name,
         repeats=repeats,
         seed=options.seed,
         seeds=options.seeds,
@@ -234,4 +245,5 @@ def _config(
         finetune_defaults=training.at_default,
         models=options.models,
         templates=_templates(options),
+        datasets=recorded_datasets(manifest),
     )

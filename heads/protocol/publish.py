@@ -112,7 +112,9 @@ def _environment(
 ) -> Environment:
     return Environment(
         command=tuple(command),
-        data=str(manifest.source.resolve()),
+        data=str(manifest.sources[0].resolve()),
+        more_data=tuple(str(source.resolve()) for source in manifest.sources[1:]),
+        table=manifest.choice.given,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         python=platform.python_version(),
         versions={name: library_version(name) for name in RECORDED_LIBRARIES},

@@ -13,9 +13,10 @@ from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.data.features import FeatureSet, rows_without_features
 from tier4k.heads.data.split_request import SplitRequest
-from tier4k.heads.data.splits import Split, scored_split
+from tier4k.heads.data.splits import Split
+from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.evaluation.trial import ZERO_SHOT, Trial
-from tier4k.heads.protocol.plan import require_scores, resolve_targets
+from tier4k.heads.protocol.plan import recorded_datasets, require_scores, resolve_targets
 from tier4k.heads.protocol.publish import Run, publish_run, read_run
 from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.write import require_writable
@@ -138,6 +139,7 @@ def _config(
         estimator=signature.encoder,
         head={},
         models="none",
+        datasets=recorded_datasets(manifest),
     )
 
 
@@ -157,6 +159,6 @@ def _trial(
     split: Split,
 ) -> Trial:
     """Evaluate raw scores, which have no RMSE, on the test rows that have a score for the target."""
-    own_split = scored_split(split, features.scores(target), target)
-    trial = Trial.evaluated(features, target, repeat, own_split, {ZERO_SHOT: scores[own_split.test]})
+    test = scored_rows(features, target, split).split.test
+    trial = Trial.evaluated(features, target, repeat, split, {ZERO_SHOT: scores[test]})
     return trial.without_rmse(ZERO_SHOT, NO_UNIT)

@@ -1,4 +1,4 @@
-"""Results of runs within parts of their test rows: by generator, or with and without an image prompt."""
+"""Results of runs within parts of their test rows: by generator, data set, or with image prompt."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,7 +39,10 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
     frames = []
     for name, run in named_once(runs).items():
         results = Results.read(run)
-        frame = within_parts(read_predictions(run), by)
+        rows = read_predictions(run)
+        if by == "dataset" and by not in rows:  # of one data set
+            rows = rows.assign(dataset=results.data)
+        frame = within_parts(rows, by)
         frame.insert(0, "run", name)
         frame.insert(1, "method", results.method)
         frame.insert(2, "head", results.estimator)

@@ -7,4 +7,4 @@ from typing import Literal
 
 ComparedMetric = Literal["srcc", "krcc", "plcc", "rmse"]
 
-Part = Literal["generator", "benchmark"]
+Part = Literal["generator", "benchmark", "dataset"]

@@ -92,10 +92,10 @@ def compare(
         raise ReportError("a comparison needs two runs or more: use tier compare RUN RUN")
     tables = list(map(read_predictions, runs))
     results = list(map(Results.read, runs))
-    if metric == "rmse":
-        _require_fitted(runs, results)
     comparisons = []
     for target in _common_targets(tables):
+        if metric == "rmse":
+            _require_unit(runs, results, target)
         compared = []
         for own_results, rows in zip(results, _test_rows(runs, tables, target), strict=True):
             compared.append(_Compared.of(own_results, target, metric, rows, seed))
@@ -103,9 +103,13 @@ def compare(
     return _correct_for_number(comparisons)
 
 
-def _require_fitted(runs: Sequence[Path], results: Sequence[Results]) -> None:
+def _require_unit(
+    runs: Sequence[Path],
+    results: Sequence[Results],
+    target: str,
+) -> None:
     for run, own_results in zip(runs, results, strict=True):
-        if own_results.headline in UNFITTED:
+        if not own_results.has_unit(target):
             raise ReportError(
                 f"{run} was not fitted to these scores, so its predictions are not in the units of the "
                 "target: pass --metric srcc, krcc or plcc"

@@ -40,7 +40,8 @@ class RunSettings:
         finetuning: Every option of end-to-end training; empty where the encoders were frozen.
         signatures: The signature of each store, named as in config.json.
         key: Equal for runs that differ in nothing but their targets and their environment.
-        data_path: Recorded path of the data set, "" where none was recorded.
+        data_paths: Recorded paths of the data sets, empty where none were recorded.
+        table: Recorded options about the tables, as `TableChoice.given`.
         command: Recorded command line, empty where none was recorded.
         python: Version of Python, "" where none was recorded.
         versions: Versions of the libraries.
@@ -66,7 +67,8 @@ class RunSettings:
     protocol: int
     signatures: Mapping[str, Signature]
     key: str
-    data_path: str
+    data_paths: tuple[str, ...]
+    table: Mapping[str, str]
     command: tuple[str, ...]
     python: str
     versions: Mapping[str, str]
@@ -187,7 +189,8 @@ def read_settings(run: Path) -> RunSettings:
         protocol=config.protocol,
         signatures=config.signatures,
         key=_key(config),
-        data_path=environment.data,
+        data_paths=(environment.data, *environment.more_data) if environment.data else (),
+        table=environment.table,
         command=environment.command,
         python=environment.python,
         versions=environment.versions,

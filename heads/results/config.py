@@ -32,7 +32,9 @@ class Environment:
 
     Attributes:
         command: Command line of the run.
-        data: Path of the data set.
+        data: Path of the data set; of several, of the first.
+        more_data: Paths of the others.
+        table: What the user said about the tables: --layout, --columns, --sheet, where they were passed.
         finished: Time in UTC, ISO 8601.
         python: Version of Python.
         versions: Versions of the libraries, by name.
@@ -41,6 +43,8 @@ class Environment:
 
     command: tuple[str, ...] = ()
     data: str = ""
+    more_data: tuple[str, ...] = ()
+    table: dict[str, str] = field(default_factory=dict)
     finished: str = ""
     python: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -78,6 +82,8 @@ class RunConfig:
             features.
         start: Name of the run whose heads were trained further; "" if heads were new.
         templates: Texts that the interaction "templates" compares images with; empty without it.
+        datasets: Names of the data sets, if there are several; the scale of the heads' scores is that of the
+            first (see `tier4k.heads.evaluation.alignment`).
         head_defaults: Names of the options in `head` that have the value of the recipe, and are not hashed.
         finetune_defaults: Names of such options in `finetune`.
         protocol: `PROTOCOL_VERSION` of the program that computed the values.
@@ -105,6 +111,7 @@ class RunConfig:
     finetune: dict[str, Any] = field(default_factory=dict)
     start: str = ""
     templates: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     head_defaults: tuple[str, ...] = ()
     finetune_defaults: tuple[str, ...] = ()
     protocol: int = PROTOCOL_VERSION

@@ -7,14 +7,22 @@ import msgspec
 import numpy as np
 from msgspec import inspect
 
+from tier4k.cache.text import read_text, shown
+
 NAN = float("nan")
 
 Value = TypeVar("Value")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a dataclass, or plain values, as indented JSON; numbers that are not finite become null."""
-    encoded = msgspec.json.encode(value, enc_hook=_plain)
+    """Write a dataclass, or plain values, as indented JSON; numbers that are not finite become null.
+
+    Bytes of names that are not UTF-8 are shown escaped.
+    """
+    try:
+        encoded = msgspec.json.encode(value, enc_hook=_plain)
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_all_shown(msgspec.to_builtins(value, enc_hook=_plain)))
     path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
 
 
@@ -27,8 +35,19 @@ def read_json(path: Path, kind: type[Value]) -> Value:
             `$.head`.
         RecursionError: The file is nested too deeply.
     """
-    values = msgspec.json.decode(path.read_bytes())
+    values = msgspec.json.decode(read_text(path))
     return msgspec.convert(_with_nan(values, inspect.type_info(kind)), kind)
+
+
+def _all_shown(value: object) -> object:
+    """Return plain values with every text in a form that can be written."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {_all_shown(name): _all_shown(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_all_shown, value))
+    return value
 
 
 def _plain(value: object) -> object:

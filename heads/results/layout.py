@@ -16,6 +16,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from tier4k.heads.results.json_files import read_json
+from tier4k.heads.results.own_files import require_own_files
 from tier4k.heads.results.run_format import RUN_FORMAT, ResultError
 
 CONFIG_FILE = "config.json"
@@ -35,6 +36,20 @@ MODEL_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
 
 ENCODERS = "encoders"
+
+CARD = "README.md"  # of an exported model
+
+FILES = (
+    CONFIG_FILE,
+    RESULTS_FILE,
+    SPLITS_FILE,
+    PREDICTIONS_FILE,
+    CURVES_FILE,
+    ROWS_FILE,
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    CARD,
+)
 
 # Inside the folder of runs: the runs of a search's candidates. With the leading dot, `runs/*` does not match
 # them: their values are those of selection parts and must not be shown beside those of test parts.
@@ -93,11 +108,14 @@ def existing_file(run: Path, name: str) -> Path:
 
 
 def require_current_format(run: Path) -> None:
-    """Refuse a run whose files have another format. Missing and damaged files are not checked.
+    """Refuse a run whose files have another format, or are links to files elsewhere.
+
+    Missing and damaged files are not checked. Every function that reads a run or an exported model calls this.
 
     Raises:
-        ResultError: The run has another format.
+        ResultError: The run has another format, or a link leads out of its folder.
     """
+    require_own_files(run, FILES, (ENCODERS,))
     run_format = format_of(run / RESULTS_FILE)
     if run_format not in (None, RUN_FORMAT):
         raise ResultError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import pandas as pd
@@ -33,6 +34,9 @@ PREDICTION_TYPES: Mapping[str, type] = {
     "truth": float,
     "prediction": float,
 }
+
+DATASET_TYPE: Mapping[str, type] = {"dataset": str}
+"""The column that the predictions of several data sets also have."""
 
 ROW_TYPES: Mapping[str, type] = {
     "name": str,
@@ -84,7 +88,7 @@ def read_predictions(run: Path) -> pd.DataFrame:
     """
     path = existing_file(run, PREDICTIONS_FILE)
     require_current_format(run)
-    return _read_table(path, PREDICTION_TYPES)
+    return _read_table(path, PREDICTION_TYPES, DATASET_TYPE)
 
 
 def read_rows(run: Path) -> pd.DataFrame:
@@ -136,11 +140,16 @@ def used_stores(out: Path) -> frozenset[str]:
     return frozenset(used)
 
 
-def _read_table(path: Path, types: Mapping[str, type]) -> pd.DataFrame:
+def _read_table(
+    path: Path,
+    types: Mapping[str, type],
+    optional: Mapping[str, type] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """Read a table with the given columns, and with those of `optional` that it has."""
     # An empty cell is NaN where a number is expected; the name of a generator can be "NA".
     nan_texts = {name: [""] for name, kind in types.items() if kind is float}
     try:
-        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=nan_texts)
-        return frame[list(types)]
+        frame = pd.read_csv(path, dtype={**types, **optional}, keep_default_na=False, na_values=nan_texts)
+        return frame[[*types, *(name for name in optional if name in frame)]]
     except (OSError, ValueError, KeyError) as error:
         raise damaged(path, error) from error

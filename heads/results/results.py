@@ -9,9 +9,10 @@ import numpy as np
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
+from tier4k.heads.evaluation.alignment import OTHER_SCALE
 from tier4k.heads.evaluation.new_prompts import new_prompts_reason
 from tier4k.heads.evaluation.summary import Summary
-from tier4k.heads.evaluation.trial import Choice, Trial, by_target, headline
+from tier4k.heads.evaluation.trial import UNFITTED, Choice, Trial, by_target, headline
 from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.test_rows import TestRows
@@ -131,6 +132,11 @@ class Results:
     def leaks(self) -> bool:
         """Whether the rows of training are known to contain a prompt or an image of the test rows."""
         return any(any(counts or ()) for counts in (self.seen_prompts, self.seen_images, self.seen_siblings))
+
+    def has_unit(self, target: str) -> bool:
+        """Return whether the predictions of a target are on the scale of the true scores in all repeats."""
+        reasons = self.reasons[target].get(self.headline, "")
+        return self.headline not in UNFITTED and OTHER_SCALE not in reasons
 
     @classmethod
     def read(cls, folder: Path) -> "Results":

@@ -95,6 +95,7 @@ def _predictions(
     selection: str,
 ) -> pd.DataFrame:
     frames = []
+    has_datasets = len(np.unique(features.dataset)) > 1
     for trial in trials:
         test = trial.test
         columns = {
@@ -107,6 +108,8 @@ def _predictions(
             "truth": trial.truth,
             "prediction": trial.predictions[selection],
         }
+        if has_datasets:
+            columns["dataset"] = features.dataset[test]
         if CALIBRATED in trial.predictions:
             columns[CALIBRATED] = trial.predictions[CALIBRATED]
         frames.append(pd.DataFrame(columns))

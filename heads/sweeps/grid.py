@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import read_text
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.datasets.streams import parse_streams
+from tier4k.extract.datasets.streams import ALL, names_text, parse_streams
 from tier4k.extract.encoders.choices import FeatureName, Precision
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
@@ -156,8 +157,8 @@ def grid_cells(
 ) -> Cells:
     """Return one cell for every combination of a grid's values.
 
-    Combinations are left out if FR meets rows without an image prompt, or if the method does not have the
-    streams.
+    Combinations are left out if FR meets rows without an image prompt, or if the method or the data set does
+    not have the streams.
 
     Args:
         grid: A value or a list of values for each option of `fit-head`; names have underscores. The target
@@ -176,7 +177,7 @@ def grid_cells(
     left_out: Counter[str] = Counter()
     for combination in product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
-        reason = _why_impossible(chosen, base.options)
+        reason = _why_impossible(chosen, manifest, base.options)
         if reason:
             left_out[reason] += 1
         else:
@@ -184,9 +185,15 @@ def grid_cells(
     return Cells(cells, left_out)
 
 
-def _why_impossible(chosen: Mapping[str, Any], base: FitOptions) -> str:
+def _why_impossible(
+    chosen: Mapping[str, Any],
+    manifest: Manifest,
+    base: FitOptions,
+) -> str:
     """Return why no run can have a combination of values; "" if one can."""
     method = chosen.get("method", base.method)
+    if not manifest.has_prompts and names_text(chosen.get("streams", ALL)):
+        return "the data set has no text prompts"
     try:
         require_valid_benchmark(method, _benchmark(chosen, base))
     except FusionError:
@@ -206,7 +213,7 @@ def read_grid(path: Path) -> dict[str, Any]:
         SweepError: The file cannot be read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SweepError(
             f"{path} cannot be read as a grid ({error}): pass a TOML file such as\n{EXAMPLE}"

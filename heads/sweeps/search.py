@@ -17,7 +17,8 @@ from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet, rows_without_features
-from tier4k.heads.data.splits import TEST_SHARE, Split, scored_split, with_seeds
+from tier4k.heads.data.split_request import SplitRequest
+from tier4k.heads.data.splits import TEST_SHARE, Split, with_seeds
 from tier4k.heads.evaluation.nested import choose
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.trial import Choice, Trial, headline
@@ -86,12 +87,14 @@ def search(
             fit.
     """
     candidates, left_out = plan_candidates(manifest, features, grid, base, count)
-    config = _config(candidates, grid)
+    request = candidates[0].cell.options.split_request(candidates[0].plan.manifest)
+    config = _config(candidates, grid, request)
     if (out / config.id).exists():
         return Search(read_run(out / config.id), candidates, left_out)
     require_writable(out)
     rows = rows_without_features(candidates[0].plan.manifest)
-    splits = _outer_splits(candidates[0], rows)
+    # Without validation parts: each head cuts its own out of training.
+    splits = with_seeds(request.splits(rows, validation=0.0), config.seeds)
     refits = len(config.targets) * len(splits)
     missing = sum(one.plan.fits for one in candidates if not (out / CANDIDATES / one.plan.config.id).exists())
 
@@ -123,7 +126,11 @@ class _Chosen:
     choice: Choice
 
 
-def _config(candidates: Sequence[Candidate], grid: Mapping[str, Any]) -> RunConfig:
+def _config(
+    candidates: Sequence[Candidate],
+    grid: Mapping[str, Any],
+    request: SplitRequest,
+) -> RunConfig:
     """Return the configuration of the search, which holds everything that its values depend on."""
     first = candidates[0].plan.config
     tried = [[one.text, one.plan.config.id.rpartition("-")[-1]] for one in candidates]
@@ -134,7 +141,7 @@ def _config(candidates: Sequence[Candidate], grid: Mapping[str, Any]) -> RunConf
         stages=_common([one.plan.config.stages for one in candidates], (SEVERAL,)),
         signatures=_signatures(candidates),
         templates=max(one.plan.config.templates for one in candidates),  # equal, or empty without them
-        split=candidates[0].cell.options.split_request.name,
+        split=request.name,
         estimator=SEARCH,
         head={"grid": searched_values(grid), "selection_share": TEST_SHARE, "candidates": tried},
         head_defaults=(),
@@ -160,12 +167,6 @@ def _signatures(candidates: Sequence[Candidate]) -> dict[str, Signature]:
         for number, signature in enumerate(of_name, start=1):
             signatures[name if number == 1 else f"{name} {number}"] = signature
     return signatures
-
-
-def _outer_splits(candidate: Candidate, rows: FeatureSet) -> list[Split]:
-    """Return the splits of the repeats without validation parts: each head cuts its own out of training."""
-    options = candidate.cell.options
-    return with_seeds(options.split_request.splits(rows, validation=0.0), options.seeds)
 
 
 def _choose(
@@ -220,6 +221,5 @@ def _tested(
 ) -> Trial:
     """Return the trial of the search: the result of a fitted head as its only selection, without the head."""
     predictions = {"last": fitted.predictions[headline(fitted.predictions)]}
-    own_split = scored_split(split, rows.scores(chosen.target), chosen.target)
-    trial = Trial.evaluated(rows, chosen.target, chosen.repeat, own_split, predictions)
+    trial = Trial.evaluated(rows, chosen.target, chosen.repeat, split, predictions)
     return replace(trial, seconds=fitted.seconds, choice=chosen.choice)

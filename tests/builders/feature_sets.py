@@ -22,4 +22,5 @@ def feature_set(rows: int = 80, seed: int = 0) -> FeatureSet:
         generator=np.array([f"g{row % 3}" for row in range(rows)], dtype=object),
         position=np.arange(rows),
         image_key=np.array([f"{row:064x}" for row in range(rows)], dtype=object),
+        dataset=np.full(rows, "toy"),
     )

@@ -37,12 +37,13 @@ def towers_manifest() -> Manifest:
             "group": [f"group {number:02d}" for number in pair],
             "benchmark": ["I2I" if has else "T2I" for has in guided],
             "position": range(ROWS),
+            "dataset": "towers",
             TARGET: np.random.default_rng(0).uniform(0, 5, ROWS),
         }
     )
     for column in ("image", "prompt", "image_prompt"):
         table[f"{column}_key"] = [text_key(text).hex() if text else "" for text in table[column]]
-    return Manifest("towers", Path(), table, (TARGET,))
+    return Manifest("towers", (Path(),), table, (TARGET,))
 
 
 def vector(text: str, signature: Signature, shape: Sequence[int] = (WIDTH,)) -> np.ndarray:

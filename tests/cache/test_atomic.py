@@ -1,7 +1,9 @@
 """A published file or folder exists whole or not at all; a key is the SHA-256 of the input."""
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +30,10 @@ def fill_half_way(folder: Path) -> None:
     raise WriterError
 
 
+def write_note(path: Path) -> None:
+    path.write_text("new", encoding="utf-8")
+
+
 def fill_whole(folder: Path) -> None:
     (folder / "inner").mkdir(parents=True)
     (folder / "first.txt").write_text("1", encoding="utf-8")
@@ -36,6 +42,22 @@ def fill_whole(folder: Path) -> None:
 
 def no_fsync(descriptor: int) -> None:
     raise WriterError
+
+
+def refuse(
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    is_refused: Callable[[int], bool],
+) -> None:
+    """Let fsync fail with an error of the system for the files whose mode is refused."""
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if is_refused(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o002])
@@ -95,6 +117,46 @@ def test_nothing_is_published_before_it_is_on_the_disk(
     with pytest.raises(WriterError):
         publish(tmp_path / "data", fill_whole)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM])
+def test_a_share_that_cannot_sync_a_folder_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    refuse(monkeypatch, code, stat.S_ISDIR)
+    publish_text(tmp_path / "note.txt", "new")
+    publish(tmp_path / "data", fill_whole)
+    assert (tmp_path / "note.txt").read_text() == "new"
+    assert (tmp_path / "data" / "inner" / "second.txt").read_text() == "2"
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_file_that_cannot_be_synced_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    refuse(monkeypatch, code, stat.S_ISREG)
+    for path, write in ((tmp_path / "note.txt", write_note), (tmp_path / "data", fill_whole)):
+        with pytest.raises(OSError, match=os.strerror(code)):
+            publish(path, write)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_broken_disk_is_an_error_also_for_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    refuse(monkeypatch, code, stat.S_ISDIR)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        publish(tmp_path / "data", fill_whole)
+
+
+def test_a_share_without_permissions_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_chmod(*_arguments: object, **_options: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chmod", refuse_chmod)
+    publish(tmp_path / "data", fill_whole)
+    assert (tmp_path / "data" / "first.txt").read_text() == "1"
 
 
 def test_a_published_file_has_the_permissions_of_any_other_new_file(tmp_path: Path, umask: int) -> None:

@@ -29,13 +29,13 @@ def manifest() -> Manifest:
     The scores follow the features of image and prompt and the generator, so that every head has something to
     learn and no choice between two options is a close one.
     """
-    table = pd.DataFrame([_row(number) for number in range(ROWS)])
+    table = pd.DataFrame([_row(number) for number in range(ROWS)]).assign(dataset="golden")
     for column in ("image", "prompt", "image_prompt"):
         table[f"{column}_key"] = table[column].map(_key)
     scores = _scores(table)
     for number, target in enumerate(TARGETS):
         table[target] = scores[:, number]
-    return Manifest("golden", Path("golden.csv"), table, TARGETS)
+    return Manifest("golden", (Path("golden.csv"),), table, TARGETS)
 
 
 def _row(number: int) -> dict[str, object]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tier4k.heads.evaluation.trial import UNFITTED
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.reporting.breakdown import PART_METRICS, within_parts
 from tier4k.heads.reporting.choices import Part
@@ -15,6 +14,8 @@ from tier4k.heads.reporting.html.runs import ReportRun
 CURVE_POINTS = 60
 
 LARGEST = 12
+
+OTHER_PARTS: tuple[Part, ...] = ("benchmark", "dataset")
 
 CURVE_LABELS = {
     "training_loss": "training loss",
@@ -72,13 +73,22 @@ def target_rows(run: ReportRun) -> Mapping[str, pd.DataFrame]:
     return rows
 
 
-def in_units(run: ReportRun, rows: pd.DataFrame) -> pd.DataFrame:
+def in_units(
+    run: ReportRun,
+    rows: pd.DataFrame,
+    target: str,
+) -> pd.DataFrame:
     """Return rows with predictions in the unit of the target.
 
-    Predictions of a run that was not fitted to these scores are mapped by the logistic of each repeat; they
-    are NaN where the repeat has no monotonic fit.
+    Predictions of a run that was not fitted to scores on this scale are mapped by the logistic of each
+    repeat; they are NaN where the repeat has no monotonic fit.
+
+    Args:
+        run: The run.
+        rows: Its predictions of one target.
+        target: Name of the target.
     """
-    if run.results.headline not in UNFITTED:
+    if run.results.has_unit(target):
         return rows
     mapped = []
     for _, repeat in rows.groupby("repeat"):
@@ -106,10 +116,12 @@ def logistic_curve(truth: np.ndarray, prediction: np.ndarray) -> LogisticCurve:
 
 
 def parts_of(rows: pd.DataFrame) -> list[Part]:
-    """Return the columns to break predictions down by: generator, and benchmark if there are several."""
-    if len(rows["benchmark"].unique()) > 1:
-        return ["generator", "benchmark"]
-    return ["generator"]
+    """Return the columns to break predictions down by: generator, and those of which there are several."""
+    parts: list[Part] = ["generator"]
+    for name in OTHER_PARTS:
+        if name in rows and len(rows[name].unique()) > 1:
+            parts.append(name)
+    return parts
 
 
 def by_part(

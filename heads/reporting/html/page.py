@@ -24,7 +24,6 @@ from tier4k.cache.atomic import publish_text
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.pipeline.versions import library_version
-from tier4k.heads.evaluation.trial import UNFITTED
 from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.reporting.breakdown import TITLES
@@ -212,7 +211,6 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
         "factors": FACTORS,
         "usual": USUAL,
         "lower_is_better": LOWER_IS_BETTER,
-        "unfitted": UNFITTED,
         "significant": SIGNIFICANT,
         "estimand": ESTIMAND,
         "many": MANY,
@@ -284,7 +282,7 @@ def _largest_errors(runs: Sequence[ReportRun]) -> Errors:
     for run in runs:
         errors[run.letter] = {}
         for target, rows in target_rows(run).items():
-            measured = in_units(run, rows)
+            measured = in_units(run, rows, target)
             errors[run.letter][target] = largest_errors(measured)
     return errors
 
@@ -332,7 +330,7 @@ def _details(
     """Yield the parts of the page that belong to one run and target, for all runs and targets."""
     for run in runs:
         for target, rows in target_rows(run).items():
-            measured = in_units(run, rows)
+            measured = in_units(run, rows, target)
             yield {
                 "run": run,
                 "target": target,

@@ -12,12 +12,16 @@ import numpy as np
 from PIL import Image
 
 from tier4k.cache.errors import TierError
-from tier4k.cache.keys import file_key
-from tier4k.extract.datasets.check import check_table, raise_for_problems
+from tier4k.extract.datasets.check import check_tables, raise_for_problems
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.layouts import SourceTable, read_source
+from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.images.decode import ImageError, decode, read_bytes
+from tier4k.extract.datasets.source import SourceTable
+from tier4k.extract.datasets.table_choice import TableChoice
+from tier4k.extract.images.content import content_key
+from tier4k.extract.images.decode import decode
+from tier4k.extract.images.errors import ImageError
+from tier4k.extract.images.places import parse_parquet_place, read_bytes, reading_order
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.runs import ReportRun
 
@@ -32,14 +36,14 @@ ImageKey = tuple[str, str]  # name of the data set, name of the image
 
 @dataclass(frozen=True)
 class FoundImages:
-    """Files of the test images.
+    """Places of the test images.
 
     Attributes:
-        paths: Path of each image that was found.
+        places: Place of each image that was found.
         notes: Notes for the reader: which data sets have no images, and why.
     """
 
-    paths: Mapping[ImageKey, Path]
+    places: Mapping[ImageKey, str]
     notes: tuple[str, ...]
 
 
@@ -69,8 +73,8 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
         DataError: A given data set cannot be used.
         ReportError: A given data set belongs to no run.
     """
-    manifests = list(map(_manifest, data)) if data else _recorded_manifests(runs)
-    paths: dict[ImageKey, Path] = {}
+    manifests = [_given_manifest(path, runs) for path in data] if data else _recorded_manifests(runs)
+    places: dict[ImageKey, str] = {}
     notes: dict[str, None] = {}
     used = set()
     for run in runs:
@@ -83,7 +87,7 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
         if has_changed:
             note = f"{run.name.data} has changed since run {run.letter} was fitted"
             notes[f"{note}: the images of this run are found by their names alone."] = None
-        paths |= _paths(run, manifests[number])
+        places |= _places(run, manifests[number])
     for number, path in enumerate(data):
         if number not in used:
             names = {run.name.data for run in runs}
@@ -91,7 +95,7 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
                 f"{path} is the data set of none of the runs ({', '.join(sorted(names))}): "
                 "pass the data set of a run with --data"
             )
-    return FoundImages(paths, tuple(notes))
+    return FoundImages(places, tuple(notes))
 
 
 def make_thumbnails(
@@ -103,21 +107,23 @@ def make_thumbnails(
     """Make thumbnails of at most `limit` test images.
 
     Args:
-        images: Files of the images.
+        images: Places of the images.
         runs: The runs of the report.
         first: The most important images, in order; images of the first repeats follow, at random.
         limit: Largest number of thumbnails.
     """
     wanted = test_images(runs)
-    known = [key for key in wanted if key in images.paths]
+    known = [key for key in wanted if key in images.places]
     chosen = _rank(known, runs, first)[:limit]
     jpeg: dict[ImageKey, str] = {}
     broken = []
+    made = _thumbnails({images.places[key] for key in chosen})
     for key in chosen:
-        try:
-            jpeg[key] = _thumbnail(images.paths[key])
-        except ImageError as error:
-            broken.append(f"{key[1]} {error}")
+        thumbnail = made[images.places[key]]
+        if isinstance(thumbnail, ImageError):
+            broken.append(f"{key[1]} {thumbnail}")
+        else:
+            jpeg[key] = thumbnail
     notes = list(images.notes)
     if limit and len(known) > len(chosen):
         notes.append(
@@ -142,42 +148,60 @@ def test_images(runs: Sequence[ReportRun]) -> list[ImageKey]:
 
 def _recorded_manifests(runs: Sequence[ReportRun]) -> list[Manifest]:
     """Read the recorded data sets that can still be used; a report can do without them."""
-    paths = {run.settings.data_path for run in runs}
+    tables: dict[tuple[tuple[str, ...], TableChoice], None] = {}
+    for run in runs:
+        if run.settings.data_paths:
+            tables[run.settings.data_paths, TableChoice.of(run.settings.table)] = None
     manifests = []
-    for path in sorted(paths - {""}):
+    for paths, choice in tables:
         try:
-            manifests.append(_manifest(Path(path)))
+            manifests.append(_manifest(list(map(Path, paths)), choice))
         except TierError:
             continue
     return manifests
 
 
-def _manifest(path: Path) -> Manifest:
-    """Read the usable rows of a data set.
+def _given_manifest(path: Path, runs: Sequence[ReportRun]) -> Manifest:
+    """Read a data set as the runs read it; raise the error of the last way of reading if none works."""
+    choices = dict.fromkeys(TableChoice.of(run.settings.table) for run in runs)
+    *others, last = choices
+    for choice in others:
+        try:
+            return _manifest([path], choice)
+        except TierError:
+            continue
+    return _manifest([path], last)
+
+
+def _manifest(paths: Sequence[Path], choice: TableChoice) -> Manifest:
+    """Read the usable rows of data sets.
 
     The images are hashed but not decoded again: the runs were fitted on them, and a thumbnail that cannot be
     decoded is noted on the page.
     """
-    source = read_source(path)
-    report = check_table(source, known=_file_keys(source))
+    sources = [read_source(path, choice) for path in paths]
+    known = frozenset().union(*map(_content_keys, sources))
+    report = check_tables(sources, known=known)
     return raise_for_problems(report, on_error="skip").manifest
 
 
-def _file_keys(source: SourceTable) -> frozenset[str]:
-    """Return the content keys, hexadecimal, of the files that a data set names."""
+def _content_keys(source: SourceTable) -> frozenset[str]:
+    """Return the keys, hexadecimal, of the images that a data set names."""
     paths = {
         *map(source.image_folder.joinpath, source.frame["image"]),
         *map(source.image_prompt_folder.joinpath, source.frame["image_prompt"]),
     }
+    places = reading_order(map(str, paths))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter lock
-        return frozenset(pool.map(_file_key, paths))
+        return frozenset(pool.map(_content_key, places))
 
 
-def _file_key(path: Path) -> str:
-    """Return the content key of a file; "" where it cannot be read, as checking the data set reports why."""
+def _content_key(place: str) -> str:
+    """Return the key of an image; "" where it cannot be read, as checking the data set reports why."""
     try:
-        return file_key(path).hex() if path.is_file() else ""
-    except (OSError, ValueError):
+        is_image = parse_parquet_place(place) or Path(place).is_file()
+        return content_key(read_bytes(place)).hex() if is_image else ""
+    except (ImageError, OSError, ValueError):
         return ""
 
 
@@ -208,13 +232,13 @@ def _has_all_names(run: ReportRun, manifest: Manifest) -> bool:
     return bool(manifest.name == run.settings.data and has_names)
 
 
-def _paths(run: ReportRun, manifest: Manifest) -> dict[ImageKey, Path]:
+def _places(run: ReportRun, manifest: Manifest) -> dict[ImageKey, str]:
     known = manifest.table.set_index("name")["image"]
-    paths: dict[ImageKey, Path] = {}
+    places: dict[ImageKey, str] = {}
     for name in run.predictions["name"].unique():
         if name in known.index:
-            paths[run.name.data, name] = Path(known[name])
-    return paths
+            places[run.name.data, name] = known[name]
+    return places
 
 
 def _rank(
@@ -237,13 +261,13 @@ def _rank(
 
 def _first_tested(runs: Sequence[ReportRun]) -> dict[ImageKey, tuple[int, int]]:
     """Return for each image the first repeat with the image among its test rows, and the first such run."""
-    places: dict[ImageKey, tuple[int, int]] = {}
+    tested: dict[ImageKey, tuple[int, int]] = {}
     for number, run in enumerate(runs):
         for name, repeat in run.predictions.groupby("name")["repeat"].min().items():
             key = run.name.data, str(name)
-            place = int(repeat), number
-            places[key] = min(place, places.get(key, place))
-    return places
+            rank = int(repeat), number
+            tested[key] = min(rank, tested.get(key, rank))
+    return tested
 
 
 def _why_no_images(run: ReportRun, data: Sequence[Path]) -> str:
@@ -253,9 +277,20 @@ def _why_no_images(run: ReportRun, data: Sequence[Path]) -> str:
     return f"There are no images of {run.name.data}: {reason}. `tier report … --data FOLDER` adds images."
 
 
-def _thumbnail(path: Path) -> str:
+def _thumbnails(places: Iterable[str]) -> dict[str, str | ImageError]:
+    """Return the thumbnail of the image in each place, or the reason why there is none."""
+    made: dict[str, str | ImageError] = {}
+    for place in reading_order(places):
+        try:
+            made[place] = _thumbnail(place)
+        except ImageError as error:
+            made[place] = error
+    return made
+
+
+def _thumbnail(place: str) -> str:
     """Return a thumbnail of an image as JPEG in base64."""
-    image = decode(read_bytes(path))
+    image = decode(read_bytes(place))
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY, optimize=True)

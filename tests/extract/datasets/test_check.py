@@ -13,7 +13,7 @@ from tier4k.cache.keys import bytes_key, file_key
 from tier4k.extract.datasets import image_files
 from tier4k.extract.datasets.check import SHOWN_PROBLEMS, CheckedDataset, check, load_manifest
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.images.decode import ImageError
+from tier4k.extract.images.errors import ImageError
 from tier4k.extract.pipeline.loaded_encoders import as_image
 from tier4k.tests.builders.data import (
     PKU_COLUMNS,
@@ -113,7 +113,7 @@ def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: 
         load_manifest(tmp_path, on_error="skip")
 
 
-@pytest.mark.parametrize("value", ["four", "-", "1,5", "inf", "-inf", ""])
+@pytest.mark.parametrize("value", ["four", "-", "1,5,2", "inf", "-inf", ""])
 def test_scores_that_are_no_finite_numbers_are_problems(tmp_path: Path, value: str) -> None:
     path = write_table(tmp_path / "t.csv", table_rows(mos=["1", value, "2"]))
     checked = check(path)
@@ -146,7 +146,8 @@ def test_skipping_costs_only_the_rows_with_problems_and_lists_them(tmp_path: Pat
     (tmp_path / "All" / frame.loc[2, "Generated_image"]).write_bytes(b"")
     (tmp_path / "I2I" / "Image_prompt" / "0.png").unlink()
     checked = load_manifest(tmp_path, on_error="skip")
-    assert checked.skipped_lines == {2, 3, 4}
+    assert {problem.line for problem in checked.problems} == {2, 3, 4}
+    assert (checked.rows, checked.skipped) == (8, 3)
     assert checked.manifest.table["name"].tolist() == frame["Generated_image"][3:].tolist()
     checked.write_problems(tmp_path / "out" / "skipped.csv")
     written = pd.read_csv(tmp_path / "out" / "skipped.csv")
@@ -163,36 +164,42 @@ def test_a_damaged_image_prompt_is_a_problem_of_every_row_that_uses_it(tmp_path:
     assert all(text.startswith("image prompt ") for text in found.values())
 
 
-@pytest.mark.parametrize(
-    "name", ["../../etc/passwd", "/etc/passwd", "../secret.png", "below/../../secret.png"]
-)
-def test_names_that_lead_out_of_the_data_folder_are_refused_and_not_read(tmp_path: Path, name: str) -> None:
-    save_picture(tmp_path / "secret.png", 1)
-    (tmp_path / "data" / "below").mkdir(parents=True)
-    path = write_table(tmp_path / "data" / "t.csv", table_rows(["MJ_0.png", name], image_prompt=["", name]))
-    checked = check(path)
-    assert {problem.line for problem in checked.problems} == {3}
-    assert len(checked.problems) == 2  # as picture and as image prompt
-    assert all("leads out of the data folder" in problem.message for problem in checked.problems)
+def test_images_may_be_anywhere_on_the_machine(tmp_path: Path) -> None:
+    save_picture(tmp_path / "disk" / "one.png", 1)
+    save_picture(tmp_path / "two.png", 2)
+    save_picture(tmp_path / "data" / "three.png", 3)
+    names = [str(tmp_path / "disk" / "one.png"), "../two.png", "three.png"]
+    checked = check(save_table(table_rows(names, image_prompt=names[::-1]), tmp_path / "data" / "t.csv"))
+    assert checked.problems == ()
+    table = checked.manifest.table
+    files = ["disk/one.png", "two.png", "data/three.png"]
+    keys = [file_key(tmp_path / name).hex() for name in files]
+    assert (table["image_key"].tolist(), table["image_prompt_key"].tolist()) == (keys, keys[::-1])
 
 
-def test_a_link_out_of_the_folder_is_refused_but_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+def test_links_to_images_and_to_folders_of_images_are_followed(tmp_path: Path) -> None:
+    # The cache of a model hub, and data under version control, keep every image behind a link.
     frame = write_pku(tmp_path / "data")
     (tmp_path / "data" / "All").rename(tmp_path / "disk")
     (tmp_path / "data" / "All").symlink_to(tmp_path / "disk")
-    assert check(tmp_path / "data").problems == ()
-    save_picture(tmp_path / "elsewhere.png", 3)
-    (tmp_path / "disk" / frame.loc[1, "Generated_image"]).unlink()
-    (tmp_path / "disk" / frame.loc[1, "Generated_image"]).symlink_to(tmp_path / "elsewhere.png")
-    found = messages(check(tmp_path / "data"))
-    assert set(found) == {3}
-    assert "leads out" in found[3]
+    before = check(tmp_path / "data")
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    for name in frame["Generated_image"]:
+        blob = (tmp_path / "disk" / name).rename(blobs / f"{name}-content")
+        (tmp_path / "disk" / name).symlink_to(blob)
+    linked = check(tmp_path / "data")
+    assert before.problems == linked.problems == ()
+    assert linked.manifest.table["image_key"].tolist() == before.manifest.table["image_key"].tolist()
+    (blobs / f"{frame.loc[1, 'Generated_image']}-content").unlink()
+    assert "there is no file" in messages(check(tmp_path / "data"))[3]
 
 
-@pytest.mark.parametrize("name", ["x" * 300 + ".png", "loop.png", "."])
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "loop.png", "folder", "a\0b.png"])
 def test_names_that_the_system_cannot_open_are_problems(tmp_path: Path, name: str) -> None:
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
-    path = save_table(table_rows(["MJ_0.png", name]), tmp_path / "t.csv")
+    (tmp_path / "folder").mkdir()
+    path = save_table(table_rows(["MJ_0.png", name]), tmp_path / "t.parquet")
     save_picture(tmp_path / "MJ_0.png", 0)
     assert {problem.line for problem in check(path).problems} == {3}
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.layouts import read_source
+from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.extract.datasets.ratings import spread_columns
 from tier4k.extract.datasets.summary import summarize, summary_table
 from tier4k.tests.builders.data import save_table, table_rows, write_agiqa, write_table
@@ -50,7 +50,8 @@ def test_columns_about_the_ratings_are_no_scores(tmp_path: Path) -> None:
         quality=[1.0, 2, 3], std_quality=[0.1, 0.2, 0.3], std_unknown=[1.0, 2, 3], raters=[5, 6, 7]
     )
     source = read_source(write_table(tmp_path / "t.csv", rows))
-    assert source.targets == ("mos", "quality", "std_unknown")
+    assert source.targets == ("mos", "quality")
+    assert list(source.report.unused) == ["std_unknown"]
 
 
 def test_the_errors_of_agiqa_are_those_of_means_of_so_many_ratings(tmp_path: Path) -> None:

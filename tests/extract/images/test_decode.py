@@ -18,7 +18,9 @@ from tier4k.extract.encoders.presets import IMAGE_PRESETS, image_preset
 from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.encoders.timm_network import TimmNetwork
 from tier4k.extract.images.choices import ImageSize
-from tier4k.extract.images.decode import MAX_PIXELS, ImageError, decode, inspect
+from tier4k.extract.images.decode import decode, inspect
+from tier4k.extract.images.errors import ImageError
+from tier4k.extract.images.opening import MAX_PIXELS
 from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MAX_WHOLE_PIXELS, MIN_SIDE
 from tier4k.tests.builders.data import make_picture
 

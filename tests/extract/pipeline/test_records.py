@@ -82,7 +82,7 @@ def test_an_extraction_leaves_its_rates_shares_options_and_versions(tmp_path: Pa
         ),
         StreamSummary("text", "minilm", tmp_path / "store-b", 50, 0),
     ]
-    write_extraction(tmp_path, Path("Daten/größe"), ["tier", "extract", "Daten/größe"], options, summaries)
+    write_extraction(tmp_path, [Path("Daten/größe")], ["tier", "extract", "Daten/größe"], options, summaries)
     found = read_extraction(tmp_path)
     image, text = found["encoders"]
     assert (image["store"], image["inputs"], image["encoded"], image["batch_size"]) == (
@@ -106,6 +106,6 @@ def test_an_extraction_leaves_its_rates_shares_options_and_versions(tmp_path: Pa
 def test_the_next_extraction_renews_the_record(tmp_path: Path) -> None:
     for encoded in (80, 3):
         summary = StreamSummary("image", "resnet18", tmp_path / "store", 100, encoded, 16, Timing(encode=1.0))
-        write_extraction(tmp_path, tmp_path, ["tier"], ExtractionOptions(0), [summary])
+        write_extraction(tmp_path, [tmp_path], ["tier"], ExtractionOptions(0), [summary])
     assert [one["encoded"] for one in read_extraction(tmp_path)["encoders"]] == [3]
     assert [path.name for path in tmp_path.iterdir()] == ["extract.json"]

@@ -432,7 +432,9 @@ def test_a_test_image_that_the_encoders_have_seen_is_refused_unless_the_split_it
     signature = Signature("image", "net@run-MOS_q-0", "net", "f" * 64, "none", "pooled")
     store = FeatureStore.create(tmp_path, signature, {})
     publish_text(tmp_path / SEEN_FOLDER / f"{signature.weights}.json", '["a", "b", "c"]')
-    manifest = Manifest("data", tmp_path, pd.DataFrame({"image_key": ["a", "b", "c", "a", "d"]}), ("MOS_q",))
+    manifest = Manifest(
+        "data", (tmp_path,), pd.DataFrame({"image_key": ["a", "b", "c", "a", "d"]}), ("MOS_q",)
+    )
     train, validation = np.array([0, 1]), np.array([2])
     require_unseen(manifest, [Split(train, validation, np.array([3, 4]), 0)], store)
     with pytest.raises(FinetunedError, match=r"finetuned on 1 of the 2 test images of the split with seed 7"):

@@ -177,7 +177,7 @@ WRONG = {
     "no prompts in the folder": (
         ["runs/nr", "folder"],
         lambda: save_picture(Path("folder/a.png"), 1),
-        "write them to a.txt",
+        "there is no prompt file a.txt",
     ),
     "empty folder": (["runs/nr", "folder"], lambda: Path("folder").mkdir(), "neither a table"),
     "prompt for a table": (

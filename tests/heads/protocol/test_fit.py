@@ -66,13 +66,16 @@ def manifest() -> Manifest:
             "group": [f"group {number:02d}" for number in pair],
             "benchmark": ["I2I" if has else "T2I" for has in guided],
             "position": [row if has else row - WITH_IMAGE_PROMPT for row, has in enumerate(guided)],
+            "dataset": "toy",
         }
     )
     keys = {
         f"{column}_key": table[column].map(lambda text: text_key(text).hex() if text else "")
         for column in INPUTS
     }
-    return Manifest("toy", Path(), table.assign(**keys, **dict(zip(TARGETS, scores.T, strict=True))), TARGETS)
+    return Manifest(
+        "toy", (Path(),), table.assign(**keys, **dict(zip(TARGETS, scores.T, strict=True))), TARGETS
+    )
 
 
 def store(root: Path, signature: Signature, texts: pd.Series, width: int) -> FeatureStore:

@@ -1,0 +1,59 @@
+"""Text of users' files and names: files in any Unicode encoding, and names that are not UTF-8."""
+
+import codecs
+import re
+from pathlib import Path
+
+# The marks of UTF-32 come first: that of UTF-32-LE begins with that of UTF-16-LE.
+_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+# Half characters other than U+DC80 to U+DCFF, in which Python keeps the bytes of names that are not UTF-8.
+_HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file: by its byte order mark UTF-8, UTF-16 or UTF-32, without a mark UTF-8.
+
+    Ends of lines stay as in the file.
+
+    Raises:
+        OSError: The file cannot be read.
+        UnicodeDecodeError: The bytes are not in that encoding.
+    """
+    return decoded(path.read_bytes())
+
+
+def decoded(data: bytes) -> str:
+    """Return the text of the bytes of a file, as `read_text` does.
+
+    Raises:
+        UnicodeDecodeError: The bytes are not in the encoding of their mark, or without a mark not UTF-8.
+    """
+    return data.decode(encoding_of(data))
+
+
+def encoding_of(data: bytes) -> str:
+    """Return the name of the encoding that the byte order mark at the start of a file states, else UTF-8."""
+    for mark, encoding in _ENCODINGS.items():
+        if data.startswith(mark):
+            return encoding
+    return "utf-8"
+
+
+def shown(path: Path | str) -> str:
+    r"""Return a path or a text as Unicode: bytes of a name that are not UTF-8 become `\xe9`.
+
+    Python keeps such bytes as half characters, which no UTF-8 file and no terminal takes.
+    """
+    text = _HALF_CHARACTER.sub(_escaped, str(path))
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _escaped(half: re.Match[str]) -> str:
+    return f"\\u{ord(half.group()):04x}"

@@ -1,0 +1,187 @@
+"""Read the table of a data set into canonical columns."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from tier4k.cache.text import shown
+from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.layouts.find import FoundTable, find_table
+from tier4k.extract.datasets.layouts.layout import Layout
+from tier4k.extract.datasets.ratings import ratings
+from tier4k.extract.datasets.source import TEXT_COLUMNS, SourceTable, TableReport
+from tier4k.extract.datasets.table_choice import RECOGNISED, ColumnChoice, TableChoice
+from tier4k.extract.datasets.tables.cells import Formula, StoredImage, with_numbers
+from tier4k.extract.datasets.targets import ScoreColumns, choose_targets, require_free_names
+
+UNKNOWN_GENERATOR = "unknown"
+
+NO_PROMPTS = "There are no text prompts, so that only streams of images exist"
+
+INDEPENDENT = f"{NO_PROMPTS}; images are taken as independent of each other"
+
+
+def read_source(
+    data: Path,
+    choice: TableChoice = RECOGNISED,
+    raters: int | None = None,
+    needs_prompts: bool = True,
+) -> SourceTable:
+    """Find the table of a data set, recognise its layout, and read it.
+
+    A command reads its source once: `check_tables` takes the result, and `search_folders(source.folder)`
+    names the folders that may hold weights.
+
+    Args:
+        data: The data folder, a folder that holds `PKU-AIGIQA-4K`, or the table itself.
+        choice: What the user says about layout, columns and sheet.
+        raters: Number of ratings of every score; None takes it from a column, if there is one.
+        needs_prompts: Whether a table with prompts must have one in every row; a published layout may then
+            not lack the column.
+
+    Raises:
+        DataError: No table, several tables, an unreadable or empty one, or missing columns.
+    """
+    table = find_table(data, choice, needs_prompts)
+    rows = _rows(table)
+    if rows.empty:
+        raise DataError(f"{table.path} has a header but no rows: add the rows")
+    return _source(table, rows, choice, raters, needs_prompts)
+
+
+def _rows(table: FoundTable) -> pd.DataFrame:
+    """Return the rows of all parts with the columns `file` and `line` (see `SourceTable`)."""
+    frames = []
+    for part in table.parts:
+        frame = part.frame.copy(deep=False)
+        file = "" if part.path == table.path else part.path.name
+        place = pd.DataFrame(
+            {"\0file": file, "\0line": frame.index + part.header_lines + 1},
+            index=frame.index,
+        )
+        frames.append(frame.join(place))
+    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0].reset_index(drop=True)
+
+
+def _source(
+    table: FoundTable,
+    rows: pd.DataFrame,
+    choice: TableChoice,
+    raters: int | None,
+    needs_prompts: bool,
+) -> SourceTable:
+    layout, columns = table.layout, table.columns.of
+    place = rows[["\0file", "\0line"]].rename(columns=lambda name: name[1:])
+    cells = rows.drop(columns=["\0file", "\0line"])
+    scores = _score_columns(cells.set_axis(place["line"]), layout, columns, choice.column_choice)
+    texts = _texts(cells, columns)
+    targets = tuple(scores.columns)
+    values = pd.DataFrame({target: with_numbers(cells[column]) for target, column in scores.columns.items()})
+    used = {*columns.values(), *scores.columns.values()} - {columns.get("split")}
+    others = cells.drop(columns=[column for column in cells.columns if column in used])
+    if (split := columns.get("split")) is not None:
+        others = others.assign(split=cells[split])
+    names_of_targets = {column: target for target, column in scores.columns.items()}
+    rated = ratings(cells.rename(columns=names_of_targets), targets, raters)
+    report = TableReport(
+        columns,
+        table.columns.recognised,
+        scores.reasons,
+        scores.unused,
+        table.left_out,
+        _notes(columns),
+    )
+    return SourceTable(
+        name=shown(_name(table)),
+        path=table.path,
+        frame=pd.concat([texts, place.assign(formulas=_formulas(cells, columns)), values, rated], axis=1),
+        others=others,
+        targets=targets,
+        image_folder=layout.image_folder(table.root, texts["name"]),
+        image_prompt_folder=table.root / layout.image_prompt_folder,
+        has_prompts="prompt" in columns,
+        has_groups="group" in columns,
+        needs_prompts=needs_prompts,
+        report=report,
+        choice=choice,
+    )
+
+
+def _score_columns(
+    cells: pd.DataFrame,
+    layout: Layout,
+    columns: Mapping[str, str],
+    choice: ColumnChoice,
+) -> ScoreColumns:
+    if choice.targets:
+        chosen = {}
+        require_free_names(choice.targets)
+        for target, names in choice.targets.items():
+            chosen[target] = next(name for name in names if name in cells.columns)
+        return ScoreColumns(chosen, dict.fromkeys(chosen, "named by --columns"), {})
+    if layout.targets:
+        chosen = {target: target for target in layout.targets}
+        unused = {column: reason for column, reason in layout.not_scores.items() if column in cells}
+        return ScoreColumns(chosen, dict.fromkeys(chosen, f"score of the layout {layout.name}"), unused)
+    return choose_targets(cells, columns.values())
+
+
+def _name(table: FoundTable) -> str:
+    if table.layout.named_by_folder or table.path.is_dir():
+        return table.root.resolve().name
+    return table.path.stem
+
+
+def _notes(columns: Mapping[str, str]) -> tuple[str, ...]:
+    if "prompt" in columns:
+        return ()
+    return (NO_PROMPTS if "group" in columns else INDEPENDENT,)
+
+
+def _texts(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return `TEXT_COLUMNS` as text."""
+    texts = pd.DataFrame(index=cells.index)
+    for canonical in TEXT_COLUMNS:
+        if canonical in columns:
+            texts[canonical] = cells[columns[canonical]].map(_as_text)
+        else:
+            texts[canonical] = ""
+    texts["image"] = _places(cells[columns["name"]])
+    if "image_prompt" in columns:
+        texts["image_prompt"] = _places(cells[columns["image_prompt"]])
+    if "generator" not in columns:
+        texts["generator"] = texts["name"].map(_generator_of)
+    texts["generator"] = texts["generator"].replace("", UNKNOWN_GENERATOR)
+    return texts
+
+
+def _formulas(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.Series:
+    """Return for each row (N,) its text columns that are formulas without a stored value, "" for none."""
+    formulas = pd.Series("", cells.index)
+    for canonical in TEXT_COLUMNS:
+        if canonical in columns:
+            is_formula = cells[columns[canonical]].map(lambda cell: isinstance(cell, Formula)).astype(bool)
+            formulas[is_formula] += f"{columns[canonical]} "
+    return formulas.str.strip()
+
+
+def _as_text(value: object) -> str:
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return ""
+    return str(value).strip()
+
+
+def _places(cells: pd.Series) -> pd.Series:
+    """Return the place of the image in each cell (N,): of an image in the table, or the path in the cell.
+
+    Places are plain objects, as pandas' own type of texts takes no bytes of names that are not UTF-8.
+    """
+    places = [cell.place if isinstance(cell, StoredImage) else _as_text(cell) for cell in cells]
+    return pd.Series(places, cells.index, dtype=object)
+
+
+def _generator_of(name: str) -> str:
+    # DALLE_1000_00.jpg (PKU-AIGIQA-4K) and AttnGAN_normal_012.jpg (AGIQA-3K) both begin with the generator.
+    generator, underscore, _ = Path(name).stem.partition("_")
+    return generator if underscore else UNKNOWN_GENERATOR

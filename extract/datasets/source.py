@@ -1,0 +1,91 @@
+"""The table of a data set as read: canonical columns, unchecked rows, and a report of what was read."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice, column_field
+
+TEXT_COLUMNS = ("name", "image", "prompt", "image_prompt", "generator", "group", "dataset")
+
+PLACE_COLUMNS = ("file", "line", "formulas")
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """How a table was read.
+
+    Attributes:
+        columns: {canonical column: column of the table}.
+        recognised: The columns among them that have not the layout's own name, and that no option named.
+        targets: {target: why its column is a score}.
+        unused: {column: why it is no score, although it looks like one}.
+        left_out: Parts of the data set that were not read, with the reason.
+        notes: Other remarks.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    recognised: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
+    unused: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        """Yield one sentence for everything that a user should know before work begins."""
+        if self.recognised:
+            names = ", ".join(f"{column_field(name)} = {column}" for name, column in self.recognised.items())
+            yield f"Columns recognised by their names: {names}"
+        for part in self.left_out:
+            yield f"Not read: {part}"
+        for column, reason in self.unused.items():
+            yield f"Column {column} is not used as a score: {reason}"
+        yield from self.notes
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """A table as read, with canonical columns and unchecked rows.
+
+    Attributes:
+        name: Name of the data set, for people.
+        path: The table's file, or the data folder if its rows are in several files.
+        frame: One line per row of the table that is not blank, in its order, with the index 0 to N - 1:
+            `TEXT_COLUMNS` as text ("" for none), the file of the row ("" if all rows are in `path`) and its
+            line there, the canonical columns whose cells are formulas without a stored value ("" for none),
+            targets and the columns of `ratings` as in the file.
+        others: All other columns as in the file (N rows).
+        targets: Names of the score columns.
+        image_folder: Folder that `image` is relative to.
+        image_prompt_folder: Folder that `image_prompt` is relative to.
+        has_prompts: Whether there is a column of text prompts.
+        has_groups: Whether a column says which rows belong together.
+        needs_prompts: Whether a row without a text prompt is a problem, where there is a column of them.
+        report: How the table was read.
+        choice: What the user said about it.
+    """
+
+    name: str
+    path: Path
+    frame: pd.DataFrame
+    others: pd.DataFrame
+    targets: tuple[str, ...]
+    image_folder: Path
+    image_prompt_folder: Path
+    has_prompts: bool = True
+    has_groups: bool = False
+    needs_prompts: bool = True
+    report: TableReport = field(default_factory=TableReport)
+    choice: TableChoice = RECOGNISED
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the rows come from a table; images given one by one do not."""
+        return "line" in self.frame and bool((self.frame["line"] > 0).all())
+
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+        return self.path if self.path.is_dir() else self.path.parent

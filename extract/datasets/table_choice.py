@@ -1,0 +1,122 @@
+"""What a user says about a table: its layout, the meaning of its columns, its sheet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast, get_args
+
+from tier4k.extract.datasets.choices import ColumnField, LayoutName
+from tier4k.extract.datasets.errors import DataError
+
+SCORE = "mos"
+
+
+def canonical_column(column_field: str) -> str:
+    """Return the canonical column of a field of `--columns`: an image is known by its name."""
+    return "name" if column_field == "image" else column_field
+
+
+def column_field(canonical: str) -> str:
+    """Return the field of `--columns` with a canonical column."""
+    return "image" if canonical == "name" else canonical
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """The meaning of columns, as `--columns` gives it.
+
+    Attributes:
+        of_field: {field: columns}; a table uses the one that it has. No columns: the table has none for the
+            field, whatever its names suggest.
+        targets: {target: columns}; empty: the score columns are recognised.
+    """
+
+    of_field: Mapping[ColumnField, tuple[str, ...]] = field(default_factory=dict)
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> "ColumnChoice":
+        """Return the choice of a list such as "image=img_path,prompt=caption,mos=MOS".
+
+        `mos=COLUMN` is a target with the name of its column, `mos.NAME=COLUMN` one with another name. A field
+        may have several columns, of which each table has one.
+
+        Raises:
+            DataError: The text is no such list.
+        """
+        of_field: dict[ColumnField, tuple[str, ...]] = {}
+        targets: dict[str, tuple[str, ...]] = {}
+        for name, column in _pairs(text):
+            score, _, target = name.partition(".")
+            if score == SCORE:
+                target = target or column
+                targets[target] = (*targets.get(target, ()), *_present(column))
+            elif name in get_args(ColumnField):
+                key = cast(ColumnField, name)
+                of_field[key] = (*of_field.get(key, ()), *_present(column))
+            else:
+                fields = ", ".join((*get_args(ColumnField), SCORE))
+                raise DataError(f"--columns: there is no field {name!r}: use {fields}")
+        return cls(of_field, {name: columns for name, columns in targets.items() if columns})
+
+
+def _present(column: str) -> tuple[str, ...]:
+    return (column,) if column else ()
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Return the pairs FIELD=COLUMN; a piece without "=" belongs to the column before it, with its comma."""
+    pieces: list[str] = []
+    for piece in text.split(","):
+        if "=" in piece or not pieces:
+            pieces.append(piece)
+        else:
+            pieces[-1] += f",{piece}"
+    pairs = []
+    for piece in filter(str.strip, pieces):
+        name, equals, column = piece.partition("=")
+        if not equals:
+            raise DataError(
+                f"--columns: {piece.strip()!r} is not of the form FIELD=COLUMN: pass, for example, "
+                "image=img_path,prompt=caption,mos=MOS"
+            )
+        pairs.append((name.strip(), column.strip()))
+    return pairs
+
+
+@dataclass(frozen=True)
+class TableChoice:
+    """What a user says about a table.
+
+    Attributes:
+        layout: Name of a layout; None recognises it.
+        columns: Text of `--columns`; "" recognises the columns.
+        sheet: Name of a sheet of a workbook; None takes the visible sheet that has the columns.
+    """
+
+    layout: LayoutName | None = None
+    columns: str = ""
+    sheet: str | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> "TableChoice":
+        """Return the choice of what `given` returned."""
+        return cls(cast(LayoutName | None, given.get("layout")), given.get("columns", ""), given.get("sheet"))
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What was said, by the name of the field."""
+        values = {"layout": self.layout, "columns": self.columns, "sheet": self.sheet}
+        return {name: value for name, value in values.items() if value}
+
+    @property
+    def column_choice(self) -> ColumnChoice:
+        """The meaning of columns.
+
+        Raises:
+            DataError: `columns` is no list of pairs.
+        """
+        return ColumnChoice.parse(self.columns)
+
+
+RECOGNISED = TableChoice()
+"""The user says nothing: layout, columns and sheet are recognised."""

@@ -1,0 +1,10 @@
+"""Files that operating systems and programs leave in folders, which are not data."""
+
+from pathlib import Path
+
+CLUTTER = frozenset(("thumbs.db", "desktop.ini"))
+
+
+def is_clutter(path: Path) -> bool:
+    """Return whether a file is no data: a lock file of a spreadsheet program, a hidden file, `Thumbs.db`."""
+    return path.name.startswith((".", "~$")) or path.name.lower() in CLUTTER

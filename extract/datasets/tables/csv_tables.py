@@ -1,0 +1,209 @@
+"""Tables of text: fields with commas, semicolons or tabs between them."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+
+from tier4k.cache.text import read_text
+from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.tables.column_names import column_names
+from tier4k.extract.datasets.tables.part import PartHeader
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+SHOWN_LINES = 10
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How the fields of a table are separated.
+
+    Attributes:
+        separator: The character between two fields.
+        has_spaces: Whether a space follows each separator.
+    """
+
+    separator: str
+    has_spaces: bool = False
+
+    def read(self, text: str, is_strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+        """Yield the line after each record, from 1, and the fields of the record; blank records too.
+
+        Raises:
+            csv.Error: `is_strict`, and something other than a separator follows a quoted field.
+        """
+        reader = csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=self.separator,
+            skipinitialspace=self.has_spaces,
+            strict=is_strict,
+        )
+        for fields in reader:
+            yield reader.line_num + 1, fields
+
+
+@dataclass(frozen=True)
+class _Records:
+    """The records of a text, blank ones included.
+
+    Attributes:
+        fields: The fields of each record.
+        lines: The line that each record begins in, from 1, and the line after the last record.
+    """
+
+    fields: list[list[str]]
+    lines: list[int]
+
+    @classmethod
+    def of(cls, read: Iterable[tuple[int, list[str]]]) -> "_Records":
+        """Collect what `_Form.read` yields."""
+        records, lines = [], [1]
+        for line, fields in read:
+            records.append(fields)
+            lines.append(line)
+        return cls(records, lines)
+
+
+def csv_headers(path: Path) -> tuple[PartHeader, ...]:
+    """Return the header of a table of text. The separator is that which gives the header most fields.
+
+    Raises:
+        DataError: The file is empty or not Unicode, or a column name occurs twice.
+        OSError: The file cannot be read.
+    """
+    text = _text(path)
+    form = _form(text, "\t,;" if path.suffix.lower() == ".tsv" else ",;\t")
+    fields = _header(form, text)
+    if not fields:
+        raise DataError(f"{path} is empty: add a header line and rows")
+    names = column_names(fields, str(path))
+    return (PartHeader(path, names, partial(_rows, path, text, form, names)),)
+
+
+def _text(path: Path) -> str:
+    try:
+        text = read_text(path)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not {error.encoding.upper()} ({error.reason} at byte {error.start}): save the table "
+            "as CSV UTF-8"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(
+            f"{path} has null characters, the first in line {line}, so it is damaged or no text: save the "
+            "table as CSV UTF-8"
+        )
+    return text
+
+
+def _form(text: str, separators: str) -> _Form:
+    """Return the form that gives the header most fields, the first of equal ones."""
+    forms = [_Form(separator) for separator in separators]
+    form = max(forms, key=lambda form: len(_header(form, text)))
+    following = _header(form, text)[1:]
+    has_spaces = bool(following) and all(name.startswith(" ") for name in following)
+    return _Form(form.separator, has_spaces)
+
+
+def _header(form: _Form, text: str) -> list[str]:
+    """Return the first record that is not blank."""
+    with _fields_of_any_length(text):
+        for _, fields in form.read(text):
+            if not _is_blank(fields):
+                return fields
+    return []
+
+
+def _is_blank(fields: Sequence[str]) -> bool:
+    return not any(fields)
+
+
+@contextmanager
+def _fields_of_any_length(text: str) -> Iterator[None]:
+    """Let the csv module read long fields, such as images in base64. Its limit holds for the process."""
+    before = csv.field_size_limit(len(text) + 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _rows(
+    path: Path,
+    text: str,
+    form: _Form,
+    names: Sequence[str],
+) -> pd.DataFrame:
+    """Return the rows of a table of text; the index counts all records but the first, blank ones included."""
+    records = _records(path, text, form)
+    width = len(names)
+    filled = [number for number, fields in enumerate(records.fields) if not _is_blank(fields)]
+    rows = [records.fields[number] for number in filled[1:]]
+    surplus = [number for number in filled if len(records.fields[number]) > width]
+    if surplus and not _ends_in_separators(rows, width):
+        raise _surplus_error(path, form, width, [records.lines[number] for number in surplus])
+    padded = [fields[:width] + [""] * (width - len(fields)) for fields in rows]
+    columns = zip(*padded, strict=True) if padded else [()] * width
+    cells = {name: pd.Series(column, dtype=object) for name, column in zip(names, columns, strict=True)}
+    return pd.DataFrame(cells).set_axis([number - 1 for number in filled[1:]])
+
+
+def _ends_in_separators(rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Return whether all rows have the same number of empty fields after the last column.
+
+    Where only some have, a comma in another field may have pushed an empty one out of its column.
+    """
+    return len({len(fields) for fields in rows}) == 1 and all(_is_blank(fields[width:]) for fields in rows)
+
+
+def _records(
+    path: Path,
+    text: str,
+    form: _Form,
+) -> _Records:
+    """Return all records of a text.
+
+    Raises:
+        DataError: A quote is not closed, or closed in another line by accident.
+    """
+    with _fields_of_any_length(text):
+        try:
+            return _Records.of(form.read(text, is_strict=True))
+        except csv.Error:
+            pass
+        # Quotes inside a field, as in `"Stop" sign`, are no harm. But where they are not in pairs, a field
+        # may reach into the next rows and swallow them; the null character shows whether the last one does.
+        records = _Records.of(form.read(f"{text}\n\0"))
+    for start, end in pairwise(records.lines):
+        if end - start > 1:
+            raise DataError(
+                f"{path}: the quotes in line {start} are not in pairs, so that its field has no end: put the "
+                'field in double quotes, and write a quote inside it as two ("")'
+            )
+    return _Records(records.fields[:-1], records.lines[:-1])
+
+
+def _surplus_error(
+    path: Path,
+    form: _Form,
+    width: int,
+    lines: Sequence[int],
+) -> DataError:
+    shown = ", ".join(map(str, lines[:SHOWN_LINES]))
+    rest = len(lines) - SHOWN_LINES
+    if rest > 0:
+        shown = f"{shown} and {rest:,} more"
+    plural = "s" if len(lines) > 1 else ""
+    mark = SEPARATORS[form.separator]
+    return DataError(
+        f"{path} has rows with more fields than its header, which has {width}, in line{plural} {shown}: put "
+        f"fields that contain {mark} in double quotes"
+    )

@@ -1,0 +1,214 @@
+"""Parquet tables. Images whose bytes are in the table are named by their places, and not read."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.tables.cells import StoredImage
+from tier4k.extract.datasets.tables.column_names import column_names
+from tier4k.extract.datasets.tables.find import SHARD
+from tier4k.extract.datasets.tables.part import PartHeader
+from tier4k.extract.images.places import BYTES_FIELD, parquet_place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+PATH_FIELD = "path"  # of a struct with the bytes of an image, as Hugging Face's data sets name it
+
+PEEKED_ROWS = 16
+
+SAVED_INDEX = "__index_level_"
+"""pandas calls the column of an index without a name so."""
+
+
+def parquet_headers(path: Path) -> tuple[PartHeader, ...]:
+    """Return the header of a Parquet table.
+
+    Raises:
+        DataError: The file is damaged, or a column name occurs twice.
+        OSError: The file cannot be read.
+    """
+    with _damage_explained(path), _open(path) as file:
+        schema = file.schema_arrow
+    columns = [name for name in schema.names if not _is_row_number(schema, name)]
+    names = column_names(columns, str(path))
+    return (PartHeader(path, names, partial(_frame, path, columns, names)),)
+
+
+@contextmanager
+def _damage_explained(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read as .parquet: {reason}") from error
+
+
+def _open(path: Path) -> "pq.ParquetFile":
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path)
+
+
+def _is_row_number(schema: "pa.Schema", name: str) -> bool:
+    import pyarrow as pa
+
+    return name.startswith(SAVED_INDEX) and pa.types.is_integer(schema.field(name).type)
+
+
+def _frame(
+    path: Path,
+    columns: Sequence[str],
+    names: Sequence[str],
+) -> pd.DataFrame:
+    cells = {}
+    with _damage_explained(path), _open(path) as file:
+        for column, name in zip(columns, names, strict=True):
+            cells[name] = _Column(file, path, column).cells()
+        rows = file.metadata.num_rows
+    return pd.DataFrame(cells, index=pd.RangeIndex(rows))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of an open table."""
+
+    file: "pq.ParquetFile"
+    path: Path
+    name: str
+
+    def cells(self) -> pd.Series:
+        """Return the cells (N,) as plain objects or numbers; a stored image is a `StoredImage`."""
+        import pyarrow as pa
+
+        kind = self.file.schema_arrow.field(self.name).type
+        if pa.types.is_struct(kind) and kind.get_field_index(BYTES_FIELD) >= 0:
+            return self._images(f"{self.name}.{BYTES_FIELD}", self._paths(kind))
+        if _is_bytes(kind):
+            if self._holds_text():
+                return pd.Series([_decoded(cell) for cell in self._read().to_pylist()], dtype=object)
+            return self._images(self.name, [None] * self.file.metadata.num_rows)
+        return _plain(self._read())
+
+    def _read(self, leaf: str | None = None) -> "pa.ChunkedArray":
+        table = self.file.read(columns=[leaf or self.name], use_threads=False)
+        return table.column(self.name)
+
+    def _paths(self, kind: "pa.StructType") -> list[str | None]:
+        """Return the paths beside the bytes of images."""
+        import pyarrow.compute as pc
+
+        if kind.get_field_index(PATH_FIELD) < 0:
+            return [None] * self.file.metadata.num_rows
+        paths = pc.struct_field(self._read(f"{self.name}.{PATH_FIELD}"), PATH_FIELD).to_pylist()
+        return [str(path).strip() if path else None for path in paths]
+
+    def _images(self, leaf: str, paths: Sequence[str | None]) -> pd.Series:
+        """Return the images; a row without bytes has only the path of a file, or nothing."""
+        has_bytes = self._has_value(leaf)
+        stored = [path for path, is_stored in zip(paths, has_bytes, strict=True) if is_stored and path]
+        are_names = len(set(stored)) == len(stored)  # some tables call all images "image.png"
+        table = self.path.absolute()  # the names of other images are relative to a folder
+        shard = f"{self.path.stem} " if SHARD.fullmatch(self.path.stem) else ""
+        images: list[str | None] = []
+        for row, (path, is_stored) in enumerate(zip(paths, has_bytes, strict=True)):
+            name = path if path and are_names else f"{shard}row {row}"
+            place = parquet_place(table, self.name, row)
+            images.append(StoredImage.at(name, place) if is_stored else path)
+        return pd.Series(images, dtype=object)
+
+    def _has_value(self, leaf: str) -> list[bool]:
+        """Return for each row (N,) whether a leaf has a value; values are read only if the table needs it."""
+        has_value: list[bool] = []
+        about = self.file.metadata
+        for number in range(about.num_row_groups):
+            group = about.row_group(number)
+            nulls = _null_count(group, leaf)
+            if nulls in (0, group.num_rows):
+                has_value.extend([nulls == 0] * group.num_rows)
+            else:
+                values = self.file.read_row_group(number, columns=[leaf], use_threads=False)
+                has_value.extend(_validity(values.column(self.name)))
+        return has_value
+
+    def _holds_text(self) -> bool:
+        """Return whether the first bytes of a column are a text, as some programs write texts."""
+        for batch in self.file.iter_batches(batch_size=PEEKED_ROWS, columns=[self.name], use_threads=False):
+            for cell in batch.column(self.name).to_pylist():
+                if cell:
+                    return _is_text(cell)
+        return False
+
+
+def _is_bytes(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(test(kind) for test in tests)
+
+
+def _is_text(cell: bytes) -> bool:
+    try:
+        return cell.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def _decoded(cell: bytes | None) -> str | None:
+    return None if cell is None else cell.decode(errors="replace")
+
+
+def _null_count(group: "pq.RowGroupMetaData", leaf: str) -> int | None:
+    """Return the number of rows of a row group without a value; None if the file does not say it."""
+    for number in range(group.num_columns):
+        chunk = group.column(number)
+        if chunk.path_in_schema == leaf:
+            statistics = chunk.statistics
+            return statistics.null_count if statistics and statistics.has_null_count else None
+    return None
+
+
+def _validity(column: "pa.ChunkedArray") -> list[bool]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_struct(column.type):
+        column = pc.struct_field(column, BYTES_FIELD)
+    return column.is_valid().to_pylist()
+
+
+def _plain(column: "pa.ChunkedArray") -> pd.Series:
+    """Return the cells of an ordinary column: categories as their values, times as they are written."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if is_number and (not column.null_count or pa.types.is_floating(kind)):
+        return pd.Series(column.to_numpy())
+    if pa.types.is_temporal(kind):
+        return pd.Series(_times(column), dtype=object)
+    if pa.types.is_nested(kind):
+        return pd.Series(list(column.to_pandas()), dtype=object)
+    return pd.Series(column.to_pylist(), dtype=object)
+
+
+def _times(column: "pa.ChunkedArray") -> list[str | None]:
+    """Return times as texts; where arrow cannot write them, such as those of an unknown zone, as numbers."""
+    import pyarrow as pa
+
+    try:
+        return column.cast(pa.string()).to_pylist()
+    except pa.ArrowException:
+        numbers = column.cast(pa.int64()).to_pylist()
+        return [None if number is None else f"{number} {column.type}" for number in numbers]

@@ -1,0 +1,46 @@
+"""Read table files, each by its suffix."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.tables.csv_tables import csv_headers
+from tier4k.extract.datasets.tables.json_tables import json_headers, json_lines_headers
+from tier4k.extract.datasets.tables.parquet_tables import parquet_headers
+from tier4k.extract.datasets.tables.part import PartHeader, TablePart
+from tier4k.extract.datasets.tables.workbooks import workbook_headers
+
+READERS: Mapping[str, Callable[[Path], tuple[PartHeader, ...]]] = {
+    ".csv": csv_headers,
+    ".tsv": csv_headers,
+    ".xlsx": workbook_headers,
+    ".parquet": parquet_headers,
+    ".json": json_headers,
+    ".jsonl": json_lines_headers,
+}
+"""{suffix, one of `TABLE_SUFFIXES`: reader of the headers}."""
+
+
+def part_headers(path: Path) -> tuple[PartHeader, ...]:
+    """Return the headers of the parts of a table file: of the sheets of a workbook, or of the file itself.
+
+    Raises:
+        DataError: The file is empty, damaged, or not of a known form, or a column name occurs twice.
+    """
+    try:
+        return READERS[path.suffix.lower()](path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_part(header: PartHeader) -> TablePart:
+    """Read the rows of a part.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    try:
+        rows = header.rows()
+    except OSError as error:
+        raise DataError(f"{header.path} cannot be read: {error.strerror or error}") from error
+    return TablePart(header.path, rows, header.sheet, header.header_lines)

@@ -1,0 +1,53 @@
+"""Texts of users' files are read in any Unicode encoding, and names of any bytes can be shown."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tier4k.cache.text import read_text, shown
+
+TEXT = '{"prompt": "a café in Zürich, 猫"}\r\n'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(TEXT.encode(), id="utf-8 without a mark"),
+        pytest.param(b"\xef\xbb\xbf" + TEXT.encode(), id="utf-8"),
+        pytest.param(b"\xff\xfe" + TEXT.encode("utf-16-le"), id="utf-16-le"),
+        pytest.param(b"\xfe\xff" + TEXT.encode("utf-16-be"), id="utf-16-be"),
+        pytest.param(b"\xff\xfe\0\0" + TEXT.encode("utf-32-le"), id="utf-32-le"),
+        pytest.param(b"\0\0\xfe\xff" + TEXT.encode("utf-32-be"), id="utf-32-be"),
+    ],
+)
+def test_a_file_is_read_by_its_byte_order_mark(tmp_path: Path, data: bytes):
+    path = tmp_path / "text"
+    path.write_bytes(data)
+    assert read_text(path) == TEXT
+
+
+@pytest.mark.parametrize("data", [b"caf\xe9", b"\xef\xbb\xbfcaf\xe9", b"\xff\xfea"])
+def test_other_bytes_are_an_error(tmp_path: Path, data: bytes):
+    path = tmp_path / "text"
+    path.write_bytes(data)
+    with pytest.raises(UnicodeDecodeError):
+        read_text(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (b"caf\xe9_1.png", r"caf\xe9_1.png"),
+        ("Zürich 猫.png".encode(), "Zürich 猫.png"),
+        (b"\x80\xff", r"\x80\xff"),
+    ],
+)
+def test_bytes_of_a_name_that_are_not_utf_8_are_shown_escaped(name: bytes, expected: str):
+    assert shown(Path(os.fsdecode(name))) == expected
+
+
+def test_every_text_of_python_can_be_shown():
+    every_half = "".join(map(chr, range(0xD800, 0xE000)))
+    shown(every_half).encode()
+    assert shown("a\ud800b") == r"a\ud800b"

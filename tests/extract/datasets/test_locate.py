@@ -1,0 +1,52 @@
+"""The message about a missing image names the file that was probably meant."""
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from tier4k.extract.datasets.locate import Locator
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("existing", "named"),
+    [
+        ("fox.png", "Fox.PNG"),
+        ("fox.png", "fox.jpg"),
+        ("fox.png", "fox"),
+        ("Images/fox.png", "images/fox.png"),
+        ("images/deep/fox.png", "images\\deep\\fox.png"),
+        ("images/deep/fox.png", ".\\Images\\deep\\FOX.webp"),
+        (unicodedata.normalize("NFD", "Zürich/é.png"), unicodedata.normalize("NFC", "Zürich/é.png")),
+        (unicodedata.normalize("NFC", "Zürich/é.png"), unicodedata.normalize("NFD", "zürich/é.jpg")),
+    ],
+)
+def test_the_nearest_file_is_named(tmp_path: Path, existing: str, named: str) -> None:
+    make(tmp_path, existing, "other.png")
+    locator = Locator(tmp_path)
+    assert locator.place(named) is None
+    assert locator.problem(named) == f"there is no file {tmp_path / named} (nearest: {tmp_path / existing})"
+
+
+def test_an_absolute_path_of_another_case_has_a_nearest_file_too(tmp_path: Path) -> None:
+    make(tmp_path, "disk/fox.png")
+    named = str(tmp_path / "Disk" / "FOX.png")
+    assert Locator(tmp_path / "data").problem(named).endswith(f"(nearest: {tmp_path / 'disk' / 'fox.png'})")
+
+
+@pytest.mark.parametrize("named", ["wolf.png", "nowhere/fox.png", "fox/fox.png", "../fox.png"])
+def test_nothing_is_named_where_nothing_is_near(tmp_path: Path, named: str) -> None:
+    make(tmp_path / "data", "fox.png")
+    assert Locator(tmp_path / "data").problem(named) == f"there is no file {tmp_path / 'data' / named}"
+
+
+def test_a_file_of_the_same_stem_goes_behind_one_of_the_same_name(tmp_path: Path) -> None:
+    make(tmp_path, "fox.jpg", "FOX.png")
+    assert "FOX.png)" in Locator(tmp_path).problem("fox.png")
