@@ -84,6 +84,7 @@ def serve() -> None:
             imports.name_at_exit()
             _become_tier(request, output, end)
             cli.main()
+            sys.exit()
         os.close(end)
         code = _watch(child, request, marks)
         imports.repeat()

@@ -62,6 +62,7 @@ for line in sys.stdin:
         os.dup2(1, 2)
         sys.argv = ["tier", *json.loads(line)]
         cli.main()
+        sys.exit()
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     imports.repeat()
