@@ -260,7 +260,9 @@ def _inside(places: Mapping[ImageKey, str], manifest: Manifest) -> dict[ImageKey
     table has the content that the run was fitted on, then who wrote the run had the images. Otherwise the run
     must not bring images from elsewhere on this machine into a page.
     """
-    folders = [source.resolve() if source.is_dir() else source.resolve().parent for source in manifest.sources]
+    folders = [
+        source.resolve() if source.is_dir() else source.resolve().parent for source in manifest.sources
+    ]
     inside = {}
     for key, place in places.items():
         path = Path(place).resolve()
