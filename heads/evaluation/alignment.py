@@ -21,12 +21,15 @@ class ScoredRows:
         split: The parts of the rows that have a score for the target.
         scores: (N,) scores of all rows, NaN where a row has none.
         errors: (N,) standard errors of the scores, NaN where they are unknown.
+        scale: Name of the data set whose scale the scores have; "" if there is one data set, or no training
+            row.
         reason: Why the test rows have scores on another scale than the training rows; "" if they have not.
     """
 
     split: Split
     scores: np.ndarray
     errors: np.ndarray
+    scale: str = ""
     reason: str = ""
 
 
@@ -67,7 +70,7 @@ def scored_rows(
         own = scores[training[features.dataset[training] == name]]
         if len(own):
             scales[name] = _Scale.of(own, f"{target} of {name}, split with seed {split.seed}")
-    first = next(iter(scales), None)
+    first = next(iter(scales), "")
     scores, errors = scores.copy(), errors.copy()
     for name, scale in scales.items():
         if name != first:
@@ -76,7 +79,7 @@ def scored_rows(
             scores[rows] = scales[first].mean + slope * (scores[rows] - scale.mean)
             errors[rows] = slope * errors[rows]
     without = [name for name in pd.unique(features.dataset[own_split.test]) if name not in scales]
-    return ScoredRows(own_split, scores, errors, OTHER_SCALE if without else "")
+    return ScoredRows(own_split, scores, errors, first, OTHER_SCALE if without else "")
 
 
 @dataclass(frozen=True)

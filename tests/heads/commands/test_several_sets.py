@@ -1,4 +1,4 @@
-"""Commands on several data sets of different scales: one scale in training, one set left out, split columns."""
+"""Commands on several data sets of different scales: one scale in training, one left out, split columns."""
 
 import json
 import shutil
@@ -61,7 +61,8 @@ def folder(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fit(*options: str) -> Path:
     """Fit heads on the two data sets and return the run."""
     shutil.rmtree("new", ignore_errors=True)
-    succeed("fit-head", *SETS, *ENCODER, "--out", "new", *options)
+    output = succeed("fit-head", *SETS, *ENCODER, "--out", "new", *options)
+    assert "the scores of the data sets a, b are mapped linearly, by training rows" in on_one_line(output)
     (run,) = Path("new").iterdir()
     Path("runs").mkdir(exist_ok=True)
     return Path(shutil.move(run, Path("runs")))
@@ -110,6 +111,16 @@ def test_the_truth_is_on_the_scale_of_the_first_set_and_heads_can_be_compared(fo
     assert "mos" in succeed("compare", *map(str, runs), "--metric", "rmse")
     succeed("report", *map(str, runs), "-o", "page.html")
     assert '<option value="dataset">' in Path("page.html").read_text()
+
+
+def test_encoders_are_trained_on_the_scale_of_the_first_set(folder: Path) -> None:
+    """The first head predicts near the mean of its training scores, which would be 40 without alignment."""
+    options = ["--finetune", "all", "--image-weights", "test_resnet.pth", "--device", "cpu", "--epochs", "1"]
+    run = fit("--split", "random", "--repeats", "1", *options, "--set", "hidden=8")
+    rows = read_predictions(run)
+    np.testing.assert_allclose(rows["truth"], expected_truth(run, 0)[rows["name"]], rtol=1e-12)
+    assert rows["prediction"].between(0, 6).all()
+    assert Results.read(run).summaries["mos"]["last"]["rmse"].mean < 3
 
 
 def test_a_run_of_one_set_is_that_of_earlier_versions(folder: Path) -> None:
@@ -169,6 +180,14 @@ def test_one_data_set_is_left_out(folder: Path) -> None:
     code, output = tier("compare", str(run), str(other), "--metric", "rmse")
     assert code == 2 and "not in the units of the target" in on_one_line(output)
     assert "Errors are measured after the logistic of each repeat" in _page(run)
+    # The head that is tested on a has learnt the scale of b, and the other one that of a.
+    for command in (["predict", str(run), "three", "-o", "scores.csv"], ["export", str(run), "exported"]):
+        code, output = tier(*command)
+        assert code == 2 and "have the scales of a and b in different repeats" in on_one_line(output)
+    for repeat, largest in (("0", 100), ("1", 6)):
+        succeed("predict", str(run), "three", "--repeat", repeat, "-o", "scores.csv")
+        scores = read_scores("scores.csv")["score"]
+        assert scores.max() < largest and (scores.max() > 6) == (repeat == "0")
     code, output = tier("fit-head", "one", *ENCODER, "--head", "ridge", "--split", "dataset")
     assert code == 2 and "at least 2 data sets, and the data have 1" in on_one_line(output)
 
