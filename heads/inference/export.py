@@ -28,7 +28,7 @@ from tier4k.heads.encoders.exported import encoder_place, exported_path, owner_o
 from tier4k.heads.encoders.finetuned import TEXT_FOLDER, write_image, write_text
 from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.inference.model_card import model_card
-from tier4k.heads.results.layout import encoders_folder
+from tier4k.heads.results.layout import CARD, encoders_folder
 from tier4k.heads.results.model import EXPORTED_FILE, Model
 
 if TYPE_CHECKING:
