@@ -117,7 +117,7 @@ class FeatureStore:
         return files
 
     def _list_files(self) -> list[Path]:
-        return sorted(self.path.glob(f"*{SUFFIX}"))
+        return sorted(self.path.glob(f"[!.]*{SUFFIX}"))  # ._NAME is a leaving of macOS on a share
 
     @cached_property
     def index(self) -> Index:

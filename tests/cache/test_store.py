@@ -38,6 +38,14 @@ def test_rows_come_back_by_key_in_any_order(tmp_path: Path) -> None:
         store.read(text_keys("a", "x"))
 
 
+def test_what_macos_leaves_beside_a_shard_is_no_shard(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    keys = store.keys
+    shard = next(store.path.glob("*.h5"))
+    shard.with_name(f"._{shard.name}").write_bytes(b"\0\5\x16\7 resource fork")
+    np.testing.assert_array_equal(FeatureStore.open(store.path).keys, keys)
+
+
 def test_an_interrupted_writer_publishes_its_remaining_rows(tmp_path: Path) -> None:
     store = create_store(tmp_path)
     with pytest.raises(KeyboardInterrupt), store.writer() as writer:

@@ -167,7 +167,7 @@ def _formulas(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.Series:
 
 
 def _as_text(value: object) -> str:
-    if pd.api.types.is_scalar(value) and pd.isna(value):
+    if type(value) is not str and pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     return str(value).strip()
 

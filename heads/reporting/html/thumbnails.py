@@ -84,10 +84,13 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
             continue
         number, has_changed = match
         used.add(number)
+        own = _places(run, manifests[number])
         if has_changed:
             note = f"{run.name.data} has changed since run {run.letter} was fitted"
             notes[f"{note}: the images of this run are found by their names alone."] = None
-        places |= _places(run, manifests[number])
+            if not data and (outside := len(own) - len(own := _inside(own, manifests[number]))):
+                notes[f"{outside:,} of them lie elsewhere: `tier report … --data FOLDER` adds them."] = None
+        places |= own
     for number, path in enumerate(data):
         if number not in used:
             names = {run.name.data for run in runs}
@@ -147,10 +150,13 @@ def test_images(runs: Sequence[ReportRun]) -> list[ImageKey]:
 
 
 def _recorded_manifests(runs: Sequence[ReportRun]) -> list[Manifest]:
-    """Read the recorded data sets that can still be used; a report can do without them."""
+    """Read the recorded data sets that can still be used; a report can do without them.
+
+    Runs record absolute paths. A relative one, or one in its own folder, is of a table that came with the run.
+    """
     tables: dict[tuple[tuple[str, ...], TableChoice], None] = {}
     for run in runs:
-        if run.settings.data_paths:
+        if run.settings.data_paths and not any(_came_with(path, run) for path in run.settings.data_paths):
             tables[run.settings.data_paths, TableChoice.of(run.settings.table)] = None
     manifests = []
     for paths, choice in tables:
@@ -159,6 +165,12 @@ def _recorded_manifests(runs: Sequence[ReportRun]) -> list[Manifest]:
         except TierError:
             continue
     return manifests
+
+
+def _came_with(data: str, run: ReportRun) -> bool:
+    path = Path(data)
+    folders = [folder.path.resolve() for folder in run.folders]
+    return not path.is_absolute() or any(path.resolve().is_relative_to(folder) for folder in folders)
 
 
 def _given_manifest(path: Path, runs: Sequence[ReportRun]) -> Manifest:
@@ -239,6 +251,24 @@ def _places(run: ReportRun, manifest: Manifest) -> dict[ImageKey, str]:
         if name in known.index:
             places[run.name.data, name] = known[name]
     return places
+
+
+def _inside(places: Mapping[ImageKey, str], manifest: Manifest) -> dict[ImageKey, str]:
+    """Return the images inside the folders of a data set.
+
+    A run may be a download from anywhere, and with `--data` absent, it decides which table is read. If the
+    table has the content that the run was fitted on, then who wrote the run had the images. Otherwise the run
+    must not bring images from elsewhere on this machine into a page.
+    """
+    folders = [
+        source.resolve() if source.is_dir() else source.resolve().parent for source in manifest.sources
+    ]
+    inside = {}
+    for key, place in places.items():
+        path = Path(place).resolve()
+        if any(path.is_relative_to(folder) for folder in folders):
+            inside[key] = place
+    return inside
 
 
 def _rank(

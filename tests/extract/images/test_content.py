@@ -66,6 +66,13 @@ def test_a_stored_orientation_is_undone_exactly(kind: str, orientation: int) -> 
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_compressed_tiff_is_turned_once(orientation: int) -> None:
+    stored = Image.fromarray(np.ascontiguousarray(STORE[orientation](coloured())))
+    data = file_bytes(stored, "TIFF", exif=pillow_exif(orientation), compression="tiff_lzw")
+    assert np.array_equal(np.asarray(decode(data)), coloured())
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("kind", LOSSLESS | LOSSY)
 def test_an_image_is_turned_as_pillow_turns_it(kind: str, orientation: int) -> None:
     options = (LOSSLESS | LOSSY)[kind]

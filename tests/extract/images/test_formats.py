@@ -102,7 +102,7 @@ def test_a_plugin_is_registered_once_and_only_when_an_image_needs_it(monkeypatch
     decode(file_bytes(Image.fromarray(coloured()), "JPEG"))
     assert not registered
     for _ in range(3):
-        with pytest.raises(ImageError, match="not an image of the formats HEIF"):
+        with pytest.raises(ImageError, match="not an image of the formats JPEG, .*HEIF, JXL"):
             decode(HEIC)
     assert len(registered) == 1
 

@@ -107,6 +107,45 @@ def test_prompts_may_lie_beside_the_images_of_a_folder(fitted_copy: Path) -> Non
     np.testing.assert_allclose(found, read_scores("one.csv")["score"])
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl"])
+def test_an_image_without_a_prompt_is_in_the_output_with_the_reason(fitted_copy: Path, suffix: str) -> None:
+    first_row_in_folder(Path("new"))
+    Path("new/guide.txt").write_text("x")
+    output = f"new/scores{suffix}"
+    printed = succeed("predict", "runs/nr", "new", "-o", output)
+    assert "Left out: a.png: there is no prompt file a.txt" in printed
+    if suffix == ".csv":
+        lines = pd.read_csv(output).to_dict("records")
+    else:
+        lines = pd.read_json(output, lines=suffix == ".jsonl").to_dict("records")
+    scores = {(line["name"], line["target"]): line["score"] for line in lines}
+    targets = ("MOS_q", "MOS_a", "MOS_c")
+    assert set(scores) == {(name, target) for name in ("a.png", "guide.png") for target in targets}
+    assert {line["reason"] for line in lines if line["name"] == "a.png"} == {"there is no prompt file a.txt"}
+    assert all(np.isnan(score) == (name == "a.png") for (name, _), score in scores.items())
+    assert f"Not read: scores{suffix}" in succeed("predict", "runs/nr", "new")
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_an_image_that_cannot_be_decoded_ends_the_command_or_is_skipped_with_the_reason(
+    fitted_copy: Path, one_by_one: bool
+) -> None:
+    prompt = first_row_in_folder(Path("new"))
+    for name in ("a", "guide", "z"):
+        Path(f"new/{name}.txt").write_text(prompt)
+    Path("new/z.png").write_text("no image")
+    inputs = ["new/a.png", "new/guide.png", "new/z.png"] if one_by_one else ["new"]
+    predict = ["predict", "runs/nr", *inputs, "--target", "MOS_q", "-o", "scores.csv"]
+    code, output = tier(*predict)
+    assert code == 2
+    assert "z.png" in output
+    assert not Path("scores.csv").exists()
+    succeed(*predict, "--on-error", "skip")
+    scores = pd.read_csv("scores.csv").set_index(pd.Index(["a", "guide", "z"]))
+    assert scores["score"].notna().tolist() == [True, True, False]
+    assert "not an image" in scores.loc["z", "reason"]
+
+
 @pytest.mark.parametrize(("run", "ignored"), [("nr", True), ("fr", False), ("pr", False)])
 def test_an_image_prompt_that_the_heads_do_not_use_is_reported(
     fitted_copy: Path, run: str, ignored: bool
@@ -185,7 +224,7 @@ WRONG = {
         write("t.csv", TABLE),
         "do not pass --prompt",
     ),
-    "table without prompts": (["runs/nr", "t.csv"], write("t.csv", "image,text\nnew.png,x\n"), "prompt"),
+    "table without prompts": (["runs/nr", "t.csv"], write("t.csv", "image,words\nnew.png,x\n"), "prompt"),
     "two tables": (["runs/nr", "t.csv", "new.png"], write("t.csv", "image,prompt\n"), "pass only this table"),
     "other weights": (["runs/nr", *IMAGE], write_other_weights, "weights: the heads were fitted on"),
     "no weights": (["runs/nr", *IMAGE], lambda: shutil.rmtree("pretrained"), "pretrained"),

@@ -11,6 +11,8 @@ import openpyxl.chart
 import pytest
 
 from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.layouts.read import read_source
+from tier4k.extract.datasets.table_choice import TableChoice
 from tier4k.extract.datasets.tables import workbooks
 from tier4k.extract.datasets.tables.cells import Formula
 from tier4k.extract.datasets.tables.part import PartHeader
@@ -92,9 +94,15 @@ def test_cells_beyond_the_header_are_columns_without_a_name(tmp_path: Path) -> N
 
 
 def test_two_columns_of_one_name_are_an_error_that_names_both_positions(tmp_path: Path) -> None:
-    path = write_book(tmp_path / "t.xlsx", final=[["image", "mos", "x", "mos "], ["a.png", 1, 2, 3]])
-    with pytest.raises(DataError, match="sheet final, has two columns called 'mos', at positions 2 and 4"):
-        part_headers(path)
+    damaged = [["image", "mos", "x", "mos "], ["a.png", 1, 2, 3]]
+    path = write_book(tmp_path / "t.xlsx", final=damaged)
+    with pytest.raises(DataError, match="sheet final: it has two columns called 'mos', at positions 2 and 4"):
+        read_source(path)
+    write_book(path, remarks=damaged, table=[["image", "mos"], ["a.png", 1]])
+    (left_out,) = read_source(path).report.left_out
+    assert left_out.startswith("t.xlsx, sheet remarks (it has two columns called 'mos'")
+    with pytest.raises(DataError, match="sheet remarks: it has two columns"):
+        read_source(path, TableChoice(sheet="remarks"))
 
 
 def test_a_formula_without_stored_value_is_known_and_one_with_a_value_is_its_value(tmp_path: Path) -> None:

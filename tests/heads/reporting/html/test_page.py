@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -591,11 +592,24 @@ def test_the_command_prints_the_file_that_it_wrote(sample: Sample, tmp_path: Pat
 
 
 def test_thumbnails_keep_the_aspect_ratio_of_the_image(sample: Sample, page: str) -> None:
-    from io import BytesIO
-
     data = page_data(page)
     with Image.open(BytesIO(base64.b64decode(next(iter(data["thumbnails"].values()))))) as image:
         assert max(image.size) <= 128 and image.width / image.height == pytest.approx(40 / 30, abs=0.05)
+
+
+def test_thumbnails_are_upright_and_on_white(sample: Sample, tmp_path: Path) -> None:
+    shutil.copytree(sample.data.parent, tmp_path / "set")
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    for path in (tmp_path / "set").rglob("*.png"):
+        Image.new("RGBA", (30, 40), (0, 0, 0, 0)).save(path, exif=orientation)
+    write_report([sample.ridge], tmp_path / "r.html", [tmp_path / "set" / "toy.csv"])
+    shown = page_data((tmp_path / "r.html").read_text())["thumbnails"].values()
+    assert shown
+    for jpeg in shown:
+        with Image.open(BytesIO(base64.b64decode(jpeg))) as image:
+            assert image.size == (40, 30)
+            assert image.convert("L").getextrema()[0] > 250
 
 
 def test_training_curves_show_mean_and_range_of_the_repeats_that_reached_an_epoch(
