@@ -197,7 +197,7 @@ def _skipped(report: "CheckedDataset") -> "list[LeftOut]":
     for problem in report.problems:
         problems.setdefault(problem.row, []).append(problem)
     left_out = []
-    for row, of_row in problems.items():
+    for of_row in problems.values():
         name = of_row[0].name or f"line {of_row[0].line}"
         left_out.append(LeftOut(name, "; ".join(problem.message for problem in of_row)))
     return left_out

@@ -163,7 +163,7 @@ def _as_text(value: object) -> str:
 
 
 def _places(cells: pd.Series) -> pd.Series:
-    """Return the place of the image in each cell (N,): that of an image in the table, or the path in the cell.
+    """Return the place of the image in each cell (N,): of an image in the table, or the path in the cell.
 
     Places are plain objects, as pandas' own type of texts takes no bytes of names that are not UTF-8.
     """

@@ -83,7 +83,9 @@ def test_a_prompt_file_may_have_any_unicode_encoding(folder: Path, encoding: str
     assert prompts(read_inputs([folder]))["a.png"] == "a café\nin Zürich"
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".jfif", ".ppm", ".webp", ".tiff", ".avif", ".heic", ".jxl"])
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".JPEG", ".jfif", ".ppm", ".webp", ".tiff", ".avif", ".heic", ".jxl"]
+)
 def test_every_format_of_images_is_seen_whether_or_not_it_can_be_decoded(folder: Path, suffix: str) -> None:
     (folder / f"c{suffix}").write_bytes(b"no image")
     (folder / "c.txt").write_text("prompt of c")
