@@ -9,11 +9,14 @@ demo: $(VENV)/installed
 	$(BIN)/tier demo
 
 # One process per core, at most 8: each loads torch. An idle process takes tests from a busy one.
-test: $(VENV)/installed-dev
-	$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
+test: $(VENV)/installed-dev
+	$(BIN)/pytest $(PARALLEL)
+
+# A process of the full-size scorers takes 4 GB.
 slow: $(VENV)/installed-dev
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow $(PARALLEL)
 
 browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser

@@ -48,7 +48,7 @@ from tier4k.benchmarks.remake.slow import SLOW
 from tier4k.extract.datasets.manifest import prompt_groups
 from tier4k.extract.datasets.sample import write_sample
 from tier4k.extract.pipeline.process_policy import process_policy
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import make_splits
 from tier4k.heads.metrics.significance import holm as holm_p
 from tier4k.heads.protocol.publish import Run

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tier4k.cache.errors import TierError
-from tier4k.cache.text import shown
 
 TEMPORARY_PREFIX = ".tier4k-tmp-"  # of folders that `remove_dead` may remove
 
@@ -69,8 +68,8 @@ def publish(
 
 
 def publish_text(path: Path, text: str) -> None:
-    """Publish a file with `text` in UTF-8; bytes of names that are not UTF-8 are shown escaped."""
-    publish(path, lambda temporary: temporary.write_text(shown(text), encoding="utf-8"))
+    """Publish a file with `text` in UTF-8; what UTF-8 cannot hold is written escaped."""
+    publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def fsync(path: Path) -> None:

@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not depend on a network, nor wait for one
-# Small networks gain nothing from more threads, and `make test` runs a process on every core.
+# Small networks gain nothing from more threads, and `make test` and `make slow` run a process on every core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests of several threads share the cores with these processes: a waiting thread must not keep a core busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ENCODERS = ["--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
 

@@ -232,11 +232,12 @@ def fit_command(bench: Bench, name: str) -> Command:
 
 
 def predict_command(bench: Bench, name: str) -> Command:
-    """Run `tier predict` with the model of `fit_command` on a few images."""
+    """Run `tier predict` with the model of `fit_command` on an image, whose features it computes anew."""
     (run,) = (bench.folder / "runs").glob("nr-*")
     table = bench.table(JPEG_512)
     image = str(table.parent / "00000.jpg")
-    return _run("predict", [str(run), image, "--prompt", "a red fox", *_weights(bench, name)])
+    features = ["--features", str(bench.folder / "predict-features")]
+    return _run("predict", [str(run), image, "--prompt", "a red fox", *features, *_weights(bench, name)])
 
 
 def _features(bench: Bench) -> list[str]:

@@ -12,7 +12,7 @@ from tier4k.cache.keys import text_key
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.choices import OnError
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.image_files import examine_images
+from tier4k.extract.datasets.image_files import ExaminedImage, examine_images
 from tier4k.extract.datasets.join import JoinedRows, joined_rows
 from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.extract.datasets.locate import Locator
@@ -43,6 +43,8 @@ class CheckedDataset:
         problems: All problems, in the order of the tables and their rows.
         sources: The tables that were checked.
         merged_generators: {canonical spelling of a generator: its other spellings in the tables}.
+        turned: Number of images that are turned upright, as their EXIF orientation says.
+        transparent: Number of images that are composed over white.
         rows: Number of rows of all tables.
         skipped: Number of rows that are not in the manifest.
     """
@@ -51,6 +53,8 @@ class CheckedDataset:
     problems: tuple[Problem, ...]
     sources: tuple[SourceTable, ...]
     merged_generators: dict[str, tuple[str, ...]]
+    turned: int
+    transparent: int
     rows: int
     skipped: int
 
@@ -171,7 +175,7 @@ def check_tables(
     frame = frame.join(errors)
     if rows.targets:
         _require_any_score(rows, problems)
-    _add_keys(frame, problems, known, progress)
+    examined = _add_keys(frame, problems, known, progress)
     is_usable = ~frame["row"].isin(problems.rows)
     usable = frame[is_usable].reset_index(drop=True)
     usable["group"] = prompt_groups(
@@ -191,7 +195,16 @@ def check_tables(
     )
     merged = merged_spellings(rows.frame["generator"], frame["generator"])
     skipped = int((~is_usable).sum())
-    return CheckedDataset(manifest, problems.by_row(), tuple(sources), merged, len(frame), skipped)
+    return CheckedDataset(
+        manifest=manifest,
+        problems=problems.by_row(),
+        sources=tuple(sources),
+        merged_generators=merged,
+        turned=sum(image.is_turned for image in examined),
+        transparent=sum(image.is_transparent for image in examined),
+        rows=len(frame),
+        skipped=skipped,
+    )
 
 
 def raise_for_problems(checked: CheckedDataset, on_error: OnError) -> CheckedDataset:
@@ -225,6 +238,11 @@ def _check_texts(
     problems: ProblemList,
     rows: JoinedRows,
 ) -> None:
+    for row, columns in frame.loc[frame["formulas"] != "", "formulas"].items():
+        problems.add(
+            int(str(row)),
+            f"{columns} is a formula without a stored value: save the workbook in a spreadsheet program",
+        )
     no_name = frame["name"] == ""
     problems.add_each(frame.index[no_name], "the name of the picture is empty")
     if rows.needs_prompts and rows.has_prompts:
@@ -295,8 +313,8 @@ def _add_keys(
     problems: ProblemList,
     known: Collection[str],
     progress: Progress | None,
-) -> None:
-    """Add the key columns; a defective image is a problem of every row that uses it."""
+) -> list[ExaminedImage]:
+    """Add the key columns, and return the images; a defective one is a problem of every row that uses it."""
     paths = {*frame["image"], *frame["image_prompt"]} - {""}
     examined = examine_images(sorted(paths), known, progress)
     for column, label in IMAGE_COLUMNS.items():
@@ -308,3 +326,4 @@ def _add_keys(
                 problems.add(row, f"{label} {path}: {image.defect}")
         frame[f"{column}_key"] = keys
     frame["prompt_key"] = frame["prompt"].map(lambda text: text_key(text).hex())
+    return list(examined.values())

@@ -343,7 +343,7 @@ def _table(
 ) -> SourceTable:
     # Paths are plain objects, as pandas' own type of texts takes no bytes of names that are not UTF-8.
     frame = pd.DataFrame(rows, columns=list(_Row._fields), dtype=object).astype({"name": str, "prompt": str})
-    frame = frame.assign(generator="unknown", group="", dataset="", file="", line=0)
+    frame = frame.assign(generator="unknown", group="", dataset="", file="", line=0, formulas="")
     filesystem_root = Path(Path.cwd().anchor)  # the paths are absolute, as the images may be anywhere
     return SourceTable(
         name=name,

@@ -10,7 +10,7 @@ from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice, column
 
 TEXT_COLUMNS = ("name", "image", "prompt", "image_prompt", "generator", "group", "dataset")
 
-PLACE_COLUMNS = ("file", "line")
+PLACE_COLUMNS = ("file", "line", "formulas")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class SourceTable:
         path: The table's file, or the data folder if its rows are in several files.
         frame: One line per row of the table that is not blank, in its order, with the index 0 to N - 1:
             `TEXT_COLUMNS` as text ("" for none), the file of the row ("" if all rows are in `path`) and its
-            line there, targets and the columns of `ratings` as in the file.
+            line there, the canonical columns whose cells are formulas without a stored value ("" for none),
+            targets and the columns of `ratings` as in the file.
         others: All other columns as in the file (N rows).
         targets: Names of the score columns.
         image_folder: Folder that `image` is relative to.

@@ -54,6 +54,7 @@ class DataSummary:
         missing_scores: Number of rows without a score for each target that some rows lack.
         reliability: Share of the variance of each target that is not rating error, for the targets with
             standard deviations of their ratings; NaN where the number of ratings is unknown.
+        turned, transparent: Number of images that are turned upright, and that are composed over white.
         megabytes: Size of the distinct images and image prompts, 10^6 bytes.
         duplicates: Groups of names whose images have the same content.
         tokens: What the text encoder's tokenizer loses of the prompts; None where it was not found.
@@ -75,6 +76,8 @@ class DataSummary:
     targets: dict[str, ScoreRange]
     missing_scores: dict[str, int]
     reliability: dict[str, float]
+    turned: int
+    transparent: int
     megabytes: float
     duplicates: list[list[str]]
     tokens: TokenReport | None
@@ -107,6 +110,8 @@ def summarize(checked: CheckedDataset, tokenizer: "TextTokenizer | None") -> Dat
         targets=_score_ranges(manifest),
         missing_scores=manifest.missing_scores,
         reliability=_reliability(checked),
+        turned=checked.turned,
+        transparent=checked.transparent,
         megabytes=_megabytes(manifest),
         duplicates=_duplicates(table),
         tokens=_tokens(manifest, tokenizer),
@@ -165,6 +170,10 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
         yield from _reading_lines(report)
     yield "benchmarks", f"I2I {summary.image_to_image:,}, T2I {text_to_image:,}"
     yield "pictures", f"{summary.images:,} distinct"
+    if summary.turned:
+        yield "turned upright", f"{summary.turned:,} images, as their EXIF orientation says"
+    if summary.transparent:
+        yield "composed over white", f"{summary.transparent:,} images with transparency"
     yield "image prompts", f"{summary.image_prompts:,} distinct"
     yield "text prompts", _prompts_text(summary)
     yield "generators", ", ".join(f"{name} {count:,}" for name, count in summary.generators.items())

@@ -143,19 +143,17 @@ class _Content:
     def __init__(self, cells: pd.Series) -> None:
         self._cells = cells
         self._read = read_numbers(cells)
-        is_filled = ~empty_cells(cells)
-        self._is_missing_text = is_filled & cells_of_missing_texts(cells)
-        self._is_filled = is_filled & ~self._is_missing_text
-
-    @property
-    def _numbers(self) -> int:
-        return int(self._read.all[self._is_filled].notna().sum())
+        self._numbers = int(self._read.all.notna().sum())
+        others = cells[self._read.all.isna()]
+        self._bad = others[~empty_cells(others) & ~cells_of_missing_texts(others)]
+        self._filled = self._numbers + len(self._bad)
 
     @property
     def looks_like_scores(self) -> bool:
         """Whether a fifth of the filled cells are numbers, or one is a formula."""
-        filled = int(self._is_filled.sum())
-        return filled > 0 and (self._numbers >= LEAST_SHARE_OF_NUMBERS * filled or bool(self._formulas))
+        if not self._filled:
+            return False
+        return self._numbers >= LEAST_SHARE_OF_NUMBERS * self._filled or self._formulas > 0
 
     @property
     def is_row_number(self) -> bool:
@@ -165,7 +163,7 @@ class _Content:
 
     @property
     def _formulas(self) -> int:
-        return int(self._cells.map(lambda cell: isinstance(cell, Formula)).sum())
+        return sum(isinstance(cell, Formula) for cell in self._bad)
 
     @property
     def description(self) -> str:
@@ -176,9 +174,8 @@ class _Content:
     @property
     def problem(self) -> str | None:
         """Why these are no scores; None if they are."""
-        filled = int(self._is_filled.sum())
         # A column with a few bad cells is still one of scores, so that the bad cells are reported.
-        if filled and self._numbers > filled / 2:
+        if self._numbers > self._filled / 2:
             if self._numbers < LEAST_SHARE_OF_ROWS * len(self._cells):
                 return f"it is mostly empty: {self.description}"
             return None
@@ -187,10 +184,9 @@ class _Content:
                 f"{self._formulas:,} of its cells are formulas whose values the workbook does not contain: "
                 "save the workbook in a spreadsheet program"
             )
-        if not filled:
+        if not self._filled:
             return "it has no numbers"
-        is_bad = self._is_filled & self._read.all.isna()
-        line, value = next(self._cells[is_bad].items())
+        line, value = next(self._bad.items())
         return f"it is not mostly numbers: {_shown(value)} in line {line}"
 
 

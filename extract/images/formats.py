@@ -22,6 +22,8 @@ _SUFFIXES = {
     "JXL": (".jxl",),
 }
 
+FORMATS = tuple(_SUFFIXES)
+
 # Brands of the container that AVIF and HEIF share with videos.
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(

@@ -8,7 +8,7 @@ import zlib
 from PIL import Image, UnidentifiedImageError
 
 from tier4k.extract.images.errors import ImageError
-from tier4k.extract.images.formats import formats_to_try
+from tier4k.extract.images.formats import FORMATS, formats_to_try
 
 # Pillow's own threshold for a decompression bomb: a quarter of a GiB at 3 bytes a pixel.
 MAX_PIXELS = 89_478_485
@@ -42,6 +42,6 @@ def open_image(data: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise ImageError(f"the image is larger than {MAX_PIXELS:,} pixels (decompression bomb)") from None
     except UnidentifiedImageError:
-        raise ImageError(f"the file is not an image of the formats {', '.join(formats)}") from None
+        raise ImageError(f"the file is not an image of the formats {', '.join(FORMATS)}") from None
     except DECODING_ERRORS as error:
         raise ImageError(f"the image cannot be decoded ({error})") from error

@@ -32,7 +32,7 @@ def export_model(
     from tier4k.heads.inference.export import export
     from tier4k.heads.results.model import read_model
 
-    model = read_model(run).only(target, repeat)
+    model = read_model(run).averaged(target, repeat)
     sources = encoder_sources(model, weights.image_weights, weights.text_weights)
     differences = export(sources, folder, onnx)
     console = make_console()

@@ -222,7 +222,7 @@ class SplitGroup:
             metavar="RULE|column:NAME|FILE[:N]",
             help="prompt (no prompt is in two parts), random (rows are drawn), generator or dataset (one "
             "generator or data set is left out), published (row i is tested if i % 4 == 3); column:NAME, a "
-            "column with train, val or test in every row; or a splits.json, of which FILE:N selects repeat N.",
+            "column with train, val or test in every row; or a splits.json; FILE:N selects its repeat N.",
         ),
     ] = "prompt"
     repeats: Annotated[

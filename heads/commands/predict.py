@@ -91,7 +91,7 @@ def predict(
     zero_shot = is_zero_shot(run)
     has_head_options = target is not None or repeat is not None or encoder_weights.given
     _require_matching_options(zero_shot, has_head_options, weights)
-    model = None if zero_shot else read_model(run).only(target, repeat)
+    model = None if zero_shot else read_model(run).averaged(target, repeat)
     console = make_console()
     if image_prompt and not (model and model.reads_image_prompts):
         console.print(

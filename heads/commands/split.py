@@ -25,7 +25,7 @@ def split(
 ) -> None:
     """Write the training, validation and test rows of every repeat, for --split or for other programs."""
     from tier4k.cache.atomic import require_suffix
-    from tier4k.heads.data.features import Rows
+    from tier4k.heads.data.rows import Rows
     from tier4k.heads.data.splits import VALIDATION_SHARE, SplitError
     from tier4k.heads.data.stored_splits import write_splits
 

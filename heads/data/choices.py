@@ -4,4 +4,4 @@ from typing import Literal
 
 Method = Literal["nr", "fr", "pr"]
 
-SplitRule = Literal["prompt", "random", "generator", "dataset", "published"]
+SplitRule = Literal["prompt", "random", "generator", "published", "dataset"]

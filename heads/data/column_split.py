@@ -105,20 +105,20 @@ class ColumnSplit:
     ) -> SplitError:
         """Return the error about values that name no part, with the numbers of rows of all values."""
         counts = Counter(value or EMPTY for value in values)
-        unknown = set(values[is_unknown])
+        unknown = {value or EMPTY for value in values[is_unknown]}
         # Values that name no part come first: they are the problem.
-        ordered = sorted(counts, key=lambda value: (value != EMPTY and value not in unknown, -counts[value]))
+        ordered = sorted(counts, key=lambda value: (value not in unknown, -counts[value]))
         shown = [f"{value[:SHOWN_CHARACTERS]} ({counts[value]} rows)" for value in ordered[:SHOWN_VALUES]]
         if len(ordered) > SHOWN_VALUES:
             shown.append(f"{len(ordered) - SHOWN_VALUES} more values")
         sets = manifest.table.loc[values == "", "dataset"].unique()
-        lacking = (
-            f"; the empty cells are in {', '.join(sets)}" if 0 < len(sets) < len(manifest.datasets) else ""
-        )
+        lacking = ""
+        if 0 < len(sets) < len(manifest.datasets):
+            lacking = f"; the empty cells are in {', '.join(sets)}"
         return SplitError(
-            f"column {self.column!r} of {manifest.name} does not say of {int(is_unknown.sum())} of {len(values)} "
-            f"rows whether they are for train, val or test: it has {', '.join(shown)}{lacking}. Write train, val "
-            "(or validation) or test in every row, or use another --split"
+            f"column {self.column!r} of {manifest.name} gives {int(is_unknown.sum())} of {len(values)} rows "
+            f"no part; it has {', '.join(shown)}{lacking}: write train, val (or validation) or test in every "
+            "row, or use another --split"
         )
 
 

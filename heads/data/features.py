@@ -14,46 +14,9 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.levels import Levels
 from tier4k.heads.data.embeddings import Embeddings, Towers
 from tier4k.heads.data.interactions import NO_INTERACTION
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.stages import levels_of
 from tier4k.heads.data.stores import FeatureStores
-
-
-@dataclass(frozen=True)
-class Rows:
-    """N rows of a data set without features and scores, in the manifest's order.
-
-    Attributes:
-        name: (N,) names of the images, distinct.
-        group: (N,) identity of the prompt: rows with equal prompts or equal images share it.
-        generator: (N,) text-to-image model.
-        position: (N,) number of the row within its benchmark in the source table; the published split counts
-            by it.
-        image_key: (N,) key of the image's content, hexadecimal.
-        dataset: (N,) name of the data set.
-    """
-
-    name: np.ndarray
-    group: np.ndarray
-    generator: np.ndarray
-    position: np.ndarray
-    image_key: np.ndarray
-    dataset: np.ndarray
-
-    @staticmethod
-    def of(manifest: Manifest) -> "Rows":
-        """Return the rows of a manifest."""
-        table = manifest.table
-        return Rows(
-            name=table["name"].to_numpy(),
-            group=table["group"].to_numpy(),
-            generator=table["generator"].to_numpy(),
-            position=table["position"].to_numpy(),
-            image_key=table["image_key"].to_numpy(),
-            dataset=table["dataset"].to_numpy(),
-        )
-
-    def __len__(self) -> int:
-        return len(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)

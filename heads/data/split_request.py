@@ -6,7 +6,7 @@ from typing import cast, get_args
 
 from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.column_split import COLUMN, ColumnSplit
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import (
     Split,
     SplitError,

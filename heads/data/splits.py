@@ -9,7 +9,7 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, Shuffl
 
 from tier4k.cache.errors import TierError
 from tier4k.heads.data.choices import SplitRule
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.15
@@ -244,7 +244,8 @@ def selection_split(
     """Return the inner split of one repeat, on which a search compares its candidates.
 
     Its test part is the selection part: a share `TEST_SHARE` of the repeat's training and validation rows,
-    cut out by the rule, by prompt with the rule "dataset". It depends on no option of a candidate. The test rows of the repeat are in no part.
+    cut out by the rule, by prompt with the rule "dataset". It depends on no option of a candidate. The test
+    rows of the repeat are in no part.
 
     Args:
         rows: All rows.

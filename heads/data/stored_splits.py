@@ -15,7 +15,7 @@ from tier4k.cache.atomic import publish_text
 from tier4k.cache.text import read_text
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.heads.data.choices import SplitRule
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import PARTS, Split, SplitError, cut, require_enough_rows
 
 

@@ -21,12 +21,15 @@ class ScoredRows:
         split: The parts of the rows that have a score for the target.
         scores: (N,) scores of all rows, NaN where a row has none.
         errors: (N,) standard errors of the scores, NaN where they are unknown.
+        scale: Name of the data set whose scale the scores have; "" if there is one data set, or no training
+            row.
         reason: Why the test rows have scores on another scale than the training rows; "" if they have not.
     """
 
     split: Split
     scores: np.ndarray
     errors: np.ndarray
+    scale: str = ""
     reason: str = ""
 
 
@@ -41,10 +44,10 @@ def scored_rows(
 
         s' = m1 + (sd1 / sdk) (s - mk)
 
-    with the mean m and the standard deviation sd (which divides by n) of the scores of the set's training rows,
-    those of the validation part included: so heads with and without a validation part have the same scale,
-    and can be compared. A standard error e becomes (sd1 / sdk) e. No score of a test row has a part in the
-    map. The scores of a data set without training rows stay as they are, and so do all scores of one data set.
+    with the mean m and the standard deviation sd (which divides by n) of the scores of the set's training
+    rows, those of the validation part included: heads with and without a validation part then have the same
+    scale, and can be compared. A standard error e becomes (sd1 / sdk) e. No score of a test row has a part in
+    the map. The scores of a data set without training rows stay as they are, and so do those of a single one.
 
     Args:
         features: All rows with their scores.
@@ -52,8 +55,8 @@ def scored_rows(
         split: The parts of the rows in one repeat.
 
     Raises:
-        SplitError: Too few rows have a score (see `scored_split`), or all training rows of one of several data
-            sets have equal scores.
+        SplitError: Too few rows have a score (see `scored_split`), or all training rows of one of several
+            data sets have equal scores.
     """
     scores = features.scores(target)
     errors = features.errors(target)
@@ -67,7 +70,7 @@ def scored_rows(
         own = scores[training[features.dataset[training] == name]]
         if len(own):
             scales[name] = _Scale.of(own, f"{target} of {name}, split with seed {split.seed}")
-    first = next(iter(scales), None)
+    first = next(iter(scales), "")
     scores, errors = scores.copy(), errors.copy()
     for name, scale in scales.items():
         if name != first:
@@ -76,7 +79,7 @@ def scored_rows(
             scores[rows] = scales[first].mean + slope * (scores[rows] - scale.mean)
             errors[rows] = slope * errors[rows]
     without = [name for name in pd.unique(features.dataset[own_split.test]) if name not in scales]
-    return ScoredRows(own_split, scores, errors, OTHER_SCALE if without else "")
+    return ScoredRows(own_split, scores, errors, first, OTHER_SCALE if without else "")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class _Scale:
         """Return the scale of scores (n,)."""
         if len(np.unique(scores)) < 2:
             raise SplitError(
-                f"{where}: {len(scores)} training rows have one score, {scores[0]:g}, and at least 2 different "
-                "scores are needed to align data sets: leave this data set out, or use another --split"
+                f"{where}: all training rows ({len(scores)}) have the score {scores[0]:g}, and data sets are "
+                "aligned by at least 2 different scores: leave this data set out, or use another --split"
             )
         return cls(float(scores.mean()), float(scores.std()))

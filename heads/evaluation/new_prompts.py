@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import Split
 
 SEEN_PROMPTS = "test prompts are also in training, so the test rows are not new prompts"

@@ -122,6 +122,7 @@ class Trial:
         seconds, encoders, held_out: See `Outcome`.
         curve: The history of the training; None without epochs.
         choice: What a search chose for this trial; None where nothing was searched.
+        scale: As in `ScoredRows`, of the scores that the head was fitted to.
     """
 
     target: str
@@ -138,6 +139,7 @@ class Trial:
     held_out: TestRows | None = None
     curve: Curve | None = None
     choice: Choice | None = None
+    scale: str = ""
 
     @classmethod
     def of(
@@ -173,15 +175,16 @@ class Trial:
         if outcome.best_validation is None:
             trial.metrics["best_validation"] = dict.fromkeys(METRICS, NAN)
             trial.reasons["best_validation"] = "no validation part"
-        scale_reason = scored_rows(features, target, split).reason
-        if scale_reason:
-            trial = trial.without_rmse("best_test", scale_reason)
+        aligned = scored_rows(features, target, split)
+        if aligned.reason:
+            trial = trial.without_rmse("best_test", aligned.reason)
         return replace(
             trial,
             head=outcome.head,
             seconds=outcome.seconds,
             encoders=outcome.encoders,
-            held_out=None if scale_reason else outcome.held_out,  # an interval is checked on the test rows
+            held_out=None if aligned.reason else outcome.held_out,  # an interval is checked on the test rows
+            scale=aligned.scale,
             curve=Curve.of(outcome, by_epoch["srcc"]),
         )
 

@@ -200,11 +200,11 @@ def load(
         text_weights: Folder of the text encoder; None searches in the same way.
 
     Raises:
-        ModelError: There are no readable heads, or no heads of this target or repeat.
+        ModelError: There are no readable heads, none of this target or repeat, or heads of several scales.
         WeightsError: The weights of an encoder are missing.
         SignatureError: An encoder differs from the encoder that the heads were fitted on.
     """
-    model = read_model(Path(path)).only(target, repeat)
+    model = read_model(Path(path)).averaged(target, repeat)
     return Metric(encoder_sources(model, image_weights, text_weights), device)
 
 

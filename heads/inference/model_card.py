@@ -39,7 +39,7 @@ def model_card(model: Model) -> str:
         _description(model, results),
         _metrics(results),
         _usage(model),
-        _limits(results),
+        _limits(model, results),
     )
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -157,7 +157,7 @@ def _usage(model: Model) -> list[str]:
     ]
 
 
-def _limits(results: Results) -> list[str]:
+def _limits(model: Model, results: Results) -> list[str]:
     lines = ["## Limits", ""]
     if any(results.seen_prompts or ()):
         lines.append(
@@ -166,7 +166,7 @@ def _limits(results: Results) -> list[str]:
     lines += [
         f"The metrics hold for prompts and generators like those of {results.data};",
         "on generators that are not in the training data they are lower.",
-        "Scores are on the scale of that data set.",
+        f"Scores are on the scale of {' and '.join(sorted(set(model.scales.values()))) or 'that data set'}.",
         "The prediction interval holds only for a single image of a new prompt of the same kind.",
         "The heads learnt human ratings of images, not the content of images.",
     ]

@@ -12,7 +12,8 @@ from tier4k.cache.keys import file_key
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest, prompt_groups
 from tier4k.extract.datasets.spellings import canonical_spellings
-from tier4k.heads.data.features import FeatureSet, Rows, rows_without_features
+from tier4k.heads.data.features import FeatureSet, rows_without_features
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import Split
 from tier4k.heads.encoders.seen_images import seen_by_weights
 from tier4k.heads.evaluation.alignment import scored_rows
@@ -130,8 +131,8 @@ def evaluate_model(
     """
     if calibrated and len(manifest.datasets) > 1:
         raise ProtocolError(
-            f"--calibrate maps predictions to one scale, and the scores of {', '.join(manifest.datasets)} have "
-            "several: evaluate each data set alone, or leave out --calibrate"
+            f"--calibrate maps predictions to one scale, and the scores of {', '.join(manifest.datasets)} "
+            "have several: evaluate each data set alone, or leave out --calibrate"
         )
     repeats = sorted({repeat for _, repeat in predicted})
     config = _config(model, manifest, pairs, benchmark, repeats, calibrated)

@@ -10,9 +10,10 @@ from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.templates import read_templates
 from tier4k.heads.data.choices import Method
-from tier4k.heads.data.features import Rows, rows_without_features
+from tier4k.heads.data.features import rows_without_features
 from tier4k.heads.data.fusion import encoder_kinds, require_valid_benchmark, used_streams
 from tier4k.heads.data.interactions import needed_embeddings
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.splits import Split, with_seeds
 from tier4k.heads.data.stages import resolve_stages

@@ -9,8 +9,8 @@ from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.encoder_names import stream_signatures
-from tier4k.heads.data.features import Rows
 from tier4k.heads.data.fusion import used_streams
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import Split, SplitError
 from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits, stored_splits
 from tier4k.heads.encoders.finetuned import finetuned_encoders, keeps_finetuned_encoders

@@ -1,4 +1,4 @@
-"""Results of runs within parts of their test rows: by generator, data set, or with and without image prompt."""
+"""Results of runs within parts of their test rows: by generator, data set, or with image prompt."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

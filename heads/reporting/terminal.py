@@ -153,6 +153,8 @@ def notes(results: Results) -> Iterator[Text]:
     """Explain missing scores, NaN values, intervals and deviations, and last how results were computed."""
     for target, missing in results.missing_scores.items():
         yield Text(f"{target}: {missing} of {results.rows} rows have no score and take no part", style="dim")
+    if results.datasets:
+        yield Text(_scales(results), style="dim")
     yield from _nan_notes(results)
     yield from _interval_notes(results)
     if results.headline != ELSEWHERE:  # the heads were fitted on other splits
@@ -160,6 +162,20 @@ def notes(results: Results) -> Iterator[Text]:
     elif "rmse" in _table_metrics(results):
         yield Text(CALIBRATION, style="dim")
     yield _how_computed(results)
+
+
+def _scales(results: Results) -> str:
+    """State how the scores of several data sets came to one scale, or that they did not."""
+    names = ", ".join(results.datasets)
+    if all(BASELINES.keys().isdisjoint(summaries) for summaries in results.summaries.values()):
+        return (
+            f"the data sets {names} have no training rows here, so their scores keep their scales, which the "
+            "values mix; see tier table --by dataset"
+        )
+    return (
+        f"the scores of the data sets {names} are mapped linearly, by training rows, to the scale of the "
+        "first with training rows; see tier table --by dataset"
+    )
 
 
 def interval_lines(results: Results) -> Iterator[Text]:

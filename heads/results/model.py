@@ -1,7 +1,7 @@
 """Write and read fitted heads: tensors as safetensors, everything else as JSON. Loading executes no code."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,14 @@ class HeadRecord:
     Attributes:
         target, repeat, seed: Target, repeat and seed of the head.
         half_width: Half-width of the conformal interval, in units of the score; None if unknown or infinite.
+        scale: Name of the data set whose scale the scores have; "" if the head was fitted on one data set.
     """
 
     target: str
     repeat: int
     seed: int
     half_width: float | None
+    scale: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Model:
         seeds: Seeds of the heads.
         half_widths: Half-widths of the conformal intervals, in units of the score, for heads with held-out
             rows.
+        scales: Names of the data sets whose scales the heads' scores have, for heads that were fitted on
+            several.
         streams: Streams of the method that the heads use; empty for all.
         templates: Texts that the interaction "templates" compares images with; empty without it.
     """
@@ -108,6 +112,7 @@ class Model:
     heads: dict[HeadKey, Head]
     seeds: dict[HeadKey, int]
     half_widths: dict[HeadKey, float]
+    scales: dict[HeadKey, str] = field(default_factory=dict)
     streams: tuple[Stream, ...] = ()
     templates: tuple[str, ...] = ()
 
@@ -165,6 +170,23 @@ class Model:
                 heads[key] = head
         return replace(self, heads=heads)
 
+    def averaged(self, target: str | None = None, repeat: int | None = None) -> "Model":
+        """Return the model as `only` does, for scores that are means over its repeats.
+
+        Raises:
+            ModelError: The model has no such heads, or their scores have several scales.
+        """
+        model = self.only(target, repeat)
+        for name in model.targets:
+            scales = {self.scales.get(key, "") for key in model.heads if key[0] == name}
+            if len(scales) > 1:
+                named = " and ".join(sorted(scales))
+                raise ModelError(
+                    f"{self.folder}: the heads for {name} have the scales of {named} in different repeats, "
+                    "so their mean is on no scale: choose one with --repeat (repeat= in Python)"
+                )
+        return model
+
     def predict(self, features: FeatureSet) -> dict[HeadKey, np.ndarray]:
         """Return the predictions of every head for N rows: scores (N,) by target and repeat.
 
@@ -184,7 +206,8 @@ class Model:
         for target, repeat in self.heads:
             width = self.half_widths.get((target, repeat), np.inf)
             half_width = float(width) if isfinite(width) else None
-            heads.append(HeadRecord(target, repeat, self.seeds[target, repeat], half_width))
+            scale = self.scales.get((target, repeat), "")
+            heads.append(HeadRecord(target, repeat, self.seeds[target, repeat], half_width, scale))
         return ModelRecord(
             format=MODEL_FORMAT,
             method=self.method,
@@ -275,6 +298,8 @@ def _restore_model(
         model.seeds[key] = head.seed
         if head.half_width is not None:
             model.half_widths[key] = head.half_width
+        if head.scale:
+            model.scales[key] = head.scale
     return model
 
 

@@ -50,6 +50,7 @@ class Results:
             held-out rows; empty where the test rows do not stand for new prompts.
         chosen: {target: for each repeat, the options that a search chose for it}; empty for other runs.
         selection_srcc: {target: for each repeat, the SRCC on its selection part by which they were chosen}.
+        datasets: Names of the data sets, if there are several.
     """
 
     format: int
@@ -75,6 +76,7 @@ class Results:
     prediction_intervals: dict[str, Interval]
     chosen: dict[str, tuple[str, ...]]
     selection_srcc: dict[str, tuple[float, ...]]
+    datasets: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -126,6 +128,7 @@ class Results:
             prediction_intervals={} if against_new_prompts else _intervals(features, held_out),
             chosen={target: tuple(one.options for one in own) for target, own in choices.items()},
             selection_srcc={target: tuple(one.srcc for one in own) for target, own in choices.items()},
+            datasets=config.datasets,
         )
 
     @property

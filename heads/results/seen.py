@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import Split, prompt_and_generator
 
 

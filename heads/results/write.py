@@ -148,6 +148,7 @@ def _write_model(
         heads={(trial.target, trial.repeat): trial.head for trial in kept_trials if trial.head is not None},
         seeds={(trial.target, trial.repeat): trial.seed for trial in kept_trials},
         half_widths=half_widths,
+        scales={(trial.target, trial.repeat): trial.scale for trial in kept_trials if trial.scale},
         streams=cast(tuple[Stream, ...], config.streams),
         templates=config.templates,
     )

@@ -11,8 +11,9 @@ from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.check import load_manifest
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.data.choices import SplitRule
-from tier4k.heads.data.features import FeatureSet, Rows
+from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import fuse
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import make_splits
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.summary import summarize

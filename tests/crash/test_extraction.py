@@ -1,7 +1,8 @@
 """However an extraction ends, the next one continues, and the features are those of an undisturbed one.
 
-`tier extract` runs in a process forked from one that has imported everything, with small shards and batches.
-It spends half of its time loading, which kills at uniformly random times would mostly hit; each kill draws a
+`tier extract` runs in processes forked from one that has imported what the first imported, with small shards
+and batches.
+It spends much of its time loading, which kills at uniformly random times would mostly hit; each kill draws a
 phase first and a moment within it second. TIER4K_TEST_DATA may name a data set to use instead of the
 synthetic sample; `pytest -m slow -rP` prints the counts.
 """
@@ -34,6 +35,7 @@ from tier4k.cache.store import FeatureStore
 from tier4k.cache.verify import verify
 from tier4k.extract.datasets.sample import write_sample
 from tier4k.tests.builders.data import save_table
+from tier4k.tests.builders.forking import Imports
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +43,7 @@ REPOSITORY = Path(__file__).parents[2]
 KILLS, KILLS_OF_TWO = 100, 30
 SHARD_ROWS, BATCH = 8, 4
 PHASES = ("load", "create", "read", "encode", "publish")
-LOADING, ENCODING, PUBLISHING = 1.0, 0.1, 0.006  # seconds that one of them takes at most, roughly
+LOADING, ENCODING, PUBLISHING = 0.6, 0.1, 0.006  # seconds that one of them takes at most, roughly
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,9 @@ class Ended:
 
 def serve() -> None:
     """Fork one `tier` for each line of standard input, disturb it as requested, and print its outcome."""
-    import openpyxl  # noqa: F401
-    import transformers.models.bert.modeling_bert  # noqa: F401
-
     from tier4k import cli
 
+    imports = Imports()
     # The phase, and how often each was entered; shared with the forked process.
     marks = mmap.mmap(-1, 1 + len(PHASES))
     _mark_phases(marks)
@@ -81,10 +81,13 @@ def serve() -> None:
         output, end = os.pipe()
         child = os.fork()
         if not child:
+            imports.name_at_exit()
             _become_tier(request, output, end)
             cli.main()
+            sys.exit()
         os.close(end)
         code = _watch(child, request, marks)
+        imports.repeat()
         os.set_blocking(output, False)  # reading processes that outlive a kill hold the other end
         answer = {"code": code, "phase": PHASES[marks[0]], "output": (os.read(output, 2**16) or b"").decode()}
         os.close(output)
@@ -171,7 +174,7 @@ def _act(
 
 
 class Extractor:
-    """A process that has imported everything and forks one `tier extract` at a time."""
+    """A process that forks one `tier extract` at a time, and imports what it imported for the next."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-c", "from tier4k.tests.crash.test_extraction import serve; serve()"]
@@ -333,7 +336,6 @@ class Killer:
                 *self.options,
                 *workers,
                 moment=self._moment(),
-                latest=4.0,
                 sent=signal.SIGKILL,
             )
             assert ended.code in (0, -signal.SIGKILL), ended.output

@@ -1,7 +1,7 @@
 """Whenever a training is killed, the same command ends with the predictions of one that was not.
 
-`tier fit-head` runs in processes forked from one that has imported everything: most of its time would be
-spent on loading otherwise. The files that a training writes show from outside how far it is.
+`tier fit-head` runs in processes forked from one that has imported what the first imported: most of its time
+would be spent on loading otherwise. The files that a training writes show from outside how far it is.
 """
 
 import json
@@ -22,7 +22,6 @@ from tier4k.tests.builders.data import write_test_resnet
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(__file__).parents[2]
 EPOCHS = 8
 TRAIN = [
     "fit-head",
@@ -52,18 +51,21 @@ SHORT = [
 ]
 SERVER = """
 import json, os, sys
-import openpyxl, transformers.models.bert.modeling_bert
-import cli, tier4k.extract.datasets.check, tier4k.extract.pipeline.progress
-import tier4k.heads.finetuning.finetune, tier4k.heads.reporting.terminal
+from tier4k import cli
+from tier4k.tests.builders.forking import Imports
+imports = Imports()
 for line in sys.stdin:
     child = os.fork()
     if not child:
+        imports.name_at_exit()
         os.dup2(os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1, 2)
         sys.argv = ["tier", *json.loads(line)]
         cli.main()
+        sys.exit()
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    imports.repeat()
 """
 Moment = Callable[[Path], bool]
 
@@ -71,7 +73,7 @@ Moment = Callable[[Path], bool]
 @pytest.fixture
 def tier(project: Path) -> Iterator[Callable[..., int]]:
     """Runs `tier` in the project, or kills it `delay` seconds after a moment, and returns its exit code."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     encoders = write_test_resnet(project)
     server = subprocess.Popen(

@@ -67,8 +67,7 @@ def read_aigciqa2023(folder: Path) -> list[TablePart]:
         if has_spreads:
             what = f"standard deviations of the {quantity} scores"
             columns[f"std_{quantity}"] = _vector(folder / SPREADS / f"SD{number}.mat", "SD", what, True)
-    # The row with index i of a file is its line i + 2, but arrays have no header.
-    return [TablePart(folder, pd.DataFrame(columns, index=rows - 1))]
+    return [TablePart(folder, pd.DataFrame(columns), header_lines=0)]
 
 
 def _vector(

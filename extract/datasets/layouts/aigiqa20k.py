@@ -14,17 +14,28 @@ SPLIT_PARTS = ("train", "val", "test")
 
 COLUMNS = ("name", "prompt")  # not mos, as the scores of a part may be secret
 
+HEAD_BYTES = 1 << 12
+
 
 def is_aigiqa20k(data: Path) -> bool:
-    """Return whether a folder has two tables of AIGIQA-20K, or one with its folder; or whether it is a table.
+    """Return whether DATA has two tables of AIGIQA-20K, or one with its folder of images, or is such a table.
 
     Args:
         data: The data folder, or the table of one part.
     """
     if data.is_file():
-        return any(data.name == _table(part) and (data.parent / part).is_dir() for part in SPLIT_PARTS)
+        names = [_table(part) for part in SPLIT_PARTS if (data.parent / part).is_dir()]
+        return data.name in names and _has_columns(data)
     parts = [part for part in SPLIT_PARTS if (data / _table(part)).is_file()]
-    return len(parts) > 1 or any((data / part).is_dir() for part in parts)
+    has_several = len(parts) > 1 or any((data / part).is_dir() for part in parts)
+    return has_several and any(_has_columns(data / _table(part)) for part in parts)
+
+
+def _has_columns(path: Path) -> bool:
+    """Return whether the columns of a table are those of AIGIQA-20K, so that it is not a user's own one."""
+    with path.open("rb") as file:
+        header = file.readline(HEAD_BYTES).decode("utf-8", "replace")
+    return set(COLUMNS) <= {name.strip(' "\ufeff\r\n') for name in header.split(",")}
 
 
 def read_aigiqa20k(data: Path) -> list[TablePart]:

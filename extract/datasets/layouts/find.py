@@ -37,11 +37,19 @@ class FoundTable:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A table that may be that of the data set: one part, or the shards of one table."""
+    """A table that may be that of the data set: one part, or the shards of one table.
+
+    Attributes:
+        headers: The headers of the part or parts.
+        layout: The layout that it fits, or of which it has most columns.
+        found: The meaning of its columns.
+        defect: Why its columns have no meaning; "" if they have.
+    """
 
     headers: tuple[PartHeader, ...]
     layout: Layout
     found: FoundColumns
+    defect: str = ""
 
     @property
     def label(self) -> str:
@@ -51,12 +59,14 @@ class _Candidate:
     @property
     def fits(self) -> bool:
         """Whether the table has the columns of its layout."""
-        return not self.found.missing
+        return not self.found.missing and not self.defect
 
     @property
     def missing_share(self) -> float:
-        """Share of the columns of its layout that the table lacks."""
-        return len(self.found.missing) / (len(self.layout.columns) + len(self.layout.targets))
+        """Share of the columns of its layout that the table lacks; optional ones count if it has them."""
+        optional = [column for column in self.found.of if column in self.layout.optional]
+        columns = len(self.layout.columns) + len(self.layout.targets) + len(optional)
+        return len(self.found.missing) / columns
 
     @property
     def missing_shards(self) -> list[str]:
@@ -176,12 +186,17 @@ def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
 
 
 def _unread_tables(data: Path, read: Sequence[Path]) -> list[str]:
-    """Return the tables beside the one that a layout names, which nobody looked into."""
+    """Return the tables beside the one that a layout names, which nobody looked into.
+
+    A .json file is a table beside another one only: elsewhere it may be anything, such as a configuration.
+    """
     if not data.is_dir() or data in read:
         return []
     known = ", ".join(path.name for path in read)
     folder = read[0].parent
-    others = [path for path in table_files(folder) if path not in read and path.suffix != ".json"]
+    has_json = any(path.suffix == ".json" for path in read)
+    tables = [path for path in table_files(folder) if has_json or path.suffix != ".json"]
+    others = [path for path in tables if path not in read]
     return [f"{path.name} (the table of this folder is {known})" for path in others]
 
 
@@ -216,12 +231,14 @@ def _candidate(
     columns: ColumnChoice,
 ) -> _Candidate:
     """Return a table with the first layout that it fits, or with the one of which it has most columns."""
-    candidates = []
+    if defect := next(filter(None, (header.defect for header in headers)), ""):
+        return _Candidate(headers, layouts[-1], FoundColumns({}), defect)
+    candidates: list[_Candidate] = []
     for layout in layouts:
         try:
             found = find_columns(layout, headers[0].columns, columns)
         except DataError as error:
-            raise DataError(f"{headers[0].path}: {error}") from error
+            return _Candidate(headers, layout, FoundColumns({}), str(error))
         candidates.append(_Candidate(headers, layout, found))
         if not found.missing:
             return candidates[-1]
@@ -259,6 +276,8 @@ def _only_fitting(
         only = candidates[0]
         header = only.headers[0]
         where = str(header.path) if header.sheet is None else f"{header.path}, sheet {header.sheet}"
+        if only.defect:
+            raise DataError(f"{where}: {only.defect}")
         raise missing_columns_error(where, only.layout, only.found, header.columns, LAYOUTS)
     reasons = [f"  {candidate.label} ({_why_not(candidate)})" for candidate in candidates]
     reasons += [f"  {reason}" for reason in unreadable]
@@ -298,6 +317,8 @@ def _several(data: Path, candidates: Sequence[_Candidate]) -> DataError:
 
 
 def _why_not(candidate: _Candidate) -> str:
+    if candidate.defect:
+        return candidate.defect
     if candidate.found.missing:
         plural = "s" if len(candidate.found.missing) > 1 else ""
         return f"it lacks the column{plural} {', '.join(candidate.found.missing)}"

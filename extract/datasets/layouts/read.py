@@ -12,7 +12,7 @@ from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.ratings import ratings
 from tier4k.extract.datasets.source import TEXT_COLUMNS, SourceTable, TableReport
 from tier4k.extract.datasets.table_choice import RECOGNISED, ColumnChoice, TableChoice
-from tier4k.extract.datasets.tables.cells import StoredImage, with_numbers
+from tier4k.extract.datasets.tables.cells import Formula, StoredImage, with_numbers
 from tier4k.extract.datasets.targets import ScoreColumns, choose_targets, require_free_names
 
 UNKNOWN_GENERATOR = "unknown"
@@ -78,7 +78,7 @@ def _source(
     texts = _texts(cells, columns)
     targets = tuple(scores.columns)
     values = pd.DataFrame({target: with_numbers(cells[column]) for target, column in scores.columns.items()})
-    used = {*columns.values(), *scores.columns.values()}
+    used = {*columns.values(), *scores.columns.values()} - {columns.get("split")}
     others = cells.drop(columns=[column for column in cells.columns if column in used])
     if (split := columns.get("split")) is not None:
         others = others.assign(split=cells[split])
@@ -95,7 +95,7 @@ def _source(
     return SourceTable(
         name=shown(_name(table)),
         path=table.path,
-        frame=pd.concat([texts, place, values, rated], axis=1),
+        frame=pd.concat([texts, place.assign(formulas=_formulas(cells, columns)), values, rated], axis=1),
         others=others,
         targets=targets,
         image_folder=layout.image_folder(table.root, texts["name"]),
@@ -156,8 +156,18 @@ def _texts(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     return texts
 
 
+def _formulas(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.Series:
+    """Return for each row (N,) its text columns that are formulas without a stored value, "" for none."""
+    formulas = pd.Series("", cells.index)
+    for canonical in TEXT_COLUMNS:
+        if canonical in columns:
+            is_formula = cells[columns[canonical]].map(lambda cell: isinstance(cell, Formula)).astype(bool)
+            formulas[is_formula] += f"{columns[canonical]} "
+    return formulas.str.strip()
+
+
 def _as_text(value: object) -> str:
-    if pd.api.types.is_scalar(value) and pd.isna(value):
+    if type(value) is not str and pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     return str(value).strip()
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -12,7 +12,7 @@ import pandas as pd
 
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 
-DECIMAL_POINT = re.compile(r"[+-]?[0-9,]*\.[0-9]*([eE][+-]?[0-9]+)?")
+WRITTEN_NUMBER = re.compile(r"(?P<number>[+-]?[0-9.,]+([eE][+-]?[0-9]+)?)\s*(?P<sign>%?)")
 
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 
@@ -44,14 +44,16 @@ class StoredImage(str):
 
 def empty_cells(cells: pd.Series) -> pd.Series:
     """Return (N,) bool: whether a cell has no value, or only white space."""
-    return cells.isna() | cells.map(lambda cell: isinstance(cell, str) and not cell.strip()).astype(bool)
+    if pd.api.types.is_numeric_dtype(cells.dtype):
+        return cells.isna()
+    is_blank = [isinstance(cell, str) and not cell.strip() for cell in cells]
+    return cells.isna() | np.array(is_blank, bool)
 
 
 def cells_of_missing_texts(cells: pd.Series) -> pd.Series:
     """Return (N,) bool: whether a cell has a text that stands for a missing value, such as "n/a"."""
-    return cells.map(lambda cell: isinstance(cell, str) and cell.strip().lower() in MISSING_TEXTS).astype(
-        bool
-    )
+    is_missing = [isinstance(cell, str) and cell.strip().lower() in MISSING_TEXTS for cell in cells]
+    return pd.Series(is_missing, cells.index, dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -94,22 +96,35 @@ def read_numbers(cells: pd.Series) -> ReadNumbers:
     have it. True and False are no numbers.
     """
     plain = _plain_numbers(cells)
-    is_other = plain.isna() & cells.map(lambda cell: type(cell) is str and bool(cell.strip())).astype(bool)
-    texts = cells[is_other].map(str.strip)
-    has_sign = texts.map(lambda text: text.endswith("%")).astype(bool)
-    bare = texts.map(lambda text: text.removesuffix("%").rstrip())
-    has_comma = bare.map(lambda text: DECIMAL_COMMA.fullmatch(text) is not None).astype(bool)
-    if has_comma.any() and not _have_points([*cells[plain.notna()], *bare]):
-        bare = bare.where(~has_comma, bare.map(lambda text: text.replace(",", ".")))
-    found = pd.to_numeric(bare, errors="coerce").astype(float)
+    written = _written_numbers(cells, plain)
+    texts = [match["number"] for match in written.values()]
+    plain_texts = cells[plain.notna()]
+    has_points = any("." in text for text in texts) or any(
+        "." in text for text in plain_texts if type(text) is str
+    )
+    if not has_points:
+        texts = [text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text for text in texts]
+    found = pd.to_numeric(pd.Series(texts, index=list(written), dtype=object), errors="coerce").astype(float)
+    has_sign = pd.Series([match["sign"] == "%" for match in written.values()], index=found.index, dtype=bool)
     if plain.notna().any() or found[~has_sign].notna().any():
         found = found.mask(has_sign)
     found = found.dropna()
     if found.empty:
         return ReadNumbers(plain, plain)
-    values = plain.copy()
-    values[is_other] = found.reindex(texts.index)
-    return ReadNumbers(values, plain, _form(texts[found.index], has_comma[found.index]))
+    values = plain.to_numpy(copy=True)
+    values[found.index] = found
+    form = _form([written[position] for position in found.index])
+    return ReadNumbers(pd.Series(values, cells.index), plain, form)
+
+
+def _written_numbers(cells: pd.Series, plain: pd.Series) -> dict[int, re.Match[str]]:
+    """Return {position: match} for the texts that may be numbers of a form that is to be decided."""
+    written = {}
+    positions = np.flatnonzero(plain.isna())
+    for position, cell in zip(positions, cells.iloc[positions], strict=True):
+        if type(cell) is str and (match := WRITTEN_NUMBER.fullmatch(cell.strip())):
+            written[int(position)] = match
+    return written
 
 
 def _plain_numbers(cells: pd.Series) -> pd.Series:
@@ -143,21 +158,18 @@ def _finite_or_infinite(cell: object) -> object:
     try:
         return float(cell)
     except OverflowError:
-        return math.inf
+        return math.inf if cell > 0 else -math.inf
 
 
-def _have_points(cells: Iterable[object]) -> bool:
-    return any(isinstance(cell, str) and DECIMAL_POINT.fullmatch(cell.strip()) for cell in cells)
-
-
-def _form(texts: pd.Series, has_comma: pd.Series) -> str:
+def _form(written: Sequence[re.Match[str]]) -> str:
     """Return how texts write their numbers."""
     forms = []
-    if has_comma.any():
+    with_commas = [match["number"] for match in written if "," in match["number"]]
+    if with_commas:
         # Elsewhere the comma of 1,234 stands between thousands.
-        doubtful = next(filter(THOUSANDS.fullmatch, texts[has_comma].map(lambda text: text.rstrip("% "))), "")
+        doubtful = next(filter(THOUSANDS.fullmatch, with_commas), "")
         example = f" ({doubtful} is {doubtful.replace(',', '.')})" if doubtful else ""
         forms.append(f"with decimal commas{example}")
-    if texts.map(lambda text: text.endswith("%")).any():
+    if any(match["sign"] for match in written):
         forms.append("in per cent")
     return ", ".join(forms)

@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,6 +20,9 @@ from tier4k.extract.datasets.tables.part import PartHeader
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 SHOWN_LINES = 10
+
+HEAD_CHARACTERS = 2**20
+"""The header is among so many first characters of a text."""
 
 
 @dataclass(frozen=True)
@@ -33,42 +37,23 @@ class _Form:
     separator: str
     has_spaces: bool = False
 
-    def read(self, text: str, is_strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-        """Yield the line after each record, from 1, and the fields of the record; blank records too.
+    def records(self, text: str, is_strict: bool = False) -> Iterator[list[str]]:
+        """Return the fields of each record; blank records too.
 
         Raises:
             csv.Error: `is_strict`, and something other than a separator follows a quoted field.
         """
-        reader = csv.reader(
+        return csv.reader(
             io.StringIO(text, newline=""),
             delimiter=self.separator,
             skipinitialspace=self.has_spaces,
             strict=is_strict,
         )
-        for fields in reader:
-            yield reader.line_num + 1, fields
 
-
-@dataclass(frozen=True)
-class _Records:
-    """The records of a text, blank ones included.
-
-    Attributes:
-        fields: The fields of each record.
-        lines: The line that each record begins in, from 1, and the line after the last record.
-    """
-
-    fields: list[list[str]]
-    lines: list[int]
-
-    @classmethod
-    def of(cls, read: Iterable[tuple[int, list[str]]]) -> "_Records":
-        """Collect what `_Form.read` yields."""
-        records, lines = [], [1]
-        for line, fields in read:
-            records.append(fields)
-            lines.append(line)
-        return cls(records, lines)
+    def lines(self, text: str) -> list[int]:
+        """Return the line that each record begins in, from 1, and the line after the last record."""
+        records: Any = self.records(text)
+        return [1, *(records.line_num + 1 for _ in records)]
 
 
 def csv_headers(path: Path) -> tuple[PartHeader, ...]:
@@ -116,14 +101,10 @@ def _form(text: str, separators: str) -> _Form:
 def _header(form: _Form, text: str) -> list[str]:
     """Return the first record that is not blank."""
     with _fields_of_any_length(text):
-        for _, fields in form.read(text):
-            if not _is_blank(fields):
+        for fields in form.records(text[:HEAD_CHARACTERS]):
+            if any(fields):
                 return fields
     return []
-
-
-def _is_blank(fields: Sequence[str]) -> bool:
-    return not any(fields)
 
 
 @contextmanager
@@ -145,26 +126,32 @@ def _rows(
     """Return the rows of a table of text; the index counts all records but the first, blank ones included."""
     records = _records(path, text, form)
     width = len(names)
-    rows, numbers, surplus = [], [], []
-    for number, fields in enumerate(records.fields):
-        if _is_blank(fields):
-            continue
-        if not _is_blank(fields[width:]):
-            surplus.append(number)
-        rows.append(fields[:width] + [""] * (width - len(fields)))
-        numbers.append(number - 1)
-    if surplus:
-        raise _surplus_error(path, form, width, [records.lines[number] for number in surplus])
-    columns = zip(*rows[1:], strict=True) if len(rows) > 1 else [()] * width
-    cells = {name: pd.Series(column, dtype=object) for name, column in zip(names, columns, strict=True)}
-    return pd.DataFrame(cells).set_axis(numbers[1:])
+    filled = [number for number, fields in enumerate(records) if any(fields)]
+    rows = [records[number] for number in filled[1:]]
+    lengths = set(map(len, rows))
+    if lengths and max(lengths) > width and not _ends_in_separators(rows, width):
+        lines = form.lines(text)
+        surplus = [lines[number] for number in filled if len(records[number]) > width]
+        raise _surplus_error(path, form, width, surplus)
+    if lengths != {width}:
+        rows = [fields[:width] + [""] * (width - len(fields)) for fields in rows]
+    numbers = [number - 1 for number in filled[1:]]
+    return pd.DataFrame(rows, numbers, list(names), dtype=object)
+
+
+def _ends_in_separators(rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Return whether all rows have the same number of empty fields after the last column.
+
+    Where only some have, a comma in another field may have pushed an empty one out of its column.
+    """
+    return len(set(map(len, rows))) == 1 and not any(any(fields[width:]) for fields in rows)
 
 
 def _records(
     path: Path,
     text: str,
     form: _Form,
-) -> _Records:
+) -> list[list[str]]:
     """Return all records of a text.
 
     Raises:
@@ -172,19 +159,28 @@ def _records(
     """
     with _fields_of_any_length(text):
         try:
-            return _Records.of(form.read(text, is_strict=True))
+            return list(form.records(text, is_strict=True))
         except csv.Error:
-            pass
-        # Quotes inside a field, as in `"Stop" sign`, are no harm. But where they are not in pairs, a field
-        # may reach into the next rows and swallow them; the null character shows whether the last one does.
-        records = _Records.of(form.read(f"{text}\n\0"))
-    for start, end in pairwise(records.lines):
+            _require_pairs_of_quotes(path, text, form)
+            return list(form.records(text))
+
+
+def _require_pairs_of_quotes(
+    path: Path,
+    text: str,
+    form: _Form,
+) -> None:
+    """Require that no field reaches into the next line, in a text with something after a quoted field.
+
+    Quotes inside a field, as in `"Stop" sign`, are no harm. But where they are not in pairs, a field may
+    swallow the next rows. A line more shows whether the last field has an end.
+    """
+    for start, end in pairwise(form.lines(f"{text}\nend")):
         if end - start > 1:
             raise DataError(
                 f"{path}: the quotes in line {start} are not in pairs, so that its field has no end: put the "
                 'field in double quotes, and write a quote inside it as two ("")'
             )
-    return _Records(records.fields[:-1], records.lines[:-1])
 
 
 def _surplus_error(

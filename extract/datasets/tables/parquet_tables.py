@@ -117,11 +117,12 @@ class _Column:
         has_bytes = self._has_value(leaf)
         stored = [path for path, is_stored in zip(paths, has_bytes, strict=True) if is_stored and path]
         are_names = len(set(stored)) == len(stored)  # some tables call all images "image.png"
+        table = self.path.absolute()  # the names of other images are relative to a folder
         shard = f"{self.path.stem} " if SHARD.fullmatch(self.path.stem) else ""
         images: list[str | None] = []
         for row, (path, is_stored) in enumerate(zip(paths, has_bytes, strict=True)):
             name = path if path and are_names else f"{shard}row {row}"
-            place = parquet_place(self.path, self.name, row)
+            place = parquet_place(table, self.name, row)
             images.append(StoredImage.at(name, place) if is_stored else path)
         return pd.Series(images, dtype=object)
 

@@ -19,6 +19,7 @@ class PartHeader:
         sheet: Name of the sheet; None in a file without sheets.
         is_hidden: Whether a spreadsheet program hides the sheet.
         header_lines: Number of lines of the header, 0 in a file without one.
+        defect: Why the part cannot be read, though others of the file can; "" if it can.
     """
 
     path: Path
@@ -27,6 +28,7 @@ class PartHeader:
     sheet: str | None = None
     is_hidden: bool = False
     header_lines: int = 1
+    defect: str = ""
 
     @property
     def label(self) -> str:

@@ -25,7 +25,8 @@ def part_headers(path: Path) -> tuple[PartHeader, ...]:
     """Return the headers of the parts of a table file: of the sheets of a workbook, or of the file itself.
 
     Raises:
-        DataError: The file is empty, damaged, or not of a known form, or a column name occurs twice.
+        DataError: The file is empty, damaged, or not of a known form, or a column name occurs twice; in a
+            workbook this is a defect of the sheet.
     """
     try:
         return READERS[path.suffix.lower()](path)

@@ -38,16 +38,23 @@ def workbook_headers(path: Path) -> tuple[PartHeader, ...]:
     """Return the headers of the sheets of a workbook that have cells. Sheets of charts are no tables.
 
     Raises:
-        DataError: The file is damaged, encrypted, empty or no workbook, or a column name occurs twice.
+        DataError: The file is damaged, encrypted, empty or no workbook.
         OSError: The file cannot be read.
     """
     book = _Book(path)
     headers = []
     for name, is_hidden in book.sheets():
-        header = book.header(name)
-        if header:
-            columns = column_names(header, f"{path}, sheet {name},")
-            headers.append(PartHeader(path, columns, partial(_frame, book, name, columns), name, is_hidden))
+        cells = book.header(name)
+        if not cells:
+            continue
+        defect = ""
+        columns: tuple[str, ...] = ()
+        try:
+            columns = column_names(cells, "it")
+        except DataError as error:  # a sheet with remarks is no reason to refuse the others
+            defect = str(error)
+        rows = partial(_frame, book, name, columns)
+        headers.append(PartHeader(path, columns, rows, name, is_hidden, defect=defect))
     if not headers:
         raise DataError(f"{path} is empty: add a header line and rows")
     return tuple(headers)

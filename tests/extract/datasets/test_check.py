@@ -113,7 +113,7 @@ def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: 
         load_manifest(tmp_path, on_error="skip")
 
 
-@pytest.mark.parametrize("value", ["four", "-", "1,5", "inf", "-inf", ""])
+@pytest.mark.parametrize("value", ["four", "-", "1,5,2", "inf", "-inf", ""])
 def test_scores_that_are_no_finite_numbers_are_problems(tmp_path: Path, value: str) -> None:
     path = write_table(tmp_path / "t.csv", table_rows(mos=["1", value, "2"]))
     checked = check(path)

@@ -1,17 +1,22 @@
 """An image file is hashed once while it stays the same, and an edited one always gets its new key."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tier4k.cache.keys import file_key
 from tier4k.extract.datasets import image_files
 from tier4k.extract.datasets.image_files import ExaminedImage, examine_images
 from tier4k.extract.images import places
-from tier4k.tests.builders.data import save_picture
+from tier4k.extract.images.places import parquet_place
+from tier4k.tests.builders.data import make_picture, save_picture
 
 
 @pytest.fixture
@@ -110,3 +115,46 @@ def test_results_keep_the_order_of_the_paths_and_progress_counts_them(tmp_path: 
     found = examine_images(paths[::-1], progress=lambda done, total: seen.append((done, total)))
     assert list(found) == paths[::-1]
     assert seen == [(done, 5) for done in range(1, 6)]
+
+
+def turned_and_transparent(folder: Path) -> list[str]:
+    """A plain image, one that is turned, one that is transparent, and one that is both."""
+    orientation = Image.Exif()
+    orientation[0x0112] = 8
+    save_picture(folder / "plain.png", 0)
+    make_picture(1).save(folder / "turned.jpg", exif=orientation)
+    make_picture(2).convert("RGBA").save(folder / "transparent.png")
+    both = make_picture(3)
+    both.putalpha(100)
+    both.save(folder / "both.webp", exif=orientation)
+    return [str(folder / name) for name in ("plain.png", "turned.jpg", "transparent.png", "both.webp")]
+
+
+def test_turned_and_transparent_images_are_told_whether_or_not_their_keys_are_known(
+    tmp_path: Path, reads: list[str]
+) -> None:
+    paths = turned_and_transparent(tmp_path)
+    first = examine_images(paths)
+    assert [image.is_turned for image in first.values()] == [False, True, False, True]
+    assert [image.is_transparent for image in first.values()] == [False, False, True, True]
+    for path, image in first.items():
+        mark = b"" if path == paths[0] else b"upright-on-white-1"
+        assert image.key == hashlib.sha256(Path(path).read_bytes() + mark).hexdigest()
+    known = [image.key for image in first.values()]
+    reads.clear()
+    assert examine_images(paths, known) == first
+    assert not reads  # remembered
+    image_files._hashed.clear()
+    assert examine_images(paths, known) == first
+
+
+def test_images_in_a_parquet_table_are_examined_like_files(tmp_path: Path) -> None:
+    paths = turned_and_transparent(tmp_path)
+    contents = [Path(path).read_bytes() for path in paths] + [b"no image"] * 8
+    table = pa.table({"image": [{"bytes": content, "path": None} for content in contents]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=3)
+    found = examine_images([parquet_place(tmp_path / "t.parquet", "image", row) for row in range(13)])
+    rows = list(found.values())
+    assert rows[:4] == list(examine_images(paths).values())
+    assert all("not an image of the formats" in row.defect for row in rows[4:12])
+    assert rows[12] == ExaminedImage("", "the table has only 12 rows")

@@ -187,13 +187,6 @@ def test_a_table_in_another_encoding_is_reported(tmp_path: Path) -> None:
         read_source(tmp_path)
 
 
-@pytest.mark.parametrize(("mark", "called"), [(";", "semicolons"), ("\t", "tabs")])
-def test_a_csv_with_other_separators_than_commas_is_reported(tmp_path: Path, mark: str, called: str) -> None:
-    (tmp_path / "t.csv").write_text(f"image{mark}prompt{mark}mos\na.png{mark}a fox, red{mark}1,5\n")
-    with pytest.raises(DataError, match=f"has {called} between fields: save the table with commas"):
-        read_source(tmp_path)
-
-
 def test_a_csv_whose_rows_have_more_fields_than_the_header_is_not_read_shifted(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("prompt,image,mos\na fox, red,a.png,1.5\na cat, black,b.png,2.5\n")
     with pytest.raises(DataError, match="more fields than its header"):

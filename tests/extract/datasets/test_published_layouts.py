@@ -283,6 +283,15 @@ def test_a_table_of_aigiqa20k_that_is_missing_or_odd_is_named(
     assert "\n" not in str(error.value)
 
 
+def test_a_users_table_that_is_called_as_in_aigiqa20k_is_their_own(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "info_train.csv")
+    (tmp_path / "train").mkdir()
+    for data in (tmp_path, path):
+        source = read_source(data)
+        assert source.name == "info_train"
+        assert source.frame["name"].tolist() == ["MJ_0.png", "MJ_1.png", "SD_2.png"]
+
+
 def test_aigiqa20k_with_fewer_parts_is_a_data_set_and_without_any_an_error(tmp_path: Path) -> None:
     truth = write_aigiqa20k(tmp_path / "two", {"train": 6, "test": 3})
     require_rows(check(tmp_path / "two"), truth, ("mos",))

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.summary import DataSummary, ScoreRange, summarize, summary_table
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.text_tokenizer import load_text_tokenizer
-from tier4k.tests.builders.data import save_table, write_pku
+from tier4k.tests.builders.data import make_picture, save_table, table_rows, write_pku, write_table
 
 TOKEN_LINES = {"truncated prompts", "unknown tokens", "equal tokens"}
 
@@ -117,3 +118,17 @@ def shown(summary: DataSummary) -> str:
     console = Console(width=200, record=True, file=io.StringIO(), markup=False)
     console.print(summary_table(summary))
     return console.export_text()
+
+
+def test_images_that_are_turned_or_transparent_are_counted(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.csv")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    make_picture(7).save(tmp_path / "MJ_0.jpg", exif=exif)
+    make_picture(8).convert("RGBA").save(tmp_path / "MJ_1.png")
+    save_table(table_rows(["MJ_0.jpg", "MJ_1.png", "SD_2.png"]), path)
+    lines = lines_of(summary_of(path))
+    assert lines["turned upright"] == "1 images, as their EXIF orientation says"
+    assert lines["composed over white"] == "1 images with transparency"
+    known = check(path).manifest.images().index
+    assert (check(path, known=known).turned, check(path, known=known).transparent) == (1, 1)

@@ -200,7 +200,7 @@ def some_features(crops: int, guided: bool = False) -> FeatureSet:
         generator=texts,
         position=np.arange(6),
         image_key=texts,
-        dataset=texts,
+        dataset=np.full(len(texts), "toy"),
     )
 
 

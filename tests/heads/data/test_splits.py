@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from tier4k import cli
 from tier4k.extract.datasets.check import check
 from tier4k.heads.data.choices import SplitRule
-from tier4k.heads.data.features import Rows
 from tier4k.heads.data.fusion import fuse
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import (
     Split,
     SplitError,
@@ -32,8 +32,15 @@ from tier4k.heads.results.results import Results
 from tier4k.tests.builders.data import write_pku
 from tier4k.tests.builders.feature_sets import feature_set
 
-ROWS = feature_set(80)
-UNITS = {"prompt": ROWS.group, "random": ROWS.name, "generator": ROWS.generator, "published": ROWS.name}
+ROWS = replace(feature_set(80), dataset=np.array([f"set {row // 4 % 3}" for row in range(80)]))
+UNITS = {
+    "prompt": ROWS.group,
+    "random": ROWS.name,
+    "generator": ROWS.generator,
+    "published": ROWS.name,
+    "dataset": ROWS.dataset,
+}
+VALIDATION_UNITS = UNITS | {"dataset": ROWS.group}  # there may be only one training set
 
 
 def as_lists(splits: list[Split]) -> list[tuple[Any, ...]]:
@@ -55,7 +62,7 @@ def test_folds_test_every_row_once_and_part_no_unit(rule: SplitRule, validation:
         assert not split.seen(UNITS[rule]).any()
         assert sorted([*split.train, *split.validation, *split.test]) == list(range(80))
         assert (len(split.validation) > 0) == (validation > 0)
-        assert not set(UNITS[rule][split.train]) & set(UNITS[rule][split.validation])
+        assert not set(VALIDATION_UNITS[rule][split.train]) & set(VALIDATION_UNITS[rule][split.validation])
 
 
 @pytest.mark.parametrize("rule", ["prompt", "random", "published"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tier4k.heads.results.read import read_curves, read_predictions
+from tier4k.tests.builders.commands import succeed
 from tier4k.tests.builders.data import write_test_resnet
 
 pytestmark = pytest.mark.slow
@@ -60,13 +61,11 @@ def start(command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def train(*command: str) -> Path:
-    """The folder of the run."""
-    process = start(command)
+def launch(*arguments: str) -> None:
+    """Run `tier` in two processes of accelerate's launcher."""
+    process = start([*LAUNCH, "-m", "tier4k.cli", *arguments])
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    (run,) = Path(command[-1]).iterdir()
-    return run
 
 
 @pytest.mark.parametrize(
@@ -74,8 +73,10 @@ def train(*command: str) -> Path:
 )  # of eight training rows; a batch of one leaves nothing for a process
 def test_two_processes_end_with_the_same_weights_as_one(project: Path, batch: int, epochs: int) -> None:
     steps = ["--train-batch-size", str(batch), "--epochs", str(epochs), "--set", "patience=10", *SHORT]
-    command = ["-m", "tier4k.cli", *TRAIN, *write_test_resnet(project), *steps]
-    one, two = train(sys.executable, *command, "--out", "one"), train(*LAUNCH, *command, "--out", "two")
+    command = [*TRAIN, *write_test_resnet(project), *steps]
+    succeed(*command, "--out", "one")
+    launch(*command, "--out", "two")
+    (one,), (two,) = Path("one").iterdir(), Path("two").iterdir()
     assert one.name == two.name
     curves = [read_curves(run) for run in (one, two)]
     assert len(curves[0]) == len(curves[1]) == epochs

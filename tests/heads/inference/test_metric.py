@@ -63,6 +63,22 @@ def test_an_image_has_the_same_score_in_every_form(fitted_copy: Path) -> None:
         np.testing.assert_allclose(metric.score(several, prompt), [expected] * 2, atol=1e-5)
 
 
+def test_a_turned_transparent_image_has_the_same_score_in_every_form(fitted_copy: Path) -> None:
+    image = Image.open(rows()["image"][0]).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    seen = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save("phone.png", exif=orientation)
+    array = np.array(image)
+    metric = load("runs/nr", target="MOS_q")
+    expected = metric.score(seen, "a thing")
+    assert metric.score(image.convert("RGB"), "a thing") != pytest.approx(expected, abs=1e-4)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    for form in ("phone.png", Image.open("phone.png"), image, array, array / 255, tensor, tensor / 255):
+        assert metric.score(form, "a thing") == pytest.approx(expected, abs=2e-5)
+
+
 def test_the_table_of_a_metric_has_every_target(fitted_copy: Path) -> None:
     path = rows()["image"][0]
     table = load("runs/nr").table(path, "a thing")

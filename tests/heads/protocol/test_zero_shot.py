@@ -137,7 +137,7 @@ def test_a_scorer_and_a_head_of_one_split_are_compared_on_the_same_test_rows(
         manifest(), stores_of(image_store(tmp_path), text_store(tmp_path)), options, tmp_path / "runs"
     )
     evaluated = judge_scores(
-        store, ScoreOptions(targets=TARGETS[:1], split=options.split_request), tmp_path / "runs"
+        store, ScoreOptions(targets=TARGETS[:1], split=options.split_request(manifest())), tmp_path / "runs"
     )
     (difference,) = compare([evaluated.folder, fitted.folder])
     assert difference.means[0] == pytest.approx(
@@ -184,7 +184,7 @@ def test_what_is_judged_makes_another_run_and_the_same_is_found_again(
 def test_errors_of_a_scorer_are_measured_in_the_targets_units(whole: Run) -> None:
     (run,) = read_runs([whole.folder])
     rows = target_rows(run)[TARGETS[0]]
-    measured = in_units(run, rows)
+    measured = in_units(run, rows, TARGETS[0])
     assert rows["prediction"].min() > 10 > 5 > measured["prediction"].max()
     expected = whole.results.summaries[TARGETS[0]]["zero_shot"]["rmse_logistic"].mean
     assert np.sqrt(np.mean((measured["prediction"] - measured["truth"]) ** 2)) == pytest.approx(

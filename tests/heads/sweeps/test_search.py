@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from tier4k import cli
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.check import check
-from tier4k.heads.data.features import Rows
+from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.evaluation.nested import FusedCandidate, nested_selection
 from tier4k.heads.protocol.fit import load_fused
