@@ -37,8 +37,8 @@ def require_own_files(
         target = _target(path)
         if target is None or not any(target.is_relative_to(place) for place in allowed):
             raise ResultError(
-                f"{path} is a link that leads out of {folder}: a run or model reads only its own files, so put "
-                "the file itself there"
+                f"{path} is a link that leads out of {folder}: a run or model reads only its own files, so "
+                "put the file itself there"
             )
 
 

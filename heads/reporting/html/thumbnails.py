@@ -152,7 +152,7 @@ def test_images(runs: Sequence[ReportRun]) -> list[ImageKey]:
 def _recorded_manifests(runs: Sequence[ReportRun]) -> list[Manifest]:
     """Read the recorded data sets that can still be used; a report can do without them.
 
-    Runs record absolute paths. A relative one, or one in its own folder, is of a table that came with the run.
+    Runs record absolute paths. A relative one, or one in its own folder, is a table that came with the run.
     """
     tables: dict[tuple[tuple[str, ...], TableChoice], None] = {}
     for run in runs:
