@@ -44,7 +44,10 @@ class Locator:
         """Return the file whose path differs in case, Unicode form, slashes or suffix only."""
         spelled = Path(name.replace("\\", "/"))
         place = Path(spelled.anchor) if spelled.is_absolute() else self._folder
-        *folders, file = spelled.parts[1:] if spelled.is_absolute() else spelled.parts
+        steps = spelled.parts[1:] if spelled.is_absolute() else spelled.parts
+        if not steps:  # the name of a folder, such as "."
+            return None
+        *folders, file = steps
         for folder in folders:
             found = self._folders_of(place).get(_spelling(folder))
             if found is None:

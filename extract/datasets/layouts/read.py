@@ -144,7 +144,7 @@ def _texts(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
     texts = pd.DataFrame(index=cells.index)
     for canonical in TEXT_COLUMNS:
         if canonical in columns:
-            texts[canonical] = cells[columns[canonical]].map(_as_text)
+            texts[canonical] = cells[columns[canonical]].map(_as_shown_text)
         else:
             texts[canonical] = ""
     texts["image"] = _places(cells[columns["name"]])
@@ -170,6 +170,11 @@ def _as_text(value: object) -> str:
     if type(value) is not str and pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     return str(value).strip()
+
+
+def _as_shown_text(value: object) -> str:
+    text = _as_text(value)
+    return text if text.isascii() else shown(text)
 
 
 def _places(cells: pd.Series) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tier4k.cache.text import shown
 from tier4k.extract.datasets.errors import DataError
 
 UNNAMED = "Unnamed: "
@@ -20,7 +21,7 @@ def column_names(header: Sequence[object], where: str) -> tuple[str, ...]:
     """
     names = []
     for position, cell in enumerate(header):
-        text = "" if cell is None else str(cell).strip()
+        text = "" if cell is None else shown(str(cell).strip())
         names.append(text or f"{UNNAMED}{position}")
     require_distinct(names, where)
     return tuple(names)
