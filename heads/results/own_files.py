@@ -9,10 +9,8 @@ from pathlib import Path
 
 from tier4k.heads.results.run_format import ResultError
 
-SNAPSHOTS, BLOBS = (
-    "snapshots",
-    "blobs",
-)  # in the hub's cache: folders of links, and the files that they lead to
+# In the hub's cache: folders of links, and the folder of the files that they lead to.
+SNAPSHOTS, BLOBS = "snapshots", "blobs"
 
 
 def require_own_files(
