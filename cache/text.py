@@ -1,7 +1,10 @@
 """Text of users' files and names: files in any Unicode encoding, and names that are not UTF-8."""
 
 import codecs
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # The marks of UTF-32 come first: that of UTF-32-LE begins with that of UTF-16-LE.
@@ -53,6 +56,22 @@ def shown(path: Path | str) -> str:
     """
     text = _HALF_CHARACTER.sub(_escaped, str(path))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[Path]:
+    """Yield a path in UTF-8 of an existing file or folder, for libraries that take no other path.
+
+    Linux alone has other names, and there the number of the open file can stand for its name.
+    """
+    if shown(path) == str(path):
+        yield path
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _escaped(half: re.Match[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tier4k.cache.text import utf8_path
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.transformers_loading import explain_loading_errors
@@ -112,8 +113,8 @@ def load_text_tokenizer(encoder: TextEncoder) -> TextTokenizer:
     from transformers import AutoTokenizer
 
     path, model = encoder.weights.path, encoder.model
-    with explain_loading_errors(path, "text"):
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    with explain_loading_errors(path, "text"), utf8_path(path) as readable:
+        tokenizer = AutoTokenizer.from_pretrained(readable, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token_id is None:
         raise WeightsError(
             f"the tokenizer in {path} has no padding token, which texts of one batch need: state the "

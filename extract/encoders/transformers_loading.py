@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import utf8_path
 from tier4k.extract.weights.files import WeightsError
 
 
@@ -38,9 +39,9 @@ def load_transformer(
     Raises:
         WeightsError: The files of the folder are damaged or do not match.
     """
-    with explain_loading_errors(path, stream):
+    with explain_loading_errors(path, stream), utf8_path(path) as readable:
         network, loading = model_class.from_pretrained(
-            path,
+            readable,
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPTokenizer
 
+from tier4k.cache.text import utf8_path
 from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.scorers.checkpoints import clip_checkpoint, load_all, without_memory
 from tier4k.extract.scorers.pair_network import PairNetwork, require_vocabulary
@@ -53,7 +54,8 @@ class ClipNetwork(PairNetwork):
         """Load CLIP's tokenizer, whose merges must be complete."""
         folder = scorer.tokenizer.path
         try:
-            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            with utf8_path(folder) as readable:
+                tokenizer = CLIPTokenizer.from_pretrained(readable, local_files_only=True)
         except Exception as error:  # tokenizers raises plain exceptions on damaged files
             raise WeightsError(f"the tokenizer in {folder} cannot be loaded: {error}") from error
         # merges.txt is lines of text: half of it loads without an error, and makes other tokens.

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from tier4k.cache.text import utf8_path
 from tier4k.extract.weights.files import WeightsError, is_index, shard_of_tensor, shard_paths
 from tier4k.extract.weights.state_dicts import StateDict, ambiguity_error, state_dicts
+from tier4k.extract.weights.tensor_file import read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -97,10 +99,9 @@ def _read(path: Path) -> Any:
 
 def _content(path: Path) -> Any:
     import torch
-    from safetensors.torch import load_file
 
     if path.suffix == ".safetensors":
-        return load_file(path)
+        return read_tensors(path)
     # Training scripts keep their options in a Namespace, an object without code of its own.
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    with torch.serialization.safe_globals([argparse.Namespace]), utf8_path(path) as readable:
+        return torch.load(readable, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

@@ -1,6 +1,7 @@
 """Output on the terminal: the console, lines, progress bars, errors, and the report of a run."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,11 +48,12 @@ def print_line(
 
 
 def print_error(message: str) -> None:
-    """Print an error to standard error."""
+    """Print an error to standard error, with bytes that are not UTF-8 as `\xe9`, also within quotes."""
     from rich.console import Console
 
     console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
-    print_line(console, shown(f"error: {message}"), style="red")
+    text = re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", shown(message))  # as `repr` writes them
+    print_line(console, f"error: {text}", style="red")
 
 
 def print_summaries(console: "Console", summaries: "Sequence[StreamSummary]") -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.text import shown
@@ -33,12 +34,9 @@ def open_closed_streams() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 @contextmanager
@@ -99,8 +97,9 @@ class _Descriptor(io.FileIO):
         os.close(null)
 
 
-def _stream(descriptor: _Descriptor, earlier: io.TextIOWrapper) -> io.TextIOWrapper:
+def _stream(descriptor: _Descriptor, earlier: TextIO) -> TextIO:
     """Return a text stream on a descriptor with the encoding and buffering of an earlier one."""
+    assert isinstance(earlier, io.TextIOWrapper)
     earlier.flush()
     return io.TextIOWrapper(
         io.BufferedWriter(descriptor),

@@ -33,6 +33,7 @@ from tier4k.extract.weights.files import (
     seen_metadata,
     weight_parts,
 )
+from tier4k.extract.weights.tensor_file import read_tensors
 from tier4k.extract.weights.write import write_tensors
 from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.encoders.seen_images import FinetunedError
@@ -101,10 +102,8 @@ class UnsavedEncoders:
 
     def write(self, folder: Path) -> None:
         """Write the encoders into a new folder, as files that every command can load as weights."""
-        from safetensors.torch import load_file
-
         folder.mkdir(parents=True)
-        tensors = load_file(self.weights)
+        tensors = read_tensors(self.weights)
         record = EncodersRecord(self._write_image(tensors, folder), self._write_text(tensors, folder))
         write_json(folder / RECORD, record)
 

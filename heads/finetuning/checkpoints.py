@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.write_errors import explain_write_errors
+from tier4k.extract.weights.tensor_file import read_tensors
 from tier4k.extract.weights.write import without_aliases
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.history import History
@@ -122,7 +123,7 @@ def read_last(folder: Path) -> tuple[History, dict[str, Tensor]] | None:
     if not path.exists():
         return None
     with readable(path):
-        tensors = load_file(path)
+        tensors = read_tensors(path)
         return _history(_below(tensors, HISTORY)), tensors
 
 
@@ -134,7 +135,7 @@ def best_head(folder: Path) -> MLPHead:
     """
     path = folder / BEST
     with readable(path):
-        tensors = _below(load_file(path), HEAD)
+        tensors = _below(read_tensors(path), HEAD)
         return MLPHead.from_weights({name: values.numpy() for name, values in tensors.items()})
 
 
@@ -144,7 +145,7 @@ def drop_encoders(folder: Path) -> None:
     Raises:
         StoreError: The folder cannot be written to.
     """
-    head = _with_prefix(HEAD, _below(load_file(folder / BEST), HEAD))
+    head = _with_prefix(HEAD, _below(read_tensors(folder / BEST), HEAD))
     _write(folder / BEST, head)
 
 

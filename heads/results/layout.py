@@ -110,7 +110,7 @@ def existing_file(run: Path, name: str) -> Path:
 def require_current_format(run: Path) -> None:
     """Refuse a run whose files have another format, or are links to files elsewhere.
 
-    Missing and damaged files are not checked. Every function that reads a run or an exported model calls this.
+    Missing and damaged files are not checked. Every function that reads a run or exported model calls this.
 
     Raises:
         ResultError: The run has another format, or a link leads out of its folder.

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from tier4k.heads.results.run_format import ResultError
 
-SNAPSHOTS, BLOBS = (
-    "snapshots",
-    "blobs",
-)  # in the hub's cache: folders of links, and the files that they lead to
+# In the hub's cache: folders of links, and the folder of the files that they lead to.
+SNAPSHOTS, BLOBS = "snapshots", "blobs"
 
 
 def require_own_files(
@@ -37,8 +35,8 @@ def require_own_files(
         target = _target(path)
         if target is None or not any(target.is_relative_to(place) for place in allowed):
             raise ResultError(
-                f"{path} is a link that leads out of {folder}: a run or model reads only its own files, so put "
-                "the file itself there"
+                f"{path} is a link that leads out of {folder}: a run or model reads only its own files, so "
+                "put the file itself there"
             )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tier4k.cache.text import read_text, shown
+from tier4k.cache.text import read_text, shown, utf8_path
 
 TEXT = '{"prompt": "a café in Zürich, 猫"}\r\n'
 
@@ -51,3 +51,19 @@ def test_every_text_of_python_can_be_shown():
     every_half = "".join(map(chr, range(0xD800, 0xE000)))
     shown(every_half).encode()
     assert shown("a\ud800b") == r"a\ud800b"
+
+
+def test_a_path_in_utf_8_leads_to_a_file_or_folder_of_any_name(tmp_path: Path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    file = folder / "file"
+    file.write_text("content")
+    assert folder.name != shown(folder.name)
+    with utf8_path(file) as readable:
+        str(readable).encode()
+        assert readable.read_text() == "content"
+    with utf8_path(folder) as readable:
+        str(readable).encode()
+        assert (readable / "file").read_text() == "content"
+    with utf8_path(tmp_path) as readable:
+        assert readable == tmp_path

@@ -1,10 +1,9 @@
 """However an extraction ends, the next one continues, and the features are those of an undisturbed one.
 
 `tier extract` runs in processes forked from one that has imported what the first imported, with small shards
-and batches.
-It spends much of its time loading, which kills at uniformly random times would mostly hit; each kill draws a
-phase first and a moment within it second. TIER4K_TEST_DATA may name a data set to use instead of the
-synthetic sample; `pytest -m slow -rP` prints the counts.
+and batches. It spends much of its time loading, which kills at uniformly random times would mostly hit; each
+kill draws a phase first and a moment within it second. TIER4K_TEST_DATA may name a data set to use instead of
+the synthetic sample; `pytest -m slow -rP` prints the counts.
 """
 
 import json

@@ -152,7 +152,7 @@ def test_images(runs: Sequence[ReportRun]) -> list[ImageKey]:
 def _recorded_manifests(runs: Sequence[ReportRun]) -> list[Manifest]:
     """Read the recorded data sets that can still be used; a report can do without them.
 
-    Runs record absolute paths. A relative one, or one in its own folder, is of a table that came with the run.
+    Runs record absolute paths. A relative one, or one in its own folder, is a table that came with the run.
     """
     tables: dict[tuple[tuple[str, ...], TableChoice], None] = {}
     for run in runs:
@@ -260,9 +260,8 @@ def _inside(places: Mapping[ImageKey, str], manifest: Manifest) -> dict[ImageKey
     table has the content that the run was fitted on, then who wrote the run had the images. Otherwise the run
     must not bring images from elsewhere on this machine into a page.
     """
-    folders = [
-        source.resolve() if source.is_dir() else source.resolve().parent for source in manifest.sources
-    ]
+    sources = [source.resolve() for source in manifest.sources]
+    folders = [source if source.is_dir() else source.parent for source in sources]
     inside = {}
     for key, place in places.items():
         path = Path(place).resolve()

@@ -1,4 +1,4 @@
-"""A command never fails because of what it prints to, and finds every name in every locale: real processes."""
+"""A command never fails because of what it prints to, and finds every name in every locale."""
 
 import os
 import subprocess

@@ -64,9 +64,8 @@ def test_a_table_without_prompts_is_used_by_its_images_alone(folder: Path) -> No
     scores = read_scores("scores.csv")
     assert len(scores) == ROWS
     Path("grid.toml").write_text('streams = ["all", "image", "image+text"]\nhead = "ridge"\n')
-    swept = succeed(
-        "sweep", "data", "--grid", "grid.toml", *IMAGES_ONLY, "--repeats", "2", "--split", "random"
-    )
+    sweep = ["sweep", "data", "--grid", "grid.toml", "--out", "swept", *IMAGES_ONLY]
+    swept = succeed(*sweep, "--repeats", "2", "--split", "random")
     assert "1 combination is left out, because the data set has no text prompts" in swept
     assert len(list(Path("swept").glob("[!.]*"))) == 1  # all streams are those of images
 

@@ -108,7 +108,7 @@ def test_a_process_whose_partner_is_killed_reports_it_and_ends(project: Path, ki
     try:
         wait_for(lambda: list(Path("runs").rglob("last.safetensors")), processes)
         processes[killed].send_signal(signal.SIGKILL)
-        output, _ = processes[1 - killed].communicate(timeout=120)
+        output, _ = processes[1 - killed].communicate(timeout=300)
     finally:
         for process in processes:
             process.kill()

@@ -54,7 +54,8 @@ def test_runs_that_differ_in_their_targets_and_environment_have_equal_keys(
 def test_an_environment_without_a_record_gives_empty_fields(sample: Sample, tmp_path: Path) -> None:
     settings = read_settings(changed(sample.ridge, tmp_path / "run", environment={}))
     assert settings.command == () and settings.versions == {}
-    assert settings.python == settings.finished == settings.data_path == ""
+    assert settings.python == settings.finished == ""
+    assert settings.data_paths == () and settings.table == {}
 
 
 @pytest.mark.parametrize(

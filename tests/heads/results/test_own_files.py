@@ -159,6 +159,7 @@ def name_an_image_elsewhere(fitted_copy: Path, table: Path) -> None:
     renamed.to_csv("runs/nr/predictions.csv", index=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recorded", ["runs/nr/t.csv", "{project}/runs/nr/t.csv", "{project}/data/t.csv"])
 def test_a_report_shows_no_image_from_elsewhere_because_a_run_names_it(
     fitted_copy: Path, recorded: str
@@ -175,6 +176,7 @@ def test_a_report_shows_no_image_from_elsewhere_because_a_run_names_it(
         assert thumbnails("--data", recorded) == 1  # as the user says so
 
 
+@pytest.mark.slow
 def test_a_report_shows_the_images_of_the_data_set_wherever_it_is(fitted_copy: Path) -> None:
     assert thumbnails() > 0
     for image in sorted((DATA / "All").iterdir()):
