@@ -191,6 +191,7 @@ def check_tables(
         targets=rows.targets,
         columns=rows.others[is_usable].reset_index(drop=True),
         has_prompts=rows.has_prompts,
+        has_groups=rows.has_groups,
         choice=sources[0].choice,
     )
     merged = merged_spellings(rows.frame["generator"], frame["generator"])
