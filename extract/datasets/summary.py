@@ -51,8 +51,8 @@ class DataSummary:
         groups: Number of groups of prompts, which a prompt split does not divide.
         generators: Rows of each generator.
         merged_generators: {canonical spelling of a generator: its other spellings in the table}.
-        targets: Range of the scores of each target; where there are several data sets, whose scales may differ,
-            scales, the keys here and below are "TARGET of SET", one for each set.
+        targets: Range of the scores of each target; where there are several data sets, whose scales
+            may differ, the keys here and below are "TARGET of SET", one for each set.
         reasons: Why each target is one.
         missing_scores: Number of rows without a score for each target that some rows lack.
         reliability: Share of the variance of each target that is not rating error, for the targets with
