@@ -154,7 +154,7 @@ def _read_table(
     root = path.parent
     return FoundTable(
         root,
-        path if len(parts) == 1 else root,
+        data if data.is_file() else path if len(parts) == 1 else root,
         chosen.layout,
         parts,
         chosen.found,
@@ -169,7 +169,7 @@ def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
             raise DataError(
                 f"{data} is not a table: pass a folder or a file that ends in {', '.join(TABLE_SUFFIXES)}"
             )
-        return [data]
+        return _files_of_one_table(data)
     for layout in layouts:
         for name in layout.files:
             if (data / name).is_file():
@@ -183,6 +183,20 @@ def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
             f"(AGIQA-3K), or a file that ends in {', '.join(TABLE_SUFFIXES)} with a column of images"
         )
     return files
+
+
+def _files_of_one_table(path: Path) -> list[Path]:
+    """Return the files of the table that a file belongs to: the shards of its name, or the file alone."""
+    shard = SHARD.fullmatch(path.stem)
+    if shard is None:
+        return [path]
+    files = []
+    for other in table_files(path.parent):
+        match = SHARD.fullmatch(other.stem)
+        is_same = match and other.suffix == path.suffix and match.groupdict() == shard.groupdict()
+        if is_same or other == path:
+            files.append(other)
+    return files or [path]
 
 
 def _unread_tables(data: Path, read: Sequence[Path]) -> list[str]:
