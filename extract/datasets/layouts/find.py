@@ -75,7 +75,9 @@ class _Candidate:
         if shard is None or len(self.headers) == int(shard["count"]):
             return []
         missing = int(shard["count"]) - len(self.headers)
-        return [f"{missing} of {int(shard['count'])} files of the table {shard['table']} (they do not exist)"]
+        return [
+            f"{missing} of {int(shard['count'])} files of the table {shard['table']} (missing or damaged)"
+        ]
 
 
 def find_table(
