@@ -9,6 +9,7 @@ from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.layouts.published import LAYOUTS
 from tier4k.extract.datasets.table_choice import ColumnChoice, TableChoice
+from tier4k.extract.datasets.tables.clutter import is_clutter
 from tier4k.extract.datasets.tables.find import SHARD, TABLE_SUFFIXES, is_table, table_files
 from tier4k.extract.datasets.tables.part import PartHeader, TablePart
 from tier4k.extract.datasets.tables.read import part_headers, read_part
@@ -180,11 +181,21 @@ def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
         raise DataError(f"{data} is neither a folder nor a file: pass the data folder or a table")
     files = table_files(data)
     if not files:
+        below = [folder for folder in sorted(data.iterdir()) if _has_tables(folder)]
+        if below:
+            raise DataError(f"{data} contains no table, but its folder {below[0].name} does: pass {below[0]}")
         raise DataError(
             f"{data} contains no table, but must contain annotation.xlsx (PKU-AIGIQA-4K), data.csv "
             f"(AGIQA-3K), or a file that ends in {', '.join(TABLE_SUFFIXES)} with a column of images"
         )
     return files
+
+
+def _has_tables(folder: Path) -> bool:
+    try:
+        return not is_clutter(folder) and folder.is_dir() and bool(table_files(folder))
+    except OSError:  # a folder of somebody else
+        return False
 
 
 def _files_of_one_table(path: Path) -> list[Path]:

@@ -192,6 +192,13 @@ def test_the_path_of_any_shard_is_that_of_its_whole_table(tmp_path: Path) -> Non
     assert len(read_source(tmp_path / "test-00000-of-00001.parquet").frame) == 2
 
 
+def test_a_folder_without_tables_names_its_folder_that_has_some(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_shards(tmp_path / "data", "train", 1)
+    with pytest.raises(DataError, match=f"pass {tmp_path / 'data'}"):
+        read_source(tmp_path)
+
+
 def test_equal_names_in_different_shards_are_different_images(tmp_path: Path) -> None:
     write_shards(tmp_path, "train", 2)
     frame = read_source(tmp_path).frame
