@@ -9,6 +9,7 @@ from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.layouts.published import LAYOUTS
 from tier4k.extract.datasets.table_choice import ColumnChoice, TableChoice
+from tier4k.extract.datasets.tables.clutter import is_clutter
 from tier4k.extract.datasets.tables.find import SHARD, TABLE_SUFFIXES, is_table, table_files
 from tier4k.extract.datasets.tables.part import PartHeader, TablePart
 from tier4k.extract.datasets.tables.read import part_headers, read_part
@@ -75,7 +76,9 @@ class _Candidate:
         if shard is None or len(self.headers) == int(shard["count"]):
             return []
         missing = int(shard["count"]) - len(self.headers)
-        return [f"{missing} of {int(shard['count'])} files of the table {shard['table']} (they do not exist)"]
+        return [
+            f"{missing} of {int(shard['count'])} files of the table {shard['table']} (missing or damaged)"
+        ]
 
 
 def find_table(
@@ -154,7 +157,7 @@ def _read_table(
     root = path.parent
     return FoundTable(
         root,
-        path if len(parts) == 1 else root,
+        data if data.is_file() else path if len(parts) == 1 else root,
         chosen.layout,
         parts,
         chosen.found,
@@ -169,7 +172,7 @@ def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
             raise DataError(
                 f"{data} is not a table: pass a folder or a file that ends in {', '.join(TABLE_SUFFIXES)}"
             )
-        return [data]
+        return _files_of_one_table(data)
     for layout in layouts:
         for name in layout.files:
             if (data / name).is_file():
@@ -178,11 +181,35 @@ def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
         raise DataError(f"{data} is neither a folder nor a file: pass the data folder or a table")
     files = table_files(data)
     if not files:
+        below = [folder for folder in sorted(data.iterdir()) if _has_tables(folder)]
+        if below:
+            raise DataError(f"{data} contains no table, but its folder {below[0].name} does: pass {below[0]}")
         raise DataError(
             f"{data} contains no table, but must contain annotation.xlsx (PKU-AIGIQA-4K), data.csv "
             f"(AGIQA-3K), or a file that ends in {', '.join(TABLE_SUFFIXES)} with a column of images"
         )
     return files
+
+
+def _has_tables(folder: Path) -> bool:
+    try:
+        return not is_clutter(folder) and folder.is_dir() and bool(table_files(folder))
+    except OSError:  # a folder of somebody else
+        return False
+
+
+def _files_of_one_table(path: Path) -> list[Path]:
+    """Return the files of the table that a file belongs to: the shards of its name, or the file alone."""
+    shard = SHARD.fullmatch(path.stem)
+    if shard is None:
+        return [path]
+    files = []
+    for other in table_files(path.parent):
+        match = SHARD.fullmatch(other.stem)
+        is_same = match and other.suffix == path.suffix and match.groupdict() == shard.groupdict()
+        if is_same or other == path:
+            files.append(other)
+    return files or [path]
 
 
 def _unread_tables(data: Path, read: Sequence[Path]) -> list[str]:

@@ -1,6 +1,6 @@
 """Read the table of a data set into canonical columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -55,13 +55,36 @@ def _rows(table: FoundTable) -> pd.DataFrame:
     frames = []
     for part in table.parts:
         frame = part.frame.copy(deep=False)
-        file = "" if part.path == table.path else part.path.name
+        file = part.path.name if len(table.parts) > 1 else ""
         place = pd.DataFrame(
             {"\0file": file, "\0line": frame.index + part.header_lines + 1},
             index=frame.index,
         )
         frames.append(frame.join(place))
-    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0].reset_index(drop=True)
+    if len(frames) == 1:
+        return frames[0].reset_index(drop=True)
+    rows = pd.concat(frames, ignore_index=True)
+    for column in rows.columns:
+        if pd.api.types.is_object_dtype(rows[column]):
+            rows[column] = _distinct_images(rows[column], frames)
+    return rows
+
+
+def _distinct_images(cells: pd.Series, frames: Sequence[pd.DataFrame]) -> pd.Series:
+    """Return the cells of a column; if shards call several stored images the same, all by shard and row.
+
+    Within one file the reader of the table has done so already.
+    """
+    stored = [cell for cell in cells if isinstance(cell, StoredImage)]
+    if len(set(stored)) == len(stored):
+        return cells
+    shards = [Path(frame["\0file"].iloc[0]).stem for frame in frames for _ in range(len(frame))]
+    numbers = [number for frame in frames for number in frame.index]
+    named = []
+    for cell, shard, number in zip(cells, shards, numbers, strict=True):
+        is_stored = isinstance(cell, StoredImage)
+        named.append(StoredImage.at(f"{shard} row {number}", cell.place) if is_stored else cell)
+    return pd.Series(named, cells.index, dtype=object)
 
 
 def _source(
