@@ -12,7 +12,7 @@ import pandas as pd
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.cells import StoredImage
 from tier4k.extract.datasets.tables.column_names import column_names
-from tier4k.extract.datasets.tables.find import SHARD
+from tier4k.extract.datasets.tables.find import shard_of
 from tier4k.extract.datasets.tables.part import PartHeader
 from tier4k.extract.images.places import BYTES_FIELD, parquet_place
 
@@ -118,7 +118,7 @@ class _Column:
         stored = [path for path, is_stored in zip(paths, has_bytes, strict=True) if is_stored and path]
         are_names = len(set(stored)) == len(stored)  # some tables call all images "image.png"
         table = self.path.absolute()  # the names of other images are relative to a folder
-        shard = f"{self.path.stem} " if SHARD.fullmatch(self.path.stem) else ""
+        shard = f"{self.path.stem} " if shard_of(self.path) else ""
         images: list[str | None] = []
         for row, (path, is_stored) in enumerate(zip(paths, has_bytes, strict=True)):
             name = path if path and are_names else f"{shard}row {row}"
