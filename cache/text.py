@@ -3,7 +3,7 @@
 import codecs
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +56,13 @@ def shown(path: Path | str) -> str:
     """
     text = _HALF_CHARACTER.sub(_escaped, str(path))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def first_few(items: Sequence[object], limit: int) -> str:
+    """Return the first items of a message, and the number of the others: "a, b and 1,200 more"."""
+    listed = ", ".join(map(str, items[:limit]))
+    rest = len(items) - limit
+    return f"{listed} and {rest:,} more" if rest > 0 else listed
 
 
 @contextmanager

@@ -46,7 +46,9 @@ def find_columns(
     missing: list[str] = []
     chosen = _chosen(choice, present)
     named = {canonical_column(name): columns for name, columns in choice.of_field.items()}
-    for canonical, column in {**layout.columns, **layout.optional, **dict.fromkeys(chosen, "")}.items():
+    own_names = {**layout.columns, **layout.optional}
+    for canonical in {**own_names, **named}:
+        column = own_names.get(canonical, "")
         if canonical in named:
             if canonical in chosen:
                 found[canonical] = chosen[canonical]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.manifest import COLUMNS
 from tier4k.extract.datasets.ratings import is_about_ratings, spread_columns
+from tier4k.extract.datasets.source import ROW_COLUMNS
 from tier4k.extract.datasets.tables.cells import (
     Formula,
     cells_of_missing_texts,
@@ -18,27 +20,8 @@ from tier4k.extract.datasets.tables.column_names import UNNAMED
 
 SHOWN_CHARACTERS = 40
 
-# Columns of the program's own tables, whose names no score can have.
-OWN_COLUMNS = frozenset(
-    (
-        "row",
-        "line",
-        "file",
-        "name",
-        "image",
-        "prompt",
-        "image_prompt",
-        "generator",
-        "group",
-        "dataset",
-        "benchmark",
-        "position",
-        "image_key",
-        "prompt_key",
-        "image_prompt_key",
-        "X",
-    )
-)
+# Columns of the program's own tables, whose names no score can have; X is that of a fused matrix.
+OWN_COLUMNS = frozenset((*COLUMNS, *ROW_COLUMNS, "X"))
 
 # Names, or last words of names, of numbers that are properties of an image, of its file or of its row.
 RESERVED_WORDS = frozenset(

@@ -91,9 +91,9 @@ def check_sources(
 def print_reading(console: "Console", sources: "Sequence[SourceTable]") -> None:
     """Print what was recognised, left out or not used when tables were read."""
     for source in sources:
-        place = f"{source.path}: " if len(sources) > 1 else ""
+        table = f"{source.path}: " if len(sources) > 1 else ""
         for line in source.report.lines():
-            print_line(console, f"{place}{line}", style="yellow")
+            print_line(console, f"{table}{line}", style="yellow")
 
 
 def require_prompts(sources: "Sequence[SourceTable]", streams: "Sequence[Stream]") -> None:

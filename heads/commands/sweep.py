@@ -111,9 +111,8 @@ def sweep(
     if streams != "all":
         values.setdefault("streams", streams)
     console = make_console()
-    manifest = load_data(
-        console, data, features, rows, needs_prompts=_may_use_prompts(values, streams)
-    ).manifest
+    needs_prompts = _may_use_prompts(values, streams)
+    manifest = load_data(console, data, features, rows, needs_prompts=needs_prompts).manifest
     if search:
         found = _search(console, manifest, features, values, base, search, out, jobs)
         passed = _passed_options(

@@ -113,16 +113,7 @@ def plan_run(
         inputs = inputs.for_streams(used_streams(options.method, options.streams), options.interaction)
         inputs.require_templates(options.interaction, _templates(options))
     selected = manifest.select(options.benchmark)
-    head = resolve_options(
-        options.estimator,
-        options.recipe,
-        inputs.architecture,
-        options.head,
-    )
-    kinds = [*encoder_kinds(options.method, options.streams), *_score_kinds(inputs)]
-    require_inputs(options.estimator, head, kinds)
-    if training.values:
-        head["validation_fraction"] = training.values["validation_fraction"]
+    head = _head_options(inputs, options, training)
     rows = Rows.of(selected)
     request = options.split_request(selected)
     splits = request.splits(rows, head.get("validation_fraction", 0.0))
@@ -191,6 +182,25 @@ def require_scores(
 def recorded_datasets(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of several data sets, for `RunConfig.datasets`; none of a single one."""
     return manifest.datasets if len(manifest.datasets) > 1 else ()
+
+
+def _head_options(
+    inputs: FeatureStores | EncoderPair,
+    options: FitOptions,
+    training: TrainingOptions,
+) -> dict[str, Any]:
+    """Return every option of the head, and refuse those that its inputs do not allow."""
+    head = resolve_options(
+        options.estimator,
+        options.recipe,
+        inputs.architecture,
+        options.head,
+    )
+    kinds = [*encoder_kinds(options.method, options.streams), *_score_kinds(inputs)]
+    require_inputs(options.estimator, head, kinds)
+    if training.values:
+        head["validation_fraction"] = training.values["validation_fraction"]
+    return head
 
 
 def _add_starting_weights(

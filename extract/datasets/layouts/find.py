@@ -85,12 +85,14 @@ def _read_parts(
     """Read a layout whose table is not an ordinary file."""
     assert layout.read_parts
     parts = layout.read_parts(data)
-    columns = list(dict.fromkeys(column for part in parts for column in part.frame.columns))
+    columns: dict[str, None] = {}
+    for part in parts:
+        columns |= dict.fromkeys(part.frame.columns)
     root = data if data.is_dir() else data.parent
     path = parts[0].path if len(parts) == 1 else root
-    found = find_columns(layout, columns, choice.column_choice)
+    found = find_columns(layout, tuple(columns), choice.column_choice)
     if found.missing:
-        raise missing_columns_error(str(path), layout, found, columns, LAYOUTS)
+        raise missing_columns_error(str(path), layout, found, tuple(columns), LAYOUTS)
     left_out = _unread_tables(data, [part.path for part in parts])
     return FoundTable(root, path, layout, parts, found, tuple(left_out))
 

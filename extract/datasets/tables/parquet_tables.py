@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.tables.cells import StoredImage
+from tier4k.extract.datasets.tables.cells import PlacedImage
 from tier4k.extract.datasets.tables.column_names import column_names
 from tier4k.extract.datasets.tables.find import shard_of
 from tier4k.extract.datasets.tables.part import PartHeader
@@ -87,7 +87,7 @@ class _Column:
     name: str
 
     def cells(self) -> pd.Series:
-        """Return the cells (N,) as plain objects or numbers; a stored image is a `StoredImage`."""
+        """Return the cells (N,) as plain objects or numbers; an image in the table is a `PlacedImage`."""
         import pyarrow as pa
 
         kind = self.file.schema_arrow.field(self.name).type
@@ -123,7 +123,7 @@ class _Column:
         for row, (path, is_stored) in enumerate(zip(paths, has_bytes, strict=True)):
             name = path if path and are_names else f"{shard}row {row}"
             place = parquet_place(table, self.name, row)
-            images.append(StoredImage.at(name, place) if is_stored else path)
+            images.append(PlacedImage.at(name, place) if is_stored else path)
         return pd.Series(images, dtype=object)
 
     def _has_value(self, leaf: str) -> list[bool]:

@@ -87,6 +87,7 @@ def test_a_published_layout_keeps_its_folders_when_the_user_chooses_a_score(tmp_
     [
         ("image=nowhere", "lacks columns of the table layout:\n  nowhere"),
         ("mos=nowhere", "  nowhere"),
+        ("split=nowhere", "  nowhere"),
         ("picture=image", "there is no field 'picture': use image, prompt"),
         ("image", "'image' is not of the form FIELD=COLUMN"),
         ("image=image,image=prompt", "several columns for image, image and prompt: name only one"),

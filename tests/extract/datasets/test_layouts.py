@@ -183,7 +183,7 @@ def test_half_downloaded_tables_are_errors(tmp_path: Path, suffix: str) -> None:
 
 def test_a_table_in_another_encoding_is_reported(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("image,prompt,mos\na.png,café,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match="not UTF-8.*save the table as CSV UTF-8"):
+    with pytest.raises(DataError, match="not UTF-8.*save the table as UTF-8"):
         read_source(tmp_path)
 
 
