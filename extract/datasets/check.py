@@ -332,15 +332,15 @@ def _add_keys(
     decode: bool,
 ) -> list[ExaminedImage]:
     """Add the key columns, and return the images; a defective one is a problem of every row that uses it."""
-    paths = {*frame["image"], *frame["image_prompt"]} - {""}
-    examined = examine_images(sorted(paths), known, progress, decode)
+    places = {*frame["image"], *frame["image_prompt"]} - {""}
+    examined = examine_images(sorted(places), known, progress, decode)
     for column, label in IMAGE_LABELS.items():
         keys = []
-        for row, path in enumerate(frame[column]):
-            image = examined.get(path)
+        for row, place in enumerate(frame[column]):
+            image = examined.get(place)
             keys.append(image.key if image else "")
             if image and image.defect:
-                problems.add(row, f"{label} {path}: {image.defect}")
+                problems.add(row, f"{label} {place}: {image.defect}")
         frame[f"{column}_key"] = keys
     frame["prompt_key"] = frame["prompt"].map(lambda text: text_key(text).hex())
     return list(examined.values())

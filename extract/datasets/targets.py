@@ -50,9 +50,8 @@ RESERVED_WORDS = frozenset(
 SPREAD_WORD = "(std|sd|stdev|stddev|sem)"
 SPREAD_NAME = re.compile(rf"{SPREAD_WORD}[0-9]*|{SPREAD_WORD}[\W_].*|.*[\W_]{SPREAD_WORD}")
 
-SCORE_NAME = re.compile(
-    r"(.*[\W_])?[dz]?mosz?([\W_0-9].*)?|.*(score|rating|quality|align|authentic|correspond|aesthetic|fidelity).*"
-)
+SCORE_WORDS = "score|rating|quality|align|authentic|correspond|aesthetic|fidelity"
+SCORE_NAME = re.compile(rf"(.*[\W_])?[dz]?mosz?([\W_0-9].*)?|.*({SCORE_WORDS}).*")
 
 LEAST_SHARE_OF_NUMBERS = 0.2
 """Share of the filled cells that are numbers, from which a column looks like a score."""
