@@ -29,24 +29,8 @@ def read_text(path: Path) -> str:
         OSError: The file cannot be read.
         UnicodeDecodeError: The bytes are not in that encoding.
     """
-    return decoded(path.read_bytes())
-
-
-def decoded(data: bytes) -> str:
-    """Return the text of the bytes of a file, as `read_text` does.
-
-    Raises:
-        UnicodeDecodeError: The bytes are not in the encoding of their mark, or without a mark not UTF-8.
-    """
-    return data.decode(encoding_of(data))
-
-
-def encoding_of(data: bytes) -> str:
-    """Return the name of the encoding that the byte order mark at the start of a file states, else UTF-8."""
-    for mark, encoding in _ENCODINGS.items():
-        if data.startswith(mark):
-            return encoding
-    return "utf-8"
+    data = path.read_bytes()
+    return data.decode(_encoding_of(data))
 
 
 def shown(path: Path | str) -> str:
@@ -79,6 +63,14 @@ def utf8_path(path: Path) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def _encoding_of(data: bytes) -> str:
+    """Return the name of the encoding that the byte order mark at the start of a file states, else UTF-8."""
+    for mark, encoding in _ENCODINGS.items():
+        if data.startswith(mark):
+            return encoding
+    return "utf-8"
 
 
 def _escaped(half: re.Match[str]) -> str:

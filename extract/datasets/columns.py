@@ -8,7 +8,9 @@ from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.table_choice import ColumnChoice, canonical_column, column_field
 
-NEAREST_CUTOFF = 0.75  # similarity above which another column may be the missing one, misspelt
+# Similarity of names, from 0 to 1: from the first on, another column may be the missing one, misspelt; from the
+# second on, a message mentions it.
+MISSPELT_CUTOFF, SHOWN_CUTOFF = 0.75, 0.6
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _is_misspelt(
     if canonical != "prompt" or canonical not in layout.common_names:
         return False
     free = [column for column in present if column not in found.values()]
-    return nearest_column(canonical, free) is not None
+    return _nearest_column(canonical, free, MISSPELT_CUTOFF) is not None
 
 
 def _chosen(choice: ColumnChoice, present: Sequence[str]) -> dict[str, str]:
@@ -149,14 +151,14 @@ def missing_columns_error(
 
 
 def _nearest(name: str, columns: Iterable[str]) -> str:
-    close = nearest_column(name, columns, 0.6)
+    close = _nearest_column(name, columns, SHOWN_CUTOFF)
     return f" (nearest: {close!r})" if close else ""
 
 
-def nearest_column(
+def _nearest_column(
     name: str,
     columns: Iterable[str],
-    cutoff: float = NEAREST_CUTOFF,
+    cutoff: float,
 ) -> str | None:
     """Return the column whose name is most similar to a name; None if none is similar."""
     by_lower = {column.lower(): column for column in columns}
