@@ -259,6 +259,7 @@ def test_a_shard_that_is_written_during_a_compaction_stays(
     assert_holds(FeatureStore.open(store.path), range(25))
 
 
+@pytest.mark.slow
 def test_a_compaction_that_is_killed_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     for seed in range(4):
         moment = random.Random(seed)

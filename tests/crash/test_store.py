@@ -56,6 +56,7 @@ def assert_sound(store: FeatureStore) -> None:
     assert_features_follow_from_keys(store)
 
 
+@pytest.mark.slow
 def test_a_store_opens_and_reads_after_its_writer_is_killed(tmp_path: Path) -> None:
     for seed in range(5):
         first = seed * 10**6

@@ -181,10 +181,10 @@ def test_a_library_user_gets_extract_json_of_the_last_extraction_that_encoded(tm
     write_pku(tmp_path / "data")
     manifest = check(tmp_path / "data").manifest
     path = tmp_path / "f" / "extract.json"
-    data = Path("Dataset")
+    data = [Path("Dataset"), Path("more")]
     extract(manifest, [image], tmp_path / "f", OPTIONS, Silent(), data=data, command=["tier", "extract"])
     found = json.loads(path.read_text())
-    assert found["data"] == "Dataset"
+    assert found["data"] == "Dataset more"
     assert found["command"] == ["tier", "extract"]
     assert found["encoders"][0]["encoded"] == 10
     extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())

@@ -103,7 +103,8 @@ def in_small_shm(size: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/shm")
-@pytest.mark.parametrize("size", ["1m", pytest.param("4k", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["1m", "4k"])
 def test_extraction_ends_where_dev_shm_is_smaller_than_a_batch(project: Path, size: str) -> None:
     reading = ["--image-size", "512", "--workers", "2", "--batch-size", "4"]
     ended = in_small_shm(size, "extract", "Dataset", "-F", "small", *reading, *write_test_resnet(project))

@@ -51,8 +51,9 @@ def test_images_without_prompts_are_encoded_fitted_and_scored(project: Path) -> 
     names = [f"{generator}_{number}.png" for number in range(6) for generator in ("MJ", "SD")]
     table = table_rows(names).drop(columns="prompt")
     write_table(project / "unprompted" / "t.csv", table)
-    code, output = tier("extract", "unprompted/t.csv", "--image-encoder", "resnet18", "-F", "fresh")
-    assert code == 2 and "prompt" in output
+    extract = ["extract", "unprompted/t.csv", "--image-encoder", "resnet18", "-F", "fresh"]
+    code, output = tier(*extract, "--streams", "image+text")
+    assert code == 2 and "has no text prompts" in output
     images = ["--image-encoder", "resnet18", "--streams", "image", "-F", "fresh"]
     succeed("extract", "unprompted/t.csv", *images, "--workers", "0")
     succeed("fit-head", "unprompted/t.csv", *images, "--head", "ridge", "--repeats", "2", "--out", "alone")
