@@ -8,9 +8,11 @@ from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.table_choice import ColumnChoice, canonical_column, column_field
 
-# Similarity of names, from 0 to 1. From the first on, another column may be the missing one, misspelt. From the
-# second on, a message mentions it.
-MISSPELT_CUTOFF, SHOWN_CUTOFF = 0.75, 0.6
+MISSPELT_CUTOFF = 0.75
+"""Similarity of names, from 0 to 1, from which another column may be the missing one, misspelt."""
+
+SHOWN_CUTOFF = 0.6
+"""Similarity from which a message about a missing column mentions another one."""
 
 
 @dataclass(frozen=True)
