@@ -1,6 +1,7 @@
 """A folder of images without a table, each with its prompt in a text file beside it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tier4k.cache.text import first_few
@@ -65,7 +66,7 @@ class ImageFolder:
         """
         if choice != RECOGNISED or any(self._has(layout) for layout in LAYOUTS.values()):
             return False
-        if any(_why_no_images(table) is None for table in self.tables):
+        if None in self._why_no_images.values():
             return False
         return bool(self.images) or not self.tables
 
@@ -76,9 +77,13 @@ class ImageFolder:
         files = [self.path / name for name in layout.files]
         return any(file.is_file() and file not in self.tables for file in files)
 
+    @cached_property
+    def _why_no_images(self) -> dict[Path, str | None]:
+        return {table: _why_no_images(table) for table in self.tables}
+
     def report(self) -> TableReport:
         """Return what is not read in this folder of images."""
-        left_out = [f"{table.name} ({_why_no_images(table)})" for table in self.tables]
+        left_out = [f"{table.name} ({reason})" for table, reason in self._why_no_images.items()]
         if self.others:
             left_out.append(f"{first_few(self.others, SHOWN_NAMES)} (neither an image nor the prompt of one)")
         if self.folders:

@@ -8,7 +8,7 @@ from tier4k.extract.datasets.columns import FoundColumns, find_columns
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.table_choice import ColumnChoice, TableChoice
-from tier4k.extract.datasets.tables.find import shard_of
+from tier4k.extract.datasets.tables.find import Shard, shard_of
 from tier4k.extract.datasets.tables.part import PartHeader
 from tier4k.extract.datasets.tables.read import part_headers
 
@@ -63,12 +63,14 @@ class Candidate:
 
     @property
     def missing_shards(self) -> list[str]:
-        """A sentence about the shards of the table that do not exist; none if all do."""
+        """A sentence about the shards of the table that are not read; none if all are."""
         shard = shard_of(self.header.path)
         if shard is None or len(self.headers) == shard.count:
             return []
         missing = shard.count - len(self.headers)
-        return [f"{missing} of {shard.count} files of the table {shard.table} (they do not exist)"]
+        return [
+            f"{missing} of {shard.count} files of the table {shard.table} (they are missing, or not passed)"
+        ]
 
 
 def read_candidates(
@@ -86,7 +88,7 @@ def read_candidates(
     Raises:
         DataError: The only file cannot be read.
     """
-    tables: dict[tuple[str, str | None], list[PartHeader]] = {}
+    tables: dict[tuple[Path | tuple[Shard, str], str | None], list[PartHeader]] = {}
     unreadable = []
     for path in files:
         try:
@@ -98,7 +100,7 @@ def read_candidates(
             continue
         for header in headers:
             shard = shard_of(path)
-            table = f"{shard.table}{path.suffix}" if shard else path.name
+            table = (shard, path.suffix) if shard else path
             tables.setdefault((table, header.sheet), []).append(header)
     columns = choice.column_choice
     candidates = [_candidate(tuple(headers), layouts, columns) for headers in tables.values()]

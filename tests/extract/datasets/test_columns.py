@@ -170,6 +170,11 @@ def test_shards_of_a_table_are_read_as_one_and_their_rows_are_named_by_file(tmp_
     assert str(second).startswith("train-00002-of-00003.parquet, line 2, 4.png: there is no file")
     (tmp_path / "train-00001-of-00003.parquet").unlink()
     assert "Not read: 1 of 3 files of the table train" in report_lines(read_source(tmp_path))
+    alone = read_source(tmp_path / "train-00000-of-00003.parquet")
+    assert "Not read: 2 of 3 files of the table train (they are missing, or not pass" in report_lines(alone)
+    save_table(frame, tmp_path / "train-00000-of-00001.parquet")  # of an older download
+    with pytest.raises(DataError, match="contains 2 tables"):
+        read_source(tmp_path)
 
 
 def test_a_table_beside_that_of_a_published_layout_is_reported(tmp_path: Path) -> None:
