@@ -1,9 +1,10 @@
-"""Text of users' files and names: files in any Unicode encoding, and names that are not UTF-8."""
+"""Text of users' files and names: any Unicode encoding, names that are not UTF-8, names in messages."""
 
 import codecs
+import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def first_few(items: Sequence[object], limit: int) -> str:
     listed = ", ".join(map(str, items[:limit]))
     rest = len(items) - limit
     return f"{listed} and {rest:,} more" if rest > 0 else listed
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " (nearest: …)" with up to three similar names, in any case; "" if none is similar."""
+    by_lower = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
+    if not close:
+        return ""
+    return f" (nearest: {', '.join(by_lower[other] for other in close)})"
 
 
 @contextmanager

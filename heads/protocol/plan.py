@@ -1,11 +1,11 @@
 """Plan a run before it is fitted: resolve the options, make the splits, and find problems."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tier4k.cache.text import nearest
 from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.templates import read_templates
@@ -75,11 +75,10 @@ def resolve_targets(manifest: Manifest, names: tuple[str, ...]) -> tuple[str, ..
         return manifest.targets
     for name in names:
         if name not in manifest.targets:
-            close = difflib.get_close_matches(name, manifest.targets, n=1, cutoff=0.3)
-            nearest = f" (nearest: {close[0]})" if close else ""
             target_names = ", ".join(manifest.targets)
             raise ProtocolError(
-                f"{manifest.name} has no target {name!r}{nearest}: pass {target_names}, or all"
+                f"{manifest.name} has no target {name!r}{nearest(name, manifest.targets)}: pass "
+                f"{target_names}, or all"
             )
     return tuple(dict.fromkeys(names))
 

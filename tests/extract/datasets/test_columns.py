@@ -120,7 +120,7 @@ def test_without_prompts_every_image_is_a_group_of_its_own_and_the_user_is_told(
 
 def test_a_misspelt_prompt_is_an_error_and_not_a_table_without_prompts(tmp_path: Path) -> None:
     path = written(tmp_path, {"prompt": "promt"})
-    with pytest.raises(DataError, match="prompt \\(nearest: 'promt'\\)"):
+    with pytest.raises(DataError, match="prompt \\(nearest: promt\\)"):
         read_source(path)
     assert read_source(path, TableChoice(columns="prompt=promt")).has_prompts
     assert not read_source(path, TableChoice(columns="prompt=")).has_prompts

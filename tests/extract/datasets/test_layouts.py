@@ -124,7 +124,7 @@ def test_missing_columns_are_all_named_with_the_nearest_one_and_the_other_layout
     with pytest.raises(DataError) as error:
         read_source(tmp_path)
     message = str(error.value)
-    assert "Text_prompt (nearest: 'text_promt')" in message
+    assert "Text_prompt (nearest: text_promt" in message
     assert "\n  MOS_q" in message
     assert "The columns of the table are: Generated_image, Image_prompt, text_promt, quality" in message
     assert all(name in message for name in LAYOUTS)
