@@ -83,7 +83,7 @@ def read_inputs(
     _require_existing(inputs)
     whole = [path for path in inputs if path.is_dir() or is_table(path)]
     if not whole:
-        return _images(inputs, prompt, image_prompt, needs_prompts)
+        return _from_images(inputs, prompt, image_prompt, needs_prompts)
     data = whole[0]
     if len(inputs) > 1:
         kind = "folder" if data.is_dir() else "table"
@@ -95,7 +95,7 @@ def read_inputs(
     if data.is_dir():
         folder = ImageFolder.read(data)
         if folder.is_meant(choice):
-            return _images_of(folder, needs_prompts)
+            return _from_folder(folder, needs_prompts)
     source = read_source(data, choice, needs_prompts=needs_prompts)
     return PredictionInputs(replace(source, targets=()))
 
@@ -109,7 +109,7 @@ def _require_existing(inputs: Sequence[Path]) -> None:
         )
 
 
-def _images(
+def _from_images(
     paths: Sequence[Path],
     prompt: str | None,
     image_prompt: Path | None,
@@ -157,7 +157,7 @@ def _prompt_argument(text: str, needs_prompts: bool) -> str:
     return text.strip()
 
 
-def _images_of(folder: ImageFolder, needs_prompts: bool) -> PredictionInputs:
+def _from_folder(folder: ImageFolder, needs_prompts: bool) -> PredictionInputs:
     if not folder.images:
         raise DataError(
             f"{folder.path} contains neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures "

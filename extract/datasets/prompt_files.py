@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from tier4k.cache.text import read_text
+from tier4k.extract.datasets.errors import DataError
 
 PROMPT_SUFFIX = ".txt"
 
 
-class NoPromptError(Exception):
+class NoPromptError(DataError):
     """An image has no prompt. The message is the reason."""
 
 
