@@ -108,8 +108,7 @@ def require_prompts(sources: "Sequence[SourceTable]", streams: "Sequence[Stream]
     if without and "text" in streams:
         raise DataError(
             f"{' and '.join(without)} has no text prompts, which are needed here: add a column of prompts, "
-            "or name it with --columns prompt=COLUMN. Images alone are enough for extract, fit-head and "
-            "features with --streams image, and for heads that were fitted so."
+            "name it with --columns prompt=COLUMN, or use --streams image"
         )
 
 
