@@ -219,6 +219,7 @@ def _manifest(
         targets=rows.targets,
         columns=rows.others[is_usable].reset_index(drop=True),
         has_prompts=rows.has_prompts,
+        has_groups=rows.has_groups,
         choice=rows.sources[0].choice,
     )
 

@@ -64,6 +64,7 @@ class Manifest:
         targets: Names of the target columns (mean opinion scores).
         columns: All other columns of the tables as in their files, aligned with `table`.
         has_prompts: Whether the rows have text prompts; otherwise only streams of images exist.
+        has_groups: Whether a column says which rows belong together.
         choice: What the user said about the tables.
     """
 
@@ -73,6 +74,7 @@ class Manifest:
     targets: tuple[str, ...]
     columns: pd.DataFrame = field(default_factory=pd.DataFrame)
     has_prompts: bool = True
+    has_groups: bool = False
     choice: TableChoice = RECOGNISED
 
     def __len__(self) -> int:
@@ -83,6 +85,11 @@ class Manifest:
         """Folder of the first table."""
         source = self.sources[0]
         return source if source.is_dir() else source.parent
+
+    @property
+    def images_are_independent(self) -> bool:
+        """Whether nothing says which images belong together, but equal contents."""
+        return not (self.has_prompts or self.has_groups)
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class DataSummary:
         image_prompts: Number of distinct image prompts, by content.
         prompts: Number of distinct text prompts.
         has_prompts: Whether the rows have text prompts.
+        independent: Whether images are taken as independent of each other.
         groups: Number of groups of prompts, which a prompt split does not divide.
         generators: Rows of each generator.
         merged_generators: {canonical spelling of a generator: its other spellings in the table}.
@@ -70,6 +71,7 @@ class DataSummary:
     image_prompts: int
     prompts: int
     has_prompts: bool
+    independent: bool
     groups: int
     generators: dict[str, int]
     merged_generators: dict[str, tuple[str, ...]]
@@ -104,6 +106,7 @@ def summarize(checked: CheckedDataset, tokenizer: "TextTokenizer | None") -> Dat
         image_prompts=image_prompts.nunique(),
         prompts=table["prompt_key"].nunique(),
         has_prompts=manifest.has_prompts,
+        independent=manifest.images_are_independent,
         groups=table["group"].nunique(),
         generators=table["generator"].value_counts().to_dict(),
         merged_generators=checked.merged_generators,
@@ -216,7 +219,8 @@ def _reason(summary: DataSummary, target: str) -> str:
 
 def _prompts_text(summary: DataSummary) -> str:
     if not summary.has_prompts:
-        return f"none, so that only streams of images exist; {summary.groups:,} groups of rows"
+        independent = ", and images are taken as independent" if summary.independent else ""
+        return f"none: only streams of images exist{independent}; {summary.groups:,} groups of rows"
     return f"{summary.prompts:,} distinct, in {summary.groups:,} groups"
 
 

@@ -78,6 +78,7 @@ def publish_run(
     seen_reason = SEEN_PROMPTS if seen and any(seen.prompts or ()) else ""
     summaries = summarize(features, trials, splits, seen_reason)
     results = Results.of(config, features, trials, splits, _with_calibrated_rmse(summaries), seen)
+    results = replace(results, independent_images=manifest.images_are_independent)
     folder = out / config.id
     seconds = sum(trial.seconds for trial in trials)
     try:

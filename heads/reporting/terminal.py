@@ -155,6 +155,11 @@ def notes(results: Results) -> Iterator[Text]:
         yield Text(f"{target}: {missing} of {results.rows} rows have no score and take no part", style="dim")
     if results.datasets:
         yield Text(_scales(results), style="dim")
+    if results.independent_images:
+        yield Text(
+            "images are taken as independent of each other, as the rows have neither prompts nor groups",
+            style="dim",
+        )
     yield from _nan_notes(results)
     yield from _interval_notes(results)
     if results.headline != ELSEWHERE:  # the heads were fitted on other splits

@@ -51,6 +51,8 @@ class Results:
         chosen: {target: for each repeat, the options that a search chose for it}; empty for other runs.
         selection_srcc: {target: for each repeat, the SRCC on its selection part by which they were chosen}.
         datasets: Names of the data sets, if there are several.
+        independent_images: Whether images were taken as independent, as the rows have neither text prompts
+            nor a column of groups.
     """
 
     format: int
@@ -77,6 +79,7 @@ class Results:
     chosen: dict[str, tuple[str, ...]]
     selection_srcc: dict[str, tuple[float, ...]]
     datasets: tuple[str, ...] = ()
+    independent_images: bool = False
 
     @classmethod
     def of(

@@ -57,7 +57,9 @@ def test_a_table_without_prompts_is_used_by_its_images_alone(folder: Path) -> No
     output = succeed("extract", "data", *IMAGES_ONLY, *WEIGHTS, "--workers", "0")
     assert "images are taken as independent" in output
     assert [store.signature.stream for store in stores(Path("features"))] == ["image"]
-    succeed("fit-head", "data", *IMAGES_ONLY, *FIT)
+    assert "images are taken as independent of each other, as the rows" in on_one_line(
+        succeed("fit-head", "data", *IMAGES_ONLY, *FIT)
+    )
     config = read_config(only_run())
     assert (config.streams, set(config.signatures)) == (("image",), {"image"})
     succeed("predict", str(only_run()), "data", "-o", "scores.csv")
