@@ -1,5 +1,6 @@
 """The image files that the cells of a table name, and the nearest files where there is none."""
 
+import os
 import unicodedata
 from functools import cache
 from pathlib import Path
@@ -36,9 +37,16 @@ class Locator:
         """Return why a cell names no file, with the nearest file that exists."""
         if "\0" in name:
             return f"{name!r} is no name of a file"
+        path = self._folder / name
+        # The functions of os.path take names that are too long for the system.
+        if os.path.islink(path) and not os.path.exists(path):
+            return f"there is no file {path}: it is a link to {path.readlink()}, which does not exist"
+        if os.path.exists(path):
+            kind = "a folder" if path.is_dir() else "no regular file"
+            return f"{path} is {kind}: name the file of an image"
         nearest = self._nearest(name)
         hint = f" (nearest: {nearest})" if nearest else ""
-        return f"there is no file {self._folder / name}{hint}"
+        return f"there is no file {path}{hint}"
 
     def _nearest(self, name: str) -> Path | None:
         """Return the file whose path differs in case, Unicode form, slashes or suffix only."""

@@ -1,11 +1,15 @@
 """Problems of rows, collected until all of them can be reported together."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from tier4k.cache.text import shown
+
+CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]")
+"""Characters that break a line or change how a terminal writes the rest of it."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Problem:
 
     def __str__(self) -> str:
         file = f"{self.file}, " if self.file else ""
-        return f"{file}line {self.line}, {self.name or '(no name)'}: {self.message}"
+        name = _on_one_line(self.name) or "(no name)"
+        return f"{file}line {self.line}, {name}: {self.message}"
 
 
 class ProblemList:
@@ -46,7 +51,9 @@ class ProblemList:
 
     def add(self, row: int, message: str) -> None:
         """Add a problem of one row."""
-        problem = Problem(row, self._lines[row], self._names[row], shown(message), self._files[row])
+        problem = Problem(
+            row, self._lines[row], self._names[row], _on_one_line(shown(message)), self._files[row]
+        )
         self._found.append(problem)
 
     def add_each(self, rows: Iterable[int], message: str) -> None:
@@ -62,3 +69,8 @@ class ProblemList:
     def by_row(self) -> tuple[Problem, ...]:
         """Return all problems in the order of their rows."""
         return tuple(sorted(self._found, key=lambda problem: problem.row))
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text with `CONTROLS` escaped."""
+    return CONTROLS.sub(lambda found: repr(found.group())[1:-1], text)

@@ -51,7 +51,8 @@ class SourceTable:
 
     Attributes:
         name: Name of the data set, for people.
-        path: The table's file, or the data folder if its rows are in several files.
+        path: The table's file (of shards the one that the user passed), or the data folder if its rows are in
+            several files.
         frame: One line per row of the table that is not blank, in its order, with the index 0 to N - 1:
             `TEXT_COLUMNS` as text ("" for none); `ROW_COLUMNS`: the file of the row ("" if all rows are in
             `path`), its line there, and which of its names and texts are formulas without a stored value (""

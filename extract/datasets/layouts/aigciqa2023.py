@@ -165,7 +165,7 @@ def _visible_rows(path: Path) -> dict[str, list[list[object]]]:
     try:
         return visible_rows(path)
     except DataError as error:
-        raise DataError(f"{error}: {RESTORE}") from error
+        raise DataError(f"{error}; or {RESTORE}") from error
 
 
 def _prompt_cells(rows: Sequence[Sequence[object]]) -> list[object] | None:

@@ -63,14 +63,12 @@ class Candidate:
 
     @property
     def missing_shards(self) -> list[str]:
-        """A sentence about the shards of the table that are not read; none if all are."""
+        """A sentence about the shards of the table that do not exist; none if all do."""
         shard = shard_of(self.header.path)
         if shard is None or len(self.headers) == shard.count:
             return []
         missing = shard.count - len(self.headers)
-        return [
-            f"{missing} of {shard.count} files of the table {shard.table} (they are missing, or not passed)"
-        ]
+        return [f"{missing} of {shard.count} files of the table {shard.table} (they do not exist)"]
 
 
 def read_candidates(

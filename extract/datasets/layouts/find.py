@@ -10,7 +10,7 @@ from tier4k.extract.datasets.layouts.candidates import Candidate, read_candidate
 from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.layouts.published import LAYOUTS
 from tier4k.extract.datasets.table_choice import TableChoice
-from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES, is_table, table_files
+from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES, is_table, shard_of, table_files
 from tier4k.extract.datasets.tables.part import TablePart
 from tier4k.extract.datasets.tables.read import read_part
 
@@ -21,7 +21,8 @@ class FoundTable:
 
     Attributes:
         root: The data folder.
-        path: The table's file, or the data folder if its rows are in several files.
+        path: The table's file (of shards the one that the user passed), or the data folder if its rows are in
+            several files.
         layout: The layout.
         parts: The rows, in one or several parts.
         columns: The meaning of the columns.
@@ -113,9 +114,13 @@ def _read_table(
     parts = [read_part(header) for header in chosen.headers]
     path = chosen.header.path
     root = path.parent
+    if data.is_file():
+        path = data
+    elif len(parts) > 1:
+        path = root
     return FoundTable(
         root,
-        path if len(parts) == 1 else root,
+        path,
         chosen.layout,
         parts,
         chosen.found,
@@ -130,7 +135,7 @@ def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
             raise DataError(
                 f"{data} is not a table: pass a folder or a file that ends in {', '.join(TABLE_SUFFIXES)}"
             )
-        return [data]
+        return _files_of_one_table(data)
     for layout in layouts:
         for name in layout.files:
             if (data / name).is_file():
@@ -144,6 +149,15 @@ def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
             f"(AGIQA-3K), or a file that ends in {', '.join(TABLE_SUFFIXES)} with a column of images"
         )
     return files
+
+
+def _files_of_one_table(path: Path) -> list[Path]:
+    """Return the files of the table that a file belongs to: all its shards, or the file alone."""
+    shard = shard_of(path)
+    if shard is None:
+        return [path]
+    files = table_files(path.parent)
+    return [other for other in files if shard_of(other) == shard and other.suffix == path.suffix] or [path]
 
 
 def _unread_tables(data: Path, read: Sequence[Path]) -> list[str]:

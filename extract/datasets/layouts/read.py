@@ -1,6 +1,6 @@
 """Read the table of a data set into canonical columns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ from tier4k.extract.datasets.ratings import ratings
 from tier4k.extract.datasets.source import TEXT_COLUMNS, SourceTable, TableReport
 from tier4k.extract.datasets.table_choice import RECOGNISED, ColumnChoice, TableChoice
 from tier4k.extract.datasets.tables.cells import Formula, PlacedImage, with_numbers
+from tier4k.extract.datasets.tables.part import TablePart
 from tier4k.extract.datasets.targets import ScoreColumns, choose_targets, require_free_names
 
 UNKNOWN_GENERATOR = "unknown"
@@ -53,14 +54,37 @@ def read_source(
 def _cells(table: FoundTable) -> pd.DataFrame:
     """Return the rows of all parts (N) with the index 0 to N - 1."""
     frames = [part.frame for part in table.parts]
-    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0].reset_index(drop=True)
+    if len(frames) == 1:
+        return frames[0].reset_index(drop=True)
+    cells = pd.concat(frames, ignore_index=True)
+    for column in cells.columns:
+        if pd.api.types.is_object_dtype(cells[column]):
+            cells[column] = _distinct_images(cells[column], table.parts)
+    return cells
+
+
+def _distinct_images(cells: pd.Series, parts: Sequence[TablePart]) -> pd.Series:
+    """Return the cells of a column; if parts call several placed images the same, all by part and row.
+
+    Within one file the reader of the table has done so already.
+    """
+    images = [cell for cell in cells if isinstance(cell, PlacedImage)]
+    if len(set(images)) == len(images):
+        return cells
+    labels: list[str] = []
+    for part in parts:
+        labels.extend(f"{part.path.stem} row {number}" for number in part.frame.index)
+    named = []
+    for cell, label in zip(cells, labels, strict=True):
+        named.append(PlacedImage.at(label, cell.place) if isinstance(cell, PlacedImage) else cell)
+    return pd.Series(named, cells.index, dtype=object)
 
 
 def _origins(table: FoundTable) -> pd.DataFrame:
     """Return `file` and `line` of the rows of all parts (N) (see `SourceTable`)."""
     origins = []
     for part in table.parts:
-        file = "" if part.path == table.path else part.path.name
+        file = part.path.name if len(table.parts) > 1 else ""
         origins.append(pd.DataFrame({"file": file, "line": part.frame.index + part.header_lines + 1}))
     return pd.concat(origins, ignore_index=True)
 

@@ -186,6 +186,11 @@ def _damage_explained(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except zipfile.BadZipFile as error:
+        raise DataError(
+            f"{path} is no workbook, or it is damaged ({error}): save it again as .xlsx in a spreadsheet "
+            "program; a table of text must end in .csv or .tsv"
+        ) from error
     except Exception as error:  # a damaged workbook makes openpyxl raise errors of any type
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} cannot be read as .xlsx: {reason}") from error

@@ -308,3 +308,13 @@ def test_an_empty_generator_is_unknown(tmp_path: Path) -> None:
 def test_scores_whose_squares_are_no_numbers_are_problems(tmp_path: Path, score: str) -> None:
     checked = check(write_table(tmp_path / "t.csv", table_rows(mos=[score, "0", "1e99"])))
     assert messages(checked) == {2: f"mos is {score!r}, whose square is no number: use another unit"}
+
+
+def test_control_characters_of_a_name_cannot_break_the_line_of_its_problem(tmp_path: Path) -> None:
+    names = ["a\nb.png", "\x1b[31mred.png", "\u202egnp.png"]
+    table_rows(names).to_csv(tmp_path / "t.csv", index=False)
+    lines = [str(problem) for problem in check(tmp_path / "t.csv").problems]
+    assert [line.isprintable() for line in lines] == [True, True, True]
+    assert "a\\nb.png" in lines[0]
+    assert "\\x1b[31mred.png" in lines[1]
+    assert "\\u202egnp.png" in lines[2]

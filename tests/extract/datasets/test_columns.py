@@ -11,6 +11,7 @@ from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.extract.datasets.source import SourceTable
 from tier4k.extract.datasets.table_choice import ColumnChoice, TableChoice
+from tier4k.extract.images.places import read_bytes
 from tier4k.tests.builders.data import save_picture, save_table, table_rows, write_agiqa, write_pku
 
 
@@ -170,11 +171,42 @@ def test_shards_of_a_table_are_read_as_one_and_their_rows_are_named_by_file(tmp_
     assert str(second).startswith("train-00002-of-00003.parquet, line 2, 4.png: there is no file")
     (tmp_path / "train-00001-of-00003.parquet").unlink()
     assert "Not read: 1 of 3 files of the table train" in report_lines(read_source(tmp_path))
-    alone = read_source(tmp_path / "train-00000-of-00003.parquet")
-    assert "Not read: 2 of 3 files of the table train (they are missing, or not pass" in report_lines(alone)
     save_table(frame, tmp_path / "train-00000-of-00001.parquet")  # of an older download
     with pytest.raises(DataError, match="contains 2 tables"):
         read_source(tmp_path)
+
+
+def write_shards(folder: Path, table: str, count: int) -> None:
+    """Shards of two rows, each with its own images of the names 0.png and 1.png."""
+    for number in range(count):
+        images = [{"bytes": f"{table} {number} {row}".encode(), "path": f"{row}.png"} for row in range(2)]
+        frame = pd.DataFrame({"image": images, "prompt": ["a", "b"], "mos": [1.0, 2.0]})
+        frame.to_parquet(folder / f"{table}-{number:05}-of-{count:05}.parquet")
+
+
+def test_the_path_of_any_shard_is_that_of_its_whole_table(tmp_path: Path) -> None:
+    write_shards(tmp_path, "train", 2)
+    write_shards(tmp_path, "test", 1)
+    for number in range(2):
+        source = read_source(tmp_path / f"train-{number:05}-of-00002.parquet")
+        assert source.frame["file"].tolist() == sorted(
+            2 * [f"train-{n:05}-of-00002.parquet" for n in range(2)]
+        )
+        assert "do not exist" not in report_lines(source)
+    assert len(read_source(tmp_path / "test-00000-of-00001.parquet").frame) == 2
+
+
+def test_equal_names_in_different_shards_are_different_images(tmp_path: Path) -> None:
+    write_shards(tmp_path, "train", 2)
+    frame = read_source(tmp_path).frame
+    assert frame["name"].is_unique
+    assert frame["name"].iloc[2] == "train-00001-of-00002 row 0"
+    assert [read_bytes(place) for place in frame["image"]] == [
+        b"train 0 0",
+        b"train 0 1",
+        b"train 1 0",
+        b"train 1 1",
+    ]
 
 
 def test_a_table_beside_that_of_a_published_layout_is_reported(tmp_path: Path) -> None:

@@ -50,3 +50,15 @@ def test_nothing_is_named_where_nothing_is_near(tmp_path: Path, named: str) -> N
 def test_a_file_of_the_same_stem_goes_behind_one_of_the_same_name(tmp_path: Path) -> None:
     make(tmp_path, "fox.jpg", "FOX.png")
     assert "FOX.png)" in Locator(tmp_path).problem("fox.png")
+
+
+def test_a_name_of_something_that_is_no_file_is_not_its_own_nearest_file(tmp_path: Path) -> None:
+    make(tmp_path, "folder/fox.png")
+    (tmp_path / "broken.png").symlink_to("nowhere.png")
+    locator = Locator(tmp_path)
+    link = tmp_path / "broken.png"
+    assert locator.problem("broken.png") == (
+        f"there is no file {link}: it is a link to nowhere.png, which does not exist"
+    )
+    assert locator.problem("folder") == f"{tmp_path / 'folder'} is a folder: name the file of an image"
+    assert locator.problem("x" * 300).startswith("there is no file")

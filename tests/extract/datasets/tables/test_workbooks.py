@@ -159,8 +159,8 @@ def test_a_cell_in_the_last_corner_costs_no_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read as .xlsx"),
-        (b"image,prompt\na,b\n", "cannot be read as .xlsx"),
+        (b"", "save it again as .xlsx"),
+        (b"image,prompt\na,b\n", "a table of text must end in .csv or .tsv"),
         (workbooks.OLD_FORM + bytes(600), "old form (.xls): save it as .xlsx"),
         (workbooks.OLD_FORM + bytes(600) + workbooks.ENCRYPTED, "is encrypted: save the workbook without"),
     ],
