@@ -60,7 +60,7 @@ def joined_rows(sources: Sequence[SourceTable]) -> JoinedRows:
     Raises:
         DataError: Two data sets have one name, or only some of the tables have a column of groups.
     """
-    names = _distinct_names(sources)
+    names = distinct_names(sources)
     frames, others = [], []
     for source, name in zip(sources, names, strict=True):
         frame = source.frame.assign(dataset=source.frame["dataset"].replace("", name))
@@ -93,8 +93,12 @@ def _concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
-def _distinct_names(sources: Sequence[SourceTable]) -> tuple[str, ...]:
-    """Return the names of data sets; sets of one name have the names of their folders before it."""
+def distinct_names(sources: Sequence[SourceTable]) -> tuple[str, ...]:
+    """Return the names of data sets; sets of one name have the names of their folders before it.
+
+    Raises:
+        DataError: Two data sets have one name, or are one.
+    """
     counts = Counter(source.name for source in sources)
     names = []
     for source in sources:
@@ -102,6 +106,9 @@ def _distinct_names(sources: Sequence[SourceTable]) -> tuple[str, ...]:
         if counts[name] > 1:
             name = f"{shown(source.folder.resolve().name)}-{name}"
         names.append(name)
+    for path, count in Counter(source.path.resolve() for source in sources).items():
+        if count > 1:
+            raise DataError(f"{shown(path)} is passed {count} times as a data set: pass it once")
     for name, count in Counter(names).items():
         if count > 1:
             paths = ", ".join(str(source.path) for source in sources)

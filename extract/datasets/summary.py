@@ -9,6 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from tier4k.extract.datasets.check import CheckedDataset
+from tier4k.extract.datasets.join import distinct_names
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.ratings import SPREAD_OF, reliability
 from tier4k.extract.datasets.source import TableReport
@@ -41,7 +42,7 @@ class DataSummary:
         rows: Number of usable rows.
         skipped: Number of rows with problems.
         datasets: Rows of each data set, where there are several.
-        reading: How each table was read.
+        reading: {data set: how its table was read}; the key is "" where there is one table.
         image_to_image: Number of rows with an image prompt.
         images: Number of distinct images, by content.
         image_prompts: Number of distinct image prompts, by content.
@@ -51,7 +52,9 @@ class DataSummary:
         groups: Number of groups of prompts, which a prompt split does not divide.
         generators: Rows of each generator.
         merged_generators: {canonical spelling of a generator: its other spellings in the table}.
-        targets: Range of the scores of each target.
+        targets: Range of the scores of each target; where there are several data sets, whose scales
+            may differ, the keys here and below are "TARGET of SET", one for each set.
+        reasons: Why each target is one.
         missing_scores: Number of rows without a score for each target that some rows lack.
         reliability: Share of the variance of each target that is not rating error, for the targets with
             standard deviations of their ratings; NaN where the number of ratings is unknown.
@@ -65,7 +68,7 @@ class DataSummary:
     rows: int
     skipped: int
     datasets: dict[str, int]
-    reading: tuple[TableReport, ...]
+    reading: dict[str, TableReport]
     image_to_image: int
     images: int
     image_prompts: int
@@ -76,6 +79,7 @@ class DataSummary:
     generators: dict[str, int]
     merged_generators: dict[str, tuple[str, ...]]
     targets: dict[str, ScoreRange]
+    reasons: dict[str, str]
     missing_scores: dict[str, int]
     reliability: dict[str, float]
     turned: int
@@ -100,7 +104,7 @@ def summarize(checked: CheckedDataset, tokenizer: "TextTokenizer | None") -> Dat
         rows=len(table),
         skipped=checked.skipped,
         datasets=table["dataset"].value_counts(sort=False).to_dict() if len(manifest.datasets) > 1 else {},
-        reading=tuple(source.report for source in checked.sources),
+        reading=_reading(checked),
         image_to_image=len(image_prompts),
         images=table["image_key"].nunique(),
         image_prompts=image_prompts.nunique(),
@@ -111,7 +115,8 @@ def summarize(checked: CheckedDataset, tokenizer: "TextTokenizer | None") -> Dat
         generators=table["generator"].value_counts().to_dict(),
         merged_generators=checked.merged_generators,
         targets=_score_ranges(manifest),
-        missing_scores=manifest.missing_scores,
+        reasons=_reasons(checked),
+        missing_scores=_missing_scores(manifest),
         reliability=_reliability(checked),
         turned=checked.turned,
         transparent=checked.transparent,
@@ -127,23 +132,66 @@ def _tokens(manifest: Manifest, tokenizer: "TextTokenizer | None") -> TokenRepor
     return report_tokens(tokenizer, manifest.prompts().tolist())
 
 
+def _reading(checked: CheckedDataset) -> dict[str, TableReport]:
+    sources = checked.sources
+    if len(sources) == 1:
+        return {"": sources[0].report}
+    return {name: source.report for name, source in zip(distinct_names(sources), sources, strict=True)}
+
+
+def _parts(manifest: Manifest) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the rows of each data set with the end of its targets' names: scales of sets are not mixed."""
+    if len(manifest.datasets) < 2:
+        yield "", manifest.table
+        return
+    for name, rows in manifest.table.groupby("dataset", sort=False):
+        yield f" of {name}", rows
+
+
 def _score_ranges(manifest: Manifest) -> dict[str, ScoreRange]:
     if not len(manifest):
         return {}
     ranges = {}
     for target in manifest.targets:
-        scores = manifest.table[target]
-        ranges[target] = ScoreRange(scores.min(), scores.mean(), scores.max())
+        for end, rows in _parts(manifest):
+            scores = rows[target]
+            ranges[target + end] = ScoreRange(scores.min(), scores.mean(), scores.max())
     return ranges
+
+
+def _missing_scores(manifest: Manifest) -> dict[str, int]:
+    missing = {}
+    for target in manifest.targets:
+        for end, rows in _parts(manifest):
+            if count := int(rows[target].isna().sum()):
+                missing[target + end] = count
+    return missing
+
+
+def _reasons(checked: CheckedDataset) -> dict[str, str]:
+    """Return why each target is one, in the first table with rows of the data set."""
+    several = len(checked.manifest.datasets) > 1
+    reasons: dict[str, str] = {}
+    for source, name in zip(checked.sources, distinct_names(checked.sources), strict=True):
+        ends = [""]
+        if several:
+            ends = [f" of {own}" for own in source.frame["dataset"].replace("", name).unique()]
+        for target, reason in source.report.targets.items():
+            for end in ends:
+                reasons.setdefault(target + end, reason)
+    return reasons
 
 
 def _reliability(checked: CheckedDataset) -> dict[str, float]:
     manifest = checked.manifest
     found = {}
     for target in manifest.targets:
-        if any(SPREAD_OF + target in source.frame for source in checked.sources):
-            scores = manifest.table[target].to_numpy(float)
-            found[target] = reliability(scores, manifest.score_errors(target))
+        if not any(SPREAD_OF + target in source.frame for source in checked.sources):
+            continue
+        errors = pd.Series(manifest.score_errors(target), manifest.table.index)
+        for end, rows in _parts(manifest):
+            scores = rows[target].to_numpy(float)
+            found[target + end] = reliability(scores, errors[rows.index].to_numpy(float))
     return found
 
 
@@ -169,8 +217,8 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
     yield "rows", _rows_text(summary)
     if summary.datasets:
         yield "data sets", ", ".join(f"{name} {count:,}" for name, count in summary.datasets.items())
-    for report in summary.reading:
-        yield from _reading_lines(report)
+    for name, report in summary.reading.items():
+        yield from _reading_lines(report, f" of {name}" if name else "")
     yield "benchmarks", f"I2I {summary.image_to_image:,}, T2I {text_to_image:,}"
     yield "pictures", f"{summary.images:,} distinct"
     if summary.turned:
@@ -184,7 +232,7 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
         yield "merged generators", spellings_text(summary.merged_generators)
     for name, scores in summary.targets.items():
         text = _scores_text(scores, summary.missing_scores.get(name, 0))
-        yield f"target {name}", f"{text} ({_reason(summary, name)})"
+        yield f"target {name}", f"{text} ({summary.reasons.get(name, 'no column')})"
     for name, value in summary.reliability.items():
         yield f"reliability of {name}", _reliability_text(value)
     yield "on disk", f"{summary.megabytes:,.1f} MB"
@@ -198,23 +246,18 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
             yield name, finding or "none"
 
 
-def _reading_lines(report: TableReport) -> Iterator[tuple[str, str]]:
+def _reading_lines(report: TableReport, end: str) -> Iterator[tuple[str, str]]:
     """Yield which columns were read as what, and what was not read."""
     columns = []
     for name, column in report.columns.items():
         recognised = " (recognised)" if name in report.recognised else ""
         columns.append(f"{column_field(name)} = {column}{recognised}")
     if columns:
-        yield "columns", ", ".join(columns)
+        yield f"columns{end}", ", ".join(columns)
     for part in report.left_out:
-        yield "not read", part
+        yield f"not read{end}", part
     for column, reason in report.unused.items():
-        yield f"no target: {column}", reason
-
-
-def _reason(summary: DataSummary, target: str) -> str:
-    """Return why a column is a target, in the first table that has it."""
-    return next(report.targets[target] for report in summary.reading if target in report.targets)
+        yield f"no target{end}: {column}", reason
 
 
 def _prompts_text(summary: DataSummary) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from tier4k.heads.commands.console import make_console, print_run
 from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.loading import check_sources, require_prompts
+from tier4k.heads.commands.loading import IMAGE_RUN, check_sources, require_prompts
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
@@ -64,7 +64,7 @@ def evaluate(
     console = make_console()
     sources = rows.read([data], model.reads_prompts)
     if model.reads_prompts:
-        require_prompts(sources, ["text"])
+        require_prompts(sources, ["text"], IMAGE_RUN)
     report = check_sources(console, sources, features, rows.on_error)
     pairs = match_targets(model, report.manifest, target or ())
     manifest = report.manifest.select(selected)

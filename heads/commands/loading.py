@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from tier4k.heads.data.stores import FeatureStores
 
 
+IMAGE_RUN = "pass a run that was fitted with --streams image"
+"""What helps commands on tables without prompts that use the heads of a run."""
+
+
 def load_data(
     console: "Console",
     data: "Sequence[Path]",
@@ -96,8 +100,17 @@ def _print_reading(console: "Console", sources: "Sequence[SourceTable]") -> None
             print_line(console, f"{table}{line}", style="yellow")
 
 
-def require_prompts(sources: "Sequence[SourceTable]", streams: "Sequence[Stream]") -> None:
+def require_prompts(
+    sources: "Sequence[SourceTable]",
+    streams: "Sequence[Stream]",
+    otherwise: str = "use --streams image",
+) -> None:
     """Refuse tables without text prompts if the prompts are used.
+
+    Args:
+        sources: Table of each data set.
+        streams: Streams that are used.
+        otherwise: What a user can do in this command without prompts; "" for nothing.
 
     Raises:
         DataError: A table has no column of prompts, and the streams contain the text.
@@ -106,10 +119,11 @@ def require_prompts(sources: "Sequence[SourceTable]", streams: "Sequence[Stream]
 
     without = [str(source.path) for source in sources if not source.has_prompts]
     if without and "text" in streams:
-        raise DataError(
-            f"{' and '.join(without)} has no text prompts, which are needed here: add a column of prompts, "
-            "name it with --columns prompt=COLUMN, or use --streams image"
-        )
+        verb = "has" if len(without) == 1 else "have"
+        remedies = "add a column of prompts, or name it with --columns prompt=COLUMN"
+        if otherwise:
+            remedies += f", or {otherwise}"
+        raise DataError(f"{' and '.join(without)} {verb} no text prompts, which are needed here: {remedies}")
 
 
 def load_with_stores(

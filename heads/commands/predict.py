@@ -7,7 +7,7 @@ import typer
 
 from tier4k.heads.commands.console import make_console, print_line, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.loading import check_sources, require_prompts
+from tier4k.heads.commands.loading import IMAGE_RUN, check_sources, require_prompts
 from tier4k.heads.commands.options import (
     FEATURES,
     FeaturesOption,
@@ -102,7 +102,7 @@ def predict(
     read = read_inputs(inputs, prompt, image_prompt, needs_prompts, table.choice)
     _print_left_out(console, read.left_out)
     if needs_prompts:
-        require_prompts([read.source], ["text"])
+        require_prompts([read.source], ["text"], IMAGE_RUN if model else "")
     report = check_sources(console, [read.source], features, on_error)
     options = speed.extraction_options()
     if model:

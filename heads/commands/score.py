@@ -60,7 +60,7 @@ def score(
     from tier4k.heads.protocol.zero_shot import evaluate_scorer, plan_evaluation
 
     sources = rows.read([data])
-    require_prompts(sources, ["text"])
+    require_prompts(sources, ["text"], otherwise="")
     network = find_scorer(scorer, weights, weight_folders(sources), precision)
     console = make_console()
     report = check_sources(console, sources, features, rows.on_error)

@@ -71,8 +71,16 @@ def test_problems_name_the_table_of_their_rows(tmp_path: Path) -> None:
 def test_sets_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     paths = [write_table(tmp_path / folder / "t.csv") for folder in ("one", "two")]
     assert check(paths).manifest.datasets == ("one-t", "two-t")
+    other = write_table(tmp_path / "other" / "one" / "t.csv")
     with pytest.raises(DataError, match="several data sets are called 'one-t'"):
-        check([paths[0], paths[0]])
+        check([paths[0], other])
+
+
+def test_a_data_set_that_is_passed_twice_is_refused_by_its_path(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "one" / "t.csv")
+    (tmp_path / "link").symlink_to("one")
+    with pytest.raises(DataError, match=r"t\.csv is passed 2 times as a data set: pass it once"):
+        check([path, tmp_path / "link" / "t.csv"])
 
 
 def test_a_column_says_which_data_set_a_row_is_of(tmp_path: Path) -> None:

@@ -110,6 +110,32 @@ def test_a_data_set_without_a_usable_row_is_summarised_too(tmp_path: Path) -> No
     assert "0 usable, 2 with problems" in shown(found)
 
 
+def test_scores_of_several_data_sets_are_not_mixed(tmp_path: Path) -> None:
+    rows = table_rows(std_mos=0.6, raters=4)
+    one = write_table(tmp_path / "a.csv", rows)
+    other = table_rows(std_mos=60.0, raters=4)
+    two = write_table(tmp_path / "b.csv", other.assign(mos=[100.0, "", 300.0], beauty=[1, 2, 3]))
+    lines = lines_of(summarize(check([one, two]), None))
+    assert lines["target mos of a"] == "0.500 … 2.500, mean 1.500 (numbers in 3 of 3 rows)"
+    assert lines["target mos of b"] == (
+        "100.000 … 300.000, mean 200.000; 1 rows without a score (numbers in 2 of 3 rows)"
+    )
+    assert lines["target beauty of a"] == "no scores (no column)"
+    assert lines["columns of a"] == lines["columns of b"]
+    share = 1 - 0.3**2 / pd.Series([0.5, 1.5, 2.5]).var(ddof=1)
+    assert lines["reliability of mos of a"].startswith(f"{share:.3f} ")
+    share = 1 - 30**2 / pd.Series([100, 300]).var(ddof=1)
+    assert lines["reliability of mos of b"].startswith(f"{share:.3f} ")
+
+
+def test_scores_of_the_data_sets_of_one_table_are_not_mixed(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.csv", table_rows(dataset=["x", "y", "x"]))
+    lines = lines_of(summarize(check(path), None))
+    assert lines["target mos of x"] == "0.500 … 2.500, mean 1.500 (numbers in 3 of 3 rows)"
+    assert lines["target mos of y"] == "1.500 … 1.500, mean 1.500 (numbers in 3 of 3 rows)"
+    assert "target mos" not in lines and "columns" in lines
+
+
 def lines_of(summary: DataSummary) -> dict[str, str]:
     return dict(re.findall(r"│ (.+?) +│ (.+?) +│", shown(summary)))
 

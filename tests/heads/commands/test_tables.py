@@ -84,6 +84,19 @@ def test_who_names_the_text_of_a_table_without_prompts_is_told(folder: Path) -> 
         code, output = tier(*command)
         assert code == 2
         assert "has no text prompts, which are needed here" in on_one_line(output), command
+        takes_streams = command[0] != "score"
+        assert ("or use --streams image" in on_one_line(output)) == takes_streams, command
+
+
+def test_heads_that_use_the_text_name_a_remedy_that_the_command_has(folder: Path) -> None:
+    write("text/t.csv")
+    write("data/t.csv", prompt=None)
+    succeed("extract", "text", *ENCODERS, *WEIGHTS, "--workers", "0")
+    succeed("fit-head", "text", *ENCODERS, *FIT)
+    for command in ("evaluate", "predict"):
+        code, output = tier(command, str(only_run()), "data/t.csv")
+        assert code == 2
+        assert "or pass a run that was fitted with --streams image" in on_one_line(output), command
 
 
 def test_named_columns_are_known_to_every_command(folder: Path) -> None:
