@@ -29,6 +29,8 @@ CALIBRATED = "calibrated"  # the predictions of `ELSEWHERE`, mapped to the scale
 
 UNFITTED = (ZERO_SHOT, ELSEWHERE, CALIBRATED)  # selections of runs that fit nothing
 
+UNIT_METRICS = ("rmse", "rmse_logistic")  # in the unit of the scores, which repeats on other scales lack
+
 NAN = float("nan")
 
 MetricValues = dict[str, float]
@@ -177,7 +179,7 @@ class Trial:
             trial.reasons["best_validation"] = "no validation part"
         aligned = scored_rows(features, target, split)
         if aligned.reason:
-            trial = trial.without_rmse("best_test", aligned.reason)
+            trial = trial.without_rmse("best_test", aligned.reason, UNIT_METRICS)
         return replace(
             trial,
             head=outcome.head,
@@ -231,17 +233,28 @@ class Trial:
         )
         if aligned.reason:
             for name in all_predictions:
-                trial = trial.without_rmse(name, aligned.reason)
+                trial = trial.without_rmse(name, aligned.reason, UNIT_METRICS)
         return trial
 
     def test_rows(self, features: FeatureSet, name: str) -> TestRows:
         """Return the test rows with the predictions of a selection or baseline."""
         return _test_rows(features, self.test, self.truth, self.predictions[name])
 
-    def without_rmse(self, selection: str, reason: str) -> "Trial":
-        """Return the trial without an RMSE for one selection; the reason is added to existing reasons."""
+    def without_rmse(
+        self,
+        selection: str,
+        reason: str,
+        metrics: Sequence[str] = ("rmse",),
+    ) -> "Trial":
+        """Return the trial without an RMSE for one selection; the reason is added to existing reasons.
+
+        Args:
+            selection: Name of the selection or baseline.
+            reason: Why there is none.
+            metrics: The metrics that become NaN.
+        """
         reasons = [self.reasons[selection], reason] if selection in self.reasons else [reason]
-        values = self.metrics[selection] | {"rmse": NAN}
+        values = self.metrics[selection] | dict.fromkeys(metrics, NAN)
         return replace(
             self,
             metrics=self.metrics | {selection: values},
