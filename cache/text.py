@@ -1,9 +1,10 @@
-"""Text of users' files and names: files in any Unicode encoding, and names that are not UTF-8."""
+"""Text of users' files and names: any Unicode encoding, names that are not UTF-8, names in messages."""
 
 import codecs
+import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,24 +30,8 @@ def read_text(path: Path) -> str:
         OSError: The file cannot be read.
         UnicodeDecodeError: The bytes are not in that encoding.
     """
-    return decoded(path.read_bytes())
-
-
-def decoded(data: bytes) -> str:
-    """Return the text of the bytes of a file, as `read_text` does.
-
-    Raises:
-        UnicodeDecodeError: The bytes are not in the encoding of their mark, or without a mark not UTF-8.
-    """
-    return data.decode(encoding_of(data))
-
-
-def encoding_of(data: bytes) -> str:
-    """Return the name of the encoding that the byte order mark at the start of a file states, else UTF-8."""
-    for mark, encoding in _ENCODINGS.items():
-        if data.startswith(mark):
-            return encoding
-    return "utf-8"
+    data = path.read_bytes()
+    return data.decode(_encoding_of(data))
 
 
 def shown(path: Path | str) -> str:
@@ -56,6 +41,22 @@ def shown(path: Path | str) -> str:
     """
     text = _HALF_CHARACTER.sub(_escaped, str(path))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def first_few(items: Sequence[object], limit: int) -> str:
+    """Return the first items of a message, and the number of the others: "a, b and 1,200 more"."""
+    listed = ", ".join(map(str, items[:limit]))
+    rest = len(items) - limit
+    return f"{listed} and {rest:,} more" if rest > 0 else listed
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " (nearest: …)" with up to three similar names, in any case; "" if none is similar."""
+    by_lower = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
+    if not close:
+        return ""
+    return f" (nearest: {', '.join(by_lower[other] for other in close)})"
 
 
 @contextmanager
@@ -72,6 +73,14 @@ def utf8_path(path: Path) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def _encoding_of(data: bytes) -> str:
+    """Return the name of the encoding that the byte order mark at the start of a file states, else UTF-8."""
+    for mark, encoding in _ENCODINGS.items():
+        if data.startswith(mark):
+            return encoding
+    return "utf-8"
 
 
 def _escaped(half: re.Match[str]) -> str:

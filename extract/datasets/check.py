@@ -31,7 +31,7 @@ SMALLEST_SCORE, LARGEST_SCORE = 1e-100, 1e100  # fits square scores and multiply
 
 REMEDY = "Fix or remove these rows, or skip them with --on-error skip."
 
-IMAGE_COLUMNS = {"image": "picture", "image_prompt": "image prompt"}
+IMAGE_LABELS = {"image": "picture", "image_prompt": "image prompt"}
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ def check_tables(
     sources: Sequence[SourceTable],
     known: Collection[str] = (),
     progress: Progress | None = None,
+    decode: bool = True,
 ) -> CheckedDataset:
     """Check every row and every image of tables that have been read, and join their rows.
 
@@ -159,15 +160,16 @@ def check_tables(
         sources: Tables, from `read_source` or `read_inputs`.
         known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
         progress: Called with (images done, images in all) while images are read.
+        decode: Whether images that are not known are decoded; if not, damaged ones are no problem.
 
     Raises:
-        DataError: Two data sets have one name.
+        DataError: Two data sets have one name, or only some of the tables have a column of groups.
     """
     rows = joined_rows(sources)
     problems = ProblemList(rows.frame)
     frame = _numbered_rows(rows.frame)
     _check_texts(frame, problems, rows)
-    for column in IMAGE_COLUMNS:
+    for column in IMAGE_LABELS:
         frame[column] = _located_files(frame[column], rows.folders(column), problems)
     for target in rows.targets:
         frame[target] = _scores(frame[target], target, problems)
@@ -175,8 +177,34 @@ def check_tables(
     frame = frame.join(errors)
     if rows.targets:
         _require_any_score(rows, problems)
-    examined = _add_keys(frame, problems, known, progress)
+    examined = _add_keys(frame, problems, known, progress, decode)
     is_usable = ~frame["row"].isin(problems.rows)
+    return CheckedDataset(
+        manifest=_manifest(rows, frame, is_usable, tuple(errors)),
+        problems=problems.by_row(),
+        sources=tuple(sources),
+        merged_generators=merged_spellings(rows.frame["generator"], frame["generator"]),
+        turned=sum(image.is_turned for image in examined),
+        transparent=sum(image.is_transparent for image in examined),
+        rows=len(frame),
+        skipped=int((~is_usable).sum()),
+    )
+
+
+def _manifest(
+    rows: JoinedRows,
+    frame: pd.DataFrame,
+    is_usable: pd.Series,
+    errors: Sequence[str],
+) -> Manifest:
+    """Return the usable rows.
+
+    Args:
+        rows: All rows as read.
+        frame: The same rows as checked (N).
+        is_usable: Whether a row has no problem (N,).
+        errors: Names of the columns with standard errors.
+    """
     usable = frame[is_usable].reset_index(drop=True)
     usable["group"] = prompt_groups(
         usable["prompt"],
@@ -184,27 +212,15 @@ def check_tables(
         usable["image_prompt_key"],
         usable["group"] if rows.has_groups else None,
     )
-    manifest = Manifest(
+    return Manifest(
         name="+".join(rows.names),
-        sources=tuple(source.path for source in sources),
+        sources=tuple(source.path for source in rows.sources),
         table=usable[[*COLUMNS, *rows.targets, *errors]],
         targets=rows.targets,
         columns=rows.others[is_usable].reset_index(drop=True),
         has_prompts=rows.has_prompts,
         has_groups=rows.has_groups,
-        choice=sources[0].choice,
-    )
-    merged = merged_spellings(rows.frame["generator"], frame["generator"])
-    skipped = int((~is_usable).sum())
-    return CheckedDataset(
-        manifest=manifest,
-        problems=problems.by_row(),
-        sources=tuple(sources),
-        merged_generators=merged,
-        turned=sum(image.is_turned for image in examined),
-        transparent=sum(image.is_transparent for image in examined),
-        rows=len(frame),
-        skipped=skipped,
+        choice=rows.sources[0].choice,
     )
 
 
@@ -212,7 +228,7 @@ def raise_for_problems(checked: CheckedDataset, on_error: OnError) -> CheckedDat
     """Return the checked data set if it can be used.
 
     Args:
-        checked: The result of `check` or `check_table`.
+        checked: The result of `check` or `check_tables`.
         on_error: "stop" raises if any row has a problem, "skip" only if no usable row is left.
 
     Raises:
@@ -314,17 +330,18 @@ def _add_keys(
     problems: ProblemList,
     known: Collection[str],
     progress: Progress | None,
+    decode: bool,
 ) -> list[ExaminedImage]:
     """Add the key columns, and return the images; a defective one is a problem of every row that uses it."""
-    paths = {*frame["image"], *frame["image_prompt"]} - {""}
-    examined = examine_images(sorted(paths), known, progress)
-    for column, label in IMAGE_COLUMNS.items():
+    places = {*frame["image"], *frame["image_prompt"]} - {""}
+    examined = examine_images(sorted(places), known, progress, decode)
+    for column, label in IMAGE_LABELS.items():
         keys = []
-        for row, path in enumerate(frame[column]):
-            image = examined.get(path)
+        for row, place in enumerate(frame[column]):
+            image = examined.get(place)
             keys.append(image.key if image else "")
             if image and image.defect:
-                problems.add(row, f"{label} {path}: {image.defect}")
+                problems.add(row, f"{label} {place}: {image.defect}")
         frame[f"{column}_key"] = keys
     frame["prompt_key"] = frame["prompt"].map(lambda text: text_key(text).hex())
     return list(examined.values())

@@ -4,11 +4,13 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tier4k.cache.text import nearest
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.table_choice import ColumnChoice, canonical_column, column_field
 
-NEAREST_CUTOFF = 0.75  # similarity above which another column may be the missing one, misspelt
+MISSPELT_CUTOFF = 0.75
+"""Similarity of names, from 0 to 1, from which another column may be the missing one, misspelt."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ def find_columns(
     missing: list[str] = []
     chosen = _chosen(choice, present)
     named = {canonical_column(name): columns for name, columns in choice.of_field.items()}
-    for canonical, column in {**layout.columns, **layout.optional, **dict.fromkeys(chosen, "")}.items():
+    own_names = {**layout.columns, **layout.optional}
+    for canonical in {**own_names, **named}:
+        column = own_names.get(canonical, "")
         if canonical in named:
             if canonical in chosen:
                 found[canonical] = chosen[canonical]
@@ -74,8 +78,8 @@ def _is_misspelt(
     """
     if canonical != "prompt" or canonical not in layout.common_names:
         return False
-    free = [column for column in present if column not in found.values()]
-    return nearest_column(canonical, free) is not None
+    free = [column.lower() for column in present if column not in found.values()]
+    return bool(difflib.get_close_matches(canonical, free, n=1, cutoff=MISSPELT_CUTOFF))
 
 
 def _chosen(choice: ColumnChoice, present: Sequence[str]) -> dict[str, str]:
@@ -138,25 +142,9 @@ def missing_columns_error(
     """Return the error for a table that lacks columns of a layout."""
     lines = [
         f"{where} lacks columns of the {layout.name} layout:",
-        *(f"  {column}{_nearest(column, present)}" for column in found.missing),
+        *(f"  {column}{nearest(column, present)}" for column in found.missing),
         f"The columns of the table are: {', '.join(present) or 'none'}.",
         "Say which is which with --columns image=…,prompt=…,mos=…, rename the columns, or select another "
         f"layout with --layout {'|'.join(layouts)}.",
     ]
     return DataError("\n".join(lines))
-
-
-def _nearest(name: str, columns: Iterable[str]) -> str:
-    close = nearest_column(name, columns, 0.6)
-    return f" (nearest: {close!r})" if close else ""
-
-
-def nearest_column(
-    name: str,
-    columns: Iterable[str],
-    cutoff: float = NEAREST_CUTOFF,
-) -> str | None:
-    """Return the column whose name is most similar to a name; None if none is similar."""
-    by_lower = {column.lower(): column for column in columns}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
-    return by_lower[close[0]] if close else None

@@ -47,6 +47,7 @@ def examine_images(
     places: Sequence[str],
     known: Collection[str] = (),
     progress: Progress | None = None,
+    decode: bool = True,
 ) -> dict[str, ExaminedImage]:
     """Hash images, and decode those whose content is not known yet.
 
@@ -54,11 +55,12 @@ def examine_images(
         places: Distinct places of images.
         known: Keys (hexadecimal) of sound images, which are not decoded.
         progress: Called with (images done, images in all).
+        decode: Whether images that are not known are decoded; if not, only unreadable ones have a defect.
 
     Returns:
         {place: its key and defect}, in the order of the places.
     """
-    examination = _Examination(known)
+    examination = _Examination(known, decode)
     contents = {}
     in_order = reading_order(places)
     # Processes would be 1.5 times as fast as threads, but workers of a killed process would wait for ever.
@@ -74,8 +76,9 @@ def examine_images(
 class _Examination:
     """One pass over images, used by several threads; equal contents are decoded once."""
 
-    def __init__(self, known: Collection[str]) -> None:
+    def __init__(self, known: Collection[str], decode: bool) -> None:
         self._known = known
+        self._decode = decode
         self._lock = Lock()
         self._decoded: set[str] = set()
         self._defect_of_key: dict[str, str] = {}
@@ -86,7 +89,7 @@ class _Examination:
         try:
             before = state(place)
             remembered = _remembered(place, before)
-            if remembered is not None and remembered.key in self._known:
+            if remembered is not None and not self._must_decode(remembered.key):
                 return remembered
             data = read_bytes(place)
         except ImageError as error:
@@ -94,7 +97,7 @@ class _Examination:
             return None
         content = _content(data)
         _remember(place, before, content)
-        if content.key not in self._known and self._is_first(content.key):
+        if self._must_decode(content.key) and self._is_first(content.key):
             self._inspect(content.key, data)
         return content
 
@@ -105,6 +108,9 @@ class _Examination:
         header = content.header
         defect = self._defect_of_key.get(content.key, "")
         return ExaminedImage(content.key, defect, header.is_turned, header.is_transparent)
+
+    def _must_decode(self, key: str) -> bool:
+        return self._decode and key not in self._known
 
     def _is_first(self, key: str) -> bool:
         with self._lock:

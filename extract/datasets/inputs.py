@@ -9,23 +9,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from tier4k.cache.text import read_text, shown
-from tier4k.extract.datasets.columns import find_columns
+from tier4k.cache.text import shown
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.layouts.published import LAYOUTS
+from tier4k.extract.datasets.image_folder import ImageFolder
 from tier4k.extract.datasets.layouts.read import read_source
-from tier4k.extract.datasets.source import PLACE_COLUMNS, TEXT_COLUMNS, SourceTable, TableReport
+from tier4k.extract.datasets.prompt_files import NoPromptError, prompt_beside
+from tier4k.extract.datasets.source import ROW_COLUMNS, TEXT_COLUMNS, SourceTable
 from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
 from tier4k.extract.datasets.tables.clutter import is_clutter
-from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES, is_table, table_files
-from tier4k.extract.datasets.tables.read import part_headers
+from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES, is_table
 from tier4k.extract.images.formats import image_suffixes
 
-SHOWN_NAMES = 5
-
 SHOWN_IMAGES = 40
-
-PROMPT_SUFFIX = ".txt"
 
 
 @dataclass(frozen=True)
@@ -64,10 +59,6 @@ class _Row(NamedTuple):
     image_prompt: str = ""
 
 
-class _NoPromptError(Exception):
-    """An image has no prompt. The message is the reason."""
-
-
 def read_inputs(
     inputs: Sequence[Path],
     prompt: str | None = None,
@@ -92,20 +83,20 @@ def read_inputs(
     _require_existing(inputs)
     whole = [path for path in inputs if path.is_dir() or is_table(path)]
     if not whole:
-        return _images(inputs, prompt, image_prompt, needs_prompts)
-    place = whole[0]
+        return _from_images(inputs, prompt, image_prompt, needs_prompts)
+    data = whole[0]
     if len(inputs) > 1:
-        kind = "folder" if place.is_dir() else "table"
-        raise DataError(f"{place} is a {kind}: pass only this {kind}, or only pictures")
+        kind = "folder" if data.is_dir() else "table"
+        raise DataError(f"{data} is a {kind}: pass only this {kind}, or only pictures")
     if prompt is not None or image_prompt is not None:
         raise DataError(
-            f"{place} contains the prompts: do not pass --prompt and --image-prompt, or pass pictures instead"
+            f"{data} contains the prompts: do not pass --prompt and --image-prompt, or pass pictures instead"
         )
-    if place.is_dir():
-        folder = _Folder.read(place)
-        if folder.is_of_images(choice):
-            return _folder(folder, needs_prompts)
-    source = read_source(place, choice, needs_prompts=needs_prompts)
+    if data.is_dir():
+        folder = ImageFolder.read(data)
+        if folder.is_meant(choice):
+            return _from_folder(folder, needs_prompts)
+    source = read_source(data, choice, needs_prompts=needs_prompts)
     return PredictionInputs(replace(source, targets=()))
 
 
@@ -118,7 +109,7 @@ def _require_existing(inputs: Sequence[Path]) -> None:
         )
 
 
-def _images(
+def _from_images(
     paths: Sequence[Path],
     prompt: str | None,
     image_prompt: Path | None,
@@ -130,7 +121,6 @@ def _images(
             f"there is no image prompt {image_prompt}: pass a picture file, or do not pass --image-prompt"
         )
     text = None if prompt is None else _prompt_argument(prompt, needs_prompts)
-    guide = str(image_prompt.absolute()) if image_prompt else ""
     distinct = dict.fromkeys(paths)
     rows, left_out = _rows(distinct, list(map(shown, distinct)), text, needs_prompts)
     if not rows:
@@ -138,8 +128,9 @@ def _images(
             f"{_listing(left_out)}\nA picture is scored for its text prompt: pass --prompt TEXT, write a "
             ".txt file beside each picture, or pass a table with the columns image and prompt."
         )
-    guided = [row._replace(image_prompt=guide) for row in rows]
-    return PredictionInputs(_table("pictures", Path.cwd(), guided, needs_prompts), left_out)
+    if image_prompt is not None:
+        rows = [row._replace(image_prompt=str(image_prompt.absolute())) for row in rows]
+    return PredictionInputs(_table("pictures", Path.cwd(), rows, needs_prompts), left_out)
 
 
 def _prompt_argument(text: str, needs_prompts: bool) -> str:
@@ -166,86 +157,7 @@ def _prompt_argument(text: str, needs_prompts: bool) -> str:
     return text.strip()
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """The content of a folder.
-
-    Attributes:
-        path: The folder.
-        images: Files with the suffix of an image.
-        tables: Files with the suffix of a table.
-        others: Names of other files that are no clutter.
-        folders: Names of the folders inside.
-    """
-
-    path: Path
-    images: tuple[Path, ...]
-    tables: tuple[Path, ...]
-    others: tuple[str, ...]
-    folders: tuple[str, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> "_Folder":
-        """List a folder.
-
-        Raises:
-            DataError: The system refuses.
-        """
-        try:
-            tables = table_files(path)
-            entries = sorted(entry for entry in path.iterdir() if not is_clutter(entry))
-        except OSError as error:
-            raise DataError(f"{path} cannot be opened: {error.strerror or error}") from error
-        folders = [entry.name for entry in entries if entry.is_dir()]
-        files = [entry for entry in entries if not entry.is_dir()]
-        images = [file for file in files if file.suffix.lower() in image_suffixes()]
-        prompts = {_prompt_file(image) for image in images}
-        known = {*images, *tables, *prompts}
-        others = [file.name for file in files if file not in known]
-        return cls(path, tuple(images), tuple(tables), tuple(others), tuple(folders))
-
-    def is_of_images(self, choice: TableChoice) -> bool:
-        """Return whether the images directly in the folder are meant, and no table names them."""
-        if choice != RECOGNISED or any(
-            layout.is_in and layout.is_in(self.path) for layout in LAYOUTS.values()
-        ):
-            return False
-        published = [self.path / name for layout in LAYOUTS.values() for name in layout.files]
-        if any(file.is_file() and file not in self.tables for file in published):
-            return False
-        if any(_why_no_images(table) is None for table in self.tables):
-            return False
-        return bool(self.images) or not self.tables
-
-    def report(self) -> TableReport:
-        """Return what is not read in this folder of images."""
-        left_out = [f"{table.name} ({_why_no_images(table)})" for table in self.tables]
-        if self.others:
-            left_out.append(f"{_names(self.others)} (neither an image nor the prompt of one)")
-        if self.folders:
-            left_out.append(f"{_names(self.folders)} (only images directly in {self.path} are scored)")
-        return TableReport(left_out=tuple(left_out))
-
-
-def _why_no_images(table: Path) -> str | None:
-    """Return why a table is no table of images; None if it is one, or nearly one."""
-    try:
-        headers = part_headers(table)
-    except DataError as error:
-        return f"it cannot be read: {error}"
-    for header in headers:
-        for layout in LAYOUTS.values():
-            try:
-                found = find_columns(layout, header.columns, RECOGNISED.column_choice)
-            except DataError:  # two columns of images
-                return None
-            is_generic = not layout.targets
-            if not found.missing or (is_generic and "name" in found.of):
-                return None
-    return "it has no column of images"
-
-
-def _folder(folder: _Folder, needs_prompts: bool) -> PredictionInputs:
+def _from_folder(folder: ImageFolder, needs_prompts: bool) -> PredictionInputs:
     if not folder.images:
         raise DataError(
             f"{folder.path} contains neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures "
@@ -287,44 +199,14 @@ def _rows(
             left_out.append(LeftOut(name, "a hidden file or one of a system or program, not a picture"))
             continue
         try:
-            text = _prompt_beside(path) if prompt is None else prompt
-        except _NoPromptError as error:
+            text = prompt_beside(path) if prompt is None else prompt
+        except NoPromptError as error:
             if needs_prompts:
                 left_out.append(LeftOut(name, shown(str(error))))
                 continue
             text = ""
         rows.append(_Row(name, str(path.absolute()), text))
     return rows, tuple(left_out)
-
-
-def _prompt_file(image: Path) -> Path:
-    return image.with_suffix(PROMPT_SUFFIX)
-
-
-def _prompt_beside(image: Path) -> str:
-    """Return the prompt in the file beside an image.
-
-    Raises:
-        _NoPromptError: There is no such file, or no text in it.
-    """
-    path = _prompt_file(image)
-    try:
-        text = read_text(path)
-    except FileNotFoundError:
-        raise _NoPromptError(f"there is no prompt file {path.name}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise _NoPromptError(f"the prompt file {path.name} cannot be read ({reason})") from error
-    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
-    if not text:
-        raise _NoPromptError(f"the prompt file {path.name} is empty")
-    return text
-
-
-def _names(names: Sequence[str]) -> str:
-    rest = len(names) - SHOWN_NAMES
-    listed = ", ".join(names[:SHOWN_NAMES])
-    return f"{listed} and {rest} more" if rest > 0 else listed
 
 
 def _listing(left_out: Sequence[LeftOut]) -> str:
@@ -348,7 +230,7 @@ def _table(
     return SourceTable(
         name=name,
         path=path,
-        frame=frame[[*TEXT_COLUMNS, *PLACE_COLUMNS]],
+        frame=frame[[*TEXT_COLUMNS, *ROW_COLUMNS]],
         others=pd.DataFrame(index=frame.index),
         targets=(),
         image_folder=filesystem_root,

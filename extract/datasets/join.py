@@ -9,7 +9,7 @@ import pandas as pd
 
 from tier4k.cache.text import shown
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.source import SourceTable
+from tier4k.extract.datasets.source import SourceTable, have_prompts
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class JoinedRows:
     @property
     def has_prompts(self) -> bool:
         """Whether all tables have text prompts."""
-        return all(source.has_prompts for source in self.sources)
+        return have_prompts(self.sources)
 
     @property
     def needs_prompts(self) -> bool:
@@ -77,7 +77,9 @@ def joined_rows(sources: Sequence[SourceTable]) -> JoinedRows:
             f"{without} has no column of groups, but another data set has one: add the column, or leave out "
             "the groups of all with --columns group="
         )
-    targets = dict.fromkeys(target for source in sources for target in source.targets)
+    targets: dict[str, None] = {}
+    for source in sources:
+        targets |= dict.fromkeys(source.targets)
     return JoinedRows(
         tuple(sources),
         names,

@@ -53,19 +53,19 @@ class Locator:
     def _nearest(self, name: str) -> Path | None:
         """Return the file whose path differs in case, Unicode form, slashes or suffix only."""
         spelled = Path(name.replace("\\", "/"))
-        place = Path(spelled.anchor) if spelled.is_absolute() else self._folder
+        inner = Path(spelled.anchor) if spelled.is_absolute() else self._folder
         steps = spelled.parts[1:] if spelled.is_absolute() else spelled.parts
         if not steps:  # the name of a folder, such as "."
             return None
         *folders, file = steps
         for folder in folders:
-            found = self._folders_of(place).get(_spelling(folder))
+            found = self._folders_of(inner).get(_spelling(folder))
             if found is None:
                 return None
-            place = place / found
-        files = self._files_of(place)
+            inner = inner / found
+        files = self._files_of(inner)
         found = files.get(_spelling(file)) or files.get(_spelling(Path(file).stem))
-        return place / found if found else None
+        return inner / found if found else None
 
 
 def _spelling(name: str) -> str:

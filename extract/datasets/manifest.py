@@ -133,7 +133,7 @@ class Manifest:
         return key_array(map(bytes.fromhex, texts[texts != ""]))
 
     def images(self, streams: Collection[Stream] = STREAMS) -> pd.Series:
-        """Return the path of each distinct image, indexed by key in hexadecimal.
+        """Return the place of each distinct image, indexed by key in hexadecimal.
 
         Args:
             streams: Streams of images that are returned: "image", "image-prompt" or both.
@@ -142,9 +142,9 @@ class Manifest:
         for stream, column in IMAGE_COLUMNS.items():
             if stream in streams:
                 parts.append(self.table.set_index(f"{column}_key")[column])
-        paths = pd.concat(parts)
-        paths = paths[paths != ""]
-        return paths[~paths.index.duplicated()]
+        places = pd.concat(parts)
+        places = places[places != ""]
+        return places[~places.index.duplicated()]
 
     def prompts(self) -> pd.Series:
         """Return each distinct text prompt, indexed by key in hexadecimal."""

@@ -1,6 +1,6 @@
 """The table of a data set as read: canonical columns, unchecked rows, and a report of what was read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice, column
 
 TEXT_COLUMNS = ("name", "image", "prompt", "image_prompt", "generator", "group", "dataset")
 
-PLACE_COLUMNS = ("file", "line", "formulas")
+ROW_COLUMNS = ("file", "line", "formulas")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TableReport:
 
     Attributes:
         columns: {canonical column: column of the table}.
-        recognised: The columns among them that have not the layout's own name, and that no option named.
+        recognised: The columns among them that were found by a common name.
         targets: {target: why its column is a score}.
         unused: {column: why it is no score, although it looks like one}.
         left_out: Parts of the data set that were not read, with the reason.
@@ -51,11 +51,12 @@ class SourceTable:
 
     Attributes:
         name: Name of the data set, for people.
-        path: The table's file, or the data folder if its rows are in several files.
+        path: The table's file (of shards the one that the user passed), or the data folder if its rows are in
+            several files.
         frame: One line per row of the table that is not blank, in its order, with the index 0 to N - 1:
-            `TEXT_COLUMNS` as text ("" for none), the file of the row ("" if all rows are in `path`) and its
-            line there, the canonical columns whose cells are formulas without a stored value ("" for none),
-            targets and the columns of `ratings` as in the file.
+            `TEXT_COLUMNS` as text ("" for none); `ROW_COLUMNS`: the file of the row ("" if all rows are in
+            `path`), its line there, and which of its names and texts are formulas without a stored value (""
+            for none); targets and the columns of `ratings` as in the file.
         others: All other columns as in the file (N rows).
         targets: Names of the score columns.
         image_folder: Folder that `image` is relative to.
@@ -83,9 +84,14 @@ class SourceTable:
     @property
     def is_table(self) -> bool:
         """Whether the rows come from a table; images given one by one do not."""
-        return "line" in self.frame and bool((self.frame["line"] > 0).all())
+        return bool((self.frame["line"] > 0).all())
 
     @property
     def folder(self) -> Path:
         """The data folder."""
         return self.path if self.path.is_dir() else self.path.parent
+
+
+def have_prompts(sources: Iterable[SourceTable]) -> bool:
+    """Return whether all tables have text prompts."""
+    return all(source.has_prompts for source in sources)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.manifest import COLUMNS
 from tier4k.extract.datasets.ratings import is_about_ratings, spread_columns
+from tier4k.extract.datasets.source import ROW_COLUMNS
 from tier4k.extract.datasets.tables.cells import (
     Formula,
     cells_of_missing_texts,
@@ -17,27 +19,8 @@ from tier4k.extract.datasets.tables.cells import (
 )
 from tier4k.extract.datasets.tables.column_names import UNNAMED
 
-# Columns of the program's own tables, whose names no score can have.
-OWN_COLUMNS = frozenset(
-    (
-        "row",
-        "line",
-        "file",
-        "name",
-        "image",
-        "prompt",
-        "image_prompt",
-        "generator",
-        "group",
-        "dataset",
-        "benchmark",
-        "position",
-        "image_key",
-        "prompt_key",
-        "image_prompt_key",
-        "X",
-    )
-)
+# Columns of the program's own tables, whose names no score can have; X is that of a fused matrix.
+OWN_COLUMNS = frozenset((*COLUMNS, *ROW_COLUMNS, "X"))
 
 # Names, or last words of names, of numbers that are properties of an image, of its file or of its row.
 RESERVED_WORDS = frozenset(
@@ -66,9 +49,8 @@ RESERVED_WORDS = frozenset(
 SPREAD_WORD = "(std|sd|stdev|stddev|sem)"
 SPREAD_NAME = re.compile(rf"{SPREAD_WORD}[0-9]*|{SPREAD_WORD}[\W_].*|.*[\W_]{SPREAD_WORD}")
 
-SCORE_NAME = re.compile(
-    r"(.*[\W_])?[dz]?mosz?([\W_0-9].*)?|.*(score|rating|quality|align|authentic|correspond|aesthetic|fidelity).*"
-)
+SCORE_WORDS = "score|rating|quality|align|authentic|correspond|aesthetic|fidelity"
+SCORE_NAME = re.compile(rf"(.*[\W_])?[dz]?mosz?([\W_0-9].*)?|.*({SCORE_WORDS}).*")
 
 LEAST_SHARE_OF_NUMBERS = 0.2
 """Share of the filled cells that are numbers, from which a column looks like a score."""

@@ -1,7 +1,5 @@
-"""Names of encoders, and errors about unknown ones, with the nearest known names."""
+"""Names of encoders, and the error about unknown ones."""
 
-import difflib
-from collections.abc import Iterable
 from pathlib import PurePath
 
 from tier4k.cache.errors import TierError
@@ -20,11 +18,3 @@ def one_spelling(encoder: str) -> str:
     """
     path = encoder.removeprefix(HF)
     return HF + str(PurePath(path)) if path and path != encoder else encoder
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return " (nearest: …)" with up to three similar names, or "" if none is similar."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    if not close:
-        return ""
-    return f" (nearest: {', '.join(close)})"

@@ -3,8 +3,9 @@
 To add an encoder, add an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`, and its golden features.
 """
 
+from tier4k.cache.text import nearest
 from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels
-from tier4k.extract.encoders.names import HF, EncoderError, nearest, one_spelling
+from tier4k.extract.encoders.names import HF, EncoderError, one_spelling
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.images.preprocessing import (

@@ -5,8 +5,9 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tier4k.cache.text import nearest
 from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels, block_levels
-from tier4k.extract.encoders.names import EncoderError, nearest
+from tier4k.extract.encoders.names import EncoderError
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg

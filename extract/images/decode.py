@@ -46,7 +46,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ImageError: The image cannot be decoded, or is grey of more than 8 bits.
     """
-    require_8_bits(image)
+    _require_8_bits(image)
     _load(image)  # Pillow turns a TIFF image while it loads it, and finds EXIF data at the end of a PNG
     return _as_shown(image, header_of(image))
 
@@ -61,7 +61,7 @@ def inspect(data: bytes) -> None:
     _load(image)
 
 
-def require_8_bits(image: Image.Image) -> None:
+def _require_8_bits(image: Image.Image) -> None:
     """Refuse grey of 16 or 32 bits.
 
     Pillow's conversion to RGB clips such grey at 255, so nearly all pixels become white.
@@ -79,7 +79,7 @@ def require_8_bits(image: Image.Image) -> None:
 def _open(data: bytes) -> Image.Image:
     image = open_image(data)
     _require_usable_size(image.width, image.height)
-    require_8_bits(image)
+    _require_8_bits(image)
     return image
 
 

@@ -73,7 +73,7 @@ _JXL = _OptionalFormat("JXL", _register_jxl, "pip install pillow-jxl-plugin")
 
 def image_suffixes() -> frozenset[str]:
     """Return the suffixes of image files, in lower case, whether or not their libraries are installed."""
-    return frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+    return frozenset().union(*_SUFFIXES.values())
 
 
 def formats_to_try(data: bytes) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
     if image.format == "JXL" and not getattr(image, "jpeg", False):
         return UPRIGHT  # the decoder has turned it, unless it returned the pixels of a JPEG inside
     exif = image.info.get("exif") or _exif_in_text(image) or _exif_chunk(data)
-    return (exif_orientation(exif) or UPRIGHT) if isinstance(exif, bytes) else UPRIGHT
+    return (_exif_orientation(exif) or UPRIGHT) if isinstance(exif, bytes) else UPRIGHT
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -91,7 +91,7 @@ def _is_transparent(image: Image.Image) -> bool:
     return image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A")
 
 
-def exif_orientation(exif: bytes) -> int | None:
+def _exif_orientation(exif: bytes) -> int | None:
     """Return the orientation in EXIF data: 1 if there is none; None if the data end before it can be found.
 
     The data are a TIFF header and a list of tags (Exif 2.32, section 4.6), with or without the mark of JPEG.
@@ -171,7 +171,7 @@ def _is_surely_plain_jpeg(data: bytes) -> bool:
             return True
         end = start + 2 + length
         is_exif = mark == _JPEG_APP1 and data.startswith(_EXIF_MARK, start + 4)
-        if is_exif and exif_orientation(data[start + 4 : end]) != UPRIGHT:
+        if is_exif and _exif_orientation(data[start + 4 : end]) != UPRIGHT:
             return False
         start = end
     return False
@@ -185,7 +185,7 @@ def _is_surely_plain_png(data: bytes) -> bool:
             return True
         if kind == b"tRNS":
             return False
-        if kind == b"eXIf" and exif_orientation(data[start:end]) != UPRIGHT:
+        if kind == b"eXIf" and _exif_orientation(data[start:end]) != UPRIGHT:
             return False
         if kind in _PNG_TEXTS and data.startswith(_PNG_TEXT_EXIF.encode(), start):
             return False

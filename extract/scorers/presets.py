@@ -7,7 +7,8 @@ Adding a scorer is adding an entry to `SCORERS`, its name to `ScorerName` in cho
 from dataclasses import dataclass
 from typing import get_args
 
-from tier4k.extract.encoders.names import EncoderError, nearest
+from tier4k.cache.text import nearest
+from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.presets import TEXT_PRESETS
 from tier4k.extract.scorers.choices import ScorerName
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.keys import file_key
-from tier4k.cache.text import read_text
+from tier4k.cache.text import first_few, read_text
 from tier4k.extract.weights.unusable import is_pointer, pointer_remedy, why_unusable
 
 PRETRAINED = "pretrained"  # name of the folder in which weights are searched
@@ -164,17 +164,10 @@ def shard_paths(index: Path) -> list[Path]:
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise WeightsError(
-            f"{index} needs {len(paths)} files, of which {_some(missing)} "
+            f"{index} needs {len(paths)} files, of which {first_few(missing, SHOWN_NAMES)} "
             f"{'is' if len(missing) == 1 else 'are'} missing: download every file into {index.parent}"
         )
     return paths
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first names in a list, and how many follow."""
-    shown = ", ".join(names[:SHOWN_NAMES])
-    more = len(names) - SHOWN_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def is_file_name(name: object) -> bool:

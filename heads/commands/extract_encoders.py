@@ -73,8 +73,10 @@ class InputsGroup(EncodersGroup):
         Raises:
             TierError: As for `parsed_streams`; or a table lacks the prompts that the user named.
         """
+        from tier4k.extract.datasets.source import have_prompts
+
         streams = self.parsed_streams()
-        if self.streams == ALL and not all(source.has_prompts for source in sources):
+        if self.streams == ALL and not have_prompts(sources):
             return IMAGE_STREAMS
         require_prompts(sources, streams)
         return streams

@@ -52,6 +52,7 @@ def fused_features(
     rows: RowsGroup,
 ) -> None:
     """Write the fused matrix X (N, d) with names, groups, generators and scores, for other programs."""
+    from tier4k.extract.datasets.source import have_prompts
     from tier4k.extract.datasets.streams import names_text
     from tier4k.heads.data.features import load_features
     from tier4k.heads.data.fused_matrix import require_matrix_suffix, save_matrix
@@ -72,7 +73,7 @@ def fused_features(
     require_matrix_suffix(output)
     chosen = method_streams(streams, method)
     sources = rows.read(data, "text" in needed_inputs(method, chosen, interaction))
-    chosen = existing_streams(method, chosen, all(source.has_prompts for source in sources))
+    chosen = existing_streams(method, chosen, have_prompts(sources))
     inputs = needed_inputs(method, chosen, interaction)
     require_prompts(sources, ("text", *inputs) if names_text(streams) else inputs)
     texts = template_texts(templates, interaction)

@@ -162,26 +162,26 @@ def _fit_stored(
 
     scorers = parse_scorer_names(score_features)
     # The key of a stored score is that of an image and its prompt.
-    sources, options = _read(data, rows, options, needs_prompts or bool(scorers))
+    sources, options = _read_tables(data, rows, options, needs_prompts or bool(scorers))
     choice = choice.for_streams(used_streams(options.method, options.streams), options.interaction)
     console = make_console()
     report, stores = load_with_stores(console, sources, features, choice, rows.on_error, scorers)
     print_run(console, fit_with_progress(console, report, stores, options, out))
 
 
-def _read(
+def _read_tables(
     data: "Sequence[Path]",
     rows: RatedRowsGroup,
     options: "FitOptions",
     needs_prompts: bool,
 ) -> "tuple[list[SourceTable], FitOptions]":
     """Read the tables of data sets; return the options with the streams that the tables have."""
+    from tier4k.extract.datasets.source import have_prompts
     from tier4k.heads.data.fusion import existing_streams, needed_inputs
 
     inputs = needed_inputs(options.method, options.streams, options.interaction)
     sources = rows.read(data, needs_prompts or "text" in inputs)
-    have_prompts = all(source.has_prompts for source in sources)
-    streams = existing_streams(options.method, options.streams, have_prompts)
+    streams = existing_streams(options.method, options.streams, have_prompts(sources))
     inputs = needed_inputs(options.method, streams, options.interaction)
     require_prompts(sources, ("text", *inputs) if needs_prompts else inputs)
     return sources, replace(options, streams=streams)
@@ -218,7 +218,7 @@ def _train_end_to_end(
     from tier4k.heads.finetuning.finetune import finetune
 
     console = make_console()
-    sources, options = _read(data, rows, options, needs_prompts)
+    sources, options = _read_tables(data, rows, options, needs_prompts)
     choice = choice.for_streams(used_streams(options.method, options.streams))
     pair = find_encoder_pair(sources, choice, weights)
     report = check_sources(console, sources, features, rows.on_error)

@@ -42,7 +42,7 @@ def load_data(
         console: Shows the progress.
         data: Data folders or tables.
         features: Folder of stores; images in them are not decoded again.
-        rows: Layout of the data set, and what happens to rows with problems.
+        rows: What the user says about the tables, and what happens to rows with problems.
         only_store: The only store in which images are looked up; None for all stores.
         needs_prompts: Whether every row must have a text prompt.
 
@@ -75,7 +75,7 @@ def check_sources(
     from tier4k.extract.datasets.check import check_tables, raise_for_problems
     from tier4k.extract.datasets.spellings import spellings_text
 
-    print_reading(console, sources)
+    _print_reading(console, sources)
     keys = _stored_keys(features, only_store)
     with progress_counter(console, "check images") as count:
         report = raise_for_problems(check_tables(sources, keys, count), on_error)
@@ -92,12 +92,12 @@ def check_sources(
     return report
 
 
-def print_reading(console: "Console", sources: "Sequence[SourceTable]") -> None:
+def _print_reading(console: "Console", sources: "Sequence[SourceTable]") -> None:
     """Print what was recognised, left out or not used when tables were read."""
     for source in sources:
-        place = f"{source.path}: " if len(sources) > 1 else ""
+        table = f"{source.path}: " if len(sources) > 1 else ""
         for line in source.report.lines():
-            print_line(console, f"{place}{line}", style="yellow")
+            print_line(console, f"{table}{line}", style="yellow")
 
 
 def require_prompts(

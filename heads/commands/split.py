@@ -33,9 +33,9 @@ def split(
     console = make_console()
     report = load_data(console, data, FEATURES, rows)
     selected = report.manifest.select(benchmark)
-    row_names = Rows.of(selected)
-    made_splits = splits.fit_options().split_request(selected).splits(row_names, VALIDATION_SHARE)
-    write_splits(output, row_names, made_splits)
+    selected_rows = Rows.of(selected)
+    made_splits = splits.fit_options().split_request(selected).splits(selected_rows, VALIDATION_SHARE)
+    write_splits(output, selected_rows, made_splits)
     first = made_splits[0]
     parts = f"{len(first.train)} training, {len(first.validation)} validation and {len(first.test)} test rows"
     print_line(console, f"{output}: {len(made_splits)} repeats, {parts} in the first")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tier4k.extract.datasets.streams import ALL
+from tier4k.extract.datasets.streams import ALL, names_text
 from tier4k.heads.commands.console import make_console, print_line, print_run, progress_counter
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, StreamsOption, TemplatesOption
 from tier4k.heads.commands.encoders import encoder_choice
@@ -111,9 +111,8 @@ def sweep(
     if streams != "all":
         values.setdefault("streams", streams)
     console = make_console()
-    manifest = load_data(
-        console, data, features, rows, needs_prompts=_may_use_prompts(values, streams)
-    ).manifest
+    needs_prompts = _may_use_prompts(values, streams)
+    manifest = load_data(console, data, features, rows, needs_prompts=needs_prompts).manifest
     if search:
         found = _search(console, manifest, features, values, base, search, out, jobs)
         passed = _passed_options(
@@ -139,7 +138,7 @@ def _may_use_prompts(grid: dict[str, Any], streams: str) -> bool:
     """Return whether a combination may have the stream of text prompts."""
     values = grid.get("streams", streams)
     listed = values if isinstance(values, list) else [values]
-    return any(value == ALL or "text" in str(value).split("+") for value in listed)
+    return any(value == ALL or names_text(str(value)) for value in listed)
 
 
 def _require_one_task(

@@ -1,12 +1,12 @@
 """`--split column:NAME`: a column of the table has the part of each row, as official splits are published."""
 
-import difflib
 import re
 from collections import Counter
 from dataclasses import dataclass
 
 import pandas as pd
 
+from tier4k.cache.text import nearest
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.data.splits import PARTS, SplitError
 from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits
@@ -90,11 +90,10 @@ class ColumnSplit:
         if self.column in used:
             return manifest.table[self.column]
         others = [str(name) for name in manifest.columns]
-        close = difflib.get_close_matches(self.column, others, n=1, cutoff=0.3)
-        nearest = f" (nearest: {close[0]!r})" if close else ""
         raise SplitError(
-            f"{manifest.name} has no column {self.column!r} without another meaning{nearest}: "
-            f"pass --split column:NAME with one of its columns ({', '.join(others) or 'there are none'})"
+            f"{manifest.name} has no column {self.column!r} without another meaning"
+            f"{nearest(self.column, others)}: pass --split column:NAME with one of its columns "
+            f"({', '.join(others) or 'there are none'})"
         )
 
     def _unknown_values(

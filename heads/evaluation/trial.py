@@ -215,12 +215,7 @@ class Trial:
         if len(fitted_rows):
             for name, baseline in BASELINES.items():
                 all_predictions[name] = baseline(features, aligned.scores, fitted_rows, split.test)
-        metrics, reasons = {}, {}
-        for name, values in all_predictions.items():
-            rows = _test_rows(features, split.test, truth, values)
-            metrics[name] = evaluate_rows(rows)
-            if reason := nan_reasons(rows):
-                reasons[name] = reason
+        metrics, reasons = _evaluate_each(features, split.test, truth, all_predictions)
         if np.isfinite(aligned.errors).any():
             metrics[RATERS] = raters_ceiling(truth, aligned.errors[split.test])
             reasons[RATERS] = ceiling_nan_reasons(metrics[RATERS])
@@ -296,6 +291,22 @@ def _test_rows(
     prediction: np.ndarray,
 ) -> TestRows:
     return TestRows(features.group[test], features.generator[test], truth, prediction)
+
+
+def _evaluate_each(
+    features: FeatureSet,
+    test: np.ndarray,
+    truth: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+) -> tuple[dict[str, MetricValues], dict[str, str]]:
+    """Return metrics, and reasons for NaN metrics, of each selection and baseline."""
+    metrics, reasons = {}, {}
+    for name, values in predictions.items():
+        rows = _test_rows(features, test, truth, values)
+        metrics[name] = evaluate_rows(rows)
+        if reason := nan_reasons(rows):
+            reasons[name] = reason
+    return metrics, reasons
 
 
 def _correlations_by_epoch(truth: np.ndarray, history: Sequence[np.ndarray]) -> dict[str, list[float]]:

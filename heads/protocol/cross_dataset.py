@@ -1,6 +1,5 @@
 """Cross-dataset evaluation: evaluate a fitted model on another data set, and write the result as a run."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold
 
 from tier4k.cache.keys import file_key
+from tier4k.cache.text import nearest
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest, prompt_groups
 from tier4k.extract.datasets.spellings import canonical_spellings
@@ -85,10 +85,9 @@ def _require_name(
     manifest: Manifest,
 ) -> None:
     if name not in known_names:
-        close = difflib.get_close_matches(name, known_names, n=1, cutoff=0.3)
-        nearest = f" (nearest: {close[0]})" if close else ""
         raise ProtocolError(
-            f"there is no target or column {name!r}{nearest}: {_known_names(model, manifest)}"
+            f"there is no target or column {name!r}{nearest(name, known_names)}: "
+            f"{_known_names(model, manifest)}"
         )
 
 

@@ -1,11 +1,11 @@
 """Plan a run before it is fitted: resolve the options, make the splits, and find problems."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tier4k.cache.text import nearest
 from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.templates import read_templates
@@ -75,11 +75,10 @@ def resolve_targets(manifest: Manifest, names: tuple[str, ...]) -> tuple[str, ..
         return manifest.targets
     for name in names:
         if name not in manifest.targets:
-            close = difflib.get_close_matches(name, manifest.targets, n=1, cutoff=0.3)
-            nearest = f" (nearest: {close[0]})" if close else ""
             target_names = ", ".join(manifest.targets)
             raise ProtocolError(
-                f"{manifest.name} has no target {name!r}{nearest}: pass {target_names}, or all"
+                f"{manifest.name} has no target {name!r}{nearest(name, manifest.targets)}: pass "
+                f"{target_names}, or all"
             )
     return tuple(dict.fromkeys(names))
 
@@ -113,16 +112,7 @@ def plan_run(
         inputs = inputs.for_streams(used_streams(options.method, options.streams), options.interaction)
         inputs.require_templates(options.interaction, _templates(options))
     selected = manifest.select(options.benchmark)
-    head = resolve_options(
-        options.estimator,
-        options.recipe,
-        inputs.architecture,
-        options.head,
-    )
-    kinds = [*encoder_kinds(options.method, options.streams), *_score_kinds(inputs)]
-    require_inputs(options.estimator, head, kinds)
-    if training.values:
-        head["validation_fraction"] = training.values["validation_fraction"]
+    head = _head_options(inputs, options, training)
     rows = Rows.of(selected)
     request = options.split_request(selected)
     splits = request.splits(rows, head.get("validation_fraction", 0.0))
@@ -191,6 +181,25 @@ def require_scores(
 def recorded_datasets(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of several data sets, for `RunConfig.datasets`; none of a single one."""
     return manifest.datasets if len(manifest.datasets) > 1 else ()
+
+
+def _head_options(
+    inputs: FeatureStores | EncoderPair,
+    options: FitOptions,
+    training: TrainingOptions,
+) -> dict[str, Any]:
+    """Return every option of the head, and refuse those that its inputs do not allow."""
+    head = resolve_options(
+        options.estimator,
+        options.recipe,
+        inputs.architecture,
+        options.head,
+    )
+    kinds = [*encoder_kinds(options.method, options.streams), *_score_kinds(inputs)]
+    require_inputs(options.estimator, head, kinds)
+    if training.values:
+        head["validation_fraction"] = training.values["validation_fraction"]
+    return head
 
 
 def _add_starting_weights(

@@ -6,7 +6,7 @@ from pathlib import Path
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.stores.find import find_score_stores, find_stores
 from tier4k.heads.data.encoder_choice import EncoderChoice
-from tier4k.heads.data.fusion import existing_streams, used_streams
+from tier4k.heads.data.fusion import used_streams
 from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.protocol.plan import Plan, plan_run
 from tier4k.heads.sweeps.grid import Cell
@@ -31,8 +31,8 @@ def plan_cells(
     stores: dict[tuple[EncoderChoice, tuple[str, ...]], FeatureStores] = {}
     cell_stores = []
     for cell in cells:
-        streams = existing_streams(cell.options.method, cell.options.streams, manifest.has_prompts)
-        used = used_streams(cell.options.method, streams)
+        options = cell.options.for_rows(manifest)
+        used = used_streams(options.method, options.streams)
         choice = cell.encoders.for_streams(used, cell.options.interaction)
         if (choice, cell.scorers) not in stores:
             images, texts = find_stores(features, choice.images, choice.texts)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tier4k.cache.text import read_text, shown, utf8_path
+from tier4k.cache.text import first_few, read_text, shown, utf8_path
 
 TEXT = '{"prompt": "a café in Zürich, 猫"}\r\n'
 
@@ -67,3 +67,11 @@ def test_a_path_in_utf_8_leads_to_a_file_or_folder_of_any_name(tmp_path: Path):
         assert (readable / "file").read_text() == "content"
     with utf8_path(tmp_path) as readable:
         assert readable == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, ""), (1, "1"), (3, "1, 2, 3"), (4, "1, 2, 3 and 1 more"), (2003, "1, 2, 3 and 2,000 more")],
+)
+def test_a_message_has_the_first_items_and_the_number_of_the_others(count: int, text: str) -> None:
+    assert first_few(range(1, count + 1), 3) == text

@@ -3,7 +3,7 @@
 Row i is the image `Image/allimg/i.png`: of generator i // 400, for prompt (i % 400) // 4.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.find import table_files
 from tier4k.extract.datasets.tables.part import TablePart
+from tier4k.extract.datasets.tables.workbooks import visible_rows
 
 # In the order of the authors' list of images, pic-index.xlsx.
 GENERATORS = ("Controlnet", "DALLE", "Glide", "Lafite", "stable-diffusion", "Unidiffuser")
@@ -36,6 +37,11 @@ RESTORE = "restore it from the authors' download, or select another layout with 
 def is_aigciqa2023(data: Path) -> bool:
     """Return whether DATA is a folder with scores or the images of AIGCIQA2023, though perhaps not all."""
     return any((data / MEANS).glob("mosz*.mat")) or (data / IMAGE_FOLDER).is_dir()
+
+
+def image_folder(root: Path, _names: pd.Series) -> Path:
+    """Return the folder of the images."""
+    return root / IMAGE_FOLDER
 
 
 def read_aigciqa2023(folder: Path) -> list[TablePart]:
@@ -125,11 +131,12 @@ def _prompts(folder: Path) -> list[object]:
     found: dict[str, list[object]] = {}
     others = []
     for path in _workbooks(folder):
-        for sheet, rows in _visible_sheets(path).items():
+        for sheet, rows in _visible_rows(path).items():
             label = f"{path.relative_to(folder)}, sheet {sheet}"
+            width = max(map(len, rows), default=0)
             cells = _prompt_cells(rows)
             if cells is None:
-                others.append(f"{label} has {len(rows):,} rows and {len(rows.columns)} columns")
+                others.append(f"{label} has {len(rows):,} rows and {width} columns")
             else:
                 found[label] = cells
     if not found:
@@ -154,20 +161,18 @@ def _workbooks(folder: Path) -> list[Path]:
     return [path for path in files if path.suffix.lower() == ".xlsx"]
 
 
-def _visible_sheets(path: Path) -> dict[str, pd.DataFrame]:
-    """Return the rows of each visible sheet that are not blank, without taking the first one for a header."""
+def _visible_rows(path: Path) -> dict[str, list[list[object]]]:
     try:
-        with pd.ExcelFile(path) as book:
-            names = [sheet.title for sheet in book.book.worksheets if sheet.sheet_state == "visible"]
-            sheets = book.parse(names, header=None, dtype=object, keep_default_na=False, na_values=[""])
-    except Exception as error:  # openpyxl meets damage with errors of many classes
-        raise DataError(f"{path} cannot be read as a workbook ({error}): {RESTORE}") from error
-    return {name: rows.dropna(how="all") for name, rows in sheets.items()}
+        return visible_rows(path)
+    except DataError as error:
+        raise DataError(f"{error}; or {RESTORE}") from error
 
 
-def _prompt_cells(rows: pd.DataFrame) -> list[object] | None:
+def _prompt_cells(rows: Sequence[Sequence[object]]) -> list[object] | None:
     """Return the cells of column C without its header; None if they are not as many as prompts."""
-    if len(rows) not in (PROMPTS, PROMPTS + 1) or len(rows.columns) <= PROMPT_COLUMN:
+    if len(rows) not in (PROMPTS, PROMPTS + 1) or max(map(len, rows)) <= PROMPT_COLUMN:
         return None
-    cells: list[object] = rows.iloc[-PROMPTS:, PROMPT_COLUMN].tolist()
+    cells = []
+    for row in rows[-PROMPTS:]:
+        cells.append(row[PROMPT_COLUMN] if len(row) > PROMPT_COLUMN else None)
     return cells

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.tables.cells import StoredImage
+from tier4k.extract.datasets.tables.cells import PlacedImage
 from tier4k.extract.datasets.tables.part import TablePart
 from tier4k.extract.datasets.tables.read import part_headers, read_part
 
@@ -99,4 +99,4 @@ def _in_folder(cell: object, folder: str) -> object:
     if not isinstance(cell, str) or not cell.strip():
         return cell
     name = cell.strip()
-    return StoredImage.at(name, str(Path(folder, name)))
+    return PlacedImage.at(name, str(Path(folder, name)))

@@ -65,8 +65,8 @@ def read_evalmuse(data: Path) -> list[TablePart]:
             "authors' download, or select another layout with --layout"
         )
     rated = [_rated(cell) for cell in frame["total_score"]]
-    columns = {name: [row[place] for row in rated] for place, name in enumerate(RATED)}
-    frame = frame.assign(**columns, generator=frame["img_path"].map(_generator))
+    ratings = pd.DataFrame(rated, frame.index, list(RATED))
+    frame = frame.assign(**ratings, generator=frame["img_path"].map(_generator))
     return [replace(table, frame=frame)]
 
 

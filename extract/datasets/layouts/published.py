@@ -11,7 +11,7 @@ from tier4k.extract.datasets.layouts.layout import Layout
 AGIQA1K_TABLE = "AIGC_MOS_Zscore.xlsx"
 
 
-def _folder_all(root: Path, _names: pd.Series) -> Path:
+def _pku_images(root: Path, _names: pd.Series) -> Path:
     return root / "All"
 
 
@@ -20,17 +20,13 @@ def _is_i2iqa(data: Path) -> bool:
     return ((data if data.is_dir() else data.parent) / "Generated_image").is_dir()
 
 
-def _folder_generated(root: Path, _names: pd.Series) -> Path:
+def _i2iqa_images(root: Path, _names: pd.Series) -> Path:
     folder = root / "Generated_image"
     return folder / "All" if (folder / "All").is_dir() else folder
 
 
 def _is_agiqa1k(data: Path) -> bool:
     return data.name == AGIQA1K_TABLE or (data / AGIQA1K_TABLE).is_file()
-
-
-def _folder_all_images(root: Path, _names: pd.Series) -> Path:
-    return root / aigciqa2023.IMAGE_FOLDER
 
 
 def _folder_with_most_names(root: Path, names: pd.Series) -> Path:
@@ -51,7 +47,7 @@ LAYOUTS: dict[LayoutName, Layout] = {
         name="i2iqa",
         columns={"name": "Generated_image", "prompt": "Text_prompt", "image_prompt": "Image_prompt"},
         targets=("MOS_q", "MOS_a", "MOS_c"),
-        image_folder=_folder_generated,
+        image_folder=_i2iqa_images,
         image_prompt_folder="Image_prompt",
         files=("I2IQA_annotation.xlsx", "annotation.xlsx"),
         is_in=_is_i2iqa,
@@ -60,7 +56,7 @@ LAYOUTS: dict[LayoutName, Layout] = {
         name="pku",
         columns={"name": "Generated_image", "prompt": "Text_prompt", "image_prompt": "Image_prompt"},
         targets=("MOS_q", "MOS_a", "MOS_c"),
-        image_folder=_folder_all,
+        image_folder=_pku_images,
         image_prompt_folder="I2I/Image_prompt",
         files=("annotation.xlsx", "PKU-AIGIQA-4K/annotation.xlsx"),
     ),
@@ -83,7 +79,7 @@ LAYOUTS: dict[LayoutName, Layout] = {
         name="aigciqa2023",
         columns={"name": "name", "prompt": "prompt", "generator": "generator"},
         targets=aigciqa2023.QUANTITIES,
-        image_folder=_folder_all_images,
+        image_folder=aigciqa2023.image_folder,
         is_in=aigciqa2023.is_aigciqa2023,
         read_parts=aigciqa2023.read_aigciqa2023,
     ),

@@ -12,7 +12,8 @@ from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.ratings import ratings
 from tier4k.extract.datasets.source import TEXT_COLUMNS, SourceTable, TableReport
 from tier4k.extract.datasets.table_choice import RECOGNISED, ColumnChoice, TableChoice
-from tier4k.extract.datasets.tables.cells import Formula, StoredImage, with_numbers
+from tier4k.extract.datasets.tables.cells import Formula, PlacedImage, with_numbers
+from tier4k.extract.datasets.tables.part import TablePart
 from tier4k.extract.datasets.targets import ScoreColumns, choose_targets, require_free_names
 
 UNKNOWN_GENERATOR = "unknown"
@@ -44,83 +45,76 @@ def read_source(
         DataError: No table, several tables, an unreadable or empty one, or missing columns.
     """
     table = find_table(data, choice, needs_prompts)
-    rows = _rows(table)
-    if rows.empty:
+    cells = _cells(table)
+    if not len(cells):
         raise DataError(f"{table.path} has a header but no rows: add the rows")
-    return _source(table, rows, choice, raters, needs_prompts)
+    return _source(table, cells, choice, raters, needs_prompts)
 
 
-def _rows(table: FoundTable) -> pd.DataFrame:
-    """Return the rows of all parts with the columns `file` and `line` (see `SourceTable`)."""
-    frames = []
-    for part in table.parts:
-        frame = part.frame.copy(deep=False)
-        file = part.path.name if len(table.parts) > 1 else ""
-        place = pd.DataFrame(
-            {"\0file": file, "\0line": frame.index + part.header_lines + 1},
-            index=frame.index,
-        )
-        frames.append(frame.join(place))
+def _cells(table: FoundTable) -> pd.DataFrame:
+    """Return the rows of all parts (N) with the index 0 to N - 1."""
+    frames = [part.frame for part in table.parts]
     if len(frames) == 1:
         return frames[0].reset_index(drop=True)
-    rows = pd.concat(frames, ignore_index=True)
-    for column in rows.columns:
-        if pd.api.types.is_object_dtype(rows[column]):
-            rows[column] = _distinct_images(rows[column], frames)
-    return rows
+    cells = pd.concat(frames, ignore_index=True)
+    for column in cells.columns:
+        if pd.api.types.is_object_dtype(cells[column]):
+            cells[column] = _distinct_images(cells[column], table.parts)
+    return cells
 
 
-def _distinct_images(cells: pd.Series, frames: Sequence[pd.DataFrame]) -> pd.Series:
-    """Return the cells of a column; if shards call several stored images the same, all by shard and row.
+def _distinct_images(cells: pd.Series, parts: Sequence[TablePart]) -> pd.Series:
+    """Return the cells of a column; if parts call several placed images the same, all by part and row.
 
     Within one file the reader of the table has done so already.
     """
-    stored = [cell for cell in cells if isinstance(cell, StoredImage)]
-    if len(set(stored)) == len(stored):
+    images = [cell for cell in cells if isinstance(cell, PlacedImage)]
+    if len(set(images)) == len(images):
         return cells
-    shards = [Path(frame["\0file"].iloc[0]).stem for frame in frames for _ in range(len(frame))]
-    numbers = [number for frame in frames for number in frame.index]
+    labels: list[str] = []
+    for part in parts:
+        labels.extend(f"{part.path.stem} row {number}" for number in part.frame.index)
     named = []
-    for cell, shard, number in zip(cells, shards, numbers, strict=True):
-        is_stored = isinstance(cell, StoredImage)
-        named.append(StoredImage.at(f"{shard} row {number}", cell.place) if is_stored else cell)
+    for cell, label in zip(cells, labels, strict=True):
+        named.append(PlacedImage.at(label, cell.place) if isinstance(cell, PlacedImage) else cell)
     return pd.Series(named, cells.index, dtype=object)
+
+
+def _origins(table: FoundTable) -> pd.DataFrame:
+    """Return `file` and `line` of the rows of all parts (N) (see `SourceTable`)."""
+    origins = []
+    for part in table.parts:
+        file = part.path.name if len(table.parts) > 1 else ""
+        origins.append(pd.DataFrame({"file": file, "line": part.frame.index + part.header_lines + 1}))
+    return pd.concat(origins, ignore_index=True)
 
 
 def _source(
     table: FoundTable,
-    rows: pd.DataFrame,
+    cells: pd.DataFrame,
     choice: TableChoice,
     raters: int | None,
     needs_prompts: bool,
 ) -> SourceTable:
     layout, columns = table.layout, table.columns.of
-    place = rows[["\0file", "\0line"]].rename(columns=lambda name: name[1:])
-    cells = rows.drop(columns=["\0file", "\0line"])
-    scores = _score_columns(cells.set_axis(place["line"]), layout, columns, choice.column_choice)
+    origins = _origins(table)
+    chosen = _score_columns(cells.set_axis(origins["line"]), layout, columns, choice.column_choice)
     texts = _texts(cells, columns)
-    targets = tuple(scores.columns)
-    values = pd.DataFrame({target: with_numbers(cells[column]) for target, column in scores.columns.items()})
-    used = {*columns.values(), *scores.columns.values()} - {columns.get("split")}
-    others = cells.drop(columns=[column for column in cells.columns if column in used])
-    if (split := columns.get("split")) is not None:
-        others = others.assign(split=cells[split])
-    names_of_targets = {column: target for target, column in scores.columns.items()}
-    rated = ratings(cells.rename(columns=names_of_targets), targets, raters)
+    row_columns = origins.assign(formulas=_formulas(cells, columns))
     report = TableReport(
-        columns,
-        table.columns.recognised,
-        scores.reasons,
-        scores.unused,
-        table.left_out,
-        _notes(columns),
+        columns=columns,
+        recognised=table.columns.recognised,
+        targets=chosen.reasons,
+        unused=chosen.unused,
+        left_out=table.left_out,
+        notes=_notes(columns),
     )
     return SourceTable(
         name=shown(_name(table)),
         path=table.path,
-        frame=pd.concat([texts, place.assign(formulas=_formulas(cells, columns)), values, rated], axis=1),
-        others=others,
-        targets=targets,
+        frame=pd.concat([texts, row_columns, _scores(cells, chosen.columns, raters)], axis=1),
+        others=_others(cells, columns, chosen.columns),
+        targets=tuple(chosen.columns),
         image_folder=layout.image_folder(table.root, texts["name"]),
         image_prompt_folder=table.root / layout.image_prompt_folder,
         has_prompts="prompt" in columns,
@@ -129,6 +123,30 @@ def _source(
         report=report,
         choice=choice,
     )
+
+
+def _scores(
+    cells: pd.DataFrame,
+    columns: Mapping[str, str],
+    raters: int | None,
+) -> pd.DataFrame:
+    """Return the scores of each target, {target: column}, and the columns of `ratings`."""
+    scores = {target: with_numbers(cells[column]) for target, column in columns.items()}
+    target_of = {column: target for target, column in columns.items()}
+    rated = ratings(cells.rename(columns=target_of), tuple(columns), raters)
+    return pd.concat([pd.DataFrame(scores, index=cells.index), rated], axis=1)
+
+
+def _others(
+    cells: pd.DataFrame,
+    columns: Mapping[str, str],
+    scores: Mapping[str, str],
+) -> pd.DataFrame:
+    """Return the columns that have no meaning, and the one that `--columns split=` names, also as `split`."""
+    split = columns.get("split")
+    used = {*columns.values(), *scores.values()} - {split}
+    others = cells.drop(columns=[column for column in cells.columns if column in used])
+    return others if split is None else others.assign(split=cells[split])
 
 
 def _score_columns(
@@ -205,7 +223,7 @@ def _places(cells: pd.Series) -> pd.Series:
 
     Places are plain objects, as pandas' own type of texts takes no bytes of names that are not UTF-8.
     """
-    places = [cell.place if isinstance(cell, StoredImage) else _as_text(cell) for cell in cells]
+    places = [cell.place if isinstance(cell, PlacedImage) else _as_text(cell) for cell in cells]
     return pd.Series(places, cells.index, dtype=object)
 
 

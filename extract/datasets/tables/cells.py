@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -28,7 +28,7 @@ class Formula(str):
     """The text of a formula whose value the workbook does not contain."""
 
 
-class StoredImage(str):
+class PlacedImage(str):
     """The name of an image that is elsewhere than its name says: in a table, or in another folder.
 
     Attributes:
@@ -38,7 +38,7 @@ class StoredImage(str):
     place: str
 
     @classmethod
-    def at(cls, name: str, place: str) -> "StoredImage":
+    def at(cls, name: str, place: str) -> "PlacedImage":
         """Return the name with its place."""
         image = cls(name)
         image.place = place
@@ -101,11 +101,7 @@ def read_numbers(cells: pd.Series) -> ReadNumbers:
     plain = _plain_numbers(cells)
     written = _written_numbers(cells, plain)
     texts = [match["number"] for match in written.values()]
-    plain_texts = cells[plain.notna()]
-    has_points = any("." in text for text in texts) or any(
-        "." in text for text in plain_texts if type(text) is str
-    )
-    if not has_points:
+    if not _has_decimal_point(texts) and not _has_decimal_point(cells[plain.notna()]):
         texts = [text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text for text in texts]
     found = pd.to_numeric(pd.Series(texts, index=list(written), dtype=object), errors="coerce").astype(float)
     has_sign = pd.Series([match["sign"] == "%" for match in written.values()], index=found.index, dtype=bool)
@@ -118,6 +114,10 @@ def read_numbers(cells: pd.Series) -> ReadNumbers:
     values[found.index] = found
     form = _form([written[position] for position in found.index])
     return ReadNumbers(pd.Series(values, cells.index), plain, form)
+
+
+def _has_decimal_point(cells: Iterable[object]) -> bool:
+    return any(isinstance(cell, str) and "." in cell for cell in cells)
 
 
 def _written_numbers(cells: pd.Series, plain: pd.Series) -> dict[int, re.Match[str]]:
@@ -150,7 +150,7 @@ def _has_number_type(dtype: object) -> bool:
 
 def _number_or_text(cell: object) -> object:
     """Return a cell that may be a number; None for other objects, and for what only looks like a text."""
-    if isinstance(cell, (bool, np.bool_, Formula, StoredImage)):
+    if isinstance(cell, (bool, np.bool_, Formula, PlacedImage)):
         return None
     return cell if isinstance(cell, (str, Real, Decimal)) else None
 

@@ -23,11 +23,11 @@ def column_names(header: Sequence[object], where: str) -> tuple[str, ...]:
     for position, cell in enumerate(header):
         text = "" if cell is None else shown(str(cell).strip())
         names.append(text or f"{UNNAMED}{position}")
-    require_distinct(names, where)
+    _require_distinct(names, where)
     return tuple(names)
 
 
-def require_distinct(names: Sequence[str], where: str) -> None:
+def _require_distinct(names: Sequence[str], where: str) -> None:
     """Require that no name occurs twice.
 
     Raises:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from tier4k.cache.text import read_text
+from tier4k.cache.text import first_few
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.column_names import column_names
 from tier4k.extract.datasets.tables.part import PartHeader
+from tier4k.extract.datasets.tables.table_text import table_text
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
@@ -81,13 +82,7 @@ def csv_headers(path: Path) -> tuple[PartHeader, ...]:
 
 
 def _text(path: Path) -> str:
-    try:
-        text = read_text(path)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not {error.encoding.upper()} ({error.reason} at byte {error.start}): save the table "
-            "as CSV UTF-8"
-        ) from error
+    text = table_text(path)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(
@@ -197,13 +192,9 @@ def _surplus_error(
     width: int,
     lines: Sequence[int],
 ) -> DataError:
-    shown = ", ".join(map(str, lines[:SHOWN_LINES]))
-    rest = len(lines) - SHOWN_LINES
-    if rest > 0:
-        shown = f"{shown} and {rest:,} more"
     plural = "s" if len(lines) > 1 else ""
     mark = SEPARATORS[form.separator]
     return DataError(
-        f"{path} has rows with more fields than its header, which has {width}, in line{plural} {shown}: put "
-        f"fields that contain {mark} in double quotes"
+        f"{path} has rows with more fields than its header, which has {width}, in line{plural} "
+        f"{first_few(lines, SHOWN_LINES)}: put fields that contain {mark} in double quotes"
     )

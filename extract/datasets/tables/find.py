@@ -1,14 +1,14 @@
-"""The table files of a folder."""
+"""The table files of a folder, and the shards of one table."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from tier4k.extract.datasets.tables.clutter import is_clutter
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".json", ".jsonl")
 
-SHARD = re.compile(r"(?P<table>.+)-\d{5}-of-(?P<count>\d{5})")
-"""Name of a file that holds some rows of a table, as on the Hugging Face hub."""
+SHARD_NAME = re.compile(r"(?P<table>.+)-\d{5}-of-(?P<count>\d{5})")
 
 
 def is_table(path: Path) -> bool:
@@ -23,3 +23,22 @@ def table_files(folder: Path) -> list[Path]:
         OSError: The folder cannot be listed.
     """
     return sorted(path for path in folder.iterdir() if is_table(path) and not is_clutter(path))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file with some rows of a table, as on the Hugging Face hub: train-00000-of-00002.parquet.
+
+    Attributes:
+        table: Name of the table, without suffix.
+        count: Number of files of the table.
+    """
+
+    table: str
+    count: int
+
+
+def shard_of(path: Path) -> Shard | None:
+    """Return the shard that a file is, by its name; None if it is a table of its own."""
+    found = SHARD_NAME.fullmatch(path.stem)
+    return Shard(found["table"], int(found["count"])) if found else None

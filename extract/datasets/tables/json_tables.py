@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from tier4k.cache.text import read_text
+from tier4k.cache.text import first_few
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.column_names import column_names
 from tier4k.extract.datasets.tables.part import PartHeader
+from tier4k.extract.datasets.tables.table_text import table_text
 
 SHOWN_LINES = 5
 
@@ -29,7 +30,7 @@ def json_headers(path: Path) -> tuple[PartHeader, ...]:
         OSError: The file cannot be read.
     """
     try:
-        content = json.loads(_text(path), object_pairs_hook=_object)
+        content = json.loads(table_text(path), object_pairs_hook=_object)
     except _DamagedRowError as error:
         raise DataError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -50,7 +51,7 @@ def json_lines_headers(path: Path) -> tuple[PartHeader, ...]:
         OSError: The file cannot be read.
     """
     rows, numbers, damaged = [], [], []
-    for number, line in enumerate(_text(path).split("\n")):
+    for number, line in enumerate(table_text(path).split("\n")):
         if not line.strip():
             continue
         try:
@@ -59,22 +60,11 @@ def json_lines_headers(path: Path) -> tuple[PartHeader, ...]:
         except (ValueError, RecursionError) as error:
             damaged.append(f"line {number + 1} ({error})")
     if damaged:
-        shown = ", ".join(damaged[:SHOWN_LINES])
-        rest = len(damaged) - SHOWN_LINES
-        more = f" and {rest:,} more" if rest > 0 else ""
         raise DataError(
-            f"{path} must have one JSON object a line, but has not in {shown}{more}: correct them"
+            f"{path} must have one JSON object a line, but has not in {first_few(damaged, SHOWN_LINES)}: "
+            "correct them"
         )
     return _headers(path, rows, numbers)
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_text(path)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not {error.encoding.upper()} ({error.reason} at byte {error.start}): save it as UTF-8"
-        ) from error
 
 
 def _row(line: str) -> dict[str, object]:
@@ -103,9 +93,12 @@ def _headers(
     rows: Sequence[dict[str, object]],
     numbers: Sequence[int],
 ) -> tuple[PartHeader, ...]:
-    names = tuple(dict.fromkeys(name for row in rows for name in row))
-    if not names:
+    columns: dict[str, None] = {}
+    for row in rows:
+        columns |= dict.fromkeys(row)
+    if not columns:
         raise DataError(f"{path} is empty: it must be {FORM}")
+    names = tuple(columns)
     return (PartHeader(path, names, partial(_frame, rows, numbers, names), header_lines=0),)
 
 
@@ -114,5 +107,8 @@ def _frame(
     numbers: Sequence[int],
     names: Sequence[str],
 ) -> pd.DataFrame:
-    columns = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names}
-    return pd.DataFrame(columns).set_axis(list(numbers))
+    columns = {}
+    for name in names:
+        cells = [row.get(name) for row in rows]
+        columns[name] = pd.Series(cells, list(numbers), dtype=object)
+    return pd.DataFrame(columns)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.tables.cells import StoredImage
+from tier4k.extract.datasets.tables.cells import PlacedImage
 from tier4k.extract.datasets.tables.column_names import column_names
-from tier4k.extract.datasets.tables.find import SHARD
+from tier4k.extract.datasets.tables.find import shard_of
 from tier4k.extract.datasets.tables.part import PartHeader
 from tier4k.extract.images.places import BYTES_FIELD, parquet_place
 
@@ -87,7 +87,7 @@ class _Column:
     name: str
 
     def cells(self) -> pd.Series:
-        """Return the cells (N,) as plain objects or numbers; a stored image is a `StoredImage`."""
+        """Return the cells (N,) as plain objects or numbers; an image in the table is a `PlacedImage`."""
         import pyarrow as pa
 
         kind = self.file.schema_arrow.field(self.name).type
@@ -118,12 +118,12 @@ class _Column:
         stored = [path for path, is_stored in zip(paths, has_bytes, strict=True) if is_stored and path]
         are_names = len(set(stored)) == len(stored)  # some tables call all images "image.png"
         table = self.path.absolute()  # the names of other images are relative to a folder
-        shard = f"{self.path.stem} " if SHARD.fullmatch(self.path.stem) else ""
+        shard = f"{self.path.stem} " if shard_of(self.path) else ""
         images: list[str | None] = []
         for row, (path, is_stored) in enumerate(zip(paths, has_bytes, strict=True)):
             name = path if path and are_names else f"{shard}row {row}"
             place = parquet_place(table, self.name, row)
-            images.append(StoredImage.at(name, place) if is_stored else path)
+            images.append(PlacedImage.at(name, place) if is_stored else path)
         return pd.Series(images, dtype=object)
 
     def _has_value(self, leaf: str) -> list[bool]:

@@ -60,6 +60,21 @@ def workbook_headers(path: Path) -> tuple[PartHeader, ...]:
     return tuple(headers)
 
 
+def visible_rows(path: Path) -> dict[str, list[list[object]]]:
+    """Return the cells of each row that is not blank, header or not, by the name of the visible sheet.
+
+    Raises:
+        DataError: The file is damaged, encrypted or no workbook.
+        OSError: The file cannot be read.
+    """
+    book = _Book(path)
+    rows = {}
+    for name, is_hidden in book.sheets():
+        if not is_hidden:
+            rows[name] = [cells for _, cells in book.rows(name)]
+    return rows
+
+
 class _Book:
     """A workbook whose file is read once.
 

@@ -2,9 +2,7 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +14,10 @@ from tier4k.extract.datasets.check import check_tables, raise_for_problems
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.datasets.source import SourceTable
 from tier4k.extract.datasets.table_choice import TableChoice
-from tier4k.extract.images.content import content_key
 from tier4k.extract.images.decode import decode
 from tier4k.extract.images.errors import ImageError
-from tier4k.extract.images.places import parse_parquet_place, read_bytes, reading_order
+from tier4k.extract.images.places import read_bytes, reading_order
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.runs import ReportRun
 
@@ -88,8 +84,13 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
         if has_changed:
             note = f"{run.name.data} has changed since run {run.letter} was fitted"
             notes[f"{note}: the images of this run are found by their names alone."] = None
-            if not data and (outside := len(own) - len(own := _inside(own, manifests[number]))):
-                notes[f"{outside:,} of them lie elsewhere: `tier report … --data FOLDER` adds them."] = None
+            if not data:
+                inside = _inside(own, manifests[number])
+                if outside := len(own) - len(inside):
+                    notes[f"{outside:,} of them lie elsewhere: `tier report … --data FOLDER` adds them."] = (
+                        None
+                    )
+                own = inside
         places |= own
     for number, path in enumerate(data):
         if number not in used:
@@ -192,29 +193,8 @@ def _manifest(paths: Sequence[Path], choice: TableChoice) -> Manifest:
     decoded is noted on the page.
     """
     sources = [read_source(path, choice) for path in paths]
-    known = frozenset().union(*map(_content_keys, sources))
-    report = check_tables(sources, known=known)
-    return raise_for_problems(report, on_error="skip").manifest
-
-
-def _content_keys(source: SourceTable) -> frozenset[str]:
-    """Return the keys, hexadecimal, of the images that a data set names."""
-    paths = {
-        *map(source.image_folder.joinpath, source.frame["image"]),
-        *map(source.image_prompt_folder.joinpath, source.frame["image_prompt"]),
-    }
-    places = reading_order(map(str, paths))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter lock
-        return frozenset(pool.map(_content_key, places))
-
-
-def _content_key(place: str) -> str:
-    """Return the key of an image; "" where it cannot be read, as checking the data set reports why."""
-    try:
-        is_image = parse_parquet_place(place) or Path(place).is_file()
-        return content_key(read_bytes(place)).hex() if is_image else ""
-    except (ImageError, OSError, ValueError):
-        return ""
+    checked = check_tables(sources, decode=False)
+    return raise_for_problems(checked, on_error="skip").manifest
 
 
 def _best_match(run: ReportRun, manifests: Sequence[Manifest]) -> tuple[int, bool] | None:

@@ -88,6 +88,7 @@ def test_a_published_layout_keeps_its_folders_when_the_user_chooses_a_score(tmp_
     [
         ("image=nowhere", "lacks columns of the table layout:\n  nowhere"),
         ("mos=nowhere", "  nowhere"),
+        ("split=nowhere", "  nowhere"),
         ("picture=image", "there is no field 'picture': use image, prompt"),
         ("image", "'image' is not of the form FIELD=COLUMN"),
         ("image=image,image=prompt", "several columns for image, image and prompt: name only one"),
@@ -120,7 +121,7 @@ def test_without_prompts_every_image_is_a_group_of_its_own_and_the_user_is_told(
 
 def test_a_misspelt_prompt_is_an_error_and_not_a_table_without_prompts(tmp_path: Path) -> None:
     path = written(tmp_path, {"prompt": "promt"})
-    with pytest.raises(DataError, match="prompt \\(nearest: 'promt'\\)"):
+    with pytest.raises(DataError, match="prompt \\(nearest: promt\\)"):
         read_source(path)
     assert read_source(path, TableChoice(columns="prompt=promt")).has_prompts
     assert not read_source(path, TableChoice(columns="prompt=")).has_prompts
@@ -170,6 +171,9 @@ def test_shards_of_a_table_are_read_as_one_and_their_rows_are_named_by_file(tmp_
     assert str(second).startswith("train-00002-of-00003.parquet, line 2, 4.png: there is no file")
     (tmp_path / "train-00001-of-00003.parquet").unlink()
     assert "Not read: 1 of 3 files of the table train" in report_lines(read_source(tmp_path))
+    save_table(frame, tmp_path / "train-00000-of-00001.parquet")  # of an older download
+    with pytest.raises(DataError, match="contains 2 tables"):
+        read_source(tmp_path)
 
 
 def write_shards(folder: Path, table: str, count: int) -> None:

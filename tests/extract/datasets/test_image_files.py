@@ -59,6 +59,15 @@ def test_a_known_image_is_read_once_and_an_unknown_one_is_decoded_from_the_same_
     assert reads == ["a.bmp", "a.bmp"]
 
 
+def test_without_decoding_only_a_file_that_cannot_be_read_has_a_defect(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"no image")
+    missing = tmp_path / "missing.png"
+    images = examine_images([str(damaged), str(missing)], decode=False)
+    assert images[str(damaged)] == ExaminedImage(file_key(damaged).hex(), "")
+    assert images[str(missing)].defect
+
+
 def edit_in_place(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 

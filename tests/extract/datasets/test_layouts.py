@@ -124,7 +124,7 @@ def test_missing_columns_are_all_named_with_the_nearest_one_and_the_other_layout
     with pytest.raises(DataError) as error:
         read_source(tmp_path)
     message = str(error.value)
-    assert "Text_prompt (nearest: 'text_promt')" in message
+    assert "Text_prompt (nearest: text_promt" in message
     assert "\n  MOS_q" in message
     assert "The columns of the table are: Generated_image, Image_prompt, text_promt, quality" in message
     assert all(name in message for name in LAYOUTS)
@@ -177,13 +177,15 @@ def test_damaged_tables_are_errors_that_name_the_file(tmp_path: Path, suffix: st
 def test_half_downloaded_tables_are_errors(tmp_path: Path, suffix: str) -> None:
     path = save_table(table_rows(), tmp_path / f"t{suffix}")
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=f"t{suffix} cannot be read as {suffix}"):
+    with pytest.raises(
+        DataError, match=f"t{suffix} (cannot be read as {suffix}|is no workbook, or it is damaged)"
+    ):
         read_source(path)
 
 
 def test_a_table_in_another_encoding_is_reported(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("image,prompt,mos\na.png,café,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match="not UTF-8.*save the table as CSV UTF-8"):
+    with pytest.raises(DataError, match="not UTF-8.*save the table as UTF-8"):
         read_source(tmp_path)
 
 

@@ -195,7 +195,7 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     ),
     ("DATA/STD/SD1.mat", lambda path: path.write_bytes(b""), "SD1.mat cannot be read as a file of MATLAB"),
     ("DATA/STD/SD1.mat", save_hdf5, "SD1.mat is a file of MATLAB 7.3: save it in MATLAB with the option -v7"),
-    ("AIGCIQA2023_Prompts.xlsx", cut, "AIGCIQA2023_Prompts.xlsx cannot be read as a workbook.*restore it"),
+    ("AIGCIQA2023_Prompts.xlsx", cut, "AIGCIQA2023_Prompts.xlsx is no workbook.*; or restore it"),
     (
         "AIGCIQA2023_Prompts.xlsx",
         lambda path: save_sheet(path, [("a", "b", f"prompt {row}") for row in range(99)]),

@@ -1,11 +1,15 @@
 """Which columns are scores, and why others are none."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.layouts.read import read_source
+from tier4k.extract.datasets.table_choice import TableChoice
 from tier4k.extract.datasets.tables.cells import Formula
-from tier4k.extract.datasets.targets import ScoreColumns, choose_targets, require_free_names
+from tier4k.extract.datasets.targets import OWN_COLUMNS, ScoreColumns, choose_targets, require_free_names
 
 ROWS = 20
 
@@ -91,6 +95,15 @@ def test_columns_with_names_of_the_programs_own_are_no_scores() -> None:
     for name in ("line", "image", "raters", "standard error of mos"):
         with pytest.raises(DataError, match=f"no score can be called '{name}'"):
             require_free_names([name])
+
+
+@pytest.mark.parametrize("name", sorted(OWN_COLUMNS))
+def test_a_table_with_any_column_of_the_programs_own_is_read(tmp_path: Path, name: str) -> None:
+    table = pd.DataFrame({"img_path": ["a.png", "b.png"], "mos": [1.5, 2.5]}).assign(**{name: [3.0, 4.0]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    source = read_source(tmp_path / "t.csv", TableChoice(columns="image=img_path,prompt="))
+    assert source.targets == ("mos",)
+    assert source.frame.columns.is_unique
 
 
 def test_a_saved_index_is_no_score_and_other_columns_without_a_name_are_reported() -> None:

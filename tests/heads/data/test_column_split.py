@@ -105,7 +105,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "column:split",
         r"v7 \(1 rows\), 4 more values",
     ),
-    "a misspelt column": ({"split": PARTS}, "column:splt", r"no column 'splt' .*nearest: 'split'"),
+    "a misspelt column": ({"split": PARTS}, "column:splt", r"no column 'splt' .*nearest: split"),
     "no other column": ({}, "column:zzz", r"no column 'zzz' .*there are none"),
     "generators": ({}, "column:generator", r"it has MJ \(6 rows\), SD \(6 rows\): write train, val"),
     "scores": ({}, "column:mos", r"gives 12 of 12 rows no part"),

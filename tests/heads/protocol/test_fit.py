@@ -346,7 +346,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[TierError], str]] = {
     "a misspelt target": (
         {"targets": ("MOS_qualty",)},
         ProtocolError,
-        r"no target 'MOS_qualty' \(nearest: MOS_quality\)",
+        r"no target 'MOS_qualty' \(nearest: MOS_quality",
     ),
     "a target out of nowhere": (
         {"targets": ("zzz",)},

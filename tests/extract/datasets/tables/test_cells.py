@@ -10,7 +10,7 @@ import pytest
 
 from tier4k.extract.datasets.tables.cells import (
     Formula,
-    StoredImage,
+    PlacedImage,
     numbers,
     read_numbers,
     shown_cell,
@@ -44,7 +44,7 @@ def column(*cells: object) -> pd.Series:
         (("good", "%", ",", "1,"), [NAN] * 4),
         ((True, False, np.True_, "True"), [NAN] * 4),
         (([1], {"a": 1}, b"1", datetime(2026, 1, 1), 1j), [NAN] * 5),
-        ((Formula("=1"), StoredImage.at("7", "t.parquet/#image[7]"), "1"), [NAN, NAN, 1]),
+        ((Formula("=1"), PlacedImage.at("7", "t.parquet/#image[7]"), "1"), [NAN, NAN, 1]),
         ((10**400, -(10**5000), "1"), [math.inf, -math.inf, 1]),
     ],
 )

@@ -54,7 +54,7 @@ def test_a_byte_order_mark_states_the_encoding(tmp_path: Path, encoding: str, ma
 def test_another_encoding_without_a_mark_is_an_error_with_a_remedy(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes("image,prompt\né.png,fox\n".encode(encoding))
-    with pytest.raises(DataError, match="save the table as CSV UTF-8"):
+    with pytest.raises(DataError, match="save the table as UTF-8"):
         part_headers(path)
 
 

@@ -72,5 +72,5 @@ def test_other_contents_are_explained(tmp_path: Path, text: str, message: str) -
 def test_another_encoding_is_an_error(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"t{suffix}"
     path.write_bytes('{"image": "é"}'.encode("latin-1"))
-    with pytest.raises(DataError, match="is not UTF-8 .*: save it as UTF-8"):
+    with pytest.raises(DataError, match="is not UTF-8 .*: save the table as UTF-8"):
         part_headers(path)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.tables.cells import StoredImage
+from tier4k.extract.datasets.tables.cells import PlacedImage
 from tier4k.extract.datasets.tables.read import part_headers, read_part
 from tier4k.extract.images.places import parquet_place, read_bytes
 
@@ -41,7 +41,7 @@ def test_images_with_bytes_are_named_by_their_paths_and_found_by_their_places(tm
     found = cells(path, "image")
     assert found == ["a.png", "b.png", "row 2"]
     for row, image in enumerate(found):
-        assert isinstance(image, StoredImage)
+        assert isinstance(image, PlacedImage)
         assert image.place == parquet_place(path, "image", row)
         assert read_bytes(image.place) == PNG + str(row).encode()
 
@@ -50,7 +50,7 @@ def test_a_row_without_bytes_names_a_file(tmp_path: Path) -> None:
     column = images((PNG, "a.png"), (None, "b.png"), None, (None, None), (None, "e.png"), (None, "f.png"))
     found = cells(write(tmp_path / "t.parquet", image=column), "image")
     assert found == ["a.png", "b.png", None, None, "e.png", "f.png"]
-    assert [isinstance(image, StoredImage) for image in found] == [True] + 5 * [False]
+    assert [isinstance(image, PlacedImage) for image in found] == [True] + 5 * [False]
 
 
 def test_bytes_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,4 +140,4 @@ def test_a_table_without_statistics_is_read(tmp_path: Path) -> None:
     table = pa.table({"image": images((PNG, "a.png"), (None, "b.png"))})
     pq.write_table(table, tmp_path / "t.parquet", write_statistics=False)
     found = cells(tmp_path / "t.parquet", "image")
-    assert [isinstance(image, StoredImage) for image in found] == [True, False]
+    assert [isinstance(image, PlacedImage) for image in found] == [True, False]
