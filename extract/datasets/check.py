@@ -23,7 +23,7 @@ from tier4k.extract.datasets.ratings import standard_errors
 from tier4k.extract.datasets.source import SourceTable
 from tier4k.extract.datasets.spellings import canonical_spellings, merged_spellings
 from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
-from tier4k.extract.datasets.tables.cells import empty_cells, numbers
+from tier4k.extract.datasets.tables.cells import empty_cells, numbers, shown_cell
 
 SHOWN_PROBLEMS = 40
 
@@ -309,7 +309,7 @@ def _scores(
     scores = numbers(cells)
     is_invalid = ~np.isfinite(scores) & ~empty_cells(cells)
     for row, value in cells[is_invalid].items():
-        problems.add(int(str(row)), f"{target} is {value!r}, not a finite number")
+        problems.add(int(str(row)), f"{target} is {shown_cell(value)}, not a finite number")
     size = scores.abs()
     is_extreme = np.isfinite(scores) & (size != 0) & ((size < SMALLEST_SCORE) | (size > LARGEST_SCORE))
     for row, value in cells[is_extreme].items():

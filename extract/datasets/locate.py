@@ -37,6 +37,8 @@ class Locator:
         """Return why a cell names no file, with the nearest file that exists."""
         if "\0" in name:
             return f"{name!r} is no name of a file"
+        if "://" in name:
+            return f"{name} is an address, which is not read: download the image and name its file"
         path = self._folder / name
         # The functions of os.path take names that are too long for the system.
         if os.path.islink(path) and not os.path.exists(path):

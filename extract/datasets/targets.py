@@ -15,10 +15,9 @@ from tier4k.extract.datasets.tables.cells import (
     cells_of_missing_texts,
     empty_cells,
     read_numbers,
+    shown_cell,
 )
 from tier4k.extract.datasets.tables.column_names import UNNAMED
-
-SHOWN_CHARACTERS = 40
 
 # Columns of the program's own tables, whose names no score can have; X is that of a fused matrix.
 OWN_COLUMNS = frozenset((*COLUMNS, *ROW_COLUMNS, "X"))
@@ -169,12 +168,7 @@ class _Content:
         if not self._filled:
             return "it has no numbers"
         line, value = next(self._bad.items())
-        return f"it is not mostly numbers: {_shown(value)} in line {line}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+        return f"it is not mostly numbers: {shown_cell(value)} in line {line}"
 
 
 def _problem_of_name(column: str) -> str | None:

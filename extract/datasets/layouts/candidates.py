@@ -63,12 +63,12 @@ class Candidate:
 
     @property
     def missing_shards(self) -> list[str]:
-        """A sentence about the shards of the table that do not exist; none if all do."""
+        """A sentence about the shards of the table that are missing or damaged; none if all are there."""
         shard = shard_of(self.header.path)
         if shard is None or len(self.headers) == shard.count:
             return []
         missing = shard.count - len(self.headers)
-        return [f"{missing} of {shard.count} files of the table {shard.table} (they do not exist)"]
+        return [f"{missing} of {shard.count} files of the table {shard.table} (missing or damaged)"]
 
 
 def read_candidates(

@@ -4,11 +4,14 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from numbers import Real
 
 import numpy as np
 import pandas as pd
+
+SHOWN_CHARACTERS = 40
 
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 
@@ -173,3 +176,9 @@ def _form(written: Sequence[re.Match[str]]) -> str:
     if any(match["sign"] for match in written):
         forms.append("in per cent")
     return ", ".join(forms)
+
+
+def shown_cell(cell: object) -> str:
+    """Return a cell for a message: a text in quotes, a date as one, and not more than its beginning."""
+    text = f"the date {cell}" if isinstance(cell, date) else " ".join(repr(cell).split())
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from tier4k.extract.datasets.tables.table_text import table_text
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 SHOWN_LINES = 10
+
+STATED_SEPARATOR = re.compile("sep=(?P<separator>[,;\t])(?=[\r\n])", re.IGNORECASE)
+"""The line that spreadsheet programs read before the header, as reports write it for them."""
 
 HEAD_CHARACTERS = 2**20
 """The header is among so many first characters of a text."""
@@ -65,7 +69,11 @@ def csv_headers(path: Path) -> tuple[PartHeader, ...]:
         OSError: The file cannot be read.
     """
     text = _text(path)
-    form = _form(text, "\t,;" if path.suffix.lower() == ".tsv" else ",;\t")
+    separators = "\t,;" if path.suffix.lower() == ".tsv" else ",;\t"
+    if stated := STATED_SEPARATOR.match(text):
+        separators = stated["separator"]
+        text = text[stated.end() :]  # the line stays, as a blank one, so that lines are counted as before
+    form = _form(text, separators)
     fields = _header(form, text)
     if not fields:
         raise DataError(f"{path} is empty: add a header line and rows")

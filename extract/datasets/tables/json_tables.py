@@ -34,7 +34,10 @@ def json_headers(path: Path) -> tuple[PartHeader, ...]:
     except _DamagedRowError as error:
         raise DataError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as .json: {error}") from error
+        raise DataError(
+            f"{path} cannot be read as .json ({error}): correct it; with one object a line, its name must "
+            "end in .jsonl"
+        ) from error
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise DataError(f"{path} is no table, as it is not {FORM}")
     return _headers(path, content, range(len(content)))

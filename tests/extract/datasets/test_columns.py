@@ -192,7 +192,7 @@ def test_the_path_of_any_shard_is_that_of_its_whole_table(tmp_path: Path) -> Non
         assert source.frame["file"].tolist() == sorted(
             2 * [f"train-{n:05}-of-00002.parquet" for n in range(2)]
         )
-        assert "do not exist" not in report_lines(source)
+        assert "missing or damaged" not in report_lines(source)
     assert len(read_source(tmp_path / "test-00000-of-00001.parquet").frame) == 2
 
 

@@ -62,3 +62,10 @@ def test_a_name_of_something_that_is_no_file_is_not_its_own_nearest_file(tmp_pat
     )
     assert locator.problem("folder") == f"{tmp_path / 'folder'} is a folder: name the file of an image"
     assert locator.problem("x" * 300).startswith("there is no file")
+
+
+@pytest.mark.parametrize(
+    "address", ["https://example.org/fox.png", "file:///tmp/fox.png", "s3://images/fox.png"]
+)
+def test_an_address_is_shown_as_it_is_written(tmp_path: Path, address: str) -> None:
+    assert Locator(tmp_path).problem(address).startswith(f"{address} is an address")

@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tier4k.extract.datasets.tables.cells import Formula, PlacedImage, numbers, read_numbers, with_numbers
+from tier4k.extract.datasets.tables.cells import (
+    Formula,
+    PlacedImage,
+    numbers,
+    read_numbers,
+    shown_cell,
+    with_numbers,
+)
 
 NAN = math.nan
 
@@ -76,3 +83,10 @@ def test_the_column_decides_before_it_is_joined_with_another() -> None:
     np.testing.assert_array_equal(numbers(joined), [1.5, NAN, NAN, 2.5])
     assert joined.tolist()[1:3] == ["bad", ""]  # as written, for messages
     assert with_numbers(points) is points
+
+
+def test_a_cell_in_a_message_is_short_and_dates_are_written_as_such() -> None:
+    assert shown_cell("a") == "'a'"
+    assert shown_cell(datetime(2024, 5, 3)) == "the date 2024-05-03 00:00:00"
+    assert len(shown_cell(10**400)) < 100
+    assert "\n" not in shown_cell(np.ones((3, 3)))

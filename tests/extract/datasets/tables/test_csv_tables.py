@@ -151,3 +151,13 @@ def test_a_field_may_be_longer_than_the_limit_of_the_csv_module(tmp_path: Path) 
     path.write_text(f"image,data\na.png,{'x' * 2 * limit}\n")
     assert len(read(path)[1][0][1]) == 2 * limit
     assert csv.field_size_limit() == limit
+
+
+def test_a_line_that_states_the_separator_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes("\ufeffsep=;\r\nimage;a,b,c,d\r\nx.png;1,5\r\n".encode())
+    (header,) = part_headers(path)
+    part = read_part(header)
+    assert header.columns == ("image", "a,b,c,d")
+    assert part.frame.iloc[0].tolist() == ["x.png", "1,5"]
+    assert part.frame.index.tolist()[0] + part.header_lines + 1 == 3
