@@ -63,7 +63,7 @@ class Candidate:
 
     @property
     def missing_shards(self) -> list[str]:
-        """A sentence about the shards of the table that are missing or damaged; none if all are read."""
+        """A sentence about the shards of the table that are missing or damaged; none if all are there."""
         shard = shard_of(self.header.path)
         if shard is None or len(self.headers) == shard.count:
             return []
