@@ -251,10 +251,10 @@ def save(path: str, **columns: list[object]) -> Callable[[], object]:
 
 
 TABLES = {
-    "empty file": (lambda: ANNOTATION.write_bytes(b""), "Dataset", "cannot be read as .xlsx"),
-    "garbage": (lambda: ANNOTATION.write_bytes(b"GARBAGE"), "Dataset", "cannot be read as .xlsx"),
+    "empty file": (lambda: ANNOTATION.write_bytes(b""), "Dataset", "is no workbook, or it is damaged"),
+    "garbage": (lambda: ANNOTATION.write_bytes(b"GARBAGE"), "Dataset", "is no workbook, or it is damaged"),
     "no table": (ANNOTATION.unlink, "Dataset", "contains no table, but must contain annotation.xlsx"),
-    "misspelt column": (save("t.csv", imge=["a.png"], prompt=["a"], mos=[1]), "t.csv", "nearest: 'imge'"),
+    "misspelt column": (save("t.csv", imge=["a.png"], prompt=["a"], mos=[1]), "t.csv", "nearest: imge"),
     "header alone": (save("t.csv", image=[], prompt=[]), "t.csv", "has a header but no rows"),
     "another encoding": (
         lambda: Path("t.csv").write_bytes("image,prompt\na.png,\xe9".encode("latin-1")),

@@ -368,7 +368,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(folder: Path) -> None:
         ("--scorer", "imagereward", "--weights", "other.pt"): "other.pt",
         ("--scorer", "imagereward", "--weights", "nowhere.pt"): "there is no weights file nowhere.pt",
         ("--device", "abacus"): "the device 'abacus' cannot be used",
-        ("--target", "MOS"): "has no target 'MOS': pass mos",
+        ("--target", "MOS"): "has no target 'MOS' (nearest: mos): pass mos",
         ("--benchmark", "I2I"): "no rows with an image prompt",
         ("--split", "generator"): "needs at least 3 generators",
         ("--folds", "3", "--repeats", "2"): "leave out --repeats",
