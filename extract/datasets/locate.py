@@ -47,8 +47,7 @@ class Locator:
             kind = "a folder" if path.is_dir() else "no regular file"
             return f"{path} is {kind}: name the file of an image"
         nearest = self._nearest(name)
-        hint = f" (nearest: {nearest})" if nearest else ""
-        return f"there is no file {path}{hint}"
+        return f"there is no file {path}{_hint(nearest, path)}"
 
     def _nearest(self, name: str) -> Path | None:
         """Return the file whose path differs in case, Unicode form, slashes or suffix only."""
@@ -66,6 +65,15 @@ class Locator:
         files = self._files_of(inner)
         found = files.get(_spelling(file)) or files.get(_spelling(Path(file).stem))
         return inner / found if found else None
+
+
+def _hint(nearest: Path | None, path: Path) -> str:
+    """Return the nearest file as the end of a message; names that look the same need an explanation."""
+    if nearest is None:
+        return ""
+    looks_equal = unicodedata.normalize("NFC", str(nearest)) == unicodedata.normalize("NFC", str(path))
+    form = ", in another Unicode form, NFC or NFD" if looks_equal else ""
+    return f" (nearest: {nearest}{form})"
 
 
 def _spelling(name: str) -> str:
