@@ -81,8 +81,9 @@ class CheckedDataset:
         """Return the problems as text, with the first `SHOWN_PROBLEMS` in full."""
         path = " and ".join(str(source.path) for source in self.sources)
         total = len(self.problems)
+        count = "1 problem" if total == 1 else f"{total} problems"
         lines = [
-            f"{total} problems in {self.skipped} of {self.rows} rows of {path}:",
+            f"{count} in {self.skipped} of {self.rows} rows of {path}:",
             *self._problem_lines(),
         ]
         rest = total - SHOWN_PROBLEMS
