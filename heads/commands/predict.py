@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from tier4k.extract.pipeline.options import ExtractionOptions
     from tier4k.heads.results.model import HeadKey, Model
 
+NO_IMAGE_PROMPTS = (
+    "--image-prompt has no effect, because the heads or the scorer of this run use no image prompts"
+)
+
 LISTED = 40  # number of images whose scores are shown on the terminal
 
 ScoringArgument = Annotated[
@@ -78,12 +82,7 @@ def predict(
 ) -> None:
     """Score images with the heads of a run: show mean over the repeats, conformal interval and spread."""
     from tier4k.extract.datasets.inputs import read_inputs
-    from tier4k.heads.inference.predict import (
-        is_zero_shot,
-        require_score_suffix,
-        with_left_out,
-        write_scores,
-    )
+    from tier4k.heads.inference.predict import is_zero_shot, require_score_suffix
     from tier4k.heads.results.model import read_model, score_table
 
     if output:
@@ -94,10 +93,7 @@ def predict(
     model = None if zero_shot else read_model(run).averaged(target, repeat)
     console = make_console()
     if image_prompt and not (model and model.reads_image_prompts):
-        console.print(
-            "--image-prompt has no effect, because the heads or the scorer of this run use no image prompts",
-            style="yellow",
-        )
+        print_line(console, NO_IMAGE_PROMPTS, style="yellow")
     needs_prompts = not model or model.reads_prompts
     read = read_inputs(inputs, prompt, image_prompt, needs_prompts, table.choice)
     _print_left_out(console, read.left_out)
@@ -113,10 +109,7 @@ def predict(
     scores = score_table(names, predicted, model.half_widths if model else {})
     _print_scores(console, scores, len(names), output)
     if output:
-        left_out = (*read.left_out, *_skipped(report))
-        write_scores(with_left_out(scores, left_out), output)
-        rest = f", and {len(left_out):,} left out with the reason" if left_out else ""
-        print_line(console, f"{output}: {len(names):,} images{rest}")
+        _write_scores(console, scores, len(names), [*read.left_out, *_skipped(report)], output)
 
 
 def predict_with_progress(
@@ -201,6 +194,21 @@ def _skipped(report: "CheckedDataset") -> "list[LeftOut]":
         name = of_row[0].name or f"line {of_row[0].line}"
         left_out.append(LeftOut(name, "; ".join(problem.message for problem in of_row)))
     return left_out
+
+
+def _write_scores(
+    console: "Console",
+    scores: "pd.DataFrame",
+    count: int,
+    left_out: "Sequence[LeftOut]",
+    output: Path,
+) -> None:
+    """Write the scores of `count` images, and the images that are left out, to a file."""
+    from tier4k.heads.inference.predict import with_left_out, write_scores
+
+    write_scores(with_left_out(scores, left_out), output)
+    rest = f", and {len(left_out):,} left out with the reason" if left_out else ""
+    print_line(console, f"{output}: {count:,} images{rest}")
 
 
 def _print_scores(

@@ -8,7 +8,7 @@ import pandas as pd
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.cells import PlacedImage
 from tier4k.extract.datasets.tables.part import TablePart
-from tier4k.extract.datasets.tables.read import part_headers, read_part
+from tier4k.extract.datasets.tables.read import read_first_part
 
 SPLIT_PARTS = ("train", "val", "test")
 
@@ -81,14 +81,8 @@ def _has_part(folder: Path, part: str) -> bool:
 
 
 def _read(path: Path, part: str) -> TablePart:
-    table = read_part(part_headers(path)[0])
+    table = read_first_part(path, COLUMNS, "the columns of AIGIQA-20K are name, prompt and mos")
     frame = table.frame
-    missing = [column for column in COLUMNS if column not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{path} lacks the column {' and '.join(missing)}, but has {', '.join(frame.columns)}: the "
-            "columns of AIGIQA-20K are name, prompt and mos"
-        )
     names = [_in_folder(cell, part) for cell in frame["name"]]
     frame = frame.assign(name=pd.Series(names, frame.index, dtype=object), split=part)
     return replace(table, frame=frame)

@@ -10,13 +10,15 @@ import pandas as pd
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.ratings import FEWEST_RATERS
 from tier4k.extract.datasets.tables.part import TablePart
-from tier4k.extract.datasets.tables.read import part_headers, read_part
+from tier4k.extract.datasets.tables.read import read_first_part
 
 LIST = "train_list.json"
 
 KEYS = ("img_path", "prompt", "total_score")
 
 RATED = ("total_score", "std_total_score", "raters")
+
+RESTORE = "restore it from the authors' download, or select another layout with --layout"
 
 LARGEST_RATING = 1e6  # a rating is between 1 and 5; integers of JSON may be larger than any float
 
@@ -56,14 +58,8 @@ def read_evalmuse(data: Path) -> list[TablePart]:
     path = _list(data)
     if not path.is_file():
         raise DataError(f"{path} is missing: it is the table of EvalMuse-40K; restore it from the download")
-    table = read_part(part_headers(path)[0])
+    table = read_first_part(path, KEYS, RESTORE)
     frame = table.frame
-    missing = [key for key in KEYS if key not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{path} lacks {' and '.join(missing)}, but has {', '.join(frame.columns)}: restore it from the "
-            "authors' download, or select another layout with --layout"
-        )
     rated = [_rated(cell) for cell in frame["total_score"]]
     ratings = pd.DataFrame(rated, frame.index, list(RATED))
     frame = frame.assign(**ratings, generator=frame["img_path"].map(_generator))

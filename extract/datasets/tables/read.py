@@ -1,6 +1,6 @@
 """Read table files, each by its suffix."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tier4k.extract.datasets.errors import DataError
@@ -45,3 +45,26 @@ def read_part(header: PartHeader) -> TablePart:
     except OSError as error:
         raise DataError(f"{header.path} cannot be read: {error.strerror or error}") from error
     return TablePart(header.path, rows, header.sheet, header.header_lines)
+
+
+def read_first_part(
+    path: Path,
+    columns: Sequence[str],
+    remedy: str,
+) -> TablePart:
+    """Read the first part of a file of a published data set.
+
+    Args:
+        path: The file.
+        columns: Columns that it must have.
+        remedy: What the user can do if it lacks one.
+
+    Raises:
+        DataError: The file is damaged, or lacks a column.
+    """
+    part = read_part(part_headers(path)[0])
+    missing = [column for column in columns if column not in part.frame.columns]
+    if missing:
+        present = ", ".join(part.frame.columns)
+        raise DataError(f"{path} lacks {' and '.join(missing)}, but has {present}: {remedy}")
+    return part

@@ -267,7 +267,7 @@ def test_one_table_of_aigiqa20k_is_its_part_only(tmp_path: Path) -> None:
     ("table", "message"),
     [
         (None, "info_val.csv is missing: it has the prompts and scores of the images in .*restore it"),
-        ("name,text,mos\na.png,b,1\n", "info_val.csv lacks the column prompt, but has name, text, mos"),
+        ("name,text,mos\na.png,b,1\n", "info_val.csv lacks prompt, but has name, text, mos"),
         ("", "info_val.csv is empty"),
     ],
 )
