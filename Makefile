@@ -15,7 +15,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/pytest $(PARALLEL)
 
 # A process of the full-size scorers takes 4 GB.
-slow: $(VENV)/installed-dev
+slow: $(VENV)/installed-all
 	$(BIN)/pytest -m slow $(PARALLEL)
 
 browser: $(VENV)/installed-dev
@@ -42,6 +42,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/installed-all: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[test-all]'
 	touch $@
 
 clean:

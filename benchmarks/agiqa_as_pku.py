@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.table_choice import TableChoice
 
 COLUMNS = ["Generated_image", "Image_prompt", "Text_prompt", "MOS_q", "MOS_a", "MOS_c"]
@@ -31,7 +31,7 @@ def rearrange(source: Path, out: Path, i2i_prompts: int) -> pd.DataFrame:
     root = out / "PKU-AIGIQA-4K"
     for folder in ("All", "I2I/Image_prompt"):
         (root / folder).mkdir(parents=True)
-    table = load_manifest(source, TableChoice("agiqa3k")).manifest.table
+    table = check(source, TableChoice("agiqa3k")).manifest.table
     rows: list[dict[str, object]] = []
     for number, (_, images) in enumerate(table.groupby("prompt")):
         if number < i2i_prompts:

@@ -2,20 +2,31 @@
 
 For every row, the plain pass does what the published code does at test time: it encodes the image, the
 image prompt (zeros where there is none) and the text prompt padded to 512 tokens, in batches of 8,
-reading with as many worker processes as ours. Ours encodes every distinct input once. Both times include
+reading with as many processes as ours has threads. Ours encodes every distinct input once. Both times include
 reading and encoding, neither includes loading the networks; ours includes writing the stores. The plain
 pass runs in a process of its own, as the process policy of ours changes how the C library allocates
 memory.
 
     python benchmarks/extract.py Dataset --encoder resnet50 --rows 200
 
+With --against, `tier extract` of another checkout encodes the same images, in turns with ours, each in a
+process of its own:
+
+    git worktree add ../before 8017324
+    python benchmarks/extract.py Dataset --encoder resnet50 --rows 200 --against ../before
+
 The last line is one JSON object: rows per second, their ratio to the plain pass, the share of this
-machine's matrix-product peak that is reached while images are encoded, and the smallest cosine between
-features of each half precision and of fp32.
+machine's matrix-product peak that is reached while images are encoded, the share of the time in which the
+network waits for images, and the smallest cosine between features of each half precision and of fp32; with
+--against also the images per second of both checkouts, in the fastest of three rounds, and their ratio.
 """
 
 import argparse
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -37,7 +48,7 @@ from torchvision import transforms
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from tier4k.cache.store import FeatureStore
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
@@ -47,13 +58,18 @@ from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.precision import DTYPES
 from tier4k.extract.encoders.presets import image_preset
 from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from tier4k.extract.inputs.dataset import DatasetInputs
 from tier4k.extract.pipeline.listener import StreamSummary, Timing
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.options import ExtractionOptions, default_workers
 from tier4k.extract.pipeline.process_policy import process_policy
 from tier4k.extract.pipeline.run import extract
 
+HERE = Path(__file__).resolve().parents[1]
+
 PLAIN_BATCH = 8
+
+ROUNDS = 3  # of two checkouts
 
 Encoders = tuple[ImageEncoder, TextEncoder]
 
@@ -216,20 +232,23 @@ class Comparison:
         The load of the machine varies: a plain pass and the peak are measured beside each of ours.
         """
         options = ExtractionOptions(default_workers(), batch_size)
-        summaries = extract(self.manifest, encoders, folder, options, Quiet())
+        summaries = extract(DatasetInputs.of(self.manifest), encoders, folder, options, Quiet())
         rate = len(self.manifest) / sum(summary.timing.total for summary in summaries)
         self.run_plain()
         plain = sum(self.plain_rates[-2:]) / 2
         fastest = peak(precision)
         images = summaries[0]
         share = self.flops * images.encoded / images.timing.encode / fastest
+        waiting = images.timing.read / images.timing.total
         self.result[f"rows_per_s_{precision}"] = rate
         self.result[f"ratio_{precision}"] = rate / plain
         self.result[f"peak_fraction_{precision}"] = share
+        self.result[f"waiting_share_{precision}"] = waiting
         print(
             f"ours {precision}: {rate:.2f} rows/s, {rate / plain:.1f} times the {plain:.2f} of the plain pass"
         )
         print(f"  {_describe(images)}, {share:.2f} of the {fastest / 1e9:.0f} GFLOP/s of a matrix product")
+        print(f"  the network waits for images in {waiting:.1%} of the time")
         return [summary.store for summary in summaries]
 
 
@@ -251,7 +270,7 @@ def find_encoders(
 
 def compare(arguments: argparse.Namespace, process: ProcessPoolExecutor, folder: Path) -> dict[str, Any]:
     """Return all metrics."""
-    manifest = load_manifest(arguments.data).manifest.select("all")
+    manifest = check(arguments.data).manifest.select("all")
     manifest = replace(manifest, table=manifest.table.head(arguments.rows))
     weights, bert = random_weights(arguments.encoder, folder)
     encoders = find_encoders(arguments.encoder, ["fp32", *arguments.precisions], weights, bert)
@@ -269,7 +288,66 @@ def compare(arguments: argparse.Namespace, process: ProcessPoolExecutor, folder:
         images, texts = zip(stores["fp32"], stores[precision], strict=True)
         result[f"cosine_{precision}"] = smallest_cosine(*images)
         result[f"cosine_text_{precision}"] = smallest_cosine(*texts)
+    if arguments.against:
+        result |= compare_checkouts(arguments, weights, folder)
     return result
+
+
+def images_per_second(
+    checkout: Path,
+    data: Path,
+    features: Path,
+    options: Sequence[str],
+) -> float:
+    """Return the images per second of `tier extract` of a checkout into new stores, networks being loaded."""
+    command = [sys.executable, str(checkout / "cli.py"), "extract", str(data.resolve()), "-F", str(features)]
+    subprocess.run(
+        [*command, *options],
+        cwd=features.parent,
+        env=os.environ | {"PYTHONPATH": ""},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    (images,) = (
+        encoder
+        for encoder in json.loads((features / "extract.json").read_text())["encoders"]
+        if encoder["stream"] == "image"
+    )
+    return images["encoded"] / sum(images["seconds"].values())
+
+
+def _copied_table(rows: pd.DataFrame, folder: Path) -> Path:
+    """Write a table of rows with their images beside it: older checkouts read no others."""
+    names = []
+    for number, place in enumerate(rows["image"]):
+        names.append(f"{number}{Path(place).suffix}")
+        shutil.copy(place, folder / names[-1])
+    scores = np.arange(len(rows)) % 5
+    table = folder / "table.csv"
+    pd.DataFrame({"image": names, "prompt": rows["prompt"], "score": scores}).to_csv(table, index=False)
+    return table
+
+
+def compare_checkouts(arguments: argparse.Namespace, weights: Path, folder: Path) -> dict[str, float]:
+    """Return the images per second of this checkout and of another one, and their ratio."""
+    options = ["--image-encoder", arguments.encoder, "--image-weights", str(weights)]
+    options += ["--text-encoder", "minilm"]
+    if arguments.batch_size:
+        options += ["--batch-size", str(arguments.batch_size)]
+    table = _copied_table(check(arguments.data).manifest.table.head(arguments.rows), folder)
+    rates: dict[str, list[float]] = {"here": [], "there": []}
+    checkouts = {"there": arguments.against.resolve(), "here": HERE}
+    for number in range(ROUNDS):
+        for name, checkout in checkouts.items():
+            features = folder / f"{name}-{number}"
+            rates[name].append(images_per_second(checkout, table, features, options))
+        print(f"here {rates['here'][-1]:.2f}, there {rates['there'][-1]:.2f} images/s", flush=True)
+    best = {name: max(values) for name, values in rates.items()}
+    return {
+        "images_per_s": best["here"],
+        "images_per_s_there": best["there"],
+        "ratio_to_there": best["here"] / best["there"],
+    }
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -290,6 +368,7 @@ def parse_arguments() -> argparse.Namespace:
         "--precisions", nargs="+", default=["bf16"], choices=["bf16", "fp16"], help="beside fp32"
     )
     parser.add_argument("--batch-size", type=int, help="of ours; measured when left out")
+    parser.add_argument("--against", type=Path, help="another checkout, whose extraction is measured too")
     return parser.parse_args()
 
 

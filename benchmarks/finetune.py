@@ -38,7 +38,7 @@ from transformers import AutoTokenizer, BertModel
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.pop(1)
 from tier4k.benchmarks.extract import plain_process, random_weights
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
@@ -260,7 +260,7 @@ def main() -> None:
     arguments = parse_arguments()
     process = plain_process()
     with process_policy(), tempfile.TemporaryDirectory() as name:
-        whole = load_manifest(arguments.data).manifest.select("all")
+        whole = check(arguments.data).manifest.select("all")
         manifest = sample(whole, (arguments.steps + WARM_UP) * BATCH, arguments.guided)
         times = measure(arguments, process, manifest, Path(name))
     result: dict[str, str | float] = {

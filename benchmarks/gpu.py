@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.pop(1)
 import torch
 
-from tier4k.benchmarks.gpu_parts import extraction, training
+from tier4k.benchmarks.gpu_parts import extraction, networks, training
 from tier4k.benchmarks.gpu_parts.bench import JPEG_512, JPEG_1024, PNG_512, Bench
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.pipeline.process_policy import process_policy
@@ -175,6 +175,7 @@ def all_cases(bench: Bench, process: ProcessPoolExecutor) -> list[Case]:
     return [
         *agreement_cases(bench),
         *throughput_cases(bench),
+        *reading_cases(bench),
         *network_cases(bench),
         *training_cases(bench, process),
         *heads_cases(bench),
@@ -215,6 +216,16 @@ def throughput_cases(bench: Bench) -> list[Case]:
     return cases
 
 
+def reading_cases(bench: Bench) -> list[Case]:
+    """Return reading without a network, resized by the readers and by the device."""
+    cases = []
+    for images in (JPEG_512, JPEG_1024, PNG_512):
+        for on_device in (False, True):
+            work = partial(extraction.reading, bench, images, on_device)
+            cases.append(Case("reading", f"{images} on device: {on_device}", work, 6))
+    return cases
+
+
 def training_cases(bench: Bench, process: ProcessPoolExecutor) -> list[Case]:
     """Return trainings end to end."""
     compare = partial(training.training_agreement, bench, process, "resnet50")
@@ -250,7 +261,7 @@ def network_cases(bench: Bench) -> list[Case]:
     kinds: list[tuple[Precision, int]] = [("bf16", batch) for batch in bench.sizes.batches]
     for name in NETWORKS[: 2 if bench.tiny else None]:
         for precision, batch in (*kinds, ("fp32", FP32_BATCH)):
-            work = partial(extraction.forward, bench, name, precision, 2 if bench.tiny else batch)
+            work = partial(networks.forward, bench, name, precision, 2 if bench.tiny else batch)
             cases.append(Case("network alone", f"{name} {precision} batch {batch}", work, 5))
     return cases
 
@@ -259,9 +270,9 @@ def kernel_cases(bench: Bench) -> list[Case]:
     """Return what the device does in a batch, and the time of loading."""
     cases = []
     for name, batch in (("resnet50", 256), ("vit", 256), ("efficientnet-lite0", 256)):
-        work = partial(extraction.kernels, bench, name, "bf16", 2 if bench.tiny else batch)
+        work = partial(networks.kernels, bench, name, "bf16", 2 if bench.tiny else batch)
         cases.append(Case("kernels", f"{name} bf16", work, 8))
-    return [*cases, Case("loading", "vit", partial(extraction.loading_time, bench, "vit"), 20)]
+    return [*cases, Case("loading", "vit", partial(networks.loading_time, bench, "vit"), 20)]
 
 
 def command_cases(bench: Bench) -> list[Case]:
@@ -277,7 +288,7 @@ def command_cases(bench: Bench) -> list[Case]:
 def compile_cases(bench: Bench) -> list[Case]:
     """Return networks with `--compile`, the longest measurements."""
     names = ("resnet50", "vit")[: 1 if bench.tiny else None]
-    return [Case("compile", name, partial(extraction.compiled, bench, name, "bf16"), 30) for name in names]
+    return [Case("compile", name, partial(networks.compiled, bench, name, "bf16"), 30) for name in names]
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -32,7 +32,8 @@ from scipy.stats import spearmanr
 # Not this folder, whose files hide packages of the same names: `coverage`, which Numba imports, and `heads`.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.pop(1)
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.cache.stored_keys import StoredKeys
+from tier4k.extract.datasets.check import check
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.pipeline.process_policy import process_policy
 from tier4k.extract.stores.find import find_stores
@@ -242,7 +243,7 @@ def load(data: Path, stores: Path) -> Mapping[str, FeatureSet]:
     sets = {}
     for name in FEATURES:
         images, texts = find_stores(stores, [ImageChoice(feature=name)], ["minilm"])
-        manifest = load_manifest(data, known=images[0].hexadecimal_keys()).manifest
+        manifest = check(data, known=StoredKeys(images)).manifest
         sets[name] = load_features(manifest, FeatureStores.of(images, texts))
     return sets
 

@@ -1,9 +1,9 @@
 """Extraction of image features beside the script that a user would write with timm.
 
 The plain script loads a network of timm, decodes and transforms the images in torch's DataLoader (as many
-processes as ours), and encodes batches of 32 in inference mode, for bf16 under torch.autocast; it keeps the
-features in memory. Ours runs with the default options and writes a store. Both times include starting the
-reading processes, decoding and encoding; neither includes loading the network. The plain script runs in a
+processes as ours has threads), and encodes batches of 32 in inference mode, for bf16 under torch.autocast; it
+keeps the features in memory. Ours runs with the default options and writes a store. Both times include
+starting the readers, decoding and encoding; neither includes loading the network. The plain script runs in a
 process of its own, as the process policy of ours changes how the C library allocates memory.
 
     python benchmarks/plain.py
@@ -37,13 +37,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.find import find_image_encoder
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.precision import DTYPES
 from tier4k.extract.encoders.presets import image_preset
+from tier4k.extract.inputs.dataset import DatasetInputs
 from tier4k.extract.pipeline.listener import Timing
 from tier4k.extract.pipeline.options import ExtractionOptions, default_workers
 from tier4k.extract.pipeline.process_policy import process_policy
@@ -135,7 +136,9 @@ def our_rate(
     """Return the images per second of an extraction into a new folder."""
     found = find_image_encoder(ImageChoice(encoder, precision=precision), weights)
     with tempfile.TemporaryDirectory() as folder:
-        (summary,) = extract(manifest, [found], Path(folder), ExtractionOptions(default_workers()), Quiet())
+        (summary,) = extract(
+            DatasetInputs.of(manifest), [found], Path(folder), ExtractionOptions(default_workers()), Quiet()
+        )
     return summary.encoded / summary.timing.total
 
 
@@ -192,7 +195,7 @@ def write_images(folder: Path, count: int) -> Manifest:
     names = [f"{number}.jpg" for number in range(count)]
     table = folder / "table.csv"
     pd.DataFrame({"image": names, "prompt": names, "mos": np.arange(count) % 7}).to_csv(table, index=False)
-    return load_manifest(table).manifest.select("all")
+    return check(table).manifest.select("all")
 
 
 def write_weights(architecture: str, folder: Path) -> Path:

@@ -1,8 +1,9 @@
 """The feature store at scale, on rows made by formula, before and after compaction.
 
-    python benchmarks/store.py [--rows 1000000] [--keep DIR]
+    python benchmarks/store.py [--rows 500000] [--index-rows 10000000] [--shards 100000] [--keep DIR]
 
 The last line is one JSON object; fields that end in _compacted are those of the same store after compaction.
+A size of 0 leaves a part out.
 
 open_seconds
     a new process opens the store and finds which keys are missing: every second of as many as there are rows
@@ -17,6 +18,22 @@ random_ratio
     seconds of indexing a numpy.memmap of one file by row number
 
 Repetitions of ours and of numpy's alternate, all from the page cache; medians.
+
+A store of many rows of four numbers (--index-rows, --shard-rows), each figure in a new process:
+
+index_build_seconds, index_build_mib
+    the first opening, which writes the index file, and the increase of the process's peak memory
+index_open_seconds, index_open_mib
+    the second opening, with the search for one key
+index_lookup_seconds, index_lookup_mib
+    as many random keys as there are rows, every second of which is stored; without the memory of the keys
+
+A folder with the names of many shards (--shards):
+
+listing_seconds
+    FeatureStore.files()
+publish_ms, publish_ms_many
+    publishing one small shard, in an empty store and in this one
 """
 
 import argparse
@@ -143,8 +160,89 @@ def measure(path: Path, flat: Path, rows: int) -> dict[str, float]:
     return metrics
 
 
-def run(folder: Path, rows: int) -> dict[str, float]:
-    """Return all metrics, before and after compaction."""
+def random_keys(seed: int, rows: int) -> np.ndarray:
+    """Return keys (N, 32) that are as good as hashes."""
+    return np.frombuffer(np.random.default_rng(seed).bytes(rows * KEY_BYTES), np.uint8).reshape(-1, KEY_BYTES)
+
+
+def write_small_rows(
+    root: Path,
+    rows: int,
+    shard_rows: int,
+) -> FeatureStore:
+    """Write a store of random keys, each with four numbers."""
+    store = FeatureStore.create(root, SIGNATURE, {})
+    with store.writer(shard_rows) as writer:
+        for number, start in enumerate(range(0, rows, shard_rows)):
+            count = min(shard_rows, rows - start)
+            writer.add(random_keys(number, count), np.full((count, 4), number % 2048, np.float16))
+    return FeatureStore.open(store.path)
+
+
+def look_up(path: Path, asked_file: Path) -> tuple[float, float, int]:
+    """Return seconds, MiB and number of stored keys among those in a file."""
+    asked = np.load(asked_file)
+    before = peak_kib()
+    start = time.perf_counter()
+    stored, _ = FeatureStore.open(path).coverage(asked)
+    return time.perf_counter() - start, (peak_kib() - before) / 1024, stored
+
+
+def measure_index(
+    folder: Path,
+    rows: int,
+    shard_rows: int,
+) -> dict[str, float]:
+    """Return the metrics of opening and of looking up keys in a store of many rows."""
+    start = time.perf_counter()
+    store = write_small_rows(folder / "rows", rows, shard_rows)
+    print(f"wrote {rows:,} rows in {len(store.files()):,} shards: {time.perf_counter() - start:.1f} s")
+    one, many = folder / "one.npy", folder / "many.npy"
+    np.save(one, random_keys(0, 1))
+    numbers = range(0, rows, shard_rows)
+    stored = [random_keys(number, min(shard_rows, rows - first)) for number, first in enumerate(numbers)]
+    keys = np.concatenate(stored)
+    keys[::2] = random_keys(-1 % 2**32, len(keys[::2]))
+    np.random.default_rng(0).shuffle(keys)
+    np.save(many, keys)
+    metrics: dict[str, float] = {"index_rows": rows, "index_shards": len(store.files())}
+    for name, asked, expected in (("build", one, 1), ("open", one, 1), ("lookup", many, rows // 2)):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            seconds, mib, found = pool.apply(look_up, (store.path, asked))
+        assert found == expected, (name, found)
+        metrics |= {f"index_{name}_seconds": seconds, f"index_{name}_mib": mib}
+    print("  " + ", ".join(f"{name} {value:.2f}" for name, value in metrics.items()))
+    return metrics
+
+
+def publish_milliseconds(store: FeatureStore) -> float:
+    """Return the median time of publishing a shard of ten rows."""
+    taken = []
+    with store.writer() as writer:
+        for number in range(20):
+            writer.add(random_keys(number, 10), np.zeros((10, 4), np.float16))
+            start = time.perf_counter()
+            writer.publish()
+            taken.append(time.perf_counter() - start)
+    return median(taken) * 1000
+
+
+def measure_listing(folder: Path, shards: int) -> dict[str, float]:
+    """Return the metrics of a folder with many files."""
+    few = publish_milliseconds(FeatureStore.create(folder / "few", SIGNATURE, {}))
+    store = FeatureStore.create(folder / "listed", SIGNATURE, {})
+    for number in range(shards):
+        (store.path / f"{number:016x}.h5").touch()
+    start = time.perf_counter()
+    assert len(store.files()) == shards
+    seconds = time.perf_counter() - start
+    many = publish_milliseconds(store)
+    print(f"listed {shards:,} shards: {seconds:.2f} s; publishing one: {many:.1f} ms, alone {few:.1f} ms")
+    return {"shards": shards, "listing_seconds": seconds, "publish_ms": few, "publish_ms_many": many}
+
+
+def measure_rows(folder: Path, rows: int) -> dict[str, float]:
+    """Return the metrics of a store of wide rows, before and after compaction."""
     start = time.perf_counter()
     store = write(folder / "features", folder / "flat.bin", rows)
     print(
@@ -155,14 +253,25 @@ def run(folder: Path, rows: int) -> dict[str, float]:
     start = time.perf_counter()
     done = compact(store)
     seconds = time.perf_counter() - start
-    print(f"compacted {done.shards} shards into one: {seconds:.1f} s")
+    print(f"compacted {done.shards} shards into {len(done.paths)}: {seconds:.1f} s")
     compacted = measure(store.path, folder / "flat.bin", rows)
-    metrics = {
+    return {
         "rows": rows,
         **uncompacted,
         "compact_seconds": seconds,
         **{f"{name}_compacted": value for name, value in compacted.items()},
     }
+
+
+def run(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Return all metrics."""
+    metrics: dict[str, float] = {}
+    if arguments.shards:
+        metrics |= measure_listing(folder, arguments.shards)
+    if arguments.index_rows:
+        metrics |= measure_index(folder, arguments.index_rows, arguments.shard_rows)
+    if arguments.rows:
+        metrics |= measure_rows(folder, arguments.rows)
     return {name: round(value, 3) for name, value in metrics.items()}
 
 
@@ -171,17 +280,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=500_000, help="wide rows to read")
+    parser.add_argument("--index-rows", type=int, default=10_000_000, help="keys of the index")
+    parser.add_argument("--shard-rows", type=int, default=16_384, help="rows of a shard of the index")
+    parser.add_argument("--shards", type=int, default=100_000, help="names of shards to list")
     parser.add_argument(
         "--keep", type=Path, help="make the store in this folder, which must not exist, and leave it there"
     )
     arguments = parser.parse_args()
     if arguments.keep:
         arguments.keep.mkdir(parents=True)
-        metrics = run(arguments.keep, arguments.rows)
+        metrics = run(arguments.keep, arguments)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            metrics = run(Path(folder), arguments.rows)
+            metrics = run(Path(folder), arguments)
     print(json.dumps(metrics))
 
 

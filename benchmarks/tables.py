@@ -51,9 +51,9 @@ from tier4k.extract.pipeline.process_policy import process_policy
 from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import make_splits
 from tier4k.heads.metrics.significance import holm as holm_p
-from tier4k.heads.protocol.publish import Run
 from tier4k.heads.reporting.comparison import Comparison, compare
 from tier4k.heads.reporting.run_settings import read_settings
+from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.grid import read_grid
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"

@@ -12,7 +12,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tier4k.cache.errors import TierError
@@ -35,26 +35,33 @@ UNSUPPORTED = frozenset(
 )
 
 
-def publish(
-    path: Path,
-    write: Callable[[Path], object],
-    create_parent: bool = True,
-) -> None:
+def publish(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file or a folder under a temporary name, fsync it, then rename it to `path` in one step.
 
-    An existing file at `path` is replaced; an existing folder is replaced only if it is empty.
+    An existing file at `path` is replaced; an existing folder is replaced only if it is empty. The parent
+    folder is made if it does not exist.
 
     Args:
         path: The final path.
         write: Called with the temporary path; must leave a closed file there, or a folder of closed files.
-        create_parent: Whether to make the parent folder of `path` if it does not exist.
 
     Raises:
         OSError: The system refuses (disk full, no permission, a folder with content); no file is left.
     """
-    if create_parent:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     remove_dead(path.parent)
+    publish_beside(path, write)
+
+
+def publish_beside(path: Path, write: Callable[[Path], object]) -> None:
+    """Publish as `publish` does, into a folder that must exist and may have very many files.
+
+    What ended processes left there stays: to look for it is to list the folder, which takes longer than to
+    write a file. Whoever publishes many files calls `remove_dead` once before.
+
+    Raises:
+        OSError: The system refuses, or the folder does not exist; no file is left.
+    """
     with _temporary_folder(path.parent) as folder:
         temporary = folder / path.name
         write(temporary)
@@ -112,12 +119,31 @@ def require_suffix(
     raise error(f"the suffix {path.suffix!r} of {path} is not supported: pass a file that ends in {known}")
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait for the processes that are alone in a folder, and be the next one.
+
+    A file system without locks keeps nobody waiting.
+    """
+    with _lock(folder, fcntl.LOCK_EX):
+        yield
+
+
 def remove_dead(folder: Path) -> None:
     """Remove the temporary folders of ended processes from `folder`; folders in use stay."""
-    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        with _lock(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_locked:
-            if is_locked:
-                shutil.rmtree(leftover, ignore_errors=True)
+    with suppress(PermissionError):  # one may write to a folder that one may not list
+        for leftover in filter(_is_temporary, os.listdir(folder)):
+            _remove_if_dead(folder / leftover)
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(TEMPORARY_PREFIX)
+
+
+def _remove_if_dead(leftover: Path) -> None:
+    with _lock(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_locked:
+        if is_locked:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextmanager

@@ -34,9 +34,7 @@ def export(
             contains several crops of each input, or the file cannot be written.
     """
     require_suffix(path, tuple(WRITERS), StoreError)
-    if not store.shards:
-        raise StoreError(f"the store {store.path} is empty: run `tier extract` first")
-    shape = store.shards[0].shape
+    shape = store.shape
     if path.suffix == ".parquet" and len(shape) > 1:
         raise StoreError(
             f"{store.path} contains {shape[0]} crops of each image, which do not fit into a table: "
@@ -105,7 +103,8 @@ def _write_parquet(
 ) -> None:
     schema = _schema(store)
     start = 0
-    with pq.ParquetWriter(path, schema) as writer:
+    # Arrow opens no path whose bytes are not UTF-8.
+    with path.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
         for block in _blocks(store, keys):
             part = slice(start, start + len(block))
             columns = np.ascontiguousarray(block.T)

@@ -14,6 +14,8 @@ from tier4k.cache.errors import TierError
 SIGNATURE_FILE = "signature.json"  # in the folder of every store
 FORMAT_VERSION = 2
 DIGEST_LENGTH = 12
+USUAL_DTYPE = "float32"
+GIVEN_SCORES = "scores made elsewhere"  # architecture of scores that no network of ours computed
 
 
 class SignatureError(TierError):
@@ -33,7 +35,7 @@ class Signature:
         feature: Layer of the network whose output is stored, such as "pooled".
         precision: Arithmetic of the encoder, "fp32".
         views: Crops of an input that are stored, such as "centre".
-        dtype: Type of the stored numbers.
+        dtype: Type of the stored numbers, "float32" or "float16".
         format: Version of the store's own format.
     """
 
@@ -45,7 +47,7 @@ class Signature:
     feature: str
     precision: str = "fp32"
     views: str = "centre"
-    dtype: str = "float32"
+    dtype: str = USUAL_DTYPE
     format: int = FORMAT_VERSION
 
     @property
@@ -66,8 +68,11 @@ class Signature:
 
     @property
     def folder_name(self) -> str:
-        """A readable name, made unique by the digest."""
-        readable = "-".join((self.encoder, self.preparation_name, self.feature_name, self.precision))
+        """A readable name, made unique by the digest; the usual type of the numbers is not in it."""
+        parts = [self.encoder, self.preparation_name, self.feature_name, self.precision]
+        if self.dtype != USUAL_DTYPE:
+            parts.append(self.dtype)
+        readable = "-".join(parts)
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", readable)
         return f"{plain}-{self.digest}"
 

@@ -2,30 +2,36 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from tier4k.cache.atomic import publish_text
 from tier4k.cache.errors import StoreError
-from tier4k.cache.index import Index
-from tier4k.cache.keys import KEY_BYTES
-from tier4k.cache.shard import SUFFIX, Shard, VanishedShardError
-from tier4k.cache.signature import SIGNATURE_FILE, Signature, SignatureError
+from tier4k.cache.index import Index, IndexSource
+from tier4k.cache.new_shard import SUFFIX
+from tier4k.cache.records import NOWHERE
+from tier4k.cache.shard import Shard
+from tier4k.cache.shard_content import ShardError, VanishedShardError
+from tier4k.cache.signature import GIVEN_SCORES, SIGNATURE_FILE, Signature, SignatureError
 from tier4k.cache.text import read_text
 from tier4k.cache.write_errors import explain_store_write_errors
 from tier4k.cache.writer import SHARD_ROWS, ShardWriter
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class FeatureStore:
     """The published shards of one signature, as listed at the first access.
 
-    If a compaction removes a shard during reading, the store lists its folder again and continues.
+    If a compaction removes a shard during reading, the store lists its folder again and continues. A pickled
+    store does so too.
 
     Attributes:
         path: Folder of the store.
@@ -87,48 +93,81 @@ class FeatureStore:
         return store
 
     @cached_property
-    def shards(self) -> tuple[Shard, ...]:
-        """The published shards in the order of their names.
+    def index(self) -> Index:
+        """Shard and row of each key.
 
         Raises:
             ShardError: A shard is damaged.
             SignatureError: A shard was copied here from another store.
         """
-        shards = self._open_shards()
-        for shard in shards:
-            self.require_member(shard)
-            _require_same_shape(shard, shards[0])
-        return shards
+        return self._open_index()
 
-    def _open_shards(self) -> tuple[Shard, ...]:
+    def complete_index(self) -> Index:
+        """Return the index as one sorted run: shards that an index file does not name are added to it."""
+        index = self._open_index(as_one_run=True)
+        vars(self)["index"] = index
+        return index
+
+    def _open_index(self, as_one_run: bool = False) -> Index:
         while True:
             with suppress(VanishedShardError):
-                return tuple(map(Shard.open, self.files()))
+                return self._index_source.open(self.files(), as_one_run)
+
+    @property
+    def _index_source(self) -> IndexSource:
+        return IndexSource(self.path, self.signature.digest, self.require_member)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The features of the published shards."""
+        return self.index.shards
 
     def files(self) -> list[Path]:
-        """Return the files of the published shards, sound or damaged, in the order of their names."""
+        """Return the files of the published shards, sound or damaged, in the order of their names.
+
+        Raises:
+            StoreError: The system refuses to list the folder.
+        """
         # During a compaction, a listing may miss both the new shard and some of the old shards. If two
         # listings in turn are equal, they are complete.
-        previous_files = None
-        files = self._list_files()
-        while files != previous_files:
-            previous_files = files
-            files = self._list_files()
-        return files
+        previous_names = None
+        names = self._list_names()
+        while names != previous_names:
+            previous_names = names
+            names = self._list_names()
+        return [self.path / name for name in names]
 
-    def _list_files(self) -> list[Path]:
-        return sorted(self.path.glob(f"[!.]*{SUFFIX}"))  # ._NAME is a leaving of macOS on a share
-
-    @cached_property
-    def index(self) -> Index:
-        """Shard and row of each key."""
-        return Index.from_shards(self.shards)
+    def _list_names(self) -> list[str]:
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            reason = error.strerror or error
+            raise StoreError(
+                f"{self.path} cannot be listed ({reason}): fix the cause and run again"
+            ) from error
+        # macOS leaves files ._NAME on network shares.
+        return sorted(name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
 
     @property
     def keys(self) -> np.ndarray:
-        """The distinct keys of the store, (N, 32) uint8 in order."""
-        distinct = self.index.keys[self.index.distinct()]
-        return distinct.view(np.uint8).reshape(-1, KEY_BYTES)
+        """The distinct keys of the store, (N, 32) uint8 in order, all in memory."""
+        return self._ask(Index.keys)
+
+    @property
+    def rows(self) -> int:
+        """Number of distinct keys."""
+        return self._ask(lambda index: index.distinct)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row, (D,) or (V, D).
+
+        Raises:
+            StoreError: The store is empty.
+        """
+        return self._first_shard.shape
 
     @property
     def width(self) -> int:
@@ -137,17 +176,17 @@ class FeatureStore:
         Raises:
             StoreError: The store is empty.
         """
+        return self.shape[-1]
+
+    @property
+    def _first_shard(self) -> Shard:
         if not self.shards:
             raise StoreError(f"the store {self.path} is empty: run `tier extract` first")
-        return self.shards[0].shape[-1]
-
-    def hexadecimal_keys(self) -> frozenset[str]:
-        """Return the distinct keys, each as 64 hexadecimal digits."""
-        return frozenset(bytes(key).hex() for key in self.keys)
+        return self.shards[0]
 
     def holds(self, keys: np.ndarray) -> np.ndarray:
-        """Return whether each of the keys (M, 32) is stored, (M,) bool."""
-        return self.index.find(keys) >= 0
+        """Return whether each of the keys (M, 32) is stored, (M,) bool, in bounded memory."""
+        return self._ask(lambda index: index.holds(keys))
 
     def coverage(self, keys: np.ndarray) -> tuple[int, int]:
         """Return how many of the keys (M, 32) are stored, and M."""
@@ -163,26 +202,37 @@ class FeatureStore:
         """
         while True:
             try:
-                return self.read_positions(self._require_positions(keys))
+                return self.read_places(self._require_places(keys))
             except VanishedShardError:
                 self._reload()
 
-    def read_positions(self, positions: np.ndarray) -> np.ndarray:
-        """Return features (M, ...) at positions (M,) of the index, without a second try.
+    def read_places(self, places: np.ndarray) -> np.ndarray:
+        """Return features (M, ...) at places (M,) of the index; shards that vanish are not looked up again.
 
         Raises:
             VanishedShardError: A compaction removed a shard.
-            ShardError: A row at the positions is damaged.
+            ShardError: A row at the places is damaged.
         """
-        shard = self.index.shard[positions]
-        row = self.index.row[positions]
-        features = np.empty((len(positions), *self.shards[0].shape), self.shards[0].dtype)
-        order = np.argsort(shard, kind="stable")
-        shard_indices, starts = np.unique(shard[order], return_index=True)
-        places_of_shards = np.split(order, starts)[1:]
-        for index, places in zip(shard_indices, places_of_shards, strict=True):
-            self.shards[index].copy_rows(row[places], features, places)
+        first = self._first_shard
+        features = np.empty((len(places), *first.shape), first.dtype)
+        order = np.argsort(places["shard"], kind="stable")
+        numbers, starts = np.unique(places["shard"][order], return_index=True)
+        for number, of_shard in zip(numbers, np.split(order, starts)[1:], strict=True):
+            self._copy_rows(self.shards[number], places[of_shard], features, of_shard)
         return features
+
+    def _copy_rows(
+        self,
+        shard: Shard,
+        places: np.ndarray,
+        out: np.ndarray,
+        positions: np.ndarray,
+    ) -> None:
+        try:
+            shard.copy_rows(places["row"], places["check"], out, positions)
+        except ShardError:
+            self._index_source.require_fit(shard)
+            raise
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield keys (B, 32) and features (B, ...) of every shard in turn, in bounded memory.
@@ -193,40 +243,69 @@ class FeatureStore:
             StoreError: The store was removed during reading.
             ShardError: A row of the next block is damaged.
         """
-        shards_read: list[Shard] = []
+        earlier: list[_Progress] = []
         while True:
-            earlier = Index.from_shards(shards_read)  # empty unless the folder was listed again
+            progress = _Progress.start(self.index)
             try:
-                for shard in self.shards:
-                    yield from _blocks_without(earlier, shard)
-                    shards_read.append(shard)
+                for number, shard in enumerate(self.shards):
+                    yield from self._new_blocks(shard, earlier)
+                    progress.is_read[number] = True
                 return
             except VanishedShardError:
+                earlier.append(progress)
                 self._reload()
 
-    def _require_positions(self, keys: np.ndarray) -> np.ndarray:
-        positions = self.index.find(keys)
-        missing_count = int((positions < 0).sum())
+    def _new_blocks(
+        self,
+        shard: Shard,
+        earlier: "Sequence[_Progress]",
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the blocks of a shard, without rows that were yielded before the folder was listed again."""
+        try:
+            for keys, features in shard.blocks():
+                is_new = np.ones(len(keys), bool)
+                for progress in earlier:
+                    is_new &= ~progress.has_read(keys)
+                if is_new.all():
+                    yield keys, features
+                elif is_new.any():
+                    yield keys[is_new], features[is_new]
+        except ShardError:
+            self._index_source.require_fit(shard)
+            raise
+
+    def _require_places(self, keys: np.ndarray) -> np.ndarray:
+        places = self.index.find(keys)
+        missing_count = int((places["shard"] == NOWHERE).sum())
         if missing_count:
             raise StoreError(
                 f"{missing_count} of {len(keys)} inputs are not in {self.path}: "
                 f"run `{self._filling_command()}` on this data first"
             )
-        if not self.shards:
-            raise StoreError(f"the store {self.path} is empty: run `tier extract` first")
-        return positions
+        return places
 
     def _filling_command(self) -> str:
+        if self.signature.architecture == GIVEN_SCORES:
+            return f"tier score --scores FILE --name {self.signature.encoder}"
         if self.signature.stream == "score":
             return f"tier score --scorer {self.signature.encoder}"
         return "tier extract"
 
+    def _ask(self, question: Callable[[Index], Answer]) -> Answer:
+        """Return an answer of the index, which is opened again if its file was replaced and is unreadable."""
+        while True:
+            try:
+                return question(self.index)
+            except VanishedShardError:
+                self._reload()
+
     def _reload(self) -> None:
         if not (self.path / SIGNATURE_FILE).exists():
             raise StoreError(f"the store {self.path} was removed while it was read: run `tier extract` again")
-        cached = vars(self)  # cached_property keeps its values there
-        cached.pop("shards", None)
-        cached.pop("index", None)
+        vars(self).pop("index", None)  # cached_property keeps its value there
+
+    def __reduce__(self) -> tuple[type["FeatureStore"], tuple[object, ...]]:
+        return FeatureStore, (self.path, self.signature, self.versions)
 
     def writer(self, shard_rows: int = SHARD_ROWS) -> ShardWriter:
         """Return a context for adding rows. Its end, even by an error, publishes the remaining rows."""
@@ -250,20 +329,24 @@ class FeatureStore:
             )
 
 
-def _require_same_shape(shard: Shard, first: Shard) -> None:
-    if shard.shape != first.shape:
-        raise SignatureError(
-            f"{shard.path} contains rows of shape {shard.shape}, but {first.path} rows of shape "
-            f"{first.shape}: run `tier store verify --repair`, which renames the shard with the rarer shape "
-            "so that no reader opens it"
-        )
+@dataclass(frozen=True)
+class _Progress:
+    """How far the shards of an index were read.
 
+    Attributes:
+        index: The index.
+        is_read: (S,) whether all rows of a shard were read.
+    """
 
-def _blocks_without(earlier: Index, shard: Shard) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the blocks of a shard, without rows whose keys are in `earlier`."""
-    for keys, features in shard.blocks():
-        is_new = earlier.find(keys) < 0
-        if is_new.all():
-            yield keys, features
-        elif is_new.any():
-            yield keys[is_new], features[is_new]
+    index: Index
+    is_read: np.ndarray
+
+    @classmethod
+    def start(cls, index: Index) -> "_Progress":
+        return cls(index, np.zeros(len(index.shards) + 1, bool))
+
+    def has_read(self, keys: np.ndarray) -> np.ndarray:
+        """Return whether the row of each key (M, 32) was read, (M,) bool."""
+        places = self.index.find(keys)
+        shards = np.minimum(places["shard"], len(self.is_read) - 1)  # the last: keys not stored
+        return self.is_read[shards]

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tier4k.cache.shard import Shard, ShardError, VanishedShardError
+from tier4k.cache.shard import Shard
+from tier4k.cache.shard_content import ShardError, VanishedShardError
 from tier4k.cache.signature import SignatureError
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.write_errors import explain_store_write_errors

@@ -7,7 +7,9 @@ from types import TracebackType
 
 import numpy as np
 
-from tier4k.cache.shard import write_shard
+from tier4k.cache.atomic import remove_dead
+from tier4k.cache.new_shard import write_shard
+from tier4k.cache.rounding import as_stored
 from tier4k.cache.signature import SIGNATURE_FILE, Signature
 from tier4k.cache.write_errors import explain_store_write_errors
 
@@ -44,14 +46,16 @@ class ShardWriter:
         self._folder: int | None = None
 
     def add(self, keys: np.ndarray, features: np.ndarray) -> None:
-        """Add keys (B, 32) and their features (B, ...), which are cast to the signature's dtype.
+        """Add keys (B, 32) and their features (B, ...), which are rounded to the signature's dtype.
 
         Raises:
-            StoreError: A shard is due and cannot be written.
+            StoreError: A feature is too large for the dtype, so that none of them is added; or a shard is
+                due and cannot be written.
             ShardError: A shard is due and contains NaN or infinity.
         """
+        rounded = as_stored(features, self._signature.dtype)
         self._keys.append(keys)
-        self._features.append(features.astype(self._signature.dtype, copy=False))
+        self._features.append(rounded)
         self.rows += len(keys)
         if self._is_due():
             self.publish()
@@ -94,6 +98,7 @@ class ShardWriter:
 
     def __enter__(self) -> "ShardWriter":
         with explain_store_write_errors(self._path):
+            remove_dead(self._path)
             # While the folder is open, no other folder gets its inode number.
             self._folder = os.open(self._path, os.O_RDONLY)
         return self

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from typer.testing import CliRunner
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not depend on a network, nor wait for one
@@ -12,6 +13,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not depend on a network, nor w
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests of several threads share the cores with these processes: a waiting thread must not keep a core busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# The same examples in every run: `--hypothesis-profile=default` draws new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 ENCODERS = ["--image-encoder", "resnet18", "--text-encoder", "bert-base-uncased"]
 

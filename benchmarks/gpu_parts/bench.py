@@ -4,25 +4,21 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from string import ascii_lowercase, digits
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from PIL import Image
 from torch import nn
 from transformers import BertConfig, BertModel
 
 from tier4k.benchmarks.plain import make_network
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
@@ -197,7 +193,7 @@ class Bench:
 
 @cache
 def _load(table: Path) -> Manifest:
-    return load_manifest(table).manifest
+    return check(table).manifest
 
 
 def _randomise_batch_norms(network: nn.Module) -> None:
@@ -253,30 +249,12 @@ def draw(side: int, seed: int) -> Image.Image:
     return Image.fromarray(grainy.round().clip(0, 255).astype(np.uint8))
 
 
-@contextmanager
-def undefined_initial_weights() -> Iterator[None]:
-    """Let timm create networks without drawing weights, which are loaded anyway.
-
-    Drawing takes seconds for ViT-L/16, and this program loads networks many times. Weights of the program
-    itself (`Bench.weights`) must be drawn outside of this context.
-    """
-    create = timm.create_model
-
-    def create_empty(*words: Any, **options: Any) -> nn.Module:
-        with torch.device("meta"):
-            network = create(*words, **options)
-        return network.to_empty(device="cpu")
-
-    with patch.object(timm, "create_model", create_empty):
-        yield
-
-
 class Stopwatch:
-    """A listener that notes when chunks of inputs are encoded.
+    """A listener that notes when units of inputs are encoded.
 
     Attributes:
-        times: Seconds of the clock at the start and after each chunk.
-        counts: Inputs of each chunk.
+        times: Seconds of the clock at the start and after each unit.
+        counts: Inputs of each unit.
     """
 
     def __init__(self) -> None:
@@ -294,13 +272,13 @@ class Stopwatch:
         self.times.append(time.perf_counter())
 
     def advanced(self, count: int, timing: Timing) -> None:  # noqa: ARG002
-        """Note the end of a chunk."""
+        """Note the end of a unit."""
         self.times.append(time.perf_counter())
         self.counts.append(count)
 
     @property
-    def slowest_chunk(self) -> float:
-        """Seconds between the ends of two chunks, the largest; the first chunk starts the readers."""
+    def slowest_unit(self) -> float:
+        """Seconds between the ends of two units, the largest; the first unit starts the readers."""
         return float(np.diff(self.times[1:] or [0.0]).max(initial=0.0))
 
 
@@ -340,3 +318,9 @@ def reset_memory(device: str) -> None:
 def device_mib(device: str) -> int:
     """Return the largest memory in use by tensors since `reset_memory`, in MiB; 0 on the CPU."""
     return torch.cuda.max_memory_allocated() // 2**20 if device == "cuda" else 0
+
+
+def smallest_cosine(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the smallest cosine of the rows of two matrices."""
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    return float(((found * expected).sum(1) / norms).min())

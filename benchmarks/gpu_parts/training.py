@@ -18,7 +18,6 @@ from tier4k.benchmarks.gpu_parts.bench import (
     device_mib,
     reset_memory,
     synchronize,
-    undefined_initial_weights,
 )
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.image_choice import ImageChoice
@@ -166,8 +165,7 @@ def _train(
     )
     rows = np.arange(count + TEST_ROWS)
     split = Split(rows[:count], rows[:0], rows[count:], seed=0)
-    with undefined_initial_weights():
-        (trial,) = finetuning.trials(rows_without_features(manifest), [TARGET], [split])
+    (trial,) = finetuning.trials(rows_without_features(manifest), [TARGET], [split])
     assert trial.curve is not None
     return decoded[-1], ends, list(trial.curve.training_loss)
 

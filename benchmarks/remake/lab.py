@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tier4k.cache.listing import stores
+from tier4k.cache.stored_keys import StoredKeys
 from tier4k.extract.datasets.check import CheckedDataset, check, raise_for_problems
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
-from tier4k.extract.encoders.image_choice import PRESETS, ImageChoice
+from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.pipeline.options import ExtractionOptions, default_workers
 from tier4k.extract.pipeline.versions import library_version
@@ -30,7 +31,8 @@ from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
-from tier4k.heads.protocol.publish import Run, read_run
+from tier4k.heads.protocol.presets import PRESETS
+from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.run_format import PROTOCOL_VERSION
 from tier4k.heads.sweeps.grid import Cell, grid_cells
 from tier4k.heads.sweeps.run import run_sweep
@@ -43,7 +45,7 @@ KINDS = {
     POOLED: ImageChoice(feature="pooled"),
     MULTILEVEL: ImageChoice(feature="multilevel"),
     "multilevel, 224, `--crops 4`": ImageChoice(feature="multilevel", crops=Crops(4)),
-    BEST: PRESETS["best"],
+    BEST: PRESETS["best"].images[0],
 }
 SHORT = {POOLED: "pooled", BEST: "multilevel 512"}
 NAMES = {"mos_quality": "quality", "mos_align": "alignment"}
@@ -68,7 +70,7 @@ class Data:
     @cached_property
     def report(self) -> CheckedDataset:
         """The checked rows; images that are stored are not decoded again."""
-        known = frozenset().union(*(store.hexadecimal_keys() for store in stores(self.features)))
+        known = StoredKeys(stores(self.features))
         return raise_for_problems(check(self.path, known=known, raters=self.raters), "stop")
 
     @property
@@ -80,7 +82,7 @@ class Data:
     def stores(self, kind: str) -> FeatureStores:
         """Return the stores of images and prompts of a kind of features; extract what is missing."""
         folders = search_folders(self.path)
-        image = find_image_encoder({**KINDS, CLIP: PRESETS["clip"]}[kind], None, folders)
+        image = find_image_encoder({**KINDS, CLIP: PRESETS["clip"].images[0]}[kind], None, folders)
         text = find_text_encoder(DEFAULT_TEXT_ENCODER, None, folders)
         options = ExtractionOptions(default_workers())
         encode(make_console(), self.path, self.features, self.report, [image, text], options)

@@ -17,8 +17,8 @@ from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
-from tier4k.heads.protocol.publish import Run
 from tier4k.heads.reporting.comparison import compare
+from tier4k.heads.results.run import Run
 
 PROGRAMS = {  # tables of the JSON objects that programs in this folder print
     "extraction speed": (

@@ -1,6 +1,6 @@
-"""Checking a data set: every problem of every row is reported, and either stops the work or costs the row."""
+"""Check a data set: every problem of every row is reported, and stops the work or leaves out the row."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from tier4k.cache.keys import text_key
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.choices import OnError
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.image_files import ExaminedImage, examine_images
+from tier4k.extract.datasets.hashes.cache import KeyCache
+from tier4k.extract.datasets.hashes.hasher import ImageHasher
+from tier4k.extract.datasets.image_files import ExaminedImage, KnownKeys, examine_images
 from tier4k.extract.datasets.join import JoinedRows, joined_rows
 from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.extract.datasets.locate import Locator
 from tier4k.extract.datasets.manifest import COLUMNS, Manifest, prompt_groups
-from tier4k.extract.datasets.problems import Problem, ProblemList
+from tier4k.extract.datasets.problems import SHOWN_PROBLEMS, Problem, ProblemList, describe_problems
 from tier4k.extract.datasets.progress import Progress
 from tier4k.extract.datasets.ratings import standard_errors
 from tier4k.extract.datasets.source import SourceTable
@@ -25,11 +27,11 @@ from tier4k.extract.datasets.spellings import canonical_spellings, merged_spelli
 from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
 from tier4k.extract.datasets.tables.cells import empty_cells, numbers, shown_cell
 
-SHOWN_PROBLEMS = 40
-
 SMALLEST_SCORE, LARGEST_SCORE = 1e-100, 1e100  # fits square scores and multiply squares
 
 REMEDY = "Fix or remove these rows, or skip them with --on-error skip."
+
+NO_PROMPT = "the text prompt is empty"
 
 IMAGE_LABELS = {"image": "picture", "image_prompt": "image prompt"}
 
@@ -79,32 +81,15 @@ class CheckedDataset:
 
     def describe_problems(self) -> str:
         """Return the problems as text, with the first `SHOWN_PROBLEMS` in full."""
-        path = " and ".join(str(source.path) for source in self.sources)
-        total = len(self.problems)
-        count = "1 problem" if total == 1 else f"{total} problems"
-        lines = [
-            f"{count} in {self.skipped} of {self.rows} rows of {path}:",
-            *self._problem_lines(),
-        ]
-        rest = total - SHOWN_PROBLEMS
-        if rest > 0:
-            paths = " ".join(str(source.path) for source in self.sources)
-            command = f"tier data check {paths} --problems FILE.csv"
-            lines.append(f"  … and {rest} more; `{command}` writes all of them")
-        return "\n".join(lines)
-
-    def _problem_lines(self) -> list[str]:
-        shown = self.problems[:SHOWN_PROBLEMS]
-        if self.sources[0].is_table:
-            return [f"  {problem}" for problem in shown]
-        # Images that are given one by one are in no file, so they have no line number.
-        return [f"  {problem.name}: {problem.message}" for problem in shown]
+        shown_lines = list(map(str, self.problems[:SHOWN_PROBLEMS]))
+        paths = [str(source.path) for source in self.sources]
+        return describe_problems(shown_lines, len(self.problems), self.skipped, self.rows, paths)
 
 
 def check(
     data: Path | Sequence[Path],
     choice: TableChoice = RECOGNISED,
-    known: Collection[str] = (),
+    known: KnownKeys | None = None,
     progress: Progress | None = None,
     raters: int | None = None,
 ) -> CheckedDataset:
@@ -113,7 +98,7 @@ def check(
     Args:
         data: Data folder or table, or several of them.
         choice: What the user says about layout, columns and sheet.
-        known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
+        known: Keys of images that were decoded before, so that they are not decoded again.
         progress: Called with (images done, images in all) while images are read.
         raters: Number of ratings of every score; None takes it from a column, if there is one.
 
@@ -124,44 +109,24 @@ def check(
     return check_tables([read_source(path, choice, raters) for path in paths], known, progress)
 
 
-def load_manifest(
-    data: Path | Sequence[Path],
-    choice: TableChoice = RECOGNISED,
-    on_error: OnError = "stop",
-    known: Collection[str] = (),
-    progress: Progress | None = None,
-) -> CheckedDataset:
-    """Read and check one or several data sets, and require usable rows.
-
-    Args:
-        data: Data folder or table, or several of them.
-        choice: What the user says about layout, columns and sheet.
-        on_error: "stop" raises if any row has a problem, "skip" only if no usable row is left.
-        known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
-        progress: Called with (images done, images in all) while images are read.
-
-    Raises:
-        DataError: A row has a problem and `on_error` is "stop", or no row is left.
-    """
-    return raise_for_problems(check(data, choice, known, progress), on_error)
-
-
 def check_tables(
     sources: Sequence[SourceTable],
-    known: Collection[str] = (),
+    known: KnownKeys | None = None,
     progress: Progress | None = None,
     decode: bool = True,
+    hasher: ImageHasher | None = None,
 ) -> CheckedDataset:
     """Check every row and every image of tables that have been read, and join their rows.
 
-    Targets with equal names are one target. Where there are several tables, the name of its data set stands
-    before the name of every image.
+    Targets with equal names are one target. Where there are several tables, the name of every image begins
+    with the name of its data set.
 
     Args:
         sources: Tables, from `read_source` or `read_inputs`.
-        known: Keys (hexadecimal) of images that were decoded before, so that they are not decoded again.
+        known: Keys of images that were decoded before, so that they are not decoded again.
         progress: Called with (images done, images in all) while images are read.
         decode: Whether images that are not known are decoded; if not, damaged ones are no problem.
+        hasher: Hashes the images; None reads all of them.
 
     Raises:
         DataError: Two data sets have one name, or only some of the tables have a column of groups.
@@ -169,19 +134,16 @@ def check_tables(
     rows = joined_rows(sources)
     problems = ProblemList(rows.frame)
     frame = _numbered_rows(rows.frame)
-    _check_texts(frame, problems, rows)
+    _check_cells(frame, problems, rows)
+    if rows.needs_prompts and rows.has_prompts:
+        problems.add_each(frame.index[frame["prompt"] == ""], NO_PROMPT)
     for column in IMAGE_LABELS:
         frame[column] = _located_files(frame[column], rows.folders(column), problems)
-    for target in rows.targets:
-        frame[target] = _scores(frame[target], target, problems)
-    errors = standard_errors(frame, rows.targets, problems)
-    frame = frame.join(errors)
-    if rows.targets:
-        _require_any_score(rows, problems)
-    examined = _add_keys(frame, problems, known, progress, decode)
+    frame, errors = _with_scores(frame, rows, problems)
+    examined = _add_keys(frame, problems, hasher or ImageHasher(KeyCache(None)), known, progress, decode)
     is_usable = ~frame["row"].isin(problems.rows)
     return CheckedDataset(
-        manifest=_manifest(rows, frame, is_usable, tuple(errors)),
+        manifest=_manifest(rows, frame, is_usable, errors),
         problems=problems.by_row(),
         sources=tuple(sources),
         merged_generators=merged_spellings(rows.frame["generator"], frame["generator"]),
@@ -190,6 +152,33 @@ def check_tables(
         rows=len(frame),
         skipped=int((~is_usable).sum()),
     )
+
+
+def cell_problems(source: SourceTable) -> list[tuple[int, str]]:
+    """Return the problems of a table's cells, in the order of its rows: the number of the row, and a message.
+
+    Images are not looked for, and rows without a text prompt are no problem here.
+    """
+    rows = joined_rows([source])
+    problems = ProblemList(rows.frame)
+    frame = _numbered_rows(rows.frame)
+    _check_cells(frame, problems, rows)
+    _with_scores(frame, rows, problems)
+    return [(problem.row, problem.message) for problem in problems.by_row()]
+
+
+def _with_scores(
+    frame: pd.DataFrame,
+    rows: JoinedRows,
+    problems: ProblemList,
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return rows with checked scores and their standard errors, and the names of the errors' columns."""
+    for target in rows.targets:
+        frame[target] = _scores(frame[target], target, problems)
+    errors = standard_errors(frame, rows.targets, problems)
+    if rows.targets:
+        _require_any_score(rows, problems)
+    return frame.join(errors), tuple(errors)
 
 
 def _manifest(
@@ -222,6 +211,7 @@ def _manifest(
         has_prompts=rows.has_prompts,
         has_groups=rows.has_groups,
         choice=rows.sources[0].choice,
+        packages=tuple(dict.fromkeys(source.package for source in rows.sources if source.package)),
     )
 
 
@@ -251,7 +241,7 @@ def _numbered_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _check_texts(
+def _check_cells(
     frame: pd.DataFrame,
     problems: ProblemList,
     rows: JoinedRows,
@@ -263,8 +253,6 @@ def _check_texts(
         )
     no_name = frame["name"] == ""
     problems.add_each(frame.index[no_name], "the name of the picture is empty")
-    if rows.needs_prompts and rows.has_prompts:
-        problems.add_each(frame.index[frame["prompt"] == ""], "the text prompt is empty")
     if rows.has_groups:
         problems.add_each(frame.index[frame["group"] == ""], "the group is empty")
     named = frame.loc[~no_name, "name"]
@@ -319,7 +307,7 @@ def _scores(
 
 
 def _require_any_score(rows: JoinedRows, problems: ProblemList) -> None:
-    """Report the rows whose score cells are all empty; other rows keep the targets that they have."""
+    """Report the rows whose score cells are all empty; other rows may lack some of the targets."""
     names = list(rows.targets)
     all_empty = rows.frame[names].apply(empty_cells).all(axis=1)
     verb = "is" if len(names) == 1 else "are"
@@ -329,13 +317,14 @@ def _require_any_score(rows: JoinedRows, problems: ProblemList) -> None:
 def _add_keys(
     frame: pd.DataFrame,
     problems: ProblemList,
-    known: Collection[str],
+    hasher: ImageHasher,
+    known: KnownKeys | None,
     progress: Progress | None,
     decode: bool,
 ) -> list[ExaminedImage]:
     """Add the key columns, and return the images; a defective one is a problem of every row that uses it."""
     places = {*frame["image"], *frame["image_prompt"]} - {""}
-    examined = examine_images(sorted(places), known, progress, decode)
+    examined = examine_images(sorted(places), hasher, known, progress, decode)
     for column, label in IMAGE_LABELS.items():
         keys = []
         for row, place in enumerate(frame[column]):

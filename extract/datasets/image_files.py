@@ -1,17 +1,22 @@
-"""Content keys and defects of images. Each image is read once, then hashed and decoded."""
+"""Content keys and defects of images. Each image is hashed, and decoded unless its content is known."""
 
-import os
-from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
+from typing import Protocol
 
-from tier4k.extract.datasets.progress import Progress
-from tier4k.extract.images.content import key_with_header
+import numpy as np
+from joblib import cpu_count
+
+from tier4k.extract.datasets.hashes.hasher import HashedImages, ImageHasher
+from tier4k.extract.datasets.progress import Progress, no_progress
+from tier4k.extract.images.content import content_key
 from tier4k.extract.images.decode import inspect
 from tier4k.extract.images.errors import ImageError
-from tier4k.extract.images.header import ImageHeader, read_header
-from tier4k.extract.images.places import FileState, read_bytes, reading_order, state
+from tier4k.extract.images.places import read_bytes, reading_order
+
+# Images that are hashed before they are decoded, so few that the system still has their files in memory then.
+AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -31,21 +36,17 @@ class ExaminedImage:
     is_transparent: bool = False
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What the bytes of an image say without being decoded."""
+class KnownKeys(Protocol):
+    """Keys of sound images."""
 
-    key: str
-    header: ImageHeader
-
-
-# {place: (state, content)} of the images that this process has hashed.
-_hashed: dict[str, tuple[FileState, _Content]] = {}
+    def holds(self, keys: np.ndarray) -> np.ndarray:
+        """Return whether each key (M, 32) is among these, as (M,) bool."""
 
 
 def examine_images(
     places: Sequence[str],
-    known: Collection[str] = (),
+    hasher: ImageHasher,
+    known: KnownKeys | None = None,
     progress: Progress | None = None,
     decode: bool = True,
 ) -> dict[str, ExaminedImage]:
@@ -53,97 +54,75 @@ def examine_images(
 
     Args:
         places: Distinct places of images.
-        known: Keys (hexadecimal) of sound images, which are not decoded.
+        hasher: Hashes the images; what it has hashed is published.
+        known: Keys of sound images, which are not decoded; None knows none.
         progress: Called with (images done, images in all).
         decode: Whether images that are not known are decoded; if not, only unreadable ones have a defect.
 
     Returns:
         {place: its key and defect}, in the order of the places.
+
+    Raises:
+        StoreError: The hasher's cache cannot be written.
     """
-    examination = _Examination(known, decode)
-    contents = {}
+    report = progress or no_progress
     in_order = reading_order(places)
+    examined = {}
     # Processes would be 1.5 times as fast as threads, but workers of a killed process would wait for ever.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(examination.content_of, in_order)
-        for place, content in zip(in_order, results, strict=True):
-            contents[place] = content
-            if progress:
-                progress(len(contents), len(places))
-    return {place: examination.result(place, contents[place]) for place in places}
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        decoder = _Decoder(pool, known) if decode else None
+        for start in range(0, len(in_order), AT_ONCE):
+            block = in_order[start : start + AT_ONCE]
+            for place, image in zip(block, _examine_block(block, hasher, decoder), strict=True):
+                examined[place] = image
+                report(len(examined), len(places))
+    hasher.publish()
+    return {place: examined[place] for place in places}
 
 
-class _Examination:
-    """One pass over images, used by several threads; equal contents are decoded once."""
+def _examine_block(
+    places: Sequence[str],
+    hasher: ImageHasher,
+    decoder: "_Decoder | None",
+) -> Iterator[ExaminedImage]:
+    hashed = hasher.hash(places)
+    defects = decoder.start(places, hashed) if decoder else {}
+    for index in range(len(places)):
+        if index in hashed.problems:
+            yield ExaminedImage("", hashed.problems[index])
+            continue
+        key = hashed.keys[index].tobytes()
+        defect = defects[key].result() if key in defects else ""
+        yield ExaminedImage(
+            key.hex(), defect, bool(hashed.is_turned[index]), bool(hashed.is_transparent[index])
+        )
 
-    def __init__(self, known: Collection[str], decode: bool) -> None:
+
+class _Decoder:
+    """Decodes images in threads; equal contents are decoded once."""
+
+    def __init__(self, pool: ThreadPoolExecutor, known: KnownKeys | None) -> None:
+        self._pool = pool
         self._known = known
-        self._decode = decode
-        self._lock = Lock()
-        self._decoded: set[str] = set()
-        self._defect_of_key: dict[str, str] = {}
-        self._unreadable: dict[str, str] = {}
+        self._defects: dict[bytes, Future[str]] = {}
 
-    def content_of(self, place: str) -> _Content | None:
-        """Return the content of an image; None if it cannot be read."""
-        try:
-            before = state(place)
-            remembered = _remembered(place, before)
-            if remembered is not None and not self._must_decode(remembered.key):
-                return remembered
-            data = read_bytes(place)
-        except ImageError as error:
-            self._unreadable[place] = str(error)
-            return None
-        content = _content(data)
-        _remember(place, before, content)
-        if self._must_decode(content.key) and self._is_first(content.key):
-            self._inspect(content.key, data)
-        return content
-
-    def result(self, place: str, content: _Content | None) -> ExaminedImage:
-        """Return key and defect of an image, after all images were read."""
-        if content is None:
-            return ExaminedImage("", self._unreadable[place])
-        header = content.header
-        defect = self._defect_of_key.get(content.key, "")
-        return ExaminedImage(content.key, defect, header.is_turned, header.is_transparent)
-
-    def _must_decode(self, key: str) -> bool:
-        return self._decode and key not in self._known
-
-    def _is_first(self, key: str) -> bool:
-        with self._lock:
-            if key in self._decoded:
-                return False
-            self._decoded.add(key)
-            return True
-
-    def _inspect(self, key: str, data: bytes) -> None:
-        try:
-            inspect(data)
-        except ImageError as error:
-            self._defect_of_key[key] = str(error)
+    def start(self, places: Sequence[str], hashed: HashedImages) -> "dict[bytes, Future[str]]":
+        """Start to decode the images that are not known; return {key: its defect} of all up to now."""
+        is_known = self._known.holds(hashed.keys) if self._known is not None else np.zeros(len(places), bool)
+        for index in np.flatnonzero(~is_known).tolist():
+            key = hashed.keys[index].tobytes()
+            if index not in hashed.problems and key not in self._defects:
+                self._defects[key] = self._pool.submit(_defect, places[index], key)
+        return self._defects
 
 
-def _content(data: bytes) -> _Content:
-    header = read_header(data)
-    return _Content(key_with_header(data, header).hex(), header)
-
-
-def _remembered(place: str, now: FileState) -> _Content | None:
-    hashed = _hashed.get(place)
-    if hashed is None:
-        return None
-    before, content = hashed
-    return content if before == now else None
-
-
-def _remember(
-    place: str,
-    before: FileState,
-    content: _Content,
-) -> None:
-    """Remember the content of an image in this state before it was read, unless it may have changed since."""
-    if before.is_settled:
-        _hashed[place] = (before, content)
+def _defect(place: str, key: bytes) -> str:
+    """Return why an image with a content key cannot be used, "" for a sound one."""
+    try:
+        data = read_bytes(place)
+        if content_key(data) != key:
+            return "the file changed while it was checked"
+        inspect(data)
+    except ImageError as error:
+        return str(error)
+    return ""

@@ -7,8 +7,8 @@ from pathlib import Path
 from tier4k.cache.text import first_few
 from tier4k.extract.datasets.columns import find_columns
 from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.layouts.installed import all_layouts
 from tier4k.extract.datasets.layouts.layout import Layout
-from tier4k.extract.datasets.layouts.published import LAYOUTS
 from tier4k.extract.datasets.prompt_files import prompt_file
 from tier4k.extract.datasets.source import TableReport
 from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
@@ -64,7 +64,7 @@ class ImageFolder:
         Args:
             choice: What the user says about a table; whoever says something means a table.
         """
-        if choice != RECOGNISED or any(self._has(layout) for layout in LAYOUTS.values()):
+        if choice != RECOGNISED or any(self._has(layout) for layout in all_layouts().values()):
             return False
         if None in self._why_no_images.values():
             return False
@@ -100,7 +100,7 @@ def _why_no_images(table: Path) -> str | None:
     except DataError as error:
         return f"it cannot be read: {error}"
     for header in headers:
-        for layout in LAYOUTS.values():
+        for layout in all_layouts().values():
             try:
                 found = find_columns(layout, header.columns, RECOGNISED.column_choice)
             except DataError:  # two columns of images

@@ -1,4 +1,4 @@
-"""Inputs of a prediction as a table without scores: images, a folder of images, or a data set."""
+"""Inputs of a prediction as a stream of rows: images, a folder of images, or a data set in any form."""
 
 import locale
 import os
@@ -12,8 +12,13 @@ import pandas as pd
 from tier4k.cache.text import shown
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.image_folder import ImageFolder
-from tier4k.extract.datasets.layouts.read import read_source
+from tier4k.extract.datasets.problems import LeftOut
 from tier4k.extract.datasets.prompt_files import NoPromptError, prompt_beside
+from tier4k.extract.datasets.rows.files import names_files
+from tier4k.extract.datasets.rows.open import open_rows
+from tier4k.extract.datasets.rows.source import RowSource
+from tier4k.extract.datasets.rows.table import TableRows
+from tier4k.extract.datasets.rows.tar_members import COMPRESSED_SUFFIXES, TAR_SUFFIX
 from tier4k.extract.datasets.source import ROW_COLUMNS, TEXT_COLUMNS, SourceTable
 from tier4k.extract.datasets.table_choice import RECOGNISED, TableChoice
 from tier4k.extract.datasets.tables.clutter import is_clutter
@@ -22,21 +27,7 @@ from tier4k.extract.images.formats import image_suffixes
 
 SHOWN_IMAGES = 40
 
-
-@dataclass(frozen=True)
-class LeftOut:
-    """An image that is not scored.
-
-    Attributes:
-        name: Name of the image, as in the table of the others.
-        reason: Why it is not scored.
-    """
-
-    name: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"
+FOLDER = "folder"
 
 
 @dataclass(frozen=True)
@@ -44,11 +35,11 @@ class PredictionInputs:
     """What is scored, and what is not.
 
     Attributes:
-        source: The images to score, as a table without scores.
+        source: The images to score.
         left_out: Images that are not scored, as they have no prompt.
     """
 
-    source: SourceTable
+    source: RowSource
     left_out: tuple[LeftOut, ...] = ()
 
 
@@ -60,7 +51,7 @@ class _Row(NamedTuple):
 
 
 def read_inputs(
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     prompt: str | None = None,
     image_prompt: Path | None = None,
     needs_prompts: bool = True,
@@ -69,7 +60,7 @@ def read_inputs(
     """Read the inputs of a prediction.
 
     Args:
-        inputs: Images, or one folder or table. A folder is a data set in any layout, or has images with a
+        inputs: Images, or one data set in any form that `open_rows` takes; a folder may have images with a
             `.txt` file beside each. Tables without a column of images, such as earlier scores, are not read.
         prompt: The text prompt of all images; None reads the `.txt` file beside each.
         image_prompt: Their image prompt.
@@ -80,28 +71,45 @@ def read_inputs(
     Raises:
         DataError: An input is missing, or is a data set among others, or no image has a prompt.
     """
-    _require_existing(inputs)
-    whole = [path for path in inputs if path.is_dir() or is_table(path)]
+    whole = [data for data in inputs if _is_whole(data)]
     if not whole:
-        return _from_images(inputs, prompt, image_prompt, needs_prompts)
+        _require_existing(inputs)
+        return _from_images(list(map(Path, inputs)), prompt, image_prompt, needs_prompts)
     data = whole[0]
+    kind = _kind(data)
     if len(inputs) > 1:
-        kind = "folder" if data.is_dir() else "table"
         raise DataError(f"{data} is a {kind}: pass only this {kind}, or only pictures")
     if prompt is not None or image_prompt is not None:
         raise DataError(
             f"{data} contains the prompts: do not pass --prompt and --image-prompt, or pass pictures instead"
         )
-    if data.is_dir():
-        folder = ImageFolder.read(data)
+    if kind == FOLDER:
+        folder = ImageFolder.read(Path(data))
         if folder.is_meant(choice):
             return _from_folder(folder, needs_prompts)
-    source = read_source(data, choice, needs_prompts=needs_prompts)
-    return PredictionInputs(replace(source, targets=()))
+    return PredictionInputs(open_rows(data, choice, needs_prompts))
 
 
-def _require_existing(inputs: Sequence[Path]) -> None:
-    missing = [str(path) for path in inputs if not path.exists()]
+def _is_whole(data: str | Path) -> bool:
+    """Return whether an input is a whole data set, and not an image."""
+    path = Path(data)
+    return path.is_dir() or is_table(path) or _is_archive(path) or names_files(data)
+
+
+def _is_archive(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith((TAR_SUFFIX, *COMPRESSED_SUFFIXES))
+
+
+def _kind(data: str | Path) -> str:
+    if names_files(data):
+        return "data set"
+    if Path(data).is_dir():
+        return FOLDER
+    return "archive" if _is_archive(Path(data)) else "table"
+
+
+def _require_existing(inputs: Sequence[str | Path]) -> None:
+    missing = [str(path) for path in inputs if not Path(path).exists()]
     if missing:
         raise DataError(
             f"there is no {', '.join(missing)}: pass pictures, a folder, or a table "
@@ -130,7 +138,8 @@ def _from_images(
         )
     if image_prompt is not None:
         rows = [row._replace(image_prompt=str(image_prompt.absolute())) for row in rows]
-    return PredictionInputs(_table("pictures", Path.cwd(), rows, needs_prompts), left_out)
+    table = _table("pictures", Path.cwd(), rows, needs_prompts)
+    return PredictionInputs(TableRows(table), left_out)
 
 
 def _prompt_argument(text: str, needs_prompts: bool) -> str:
@@ -176,7 +185,7 @@ def _from_folder(folder: ImageFolder, needs_prompts: bool) -> PredictionInputs:
         ]
         raise DataError("\n".join(lines))
     source = _table(shown(folder.path.resolve().name), folder.path, rows, needs_prompts)
-    return PredictionInputs(replace(source, report=report), left_out)
+    return PredictionInputs(TableRows(replace(source, report=report)), left_out)
 
 
 def _rows(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tier4k.cache.text import shown
 from tier4k.extract.datasets.errors import DataError
-from tier4k.extract.datasets.source import SourceTable, have_prompts
+from tier4k.extract.datasets.source import DataSource, SourceTable, have_prompts
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,11 @@ def _concatenated(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
-def distinct_names(sources: Sequence[SourceTable]) -> tuple[str, ...]:
+def _whole_path(path: Path | str) -> str:
+    return path if isinstance(path, str) else str(path.resolve())
+
+
+def distinct_names(sources: Sequence[DataSource]) -> tuple[str, ...]:
     """Return the names of data sets; sets of one name have the names of their folders before it.
 
     Raises:
@@ -106,7 +110,7 @@ def distinct_names(sources: Sequence[SourceTable]) -> tuple[str, ...]:
         if counts[name] > 1:
             name = f"{shown(source.folder.resolve().name)}-{name}"
         names.append(name)
-    for path, count in Counter(source.path.resolve() for source in sources).items():
+    for path, count in Counter(_whole_path(source.path) for source in sources).items():
         if count > 1:
             raise DataError(f"{shown(path)} is passed {count} times as a data set: pass it once")
     for name, count in Counter(names).items():

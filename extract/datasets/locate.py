@@ -1,11 +1,11 @@
-"""The image files that the cells of a table name, and the nearest files where there is none."""
+"""The image files and URLs that the cells of a table name, and the nearest files where there is none."""
 
 import os
 import unicodedata
 from functools import cache
 from pathlib import Path
 
-from tier4k.extract.images.places import parse_parquet_place
+from tier4k.extract.images.place_names import is_url, parse_parquet_place
 
 
 class Locator:
@@ -23,8 +23,10 @@ class Locator:
     def place(self, name: str) -> str | None:
         """Return the place of the image that a cell names; None if there is no such file.
 
-        Whether a table has the named row is found out when the image is read.
+        Whether a table has the named row, or a server the named object, is found out when the image is read.
         """
+        if is_url(name):
+            return name
         path = self._folder / name
         if parse_parquet_place(str(path)):
             return str(path)
@@ -37,8 +39,8 @@ class Locator:
         """Return why a cell names no file, with the nearest file that exists."""
         if "\0" in name:
             return f"{name!r} is no name of a file"
-        if "://" in name:
-            return f"{name} is an address, which is not read: download the image and name its file"
+        if is_url(name):
+            return f"there is no object {name}"
         path = self._folder / name
         # The functions of os.path take names that are too long for the system.
         if os.path.islink(path) and not os.path.exists(path):

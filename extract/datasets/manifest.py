@@ -66,6 +66,7 @@ class Manifest:
         has_prompts: Whether the rows have text prompts; otherwise only streams of images exist.
         has_groups: Whether a column says which rows belong together.
         choice: What the user said about the tables.
+        packages: Names and versions of the packages whose layouts the tables have.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Manifest:
     has_prompts: bool = True
     has_groups: bool = False
     choice: TableChoice = RECOGNISED
+    packages: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -113,10 +115,13 @@ class Manifest:
             table = self.table[is_in_benchmark].reset_index(drop=True)
             columns = self.columns.reindex(self.table.index)[is_in_benchmark].reset_index(drop=True)
         if table.empty:
-            with_or_without = "with" if benchmark == "I2I" else "without"
+            if benchmark == "I2I":
+                problem, remedy = "with", "with the method nr or pr (the method fr needs image prompts)"
+            else:
+                problem, remedy = "without", "or I2I"
             raise DataError(
-                f"{self.name} has no rows {with_or_without} an image prompt, so {benchmark} is empty: "
-                "pass another --benchmark"
+                f"{self.name} has no rows {problem} an image prompt, so {benchmark} is empty: use the "
+                f"benchmark all, {remedy}"
             )
         return replace(self, table=table, columns=columns)
 

@@ -1,7 +1,7 @@
 """Problems of rows, collected until all of them can be reported together."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,13 +12,17 @@ CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u20
 """Characters that break a line or change how a terminal writes the rest of it."""
 
 
+SHOWN_PROBLEMS = 40
+
+
 @dataclass(frozen=True)
 class Problem:
     """One problem of one row.
 
     Attributes:
         row: Number of the row in the table, from 0.
-        line: Number of the line in the row's file as a spreadsheet shows it (the header is line 1).
+        line: Number of the line in the row's file as a spreadsheet shows it (the header is line 1); 0 for an
+            image that is given by itself, and for a file that cannot be read.
         name: Name of the row's image.
         message: The problem, with the value.
         file: Name of the row's file; "" if the table has only one.
@@ -31,9 +35,26 @@ class Problem:
     file: str = ""
 
     def __str__(self) -> str:
-        file = f"{self.file}, " if self.file else ""
-        name = _on_one_line(self.name) or "(no name)"
-        return f"{file}line {self.line}, {name}: {self.message}"
+        file = f"{self.file}, " if self.file and self.file != self.name else ""
+        line = f"line {self.line}, " if self.line else ""
+        name = on_one_line(self.name) or "(no name)"
+        return f"{file}{line}{name}: {self.message}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that is not scored.
+
+    Attributes:
+        name: Name of the image, as in the table of the others.
+        reason: Why it is not scored.
+    """
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
 
 
 class ProblemList:
@@ -52,7 +73,7 @@ class ProblemList:
     def add(self, row: int, message: str) -> None:
         """Add a problem of one row."""
         problem = Problem(
-            row, self._lines[row], self._names[row], _on_one_line(shown(message)), self._files[row]
+            row, self._lines[row], self._names[row], on_one_line(shown(message)), self._files[row]
         )
         self._found.append(problem)
 
@@ -71,6 +92,32 @@ class ProblemList:
         return tuple(sorted(self._found, key=lambda problem: problem.row))
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """Return a text with `CONTROLS` escaped."""
     return CONTROLS.sub(lambda found: repr(found.group())[1:-1], text)
+
+
+def describe_problems(
+    shown_lines: Sequence[str],
+    total: int,
+    skipped: int,
+    rows: int,
+    paths: Sequence[str],
+) -> str:
+    """Return problems of rows as text.
+
+    Args:
+        shown_lines: The first problems.
+        total: Number of problems.
+        skipped: Number of rows with problems.
+        rows: Number of rows.
+        paths: The data sets as the user named them.
+    """
+    count = "1 problem" if total == 1 else f"{total:,} problems"
+    lines = [f"{count} in {skipped:,} of {rows:,} rows of {' and '.join(paths)}:"]
+    lines.extend(f"  {line}" for line in shown_lines)
+    rest = total - len(shown_lines)
+    if rest > 0:
+        command = f"tier data check {' '.join(paths)} --problems FILE.csv"
+        lines.append(f"  … and {rest:,} more; `{command}` writes all of them")
+    return "\n".join(lines)

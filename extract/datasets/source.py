@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
@@ -45,6 +46,26 @@ class TableReport:
         yield from self.notes
 
 
+class DataSource(Protocol):
+    """A data set in any form."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set, for people."""
+
+    @property
+    def path(self) -> Path | str:
+        """The data set as the user named it, or the file of its table; the text of a URL."""
+
+    @property
+    def folder(self) -> Path:
+        """The data folder, which may hold weights; the working directory for a URL."""
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the rows have text prompts."""
+
+
 @dataclass(frozen=True)
 class SourceTable:
     """A table as read, with canonical columns and unchecked rows.
@@ -66,6 +87,7 @@ class SourceTable:
         needs_prompts: Whether a row without a text prompt is a problem, where there is a column of them.
         report: How the table was read.
         choice: What the user said about it.
+        package: Name and version of the package that its layout is of; "" for tier4k.
     """
 
     name: str
@@ -80,11 +102,7 @@ class SourceTable:
     needs_prompts: bool = True
     report: TableReport = field(default_factory=TableReport)
     choice: TableChoice = RECOGNISED
-
-    @property
-    def is_table(self) -> bool:
-        """Whether the rows come from a table; images given one by one do not."""
-        return bool((self.frame["line"] > 0).all())
+    package: str = ""
 
     @property
     def folder(self) -> Path:
@@ -92,6 +110,6 @@ class SourceTable:
         return self.path if self.path.is_dir() else self.path.parent
 
 
-def have_prompts(sources: Iterable[SourceTable]) -> bool:
-    """Return whether all tables have text prompts."""
+def have_prompts(sources: Iterable[DataSource]) -> bool:
+    """Return whether all data sets have text prompts."""
     return all(source.has_prompts for source in sources)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast, get_args
 
-from tier4k.extract.datasets.choices import ColumnField, LayoutName
+from tier4k.extract.datasets.choices import ColumnField
 from tier4k.extract.datasets.errors import DataError
 
 SCORE = "mos"
@@ -93,14 +93,14 @@ class TableChoice:
         sheet: Name of a sheet of a workbook; None takes the visible sheet that has the columns.
     """
 
-    layout: LayoutName | None = None
+    layout: str | None = None
     columns: str = ""
     sheet: str | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> "TableChoice":
         """Return the choice of what `given` returned."""
-        return cls(cast(LayoutName | None, given.get("layout")), given.get("columns", ""), given.get("sheet"))
+        return cls(given.get("layout"), given.get("columns", ""), given.get("sheet"))
 
     @property
     def given(self) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from tier4k.cache.signature import Signature
-from tier4k.extract.encoders.choices import FeatureName, Precision
+from tier4k.extract.encoders.choices import FeatureName, Precision, StoreDtype
+from tier4k.extract.encoders.function import ImageEncoderFunction
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.text_families import PLAIN_BERT, TextModel
 from tier4k.extract.images.crops import CENTRE_CROP, Crops
@@ -20,8 +21,10 @@ class ImageEncoder:
         weights: File of the weights.
         preprocessing: Resizing and cropping of the images.
         feature: Kind of features: the pooled output, or statistics of several levels.
-        precision: Arithmetic of the network; features are stored in float32 in any case.
+        precision: Arithmetic of the network.
         crops: The crops of each image.
+        store_dtype: Type of the stored numbers, whatever the precision.
+        function: The function of an encoder in code; None for others.
     """
 
     preset: ImagePreset
@@ -30,6 +33,8 @@ class ImageEncoder:
     feature: FeatureName = "pooled"
     precision: Precision = "fp32"
     crops: Crops = CENTRE_CROP
+    store_dtype: StoreDtype = "float32"
+    function: ImageEncoderFunction | None = None
 
     @property
     def signature(self) -> Signature:
@@ -43,6 +48,7 @@ class ImageEncoder:
             feature=self.preset.feature_point(self.feature),
             precision=self.precision,
             views=str(self.crops),
+            dtype=self.store_dtype,
         )
 
 
@@ -53,14 +59,16 @@ class TextEncoder:
     Attributes:
         preset: Name of the encoder, and where its files are.
         weights: Folder with the weights and the tokenizer.
-        precision: Arithmetic of the network; features are stored in float32 in any case.
+        precision: Arithmetic of the network.
         model: Architecture, limit of tokens, and pooling.
+        store_dtype: Type of the stored numbers, whatever the precision.
     """
 
     preset: TextPreset
     weights: Weights
     precision: Precision = "fp32"
     model: TextModel = PLAIN_BERT
+    store_dtype: StoreDtype = "float32"
 
     @property
     def signature(self) -> Signature:
@@ -73,4 +81,5 @@ class TextEncoder:
             preparation=self.model.preparation,
             feature=self.model.feature,
             precision=self.precision,
+            dtype=self.store_dtype,
         )

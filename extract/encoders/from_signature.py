@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import cast
 
 from tier4k.cache.signature import Signature, SignatureError
-from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.choices import Precision, StoreDtype
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
-from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
+from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder, function_encoder
+from tier4k.extract.encoders.function import (
+    ImageEncoderFunction,
+    is_function,
+    recorded_path,
+    trusted_function,
+)
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.names import HF
+from tier4k.extract.encoders.names import HF, EncoderError
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.weights.files import Weights
@@ -41,6 +47,7 @@ def image_choice(signature: Signature) -> ImageChoice:
         feature="multilevel" if signature.feature_name == "multilevel" else "pooled",
         precision=cast(Precision, signature.precision),
         crops=_crops(signature.views),
+        store_dtype=cast(StoreDtype, signature.dtype),
     )
 
 
@@ -59,7 +66,7 @@ def _crops(text: str) -> Crops | None:
 
 def image_encoder_of(
     signature: Signature,
-    weights: Path | None = None,
+    weights: Path | ImageEncoderFunction | None = None,
     folders: Sequence[Path] = (),
     rewritten: bool = False,
 ) -> ImageEncoder:
@@ -67,7 +74,8 @@ def image_encoder_of(
 
     Args:
         signature: Signature of the features.
-        weights: A file that the user passes; if set, no other place is searched.
+        weights: A file that the user passes, or an encoder in code or its import path; if set, no other place
+            is searched.
         folders: Folders that may contain `pretrained/`.
         rewritten: Whether the file was written again with the same tensors, so that its hash is not compared.
 
@@ -76,10 +84,25 @@ def image_encoder_of(
         WeightsError: No weights are found.
         SignatureError: The encoder gives other features, for example because its weights differ.
     """
+    if is_function(signature.architecture):
+        return _function_encoder_of(signature, weights)
+    if isinstance(weights, ImageEncoderFunction):
+        raise EncoderError(f"the image encoder {signature.encoder} is no function: pass a file of weights")
     encoder = find_image_encoder(image_choice(signature), weights, folders)
     option = "--image-weights DIR" if encoder.preset.library == "transformers" else "--image-weights FILE"
     encoder = replace(encoder, preset=replace(encoder.preset, name=signature.encoder))
     require_signature(signature, encoder.signature, encoder.weights, option, rewritten)
+    return encoder
+
+
+def _function_encoder_of(signature: Signature, given: Path | ImageEncoderFunction | None) -> ImageEncoder:
+    function = trusted_function(signature.encoder, recorded_path(signature.architecture), given)
+    choice = replace(image_choice(signature), preprocessing=None, image_size=None)
+    encoder = function_encoder(function, choice)
+    # Where it is imported from says nothing about its values.
+    preset = replace(encoder.preset, architecture=signature.architecture)
+    encoder = replace(encoder, preset=preset)
+    require_signature(signature, encoder.signature, encoder.weights, "--image-weights package.module:NAME")
     return encoder
 
 
@@ -104,7 +127,8 @@ def text_encoder_of(
         SignatureError: The encoder gives other features, for example because its weights differ.
     """
     name = split_run_mark(signature.encoder)[0]
-    encoder = find_text_encoder(name, weights, folders, cast(Precision, signature.precision))
+    precision, dtype = cast(Precision, signature.precision), cast(StoreDtype, signature.dtype)
+    encoder = find_text_encoder(name, weights, folders, precision, dtype)
     encoder = replace(encoder, preset=replace(encoder.preset, name=signature.encoder))
     require_signature(signature, encoder.signature, encoder.weights, "--text-weights DIR", rewritten)
     return encoder

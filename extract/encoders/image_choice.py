@@ -1,12 +1,20 @@
 """The image encoder that a user chooses, with its options."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from tier4k.extract.encoders.choices import DEFAULT_IMAGE_ENCODER, FeatureName, Precision, PresetName
+from tier4k.extract.encoders.choices import (
+    DEFAULT_IMAGE_ENCODER,
+    FeatureName,
+    Precision,
+    StoreDtype,
+)
 from tier4k.extract.encoders.names import EncoderError, one_spelling
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.images.crops import Crops
+
+if TYPE_CHECKING:
+    from tier4k.extract.encoders.function import ImageEncoderFunction
 
 FULL_SIZE: Literal["full"] = "full"  # images keep their size
 
@@ -45,6 +53,8 @@ class ImageChoice:
         feature: Kind of features: the pooled output, or statistics of several levels.
         precision: Arithmetic of the network.
         crops: The crops of each image.
+        store_dtype: Type of the stored numbers.
+        function: The encoder itself, if it is one in code that is passed as an object; `encoder` is its name.
     """
 
     encoder: str = DEFAULT_IMAGE_ENCODER
@@ -53,6 +63,8 @@ class ImageChoice:
     feature: FeatureName | None = None
     precision: Precision | None = None
     crops: Crops | None = None
+    store_dtype: StoreDtype | None = None
+    function: "ImageEncoderFunction | None" = None
 
     def __post_init__(self) -> None:
         """Separate name and size, and spell the path of a folder in one way.
@@ -66,11 +78,3 @@ class ImageChoice:
             object.__setattr__(self, "encoder", name)
             object.__setattr__(self, "image_size", parse_image_size(size))
         object.__setattr__(self, "encoder", one_spelling(self.encoder))
-
-
-# "best" has the best options of the default encoder in the measurements of docs/benchmarks.md, chosen by test
-# values.
-PRESETS: dict[PresetName, ImageChoice] = {
-    "best": ImageChoice(image_size=512, feature="multilevel"),
-    "clip": ImageChoice(encoder="clip", feature="multilevel"),
-}

@@ -15,7 +15,7 @@ from tier4k.extract.encoders.cpu import with_onednn
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.fused_layers import fuse_residual_blocks, replace_quick_gelu
 from tier4k.extract.encoders.levels import Levels
-from tier4k.extract.encoders.precision import DTYPES
+from tier4k.extract.encoders.precision import DTYPES, at_least_float32
 from tier4k.extract.images.preprocessing import Preprocessing, nearest_multiple
 
 # Largest difference between a level with and without folding, relative to the largest value of the level.
@@ -39,11 +39,11 @@ class LevelOutput:
     def statistics(self) -> list[Tensor]:
         """Return the class token if there is one, and mean and deviation over positions, each (B, C)."""
         axes = (2, 3) if self.positions.ndim == 4 else 1
-        variance, mean = torch.var_mean(self.positions.float(), dim=axes, correction=0)
+        variance, mean = torch.var_mean(at_least_float32(self.positions), dim=axes, correction=0)
         spread = [mean, _root(variance)]
         if self.class_token is None:
             return spread
-        return [self.class_token.float(), *spread]
+        return [at_least_float32(self.class_token), *spread]
 
 
 class ImageNetwork(nn.Module, ABC):
@@ -105,6 +105,17 @@ class ImageNetwork(nn.Module, ABC):
         if _are_equal_levels(self._probe(folded), self._probe(self.backbone), self.levels):
             self.backbone = folded
 
+    @property
+    @torch.inference_mode()
+    def width(self) -> int:
+        """Length D of the features, for which a network without levels encodes one image."""
+        if self.levels is not None:
+            return self.levels.width
+        weight = next(self.backbone.parameters())
+        side = self._probe_side
+        image = torch.zeros(1, 3, side, side, dtype=weight.dtype, device=weight.device)
+        return self._pooled(image.contiguous(memory_format=self.memory_format)).shape[1]
+
     @torch.inference_mode()
     def _probe(self, backbone: nn.Module) -> Tensor:
         """Return the features (1, D) that a backbone computes from an image of pseudo-random pixels.
@@ -127,16 +138,19 @@ class ImageNetwork(nn.Module, ABC):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features (B, D) of preprocessed images (B, 3, H, W) uint8."""
-        normalised = (images.float() / 255 - self.mean) / self.std
+        """Return the features (B, D) of preprocessed images (B, 3, H, W) uint8, or floats from 0 to 255."""
         dtype = next(self.backbone.parameters()).dtype
-        inputs = normalised.to(dtype).contiguous(memory_format=self.memory_format)
+        inputs = self._normalised(images).to(dtype).contiguous(memory_format=self.memory_format)
         if self.levels is None:
-            return self._pooled(inputs).float()
+            return at_least_float32(self._pooled(inputs))
         parts: list[Tensor] = []
         for output in self._level_outputs(inputs, self.levels):
             parts.extend(output.statistics())
         return torch.cat(parts, dim=1)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """Return images with the preprocessing's mean 0 and standard deviation 1."""
+        return (at_least_float32(images) / 255 - self.mean) / self.std
 
     @classmethod
     @abstractmethod

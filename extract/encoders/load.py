@@ -2,6 +2,7 @@
 
 from tier4k.extract.encoders.choices import Library
 from tier4k.extract.encoders.encoder import ImageEncoder
+from tier4k.extract.encoders.function_network import FunctionNetwork
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.timm_network import TimmNetwork
 from tier4k.extract.encoders.transformers_network import TransformersNetwork
@@ -9,6 +10,7 @@ from tier4k.extract.encoders.transformers_network import TransformersNetwork
 NETWORKS: dict[Library, type[ImageNetwork]] = {
     "timm": TimmNetwork,
     "transformers": TransformersNetwork,
+    "function": FunctionNetwork,
 }
 
 

@@ -6,6 +6,8 @@ from tier4k.cache.errors import TierError
 
 HF = "hf:"  # prefix of the name of an encoder in a folder of Hugging Face
 
+TIMM = "timm:"  # prefix of the name of a model of timm
+
 
 class EncoderError(TierError):
     """An encoder does not exist or does not support the requested options."""

@@ -57,6 +57,11 @@ class ImagePreset:
         Raises:
             EncoderError: The encoder accepts images of one size only.
         """
+        if self.library == "function" and (name or image_size):
+            raise EncoderError(
+                f"{self.name} states its preprocessing itself: do not pass --preprocessing, --image-size, "
+                "nor --preset, which sets them"
+            )
         name = name or self.default_preprocessing
         preprocessing = self.reference if name == "reference" else self.native
         if image_size is None:
@@ -87,6 +92,8 @@ class ImagePreset:
         Raises:
             EncoderError: The architecture has no multilevel features.
         """
+        if self.library == "function":
+            raise EncoderError(f"{self.name} is a function, which has one output: pass --feature pooled")
         if self.levels is None and self.library == "transformers":
             raise EncoderError(
                 f"the hidden states of {self.name} ({self.architecture}) have no form that tier4k knows: "

@@ -5,7 +5,7 @@ To add an encoder, add an entry to `_IMAGE_PRESETS` or `_TEXT_PRESETS`, and its 
 
 from tier4k.cache.text import nearest
 from tier4k.extract.encoders.levels import TOKEN_STATISTICS, Levels
-from tier4k.extract.encoders.names import HF, EncoderError, one_spelling
+from tier4k.extract.encoders.names import HF, TIMM, EncoderError, one_spelling
 from tier4k.extract.encoders.preset import ImagePreset, TextPreset
 from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.images.preprocessing import (
@@ -198,8 +198,8 @@ def image_preset(name: str) -> ImagePreset:
     """
     if name in IMAGE_PRESETS:
         return IMAGE_PRESETS[name]
-    if name.startswith("timm:"):
-        return _timm_preset(name, name.removeprefix("timm:"))
+    if name.startswith(TIMM):
+        return _timm_preset(name, name.removeprefix(TIMM))
     known = ", ".join(IMAGE_PRESETS)
     raise EncoderError(
         f"there is no image encoder {name!r}{nearest(name, IMAGE_PRESETS)}. Known: {known}, timm:NAME, "
@@ -275,7 +275,7 @@ def known_weights(name: str) -> KnownWeights:
             by_name[own_name] = weights
     if name in by_name:
         return by_name[name]
-    if name.startswith("timm:"):
+    if name.startswith(TIMM):
         return image_preset(name).weights
     if hf_repository(name):
         return text_preset(name).weights

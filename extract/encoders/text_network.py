@@ -15,7 +15,7 @@ from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.precision import DTYPES
 from tier4k.extract.encoders.text_families import AUTO, TextFamily
 from tier4k.extract.encoders.text_pooling import TextPooling, load_pooling
-from tier4k.extract.encoders.text_probe import require_finite, require_sound
+from tier4k.extract.encoders.text_probe import SHORT, require_finite, require_sound
 from tier4k.extract.encoders.text_tokenizer import TextTokenizer, TokenBatch, load_text_tokenizer
 from tier4k.extract.encoders.transformers_config import tower_config
 from tier4k.extract.encoders.transformers_loading import (
@@ -24,6 +24,8 @@ from tier4k.extract.encoders.transformers_loading import (
     recompute_activations,
 )
 
+# Models, by `model_type`, whose attention takes a mask of pairs of tokens as it is.
+MASKED_BY_PAIRS = ("albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
 PACKED_TOKENS = 512  # with more, attention between texts costs more than padding
 BLOCK = re.compile(r"(?:^|\.)(?:layer|layers|block|h)\.(\d+)\.")
 AFTER_BLOCKS = re.compile(r"(?:^|\.)(?:final_layer_norm|encoder\.layer_norm|text_projection|head)\.")
@@ -78,10 +80,17 @@ class TextNetwork(nn.Module):
         Raises:
             EncoderError: The network gives infinite or undefined features in this precision.
         """
-        if precision != "fp32":
+        if DTYPES[precision] != torch.float32:
             _cast(self.backbone, DTYPES[precision])
             require_finite(self, precision)
         return with_onednn(self).requires_grad_(False)
+
+    @property
+    @torch.inference_mode()
+    def width(self) -> int:
+        """Length D of the features, for which the network encodes a text."""
+        device = next(self.backbone.parameters()).device
+        return self.features(self.tokenizer([SHORT]).to(device)).shape[1]
 
     def layers(self) -> list[list[nn.Parameter]]:
         """Return the parameters of the embeddings, then of each block, without the unused pooler.
@@ -161,33 +170,48 @@ class TextNetwork(nn.Module):
         if self._packs(batch):
             return self._packed_hidden_states(batch)
         network = self.backbone.encoder if self.family.encoder_alone else self.backbone
-        return network(input_ids=batch.ids, attention_mask=batch.mask).last_hidden_state
+        return network(input_ids=batch.ids, attention_mask=self._attention_mask(batch)).last_hidden_state
+
+    def _attention_mask(self, batch: TokenBatch) -> Tensor | None:
+        """Return the mask (B, L), or that (B, 1, L, L) which transformers makes of it; None without padding.
+
+        transformers asks the device whether there is padding, and would wait for all its work. Here the
+        tokenizer knows.
+        """
+        config = self.backbone.config
+        is_known = batch.places is not None and config.model_type in MASKED_BY_PAIRS
+        if not is_known or config._attn_implementation != "sdpa":
+            return batch.mask
+        assert batch.places is not None
+        if batch.places.shape[1] == batch.mask.numel():
+            return None
+        return batch.mask.bool()[:, None, None].expand(-1, 1, batch.mask.shape[1], -1)
 
     def _packs(self, batch: TokenBatch) -> bool:
         """Return whether to pack a batch: in training, half of the tokens of short batches are padding.
 
         Batches for stored features are never packed, so that the features do not change.
         """
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or batch.places is None:
             return False
         config = self.backbone.config
         packable = (
             config.model_type == "bert" and not config.is_decoder and config._attn_implementation == "sdpa"
         )
-        tokens = int(batch.mask.sum())
+        tokens = batch.places.shape[1]
         return packable and tokens < batch.mask.numel() and tokens <= PACKED_TOKENS
 
     def _packed_hidden_states(self, batch: TokenBatch) -> Tensor:
         """Return the hidden states of the texts, concatenated so that tokens attend only to the same text."""
-        is_token = batch.mask.bool()
-        text, position = is_token.nonzero(as_tuple=True)
+        assert batch.places is not None
+        text, position = batch.places
         same_text = (text[:, None] == text)[None, None]
         packed = self.backbone(
-            input_ids=batch.ids[is_token][None],
+            input_ids=batch.ids[text, position][None],
             position_ids=position[None],
             attention_mask=same_text,
         ).last_hidden_state[0]
-        padded = packed.new_zeros(*is_token.shape, packed.shape[1])
+        padded = packed.new_zeros(*batch.mask.shape, packed.shape[1])
         return padded.index_put((text, position), packed)
 
 

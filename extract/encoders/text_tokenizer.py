@@ -25,14 +25,24 @@ class TokenBatch:
     Attributes:
         ids: (B, L) int64 token numbers, padded to the longest text of the batch.
         mask: (B, L) int64, 1 for tokens and 0 for padding.
+        places: (2, T) int64 rows and columns of the T tokens that are no padding; None if they are unknown.
+            They are found before the batch is copied to a device, because finding them there waits for it.
     """
 
     ids: Tensor
     mask: Tensor
+    places: Tensor | None = None
 
     def to(self, device: torch.device) -> "TokenBatch":
-        """Return the batch on another device."""
-        return TokenBatch(self.ids.to(device), self.mask.to(device))
+        """Return the batch on another device; pinned memory is copied without waiting."""
+        places = None if self.places is None else self.places.to(device, non_blocking=True)
+        ids, mask = (tensor.to(device, non_blocking=True) for tensor in (self.ids, self.mask))
+        return TokenBatch(ids, mask, places)
+
+    def pin_memory(self) -> "TokenBatch":
+        """Return the batch in pinned memory, from which a GPU copies by itself."""
+        places = None if self.places is None else self.places.pin_memory()
+        return TokenBatch(self.ids.pin_memory(), self.mask.pin_memory(), places)
 
 
 class TextTokenizer:
@@ -90,7 +100,7 @@ class TextTokenizer:
                     f"the tokenizer of the text encoder makes no token of the text {text!r}: change this "
                     "text, or pass another text encoder"
                 )
-        return TokenBatch(ids, mask)
+        return TokenBatch(ids, mask, mask.nonzero().T)
 
     def untruncated_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token numbers of each text before truncation, special tokens included."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork, LevelOutput
+from tier4k.extract.encoders.initial_weights import UndefinedInitialWeights
 from tier4k.extract.encoders.levels import Levels
 from tier4k.extract.encoders.timm_models import create_network
 from tier4k.extract.encoders.timm_weights import load_timm_weights
@@ -21,11 +22,12 @@ class TimmNetwork(ImageNetwork):
             WeightsError: The weights do not fit.
         """
         preset = encoder.preset
-        backbone = create_network(
-            preset.architecture,
-            uncropped=encoder.preprocessing.size is None,
-            projects=preset.feature == "projection",
-        )
+        with UndefinedInitialWeights():
+            backbone = create_network(
+                preset.architecture,
+                uncropped=encoder.preprocessing.size is None,
+                projects=preset.feature == "projection",
+            )
         # The package of efficientnet-lite0 has timm's tensors in timm's order under other names.
         package = preset.weights.package
         by_order = package is not None and encoder.weights.sha256 == package.sha256

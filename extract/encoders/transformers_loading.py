@@ -24,7 +24,7 @@ def load_transformer(
     unused: Iterable[str] = (),
     **options: Any,
 ) -> Any:
-    """Build a network and load its weights, in float32.
+    """Build a network and load its weights, in float32 and in memory of their own.
 
     Tensors in the files that the network does not have, such as those of a classifier or of another tower,
     are left out.
@@ -50,6 +50,7 @@ def load_transformer(
         )
     _require_complete(loading, path, tuple(unused))
     _require_no_more_blocks(network, loading["unexpected_keys"], path)
+    _copy_out_of_files(network)
     return network
 
 
@@ -90,6 +91,12 @@ def recompute_activations(network: Any) -> None:
 def has_private_checkpointing(network: nn.Module) -> bool:
     """Whether this version of transformers has the private method that `recompute_activations` prefers."""
     return hasattr(network, "_set_gradient_checkpointing")
+
+
+def _copy_out_of_files(network: nn.Module) -> None:
+    """Copy weights into own memory: transformers maps files, so that a changed file would change features."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _require_complete(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.choices import Precision, StoreDtype
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.names import EncoderError
@@ -29,6 +29,7 @@ def find_text_tower(
     name: str,
     folders: Sequence[Path] = (),
     precision: Precision | None = None,
+    store_dtype: StoreDtype | None = None,
 ) -> TextEncoder:
     """Find the text encoder of a checkpoint.
 
@@ -36,6 +37,7 @@ def find_text_tower(
         name: The checkpoint, `hf:NAME_OR_PATH`.
         folders: Folders that a relative path may start from.
         precision: Arithmetic of the network; None uses "fp32".
+        store_dtype: Type of the stored numbers; None uses "float32".
 
     Raises:
         EncoderError: The checkpoint has no text tower.
@@ -49,4 +51,4 @@ def find_text_tower(
             f"{name} (model_type {kind!r}) has no text tower: pass it as --image-encoder, and a text encoder "
             "as --text-encoder"
         )
-    return find_text_encoder(name, folders=folders, precision=precision)
+    return find_text_encoder(name, folders=folders, precision=precision, store_dtype=store_dtype)

@@ -34,7 +34,7 @@ def decode(data: bytes) -> Image.Image:
         ImageError: The bytes are empty, of an unknown format, truncated, a decompression bomb, or grey of
             more than 8 bits.
     """
-    image = _open(data)
+    image = open_usable(data)
     header = header_of(image, data)
     _load(image)
     return _as_shown(image, header)
@@ -56,7 +56,7 @@ def inspect(data: bytes) -> None:
 
     JPEGs are decoded at an eighth of their size, which still reads every byte.
     """
-    image = _open(data)
+    image = open_usable(data)
     image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
     _load(image)
 
@@ -76,22 +76,31 @@ def _require_8_bits(image: Image.Image) -> None:
         )
 
 
-def _open(data: bytes) -> Image.Image:
+def open_usable(data: bytes) -> Image.Image:
+    """Open an image that `decode` takes, without decoding its pixels.
+
+    Raises:
+        ImageError: As `decode`, for what is in front of the pixels.
+    """
     image = open_image(data)
     _require_usable_size(image.width, image.height)
     _require_8_bits(image)
     return image
 
 
+def is_usable_size(width: int, height: int) -> bool:
+    """Return whether `decode` takes images of this size."""
+    return width * height <= MAX_PIXELS and max(width, height) <= MAX_ASPECT * min(width, height)
+
+
 def _require_usable_size(width: int, height: int) -> None:
+    if is_usable_size(width, height):
+        return
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"the image, {width} x {height}, is larger than {MAX_PIXELS:,} pixels (decompression bomb)"
         )
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ImageError(
-            f"one side of the image, {width} x {height}, is more than {MAX_ASPECT} times the other"
-        )
+    raise ImageError(f"one side of the image, {width} x {height}, is more than {MAX_ASPECT} times the other")
 
 
 def _load(image: Image.Image) -> None:

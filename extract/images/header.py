@@ -10,16 +10,18 @@ from tier4k.extract.images.errors import ImageError
 from tier4k.extract.images.opening import open_image
 
 UPRIGHT = 1
+JPEG_PIXELS = 0xDA
+JPEG_APP1 = 0xE1
+PNG_MARK = b"\x89PNG\r\n\x1a\n"
 ORIENTATION_TAG = 0x0112
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 _EXIF_MARK = b"Exif\0\0"
+_JPEG_PIXELS_MARK, _JPEG_APP1_MARK = 0xFF00 | JPEG_PIXELS, 0xFF00 | JPEG_APP1
+_read_segment = struct.Struct(">HH").unpack_from  # mark and length
 _EXIF_INTEGERS = {3: "H", 4: "I"}  # types of a tag's value
-_JPEG_PIXELS = 0xDA
-_JPEG_APP1 = 0xE1
 _BMP_HEADER_SIZE = b"\x28\0\0\0"  # of the usual header
 _BMP_RGB = b"\x18\0"  # bits of a pixel
-_PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _PNG_ALPHA = (b"\x04", b"\x06")  # types of colour: grey with alpha, RGB with alpha
 _PNG_END = b"IEND"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -128,17 +130,17 @@ def _exif_in_text(image: Image.Image) -> bytes:
 
 def _exif_chunk(data: bytes) -> bytes:
     """Return the EXIF data of a PNG, which may be after the pixels; empty if there are none."""
-    if not data.startswith(_PNG_MARK):
+    if not data.startswith(PNG_MARK):
         return b""
-    for kind, start, end in _png_chunks(data):
+    for kind, start, end in png_chunks(data):
         if kind == b"eXIf":
             return data[start:end]
     return b""
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield the name, start and end of each chunk of a PNG: length, name, content, four bytes of checksum."""
-    start = len(_PNG_MARK)
+    start = len(PNG_MARK)
     while start + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, start)
         yield kind, start + 8, start + 8 + length
@@ -154,23 +156,40 @@ def _is_surely_plain(data: bytes) -> bool:
     """
     if data.startswith(b"\xff\xd8"):
         return _is_surely_plain_jpeg(data)
-    if data.startswith(_PNG_MARK):
+    if data.startswith(PNG_MARK):
         return _is_surely_plain_png(data)
     is_rgb_bmp = data[:2] == b"BM" and data[14:18] == _BMP_HEADER_SIZE and data[28:30] == _BMP_RGB
     return is_rgb_bmp or data[8:16] == b"WEBPVP8 "  # without the chunk that announces alpha and EXIF data
 
 
-def _is_surely_plain_jpeg(data: bytes) -> bool:
-    """Walk over the segments in front of the pixels: 255, a mark, a length of two bytes, the content."""
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the mark of each segment of a JPEG, and the start and end of its content.
+
+    A segment has the byte 255, a mark, a length of two bytes, and the content. The last one is in front of
+    the pixels (`JPEG_PIXELS`); a file without it is damaged or unusual.
+    """
     start = 2
     while start + 4 <= len(data):
         first, mark, length = struct.unpack_from(">BBH", data, start)
-        if first != 0xFF or mark < 0xC0 or mark == 0xFF or 0xD0 <= mark <= 0xD9:
-            return False  # no segment with a length
-        if mark == _JPEG_PIXELS:
-            return True
+        if first != 0xFF or mark < 0xC0 or mark == 0xFF or 0xD0 <= mark <= 0xD9 or length < 2:
+            return  # no segment with a length
+        yield mark, start + 4, start + 2 + length
+        if mark == JPEG_PIXELS:
+            return
+        start += 2 + length
+
+
+def _is_surely_plain_jpeg(data: bytes) -> bool:
+    # Every image that is hashed passes here, so the segments are not taken from the slower `jpeg_segments`.
+    start, last = 2, len(data) - 4
+    while start <= last:
+        mark, length = _read_segment(data, start)
+        if mark == _JPEG_PIXELS_MARK:
+            return length >= 2
+        if not 0xFFC0 <= mark < 0xFFFF or 0xFFD0 <= mark <= 0xFFD9 or length < 2:
+            return False
         end = start + 2 + length
-        is_exif = mark == _JPEG_APP1 and data.startswith(_EXIF_MARK, start + 4)
+        is_exif = mark == _JPEG_APP1_MARK and data.startswith(_EXIF_MARK, start + 4)
         if is_exif and _exif_orientation(data[start + 4 : end]) != UPRIGHT:
             return False
         start = end
@@ -180,7 +199,7 @@ def _is_surely_plain_jpeg(data: bytes) -> bool:
 def _is_surely_plain_png(data: bytes) -> bool:
     if data[25:26] in _PNG_ALPHA:
         return False
-    for kind, start, end in _png_chunks(data):
+    for kind, start, end in png_chunks(data):
         if kind == _PNG_END:
             return True
         if kind == b"tRNS":

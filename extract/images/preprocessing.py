@@ -1,18 +1,15 @@
 """Preprocessing: resize and crop, from a decoded image to the pixels that an encoder sees."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from tier4k.extract.images.choices import ImageSize
-
-if TYPE_CHECKING:
-    import torch
+from tier4k.extract.images.geometry import Geometry, centred, floor_centred, whole
+from tier4k.extract.images.resize import resize
+from tier4k.extract.images.taps import KERNELS
 
 # Least side of an uncropped image in pixels: encoders halve it five times.
 MIN_SIDE = 32
@@ -20,13 +17,11 @@ MIN_SIDE = 32
 MAX_WHOLE_PIXELS = 2048 * 4096
 # Largest factor by which an image is enlarged to fill a number of patches.
 MAX_SCALE = 100
-FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# timm's colour beside an image that is smaller than its crop, whatever the encoder's mean.
+BORDER = (124, 116, 104)
+CROPS = ("center", "floor", "squash", "border")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -94,46 +89,47 @@ class Preprocessing:
         resize = None if image_size == "full" else image_size
         return replace(self, size=None, resize=resize, crop="no", multiple=multiple, patches=None)
 
-    def transform(self) -> "Callable[[Image.Image], torch.Tensor]":
-        """Return a function from an RGB image to (3, H, W) uint8.
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the input of an encoder, (3, h, w) uint8, of an image with pixels (H, W, 4) uint8.
 
         The encoder applies mean and standard deviation on its device.
         """
+        height, width = pixels.shape[:2]
+        return resize(pixels, self.geometry(width, height), self.interpolation)
+
+    def resized(self, pixels: np.ndarray) -> np.ndarray:
+        """Return an image (H, W, 4) uint8 as it is before the crop, (3, h, w) uint8."""
+        height, width = pixels.shape[:2]
+        return resize(pixels, whole(*self._resized_sides(width, height)), self.interpolation)
+
+    def geometry(self, width: int, height: int) -> Geometry:
+        """Return how an image of this size is resized and cropped."""
+        resized = self._resized_sides(width, height)
         if self.size is None:
-            return _Uncropped(self)
+            return whole(*resized)
         if self.crop == "floor":
-            return _CentreCrop(self, self.size)
-        from timm.data.transforms_factory import create_transform
+            return floor_centred(*resized, self.size)
+        if self.crop == "border":
+            return centred(*resized, self.size, fill=BORDER)
+        return centred(*resized, self.size)
 
-        return create_transform(
-            self.size,
-            interpolation=self.interpolation,
-            # timm resizes to floor(size / crop_pct); half a pixel more keeps the floor at exactly `resize`.
-            crop_pct=self.size / (self.require_resize() + 0.5),
-            crop_mode=self.crop,
-            normalize=False,
-        )
-
-    def resized(self, image: Image.Image) -> Image.Image:
-        """Return the image before the crop."""
-        width, height = self._resized_sides(image)
-        if image.size == (width, height):
-            return image
-        return image.resize((width, height), FILTERS[self.interpolation])
-
-    def _resized_sides(self, image: Image.Image) -> tuple[int, int]:
-        """Return width and height before the crop."""
+    def _resized_sides(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height before the crop of an image of this size."""
         if self.patches is not None:
-            columns, rows = patch_grid(image.size, self.multiple, self.patches)
+            columns, rows = patch_grid((width, height), self.multiple, self.patches)
             return columns * self.multiple, rows * self.multiple
-        shortest, longest = sorted(image.size)
+        if self.crop == "squash":
+            return self.require_resize(), self.require_resize()
+        if self.crop == "border":
+            return _within(width, height, self.require_resize())
+        shortest, longest = sorted((width, height))
         length = self.resize or shortest
         if self.size is None:
             # width x height is length² x longest / shortest.
             longest_allowed = math.isqrt(MAX_WHOLE_PIXELS * shortest // longest)
             length = min(max(length, MIN_SIDE), longest_allowed)
-        width = image.width * length // shortest
-        height = image.height * length // shortest
+        width = width * length // shortest
+        height = height * length // shortest
         if self.multiple > 1:
             return self._whole_multiples(width, height)
         return width, height
@@ -152,41 +148,10 @@ class Preprocessing:
         return self.resize
 
 
-class _Uncropped:
-    """From an RGB image to (3, H, W) uint8 without a crop.
-
-    This is a class, because worker processes receive it pickled.
-    """
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        self._preprocessing = preprocessing
-
-    def __call__(self, image: Image.Image) -> "torch.Tensor":
-        return to_tensor(self._preprocessing.resized(image))
-
-
-class _CentreCrop:
-    """From an RGB image to its centre (3, size, size) uint8, odd margins rounded down at the top and left.
-
-    torchvision rounds half a pixel up instead: a margin of 3 pixels becomes 2 and 1.
-    """
-
-    def __init__(self, preprocessing: Preprocessing, size: int) -> None:
-        self._preprocessing = preprocessing
-        self._size = size
-
-    def __call__(self, image: Image.Image) -> "torch.Tensor":
-        resized = self._preprocessing.resized(image)
-        left = (resized.width - self._size) // 2
-        top = (resized.height - self._size) // 2
-        return to_tensor(resized.crop((left, top, left + self._size, top + self._size)))
-
-
-def to_tensor(image: Image.Image | np.ndarray) -> "torch.Tensor":
-    """Return an RGB image, or its pixels (H, W, 3) uint8, as (3, H, W) uint8."""
-    import torch
-
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+def _within(width: int, height: int, longest: int) -> tuple[int, int]:
+    """Return the sides of an image whose longer side becomes `longest`, rounded as timm's ResizeKeepRatio."""
+    ratio = max(width / longest, height / longest)
+    return max(round(width / ratio), 1), max(round(height / ratio), 1)
 
 
 def nearest_multiple(length: int, multiple: int) -> int:
@@ -268,6 +233,39 @@ def native(
         crop: timm's crop mode, or "floor".
     """
     return Preprocessing("native", size, resize, interpolation, crop, mean, std)
+
+
+def image_preprocessing(
+    size: int,
+    resize: int | None = None,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    interpolation: str = "bicubic",
+    crop: str = "center",
+) -> Preprocessing:
+    """Return the preprocessing of an image encoder in code.
+
+    Args:
+        size: Side of the square crop in pixels.
+        resize: Length of the shorter side before the crop in pixels; None is `size`.
+        mean, std: Mean and standard deviation of each channel, for values from 0 to 1.
+        interpolation: "bilinear", "bicubic" or "lanczos".
+        crop: "center", "floor", "squash" or "border" (see `Preprocessing`).
+
+    Raises:
+        ValueError: A value is not valid.
+    """
+    if interpolation not in KERNELS or crop not in CROPS:
+        raise ValueError(
+            f"interpolation {interpolation!r} with crop {crop!r} is not valid: use one of "
+            f"{', '.join(KERNELS)}, and one of {', '.join(CROPS)}"
+        )
+    if size < 1 or (resize or size) < 1 or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError(
+            "size and resize must be at least 1 pixel, mean and std must have three numbers each, and each "
+            "number of std must be above 0"
+        )
+    return Preprocessing("own", size, resize or size, interpolation, crop, tuple(mean), tuple(std))
 
 
 def _numbers(values: tuple[float, ...]) -> str:

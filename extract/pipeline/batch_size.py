@@ -1,49 +1,51 @@
-"""The batch size: fixed by the user or found by measuring, and halved if memory is too small."""
+"""The batch size: fixed, or found by measuring, and halved where memory is too small."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from tier4k.extract.pipeline.device import IMAGES_PER_CHUNK
+from tier4k.extract.encoders.out_of_memory import unless_out_of_memory
 from tier4k.extract.pipeline.options import ExtractionError
+from tier4k.extract.pipeline.units import IMAGES_PER_UNIT
 
-FIRST_BATCH = {"cpu": 4, "cuda": 32, "mps": 8}
-
-OUT_OF_MEMORY = (
-    "not enough memory",
-    "can't allocate memory",
-    "MPS backend out of memory",
-)  # of the CPU and of Apple's GPU
+# Batch sizes from which the fastest is searched. CUDA has none: its largest batch is as fast as any, and each
+# size costs seconds when it is first used.
+FIRST_BATCH = {"cpu": 4, "mps": 8}
 
 WORTHWHILE = 1.05  # a doubled batch is kept only if encoding is faster by this factor
 
 
 class BatchSize:
-    """The number of crops in a batch: fixed, or the fastest, found by doubling while chunks are encoded.
+    """The number of inputs in a batch: fixed, or the fastest, found by doubling while units are encoded.
 
     Args:
-        fixed_size: The batch size; None finds the fastest by measuring.
+        fixed_size: The batch size; None leaves the choice to the device.
         device: Type of the device, such as "cpu".
+
+    Attributes:
+        current: The batch size.
+        is_settled: Whether the search has ended.
     """
 
     def __init__(self, fixed_size: int | None, device: str) -> None:
-        self.current = fixed_size or FIRST_BATCH[device]
-        self._settled = fixed_size is not None
-        self._largest = IMAGES_PER_CHUNK[device]
+        self._largest = IMAGES_PER_UNIT[device]
+        self.current = fixed_size or FIRST_BATCH.get(device, self._largest)
+        self.is_settled = fixed_size is not None or device not in FIRST_BATCH
         self._pixels_per_second = 0.0
         self._warm = False
 
     def measured(self, pixels: int, seconds: float) -> None:
-        """Adapt the batch size to the speed of a chunk.
+        """Adapt the batch size to the speed of a unit.
 
-        The first chunk of each size does not count, as libraries prepare themselves for the new shape.
+        The first unit of each size does not count, as libraries prepare themselves for the new shape.
 
         Args:
-            pixels: Number of pixels in the chunk.
-            seconds: Time that the chunk took to encode.
+            pixels: Number of pixels in the unit.
+            seconds: Time that the unit took to encode.
         """
-        if self._settled:
+        if self.is_settled:
             return
         if not self._warm:
             self._warm = True
@@ -51,9 +53,9 @@ class BatchSize:
         pixels_per_second = pixels / seconds
         if pixels_per_second < WORTHWHILE * self._pixels_per_second:
             self.current //= 2
-            self._settled = True
+            self.is_settled = True
         elif self.current >= self._largest:
-            self._settled = True
+            self.is_settled = True
         else:
             self.current *= 2
             self._pixels_per_second = pixels_per_second
@@ -63,13 +65,13 @@ class BatchSize:
         """Halve the batch size and stop measuring, as the memory is too small.
 
         Raises:
-            ExtractionError: The batch is a single crop already.
+            ExtractionError: The batch is a single input already.
         """
         if self.current == 1:
             remedy = "pass --device cpu or a smaller --image-size"
-            raise ExtractionError(f"the device has too little memory for a single image: {remedy}")
+            raise ExtractionError(f"the device has too little memory for a single input: {remedy}")
         self.current //= 2
-        self._settled = True
+        self.is_settled = True
 
     def encode_in_batches(self, count: int, encode: Callable[[slice], Tensor]) -> Tensor:
         """Encode `count` inputs batch by batch; halve a batch that is too large for the memory.
@@ -85,33 +87,10 @@ class BatchSize:
         start = 0
         while start < count:
             batch = slice(start, min(start + self.current, count))
-            batch_features = _encode_unless_out_of_memory(encode, batch)
+            batch_features = unless_out_of_memory(partial(encode, batch))
             if batch_features is None:
                 self.halve()
-                torch.cuda.empty_cache()
                 continue
             features.append(batch_features)
             start = batch.stop
         return torch.cat(features)
-
-
-def _encode_unless_out_of_memory(encode: Callable[[slice], Tensor], batch: slice) -> Tensor | None:
-    """Encode a batch; return None if memory is too small.
-
-    The error is not kept, as it refers to large tensors.
-    """
-    try:
-        return encode(batch)
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        return None
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or contains_any(str(error), OUT_OF_MEMORY)
-
-
-def contains_any(message: str, parts: Iterable[str]) -> bool:
-    """Return whether a message contains one of several texts."""
-    return any(part in message for part in parts)

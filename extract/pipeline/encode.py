@@ -1,22 +1,24 @@
 """Encoding of chunks with networks."""
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from tier4k.extract.encoders.image_network import ImageNetwork
-from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.extract.encoders.text_tokenizer import TokenBatch
-from tier4k.extract.pipeline.batch_size import BatchSize, contains_any
-from tier4k.extract.pipeline.chunks import Chunk, CropStack
-from tier4k.extract.pipeline.missing_inputs import Work
+from tier4k.extract.pipeline.batch_size import BatchSize
+from tier4k.extract.pipeline.chunks import Chunk, select_rows
+from tier4k.extract.pipeline.encoded_texts import EncodedTexts
 from tier4k.extract.pipeline.options import ExtractionError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # each kind of network has libraries of its own
+    from tier4k.extract.encoders.image_network import ImageNetwork
+    from tier4k.extract.encoders.text_network import TextNetwork
+    from tier4k.extract.encoders.text_tokenizer import TokenBatch
+    from tier4k.extract.scorers.called_network import CalledNetwork
     from tier4k.extract.scorers.pair_network import PairNetwork
 
 # Parts of torch's messages about inputs that are too small for a network.
@@ -25,16 +27,16 @@ TOO_SMALL = (
     "Output size is too small",
 )
 
+KEPT_PAIR_TEXT_BYTES = 2**30  # of encoded texts of one scorer
+
 
 class ChunkEncoder(Protocol):
     """Interface of objects that encode chunks of inputs."""
 
-    @property
-    def batch_size(self) -> int:
-        """Current number of inputs per batch."""
+    def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
+        """Return the features (n, ...) of the n wanted inputs of a chunk, n > 0, on the device.
 
-    def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
-        """Return the features (n, ...) of the n wanted inputs of a chunk.
+        A GPU may still be computing them.
 
         Args:
             chunk: A chunk of C inputs.
@@ -58,7 +60,7 @@ class ImageChunkEncoder:
 
     def __init__(
         self,
-        network: ImageNetwork,
+        network: "ImageNetwork",
         variant: int,
         crop_count: int,
         size: BatchSize,
@@ -70,54 +72,82 @@ class ImageChunkEncoder:
         self._size = size
         self._device = device
 
-    @property
-    def batch_size(self) -> int:
-        """Current number of crops per batch."""
-        return self._size.current
-
-    def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
+    def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
         """Return features (n, D) of the n wanted images of a chunk, or (n, V, D) for V > 1 crops each."""
         position = np.cumsum(wanted) - 1
-        features: np.ndarray | None = None
-        pixels = 0
-        start = time.perf_counter()
-        for stack in chunk.images[self._variant]:
-            wanted_stack = _wanted_crops(stack, wanted)
-            if not len(wanted_stack.pixels):
-                continue
-            stack_features = self._encode(wanted_stack.pixels).numpy()
-            if features is None:
-                shape = (int(wanted.sum()), self._crop_count, stack_features.shape[1])
-                features = np.empty(shape, stack_features.dtype)
-            features[position[wanted_stack.rows], wanted_stack.crops] = stack_features
-            pixels += wanted_stack.pixels[:, 0].numel()
-        assert features is not None
-        self._size.measured(pixels, time.perf_counter() - start)
-        return features[:, 0] if self._crop_count == 1 else features
+        places: list[np.ndarray] = []
+        features: list[Tensor] = []
+        with measured_pixels(self._size, self._device) as count:
+            for stack in chunk.images[self._variant]:
+                needed = np.flatnonzero(wanted[stack.rows])
+                if not len(needed):
+                    continue
+                crops = select_rows(stack.pixels, needed)
+                features.append(self._encode(crops))
+                places.append(position[stack.rows[needed]] * self._crop_count + stack.crops[needed])
+                count(crops[:, 0].numel())
+        ordered = select_rows(torch.cat(features), np.argsort(np.concatenate(places)))
+        return ordered if self._crop_count == 1 else ordered.unflatten(0, (-1, self._crop_count))
 
     def _encode(self, crops: Tensor) -> Tensor:
         """Return features (n, D) of preprocessed crops (n, 3, H, W), batch by batch."""
 
         def encode_batch(batch: slice) -> Tensor:
             """Return the features of one batch."""
-            return _forward(self._network, crops[batch].to(self._device, non_blocking=True))
+            count = batch.stop - batch.start
+            inputs = padded(crops[batch], padded_count(count, self._size.current, self._device.type))
+            return _forward(self._network, inputs)[:count]
 
-        return self._size.encode_in_batches(len(crops), encode_batch).cpu()
+        return self._size.encode_in_batches(len(crops), encode_batch)
 
 
-def _wanted_crops(stack: CropStack, wanted: np.ndarray) -> CropStack:
-    """Return the crops of the images that `wanted`, (C,) bool, selects."""
-    keep = wanted[stack.rows]
-    if keep.all():
-        return stack
-    return CropStack(stack.rows[keep], stack.crops[keep], stack.pixels[torch.from_numpy(keep)])
+@contextmanager
+def measured_pixels(size: BatchSize, device: torch.device) -> Iterator[Callable[[int], None]]:
+    """Adapt a batch size to the time in which the context encodes the pixels that it counts.
+
+    Yields:
+        A function that the context calls with the number of pixels of each stack.
+    """
+    pixels = 0
+
+    def count(number: int) -> None:
+        nonlocal pixels
+        pixels += number
+
+    start = time.perf_counter()
+    yield count
+    if not size.is_settled:
+        if device.type == "mps":
+            torch.mps.synchronize()
+        size.measured(pixels, time.perf_counter() - start)
+
+
+def padded(crops: Tensor, count: int) -> Tensor:
+    """Return `count` crops: the given ones (n, 3, H, W), and the first ones again until there are enough."""
+    if count == len(crops):
+        return crops
+    return crops[torch.arange(count, device=crops.device) % len(crops)]
+
+
+def padded_count(
+    count: int,
+    batch_size: int,
+    device: str,
+) -> int:
+    """Return the number of crops to which a batch is padded: on CUDA the next power of two or a full batch.
+
+    On CUDA each new size of a batch costs time once: libraries choose or compile their kernels for it. The
+    features of a crop do not depend on the other crops of its batch.
+    """
+    if device != "cuda":
+        return count
+    return min(1 << (count - 1).bit_length(), max(batch_size, count))
 
 
 class PairChunkEncoder:
-    """Scores the missing pairs of a chunk. Each image is encoded once, and each text on first use.
+    """Scores the pairs of a chunk. Each image is encoded once, and a text that occurs again soon also once.
 
     Args:
-        work: The scorer and its pairs.
         network: The scorer's network, on `device`.
         text_batch_size: Number of texts per batch.
         size: Batch size in images, and in pairs; adapted while chunks are encoded.
@@ -126,43 +156,35 @@ class PairChunkEncoder:
 
     def __init__(
         self,
-        work: Work,
         network: "PairNetwork",
         text_batch_size: int,
         size: BatchSize,
         device: torch.device,
     ) -> None:
         self._network = network
-        self._text_batch_size = text_batch_size
         self._size = size
+        self._text_size = BatchSize(text_batch_size, device.type)
         self._device = device
-        self._prompt_of_pair, prompts = pd.factorize(work.inputs["prompt"])
-        self._prompts: list[str] = prompts.tolist()
-        self._encoded_prompts: dict[int, Tensor] = {}
+        self._texts = EncodedTexts(self._encode_texts, KEPT_PAIR_TEXT_BYTES)
 
-    @property
-    def batch_size(self) -> int:
-        """Current number of images per batch."""
-        return self._size.current
-
-    def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
+    def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
         """Return the scores (n, 1) of the n pairs of a chunk, all of which must be wanted."""
         assert chunk.pair_images is not None
+        assert chunk.pair_texts is not None
         assert wanted.all()
         (stack,) = chunk.images[0]  # all images have the network's shape
         pair_images = chunk.pair_images
-        start = time.perf_counter()
-        texts = self._encoded_texts(self._prompt_of_pair[chunk.numbers])
+        with measured_pixels(self._size, self._device) as count:
+            texts = self._texts(chunk.texts)[torch.from_numpy(chunk.pair_texts)]
 
-        def score_batch(batch: slice) -> Tensor:
-            """Return the scores of all pairs of one batch of images."""
-            pixels = stack.pixels[batch].to(self._device, non_blocking=True)
-            first, end = np.searchsorted(pair_images, (batch.start, batch.stop))
-            images = self._network.encode_images(pixels)
-            return self._score(images, pair_images[first:end] - batch.start, texts[first:end])
+            def score_batch(batch: slice) -> Tensor:
+                """Return the scores of all pairs of one batch of images."""
+                first, end = np.searchsorted(pair_images, (batch.start, batch.stop))
+                images = self._network.encode_images(stack.pixels[batch])
+                return self._score(images, pair_images[first:end] - batch.start, texts[first:end])
 
-        scores = self._size.encode_in_batches(len(stack.pixels), score_batch).cpu().numpy()
-        self._size.measured(stack.pixels[:, 0].numel(), time.perf_counter() - start)
+            scores = self._size.encode_in_batches(len(stack.pixels), score_batch)
+            count(stack.pixels[:, 0].numel())
         return scores[:, None]
 
     def _score(
@@ -176,24 +198,76 @@ class PairChunkEncoder:
         Args:
             images: Encoded images of a batch.
             image_of_pair: (n,) index of each pair's image in `images`.
-            texts: (n, ...) encoded text of each pair.
+            texts: (n, ...) encoded text of each pair, in the memory of the machine.
         """
         scores = []
         size = self._size.current
         for start in range(0, len(image_of_pair), size):
-            part = slice(start, start + size)
-            scores.append(self._network.score(images[image_of_pair[part]], texts[part]))
+            batch = slice(start, start + size)
+            numbers = torch.from_numpy(image_of_pair[batch]).to(self._device)
+            scores.append(self._network.score(images[numbers], texts[batch].to(self._device)))
         return torch.cat(scores)
 
-    def _encoded_texts(self, prompt_indices: np.ndarray) -> Tensor:
-        """Return the encoded prompts (n, ...) at n indices; prompts that were not used before are encoded."""
-        indices: list[int] = prompt_indices.tolist()
-        unencoded = [index for index in dict.fromkeys(indices) if index not in self._encoded_prompts]
-        for start in range(0, len(unencoded), self._text_batch_size):
-            batch = unencoded[start : start + self._text_batch_size]
-            encoded = self._network.encode_texts([self._prompts[index] for index in batch])
-            self._encoded_prompts.update(zip(batch, encoded, strict=True))
-        return torch.stack([self._encoded_prompts[index] for index in indices])
+    def _encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts that are not kept: (T, ...) in the memory of the machine."""
+
+        def encode_batch(batch: slice) -> Tensor:
+            """Return one batch of encoded texts."""
+            return self._network.encode_texts(texts[batch]).cpu()
+
+        return self._text_size.encode_in_batches(len(texts), encode_batch)
+
+
+class CalledChunkEncoder:
+    """Scores the pairs of a chunk with a scorer of another package, which takes whole images of any size.
+
+    Args:
+        network: The scorer, on `device`.
+        size: Batch size in pairs, adapted while chunks are encoded.
+        device: The device.
+    """
+
+    def __init__(
+        self,
+        network: "CalledNetwork",
+        size: BatchSize,
+        device: torch.device,
+    ) -> None:
+        self._network = network
+        self._size = size
+        self._device = device
+
+    def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
+        """Return the scores (n, 1) of the n pairs of a chunk, all of which must be wanted."""
+        assert chunk.pair_images is not None
+        assert chunk.pair_texts is not None
+        assert wanted.all()
+        pairs: list[np.ndarray] = []
+        scores: list[Tensor] = []
+        with measured_pixels(self._size, self._device) as count:
+            for stack in chunk.images[0]:
+                members = np.flatnonzero(np.isin(chunk.pair_images, stack.rows))
+                texts = [chunk.texts[number] for number in chunk.pair_texts[members]]
+                order = np.argsort(stack.rows)
+                images = order[np.searchsorted(stack.rows, chunk.pair_images[members], sorter=order)]
+                scores.append(self._score(stack.pixels, images, texts))
+                pairs.append(members)
+                count(stack.pixels[:, 0].numel())
+        return select_rows(torch.cat(scores), np.argsort(np.concatenate(pairs)))[:, None]
+
+    def _score(
+        self,
+        pixels: Tensor,
+        images: np.ndarray,
+        texts: Sequence[str],
+    ) -> Tensor:
+        """Return the scores (n,) of n pairs: images (n,) by number among pixels (P, 3, H, W), and texts."""
+
+        def score_batch(batch: slice) -> Tensor:
+            """Return the scores of one batch."""
+            return self._network.score(select_rows(pixels, images[batch]), texts[batch])
+
+        return self._size.encode_in_batches(len(images), score_batch)
 
 
 class TextChunkEncoder:
@@ -201,28 +275,32 @@ class TextChunkEncoder:
 
     Args:
         network: The text network, on `device`.
-        batch_size: Number of texts per batch.
+        size: Batch size in texts.
         device: The network's device.
     """
 
     def __init__(
         self,
-        network: TextNetwork,
-        batch_size: int,
+        network: "TextNetwork",
+        size: BatchSize,
         device: torch.device,
     ) -> None:
         self._network = network
+        self._size = size
         self._device = device
-        self.batch_size = batch_size
 
-    def features(self, chunk: Chunk, wanted: np.ndarray) -> np.ndarray:
+    def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
         """Return the features (n, D) of the texts, all of which must be wanted."""
-        assert chunk.tokens is not None
         assert wanted.all()
-        return _forward(self._network, chunk.tokens.to(self._device)).cpu().numpy()
+
+        def encode_batch(batch: slice) -> Tensor:
+            """Return the features of one batch."""
+            return _forward(self._network, self._network.tokenize(chunk.texts[batch]).to(self._device))
+
+        return self._size.encode_in_batches(len(chunk.texts), encode_batch)
 
 
-def _forward(network: nn.Module, batch: Tensor | TokenBatch) -> Tensor:
+def _forward(network: nn.Module, batch: "Tensor | TokenBatch") -> Tensor:
     """Run a network on a batch; raise errors that name the remedy."""
     try:
         return network(batch)
@@ -240,7 +318,7 @@ def _forward(network: nn.Module, batch: Tensor | TokenBatch) -> Tensor:
 
 
 def _is_too_small(error: Exception) -> bool:
-    return contains_any(str(error), TOO_SMALL)
+    return any(message in str(error) for message in TOO_SMALL)
 
 
 def _is_compiler_error(error: Exception) -> bool:

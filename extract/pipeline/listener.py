@@ -1,6 +1,6 @@
 """Reports of an extraction: progress, timing, and a summary for each encoder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,10 @@ from typing import Literal, Protocol
 
 @dataclass
 class Timing:
-    """Seconds spent so far waiting for inputs, encoding and writing."""
+    """Seconds spent so far waiting for inputs, for the network, and for the writing of features.
+
+    Threads read and write beside the network: their own time is longer.
+    """
 
     read: float = 0.0
     encode: float = 0.0
@@ -32,24 +35,68 @@ class Timing:
             setattr(self, part, seconds)
 
 
+def mean_timing(timings: Sequence[Timing]) -> Timing:
+    """Return the mean of the times of devices that work at the same time."""
+    count = len(timings)
+    return Timing(
+        read=sum(timing.read for timing in timings) / count,
+        encode=sum(timing.encode for timing in timings) / count,
+        write=sum(timing.write for timing in timings) / count,
+    )
+
+
+@dataclass(frozen=True)
+class UnreadableImage:
+    """An image that was left out.
+
+    Attributes:
+        place: Place of the image.
+        reason: Why it cannot be read.
+    """
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FailedUnit:
+    """Inputs that were read and encoded together, in vain.
+
+    Attributes:
+        inputs: Places of their images, or their texts.
+        count: Number of inputs.
+        reason: Why the last attempt failed.
+    """
+
+    inputs: tuple[str, ...]
+    count: int
+    reason: str
+
+
 @dataclass(frozen=True)
 class Encoding:
     """Outcome of encoding with one encoder.
 
     Attributes:
+        encoded: Number of inputs that were encoded.
         batch_size: The final batch size.
         timing: Seconds spent on reading, encoding and writing.
+        unreadable: Images that were left out.
+        failed: Units that were given up.
     """
 
+    encoded: int
     batch_size: int
     timing: Timing
+    unreadable: tuple[UnreadableImage, ...] = ()
+    failed: tuple[FailedUnit, ...] = ()
 
 
 class Listener(Protocol):
     """Receives the progress of an extraction."""
 
     def noted(self, text: str) -> None:
-        """Receive a note for the user about the weights of a loaded network."""
+        """Receive a note for the user about a loaded network, or about what will be written."""
 
     def warned(self, text: str) -> None:
         """Receive a warning about the prompts of a data set, before they are encoded."""
@@ -58,7 +105,7 @@ class Listener(Protocol):
         """Receive the number of distinct inputs of a stream to encode, once the networks are loaded."""
 
     def advanced(self, count: int, timing: Timing) -> None:
-        """Receive the number of inputs that were encoded since the last call, and the time so far."""
+        """Receive the number of inputs encoded or left out since the last call, and the time so far."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +121,9 @@ class StreamSummary:
         batch_size: Final number of crops or texts per batch; None if nothing was encoded.
         timing: Seconds spent on reading, encoding and writing, without loading the network. Encoders that run
             together have one timing.
+        unreadable: Images that were left out, because they cannot be read or changed since they were checked.
+            Encoders that run together have one list.
+        failed: Units that were given up. Encoders that run together have one list.
     """
 
     stream: str
@@ -83,3 +133,5 @@ class StreamSummary:
     encoded: int
     batch_size: int | None = None
     timing: Timing = field(default_factory=Timing)
+    unreadable: tuple[UnreadableImage, ...] = ()
+    failed: tuple[FailedUnit, ...] = ()

@@ -1,118 +1,50 @@
-"""Encoders that stay loaded and return features of images and texts in memory. Nothing is stored."""
+"""Encoders that stay loaded and return features of images and texts in memory. Nothing is stored.
 
+The features are float32, rounded as in the store of the encoder, so that heads see what they were fitted on.
+"""
+
+import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from tier4k.cache.keys import bytes_key
+from tier4k.cache.rounding import as_stored
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.image_network import ImageNetwork
-from tier4k.extract.encoders.load import load_image_network
-from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.extract.images.content import content_key
-from tier4k.extract.images.decode import as_rgb, decode
-from tier4k.extract.images.errors import ImageError
-from tier4k.extract.images.places import read_bytes
+from tier4k.extract.pipeline.arithmetic import arithmetic
 from tier4k.extract.pipeline.batch_size import BatchSize
-from tier4k.extract.pipeline.chunks import Chunk, stack_by_shape
+from tier4k.extract.pipeline.chunks import Chunk
 from tier4k.extract.pipeline.device import choose_device
-from tier4k.extract.pipeline.encode import ImageChunkEncoder
-from tier4k.extract.pipeline.float32 import full_float32
-from tier4k.extract.pipeline.read import ImageCropper, ImageVariant
+from tier4k.extract.pipeline.encode import ImageChunkEncoder, TextChunkEncoder
+from tier4k.extract.pipeline.encoded_texts import EncodedTexts
+from tier4k.extract.pipeline.given_images import ImageInput
+from tier4k.extract.pipeline.image_reader import ImageVariant
+from tier4k.extract.pipeline.live_images import Defects, LiveImages
+from tier4k.extract.pipeline.load import load_for_encoding
+from tier4k.extract.pipeline.once import Once
 
 BATCH = 32
 
-ImageInput = str | Path | Image.Image | np.ndarray | torch.Tensor
-
-
-def as_image(value: ImageInput) -> tuple[Image.Image, bytes]:
-    """Return an RGB image, upright and composed over white, and its key, which seeds random crops.
-
-    Args:
-        value: A path or other place; a PIL image; an array (H, W, 3), (H, W, 4) or (H, W); or a tensor
-            (3, H, W), (4, H, W) or (1, H, W), as torchvision returns. Arrays and tensors are uint8 from 0 to
-            255 or floats from 0 to 1; a fourth channel is alpha.
-
-    Raises:
-        ImageError: The value is not an image, or cannot be decoded.
-    """
-    if isinstance(value, str | Path):
-        return _from_place(value)
-    if isinstance(value, torch.Tensor):
-        value = _channels_last(value)
-    if isinstance(value, np.ndarray):
-        value = _from_array(value)
-    if not isinstance(value, Image.Image):
-        accepted = "pass a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W)"
-        raise ImageError(f"a value of type {type(value).__name__} is not an image: {accepted}")
-    image = as_rgb(value)
-    return image, bytes_key(image.tobytes())
-
-
-def _from_place(place: str | Path) -> tuple[Image.Image, bytes]:
-    try:
-        data = read_bytes(place)
-        return decode(data), content_key(data)
-    except ImageError as error:
-        raise ImageError(f"{place}: {error}") from error
-
-
-def _channels_last(value: torch.Tensor) -> np.ndarray:
-    if value.ndim != 3 or value.shape[0] not in (1, 3, 4):
-        raise ImageError(
-            f"a tensor of shape {tuple(value.shape)} is not an image: pass one of shape (3, H, W) or "
-            "(4, H, W)"
-        )
-    pixels = value.detach().cpu().permute(1, 2, 0)
-    if pixels.is_floating_point():
-        pixels = pixels.float()
-    if pixels.shape[-1] == 1:
-        pixels = pixels[..., 0]
-    return pixels.numpy()
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if not _has_shape_of_image(array):
-        expected = "(H, W, 3), (H, W, 4) or (H, W)"
-        raise ImageError(f"an array of shape {array.shape} is not an image: pass one of shape {expected}")
-    if np.issubdtype(array.dtype, np.floating):
-        array = _to_8_bits(array)
-    if array.dtype != np.uint8:
-        raise ImageError(
-            f"pixels of type {array.dtype} are not supported: pass uint8 from 0 to 255, or floats from 0 to 1"
-        )
-    return Image.fromarray(array)
-
-
-def _has_shape_of_image(array: np.ndarray) -> bool:
-    if 0 in array.shape:
-        return False
-    if array.ndim == 3:
-        return array.shape[-1] in (3, 4)
-    return array.ndim == 2
-
-
-def _to_8_bits(array: np.ndarray) -> np.ndarray:
-    low, high = array.min(), array.max()
-    if not (low >= 0 and high <= 1):  # both comparisons are false for NaN
-        remedy = "divide the pixels by 255, or pass uint8"
-        raise ImageError(f"floating-point pixels must be from 0 to 1, not {low:g} to {high:g}: {remedy}")
-    return np.round(array * 255).astype(np.uint8)
+KEPT_TEXT_BYTES = 2**26  # of encoded texts for each encoder
 
 
 class LiveEncoders:
-    """Image encoders and text encoders, whose networks are loaded on first use.
+    """Loads image and text encoders on first use, and encodes inputs in memory. Threads may share it.
+
+    Features of the texts that were used last are kept.
 
     Args:
         images: Image encoders with their weights, by name.
         texts: Text encoders with their weights, by name.
         device: "auto", or a torch device such as "cuda:1".
+        workers: Number of threads that read images ahead of the networks; with 0, the calling thread does it.
+        batch_size: Number of images or texts that go through a network at once.
+
+    Attributes:
+        device: The torch device.
 
     Raises:
         ExtractionError: The device cannot be used.
@@ -123,79 +55,119 @@ class LiveEncoders:
         images: Mapping[str, ImageEncoder],
         texts: Mapping[str, TextEncoder],
         device: str = "auto",
+        workers: int = 0,
+        batch_size: int = BATCH,
     ) -> None:
         self._images = images
         self._texts = texts
-        self._device = choose_device(device)
-        self._variant_of = {
-            name: ImageVariant(encoder.preprocessing, encoder.crops) for name, encoder in images.items()
-        }
-        self._variants = list(dict.fromkeys(self._variant_of.values()))
-        self._croppers = list(map(ImageCropper, self._variants))
+        self.device = choose_device(device)
+        self._batch_size = batch_size
+        variants = [ImageVariant(encoder.preprocessing, encoder.crops) for encoder in images.values()]
+        self._live_images = LiveImages(variants, self.device, workers, batch_size)
+        self._image_encoders = Once(self._load_images)
+        self._encoded_texts = Once(self._load_texts)
+        self._encoding = threading.Lock()  # because networks may keep values of their last call
 
-    @cached_property
-    def image_networks(self) -> dict[str, ImageNetwork]:
-        """Networks of the image encoders."""
-        networks = {}
-        for name, encoder in self._images.items():
-            networks[name] = load_image_network(encoder).frozen(encoder.precision).to(self._device)
-        return networks
+    def _load_images(self) -> dict[str, ImageChunkEncoder]:
+        encoders = {}
+        for (name, encoder), number in zip(self._images.items(), self._live_images.of_network, strict=True):
+            network: ImageNetwork = load_for_encoding(encoder, self.device, compiled=False)
+            size = BatchSize(self._batch_size, self.device.type)
+            crop_count = 1 + encoder.crops.count
+            encoders[name] = ImageChunkEncoder(network, number, crop_count, size, self.device)
+        return encoders
 
-    @cached_property
-    def text_networks(self) -> dict[str, TextNetwork]:
-        """Networks of the text encoders."""
-        networks = {}
+    def _load_texts(self) -> dict[str, EncodedTexts]:
+        encoded = {}
         for name, encoder in self._texts.items():
-            networks[name] = TextNetwork.of(encoder).frozen(encoder.precision).to(self._device)
-        return networks
+            network = load_for_encoding(encoder, self.device, compiled=False)
+            size = BatchSize(self._batch_size, self.device.type)
+            encode = partial(self._encode_texts, encoder, TextChunkEncoder(network, size, self.device))
+            encoded[name] = EncodedTexts(encode, KEPT_TEXT_BYTES)
+        return encoded
 
-    def images(self, images: Sequence[ImageInput]) -> dict[str, np.ndarray]:
+    def images(
+        self,
+        images: Sequence[ImageInput],
+        defects: Defects | None = None,
+    ) -> dict[str, np.ndarray]:
         """Return the features of N images by the name of the encoder: (N, D), or (N, V, D) for V > 1 crops.
 
         Each image is decoded once for all encoders, and not at all if there is none; see `as_image`.
 
+        Args:
+            images: The images.
+            defects: Receives the errors of images that cannot be used, by their number; their features are
+                NaN (of width 0 if there is no other). None raises the first.
+
         Raises:
-            ImageError: A value is not an image.
+            ImageError: A value is not an image, and `defects` is None.
             ExtractionError: The device has too little memory.
+            StoreError: A feature is too large for the type of the encoder's store.
         """
-        encoders = {name: self._chunk_encoder(name, network) for name, network in self.image_networks.items()}
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in encoders}
-        with full_float32(), torch.inference_mode():
-            for batch in _batches(images) if encoders else ():
-                chunk = self._chunk(batch)
-                for name, encoder in encoders.items():
-                    parts[name].append(encoder.features(chunk, np.ones(len(batch), bool)))
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-    def _chunk_encoder(self, name: str, network: ImageNetwork) -> ImageChunkEncoder:
-        variant = self._variant_of[name]
-        size = BatchSize(BATCH, self._device.type)
-        number = self._variants.index(variant)
-        return ImageChunkEncoder(network, number, variant.crop_count, size, self._device)
-
-    def _chunk(self, images: Sequence[ImageInput]) -> Chunk:
-        """Decode images, and crop each for every variant."""
-        crops: list[list[list[Tensor]]] = [[] for _ in self._croppers]
-        for value in images:
-            image, key = as_image(value)  # one at a time, as decoded images are large
-            for cropped, cropper in zip(crops, self._croppers, strict=True):
-                cropped.append(cropper(image, key))
-        return Chunk(np.arange(len(images)), tuple(map(stack_by_shape, crops)))
-
-    def texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the features (N, D) of N texts by the name of the encoder; equal texts are encoded once."""
-        distinct = list(dict.fromkeys(texts))
-        rows = [distinct.index(text) for text in texts]
+        if not self._images:
+            return {}
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self._images}
+        encoders = self._image_encoders()
+        read: list[np.ndarray] = []
+        for chunk in self._live_images.chunks(images, defects):
+            read.append(chunk.numbers)
+            for name, encoder in encoders.items():
+                with self._encoding, arithmetic(self._images[name].precision, self.device):
+                    parts[name].append(_features(encoder, chunk))
+        if not read:
+            return {name: np.full((len(images), 0), np.nan, np.float32) for name in parts}
+        numbers = np.concatenate(read)
         features = {}
-        with full_float32(), torch.inference_mode():
-            for name, network in self.text_networks.items():
-                parts = []
-                for part in _batches(distinct):
-                    tokens = network.tokenize(part).to(self._device)
-                    parts.append(network(tokens).cpu().numpy())
-                features[name] = np.concatenate(parts)[rows]
+        for name, arrays in parts.items():
+            rounded = _rounded(self._images[name], np.concatenate(arrays))
+            features[name] = _in_order(rounded, numbers, len(images))
         return features
 
+    def texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the features (N, D) of N texts by the name of the encoder; equal texts are encoded once.
 
-def _batches(values: Sequence[Any]) -> list[Sequence[Any]]:
-    return [values[start : start + BATCH] for start in range(0, len(values), BATCH)]
+        Raises:
+            StoreError: A feature is too large for the type of the encoder's store.
+        """
+        number_of: dict[str, int] = {}
+        rows = [number_of.setdefault(text, len(number_of)) for text in texts]
+        features = {}
+        for name, encoded in self._encoded_texts().items():
+            features[name] = _rounded(self._texts[name], encoded(list(number_of)).numpy())[rows]
+        return features
+
+    def _encode_texts(
+        self,
+        encoder: TextEncoder,
+        chunk_encoder: TextChunkEncoder,
+        texts: Sequence[str],
+    ) -> Tensor:
+        """Return the features (T, D) of distinct texts on the device."""
+        chunk = Chunk(np.arange(len(texts)), texts=tuple(texts))
+        with arithmetic(encoder.precision, self.device), torch.inference_mode():
+            return chunk_encoder.features(chunk, np.ones(len(texts), bool))
+
+
+@torch.inference_mode()
+def _features(encoder: ImageChunkEncoder, chunk: Chunk) -> np.ndarray:
+    """Return the features of all images of a chunk in the memory of the machine."""
+    return encoder.features(chunk, np.ones(len(chunk.numbers), bool)).cpu().numpy()
+
+
+def _in_order(
+    features: np.ndarray,
+    numbers: np.ndarray,
+    count: int,
+) -> np.ndarray:
+    """Return features of `count` images in their order; images that are not among `numbers` have NaN."""
+    if np.array_equal(numbers, np.arange(count)):
+        return features
+    ordered = np.full((count, *features.shape[1:]), np.nan, features.dtype)
+    ordered[numbers] = features
+    return ordered
+
+
+def _rounded(encoder: ImageEncoder | TextEncoder, features: np.ndarray) -> np.ndarray:
+    """Return features (N, ..., D), float32 with the values that a store would contain."""
+    return as_stored(features, encoder.store_dtype).astype(np.float32, copy=False)

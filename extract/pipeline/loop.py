@@ -1,183 +1,139 @@
-"""The loop of stage 1: read chunks of inputs, encode each with all networks, write features to stores."""
+"""The loop of stage 1 on one device: read units of inputs, encode each with all networks, write features."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import torch
 
 from tier4k.cache.store import FeatureStore
-from tier4k.extract.encoders.encoder import ImageEncoder
-from tier4k.extract.pipeline.batch_size import BatchSize
 from tier4k.extract.pipeline.chunks import Chunk
-from tier4k.extract.pipeline.device import choose_device
-from tier4k.extract.pipeline.encode import (
-    ChunkEncoder,
-    ImageChunkEncoder,
-    PairChunkEncoder,
-    TextChunkEncoder,
-)
-from tier4k.extract.pipeline.float32 import full_float32
-from tier4k.extract.pipeline.listener import Encoding, Listener, Timing
-from tier4k.extract.pipeline.load import load_network
-from tier4k.extract.pipeline.missing_inputs import Work
-from tier4k.extract.pipeline.options import ExtractionOptions
-from tier4k.extract.pipeline.read import ImageVariant, image_chunks, pair_chunks, text_chunks
-from tier4k.extract.pipeline.records import DatasetRecord
-from tier4k.extract.pipeline.versions import library_versions
-from tier4k.extract.scorers.scorer import Scorer
-
-# The chunks to read, and for each encoder the object that encodes the chunks.
-Plan = tuple[Iterable[Chunk], Sequence[ChunkEncoder]]
+from tier4k.extract.pipeline.listener import Encoding, Timing, UnreadableImage
+from tier4k.extract.pipeline.publish import EncodedInputs, Publisher
+from tier4k.extract.pipeline.units import Unit
 
 
-def encode(
-    works: Sequence[Work],
-    root: Path,
-    options: ExtractionOptions,
-    listener: Listener,
-    record: DatasetRecord,
-) -> list[Encoding]:
-    """Encode missing inputs into stores under `root`.
+class EncodesUnits(Protocol):
+    """Interface of `UnitEncoder`, whose module has the networks behind it."""
 
-    Stores and the record of the data set are written after the networks are loaded and probed, so that a
-    wrong option leaves no store. They are written before the first input is encoded, as `store gc` keeps only
-    stores that a record or a run uses.
+    def read(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Chunk]]:
+        """Yield each unit, and its chunk on the device."""
+
+    def features(self, unit: Unit, chunk: Chunk) -> list[EncodedInputs]:
+        """Return the features of a unit for each encoder that wants some of its inputs."""
+
+    def batch_size(self, encoder: int) -> int:
+        """Return the current number of inputs per batch of an encoder, given by its index."""
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A unit whose features the device may still be computing."""
+
+    chunk: Chunk
+    features: list[EncodedInputs]
+
+
+class EncodingLoop:
+    """Encodes units of inputs on one device.
+
+    While the device encodes a unit, threads read the next ones, and another thread writes the features of the
+    unit before.
 
     Args:
-        works: Image encoders with equal inputs, or one text encoder, or one scorer.
-        root: Folder of stores.
-        options: Batch size, device, workers.
-        listener: Receives the progress.
-        record: Keys and names of the data set's inputs.
-
-    Returns:
-        The outcome of each encoder. All outcomes have one timing.
-
-    Raises:
-        EncoderError: A text network fails its probe, or makes no token of a text.
-        ExtractionError: The device does not exist or has too little memory, or an image changed since it was
-            checked.
-        WeightsError: The weights do not fit a network.
-        StoreError: A store cannot be written.
+        encoder: Reads and encodes units.
+        device: Its device.
+        shard_rows: Largest number of rows collected before a shard is published.
     """
-    device = choose_device(options.device)
-    networks = [_load(work, options, device) for work in works]
-    for network in networks:
-        for note in network.notes:
-            listener.noted(note)
-    chunks, encoders = _plan(works, networks, options, device)
-    stores = [FeatureStore.create(root, work.encoder.signature, library_versions()) for work in works]
-    record.write(root)
-    any_missing = np.logical_or.reduce([work.missing for work in works])
-    listener.started(works[0].encoder.signature.stream, int(any_missing.sum()))
-    timing = Timing()
-    with full_float32(), torch.inference_mode():
-        _read_encode_write(chunks, works, encoders, stores, options.shard_rows, timing, listener)
-    return [Encoding(encoder.batch_size, timing) for encoder in encoders]
 
+    def __init__(
+        self,
+        encoder: EncodesUnits,
+        device: torch.device,
+        shard_rows: int,
+    ) -> None:
+        self._encoder = encoder
+        self._shard_rows = shard_rows
+        # A GPU computes while this thread prepares its next work; other devices have computed it by then.
+        self._units_ahead = 1 if device.type == "cuda" else 0
+        self._timing = Timing()
+        self._unreadable: list[UnreadableImage] = []
 
-def _read_encode_write(
-    chunks: Iterable[Chunk],
-    works: Sequence[Work],
-    encoders: Sequence[ChunkEncoder],
-    stores: Sequence[FeatureStore],
-    shard_rows: int,
-    timing: Timing,
-    listener: Listener,
-) -> None:
-    """Encode every chunk and publish the features. An interrupt publishes all features encoded so far."""
-    keys = works[0].keys
-    unread = iter(chunks)
-    with ExitStack() as stack:
-        writers = [stack.enter_context(store.writer(shard_rows)) for store in stores]
+    def run(
+        self,
+        units: Iterable[Unit],
+        stores: Sequence[FeatureStore],
+        advanced: Callable[[int, Timing], None],
+    ) -> list[Encoding]:
+        """Encode units and publish their features. An interrupt publishes all features encoded so far.
+
+        Args:
+            units: The units.
+            stores: The store of each encoder.
+            advanced: Called with the number of inputs that were encoded or left out, and the time so far.
+
+        Returns:
+            The outcome of each encoder.
+
+        Raises:
+            EncoderError: A text has no token, or one that a network lacks.
+            ExtractionError: An input is too small for a network, or too large for the memory.
+            StoreError: A store cannot be written.
+            ShardError: Features contain NaN or infinity.
+        """
+        self._counts = [0] * len(stores)
+        with torch.inference_mode(), Publisher(stores, self._shard_rows) as publisher:
+            self._encode_units(units, publisher, advanced)
+            with self._timing.measure("write"):
+                publisher.finish()
+        return [self._outcome(number) for number in range(len(stores))]
+
+    def _encode_units(
+        self,
+        units: Iterable[Unit],
+        publisher: Publisher,
+        advanced: Callable[[int, Timing], None],
+    ) -> None:
+        """Encode units. The features of each are fetched when the device has got its work of the next one."""
+        under_way: deque[_Encoded] = deque()
+
+        def fetch() -> None:
+            encoded = under_way.popleft()
+            self._hand_over(encoded, publisher)
+            advanced(len(encoded.chunk.numbers) + len(encoded.chunk.left_out), self._timing)
+
+        try:
+            for encoded in self._encoded(units):
+                under_way.append(encoded)
+                if len(under_way) > self._units_ahead:
+                    fetch()
+        finally:
+            while under_way:
+                fetch()
+
+    def _encoded(self, units: Iterable[Unit]) -> Iterator[_Encoded]:
+        unread = self._encoder.read(units)
         while True:
-            with timing.measure("read"):
-                chunk = next(unread, None)
-            if chunk is None:
-                break
-            for work, encoder, writer in zip(works, encoders, writers, strict=True):
-                wanted = work.missing[chunk.numbers]
-                if not wanted.any():
-                    continue
-                with timing.measure("encode"):
-                    features = encoder.features(chunk, wanted)
-                with timing.measure("write"):
-                    writer.add(keys[chunk.numbers[wanted]], features)
-            listener.advanced(len(chunk.numbers), timing)
-        with timing.measure("write"):
-            for writer in writers:
-                writer.publish()
+            with self._timing.measure("read"):
+                read = next(unread, None)
+            if read is None:
+                return
+            unit, chunk = read
+            with self._timing.measure("encode"):
+                features = self._encoder.features(unit, chunk)
+            yield _Encoded(chunk, features)
 
+    def _hand_over(self, encoded: _Encoded, publisher: Publisher) -> None:
+        """Wait for the features of a unit, and give them to the publishing thread."""
+        for one in encoded.features:
+            with self._timing.measure("encode"):
+                features = one.features.array()
+            with self._timing.measure("write"):
+                publisher.add(one.encoder, one.keys, features)
+            self._counts[one.encoder] += len(one.keys)
+        self._unreadable.extend(encoded.chunk.unreadable)
 
-def _load(
-    work: Work,
-    options: ExtractionOptions,
-    device: torch.device,
-) -> Any:
-    network = load_network(work.encoder).frozen(work.encoder.precision).to(device)
-    if options.compiled:
-        network.compile()
-    return network
-
-
-def _plan(
-    works: Sequence[Work],
-    networks: Sequence[Any],
-    options: ExtractionOptions,
-    device: torch.device,
-) -> Plan:
-    encoder = works[0].encoder
-    if isinstance(encoder, ImageEncoder):
-        return _plan_images(works, networks, options, device)
-    if isinstance(encoder, Scorer):
-        return _plan_pairs(works[0], encoder, networks[0], options, device)
-    return _plan_texts(works[0], networks[0], options, device)
-
-
-def _plan_images(
-    works: Sequence[Work],
-    networks: Sequence[Any],
-    options: ExtractionOptions,
-    device: torch.device,
-) -> Plan:
-    """Plan to read each image once for all encoders, and to preprocess it once per variant."""
-    variant_of_work = list(map(_variant, works))
-    variants = list(dict.fromkeys(variant_of_work))
-    missing = np.zeros((len(variants), len(works[0].inputs)), bool)
-    encoders = []
-    for work, network, variant in zip(works, networks, variant_of_work, strict=True):
-        number = variants.index(variant)
-        missing[number] |= work.missing
-        size = BatchSize(options.batch_size, device.type)
-        encoders.append(ImageChunkEncoder(network, number, variant.crop_count, size, device))
-    return image_chunks(works[0].inputs, missing, variants, options, device), encoders
-
-
-def _variant(work: Work) -> ImageVariant:
-    assert isinstance(work.encoder, ImageEncoder)
-    return ImageVariant(work.encoder.preprocessing, work.encoder.crops)
-
-
-def _plan_pairs(
-    work: Work,
-    scorer: Scorer,
-    network: Any,
-    options: ExtractionOptions,
-    device: torch.device,
-) -> Plan:
-    size = BatchSize(options.batch_size, device.type)
-    chunks = pair_chunks(work, scorer.preprocessing(network.side), options, device)
-    return chunks, [PairChunkEncoder(work, network, options.text_batch_size, size, device)]
-
-
-def _plan_texts(
-    work: Work,
-    network: Any,
-    options: ExtractionOptions,
-    device: torch.device,
-) -> Plan:
-    chunks = text_chunks(work, network, options)
-    return chunks, [TextChunkEncoder(network, options.text_batch_size, device)]
+    def _outcome(self, number: int) -> Encoding:
+        batch_size = self._encoder.batch_size(number)
+        return Encoding(self._counts[number], batch_size, self._timing, tuple(self._unreadable))

@@ -3,21 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import SIGNATURE_FILE, Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.choices import STREAMS, Stream
-from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.inputs.dataset import NO_INPUTS, DatasetInputs
+from tier4k.extract.inputs.inputs import Inputs, Pairs, values_of
 from tier4k.extract.pipeline.options import ExtractionError
-from tier4k.extract.scorers.scorer import Scorer
+from tier4k.extract.scorers.find import AnyScorer
 
-Encoder = ImageEncoder | TextEncoder | Scorer
+Encoder = ImageEncoder | TextEncoder | AnyScorer
 
 
 @dataclass(frozen=True)
@@ -41,37 +40,34 @@ class InputChoice:
             texts.update(dict.fromkeys(texts_of_encoder))
         return tuple(texts)
 
-    def inputs(self, manifest: Manifest, encoder: Encoder) -> Any:
-        """Return the distinct inputs of an encoder, as in `Work`.
+    def inputs(self, dataset: DatasetInputs, encoder: Encoder) -> Inputs | Pairs:
+        """Return the distinct inputs of an encoder.
 
         Raises:
             ExtractionError: The data set has no image of the streams.
         """
-        signature = encoder.signature
         if isinstance(encoder, ImageEncoder):
-            return self._images(manifest)
+            return self._images(dataset)
         if isinstance(encoder, TextEncoder):
-            prompts = manifest.prompts()
-            if "text" not in self.streams:
-                prompts = prompts[:0]
-            return _with_texts(prompts, self.templates.get(signature, ()))
-        return manifest.pairs()
+            prompts = dataset.prompts if "text" in self.streams else NO_INPUTS
+            return _with_texts(prompts, self.templates.get(encoder.signature, ()))
+        return dataset.pairs
 
-    def _images(self, manifest: Manifest) -> pd.Series:
-        images = manifest.images(self.streams)
-        if images.empty:
+    def _images(self, dataset: DatasetInputs) -> Inputs:
+        images = dataset.images_of(self.streams)
+        if not len(images):
             raise ExtractionError(
-                f"{manifest.name} has no image prompts, the only images of --streams "
+                f"{dataset.name} has no image prompts, the only images of --streams "
                 f"{'+'.join(self.streams)}: add image to the streams"
             )
         return images
 
 
-def _with_texts(prompts: pd.Series, texts: tuple[str, ...]) -> pd.Series:
-    """Return prompts and further texts, indexed by key in hexadecimal; a text that is a prompt stays one."""
-    keys = [text_key(text).hex() for text in texts]
-    both = pd.concat([prompts, pd.Series(texts, keys, dtype=prompts.dtype)])
-    return both[~both.index.duplicated()]
+def _with_texts(prompts: Inputs, texts: tuple[str, ...]) -> Inputs:
+    """Return prompts, then further texts that are no prompts."""
+    if not texts:
+        return prompts
+    return prompts.with_others(Inputs(key_array(map(text_key, texts)), values_of(texts)))
 
 
 @dataclass(frozen=True)
@@ -80,19 +76,18 @@ class Work:
 
     Attributes:
         encoder: An image encoder, a text encoder or a scorer.
-        inputs: N distinct inputs, indexed by key in hexadecimal: paths of images, texts, or, for a scorer,
-            rows of `Manifest.pairs`.
+        inputs: N distinct inputs: images, texts, or pairs for a scorer.
         missing: (N,) bool: the inputs to encode.
     """
 
     encoder: Encoder
-    inputs: Any
+    inputs: Inputs | Pairs
     missing: np.ndarray
 
     @classmethod
     def of(
         cls,
-        manifest: Manifest,
+        dataset: DatasetInputs,
         encoder: Encoder,
         root: Path,
         part: tuple[int, int],
@@ -103,27 +98,25 @@ class Work:
         Raises:
             ExtractionError: The data set has no image of the chosen streams.
         """
-        inputs = choice.inputs(manifest, encoder)
-        inputs = inputs[_in_part(inputs.index, part)]
+        inputs = _part(choice.inputs(dataset, encoder), part)
         store = root / encoder.signature.folder_name
         missing = np.ones(len(inputs), dtype=bool)
         # A process that was killed while it created the store leaves a folder without a signature.
         if (store / SIGNATURE_FILE).exists():
-            missing = ~FeatureStore.open(store).holds(_keys(inputs.index))
+            missing = ~FeatureStore.open(store).holds(inputs.keys)
         return cls(encoder, inputs, missing)
 
     @property
-    def keys(self) -> np.ndarray:
-        """Keys (N, 32) of the inputs."""
-        return _keys(self.inputs.index)
+    def reads_images(self) -> bool:
+        """Whether the encoder encodes images alone."""
+        return isinstance(self.encoder, ImageEncoder)
 
 
-def _in_part(keys: pd.Index, part: tuple[int, int]) -> np.ndarray:
-    """Return a mask (N,) of the keys that belong to the i-th of n parts."""
+def _part(inputs: Inputs | Pairs, part: tuple[int, int]) -> Inputs | Pairs:
+    """Return the i-th of n parts of the inputs. All pairs of an image belong to one part."""
     number, parts = part
-    numbers = np.array([int(key[:8], 16) for key in keys], dtype=np.int64)
-    return numbers % parts == number - 1
-
-
-def _keys(index: pd.Index) -> np.ndarray:
-    return key_array(map(bytes.fromhex, index))
+    if parts == 1:
+        return inputs
+    keys = inputs.images.keys[inputs.image] if isinstance(inputs, Pairs) else inputs.keys
+    first_bytes = np.ascontiguousarray(keys[:, :4]).view(">u4").reshape(-1)
+    return inputs.select(first_bytes % parts == number - 1)

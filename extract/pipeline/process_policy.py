@@ -4,8 +4,8 @@ Nothing else in the package changes the process, neither imports nor calls. The 
 the benchmarks enter `process_policy`; programs that use the package as a library may enter it too.
 
 Two settings belong to a computation, not to the process, and have separate context managers. The functions
-that compute features or gradients enter `tier4k.extract.pipeline.float32.full_float32`, as their results
-depend on this setting. The command that trains encoders enters
+that encode, and those that train encoders, enter `tier4k.extract.pipeline.arithmetic.arithmetic`, as their
+results depend on this setting. The command that trains encoders also enters
 `tier4k.extract.pipeline.allocator.keep_all_freed_memory`. How threads wait (OMP_WAIT_POLICY) is left to the
 user: what helps on a busy machine costs 10 to 30 % on a free one.
 """
@@ -37,7 +37,7 @@ def process_policy() -> Iterator[None]:
 
     Example:
         >>> with process_policy():
-        ...     summaries = extract(manifest, encoders, root, options, listener)
+        ...     summaries = extract(DatasetInputs.of(manifest), encoders, root, options, listener)
     """
     with ExitStack() as stack:
         stack.enter_context(_environment())

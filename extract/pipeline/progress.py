@@ -101,6 +101,8 @@ def shares(timing: Timing) -> str:
 def describe(summary: StreamSummary) -> str:
     """Return a line of text about the outcome for one encoder."""
     name = f"{summary.stream} {summary.encoder}"
+    if not summary.encoded and summary.unreadable:
+        return f"{name}: encoded none of {summary.inputs:,} distinct inputs, as no missing one can be read"
     if not summary.encoded:
         return f"{name}: all {summary.inputs:,} distinct inputs are in {summary.store}"
     seconds = summary.timing.total

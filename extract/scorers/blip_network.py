@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import BertTokenizer, BlipTextModel, BlipVisionModel
 
+from tier4k.extract.encoders.precision import at_least_float32
 from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.scorers.blip_checkpoint import RewardSizes, blip_checkpoint
 from tier4k.extract.scorers.checkpoints import load_all, without_memory
@@ -94,12 +95,12 @@ class BlipScoreNetwork(BlipNetwork):
         """Embeddings (T, D) of length 1; the text encoder reads no image."""
         tokens = self._tokens(texts)
         projected = self.backbone.text_proj(self._first_token(tokens))
-        return normalize(projected.float(), dim=-1)
+        return normalize(at_least_float32(projected), dim=-1)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Embeddings (P, D) of length 1."""
         projected = self.backbone.vision_proj(self._patches(images)[:, 0])
-        return normalize(projected.float(), dim=-1)
+        return normalize(at_least_float32(projected), dim=-1)
 
     def score(self, images: Tensor, texts: Tensor) -> Tensor:
         """Their cosines."""
@@ -123,5 +124,5 @@ class ImageRewardNetwork(BlipNetwork):
     def score(self, images: Tensor, texts: Tensor) -> Tensor:
         """Rewards, of mean 0 and standard deviation 1 on ImageReward's own data."""
         first_token = self._first_token(texts, images)
-        reward = self.backbone.mlp["layers"](first_token).float()
+        reward = at_least_float32(self.backbone.mlp["layers"](first_token))
         return (reward[:, 0] - REWARD_MEAN) / REWARD_STD

@@ -93,14 +93,16 @@ def load_all(
     state: Mapping[str, Tensor],
     path: Path,
 ) -> None:
-    """Give every parameter of a model made without memory its tensor in float32.
+    """Give every parameter of a model made without memory its tensor in float32, in memory of its own.
+
+    Tensors of a file are pages of the file, which would change with it.
 
     Raises:
         WeightsError: A tensor is missing, left over or of another shape.
     """
     require_fit(model.state_dict(), state, path)
     require_finite(state, path)
-    floats = {name: tensor.float() for name, tensor in state.items()}
+    floats = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}
     model.load_state_dict(floats, assign=True)
     for name, buffer in model.named_buffers():
         assert name.endswith("position_ids"), name

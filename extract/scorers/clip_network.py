@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPTokenizer
 
 from tier4k.cache.text import utf8_path
+from tier4k.extract.encoders.precision import at_least_float32
 from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.scorers.checkpoints import clip_checkpoint, load_all, without_memory
 from tier4k.extract.scorers.pair_network import PairNetwork, require_vocabulary
@@ -73,12 +74,12 @@ class ClipNetwork(PairNetwork):
         # Attention is causal and the end-of-text token is read, so padding changes nothing.
         ids, mask = self._tokens(texts).unbind(1)
         pooled = self.backbone.text_model(input_ids=ids, attention_mask=mask).pooler_output
-        return normalize(self.backbone.text_projection(pooled).float(), dim=-1)
+        return normalize(at_least_float32(self.backbone.text_projection(pooled)), dim=-1)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Embeddings (P, D) of length 1."""
         pooled = self.backbone.vision_model(pixel_values=self._normalised(images)).pooler_output
-        return normalize(self.backbone.visual_projection(pooled).float(), dim=-1)
+        return normalize(at_least_float32(self.backbone.visual_projection(pooled)), dim=-1)
 
     def score(self, images: Tensor, texts: Tensor) -> Tensor:
         """Their cosines, scaled."""

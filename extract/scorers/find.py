@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.presets import TEXT_PRESETS
-from tier4k.extract.scorers.presets import ScorerPreset, scorer_preset
+from tier4k.extract.scorers.called import CalledScorer, find_called
+from tier4k.extract.scorers.presets import SCORERS, ScorerPreset, scorer_preset
 from tier4k.extract.scorers.scorer import Scorer
 from tier4k.extract.weights.files import (
     MODEL_FILES,
@@ -24,26 +26,59 @@ HUB_FILES = ("config.json", "model.safetensors", *TOKENIZER_PARTS)
 
 VOCABULARY_FILE = "vocab.txt"
 
+AnyScorer = Scorer | CalledScorer
+
+
+def is_scorer_name(name: str) -> bool:
+    """Return whether a name is that of a published scorer, or of one of another package.
+
+    Raises:
+        PluginError: The scorer of another package cannot be imported.
+    """
+    return name in SCORERS or find_called(name) is not None
+
+
+def reads_prompts(name: str) -> bool:
+    """Return whether the scorer with a name reads text prompts, as all published ones do.
+
+    Raises:
+        PluginError: The scorer of another package cannot be imported.
+    """
+    called = None if name in SCORERS else find_called(name)
+    return called is None or called.reads_prompts
+
 
 def find_scorer(
     name: str,
     weights: Path | None = None,
     folders: Sequence[Path] = (),
     precision: Precision | None = None,
-) -> Scorer:
+    lower_is_better: bool = False,
+) -> AnyScorer:
     """Find a scorer, its weights and its tokenizer.
 
     Args:
-        name: A name of `SCORERS`.
+        name: A name of `SCORERS`, or a scorer of another package (see `find_called`).
         weights: A file or folder given by the user, which is then the only place looked at for the weights.
         folders: Folders that may hold `pretrained/` and folders in Hugging Face's layout.
         precision: Arithmetic of the network, fp32 for None.
+        lower_is_better: Whether the sign of the scores of another package is changed.
 
     Raises:
-        EncoderError: No such scorer.
+        EncoderError: No such scorer, or one that does not take the options.
+        PluginError: The scorer of another package cannot be imported.
         WeightsError: No weights or no tokenizer; the message names the files, their source and their place.
     """
+    if name not in SCORERS and (called := find_called(name, lower_is_better)):
+        if weights or precision:
+            raise EncoderError(
+                f"the scorer {name} of another package has its own weights and arithmetic: leave out "
+                "--weights and --precision"
+            )
+        return called
     preset = scorer_preset(name)
+    if lower_is_better:
+        raise EncoderError(f"higher is better in the scores of {name}: leave out --lower-is-better")
     found = _weights_at(preset, weights, "--weights") if weights else _find_weights(preset, folders)
     return Scorer(
         preset=preset,

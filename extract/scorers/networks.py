@@ -2,8 +2,11 @@
 
 from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.scorers.blip_network import BlipScoreNetwork, ImageRewardNetwork
+from tier4k.extract.scorers.called import CalledScorer
+from tier4k.extract.scorers.called_network import CalledNetwork
 from tier4k.extract.scorers.choices import ScorerName
 from tier4k.extract.scorers.clip_network import ClipNetwork
+from tier4k.extract.scorers.find import AnyScorer
 from tier4k.extract.scorers.pair_network import PairNetwork
 from tier4k.extract.scorers.scorer import Scorer
 
@@ -25,10 +28,13 @@ def load_scorer_tokenizer(scorer: Scorer) -> TextTokenizer:
     return network.truncating(network.load_tokenizer(scorer), scorer)
 
 
-def load_scorer_network(scorer: Scorer) -> PairNetwork:
+def load_scorer_network(scorer: AnyScorer) -> PairNetwork | CalledNetwork:
     """Build the network of a scorer and load its weights, in evaluation mode.
 
     Raises:
+        EncoderError, PluginError: A scorer of another package cannot be made.
         WeightsError: The weights do not fit.
     """
+    if isinstance(scorer, CalledScorer):
+        return CalledNetwork(scorer)
     return NETWORKS[scorer.preset.name].of(scorer)

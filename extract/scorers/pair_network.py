@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.cpu import with_onednn
-from tier4k.extract.encoders.precision import DTYPES
+from tier4k.extract.encoders.precision import DTYPES, at_least_float32
 from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.images.preprocessing import CLIP_MEAN, CLIP_STD
 from tier4k.extract.scorers.scorer import Scorer
@@ -28,6 +28,7 @@ class PairNetwork(nn.Module, ABC):
     mean: Tensor
     std: Tensor
     notes: tuple[str, ...] = ()
+    width = 1  # a pair has one score
 
     def __init__(
         self,
@@ -84,12 +85,12 @@ class PairNetwork(nn.Module, ABC):
 
     def _normalised(self, images: Tensor) -> Tensor:
         dtype = next(self.backbone.parameters()).dtype
-        return ((images.float() - self.mean) / self.std).to(dtype)
+        return ((at_least_float32(images) - self.mean) / self.std).to(dtype)
 
     def _tokens(self, texts: Sequence[str]) -> Tensor:
         """Return token numbers and attention mask of texts, (T, 2, L) int64."""
         batch = self.tokenizer(texts)
-        return torch.stack([batch.ids, batch.mask], dim=1).to(self.mean.device)
+        return torch.stack([batch.ids, batch.mask], dim=1).to(self.mean.device, non_blocking=True)
 
 
 def _per_channel(values: Sequence[float]) -> Tensor:

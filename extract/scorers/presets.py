@@ -118,5 +118,8 @@ def scorer_preset(name: str) -> ScorerPreset:
     preset = SCORERS.get(name)  # type: ignore[call-overload]
     if preset is None:
         known = ", ".join(get_args(ScorerName))
-        raise EncoderError(f"there is no scorer {name!r}{nearest(name, SCORERS)}. Known: {known}")
+        raise EncoderError(
+            f"there is no scorer {name!r}{nearest(name, SCORERS)}. Known: {known}; pyiqa:NAME, and scorers "
+            "of other packages as package.module:Name. Scores of another program: --scores FILE --name NAME"
+        )
     return preset

@@ -18,13 +18,19 @@ class Scorer:
         preset: The published scorer.
         weights: A checkpoint file, or a folder.
         tokenizer: Folder of its tokenizer, or file of its vocabulary.
-        precision: Arithmetic of the network; scores are stored in float32 all the same.
+        precision: Arithmetic of the network. Scores are always stored in float32: one number a pair takes
+            less space than the key of the pair, and float16 would give different pairs equal scores.
     """
 
     preset: ScorerPreset
     weights: Weights
     tokenizer: Weights
     precision: Precision = "fp32"
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether the scores depend on the prompts: they do."""
+        return True
 
     def preprocessing(self, side: int) -> Preprocessing:
         """Preprocessing of images for a network that takes squares of `side` pixels."""

@@ -1,20 +1,23 @@
 """Finding the stores of the encoders that a user names, without networks and weights."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from tier4k.cache.errors import StoreError
 from tier4k.cache.listing import stores
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
-from tier4k.extract.encoders.choices import Precision
+from tier4k.cache.text import nearest
+from tier4k.extract.encoders.function import function_named, is_function, recorded_path
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import one_spelling
 from tier4k.extract.encoders.presets import require_image_encoder, text_preset
-from tier4k.extract.scorers.presets import scorer_preset
+from tier4k.extract.scorers.presets import SCORERS
+
+# Fields of a signature that the image encoders and text encoders of one extraction share, with their options.
+SHARED_OPTIONS = {"precision": "precision", "dtype": "store-dtype"}
 
 
 @dataclass(frozen=True)
@@ -50,24 +53,35 @@ def find_stores(
 
     Raises:
         EncoderError: An encoder does not exist.
+        PluginError: An encoder in code, of which there are no features, cannot be imported.
         StoreError: No store or several stores match; the message lists the stores and the remedy.
     """
     texts = [one_spelling(text) for text in texts]
     available = list(stores(root))
     folders = {store.path.name for store in available}
+    in_code = {name for store in available for name in _names_in_code(store.signature)}
     for image in images:
-        if image.encoder not in folders:
+        if image.encoder not in folders | in_code and function_named(image.encoder) is None:
             require_image_encoder(image.encoder)
     for text_encoder in texts:
         if text_encoder not in folders:
             text_preset(text_encoder)
     image_stores = _image_stores(root, available, images)
-    # The image encoder and the text encoder of one extraction have the same precision.
-    precisions = {store.signature.precision for store in image_stores}
-    usual = cast(Precision, next(iter(precisions))) if len(precisions) == 1 else None
-    wanted = images[0].precision if images else None
-    text_stores = [_text_store(root, available, text_encoder, wanted, usual) for text_encoder in texts]
+    usual = _shared_values(image_stores)
+    wanted = {"precision": images[0].precision, "dtype": images[0].store_dtype} if images else {}
+    requested = {name: str(value) for name, value in wanted.items() if value is not None}
+    text_stores = [_text_store(root, available, text_encoder, requested, usual) for text_encoder in texts]
     return image_stores, text_stores
+
+
+def _shared_values(image_stores: Sequence[FeatureStore]) -> dict[str, str]:
+    """Return the fields of `SHARED_OPTIONS` in which image stores are equal, with their values."""
+    values = {}
+    for name in SHARED_OPTIONS:
+        found = {getattr(store.signature, name) for store in image_stores}
+        if len(found) == 1:
+            values[name] = found.pop()
+    return values
 
 
 def _image_stores(
@@ -92,8 +106,8 @@ def _text_store(
     root: Path,
     available: Sequence[FeatureStore],
     text_encoder: str,
-    precision: Precision | None,
-    usual_precision: Precision | None,
+    requested: Mapping[str, str],
+    usual: Mapping[str, str],
 ) -> FeatureStore:
     """Return the store of a text encoder.
 
@@ -101,16 +115,20 @@ def _text_store(
         root: Folder of stores.
         available: All stores.
         text_encoder: Name of the encoder, or the folder name of the store.
-        precision: Precision that the user requests.
-        usual_precision: Precision to take where the user requests none and several stores match.
+        requested: Values of fields of the signature that the user requests.
+        usual: Values to take of fields in which several stores match and the user requests none.
     """
-    is_folder = any(store.path.name == text_encoder for store in available)
-    if precision is None and not is_folder and _is_ambiguous_text(available, text_encoder):
-        precision = usual_precision
+    of_encoder = [
+        store for store in _of_stream(available, "text") if not _encoder_differences(store, text_encoder)
+    ]
+    wanted = dict(requested)
+    for name, value in usual.items():
+        if len({getattr(store.signature, name) for store in of_encoder}) > 1:
+            wanted.setdefault(name, value)
     options = f"--text-encoder {text_encoder}"
-    if precision:
-        options += f" --precision {precision}"
-    differences = partial(_text_differences, encoder=text_encoder, precision=precision)
+    for name, value in wanted.items():
+        options += f" --{SHARED_OPTIONS[name]} {value}"
+    differences = partial(_text_differences, encoder=text_encoder, wanted=wanted)
     return _only_fitting_store(root, available, "text", differences, options)
 
 
@@ -128,7 +146,6 @@ def find_score_stores(root: Path, scorers: Sequence[str]) -> tuple[FeatureStore,
         scorers: Names of scorers, or folder names of stores.
 
     Raises:
-        EncoderError: A scorer does not exist.
         StoreError: No store or several stores match a scorer, or two stores contain scores of the same
             scorer; the message lists the stores and the remedy.
     """
@@ -153,11 +170,15 @@ def _score_store(
 ) -> FeatureStore:
     fitting = [store for store in available if name in (store.path.name, store.signature.encoder)]
     if not fitting:
-        scorer_preset(name)
         listed = ", ".join(store.path.name for store in available) or "none"
+        command = f"tier score DATA --scorer {name} --features {root}"
+        similar = ""
+        if name not in SCORERS:
+            similar = nearest(name, [*SCORERS, *(store.signature.encoder for store in available)])
+            command += f"` or, with scores of another program, `tier score DATA --scores FILE --name {name}"
         raise StoreError(
-            f"{root} has no scores of {name}. Stores of scores in this folder: {listed}.\n"
-            f"Run `tier score DATA --scorer {name} --features {root}` first."
+            f"{root} has no scores of {name}{similar}. Stores of scores in this folder: {listed}.\n"
+            f"Run `{command}` first."
         )
     if len(fitting) > 1:
         raise StoreError(
@@ -183,7 +204,7 @@ def _only_fitting_store(
         raise StoreError(
             f"{len(fitting)} stores in {root} match {options}:\n"
             f"{_list_distinctions(fitting)}\n"
-            f"Pass the name of one of these folders as --{stream}-encoder."
+            f"Pass the name of one of these folders as --{stream}-encoder{_or_dtype(fitting)}."
         )
     lines = []
     for store in stream_stores:
@@ -197,6 +218,11 @@ def _only_fitting_store(
     )
 
 
+def _or_dtype(fitting: Sequence[FeatureStore]) -> str:
+    dtypes = sorted({store.signature.dtype for store in fitting})
+    return f", or --store-dtype {' or '.join(dtypes)}" if len(dtypes) > 1 else ""
+
+
 def _image_differences(store: FeatureStore, image: ImageChoice) -> list[Difference]:
     requested = {
         "preparation": image.preprocessing,
@@ -204,6 +230,7 @@ def _image_differences(store: FeatureStore, image: ImageChoice) -> list[Differen
         "feature": image.feature,
         "precision": image.precision,
         "views": image.crops,
+        "dtype": image.store_dtype,
     }
     stored = _image_properties(store.signature)
     differences = _encoder_differences(store, image.encoder)
@@ -223,27 +250,21 @@ def _image_properties(signature: Signature) -> dict[str, str]:
         "feature": "multilevel" if multilevel else "pooled",
         "precision": signature.precision,
         "views": signature.views,
+        "dtype": signature.dtype,
     }
 
 
 def _text_differences(
     store: FeatureStore,
     encoder: str,
-    precision: str | None,
+    wanted: Mapping[str, str],
 ) -> list[Difference]:
     differences = _encoder_differences(store, encoder)
-    stored = store.signature.precision
-    if precision is not None and stored != precision and encoder != store.path.name:
-        differences.append(Difference("precision", stored, precision))
+    if encoder == store.path.name:
+        return differences
+    for name, (requested, stored) in store.signature.differences(wanted).items():
+        differences.append(Difference(name, str(stored), str(requested)))
     return differences
-
-
-def _is_ambiguous_text(available: Sequence[FeatureStore], encoder: str) -> bool:
-    fitting = 0
-    for store in _of_stream(available, "text"):
-        if not _encoder_differences(store, encoder):
-            fitting += 1
-    return fitting > 1
 
 
 def _of_stream(available: Iterable[FeatureStore], stream: str) -> list[FeatureStore]:
@@ -252,9 +273,16 @@ def _of_stream(available: Iterable[FeatureStore], stream: str) -> list[FeatureSt
 
 def _encoder_differences(store: FeatureStore, encoder: str) -> list[Difference]:
     stored = store.signature.encoder
-    if encoder in (store.path.name, stored):
+    if encoder in (store.path.name, stored, *_names_in_code(store.signature)):
         return []
     return [Difference("encoder", stored, encoder)]
+
+
+def _names_in_code(signature: Signature) -> tuple[str, ...]:
+    """Return the name and the import path of an image encoder in code; nothing for other encoders."""
+    if not is_function(signature.architecture):
+        return ()
+    return signature.encoder, recorded_path(signature.architecture)
 
 
 def _image_options(image: ImageChoice) -> str:
@@ -265,6 +293,7 @@ def _image_options(image: ImageChoice) -> str:
         "image-size": image.image_size,
         "feature": image.feature,
         "precision": image.precision,
+        "store-dtype": image.store_dtype,
     }
     if image.crops:
         options["crops"] = image.crops.count

@@ -12,7 +12,9 @@ from tier4k.cache.removal import remove_store, unfinished_removals
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.verify import DAMAGED_SUFFIX
 from tier4k.cache.write_errors import explain_write_errors
-from tier4k.extract.pipeline.records import DatasetRecord, record_files
+from tier4k.extract.images.place_names import is_url
+from tier4k.extract.inputs.record import FOLDER as RECORDS
+from tier4k.extract.inputs.record import DatasetRecord, records
 from tier4k.extract.stores.choices import HOURS_IN_USE
 
 
@@ -53,16 +55,16 @@ def review(
     Raises:
         StoreError: The record of a data set is damaged, so that the stores it uses are unknown.
     """
-    leftovers = unfinished_removals(root)
+    leftovers = [*unfinished_removals(root), *unfinished_removals(root / RECORDS)]
     findings = [_finding(path, False, "an interrupted removal left this folder") for path in leftovers]
     existing: list[DatasetRecord] = []
-    for path, record in record_files(root).items():
-        if Path(record.data).exists():
+    for record in records(root):
+        data = record.about.data
+        if is_url(data) or Path(data).exists():
             existing.append(record)
         else:
-            findings.append(
-                _finding(path, False, f"the data set {record.data} of this record no longer exists")
-            )
+            why = f"the data set {data} of this record no longer exists"
+            findings.append(_finding(record.path, False, why))
     for store in stores(root):
         findings += _review_store(store, used, existing, hours)
     for path in broken_stores(root):
@@ -127,7 +129,7 @@ def _reason_to_keep(
         return "a run uses the store"
     for record in existing:
         if store.holds(record.keys_in_store(store.signature.stream)).any():
-            return f"the data set {record.data} uses the store"
+            return f"the data set {record.about.data} uses the store"
     return None
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.table import Table
 
+from tier4k.cache.index import INDEX_FILE
 from tier4k.cache.keys import key_array
 from tier4k.cache.listing import require_stores
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.presets import weights_note
-from tier4k.extract.pipeline.records import TEMPLATE, DatasetRecord, records
+from tier4k.extract.inputs.record import TEMPLATE, DatasetRecord, records
 
 COLUMNS = ("store", "stream", "rows", "shape", "type", "shards", "size", "age", "complete for")
 
@@ -49,7 +50,7 @@ def _row(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> tuple
     return (
         store.path.name,
         signature.stream,
-        f"{len(store.keys):,}",
+        f"{store.rows:,}",
         _shape(store),
         signature.dtype,
         f"{len(store.shards):,}",
@@ -62,7 +63,7 @@ def _row(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> tuple
 def _shape(store: FeatureStore) -> str:
     if not store.shards:
         return "-"
-    return " x ".join(map(str, store.shards[0].shape))
+    return " x ".join(map(str, store.shape))
 
 
 def _coverage(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> str:
@@ -71,9 +72,9 @@ def _coverage(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> 
     for record in dataset_records:
         stored, total = store.coverage(record.keys_of(store.signature.stream))
         if stored < total:
-            names.append(f"{record.name} ({stored:,} of {total:,})")
+            names.append(f"{record.about.name} ({stored:,} of {total:,})")
         elif total:
-            names.append(record.name)
+            names.append(record.about.name)
     if templates := _count_templates(store, dataset_records):
         names.append(f"{templates:,} templates")
     return ", ".join(names) or "-"
@@ -92,10 +93,10 @@ def _count_templates(store: FeatureStore, dataset_records: Sequence[DatasetRecor
 
 
 def _size_and_newest(store: FeatureStore) -> tuple[int, float]:
-    """Return the bytes of all shards, and the modification time of the newest shard."""
+    """Return the bytes of all shards and of the index, and the modification time of the newest shard."""
     files = []
-    for path in store.files():
-        with suppress(FileNotFoundError):  # a compaction may remove one in the meantime
+    for path in (*store.files(), store.path / INDEX_FILE):
+        with suppress(FileNotFoundError):  # small stores have no index; a compaction may remove a shard
             files.append(path.stat())
     size = sum(file.st_size for file in files)
     times = [file.st_mtime for file in files]

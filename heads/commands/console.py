@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from tier4k.extract.pipeline.listener import StreamSummary
-    from tier4k.heads.protocol.publish import Run
+    from tier4k.heads.results.run import Run
 
 PIPE_WIDTH = 160  # columns; a pipe has no width, and 80 columns would cut every table
 
@@ -67,6 +67,7 @@ def print_summaries(console: "Console", summaries: "Sequence[StreamSummary]") ->
 def print_run(console: "Console", run: "Run") -> None:
     """Print the metrics of a run, its notes, and its folder."""
     from tier4k.heads.reporting.terminal import interval_lines, leakage, levels_table, notes, results_table
+    from tier4k.heads.results.model import heads_note
 
     results = run.results
     console.print()
@@ -78,6 +79,8 @@ def print_run(console: "Console", run: "Run") -> None:
     for line in interval_lines(results):
         console.print(line)
     console.print(leakage(results))
+    if kept := heads_note(run.folder):
+        print_line(console, kept, style="yellow")
     print_line(console, f"{run.folder} ({_how_made(run)})")
 
 

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tier4k.cache.text import first_few
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
-from tier4k.heads.commands.console import make_console, progress_counter
+from tier4k.heads.commands.console import make_console, print_line, progress_counter
 from tier4k.heads.commands.encoder_options import TEXT_ENCODERS
 from tier4k.heads.commands.encoders import weight_folders
-from tier4k.heads.commands.options import DataArgument, RatersOption, TableGroup
+from tier4k.heads.commands.options import RatersOption, StreamedDataArgument, TableGroup
+from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,12 +19,20 @@ if TYPE_CHECKING:
     from tier4k.extract.datasets.source import SourceTable
     from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 
+LISTED = 10  # images in a message
+
 
 def data_check(
-    data: DataArgument,
+    data: StreamedDataArgument,
     *,
     table: TableGroup,
     raters: RatersOption = None,
+    decode: Annotated[
+        bool,
+        typer.Option(
+            "--decode", help="Decode every image: `tier extract` finds damaged ones while it encodes."
+        ),
+    ] = False,
     problems: Annotated[
         Path | None,
         typer.Option(help="CSV file to which every problem is written."),
@@ -34,7 +44,25 @@ def data_check(
         ),
     ] = DEFAULT_TEXT_ENCODER,
 ) -> None:
-    """Check every row and every image of DATA and print a summary. Problems cause exit code 2."""
+    """Check every row of DATA, read every image, and print a summary. Problems cause exit code 2."""
+    from tier4k.extract.datasets.rows.open import open_stream
+
+    streams = [open_stream(path, table.choice, needs_prompts=True) for path in data]
+    if any(streams):
+        _check_streams(data, table, decode, problems)
+    else:
+        _check_tables(list(map(Path, data)), table, raters, decode, problems, text_encoder)
+
+
+def _check_tables(
+    data: "Sequence[Path]",
+    table: TableGroup,
+    raters: int | None,
+    decode: bool,
+    problems: Path | None,
+    text_encoder: str,
+) -> None:
+    """Check tables on this machine: images, prompts and scores."""
     from tier4k.extract.datasets.check import check_tables
     from tier4k.extract.datasets.layouts.read import read_source
     from tier4k.extract.datasets.summary import summarize, summary_table
@@ -43,13 +71,54 @@ def data_check(
     tokenizer = _find_tokenizer(sources, text_encoder)
     console = make_console()
     with progress_counter(console, "check images") as count:
-        report = check_tables(sources, progress=count)
+        report = check_tables(sources, progress=count, decode=decode)
     console.print(summary_table(summarize(report, tokenizer)))
     if problems:
         report.write_problems(problems)
     if report.problems:
         raise report.error()
     console.print(f"No problems in {len(report.manifest):,} rows.", style="green")
+
+
+def _check_streams(
+    data: "Sequence[str]",
+    table: TableGroup,
+    decode: bool,
+    problems: Path | None,
+) -> None:
+    """Check the images and prompts of data sets whose rows are a stream; their scores are not read."""
+    from tier4k.extract.datasets.errors import DataError
+    from tier4k.extract.datasets.hashes.cache import KeyCache
+    from tier4k.extract.datasets.hashes.hasher import ImageHasher
+    from tier4k.extract.datasets.rows.open import open_rows
+    from tier4k.extract.inputs.plan import plan_inputs
+    from tier4k.extract.pipeline.undecodable import undecodable_images
+    from tier4k.heads.extraction.data import report_reading
+    from tier4k.heads.extraction.planning import require_usable_rows
+
+    sources = [open_rows(path, table.choice, needs_prompts=True) for path in data]
+    console = make_console()
+    report_reading(sources, ConsoleReporter(console))
+    with progress_counter(console, "hash images") as count:
+        found = plan_inputs(sources, ImageHasher(KeyCache(None)), progress=count)
+    images = f"{len(found.inputs.images):,} distinct images"
+    prompts = f"{len(found.inputs.prompts):,} distinct prompts" if found.inputs.has_prompts else "no prompts"
+    print_line(console, f"{found.rows:,} rows, {images}, {prompts}")
+    if problems:
+        found.problems.write(problems)
+    damaged: list[str] = []
+    if decode:
+        with progress_counter(console, "decode images") as count:
+            damaged = list(undecodable_images(found.inputs.images, count))
+    if damaged:
+        count_text = "1 image" if len(damaged) == 1 else f"{len(damaged):,} images"
+        print_line(console, f"{count_text} cannot be decoded: {first_few(damaged, LISTED)}", style="red")
+    require_usable_rows(found, sources, "stop")
+    if damaged:
+        raise DataError(
+            "Replace the images that cannot be decoded, or pass --on-error skip to `tier extract`."
+        )
+    console.print(f"No problems in {found.rows:,} rows.", style="green")
 
 
 def _find_tokenizer(sources: "Sequence[SourceTable]", text_encoder: str) -> "TextTokenizer | None":

@@ -1,25 +1,25 @@
 """`tier demo`: run both stages on a synthetic sample."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands.console import make_console, print_run
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup
 from tier4k.heads.commands.encoders import encoder_choice
-from tier4k.heads.commands.encoding import encode
 from tier4k.heads.commands.fit import fit_with_progress
-from tier4k.heads.commands.loading import load_data, load_with_stores
-from tier4k.heads.commands.options import RowsGroup, SpeedGroup
+from tier4k.heads.commands.loading import load_with_stores
+from tier4k.heads.commands.options import RowsGroup
+from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from tier4k.extract.datasets.choices import Benchmark
     from tier4k.heads.data.choices import Method
-    from tier4k.heads.protocol.publish import Run
+    from tier4k.heads.results.run import Run
 
 FITS: "tuple[tuple[Method, Benchmark], ...]" = (
     ("nr", "I2I"),
@@ -52,7 +52,7 @@ def demo(
     )
     _encode_sample(console, data, features)
     runs = _fit_sample(console, data, features, repeats, folder / "runs")
-    page = write_report([run.folder for run in runs], folder / "report.html", [data])
+    page = write_report(runs, folder / "report.html", [data])
     console.print(f"\nOpen {page.path} in a browser.")
     example = f"tier fit-head {data} --features {features} --method fr --target MOS_a --split published"
     console.print(f"Continue, for example, with:\n  {example}")
@@ -63,13 +63,9 @@ def _encode_sample(
     data: Path,
     features: Path,
 ) -> None:
-    from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
-    from tier4k.extract.encoders.image_choice import ImageChoice
+    from tier4k.heads.extraction.extract import extract_features
 
-    image = find_image_encoder(ImageChoice())
-    text = find_text_encoder(DEFAULT_TEXT_ENCODER)
-    report = load_data(console, [data], features, RowsGroup())
-    encode(console, [data], features, report, [image, text], SpeedGroup().extraction_options())
+    extract_features(data, features=features, reporter=ConsoleReporter(console), command=sys.argv)
 
 
 def _fit_sample(

@@ -12,11 +12,13 @@ from tier4k.extract.encoders.choices import (
     FeatureName,
     Precision,
     PresetName,
+    StoreDtype,
 )
 from tier4k.extract.images.choices import PreprocessingName
 
 IMAGE_ENCODERS = (
-    "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, timm:NAME, or hf:NAME_OR_PATH."
+    "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, timm:NAME, hf:NAME_OR_PATH, or an "
+    "encoder in code as package.module:NAME."
 )
 TEXT_ENCODERS = "bert-base-uncased, minilm, or hf:NAME_OR_PATH."
 STREAMS_HELP = "all, or some of text, image and image-prompt with + between them, such as image+text."
@@ -49,8 +51,8 @@ PresetOption = Annotated[
     PresetName | None,
     typer.Option(
         "--preset",
-        help="Named set of encoder options, chosen by test values on AGIQA-3K images. An option that you "
-        "also pass overrides the set.",
+        help="Named set of encoders with their options, and for fit-head of a head with its options: best "
+        "needs no download, clip needs CLIP's weights. An option that you also pass overrides the set.",
     ),
 ]
 StagesOption = Annotated[
@@ -79,7 +81,7 @@ TemplatesOption = Annotated[
 ]
 PrecisionOption = Annotated[
     Precision | None,
-    typer.Option("--precision", help="Number format in which the encoders compute. Default: fp32."),
+    typer.Option("--precision", help="Arithmetic of the encoders; tf32 needs an NVIDIA GPU. Default: fp32."),
 ]
 
 
@@ -122,6 +124,14 @@ class ImageGroup:
         ),
     ] = None
     precision: PrecisionOption = None
+    store_dtype: Annotated[
+        StoreDtype | None,
+        typer.Option(
+            "--store-dtype",
+            help="Type of the stored numbers of images and texts; float16 takes half of the space. Default: "
+            "float32, and where features are read, the type that is stored.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,7 @@ class WeightsGroup:
             "--image-weights",
             help="Weights of the image encoder: a file (.pth, .safetensors, .npz), the index of sharded "
             "weights, or a folder with one of them; for hf:NAME_OR_PATH, a folder in the Hugging Face "
-            "layout.",
+            "layout; for heads on an encoder in code, package.module:NAME.",
         ),
     ] = None
     text_weights: Annotated[

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER, PresetName
+from tier4k.extract.encoders.choices import PresetName
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, WeightsGroup
 
 if TYPE_CHECKING:
-    from tier4k.extract.datasets.source import SourceTable
+    from tier4k.extract.datasets.source import DataSource
     from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.extract.images.crops import Crops
     from tier4k.heads.data.encoder_choice import EncoderChoice
@@ -22,40 +22,60 @@ def encoder_choice(
     encoders: EncodersGroup,
     images: ImageGroup,
     preset: PresetName | None = None,
-    crops: "Crops | None" = None,
 ) -> "EncoderChoice":
-    """Return the encoders that the options of a command name, or the default encoders.
+    """Return the encoders that the options of a command name, or those of the preset, or the default ones.
 
     Raises:
         EncoderError: The size of the images is too small or too large.
     """
-    from tier4k.extract.encoders.image_choice import ImageChoice
     from tier4k.heads.data.encoder_choice import EncoderChoice
 
-    image_names: list[str | None] = [*(encoders.image_encoder or ())]
-    text_names = [*(encoders.text_encoder or ())]
-    if encoders.encoder:
-        image_names.insert(0, encoders.encoder)
-        text_names.insert(0, ImageChoice(encoders.encoder).encoder)  # without the size of the images
-    choices = [image_choice(images, name, preset, crops) for name in image_names or [None]]
-    return EncoderChoice(
-        images=tuple(dict.fromkeys(choices)),
-        texts=tuple(dict.fromkeys(text_names or [DEFAULT_TEXT_ENCODER])),
-    )
+    choices = image_choices(images, encoders.image_encoder or (), preset)
+    if not encoders.encoder:
+        return EncoderChoice.of(choices, encoders.text_encoder)
+    towers = image_choice(images, encoders.encoder, base_choices(preset)[0])
+    return EncoderChoice.of(choices if encoders.image_encoder else [], encoders.text_encoder, towers)
+
+
+def image_choices(
+    images: ImageGroup,
+    names: "Sequence[str]",
+    preset: PresetName | None,
+    crops: "Crops | None" = None,
+) -> "list[ImageChoice]":
+    """Return the choices of the named image encoders; without names those of the preset, or the default one.
+
+    Named encoders have the options of the preset's first encoder.
+
+    Raises:
+        EncoderError: The size of the images is too small or too large.
+    """
+    bases = base_choices(preset)
+    if names:
+        return [image_choice(images, name, bases[0], crops) for name in names]
+    return [image_choice(images, None, base, crops) for base in bases]
+
+
+def base_choices(preset: PresetName | None) -> "tuple[ImageChoice, ...]":
+    """Return the image encoders of a preset, or the default one."""
+    from tier4k.extract.encoders.image_choice import ImageChoice
+    from tier4k.heads.protocol.presets import PRESETS
+
+    return PRESETS[preset].images if preset else (ImageChoice(),)
 
 
 def image_choice(
     images: ImageGroup,
     encoder: str | None,
-    preset: PresetName | None = None,
+    base: "ImageChoice",
     crops: "Crops | None" = None,
 ) -> "ImageChoice":
-    """Return the choice of an image encoder: the preset, with the options that the user passed in its place.
+    """Return the choice of an image encoder: the base, with the options that the user passed in its place.
 
     Raises:
         EncoderError: The size of the images is too small or too large.
     """
-    from tier4k.extract.encoders.image_choice import PRESETS, ImageChoice, parse_image_size
+    from tier4k.extract.encoders.image_choice import parse_image_size
 
     options: dict[str, Any] = {
         "encoder": encoder,
@@ -64,14 +84,14 @@ def image_choice(
         "feature": images.feature,
         "precision": images.precision,
         "crops": crops,
+        "store_dtype": images.store_dtype,
     }
     given_options = {name: value for name, value in options.items() if value is not None}
-    base = PRESETS[preset] if preset else ImageChoice()
     return replace(base, **given_options)
 
 
 def find_encoder_pair(
-    sources: "Sequence[SourceTable]",
+    sources: "Sequence[DataSource]",
     choice: "EncoderChoice",
     weights: WeightsGroup,
 ) -> "EncoderPair":
@@ -101,7 +121,7 @@ def _require_one(names: Sequence[object], kind: str) -> None:
         )
 
 
-def weight_folders(sources: "Sequence[SourceTable]") -> Sequence[Path]:
+def weight_folders(sources: "Sequence[DataSource]") -> Sequence[Path]:
     """Return the folders where weights are searched for data sets."""
     from tier4k.extract.weights.files import search_folders
 

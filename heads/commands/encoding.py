@@ -5,56 +5,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tier4k.heads.commands.console import print_line, print_summaries
+from tier4k.extract.datasets.choices import OnError
+from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tier4k.extract.datasets.check import CheckedDataset
-    from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice
+    from tier4k.extract.inputs.dataset import DatasetInputs
+    from tier4k.extract.pipeline.missing_inputs import Encoder
     from tier4k.extract.pipeline.options import ExtractionOptions
-
-ENCODER_NAMES = {"image": "image encoder", "text": "text encoder", "score": "scorer"}
 
 
 def encode(
     console: "Console",
-    data: Sequence[Path],
+    data: Sequence[str],
     features: Path,
-    report: "CheckedDataset",
+    inputs: "DatasetInputs",
     encoders: "Sequence[Encoder]",
     options: "ExtractionOptions",
-    choice: "InputChoice | None" = None,
+    on_error: OnError = "stop",
 ) -> None:
-    """Encode the inputs of a data set that are in no store yet.
+    """Encode the inputs of a data set that are in no store yet, and print the outcome.
 
-    Args:
-        console: Shows the progress.
-        data: The data sets, as the user named them.
-        features: Folder of stores.
-        report: The checked data set.
-        encoders: Encoders and scorers; the features of each are written to its own store.
-        options: Batch size, device and number of workers.
-        choice: The inputs that are encoded; None for all of the data set's.
-
-    Raises:
-        TierError: An input cannot be encoded, or a store cannot be written.
+    The arguments and errors are those of `tier4k.heads.extraction.encode.encode`.
     """
-    from tier4k.extract.pipeline.progress import ConsoleListener
-    from tier4k.extract.pipeline.run import EVERY_INPUT, extract
+    from tier4k.heads.extraction import encode as extraction
 
-    for encoder in encoders:
-        name = f"{ENCODER_NAMES[encoder.signature.stream]} {encoder.preset.name}"
-        print_line(console, f"{name}: weights from {encoder.weights.source}")
-    with ConsoleListener(console) as listener:
-        summaries = extract(
-            report.manifest,
-            encoders,
-            features,
-            options,
-            listener,
-            choice=choice or EVERY_INPUT,
-            data=data,
-            command=sys.argv,
-        )
-    print_summaries(console, summaries)
+    reporter = ConsoleReporter(console)
+    extraction.encode(
+        data, features, inputs, encoders, options, reporter, on_error=on_error, command=sys.argv
+    )

@@ -2,13 +2,14 @@
 
 import sys
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands.console import make_console, print_run, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.loading import IMAGE_RUN, check_sources, require_prompts
+from tier4k.heads.commands.given import with_given_scores
+from tier4k.heads.commands.loading import IMAGE_RUN, check_sources
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
@@ -20,35 +21,54 @@ from tier4k.heads.commands.options import (
     RepeatOption,
     RunArgument,
     SpeedGroup,
+    TrustOption,
 )
-from tier4k.heads.commands.predict import predict_with_progress
+from tier4k.heads.commands.score_options import GivenFeaturesOption
+from tier4k.heads.extraction.prompts import require_prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    import numpy as np
+    from rich.console import Console
+
+    from tier4k.extract.datasets.check import CheckedDataset
+    from tier4k.extract.datasets.manifest import Manifest
+    from tier4k.extract.pipeline.options import ExtractionOptions
+    from tier4k.heads.results.model import HeadKey, Model
+
+TargetColumnsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="TARGET=COLUMN: a target of the model, and the score column of DATA to compare it with. "
+        "May be repeated.",
+        show_default="columns with the name of a target",
+    ),
+]
+CalibrateOption = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate",
+        help="Map predictions linearly to the score column, so that the RMSE can be computed. "
+        "The map of each prompt is fitted on other prompts. Correlations are those of the unmapped "
+        "predictions.",
+    ),
+]
 
 
 def evaluate(
     run: RunArgument,
     data: OneDataArgument,
     *,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="TARGET=COLUMN: a target of the model, and the score column of DATA to compare it with. "
-            "May be repeated.",
-            show_default="columns with the name of a target",
-        ),
-    ] = None,
+    target: TargetColumnsOption = None,
     benchmark: BenchmarkOption = None,
-    calibrate: Annotated[
-        bool,
-        typer.Option(
-            "--calibrate",
-            help="Map predictions linearly to the score column, so that the RMSE can be computed. "
-            "The map of each prompt is fitted on other prompts. Correlations are those of the unmapped "
-            "predictions.",
-        ),
-    ] = False,
+    calibrate: CalibrateOption = False,
     features: FeaturesOption = FEATURES,
     repeat: RepeatOption = None,
     weights: WeightsGroup,
+    scores: GivenFeaturesOption = None,
+    trust: TrustOption = None,
     rows: RatedRowsGroup,
     speed: SpeedGroup,
     out: OutOption = RUNS,
@@ -58,7 +78,7 @@ def evaluate(
     from tier4k.heads.protocol.cross_dataset import evaluate_model, match_targets
     from tier4k.heads.results.model import read_model
 
-    model = read_model(run).only(repeat=repeat)
+    model = read_model(run, trust or ()).only(repeat=repeat)
     selected = benchmark or default_benchmark(model.method)
     require_valid_benchmark(model.method, selected)
     console = make_console()
@@ -68,16 +88,62 @@ def evaluate(
     report = check_sources(console, sources, features, rows.on_error)
     pairs = match_targets(model, report.manifest, target or ())
     manifest = report.manifest.select(selected)
+    if scores:
+        model = _with_given_scores(console, model, scores, manifest, features)
     options = speed.extraction_options()
-    predicted = predict_with_progress(
+    predicted = _predict_with_progress(
         console,
         model,
         replace(report, manifest=manifest),
         features,
         weights,
         options,
+        trust or (),
     )
     evaluated = evaluate_model(
         model, manifest, predicted, pairs, selected, calibrate, features, out, sys.argv
     )
     print_run(console, evaluated)
+
+
+def _with_given_scores(
+    console: "Console",
+    model: "Model",
+    scores: "Path",
+    manifest: "Manifest",
+    features: "Path",
+) -> "Model":
+    """Store scores of another program for all rows of a data set; see `with_given_scores`."""
+    from tier4k.extract.inputs.dataset import DatasetInputs
+    from tier4k.heads.data.features import RowKeys
+
+    names, places = manifest.table["name"].tolist(), manifest.table["image"].tolist()
+    pairs, dataset = RowKeys.of(manifest).pairs, DatasetInputs.of(manifest)
+    return with_given_scores(console, model, scores, names, places, pairs, dataset, features, "stop")
+
+
+def _predict_with_progress(
+    console: "Console",
+    model: "Model",
+    report: "CheckedDataset",
+    features: "Path",
+    weights: WeightsGroup,
+    options: "ExtractionOptions",
+    trusted: "Collection[str]",
+) -> "dict[HeadKey, np.ndarray]":
+    """Return the scores (N,) of every head of a model for the rows of a data set; encode missing inputs.
+
+    Raises:
+        TierError: An image prompt or weights are missing, or an input cannot be encoded.
+    """
+    from tier4k.extract.pipeline.progress import ConsoleListener
+    from tier4k.extract.weights.files import search_folders
+    from tier4k.heads.encoders.sources import encoder_sources
+    from tier4k.heads.inference.predict import predict
+
+    folders = search_folders(report.manifest.data)
+    sources = encoder_sources(model, weights.image_weights, weights.text_weights, folders, trusted)
+    with ConsoleListener(console) as listener:
+        predicted, summaries = predict(sources, report.manifest, features, options, listener)
+    print_summaries(console, summaries)
+    return predicted

@@ -7,7 +7,7 @@ import typer
 
 from tier4k.heads.commands.console import make_console, print_line
 from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.options import OneTargetOption, RepeatOption, RunArgument
+from tier4k.heads.commands.options import OneTargetOption, RepeatOption, RunArgument, TrustOption
 
 
 def export_model(
@@ -20,6 +20,7 @@ def export_model(
     target: OneTargetOption = None,
     repeat: RepeatOption = None,
     weights: WeightsGroup,
+    trust: TrustOption = None,
     onnx: Annotated[
         bool,
         typer.Option(
@@ -32,7 +33,7 @@ def export_model(
     from tier4k.heads.inference.export import export
     from tier4k.heads.results.model import read_model
 
-    model = read_model(run).averaged(target, repeat)
+    model = read_model(run, trust or ()).averaged(target, repeat)
     sources = encoder_sources(model, weights.image_weights, weights.text_weights)
     differences = export(sources, folder, onnx)
     console = make_console()

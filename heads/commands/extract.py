@@ -1,6 +1,7 @@
 """`tier extract`: stage 1, which encodes images and prompts."""
 
 import shlex
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,15 @@ import typer
 
 from tier4k.heads.commands.console import make_console, print_line
 from tier4k.heads.commands.encoder_options import ImageGroup, PresetOption, WeightsGroup
-from tier4k.heads.commands.encoders import encoder_choice, weight_folders
-from tier4k.heads.commands.encoding import encode
-from tier4k.heads.commands.extract_encoders import InputsGroup, find_chosen_encoders
-from tier4k.heads.commands.loading import check_sources, require_prompts
-from tier4k.heads.commands.options import FEATURES, DataArgument, FeaturesOption, RowsGroup, SpeedGroup
+from tier4k.heads.commands.extract_encoders import InputsGroup
+from tier4k.heads.commands.options import (
+    FEATURES,
+    EngineGroup,
+    FeaturesOption,
+    RowsGroup,
+    StreamedDataOrPlanArgument,
+)
+from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +26,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tier4k.extract.datasets.choices import Stream
-    from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
-    from tier4k.extract.encoders.image_choice import ImageChoice
+    from tier4k.extract.encoders.choices import StoreDtype
     from tier4k.extract.images.crops import Crops
     from tier4k.extract.pipeline.options import ExtractionOptions
     from tier4k.heads.encoders.finetuned import SavedEncoders
+    from tier4k.heads.extraction.encoders import EncoderRequest
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,36 @@ class CropsGroup:
         return None if self.crops is None else Crops(self.crops, self.crops_seed)
 
 
+CompileOption = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the networks with torch.compile: the start is slow, encoding is faster.",
+    ),
+]
+ShardOption = Annotated[
+    str,
+    typer.Option(
+        metavar="I/N",
+        help="Encode only the I-th of N parts of the inputs, to share the work among N machines.",
+    ),
+]
+PlanOnlyOption = Annotated[
+    bool,
+    typer.Option(
+        "--plan-only",
+        help="Find and hash the inputs, write the plan into the features folder, and encode nothing. "
+        "Machines that share the work then take the folder of the plan as DATA.",
+    ),
+]
+RehashOption = Annotated[
+    bool,
+    typer.Option("--rehash", help="Read and hash all images, also those that were hashed before."),
+]
+
+
 def extract(
-    data: DataArgument,
+    data: StreamedDataOrPlanArgument,
     *,
     features: FeaturesOption = FEATURES,
     encoders: InputsGroup,
@@ -98,91 +131,112 @@ def extract(
     images: ImageGroup,
     random_crops: CropsGroup,
     rows: RowsGroup,
-    speed: SpeedGroup,
-    compiled: Annotated[
-        bool,
-        typer.Option(
-            "--compile",
-            help="Compile the networks with torch.compile: the start is slow, encoding is faster.",
-        ),
-    ] = False,
-    shard: Annotated[
-        str,
-        typer.Option(
-            metavar="I/N",
-            help="Encode only the I-th of N parts of the inputs, to share the work among N machines.",
-        ),
-    ] = "1/1",
+    speed: EngineGroup,
+    compiled: CompileOption = False,
+    shard: ShardOption = "1/1",
+    plan_only: PlanOnlyOption = False,
+    rehash: RehashOption = False,
 ) -> None:
     """Stage 1: encode every image and prompt of DATA that is not stored yet."""
+    from tier4k.heads.extraction.extract import extract_features
+
     options = replace(speed.extraction_options(), compiled=compiled, part=_parse_part(shard))
     console = make_console()
+    reporter = ConsoleReporter(console)
     if finetuned.finetuned:
-        if encoders.names_any or preset or weights.given or images != ImageGroup() or random_crops.crops:
-            raise typer.BadParameter(
-                "the encoders come from the run: leave out --image-encoder, --text-encoder, --encoder, "
-                "--templates, --preset, the weights, --crops and the options of the image features",
-                param_hint="--finetuned",
-            )
-        _extract_finetuned(console, data, features, finetuned, encoders.parsed_streams(), rows, options)
+        _require_no_encoder_options(encoders, weights, preset, images, random_crops)
+        dtype = images.store_dtype or "float32"
+        streams = encoders.request(ImageGroup(), None, None, weights).parsed_streams()
+        _extract_finetuned(console, data, features, finetuned, dtype, streams, rows, options, rehash)
         return
     finetuned.require_empty()
-    sources = rows.read(data, needs_prompts="text" in encoders.parsed_streams())
-    choice = encoder_choice(encoders, images, preset, random_crops.parse())
-    found, inputs = find_chosen_encoders(sources, encoders, choice, weights)
-    _mention_clip(console, choice.for_streams(inputs.streams).images, weight_folders(sources))
-    report = check_sources(console, sources, features, rows.on_error)
-    encode(console, data, features, report, found, options, inputs)
-
-
-def _mention_clip(
-    console: "Console",
-    choices: "Sequence[ImageChoice]",
-    folders: "Sequence[Path]",
-) -> None:
-    """Print a hint if CLIP's weights exist but CLIP is not among the chosen image encoders."""
-    from tier4k.extract.encoders.presets import IMAGE_PRESETS
-
-    clip = IMAGE_PRESETS["clip"]
-    if not choices or any(choice.encoder == clip.name for choice in choices):
+    request = encoders.request(images, preset, random_crops.parse(), weights)
+    if plan_only:
+        _write_plan(console, data, features, request, rows, rehash)
         return
-    if path := clip.weights.in_folders(folders):
-        print_line(
-            console, f"{path} has CLIP's weights: `--preset clip` was better than the default on AGIQA-3K"
+    extract_features(
+        data,
+        request.image_encoder,
+        request.text_encoder,
+        features,
+        encoder=request.encoder,
+        streams=request.streams,
+        templates=request.templates,
+        image_weights=request.image_weights,
+        text_weights=request.text_weights,
+        table=rows.choice,
+        on_error=rows.on_error,
+        rehash=rehash,
+        options=options,
+        reporter=reporter,
+        command=sys.argv,
+    )
+
+
+def _require_no_encoder_options(
+    encoders: InputsGroup,
+    weights: WeightsGroup,
+    preset: str | None,
+    images: ImageGroup,
+    random_crops: CropsGroup,
+) -> None:
+    """Refuse options that choose encoders, as --finetuned chooses them; --store-dtype is allowed."""
+    of_images = replace(images, store_dtype=None)
+    if encoders.names_any or preset or weights.given or of_images != ImageGroup() or random_crops.crops:
+        raise typer.BadParameter(
+            "the encoders come from the run: leave out --image-encoder, --text-encoder, --encoder, "
+            "--templates, --preset, the weights, --crops and the options of the image features",
+            param_hint="--finetuned",
         )
+
+
+def _write_plan(
+    console: "Console",
+    data: "Sequence[str]",
+    features: Path,
+    request: "EncoderRequest",
+    rows: RowsGroup,
+    rehash: bool,
+) -> None:
+    from tier4k.heads.extraction.extract import Extraction
+
+    reporter = ConsoleReporter(console)
+    job = Extraction.of(data, request, features, rows.choice, rows.on_error, rehash, reporter)
+    record = job.write_plan()
+    counts = f"{len(job.inputs.images):,} images and {len(job.inputs.prompts):,} prompts"
+    print_line(console, f"{record.path}: the plan of {len(job.inputs.rows):,} rows with {counts}")
 
 
 def _extract_finetuned(
     console: "Console",
-    data: "Sequence[Path]",
+    data: "Sequence[str]",
     features: Path,
     group: FinetunedGroup,
+    store_dtype: "StoreDtype",
     streams: "tuple[Stream, ...]",
     rows: RowsGroup,
     options: "ExtractionOptions",
+    rehash: bool,
 ) -> None:
-    from tier4k.extract.pipeline.missing_inputs import InputChoice
-    from tier4k.heads.encoders.finetuned import finetuned_encoders
+    from tier4k.heads.extraction.extract import extract_finetuned
 
     assert group.finetuned is not None
-    encoders = finetuned_encoders(group.finetuned, group.target, group.repeat)
-    used = [encoder for encoder in encoders.all if _has_inputs(encoder, streams)]
-    if not used:
-        raise typer.BadParameter(
-            f"{group.finetuned} finetuned no encoder of {'+'.join(streams)}: pass other streams",
-            param_hint="--streams",
-        )
-    sources = rows.read(data, needs_prompts="text" in streams)
-    require_prompts(sources, streams)
-    report = check_sources(console, sources, features, rows.on_error)
-    encode(console, data, features, report, used, options, InputChoice(streams))
+    encoders = extract_finetuned(
+        data,
+        group.finetuned,
+        group.target,
+        group.repeat,
+        features,
+        streams=streams,
+        store_dtype=store_dtype,
+        table=rows.choice,
+        on_error=rows.on_error,
+        rehash=rehash,
+        options=options,
+        reporter=ConsoleReporter(console),
+        command=sys.argv,
+    )
     _print_next_options(console, group.finetuned, encoders)
-
-
-def _has_inputs(encoder: "ImageEncoder | TextEncoder", streams: "tuple[Stream, ...]") -> bool:
-    if encoder.signature.stream == "text":
-        return "text" in streams
-    return streams != ("text",)
 
 
 def _print_next_options(

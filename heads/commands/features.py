@@ -14,7 +14,7 @@ from tier4k.heads.commands.encoder_options import (
     TemplatesOption,
 )
 from tier4k.heads.commands.encoders import encoder_choice
-from tier4k.heads.commands.loading import load_with_stores, require_prompts, template_texts
+from tier4k.heads.commands.loading import load_with_stores, template_texts
 from tier4k.heads.commands.options import (
     FEATURES,
     BenchmarkOption,
@@ -24,6 +24,7 @@ from tier4k.heads.commands.options import (
     MethodOption,
     RowsGroup,
 )
+from tier4k.heads.extraction.prompts import require_prompts
 
 InteractionOption = Annotated[
     str,
@@ -54,38 +55,36 @@ def fused_features(
     """Write the fused matrix X (N, d) with names, groups, generators and scores, for other programs."""
     from tier4k.extract.datasets.source import have_prompts
     from tier4k.extract.datasets.streams import names_text
-    from tier4k.heads.data.features import load_features
     from tier4k.heads.data.fused_matrix import require_matrix_suffix, save_matrix
     from tier4k.heads.data.fusion import (
-        default_benchmark,
         existing_streams,
-        fuse,
-        interact,
         method_streams,
         needed_inputs,
         require_valid_benchmark,
         used_streams,
     )
-    from tier4k.heads.data.stages import resolve_stages
+    from tier4k.heads.protocol import fused
+    from tier4k.heads.protocol.options import FitOptions
 
-    selected = benchmark or default_benchmark(method)
-    require_valid_benchmark(method, selected)
     require_matrix_suffix(output)
-    chosen = method_streams(streams, method)
-    sources = rows.read(data, "text" in needed_inputs(method, chosen, interaction))
-    chosen = existing_streams(method, chosen, have_prompts(sources))
+    options = FitOptions(
+        method,
+        benchmark,
+        streams=method_streams(streams, method),
+        stages=stages or (),
+        head={"interaction": interaction},
+        templates=template_texts(templates, interaction),
+    )
+    require_valid_benchmark(options.method, options.rows)
+    sources = rows.read(data, "text" in needed_inputs(method, options.streams, interaction))
+    chosen = existing_streams(method, options.streams, have_prompts(sources))
     inputs = needed_inputs(method, chosen, interaction)
     require_prompts(sources, ("text", *inputs) if names_text(streams) else inputs)
-    texts = template_texts(templates, interaction)
-    used = used_streams(method, chosen)
-    choice = encoder_choice(encoders, images, preset).for_streams(used, interaction)
+    choice = encoder_choice(encoders, images, preset).for_streams(used_streams(method, chosen), interaction)
     console = make_console()
     report, stores = load_with_stores(console, sources, features, choice, rows.on_error)
-    stores = stores.for_streams(used, interaction)
-    levels = resolve_stages(stages or (), stores.image_signatures)
-    loaded = load_features(report.manifest.select(selected), stores, levels, interaction, texts, inputs)
-    fused = interact(fuse(loaded, method, chosen), interaction).X
-    save_matrix(output, loaded, fused)
-    shape = f"{fused.shape[0]} x {fused.shape[1]} {fused.dtype}"
-    targets = ", ".join(loaded.target_names) or "none"
+    found = fused.fused_features(report.manifest, stores, options)
+    save_matrix(output, found.rows, found.X)
+    shape = f"{found.X.shape[0]} x {found.X.shape[1]} {found.X.dtype}"
+    targets = ", ".join(found.rows.target_names) or "none"
     console.print(f"{output}: X {shape}, targets {targets}")

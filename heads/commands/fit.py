@@ -3,11 +3,11 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.choices import Precision, PresetName
 from tier4k.heads.commands.console import (
     make_console,
     print_run,
@@ -24,7 +24,7 @@ from tier4k.heads.commands.encoder_options import (
     WeightsGroup,
 )
 from tier4k.heads.commands.encoders import encoder_choice, find_encoder_pair
-from tier4k.heads.commands.loading import check_sources, load_with_stores, require_prompts, template_texts
+from tier4k.heads.commands.loading import check_sources, load_with_stores, template_texts
 from tier4k.heads.commands.options import (
     FEATURES,
     RUNS,
@@ -38,6 +38,7 @@ from tier4k.heads.commands.options import (
     TargetOption,
     TrainingGroup,
 )
+from tier4k.heads.extraction.prompts import require_prompts
 from tier4k.heads.finetuning.choices import Device
 from tier4k.heads.results.choices import KeptModels
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from tier4k.heads.data.encoder_choice import EncoderChoice
     from tier4k.heads.data.stores import FeatureStores
     from tier4k.heads.protocol.options import FitOptions
-    from tier4k.heads.protocol.publish import Run
+    from tier4k.heads.results.run import Run
 
 ScoreFeaturesOption = Annotated[
     str,
@@ -85,8 +86,11 @@ KeptModelsOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    Device,
-    typer.Option(help="Device on which --finetune trains."),
+    str,
+    typer.Option(
+        help="Device on which a head that is a network is fitted: cpu, cuda or cuda:N; auto is the CPU. With "
+        "--finetune: cpu, or auto, which is a GPU if there is one.",
+    ),
 ]
 
 
@@ -116,35 +120,70 @@ def fit_head(
 ) -> None:
     """Stage 2: fit and evaluate heads on stored features, or train heads with encoders (--finetune)."""
     from tier4k.extract.datasets.streams import names_text
-    from tier4k.heads.data.fusion import default_benchmark, method_streams, require_valid_benchmark
+    from tier4k.heads.data.fusion import method_streams, require_valid_benchmark
+    from tier4k.heads.regressors.mlp.device import fitting_device
 
     options = replace(
         fit.fit_options(),
         method=method,
-        benchmark=benchmark or default_benchmark(method),
+        benchmark=benchmark,
         targets=tuple(target or ("all",)),
         streams=method_streams(streams, method),
         stages=tuple(stages or ()),
         head=_head_options(changes),
         start=start,
     )
+    if preset and finetune == "none":
+        options = with_head_of_preset(options, preset, fit.head)
     options = replace(options, templates=template_texts(templates, options.interaction))
-    require_valid_benchmark(options.method, options.benchmark)
+    require_valid_benchmark(options.method, options.rows)
     if finetune == "none":
-        _require_no_training_options(weights, device)
-        options = replace(options, models=models or "all")
+        _require_no_weights(weights)
+        options = replace(options, models=models or "all", device=fitting_device(device))
         choice = encoder_choice(encoders, images, preset)
         _fit_stored(data, features, choice, score_features, names_text(streams), options, rows, out)
         return
+    _require_no_store_options(score_features, images)
+    training_device = _training_device(device)
+    options = _end_to_end_options(options, finetune, images.precision, models or "first")
+    choice = encoder_choice(encoders, replace(images, precision=None), preset)
+    if preset and not encoders.image_encoder:
+        choice = replace(choice, images=choice.images[:1])  # of which one is trained
+    needs_prompts = names_text(streams)
+    _train_end_to_end(data, features, choice, weights, training_device, needs_prompts, options, rows, out)
+
+
+def with_head_of_preset(
+    options: "FitOptions",
+    preset: PresetName,
+    head: str | None,
+) -> "FitOptions":
+    """Return options with the head of a preset and its options, where the user passed no others.
+
+    The options of the preset are those of its head, so that another head has none of them.
+    """
+    from tier4k.heads.protocol.presets import PRESETS
+
+    chosen = PRESETS[preset]
+    if head not in (None, chosen.head):
+        return options
+    return replace(options, estimator=chosen.head, head={**chosen.options, **options.head})
+
+
+def _require_no_store_options(score_features: str, images: ImageGroup) -> None:
+    """Refuse options of stored features for end-to-end training."""
     if score_features:
         raise typer.BadParameter(
             "zero-shot scores can be inputs of heads on stored features only: leave out --finetune or "
             "--score-features",
             param_hint="--score-features",
         )
-    options = _end_to_end_options(options, finetune, images.precision, models or "first")
-    choice = encoder_choice(encoders, replace(images, precision=None), preset)
-    _train_end_to_end(data, features, choice, weights, device, names_text(streams), options, rows, out)
+    if images.store_dtype:
+        raise typer.BadParameter(
+            "this option has no effect, as end-to-end training stores no features: leave it out, or pass "
+            "no --finetune",
+            param_hint="--store-dtype",
+        )
 
 
 def _fit_stored(
@@ -157,12 +196,16 @@ def _fit_stored(
     rows: RatedRowsGroup,
     out: Path,
 ) -> None:
-    from tier4k.extract.stores.find import parse_scorer_names
+    from tier4k.extract.scorers.called import depends_on_prompts
+    from tier4k.extract.stores.find import find_score_stores, parse_scorer_names
     from tier4k.heads.data.fusion import used_streams
 
     scorers = parse_scorer_names(score_features)
-    # The key of a stored score is that of an image and its prompt.
-    sources, options = _read_tables(data, rows, options, needs_prompts or bool(scorers))
+    if score_features and not scorers:
+        raise typer.BadParameter(f"{score_features!r} names no scorer", param_hint="--score-features")
+    for store in find_score_stores(features, scorers):
+        needs_prompts |= depends_on_prompts(store.signature)
+    sources, options = _read_tables(data, rows, options, needs_prompts)
     choice = choice.for_streams(used_streams(options.method, options.streams), options.interaction)
     console = make_console()
     report, stores = load_with_stores(console, sources, features, choice, rows.on_error, scorers)
@@ -197,7 +240,7 @@ def fit_with_progress(
     """Fit heads on stored features and show the progress; see `tier4k.heads.protocol.fit.fit_head`."""
     from tier4k.heads.protocol.fit import fit_head
 
-    with progress_counter(console, f"fit {options.method} {options.benchmark}") as count:
+    with progress_counter(console, f"fit {options.method} {options.rows}") as count:
         return fit_head(report.manifest, stores, options, out, sys.argv, count)
 
 
@@ -238,18 +281,30 @@ def _end_to_end_options(
     from tier4k.heads.finetuning.recipe import separate_head_options
 
     head, training = separate_head_options(options.head)
+    if precision and "precision" in training:
+        raise typer.BadParameter("precision is set twice: pass it once", param_hint="--set")
     if precision:
         training["precision"] = precision
     return replace(options, head=head, training=training, finetune=finetune, models=models)
 
 
-def _require_no_training_options(weights: WeightsGroup, device: Device) -> None:
-    if weights.given or device != "auto":
+def _require_no_weights(weights: WeightsGroup) -> None:
+    if weights.given:
         raise typer.BadParameter(
-            "--image-weights, --text-weights and --device apply to end-to-end training only: "
+            "--image-weights and --text-weights apply to end-to-end training only: "
             "pass --finetune too, or leave them out",
             param_hint="--finetune",
         )
+
+
+def _training_device(name: str) -> Device:
+    if name not in get_args(Device):
+        raise typer.BadParameter(
+            f"--finetune cannot train on {name!r}: pass --device auto, which is a GPU if there is one "
+            "(CUDA_VISIBLE_DEVICES chooses among several), or --device cpu",
+            param_hint="--device",
+        )
+    return cast(Device, name)
 
 
 def _head_options(changes: TrainingGroup) -> dict[str, Any]:

@@ -1,15 +1,13 @@
-"""Load data sets and stores in a command: check rows, show the progress, and print how many are skipped."""
+"""Load data sets and stores in a command, which prints what the functions of the API report."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import OnError
-from tier4k.heads.commands.console import print_line, progress_counter
 from tier4k.heads.commands.options import RowsGroup
+from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.datasets.check import CheckedDataset
-    from tier4k.extract.datasets.choices import Stream
     from tier4k.extract.datasets.source import SourceTable
     from tier4k.heads.data.encoder_choice import EncoderChoice
     from tier4k.heads.data.stores import FeatureStores
@@ -72,58 +69,9 @@ def check_sources(
     Raises:
         DataError: The data set cannot be used.
     """
-    from tier4k.extract.datasets.check import check_tables, raise_for_problems
-    from tier4k.extract.datasets.spellings import spellings_text
+    from tier4k.heads.extraction import data
 
-    _print_reading(console, sources)
-    keys = _stored_keys(features, only_store)
-    with progress_counter(console, "check images") as count:
-        report = raise_for_problems(check_tables(sources, keys, count), on_error)
-    if report.problems:
-        listing = features / "skipped.csv"
-        report.write_problems(listing)
-        rows = f"{report.skipped:,} of {report.rows:,} rows"
-        print_line(
-            console, f"Skipped {rows}, because they have problems; {listing} lists them", style="yellow"
-        )
-    if report.merged_generators:
-        spellings = spellings_text(report.merged_generators)
-        print_line(console, f"Spellings of one generator: {spellings}", style="yellow")
-    return report
-
-
-def _print_reading(console: "Console", sources: "Sequence[SourceTable]") -> None:
-    """Print what was recognised, left out or not used when tables were read."""
-    for source in sources:
-        table = f"{source.path}: " if len(sources) > 1 else ""
-        for line in source.report.lines():
-            print_line(console, f"{table}{line}", style="yellow")
-
-
-def require_prompts(
-    sources: "Sequence[SourceTable]",
-    streams: "Sequence[Stream]",
-    otherwise: str = "use --streams image",
-) -> None:
-    """Refuse tables without text prompts if the prompts are used.
-
-    Args:
-        sources: Table of each data set.
-        streams: Streams that are used.
-        otherwise: What a user can do in this command without prompts; "" for nothing.
-
-    Raises:
-        DataError: A table has no column of prompts, and the streams contain the text.
-    """
-    from tier4k.extract.datasets.errors import DataError
-
-    without = [str(source.path) for source in sources if not source.has_prompts]
-    if without and "text" in streams:
-        verb = "has" if len(without) == 1 else "have"
-        remedies = "add a column of prompts, or name it with --columns prompt=COLUMN"
-        if otherwise:
-            remedies += f", or {otherwise}"
-        raise DataError(f"{' and '.join(without)} {verb} no text prompts, which are needed here: {remedies}")
+    return data.check_sources(sources, features, on_error, ConsoleReporter(console), only_store)
 
 
 def load_with_stores(
@@ -147,13 +95,10 @@ def load_with_stores(
     Raises:
         TierError: The data set cannot be used, or the stores do not exist.
     """
-    from tier4k.extract.stores.find import find_score_stores, find_stores
-    from tier4k.heads.data.stores import FeatureStores
+    from tier4k.heads.data.find_features import find_chosen
 
-    scores = find_score_stores(features, scorers)
-    images, texts = find_stores(features, choice.images, choice.texts)
-    stores = FeatureStores.of(images, texts, scores)
-    only_store = next(iter(images), None)
+    stores = find_chosen(features, choice, scorers)
+    only_store = next(iter(stores.images.values()), None)
     return check_sources(console, sources, features, on_error, only_store), stores
 
 
@@ -180,13 +125,3 @@ def template_texts(path: Path | None, interaction: str) -> tuple[str, ...]:
         "too, or leave it out",
         param_hint="--templates",
     )
-
-
-def _stored_keys(features: Path, only_store: "FeatureStore | None") -> frozenset[str]:
-    from tier4k.cache.listing import stores
-
-    keys: frozenset[str] = frozenset()
-    for store in [only_store] if only_store else stores(features):
-        with suppress(TierError):  # the images of a damaged store are decoded again
-            keys |= store.hexadecimal_keys()
-    return keys

@@ -5,14 +5,14 @@ The options of encoders are in `encoder_options.py`.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
 from tier4k.extract.datasets.benchmarks import parse_benchmark
 from tier4k.extract.datasets.choices import Benchmark, LayoutName, OnError
 from tier4k.heads.data.choices import Method
-from tier4k.heads.regressors.choices import HeadName, RecipeName
+from tier4k.heads.regressors.choices import RecipeName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,8 @@ FEATURES = Path("features")
 
 RUNS = Path("runs")
 
+DEFAULT_HEAD = "mlp"
+
 # Data and folders
 
 DATA_HELP = (
@@ -34,6 +36,21 @@ DATA_HELP = (
 DataArgument = Annotated[
     list[Path],
     typer.Argument(help=f"Data set: {DATA_HELP} Several are joined: their scores are aligned."),
+]
+STREAMED_DATA_HELP = (
+    f"Data set: {DATA_HELP[:-1]}; also .tar archives, a folder of save_to_disk, or a URL such as "
+    "s3://bucket/{000..099}.tar"
+)
+StreamedDataArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="DATA...", help=f"{STREAMED_DATA_HELP}. Several are joined."),
+]
+StreamedDataOrPlanArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA...",
+        help=f"{STREAMED_DATA_HELP}; or the folder of a plan (see --plan-only). Several are joined.",
+    ),
 ]
 OneDataArgument = Annotated[Path, typer.Argument(help=f"Data set: {DATA_HELP}")]
 FeaturesOption = Annotated[
@@ -57,8 +74,13 @@ MatrixOutputOption = Annotated[
     typer.Option("--output", "-o", help="File to write: .npz or .parquet."),
 ]
 LayoutOption = Annotated[
-    LayoutName | None,
-    typer.Option("--layout", help="Layout of DATA. Default: the layout that fits the columns."),
+    str | None,
+    typer.Option(
+        "--layout",
+        metavar="NAME",
+        help=f"Layout of DATA: {', '.join(get_args(LayoutName))}, or one of an installed package. Default: "
+        "the layout that fits the columns.",
+    ),
 ]
 ColumnsOption = Annotated[
     str,
@@ -155,16 +177,25 @@ class SpeedGroup:
     batch_size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Images or crops per batch. Default: the size that is fastest in a short measurement."
+            min=1,
+            help="Images or crops per batch. Default: 256 on a GPU of NVIDIA; else the size that is fastest "
+            "in a short measurement.",
         ),
     ] = None
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Number of processes that read images. Default: one per core, at most 8."),
+        typer.Option(
+            min=0,
+            help="Number of threads that read images, shared among the devices; 0: the encoding thread reads "
+            "them. Default: one per core that this process may use.",
+        ),
     ] = None
     device: Annotated[
         str,
-        typer.Option(help="Device of the networks: auto, cpu, cuda, cuda:N or mps."),
+        typer.Option(
+            help="Device of the networks: auto, cpu, cuda, cuda:N or mps; several with commas between, or "
+            "cuda:all for all GPUs, which share the work."
+        ),
     ] = "auto"
 
     def extraction_options(self) -> "ExtractionOptions":
@@ -173,6 +204,93 @@ class SpeedGroup:
 
         workers = default_workers() if self.workers is None else self.workers
         return ExtractionOptions(workers, self.batch_size, device=self.device)
+
+
+EngineName = Literal["local", "ray"]
+
+
+@dataclass(frozen=True)
+class EngineGroup(SpeedGroup):
+    """Options of encoding on this machine, or on the machines of a Ray cluster."""
+
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            # Square brackets would be read as markup.
+            help="What encodes. local: this process, or one process for each device. ray: Ray, on this "
+            "machine or on a cluster (needs the extra ray of tier4k)."
+        ),
+    ] = "local"
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="With --engine ray: address of a Ray cluster; auto: the one of this machine. Default: Ray "
+            "is started on this machine for this command."
+        ),
+    ] = None
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --engine ray: number of processes that encode. Default: as many as the GPUs suffice "
+            "for; without GPUs one for each machine.",
+        ),
+    ] = None
+    gpus_per_actor: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --engine ray: GPUs of each process that encodes, for example 1, or 0.5 if two share "
+            "one. Default: 1 if the cluster has GPUs, else 0.",
+        ),
+    ] = None
+
+    def extraction_options(self) -> "ExtractionOptions":
+        """Return the options of an extraction, with those of Ray if it is the engine.
+
+        Raises:
+            typer.BadParameter: Options do not fit the engine.
+        """
+        from tier4k.extract.pipeline.options import RayOptions
+
+        options = super().extraction_options()
+        if self.engine == "local":
+            self._require_no_ray_options()
+            return options
+        return replace(options, ray=RayOptions(self.address, self.actors, self._gpus_for_ray()))
+
+    def _require_no_ray_options(self) -> None:
+        given = {
+            "--address": self.address,
+            "--actors": self.actors,
+            "--gpus-per-actor": self.gpus_per_actor,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise typer.BadParameter(
+                    f"{name} has no effect on this machine alone: pass --engine ray too", param_hint=name
+                )
+
+    def _gpus_for_ray(self) -> float | None:
+        """Return the GPUs of an actor, None if the cluster decides; refuse options of one machine."""
+        if self.workers is not None:
+            raise typer.BadParameter(
+                "Ray decides how many processes read images: leave out --workers", param_hint="--workers"
+            )
+        if self.device not in ("auto", "cpu"):
+            raise typer.BadParameter(
+                f"{self.device!r} is a device of this machine, and Ray assigns GPUs to its processes itself: "
+                "pass --gpus-per-actor 1, or --device cpu",
+                param_hint="--device",
+            )
+        if self.device == "auto":
+            return self.gpus_per_actor
+        if self.gpus_per_actor:
+            raise typer.BadParameter(
+                "--device cpu leaves the GPUs unused: leave out one of the two options",
+                param_hint="--gpus-per-actor",
+            )
+        return 0
 
 
 # Rows, targets and splits
@@ -209,6 +327,16 @@ RepeatOption = Annotated[
     int | None,
     typer.Option("--repeat", help="Repeat whose heads are used.", show_default="all"),
 ]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="package.module.Class",
+        help="Code of another package that may be executed: a type in heads of your own, or a scorer "
+        "(package.module:Name) of a run. May be repeated.",
+        show_default="none",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -222,7 +350,8 @@ class SplitGroup:
             metavar="RULE|column:NAME|FILE[:N]",
             help="prompt (no prompt is in two parts), random (rows are drawn), generator or dataset (one "
             "generator or data set is left out), published (row i is tested if i % 4 == 3); column:NAME, a "
-            "column with train, val or test in every row; or a splits.json; FILE:N selects its repeat N.",
+            "column with train, val or test in every row; or a JSON file with the names of the images in "
+            "train and test, such as a run's splits.json; FILE:N selects its repeat N.",
         ),
     ] = "prompt"
     repeats: Annotated[
@@ -253,11 +382,10 @@ class SplitGroup:
         Raises:
             SplitError: The split is neither a rule nor a file of splits.
         """
-        from tier4k.heads.data.split_request import parse_split
         from tier4k.heads.protocol.options import FitOptions
 
         return FitOptions(
-            split=parse_split(self.split),
+            split=self.split,
             repeats=self.repeats,
             folds=self.folds,
             seed=self.seed,
@@ -281,12 +409,16 @@ class FitGroup(SplitGroup):
         ),
     ] = 1
     head: Annotated[
-        HeadName,
+        str | None,
         typer.Option(
             "--head",
-            help="Kind of head: the two layers of TIER (mlp), or another regression on the fused vector.",
+            metavar="NAME",
+            help="Kind of head: mlp (the two layers of TIER), gated, bilinear, ridge, kernel-ridge, svr, "
+            "ensemble; or a head of your own: the name of an entry point tier4k.heads, or the import path of "
+            "a regressor of scikit-learn's conventions, such as sklearn.ensemble:RandomForestRegressor. "
+            f"Default: that of the preset, or {DEFAULT_HEAD}.",
         ),
-    ] = "mlp"
+    ] = None
     recipe: Annotated[
         RecipeName,
         typer.Option(
@@ -299,12 +431,17 @@ class FitGroup(SplitGroup):
         """Return fit options with the splits, the head and the recipe of this group.
 
         Raises:
+            HeadError: There is no such head.
             SplitError: The split is neither a rule nor a file of splits.
         """
+        from tier4k.heads.regressors.names import require_head
+
+        head = self.head or DEFAULT_HEAD
+        require_head(head)
         return replace(
             super().fit_options(),
             seeds=self.seeds,
-            estimator=self.head,
+            estimator=head,
             recipe=self.recipe,
         )
 

@@ -1,5 +1,6 @@
 """`tier predict`: score new images."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,35 +8,48 @@ import typer
 
 from tier4k.heads.commands.console import make_console, print_line, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.loading import IMAGE_RUN, check_sources, require_prompts
+from tier4k.heads.commands.given import with_given_scores
+from tier4k.heads.commands.loading import IMAGE_RUN
 from tier4k.heads.commands.options import (
     FEATURES,
+    EngineGroup,
     FeaturesOption,
     OnErrorOption,
     OneTargetOption,
     RepeatOption,
-    SpeedGroup,
     TableGroup,
+    TrustOption,
 )
+from tier4k.heads.commands.planning import plan_rows
+from tier4k.heads.commands.score_options import GivenFeaturesOption
+from tier4k.heads.commands.scoring import (
+    LISTED,
+    ScoresOption,
+    require_addable_to,
+    require_suffix_of,
+    show_scores,
+)
+from tier4k.heads.extraction.prompts import require_prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    import numpy as np
-    import pandas as pd
     from rich.console import Console
 
-    from tier4k.extract.datasets.check import CheckedDataset
-    from tier4k.extract.datasets.inputs import LeftOut
-    from tier4k.extract.datasets.problems import Problem
+    from tier4k.extract.datasets.choices import OnError
+    from tier4k.extract.datasets.inputs import PredictionInputs
+    from tier4k.extract.datasets.problems import LeftOut
+    from tier4k.extract.datasets.rows.source import RowSource
+    from tier4k.extract.inputs.dataset import DatasetInputs
+    from tier4k.extract.inputs.plan import Plan
     from tier4k.extract.pipeline.options import ExtractionOptions
-    from tier4k.heads.results.model import HeadKey, Model
+    from tier4k.heads.encoders.sources import EncoderSource
+    from tier4k.heads.inference.score_rows import RowScorer
+    from tier4k.heads.results.model import Model
 
 NO_IMAGE_PROMPTS = (
     "--image-prompt has no effect, because the heads or the scorer of this run use no image prompts"
 )
-
-LISTED = 40  # number of images whose scores are shown on the terminal
 
 ScoringArgument = Annotated[
     Path,
@@ -44,11 +58,34 @@ ScoringArgument = Annotated[
     ),
 ]
 InputsArgument = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
-        help="Image files, a table, a data set, or a folder with images. Without --prompt or a table, the "
-        "prompt of an image is in a .txt file beside it. Heads without a text stream need no prompts."
+        metavar="INPUTS...",
+        help="Image files, a folder with images, or a data set in any form that `tier extract` takes. "
+        "Without --prompt or a table, the prompt of an image is in a .txt file beside it. Heads without a "
+        "text stream need no prompts.",
     ),
+]
+
+RunScorerWeightsOption = Annotated[
+    Path | None,
+    typer.Option(help="If RUN is a run of `tier score`: weights of its scorer."),
+]
+NoStoreOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-store",
+        help="Score without keeping features: images are encoded in memory. A second run encodes again.",
+    ),
+]
+
+PromptOption = Annotated[
+    str | None,
+    typer.Option(help="Text prompt of the image files."),
+]
+ImagePromptOption = Annotated[
+    Path | None,
+    typer.Option(help="Image prompt of the image files."),
 ]
 
 
@@ -56,111 +93,194 @@ def predict(
     run: ScoringArgument,
     inputs: InputsArgument,
     *,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="Text prompt of the image files."),
-    ] = None,
-    image_prompt: Annotated[
-        Path | None,
-        typer.Option(help="Image prompt of the image files."),
-    ] = None,
+    prompt: PromptOption = None,
+    image_prompt: ImagePromptOption = None,
     features: FeaturesOption = FEATURES,
     target: OneTargetOption = None,
     repeat: RepeatOption = None,
     encoder_weights: WeightsGroup,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="If RUN is a run of `tier score`: weights of its scorer."),
-    ] = None,
+    scores: GivenFeaturesOption = None,
+    trust: TrustOption = None,
+    weights: RunScorerWeightsOption = None,
     table: TableGroup,
     on_error: OnErrorOption = "stop",
-    speed: SpeedGroup,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="File to write: .csv, .jsonl or .json."),
-    ] = None,
+    speed: EngineGroup,
+    no_store: NoStoreOption = False,
+    output: ScoresOption = None,
 ) -> None:
     """Score images with the heads of a run: show mean over the repeats, conformal interval and spread."""
-    from tier4k.extract.datasets.inputs import read_inputs
-    from tier4k.heads.inference.predict import is_zero_shot, require_score_suffix
-    from tier4k.heads.results.model import read_model, score_table
+    from tier4k.extract.scorers.called import depends_on_prompts
+    from tier4k.heads.inference.planned_rows import rows_left_out, rows_of_plan
+    from tier4k.heads.inference.predict import is_zero_shot, scorer_signature
+    from tier4k.heads.inference.scoring_model import scoring_model, scoring_scorer
+    from tier4k.heads.results.model import read_model
 
-    if output:
-        require_score_suffix(output)
+    require_suffix_of(output)
     zero_shot = is_zero_shot(run)
     has_head_options = target is not None or repeat is not None or encoder_weights.given
-    _require_matching_options(zero_shot, has_head_options, weights)
-    model = None if zero_shot else read_model(run).averaged(target, repeat)
+    _require_matching_options(zero_shot, has_head_options, weights, scores)
+    if no_store:
+        _require_live_scoring(zero_shot, speed, scores)
+    model = None if zero_shot else read_model(run, trust or ()).averaged(target, repeat)
     console = make_console()
+    needs_prompts = model.reads_prompts if model else depends_on_prompts(scorer_signature(run))
+    read = _read_inputs(console, inputs, prompt, image_prompt, table, model, needs_prompts)
+    plan = plan_rows(console, [read.source], features, on_error)
+    if model and scores:
+        model = _with_given_scores(console, model, scores, read.source, plan, features, on_error)
+    folder, trusted = read.source.folder, trust or ()
+    sources = _sources(model, encoder_weights, folder, trusted) if model else []
+    scoring = scoring_model(sources) if model else scoring_scorer(scorer_signature(run))
+    require_addable_to(output, scoring)
+    options = speed.extraction_options()
+    scorer: RowScorer
+    if no_store:
+        scorer = _live_scorer(sources, plan.inputs, options)
+    elif model:
+        scorer = _head_scorer(console, sources, plan.inputs, features, options, on_error)
+    else:
+        scorer = _pair_scorer(
+            console, run, plan.inputs, features, weights, folder, options, on_error, trusted
+        )
+    batches = chain(rows_left_out(read.source, read.left_out), rows_of_plan(read.source, plan))
+    show_scores(console, scorer, batches, len(read.left_out) + plan.rows, scoring, output, on_error)
+
+
+def _read_inputs(
+    console: "Console",
+    inputs: "Sequence[str]",
+    prompt: str | None,
+    image_prompt: Path | None,
+    table: TableGroup,
+    model: "Model | None",
+    needs_prompts: bool,
+) -> "PredictionInputs":
+    """Read the inputs for heads, or for a scorer (no model), and print which of them are left out.
+
+    Raises:
+        DataError: The inputs cannot be read, or lack the text prompts that are needed.
+    """
+    from tier4k.extract.datasets.inputs import read_inputs
+
     if image_prompt and not (model and model.reads_image_prompts):
         print_line(console, NO_IMAGE_PROMPTS, style="yellow")
-    needs_prompts = not model or model.reads_prompts
     read = read_inputs(inputs, prompt, image_prompt, needs_prompts, table.choice)
     _print_left_out(console, read.left_out)
     if needs_prompts:
         require_prompts([read.source], ["text"], IMAGE_RUN if model else "")
-    report = check_sources(console, [read.source], features, on_error)
-    options = speed.extraction_options()
-    if model:
-        predicted = predict_with_progress(console, model, report, features, encoder_weights, options)
-    else:
-        predicted = _predict_zero_shot(console, run, report, features, weights, options)
-    names = report.manifest.table["name"].tolist()
-    scores = score_table(names, predicted, model.half_widths if model else {})
-    _print_scores(console, scores, len(names), output)
-    if output:
-        _write_scores(console, scores, len(names), [*read.left_out, *_skipped(report)], output)
+    return read
 
 
-def predict_with_progress(
+def _with_given_scores(
     console: "Console",
     model: "Model",
-    report: "CheckedDataset",
+    scores: Path,
+    source: "RowSource",
+    plan: "Plan",
     features: Path,
-    weights: WeightsGroup,
-    options: "ExtractionOptions",
-) -> "dict[HeadKey, np.ndarray]":
-    """Return the scores (N,) of every head of a model for the rows of a data set; encode missing inputs.
+    on_error: "OnError",
+) -> "Model":
+    """Store scores of another program for the usable rows of a plan; see `with_given_scores`."""
+    import numpy as np
 
-    Raises:
-        TierError: An image prompt or weights are missing, or an input cannot be encoded.
-    """
-    from tier4k.extract.pipeline.progress import ConsoleListener
+    from tier4k.heads.inference.planned_rows import rows_of_plan
+
+    names: list[str] = []
+    places: list[str] = []
+    pairs: list[np.ndarray] = []
+    for rows in rows_of_plan(source, plan):
+        usable = [number for number in range(len(rows)) if number not in rows.reasons]
+        kept = rows.take(np.array(usable, np.int64))
+        names += kept.names
+        places += kept.images
+        pairs.append(kept.keys.pairs)
+    joined = np.concatenate(pairs)
+    return with_given_scores(console, model, scores, names, places, joined, plan.inputs, features, on_error)
+
+
+def _sources(
+    model: "Model",
+    weights: WeightsGroup,
+    data: Path,
+    trusted: "Collection[str]",
+) -> "list[EncoderSource]":
+    """Return the heads of a model with their encoders, which may lie beside the data."""
     from tier4k.extract.weights.files import search_folders
     from tier4k.heads.encoders.sources import encoder_sources
-    from tier4k.heads.inference.predict import predict
 
-    folders = search_folders(report.manifest.data)
-    sources = encoder_sources(model, weights.image_weights, weights.text_weights, folders)
+    folders = search_folders(data)
+    return encoder_sources(model, weights.image_weights, weights.text_weights, folders, trusted)
+
+
+def _live_scorer(
+    sources: "Sequence[EncoderSource]",
+    inputs: "DatasetInputs",
+    options: "ExtractionOptions",
+) -> "RowScorer":
+    """Return heads with their encoders, which score in memory."""
+    from tier4k.heads.inference.live_heads import LiveRows
+    from tier4k.heads.inference.predict import require_image_prompts
+
+    require_image_prompts(inputs, sources[0].model)
+    return LiveRows(sources, options)
+
+
+def _head_scorer(
+    console: "Console",
+    sources: "Sequence[EncoderSource]",
+    inputs: "DatasetInputs",
+    features: Path,
+    options: "ExtractionOptions",
+    on_error: "OnError",
+) -> "RowScorer":
+    """Encode missing inputs, and return heads that score stored features."""
+    from tier4k.extract.pipeline.progress import ConsoleListener
+    from tier4k.heads.inference.predict import encode_for_heads
+    from tier4k.heads.inference.row_scorers import StoredHeads
+
     with ConsoleListener(console) as listener:
-        predicted, summaries = predict(sources, report.manifest, features, options, listener)
+        summaries = encode_for_heads(sources, inputs, features, options, listener, on_error)
     print_summaries(console, summaries)
-    return predicted
+    return StoredHeads([source.model for source in sources], features)
 
 
-def _predict_zero_shot(
+def _pair_scorer(
     console: "Console",
     run: Path,
-    report: "CheckedDataset",
+    inputs: "DatasetInputs",
     features: Path,
     weights: Path | None,
+    data: Path,
     options: "ExtractionOptions",
-) -> "dict[HeadKey, np.ndarray]":
+    on_error: "OnError",
+    trusted: "Collection[str]",
+) -> "RowScorer":
+    """Compute missing scores of pairs, and return what reads them. Weights may lie beside the data."""
     from tier4k.extract.pipeline.progress import ConsoleListener
-    from tier4k.heads.inference.predict import predict_zero_shot
+    from tier4k.extract.weights.files import search_folders
+    from tier4k.heads.inference.predict import encode_pairs, scorer_signature
+    from tier4k.heads.inference.row_scorers import StoredPairScores
 
+    beside = search_folders(data)
     with ConsoleListener(console) as listener:
-        predicted, summaries = predict_zero_shot(run, report.manifest, features, options, listener, weights)
+        summaries = encode_pairs(run, inputs, features, options, listener, weights, beside, on_error, trusted)
     print_summaries(console, summaries)
-    return predicted
+    return StoredPairScores(scorer_signature(run), features)
 
 
 def _require_matching_options(
     zero_shot: bool,
     has_head_options: bool,
     scorer_weights: Path | None,
+    scores: Path | None,
 ) -> None:
     """Refuse options of heads for a scorer, and options of a scorer for heads."""
+    if zero_shot and scores:
+        raise typer.BadParameter(
+            "these scores are for heads that use them as features, and a run of `tier score` has no heads: "
+            "leave them out",
+            param_hint="--scores",
+        )
     if zero_shot and has_head_options:
         raise typer.BadParameter(
             "these options select heads or encoders, and a run of `tier score` has neither: leave them out",
@@ -174,52 +294,33 @@ def _require_matching_options(
         )
 
 
+def _require_live_scoring(
+    zero_shot: bool,
+    speed: EngineGroup,
+    scores: Path | None,
+) -> None:
+    """Refuse --no-store where scores need stores."""
+    if scores:
+        raise typer.BadParameter(
+            "the scores of --scores are read from their store: leave out --no-store",
+            param_hint="--no-store",
+        )
+    if zero_shot:
+        raise typer.BadParameter(
+            "a run of `tier score` keeps no features, only a number for each pair of image and prompt: leave "
+            "the option out",
+            param_hint="--no-store",
+        )
+    if speed.engine == "ray":
+        raise typer.BadParameter(
+            "Ray's processes hand over features through stores: leave out --no-store or --engine ray",
+            param_hint="--no-store",
+        )
+
+
 def _print_left_out(console: "Console", left_out: "Sequence[LeftOut]") -> None:
     """Print the images that have no prompt, before work begins."""
     for image in left_out[:LISTED]:
         print_line(console, f"Left out: {image}", style="yellow")
     if len(left_out) > LISTED:
         print_line(console, f"… and {len(left_out) - LISTED:,} more images without a prompt", style="yellow")
-
-
-def _skipped(report: "CheckedDataset") -> "list[LeftOut]":
-    """Return the rows that `--on-error skip` leaves out, with their problems."""
-    from tier4k.extract.datasets.inputs import LeftOut
-
-    problems: dict[int, list[Problem]] = {}
-    for problem in report.problems:
-        problems.setdefault(problem.row, []).append(problem)
-    left_out = []
-    for of_row in problems.values():
-        name = of_row[0].name or f"line {of_row[0].line}"
-        left_out.append(LeftOut(name, "; ".join(problem.message for problem in of_row)))
-    return left_out
-
-
-def _write_scores(
-    console: "Console",
-    scores: "pd.DataFrame",
-    count: int,
-    left_out: "Sequence[LeftOut]",
-    output: Path,
-) -> None:
-    """Write the scores of `count` images, and the images that are left out, to a file."""
-    from tier4k.heads.inference.predict import with_left_out, write_scores
-
-    write_scores(with_left_out(scores, left_out), output)
-    rest = f", and {len(left_out):,} left out with the reason" if left_out else ""
-    print_line(console, f"{output}: {count:,} images{rest}")
-
-
-def _print_scores(
-    console: "Console",
-    scores: "pd.DataFrame",
-    count: int,
-    output: Path | None,
-) -> None:
-    from tier4k.heads.reporting.terminal import score_listing
-
-    console.print(score_listing(scores, LISTED))
-    if count > LISTED:
-        remedy = "" if output else ": pass -o FILE.csv to write all scores"
-        console.print(f"… and {count - LISTED:,} more images{remedy}")

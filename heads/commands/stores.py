@@ -66,14 +66,17 @@ def store_verify(
 
 
 def store_compact(features: FeaturesOption = FEATURES) -> None:
-    """Merge the shards of every store into one, without duplicate rows. Other processes may use the store."""
+    """Merge the shards of every store, without duplicate rows. Other processes may use the store.
+
+    A store of up to 2 GiB becomes one shard, a larger one a shard for each range of keys of 2 GiB.
+    """
     from tier4k.cache.compact import compact
     from tier4k.cache.listing import require_stores
 
     console = make_console()
     for store in require_stores(features):
         done = compact(store)
-        shards = f"{done.shards:,} shards became {min(done.shards, 1)}"
+        shards = f"{done.shards:,} shards became {len(done.paths):,}"
         rows = f"{done.rows:,} rows, {done.doubles:,} duplicates removed"
         print_line(console, f"{store.path.name}: {shards}, {rows}")
     print_broken_stores(console, features)
@@ -175,7 +178,7 @@ def store_export(
     """Write the features of one store, with keys and names of the inputs, to a file for other programs."""
     from tier4k.cache.export import export
     from tier4k.cache.store import FeatureStore
-    from tier4k.extract.pipeline.records import input_names
+    from tier4k.extract.inputs.record import input_names
 
     folder = Path(store) if Path(store).is_dir() else features / store
     opened = FeatureStore.open(folder)

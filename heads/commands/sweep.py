@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +23,7 @@ from tier4k.heads.commands.options import (
     OutOption,
     RatedRowsGroup,
 )
+from tier4k.heads.commands.reporter import ConsoleReporter
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.sweeps.choices import SweepName
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tier4k.extract.datasets.manifest import Manifest
-    from tier4k.heads.protocol.publish import Run
-    from tier4k.heads.sweeps.grid import Cell
+    from tier4k.heads.data.encoder_choice import EncoderChoice
+    from tier4k.heads.protocol.options import FitOptions
+    from tier4k.heads.results.run import Run
     from tier4k.heads.sweeps.search import Search
 
 ENCODER_OPTIONS = ("encoder", "image_encoder", "text_encoder")
@@ -69,6 +71,13 @@ SearchOption = Annotated[
         "the choice is then tested. The result is one run.",
     ),
 ]
+SweepDeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="Device on which heads that are networks are fitted: cpu, cuda or cuda:N; auto is the CPU. "
+        "Other heads are fitted on the CPU.",
+    ),
+]
 SweepOutputOption = Annotated[
     Path | None,
     typer.Option(
@@ -92,29 +101,31 @@ def sweep(
     rows: RatedRowsGroup,
     out: OutOption = RUNS,
     jobs: JobsOption = 1,
+    device: SweepDeviceOption = "auto",
     search: SearchOption = None,
     output: SweepOutputOption = None,
 ) -> None:
     """Fit the paper's table or all combinations of a grid, or search it; existing runs are not refitted."""
     from tier4k.extract.encoders.templates import read_templates
+    from tier4k.heads.regressors.mlp.device import fitting_device
     from tier4k.heads.reporting.tables import require_table_suffix
-    from tier4k.heads.sweeps.grid import Cell, read_grid
+    from tier4k.heads.sweeps.grid import as_grid
 
     _require_one_task(preset, grid, search, models)
     if output:
         require_table_suffix(output)
     texts = read_templates(templates).texts if templates else ()
-    options = replace(fit.fit_options(), models=models, templates=texts)
-    base = Cell(encoder_choice(encoders, images), options)
-    values = read_grid(grid) if grid else {}
+    options = replace(fit.fit_options(), models=models, templates=texts, device=fitting_device(device))
+    choice = encoder_choice(encoders, images)
+    values = as_grid(grid) if grid else {}
     _require_encoders_once(encoders, values)
-    if streams != "all":
+    if streams != ALL:
         values.setdefault("streams", streams)
     console = make_console()
     needs_prompts = _may_use_prompts(values, streams)
     manifest = load_data(console, data, features, rows, needs_prompts=needs_prompts).manifest
     if search:
-        found = _search(console, manifest, features, values, base, search, out, jobs)
+        found = _search(console, manifest, features, values, choice, options, search, out, jobs)
         passed = _passed_options(
             encoders,
             images,
@@ -127,8 +138,9 @@ def sweep(
         _print_commands(console, found, data, passed | _single_values(values))
         runs = [found.run]
     else:
-        cells = _cells(console, manifest, values if grid else None, base, streams)
-        runs = _sweep(console, manifest, features, cells, out, jobs)
+        runs = _sweep(
+            console, manifest, features, values if grid else "paper", choice, streams, options, out, jobs
+        )
         _print_totals(console, runs, out)
     if output:
         _write(console, runs, output)
@@ -176,44 +188,37 @@ def _require_encoders_once(encoders: EncodersGroup, grid: dict[str, Any]) -> Non
             )
 
 
-def _cells(
-    console: "Console",
-    manifest: "Manifest",
-    grid: dict[str, Any] | None,
-    base: "Cell",
-    streams: str,
-) -> "list[Cell]":
-    """Return the runs of a grid, or of the paper's table if there is none."""
-    from tier4k.heads.sweeps.grid import SweepError, grid_cells, paper_cells
-
-    found = paper_cells(manifest, base, streams) if grid is None else grid_cells(grid, manifest, base)
-    _print_left_out(console, found.left_out)
-    if not found.cells:
-        raise SweepError("no combination is left: change the methods, the benchmarks or the streams")
-    return found.cells
-
-
-def _print_left_out(console: "Console", left_out: "Mapping[str, int]") -> None:
-    """Say which combinations no run can have."""
-    for reason, count in left_out.items():
-        combinations = "combination is" if count == 1 else "combinations are"
-        print_line(console, f"{count} {combinations} left out, because {reason}", style="yellow")
-
-
 def _sweep(
     console: "Console",
     manifest: "Manifest",
     features: Path,
-    cells: "Sequence[Cell]",
+    grid: "dict[str, Any] | str",
+    choice: "EncoderChoice",
+    streams: str,
+    options: "FitOptions",
     out: Path,
     jobs: int,
 ) -> "list[Run]":
     from tier4k.heads.reporting.tidy import sweep_table, tidy
-    from tier4k.heads.sweeps.run import run_sweep
+    from tier4k.heads.sweeps.sweep import sweep
 
+    reporter = ConsoleReporter(console)
     with progress_counter(console, "sweep") as count:
-        runs = list(run_sweep(manifest, features, cells, out, sys.argv, jobs, count))
-    console.print(sweep_table(tidy([run.folder for run in runs])))
+        runs = sweep(
+            manifest,
+            grid,
+            features,
+            out,
+            image_encoder=choice.images,
+            text_encoder=choice.texts,
+            streams=streams,
+            options=options,
+            jobs=jobs,
+            command=sys.argv,
+            progress=count,
+            note=reporter.warned,
+        )
+    console.print(sweep_table(tidy(runs)))
     return runs
 
 
@@ -222,18 +227,33 @@ def _search(
     manifest: "Manifest",
     features: Path,
     grid: dict[str, Any],
-    base: "Cell",
+    choice: "EncoderChoice",
+    options: "FitOptions",
     count: int,
     out: Path,
     jobs: int,
 ) -> "Search":
     from tier4k.heads.reporting.terminal import choices_table
     from tier4k.heads.results.layout import CANDIDATES
+    from tier4k.heads.sweeps.grid import left_out_lines
     from tier4k.heads.sweeps.search import search
 
     with progress_counter(console, "search") as show:
-        found = search(manifest, features, grid, base, count, out, sys.argv, jobs, show)
-    _print_left_out(console, found.left_out)
+        found = search(
+            manifest,
+            grid,
+            count,
+            features,
+            out,
+            image_encoder=choice.images,
+            text_encoder=choice.texts,
+            options=options,
+            jobs=jobs,
+            command=sys.argv,
+            progress=show,
+        )
+    for line in left_out_lines(found.left_out):
+        print_line(console, line, style="yellow")
     console.print(choices_table(found.run.results))
     console.print(
         "Each repeat chose its options without its test rows; the SRCC below is an estimate for the whole "
@@ -260,19 +280,22 @@ def _print_commands(
         chosen_options = options | candidate.options | {"target": target}
         if not candidate.cell.options.stages:
             chosen_options.pop("stages", None)  # the streams have no images, which the stages are for
+        if candidate.plan.device != "cpu":
+            chosen_options["device"] = candidate.plan.device
         print_line(console, f"  {_fit_command(data, chosen_options)}")
 
 
 def _fit_command(data: Sequence[Path], options: dict[str, Any]) -> str:
     """Return the command line of fit-head with these options, which are named as in a grid."""
     from tier4k.heads.regressors.options import option_text
-    from tier4k.heads.sweeps.grid import HEAD_OPTIONS
+    from tier4k.heads.sweeps.grid import options_of_heads
 
     arguments = ["tier", "fit-head", *map(str, data)]
+    head_options = options_of_heads([options.get("head", "mlp")])
     for name, value in options.items():
         if name == "templates" and "templates" not in str(options.get("interaction")):
             continue  # the chosen candidate compares no image with templates
-        if name in HEAD_OPTIONS:
+        if name in head_options:
             arguments += ["--set", f"{name}={option_text(value)}"]
         elif name in SEVERAL_VALUES:
             for part in _parts(name, value):
@@ -340,6 +363,6 @@ def _write(
     from tier4k.heads.reporting.tables import write_table
     from tier4k.heads.reporting.tidy import tidy
 
-    write_table(tidy([run.folder for run in runs]), output)
+    write_table(tidy(runs), output)
     content = "SRCC and PLCC" if output.suffix == ".tex" else "all metrics, one in each line"
     print_line(console, f"{output}: {content}")

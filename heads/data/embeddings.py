@@ -1,13 +1,24 @@
-"""Embeddings of rows by the two towers of one checkpoint, from which interactions are computed."""
+"""Embeddings of rows, from which interactions are computed: by the two towers of one checkpoint.
 
-from collections.abc import Iterator, Mapping
+The map compares any two encoders. Of multilevel features it reads the class token of the last level, or its
+mean, if there is none.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tier4k.cache.signature import Signature
-from tier4k.heads.data.encoder_names import share_weights
-from tier4k.heads.data.interactions import InteractionError, needed_embeddings, unit_vectors
+from tier4k.extract.encoders.levels import Levels
+from tier4k.heads.data.encoder_names import MULTILEVEL, share_weights
+from tier4k.heads.data.interactions import (
+    InteractionError,
+    needed_embeddings,
+    needs_one_checkpoint,
+    unit_vectors,
+)
+from tier4k.heads.data.stages import levels_of
 from tier4k.heads.data.streams import Part
 
 # Features at which a checkpoint compares images with texts: those of CLIP, and those of SigLIP.
@@ -25,10 +36,13 @@ class Towers:
     Attributes:
         image: Name of the image encoder's array.
         text: Name of the text encoder's array; None if no text is compared.
+        columns: First and last column, plus 1, of the image encoder's array that are the embedding; None: of
+            the array itself.
     """
 
     image: str
     text: str | None
+    columns: tuple[int | None, int | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,8 @@ class Embeddings:
                 continue
             if features is None:
                 raise InteractionError(f"the {name} embeddings are missing: {REMEDY}")
-            require_equal_widths(name, features.shape[-1], image.shape[-1])
+            if needs_one_checkpoint(interaction):
+                require_equal_widths(name, features.shape[-1], image.shape[-1])
         own = has_image_prompt.reshape(-1, *[1] * (image.ndim - 1))
         return cls(
             image=image if "image" in needed else None,
@@ -101,15 +116,18 @@ def find_towers(
     images: Mapping[str, Signature],
     texts: Mapping[str, Signature],
     interaction: str,
+    stages: Sequence[str] = (),
 ) -> Towers | None:
     """Return the encoders whose embeddings an interaction compares; None for the interaction "none".
 
-    An image encoder and a text encoder are of one checkpoint if name and weights are equal.
+    An image encoder and a text encoder are of one checkpoint if name and weights are equal. The map alone
+    compares the first image encoder with the first text encoder.
 
     Args:
         images: Signatures of image features by the name of the array.
         texts: Signatures of text features, likewise.
         interaction: Names of interactions with "+" between them, or "none".
+        stages: Names of the levels that are kept of multilevel features.
 
     Raises:
         InteractionError: There is no such interaction, or there are none or several such encoders.
@@ -117,6 +135,8 @@ def find_towers(
     needed = needed_embeddings(interaction)
     if not needed:
         return None
+    if not needs_one_checkpoint(interaction):
+        return _mapped_towers(images, texts, stages)
     towers = [name for name, signature in images.items() if signature.feature_name in COMPARED_FEATURES]
     pairs = [
         Towers(image, text)
@@ -138,6 +158,31 @@ def find_towers(
         f"interaction={interaction} needs an image encoder and a text encoder of one checkpoint, and there "
         f"are {', '.join(images) or 'no image encoder'} and {', '.join(texts) or 'no text encoder'}: {REMEDY}"
     )
+
+
+def _mapped_towers(
+    images: Mapping[str, Signature],
+    texts: Mapping[str, Signature],
+    stages: Sequence[str],
+) -> Towers:
+    """Return the first encoder of images and of texts.
+
+    Raises:
+        InteractionError: There is none of one kind.
+    """
+    if not (images and texts):
+        raise InteractionError(
+            "interaction=map needs an image encoder and a text encoder: use rows with prompts, or leave the "
+            "map out"
+        )
+    name, signature = next(iter(images.items()))
+    if signature.feature_name != MULTILEVEL:
+        return Towers(name, next(iter(texts)))
+    levels = Levels.parse(signature.feature)
+    kept = levels_of(stages, name, len(images)) or levels.names
+    widths = dict(zip(levels.names, levels.widths, strict=True))
+    start = len(levels.statistics) * sum(widths[level] for level in kept[:-1])
+    return Towers(name, next(iter(texts)), (start, start + widths[kept[-1]]))
 
 
 def _of_one_checkpoint(image: Signature, text: Signature) -> bool:

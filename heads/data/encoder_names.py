@@ -51,6 +51,11 @@ def stream_signatures(signatures: Mapping[str, Signature], stream: str) -> dict[
     return by_array_name(signature for signature in signatures.values() if signature.stream == stream)
 
 
+def score_signatures(signatures: Mapping[str, Signature]) -> dict[str, Signature]:
+    """Return the signatures of scores that are features, by the scorer's name in the order of columns."""
+    return {one.encoder: one for one in signatures.values() if one.stream == "score"}
+
+
 def by_array_name(signatures: Iterable[Signature]) -> dict[str, Signature]:
     """Return signatures by the name of the array, sorted by this name.
 

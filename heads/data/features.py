@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from tier4k.cache.errors import StoreError
-from tier4k.cache.keys import key_array
+from tier4k.cache.keys import KEY_BYTES, key_array, pair_key
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.choices import STREAMS, Stream
 from tier4k.extract.datasets.manifest import Manifest
@@ -16,7 +15,7 @@ from tier4k.heads.data.embeddings import Embeddings, Towers
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.stages import levels_of
-from tier4k.heads.data.stores import FeatureStores
+from tier4k.heads.data.stores import FeatureStores, read_float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +82,150 @@ class FeatureSet(Rows):
         """
         if towers is None:
             return self
+        columns = slice(*towers.columns)
         embeddings = Embeddings.of(
             interaction,
-            self.image[towers.image],
-            self.image_prompt[towers.image],
+            self.image[towers.image][..., columns],
+            self.image_prompt[towers.image][..., columns],
             self.has_image_prompt,
             self.text.get(towers.text or ""),
             templates,
         )
         return replace(self, embeddings=embeddings)
+
+
+@dataclass(frozen=True)
+class RowKeys:
+    """Keys of the inputs of N rows.
+
+    Attributes:
+        image, prompt: (N, 32) uint8.
+        image_prompt: (N, 32) uint8, zeros where a row has no image prompt.
+        has_image_prompt: (N,) bool.
+    """
+
+    image: np.ndarray
+    prompt: np.ndarray
+    image_prompt: np.ndarray
+    has_image_prompt: np.ndarray
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "RowKeys":
+        """Return the keys of the rows of a manifest."""
+        table = manifest.table
+        has_image_prompt = (table["image_prompt_key"] != "").to_numpy()
+        image_prompt = np.zeros((len(table), KEY_BYTES), np.uint8)
+        image_prompt[has_image_prompt] = manifest.keys("image_prompt")
+        return cls(manifest.keys("image"), manifest.keys("prompt"), image_prompt, has_image_prompt)
+
+    @classmethod
+    def none(cls, rows: int) -> "RowKeys":
+        """Return rows whose keys are zeros."""
+        image, prompt, image_prompt = (np.zeros((rows, KEY_BYTES), np.uint8) for _ in range(3))
+        return cls(image, prompt, image_prompt, np.zeros(rows, bool))
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """Keys (N, 32) of the pairs of image and text prompt."""
+        return key_array(map(pair_key, map(bytes, self.image), map(bytes, self.prompt)))
+
+    def put(self, rows: np.ndarray, keys: "RowKeys") -> None:
+        """Replace the rows that numbers or a mask choose."""
+        self.image[rows] = keys.image
+        self.prompt[rows] = keys.prompt
+        self.image_prompt[rows] = keys.image_prompt
+        self.has_image_prompt[rows] = keys.has_image_prompt
+
+    def take(self, rows: np.ndarray | slice) -> "RowKeys":
+        """Return the rows that numbers, a mask or a slice choose."""
+        return RowKeys(
+            self.image[rows], self.prompt[rows], self.image_prompt[rows], self.has_image_prompt[rows]
+        )
+
+    def of_stream(self, stream: Stream) -> np.ndarray:
+        """Return the keys (N, 32) of one input."""
+        return {"text": self.prompt, "image": self.image, "image-prompt": self.image_prompt}[stream]
+
+
+class FeatureReader:
+    """Reads the features of rows, as a head uses them.
+
+    Args:
+        stores: Stores with the features of images and prompts, and with scores of pairs.
+        stages: Names of the levels to keep of multilevel features (see `tier4k.heads.data.stages`); an empty
+            sequence keeps all.
+        interaction: Interactions that are computed from the features, with "+" between them, or "none".
+        templates: Texts of the templates, if the interaction needs them.
+        inputs: The inputs whose features are read (see `tier4k.heads.data.fusion.needed_inputs`); stores may
+            lack the others.
+
+    Raises:
+        InteractionError: There is no such interaction, or the stores lack what it needs.
+    """
+
+    def __init__(
+        self,
+        stores: FeatureStores,
+        stages: Sequence[str] = (),
+        interaction: str = NO_INTERACTION,
+        templates: Sequence[str] = (),
+        inputs: Sequence[Stream] = STREAMS,
+    ) -> None:
+        self._stores = stores
+        self._stages = stages
+        self._interaction = interaction
+        self._inputs = inputs
+        self._towers = stores.towers(interaction, stages)
+        self._templates = stores.templates(interaction, templates)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the stored features of one row with an image prompt."""
+        images = sum(_row_bytes(store) for store in self._stores.images.values())
+        texts = sum(_row_bytes(store) for store in self._stores.texts.values())
+        return 2 * images + texts
+
+    def holds(self, keys: RowKeys) -> np.ndarray:
+        """Return whether the features of all inputs of each row are stored (N,)."""
+        holds = np.ones(len(keys), bool)
+        for stream in self._inputs:
+            stores = self._stores.texts if stream == "text" else self._stores.images
+            used = keys.has_image_prompt if stream == "image-prompt" else np.ones(len(keys), bool)
+            for store in stores.values():
+                holds[used] &= store.holds(keys.of_stream(stream)[used])
+        if self._stores.zero_shot:
+            pairs = keys.pairs
+            for store in self._stores.zero_shot:
+                holds &= store.holds(pairs)
+        return holds
+
+    def read(self, keys: RowKeys, rows: FeatureSet) -> FeatureSet:
+        """Return rows with their features.
+
+        Args:
+            keys: Keys of the inputs of N rows.
+            rows: The rows without features.
+
+        Raises:
+            InteractionError: The stores lack what the interaction needs.
+            LevelsError: The image features have no levels.
+            StoreError: Some rows are not extracted yet, or image encoders have different numbers of crops.
+            ShardError: A shard is damaged.
+        """
+        texts = {}
+        if "text" in self._inputs:
+            texts = {name: read_float32(store, keys.prompt) for name, store in self._stores.texts.items()}
+        images, image_prompts = {}, {}
+        for name, store in self._stores.images.items():
+            levels = levels_of(self._stages, name, len(self._stores.images))
+            images[name], image_prompts[name] = _read_images(keys, store, levels, self._inputs)
+        _require_same_crops(images)
+        scores = _read_scores(keys, self._stores.zero_shot)
+        features = replace(rows, text=texts, image=images, image_prompt=image_prompts, zero_shot=scores)
+        return features.with_embeddings(self._interaction, self._towers, self._templates)
 
 
 def load_features(
@@ -106,41 +240,18 @@ def load_features(
 
     Args:
         manifest: Data set with the rows.
-        stores: Stores with the features of images and prompts, and with zero-shot scores.
-        stages: Names of the levels to keep of multilevel features (see `tier4k.heads.data.stages`); an empty
-            sequence keeps all.
-        interaction: Interactions that are computed from the features, with "+" between them, or "none".
-        templates: Texts of the templates, if the interaction needs them.
-        inputs: The inputs whose features are read (see `tier4k.heads.data.fusion.needed_inputs`); stores may
-            lack the others.
+        stores: Stores with the features of images and prompts, and with scores of pairs.
+        stages, interaction, templates, inputs: See `FeatureReader`.
 
     Raises:
-        InteractionError: There is no such interaction, or the stores lack what it needs.
-        LevelsError: The image features have no levels.
-        StoreError: Some rows are not extracted yet, or image encoders have different numbers of crops.
-        ShardError: A shard is damaged.
+        TierError: As for `FeatureReader` and its `read`.
     """
-    rows = rows_without_features(manifest)
-    text_keys = _keys(manifest.table["prompt_key"])
-    texts = {}
-    if "text" in inputs:
-        texts = {name: store.read(text_keys) for name, store in stores.texts.items()}
-    images, image_prompts = {}, {}
-    for name, store in stores.images.items():
-        levels = levels_of(stages, name, len(stores.images))
-        images[name], image_prompts[name] = _read_images(
-            manifest, store, levels, rows.has_image_prompt, inputs
-        )
-    _require_same_crops(images)
-    features = replace(
-        rows,
-        text=texts,
-        image=images,
-        image_prompt=image_prompts,
-        zero_shot=_read_scores(manifest, stores.zero_shot),
-    )
-    towers = stores.towers(interaction)
-    return features.with_embeddings(interaction, towers, stores.templates(interaction, templates))
+    reader = FeatureReader(stores, stages, interaction, templates, inputs)
+    return reader.read(RowKeys.of(manifest), rows_without_features(manifest))
+
+
+def _row_bytes(store: FeatureStore) -> int:
+    return store.shards[0].row_bytes if store.shards else 0
 
 
 def _require_same_crops(images: Mapping[str, np.ndarray]) -> None:
@@ -168,41 +279,55 @@ def rows_without_features(manifest: Manifest) -> FeatureSet:
     )
 
 
+def unrated_rows(has_image_prompt: np.ndarray) -> FeatureSet:
+    """Return N new rows without features, given whether each has an image prompt (N,)."""
+    count = len(has_image_prompt)
+    names = np.array([str(row) for row in range(count)])
+    return FeatureSet(
+        text={},
+        image={},
+        image_prompt={},
+        has_image_prompt=has_image_prompt,
+        targets=np.empty((count, 0)),
+        target_names=(),
+        name=names,
+        group=names,
+        generator=names,
+        position=np.arange(count),
+        image_key=names,
+        dataset=names,
+    )
+
+
 def _read_images(
-    manifest: Manifest,
+    row_keys: RowKeys,
     images: FeatureStore,
     stages: Sequence[str],
-    has_image_prompt: np.ndarray,
     inputs: Sequence[Stream],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read images and image prompts in one pass over the store.
 
     A row without an image prompt gets zeros, and so does what is not among the inputs.
     """
-    image_keys = manifest.table["image_key"]
-    keys: dict[Stream, pd.Series] = {
-        "image": image_keys,
-        "image-prompt": manifest.table["image_prompt_key"].where(has_image_prompt, image_keys),
-    }
+    has_image_prompt = row_keys.has_image_prompt
+    image_prompt_keys = np.where(has_image_prompt[:, None], row_keys.image_prompt, row_keys.image)
+    keys: dict[Stream, np.ndarray] = {"image": row_keys.image, "image-prompt": image_prompt_keys}
     read = [stream for stream in keys if stream in inputs]
-    features = images.read(_keys(pd.concat([keys[stream] for stream in read])))
+    features = read_float32(images, np.concatenate([keys[stream] for stream in read]))
     if stages:
         levels = Levels.parse(images.signature.feature)
         features = features[..., levels.columns(stages)]
     arrays = dict(zip(read, np.split(features, len(read)), strict=True))
-    zeros = np.zeros_like(features[: len(image_keys)])
+    zeros = np.zeros_like(features[: len(row_keys)])
     image = arrays.get("image", zeros)
     image_prompt = arrays.get("image-prompt", zeros)
     image_prompt[~has_image_prompt] = 0
     return image, image_prompt
 
 
-def _read_scores(manifest: Manifest, stores: Sequence[FeatureStore]) -> np.ndarray | None:
+def _read_scores(keys: RowKeys, stores: Sequence[FeatureStore]) -> np.ndarray | None:
+    """Return the scores (N, S) of the pairs of image and prompt; None without scorers."""
     if not stores:
         return None
-    pairs = _keys(manifest.pair_keys())
-    return np.concatenate([store.read(pairs) for store in stores], axis=1)
-
-
-def _keys(hexadecimal: pd.Series) -> np.ndarray:
-    return key_array(map(bytes.fromhex, hexadecimal))
+    pairs = keys.pairs
+    return np.concatenate([read_float32(store, pairs) for store in stores], axis=1)

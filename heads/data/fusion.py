@@ -115,10 +115,10 @@ def used_streams(method: Method, streams: Sequence[Stream] = ()) -> tuple[Stream
     if unknown:
         remedy = "use some of these"
         if "image-prompt" in unknown:
-            remedy += ", or --method fr, which has image-prompt"
+            remedy += ", or the method fr, which has image-prompt"
         raise FusionError(
-            f"--method {method} has no stream {', '.join(unknown)}: its streams are {', '.join(available)}; "
-            f"{remedy}"
+            f"the method {method} has no stream {', '.join(unknown)}: its streams are "
+            f"{', '.join(available)}; {remedy}"
         )
     return tuple(stream for stream in available if not streams or stream in streams)
 
@@ -270,8 +270,8 @@ def require_valid_benchmark(method: Method, benchmark: Benchmark) -> None:
     """
     if method == "fr" and benchmark != "I2I":
         raise FusionError(
-            f"--method fr needs an image prompt in every row, and {benchmark} has rows without one: "
-            "use --benchmark I2I, or --method pr, which uses image prompts if they exist"
+            f"the method fr needs an image prompt in every row, and {benchmark} has rows without one: "
+            "use the benchmark I2I, or the method pr, which uses image prompts if they exist"
         )
 
 

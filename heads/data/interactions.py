@@ -1,4 +1,4 @@
-"""Interactions of image and text: columns of fused vectors computed from embeddings of one checkpoint.
+"""Interactions of image and text: columns of fused vectors that compare the two.
 
 With the embeddings i of the image, t of the text prompt and p of the image prompt, each divided by its
 length, an interaction is one or more of
@@ -6,7 +6,9 @@ length, an interaction is one or more of
 - "product": the elementwise product of i and t, a column for each dimension, whose sum is the cosine;
 - "templates": i'u for the embedding u of each template, a text about quality or agreement (the idea of
   CLIP-IQA; Wang, Chan & Loy, AAAI 2023), a column for each template;
-- "image-prompt": i'p, one column; 1 where a row has no image prompt, as the image replaces it.
+- "image-prompt": i'p, one column; 1 where a row has no image prompt, as the image replaces it;
+- "map": the cosine of i with the image that is predicted for t by a map, which is fitted to training rows, so
+  that i and t may be of any two encoders (see `tier4k.heads.data.prompt_map`); one column.
 
 `tier4k.heads.data.fusion.fuse` appends the embeddings to the fused vectors, with the cosines to templates in
 the place of the templates' embeddings. In a head, `Interactions` replaces them by the columns above, so that
@@ -21,6 +23,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tier4k.cache.errors import TierError
+from tier4k.heads.data.prompt_map import PromptMap, fit_prompt_map
 from tier4k.heads.data.streams import Part, Streams
 
 NO_INTERACTION: Final = "none"
@@ -31,6 +34,7 @@ EMBEDDINGS_OF: dict[str, tuple[str, ...]] = {
     "product": ("image", "text"),
     "templates": ("templates",),
     "image-prompt": ("image", "image-prompt"),
+    "map": ("image", "text"),
 }
 
 INTERACTIONS = tuple(EMBEDDINGS_OF)
@@ -38,6 +42,10 @@ INTERACTIONS = tuple(EMBEDDINGS_OF)
 EMBEDDED = ("image", "text", "image-prompt")  # what a row has an embedding of
 
 WIDTHS = "interaction.widths"  # name of the tensor (5,): columns of features, `EMBEDDED`, templates
+
+LEAST_PROMPTS = 3  # of a map: one is left out, and the mean of the others must differ from each
+
+MAP = "interaction.map."  # prefix of the names of the tensors of the map
 
 
 class InteractionError(TierError, ValueError):
@@ -72,10 +80,21 @@ def needed_embeddings(interaction: str) -> tuple[str, ...]:
     return tuple(name for name in (*EMBEDDED, "templates") if name in needed)
 
 
+def needs_one_checkpoint(interaction: str) -> bool:
+    """Whether an interaction compares embeddings with each other, which must be of one space.
+
+    Raises:
+        InteractionError: There is no such interaction.
+    """
+    return bool(set(parse_interaction(interaction)) - {"map"})
+
+
 class Interactions(TransformerMixin, BaseEstimator):
     """Replaces the embeddings at the end of fused vectors by the columns of an interaction.
 
-    The columns of a row depend on this row alone, so that `fit` learns nothing but the layout of the columns.
+    `fit` learns the layout of the columns, and the map, if it is one of the interactions. The map has seen
+    the training rows, so that `fit_transform` compares each of them with what the other prompts predict;
+    otherwise the columns of a row depend on this row alone.
 
     Args:
         interaction: Names of interactions with "+" between them, or "none", which leaves the embeddings out.
@@ -83,17 +102,41 @@ class Interactions(TransformerMixin, BaseEstimator):
 
     Attributes:
         n_features_in_: Number of columns with the embeddings.
+        map_: The fitted map; None without it.
     """
+
+    map_: PromptMap | None = None
 
     def __init__(self, interaction: str = NO_INTERACTION, streams: Streams | None = None) -> None:
         self.interaction = interaction
         self.streams = streams
 
-    def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> Self:  # noqa: ARG002
-        """Find the embeddings in fused vectors X (N, d).
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ) -> Self:
+        """Fit to fused vectors X (N, d): see `fit_transform`."""
+        self.fit_transform(X, y, groups)
+        return self
+
+    def fit_transform(
+        self,
+        X: np.ndarray,
+        y: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Find the embeddings in fused vectors X (N, d), fit the map, and replace embeddings by columns.
+
+        Args:
+            X: Fused vectors; of the training rows, if there is a map.
+            y: (N,) scores, which only the map reads.
+            groups: (N,) prompt of each row, which only the map reads; None: equal texts are of one prompt.
 
         Raises:
-            InteractionError: There is no such interaction, or X lacks an embedding that it needs.
+            InteractionError: There is no such interaction, X lacks an embedding or a stream that it needs, or
+                there are too few prompts or no scores for a map.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         streams = self.streams or Streams.of(image=X.shape[1])
@@ -102,7 +145,12 @@ class Interactions(TransformerMixin, BaseEstimator):
                 f"the streams have {streams.width} columns, but X has {X.shape[1]}: pass the streams of X"
             )
         self._set_layout(_layout(streams))
-        return self
+        self.map_ = None
+        if not self.reads_scores:
+            return self.transform(X)
+        images, texts = X[:, self._columns["image"]], X[:, self._columns["text"]]
+        self.map_, cosines = fit_prompt_map(images, texts, *_taught(texts, y, groups))
+        return self._replaced(X, cosines)
 
     def _set_layout(self, columns: dict[str, slice]) -> None:
         """Take over the columns of the features and of each embedding, and check what is there."""
@@ -123,9 +171,16 @@ class Interactions(TransformerMixin, BaseEstimator):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         if not self.changes:
             return X
+        images, texts = X[:, self._columns["image"]], X[:, self._columns["text"]]
+        return self._replaced(X, None if self.map_ is None else self.map_.cosines(images, texts))
+
+    def _replaced(self, X: np.ndarray, mapped: np.ndarray | None) -> np.ndarray:
+        """Return the features of X (N, d), and the columns of the interaction; those of the map are given."""
         columns = [X[:, self._columns["features"]]]
         for name in self._names:
-            columns.append(self._computed(name, X).astype(X.dtype, copy=False))
+            computed = mapped if name == "map" else self._computed(name, X)
+            assert computed is not None
+            columns.append(computed.astype(X.dtype, copy=False))
         return np.concatenate(columns, axis=1)
 
     def _computed(self, name: str, X: np.ndarray) -> np.ndarray:
@@ -142,11 +197,29 @@ class Interactions(TransformerMixin, BaseEstimator):
         return hasattr(self, "_columns") and _width(self._columns["features"]) < self.n_features_in_
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the fitted interactions, in the order of their columns."""
+        return self._names
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """The columns of the features, of each embedding and of the cosines to templates in fused vectors."""
+        return self._columns
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether the columns depend on the training rows and their scores."""
+        return "map" in parse_interaction(self.interaction)
+
+    @property
     def tensors(self) -> dict[str, np.ndarray]:
         """The tensors that `restore` reads; none if vectors stay as they are."""
         if not self.changes:
             return {}
-        return {WIDTHS: np.array([_width(columns) for columns in self._columns.values()])}
+        tensors = {WIDTHS: np.array([_width(columns) for columns in self._columns.values()])}
+        if self.map_ is not None:
+            tensors |= {MAP + name: values for name, values in self.map_.tensors.items()}
+        return tensors
 
     @classmethod
     def restore(
@@ -163,7 +236,7 @@ class Interactions(TransformerMixin, BaseEstimator):
             width: Number of columns after the transformer.
 
         Raises:
-            ValueError: The tensor is missing, or does not fit the interaction or the width.
+            ValueError: A tensor is missing, or does not fit the interaction or the width.
         """
         widths = weights.get(WIDTHS, np.array([width, 0, 0, 0, 0]))
         restored = cls(interaction)
@@ -171,6 +244,7 @@ class Interactions(TransformerMixin, BaseEstimator):
             columns = _consecutive(widths.tolist())
             if not _missing(interaction, columns):
                 restored._set_layout(columns)
+                restored.map_ = _restored_map(weights, restored)
                 if restored.output_streams().width == width:
                     return restored
         raise ValueError(
@@ -202,7 +276,9 @@ class Interactions(TransformerMixin, BaseEstimator):
         names = [str(name) for name in input_features[self._columns["features"]]]
         for name in self._names:
             width = self._width(name)
-            names += [name] if name in ("cosine", "image-prompt") else [f"{name} {i}" for i in range(width)]
+            names += (
+                [name] if name in ("cosine", "image-prompt", "map") else [f"{name} {i}" for i in range(width)]
+            )
         return np.array(names, dtype=object)
 
 
@@ -215,7 +291,46 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
 
 def without_interactions(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the tensors of a head without those of its interactions."""
-    return {name: values for name, values in weights.items() if name != WIDTHS}
+    return {name: values for name, values in weights.items() if name != WIDTHS and not name.startswith(MAP)}
+
+
+def _taught(
+    texts: np.ndarray,
+    y: np.ndarray | None,
+    groups: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores (N,) and prompts (N,) of training rows, from which a map can be fitted.
+
+    Raises:
+        InteractionError: There are no scores, or fewer than `LEAST_PROMPTS` prompts.
+    """
+    if y is None:
+        raise InteractionError("interaction=map is fitted to scores: use it in a head, or pass the scores")
+    if groups is None:
+        groups = np.unique(texts, axis=0, return_inverse=True)[1].ravel()
+    count = len(np.unique(groups))
+    if count < LEAST_PROMPTS:
+        raise InteractionError(
+            f"interaction=map needs {LEAST_PROMPTS} prompts or more in training, and there are {count}: use "
+            "more prompts, or leave the map out"
+        )
+    return y, groups
+
+
+def _restored_map(weights: Mapping[str, np.ndarray], interactions: Interactions) -> PromptMap | None:
+    """Restore the map of a head from its tensors; None if its interactions have none."""
+    tensors = {}
+    for name, values in weights.items():
+        if name.startswith(MAP):
+            tensors[name.removeprefix(MAP)] = values
+    if not interactions.reads_scores:
+        return None
+    found = PromptMap.restore(tensors)
+    read = {"image": len(found.image_mean), "text": found.texts.shape[1]}
+    for name, width in read.items():
+        if _width(interactions._columns[name]) != width:
+            raise ValueError(f"the map reads {width} columns of the {name}, and the head has others")
+    return found
 
 
 def _layout(streams: Streams) -> dict[str, slice]:

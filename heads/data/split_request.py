@@ -14,7 +14,7 @@ from tier4k.heads.data.splits import (
     make_splits,
     selection_split,
 )
-from tier4k.heads.data.stored_splits import StoredSplits
+from tier4k.heads.data.stored_splits import Plain, StoredSplits
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,26 @@ class SplitRequest:
         return make_splits(rows, self.rule, count, self.seed, validation, self.folds is not None)
 
 
-def parse_split(text: str) -> SplitRule | ColumnSplit | StoredSplits:
-    """Return a rule by its name, a column for column:NAME, the splits of a file, or only repeat N for FILE:N.
+Splits = SplitRule | ColumnSplit | StoredSplits
+"""What decides the parts of the rows."""
+
+
+def parse_split(given: "str | Path | Plain | Splits") -> Splits:
+    """Return what decides the parts of the rows, in any form in which a user may give it.
+
+    Args:
+        given: A rule by its name, column:NAME, a file of splits, FILE:N for its repeat N alone, the names of
+            the rows as `StoredSplits.parse` takes them, or what this function returned.
 
     Raises:
-        SplitError: There is no such rule, file or repeat, or the name of the column is missing.
+        SplitError: There is no such rule, file or repeat, the name of the column is missing, or a field
+            is not a field of a split.
     """
+    if isinstance(given, ColumnSplit | StoredSplits):
+        return given
+    if not isinstance(given, str | Path):
+        return StoredSplits.parse(given)
+    text = str(given)
     if text in get_args(SplitRule):
         return cast(SplitRule, text)
     if text.startswith(COLUMN):

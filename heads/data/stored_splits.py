@@ -1,9 +1,12 @@
-"""Splits by the names of rows. Runs and `tier split` write them to splits.json, and --split reads them."""
+"""Splits by the names of rows: those that runs and `tier split` write to splits.json, and those of a user.
+
+The plain form is `{"train": [names], "test": [names]}`, or a list of such objects, one for each repeat.
+"""
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -12,11 +15,19 @@ import msgspec
 import numpy as np
 
 from tier4k.cache.atomic import publish_text
-from tier4k.cache.text import read_text
+from tier4k.cache.text import nearest, read_text
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import PARTS, Split, SplitError, cut, require_enough_rows
+
+LARGEST_SEED = 2**32 - 1  # of numpy
+
+FIELDS = ("train", "validation", "val", "test", "seed")
+"""Fields of a repeat as users write it; `val` is another name of `validation`."""
+
+Plain = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""`{"train": [names], "test": [names]}`, optionally with validation or val and seed; or a list of them."""
 
 
 class StoredSplit(msgspec.Struct, frozen=True):
@@ -27,7 +38,7 @@ class StoredSplit(msgspec.Struct, frozen=True):
         train, validation, test: Names of the rows.
     """
 
-    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]  # the range of numpy's seeds
+    seed: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SEED)]
     train: list[str]
     validation: list[str]
     test: list[str]
@@ -63,12 +74,30 @@ class StoredSplits:
             SplitError: The file cannot be read, or does not contain splits.
         """
         try:
-            repeats = msgspec.json.decode(read_text(path), type=list[StoredSplit])
+            content = json.loads(read_text(path))
         except (OSError, ValueError, RecursionError) as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(path, str(error)) from error
+        return cls.parse(content, path)
+
+    @classmethod
+    def parse(cls, content: Plain, where: Path | str = "the split") -> "StoredSplits":
+        """Return the splits of a plain object, or of a list of such objects, one for each repeat.
+
+        Args:
+            content: `{"train": [names], "test": [names]}`, optionally with `validation` (or `val`) and with
+                `seed`, the seed of the repeat's head; by default the number of the repeat.
+            where: The file, for messages.
+
+        Raises:
+            SplitError: A field is unknown, missing or no list of names; the message names file, repeat and
+                field.
+        """
+        repeats = [content] if isinstance(content, Mapping) else content
+        if not isinstance(repeats, list | tuple):
+            raise _unreadable(where, f"it is {type(content).__name__}, neither an object nor a list of them")
         if not repeats:
-            raise _unreadable(path, ValueError("the list of repeats is empty"))
-        return cls(path, repeats)
+            raise _unreadable(where, "the list of repeats is empty")
+        return cls(where, [_repeat(one, number, where) for number, one in enumerate(repeats)])
 
     @property
     def name(self) -> str:
@@ -112,12 +141,71 @@ class StoredSplits:
         return splits
 
 
-def _unreadable(path: Path, error: Exception) -> SplitError:
+def _unreadable(where: Path | str, reason: str) -> SplitError:
     rules = ", ".join(get_args(SplitRule))
     return SplitError(
-        f"{path} cannot be read as splits ({error}): pass --split {rules}, column:NAME, "
-        "or a splits.json that a run or `tier split` wrote"
+        f"{where} cannot be read as splits ({reason}): pass --split {rules}, column:NAME, a splits.json that "
+        'a run or `tier split` wrote, or a file such as {"train": [names of images], "test": [names]}'
     )
+
+
+def _repeat(
+    content: object,
+    number: int,
+    where: Path | str,
+) -> StoredSplit:
+    """Return one repeat of a file, whose fields are checked."""
+    if not isinstance(content, Mapping):
+        raise _unreadable(where, f"repeat {number} is {type(content).__name__}, not an object")
+    for field in content:
+        if field not in FIELDS:
+            known = nearest(str(field), FIELDS)
+            raise _unreadable(where, f"repeat {number} has the unknown field {field!r}{known}")
+    if "val" in content and "validation" in content:
+        raise _unreadable(where, f"repeat {number} has the fields val and validation, which are one")
+    validation = "val" if "val" in content else "validation"
+    parts = {part: _names(content, part, number, where) for part in ("train", validation, "test")}
+    return StoredSplit(
+        seed=_seed(content.get("seed", number), number, where),
+        train=parts["train"],
+        validation=parts[validation],
+        test=parts["test"],
+    )
+
+
+def _names(
+    content: Mapping[str, Any],
+    field: str,
+    number: int,
+    where: Path | str,
+) -> list[str]:
+    """Return the names of one part of a repeat; without validation rows there may be no such field."""
+    if field not in content:
+        if field == "validation":
+            return []
+        raise _unreadable(where, f"repeat {number} lacks the field {field!r}")
+    names = content[field]
+    # Other sequences, such as columns of pandas, come from Python.
+    if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
+        raise _unreadable(where, f"field {field!r} of repeat {number} is {names!r}, not a list of names")
+    found = list(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise _unreadable(where, f"field {field!r} of repeat {number} has {name!r}, which is not a text")
+    return [str(name) for name in found]
+
+
+def _seed(
+    seed: object,
+    number: int,
+    where: Path | str,
+) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        raise _unreadable(
+            where,
+            f"field 'seed' of repeat {number} is {seed!r}, not a whole number from 0 to {LARGEST_SEED}",
+        )
+    return seed
 
 
 def _split(
@@ -169,12 +257,13 @@ def _require_known_names(
     where: str,
 ) -> None:
     row_names = set(rows.name)
-    names = repeat.names()
-    unknown_names = [name for name in names if name not in row_names]
-    if unknown_names:
+    unknown = [(part, name) for part in PARTS for name in repeat.part(part) if name not in row_names]
+    if unknown:
+        part, name = unknown[0]
         raise SplitError(
-            f"{where}: {len(unknown_names)} of {len(names)} names are not among the {len(rows)} rows, "
-            f"first {unknown_names[0]!r}: pass splits of this data set and --benchmark"
+            f"{where}: {len(unknown)} of {len(repeat.names())} names are not among the {len(rows)} rows, "
+            f"first {name!r} in {part}{nearest(name, rows.name.tolist())}: pass splits of this data set and "
+            "--benchmark"
         )
 
 

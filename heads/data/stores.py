@@ -11,10 +11,15 @@ from tier4k.cache.store import FeatureStore
 from tier4k.extract.datasets.choices import IMAGE_STREAMS, Stream
 from tier4k.heads.data.embeddings import Towers, find_towers, require_equal_widths
 from tier4k.heads.data.encoder_names import by_array_name, named_signatures
-from tier4k.heads.data.interactions import NO_INTERACTION, InteractionError, needed_embeddings
+from tier4k.heads.data.interactions import (
+    NO_INTERACTION,
+    InteractionError,
+    needed_embeddings,
+    needs_one_checkpoint,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FeatureStores:
     """The stores that a head reads. Make them with `FeatureStores.of`.
 
@@ -28,6 +33,12 @@ class FeatureStores:
     images: Mapping[str, FeatureStore]
     texts: Mapping[str, FeatureStore]
     zero_shot: tuple[FeatureStore, ...] = ()
+
+    def __repr__(self) -> str:
+        scores = [store.signature.encoder for store in self.zero_shot]
+        names = {"images": self.images, "texts": self.texts, "scores": scores}
+        parts = [f"{kind} {', '.join(found)}" for kind, found in names.items() if found]
+        return f"<FeatureStores: {'; '.join(parts) or 'none'}>"
 
     @classmethod
     def of(
@@ -77,14 +88,18 @@ class FeatureStores:
         (store,) = self.images.values()
         return store.signature.architecture
 
-    def towers(self, interaction: str) -> Towers | None:
+    def towers(self, interaction: str, stages: Sequence[str] = ()) -> Towers | None:
         """Return the encoders whose embeddings an interaction compares; None for the interaction "none".
+
+        Args:
+            interaction: Names of interactions with "+" between them, or "none".
+            stages: Names of the levels that are kept of multilevel features.
 
         Raises:
             InteractionError: As for `find_towers`, or the embeddings differ in width.
         """
-        towers = find_towers(self.image_signatures, self.text_signatures, interaction)
-        if towers is not None and towers.text is not None:
+        towers = find_towers(self.image_signatures, self.text_signatures, interaction, stages)
+        if towers is not None and towers.text is not None and needs_one_checkpoint(interaction):
             require_equal_widths("text", self.texts[towers.text].width, self.images[towers.image].width)
         return towers
 
@@ -102,7 +117,7 @@ class FeatureStores:
         if store is None:
             return None
         self.require_templates(interaction, texts)
-        return store.read(key_array(map(text_key, texts)))
+        return read_float32(store, key_array(map(text_key, texts)))
 
     def require_templates(self, interaction: str, texts: Sequence[str]) -> None:
         """Refuse templates whose features are not stored, if an interaction needs templates.
@@ -145,6 +160,16 @@ class FeatureStores:
         if "text" not in streams:
             texts = {name: store for name, store in texts.items() if towers and name == towers.text}
         return replace(self, images=images, texts=texts)
+
+
+def read_float32(store: FeatureStore, keys: np.ndarray) -> np.ndarray:
+    """Return the features (M, ...) of keys (M, 32) as float32, in which heads compute, whatever is stored.
+
+    Raises:
+        StoreError: Some keys are not stored.
+        ShardError: The stored features of a key are damaged.
+    """
+    return store.read(keys).astype(np.float32, copy=False)
 
 
 def _by_name(stores: Sequence[FeatureStore]) -> dict[str, FeatureStore]:

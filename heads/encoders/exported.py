@@ -7,6 +7,8 @@ DIR/encoders/
     image-1/, text-1/    instead of these, if there are several encoders of the kind: for each a folder with
     image-2/, text-2/    its files, such as image-1/image.safetensors and text-1/text/, in the order of the
                          names of their arrays
+    scorers/             the published scorers whose scores are features, laid out like a folder that holds
+                         pretrained/; those of other packages are installed, and have no files here
 
 If an image encoder and a text encoder are of one checkpoint (equal name and weights), the folder of the image
 encoder contains the whole checkpoint, and also serves the text encoder and other image encoders of it.
@@ -22,6 +24,11 @@ from tier4k.heads.results.layout import ENCODERS
 
 # Names of the file or folder of an encoder, of which one exists.
 NAMES = {"image": (IMAGE_FILE, IMAGE_FOLDER), "text": (TEXT_FOLDER,)}
+
+
+def scorers_folder(folder: Path) -> Path:
+    """Return the folder with the files of the scorers in the folder of an exported model."""
+    return folder / ENCODERS / "scorers"
 
 
 def owner_of_files(signatures: Mapping[str, Signature], signature: Signature) -> Signature:

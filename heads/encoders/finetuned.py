@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
-from tier4k.extract.encoders.choices import FeatureName
+from tier4k.extract.encoders.choices import FeatureName, StoreDtype
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.encoders.from_signature import RUN_MARK
@@ -136,6 +136,14 @@ class SavedEncoders(EncoderPair):
 
     target: str
     repeat: int
+
+    def stored_as(self, dtype: StoreDtype) -> "SavedEncoders":
+        """Return the encoders with another type of the stored numbers."""
+        return replace(
+            self,
+            image=self.image and replace(self.image, store_dtype=dtype),
+            text=self.text and replace(self.text, store_dtype=dtype),
+        )
 
 
 def keeps_finetuned_encoders(run: Path) -> bool:

@@ -1,7 +1,7 @@
 """Find the encoders of a model: in the folder of the model, or by signature in the folders of weights."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,10 +9,13 @@ from urllib.parse import unquote
 from tier4k.cache.signature import Signature
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.from_signature import image_encoder_of, split_run_mark, text_encoder_of
+from tier4k.extract.encoders.function import ImageEncoderFunction
+from tier4k.extract.scorers.find import AnyScorer
+from tier4k.extract.scorers.from_signature import scorer_of
 from tier4k.extract.weights.files import search_folders
 from tier4k.heads.data.embeddings import Towers, find_towers
-from tier4k.heads.data.encoder_names import array_name, stream_signatures
-from tier4k.heads.encoders.exported import exported_path
+from tier4k.heads.data.encoder_names import array_name, score_signatures, stream_signatures
+from tier4k.heads.encoders.exported import exported_path, scorers_folder
 from tier4k.heads.encoders.finetuned import (
     RECORD,
     SavedEncoders,
@@ -34,17 +37,19 @@ class EncoderSource:
         model: Model with only these heads.
         find_images, find_texts: For each encoder, by the name of its array, a function that finds it, or
             raises TierError if its weights are missing or wrong; empty for streams that the heads do not use.
+        find_scorers: The same for each scorer whose scores are features, in the order of the columns.
     """
 
     model: Model
     find_images: Mapping[str, Callable[[], ImageEncoder]]
     find_texts: Mapping[str, Callable[[], TextEncoder]]
+    find_scorers: Mapping[str, Callable[[], AnyScorer]] = field(default_factory=dict)
 
     @property
     def towers(self) -> Towers | None:
         """The encoders whose embeddings the heads' interaction compares; None without an interaction."""
         images, texts = (stream_signatures(self.model.signatures, kind) for kind in KINDS)
-        return find_towers(images, texts, self.model.interaction)
+        return find_towers(images, texts, self.model.interaction, self.model.stages)
 
     @cached_property
     def images(self) -> dict[str, ImageEncoder]:
@@ -56,27 +61,34 @@ class EncoderSource:
         """The text encoders by the name of the array, found and not yet loaded."""
         return {name: find() for name, find in self.find_texts.items()}
 
+    @cached_property
+    def scorers(self) -> dict[str, AnyScorer]:
+        """The scorers by name in the order of the columns, found and not yet loaded."""
+        return {name: find() for name, find in self.find_scorers.items()}
+
 
 def encoder_sources(
     model: Model,
-    image_weights: Path | None = None,
+    image_weights: Path | ImageEncoderFunction | None = None,
     text_weights: Path | None = None,
     beside: Sequence[Path] = (),
+    trusted: Collection[str] = (),
 ) -> list[EncoderSource]:
     """Return the sources of the encoders of every head of a model.
 
     Args:
         model: The model of a run, or an exported model.
         image_weights, text_weights: A file and a folder that the user passed, which take precedence; each
-            only for heads with one encoder of the kind.
+            only for heads with one encoder of the kind. An encoder in code, or its import path, takes the
+            place of the file.
         beside: Folders that may contain `pretrained/`, besides the working directory and the data set of the
             run.
+        trusted: Import paths of scorers that the model names and the user trusts.
 
     Raises:
         FinetunedError: A finetuned run lacks the encoders of a head.
-        ModelError: The heads use scores of scorers, or not exactly one encoder whose weights are passed.
+        ModelError: The heads use not exactly one encoder whose weights are passed.
     """
-    _require_no_scores(model)
     if keeps_finetuned_encoders(model.folder):
         return [_finetuned_source(model, key) for key in model.heads]
     images, texts = (stream_signatures(model.signatures, kind) for kind in KINDS)
@@ -91,7 +103,12 @@ def encoder_sources(
     for name, signature in texts.items():
         path = text_weights or _own_path(model, signature)
         find_texts[name] = partial(text_encoder_of, signature, path, folders)
-    return [EncoderSource(model, find_images, find_texts)]
+    find_scorers: dict[str, Callable[[], AnyScorer]] = {}
+    own = scorers_folder(model.folder)
+    for name, signature in score_signatures(model.signatures).items():
+        places = [own] if own.is_dir() else folders
+        find_scorers[name] = partial(scorer_of, signature, None, places, trusted)
+    return [EncoderSource(model, find_images, find_texts, find_scorers)]
 
 
 def beside_training(folder: Path) -> Iterator[Path]:
@@ -102,19 +119,10 @@ def beside_training(folder: Path) -> Iterator[Path]:
             yield from search_folders(Path(data).parent)
 
 
-def _require_no_scores(model: Model) -> None:
-    scorers = [name for name, signature in model.signatures.items() if signature.stream not in KINDS]
-    if scorers:
-        raise ModelError(
-            f"the heads of {model.folder} were fitted with the scores of {', '.join(sorted(scorers))} as "
-            "features, which are not computed for new images: use a run without --score-features"
-        )
-
-
 def _require_one_encoder(
     kind: str,
     signatures: Mapping[str, Signature],
-    weights: Path | None,
+    weights: Path | ImageEncoderFunction | None,
 ) -> None:
     """Refuse weights that a user passes if they are not those of the only encoder of a kind."""
     if weights is None or len(signatures) == 1:

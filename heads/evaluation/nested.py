@@ -19,7 +19,6 @@ from tier4k.heads.data.splits import Split
 from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.evaluation.run_trials import predict_test_rows
 from tier4k.heads.metrics.correlation import srcc
-from tier4k.heads.regressors.choices import HeadName
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class FusedCandidate:
     """
 
     fused: Fused
-    estimator: HeadName
+    estimator: str
     head: dict[str, Any]
 
     @property
@@ -73,6 +72,7 @@ def nested_selection(
     candidates: Sequence[FusedCandidate],
     target: str,
     request: SplitRequest,
+    device: str = "cpu",
 ) -> NestedResult:
     """Choose among candidates in memory, as `tier4k.heads.sweeps.search.search` does with runs on disk.
 
@@ -81,6 +81,7 @@ def nested_selection(
         candidates: The candidates, in the order in which ties are resolved.
         target: Name of the target.
         request: The splits whose test parts the choices are evaluated on.
+        device: Device on which networks are fitted, by torch's name; other heads are fitted on the CPU.
 
     Raises:
         SplitError: Too few rows remain in a part, or too few of them have a score.
@@ -95,7 +96,7 @@ def nested_selection(
 
     rows = []
     for candidate in candidates:
-        rows.append(_srcc(features, candidate, target, splits_of(inner, candidate.validation)))
+        rows.append(_srcc(features, candidate, target, splits_of(inner, candidate.validation), device))
     selection_srcc = np.array(rows)
     chosen = choose(selection_srcc)
     test_srcc = np.empty(len(chosen))
@@ -103,7 +104,9 @@ def nested_selection(
         candidate = candidates[number]
         repeats = np.flatnonzero(chosen == number)
         splits = splits_of(request, candidate.validation)
-        test_srcc[repeats] = _srcc(features, candidate, target, [splits[repeat] for repeat in repeats])
+        test_srcc[repeats] = _srcc(
+            features, candidate, target, [splits[repeat] for repeat in repeats], device
+        )
     return NestedResult(selection_srcc, chosen, test_srcc)
 
 
@@ -112,10 +115,11 @@ def _srcc(
     candidate: FusedCandidate,
     target: str,
     splits: Sequence[Split],
+    device: str,
 ) -> list[float]:
     """Return the SRCC of a candidate on the test part of each split."""
     predictions = predict_test_rows(
-        features, candidate.fused, target, splits, candidate.estimator, candidate.head
+        features, candidate.fused, target, splits, candidate.estimator, candidate.head, device
     )
     values = []
     for split, predicted in zip(splits, predictions, strict=True):

@@ -17,9 +17,8 @@ from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.evaluation.trial import Outcome, Trial, mean_over_crops
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.regressors.base import Head
-from tier4k.heads.regressors.choices import HeadName
-from tier4k.heads.regressors.registry import HEADS, fit_heads, make_head
-from tier4k.heads.regressors.tasks import FitTask, Weights
+from tier4k.heads.regressors.registry import fit_heads, head_spec, make_head
+from tier4k.heads.regressors.tasks import FitTask, WatchedRows, Weights
 
 
 def run_trials(
@@ -27,10 +26,11 @@ def run_trials(
     fused: Fused,
     targets: Sequence[str],
     splits: Sequence[Split],
-    estimator: HeadName,
+    estimator: str,
     head_options: dict[str, Any],
     finished: Progress = no_progress,
     starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
+    device: str = "cpu",
 ) -> list[Trial]:
     """Fit and evaluate one head for every target and repeat, on the rows with a score for the target.
 
@@ -44,10 +44,11 @@ def run_trials(
         head_options: Options of the head.
         finished: Called with (heads fitted, heads in all).
         starts: Weights that training starts from, by target and repeat; other heads start with new weights.
+        device: Device on which networks are fitted, by torch's name; other heads are fitted on the CPU.
     """
     fused = _inputs(estimator, fused)
     start = perf_counter()
-    jobs = _fitted_jobs(features, fused, targets, splits, estimator, head_options, finished, starts)
+    jobs = _fitted_jobs(features, fused, targets, splits, estimator, head_options, finished, starts, device)
     seconds = (perf_counter() - start) / len(jobs)
     trials = []
     for job in jobs:
@@ -61,21 +62,22 @@ def predict_test_rows(
     fused: Fused,
     target: str,
     splits: Sequence[Split],
-    estimator: HeadName,
+    estimator: str,
     head_options: dict[str, Any],
+    device: str = "cpu",
 ) -> list[np.ndarray]:
     """Fit one head for every split, and return only its predictions (M,) of the test rows with a score.
 
     The arguments and the predictions are those of `run_trials`.
     """
     fused = _inputs(estimator, fused)
-    jobs = _fitted_jobs(features, fused, [target], splits, estimator, head_options)
+    jobs = _fitted_jobs(features, fused, [target], splits, estimator, head_options, device=device)
     return [mean_over_crops(job.head.predict, fused.X[job.split.test]) for job in jobs]
 
 
-def _inputs(estimator: HeadName, fused: Fused) -> Fused:
+def _inputs(estimator: str, fused: Fused) -> Fused:
     """Return the fused vectors of all crops, or their mean (N, d) for heads that learn from it."""
-    if HEADS[estimator].estimator.averages_crops and fused.X.ndim == 3:
+    if head_spec(estimator).estimator.averages_crops and fused.X.ndim == 3:
         return fused._replace(X=fused.X.mean(axis=1))
     return fused
 
@@ -85,10 +87,11 @@ def _fitted_jobs(
     fused: Fused,
     targets: Sequence[str],
     splits: Sequence[Split],
-    estimator: HeadName,
+    estimator: str,
     head_options: dict[str, Any],
     finished: Progress = no_progress,
     starts: Mapping[tuple[str, int], Weights] = MappingProxyType({}),
+    device: str = "cpu",
 ) -> "list[_Job]":
     jobs = []
     for target in targets:
@@ -104,6 +107,7 @@ def _fitted_jobs(
         fused.streams,
         [job.task(features, fused.X) for job in jobs],
         lambda _: finished(next(done), len(jobs)),
+        device,
     )
     return jobs
 
@@ -126,7 +130,9 @@ class _Job:
     def task(self, features: FeatureSet, fused: np.ndarray) -> FitTask:
         """Return the task of the head on fused vectors (N, d), or on (N, V, d) with each crop as a row."""
         crops = fused[0, ..., 0].size
-        test = fused[self.split.test]
+
+        def on_epoch(_: int, predicted: np.ndarray) -> None:
+            self.history.append(predicted.reshape(-1, crops).mean(axis=1))
 
         def rows(indices: np.ndarray) -> np.ndarray:
             return (indices[:, None] * crops + np.arange(crops)).ravel()
@@ -135,9 +141,10 @@ class _Job:
             scores=np.repeat(self.scores, crops),
             train=rows(self.split.train),
             validation=rows(self.split.validation) if len(self.split.validation) else None,
-            on_epoch=lambda _, predict: self.history.append(mean_over_crops(predict, test)),
+            watched=WatchedRows(rows(self.split.test), on_epoch),
             group=np.repeat(features.group, crops),
             start=self.start,
+            name=f"{self.target}, repeat {self.repeat}",
         )
 
     def outcome(

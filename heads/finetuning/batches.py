@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +15,20 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.encoders.text_tokenizer import TokenBatch
 from tier4k.extract.images.memory_map import DecodedImages
+from tier4k.extract.pipeline.chunks import group_by_shape
 from tier4k.heads.data.choices import Method
 
 Item = TypeVar("Item")
+
+
+class CanBePinned(Protocol):
+    """Tensors of the CPU."""
+
+    def pin_memory(self) -> Self:
+        """Return the same tensors in pinned memory."""
+
+
+Pinnable = TypeVar("Pinnable", bound=CanBePinned)
 
 
 @dataclass(frozen=True)
@@ -70,13 +81,23 @@ class Batch:
     text: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the same batch on another device."""
+        """Return the same batch on another device; pinned memory is copied without waiting."""
         return Batch(
             images=tuple(part.to(device, non_blocking=True) for part in self.images),
-            image=self.image.to(device),
-            image_prompt=self.image_prompt.to(device),
-            tokens=None if self.tokens is None else self.tokens.to(device),
-            text=self.text.to(device),
+            image=self.image.to(device, non_blocking=True),
+            image_prompt=self.image_prompt.to(device, non_blocking=True),
+            tokens=_to(self.tokens, device),
+            text=self.text.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in pinned memory, from which a GPU copies by itself."""
+        return Batch(
+            images=tuple(part.pin_memory() for part in self.images),
+            image=self.image.pin_memory(),
+            image_prompt=self.image_prompt.pin_memory(),
+            tokens=None if self.tokens is None else self.tokens.pin_memory(),
+            text=self.text.pin_memory(),
         )
 
 
@@ -162,15 +183,24 @@ def stack_by_shape(crops: Sequence[Tensor]) -> tuple[list[Tensor], np.ndarray]:
     Returns:
         The stacks, and the place of each crop when the stacks are concatenated.
     """
-    by_shape: dict[torch.Size, list[int]] = {}
-    for number, crop in enumerate(crops):
-        by_shape.setdefault(crop.shape, []).append(number)
     stacks: list[Tensor] = []
     order: list[int] = []
-    for numbers in by_shape.values():
+    for numbers in group_by_shape(crops):
         stacks.append(torch.stack([crops[number] for number in numbers]))
         order.extend(numbers)
     return stacks, np.argsort(order)
+
+
+def pinned(item: Pinnable, device: torch.device) -> Pinnable:
+    """Return tensors of the CPU in pinned memory, if the device is an NVIDIA GPU; else the same tensors.
+
+    A GPU copies pinned memory by itself, so that the calling thread need not wait for it. Pinning copies the
+    tensors, and therefore belongs into the thread that prefetches.
+    """
+    if device.type != "cuda":
+        return item
+    with torch.cuda.device(device):  # a new thread would pin for the first GPU, and take memory there
+        return item.pin_memory()
 
 
 def prefetched(items: Iterable[Item]) -> Iterator[Item]:
@@ -182,3 +212,9 @@ def prefetched(items: Iterable[Item]) -> Iterator[Item]:
         while (item := pending.result()) is not end:
             pending = pool.submit(next_item)
             yield item
+
+
+def _to(tokens: TokenBatch | Tensor | None, device: torch.device) -> TokenBatch | Tensor | None:
+    if isinstance(tokens, Tensor):
+        return tokens.to(device, non_blocking=True)
+    return None if tokens is None else tokens.to(device)

@@ -1,7 +1,7 @@
 """Checkpoints of an end-to-end training: two .safetensors files in the folder of one head's encoders.
 
-last.safetensors    weights, moving average, the optimizer's moments and the history after the last epoch;
-                    only the history after the end of the training
+last.safetensors    weights, moving average, the optimizer's moments, the scale of float16's gradients and the
+                    history after the last epoch; only the history after the end of the training
 best.safetensors    the evaluated and kept weights after the best epoch
 """
 
@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.write_errors import explain_write_errors
@@ -24,6 +24,7 @@ from tier4k.extract.weights.tensor_file import read_tensors
 from tier4k.extract.weights.write import without_aliases
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.history import History
+from tier4k.heads.finetuning.moving_average import MovingAverage
 from tier4k.heads.finetuning.network import TierNetwork
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 
@@ -34,39 +35,46 @@ BEST = "best.safetensors"
 NETWORK = "network."
 AVERAGE = "average."
 OPTIMIZER = "optimizer."
+SCALER = "scaler."
 HISTORY = "history."
 HEAD = "head."
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Network, moving average and optimizer of a training: what it changes beside its history.
+    """Network, moving average, optimizer and scaler of a training: what it changes beside its history.
 
     Attributes:
         network: The network that is trained.
         averaged: The moving average of the network's weights, if there is one.
         optimizer: The optimizer of the network's parameters.
+        scaler: The scaler of the gradients, enabled in float16 only.
     """
 
     network: TierNetwork
-    averaged: AveragedModel | None
+    averaged: MovingAverage | None
     optimizer: Optimizer
+    scaler: GradScaler
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as named tensors."""
         state = _with_prefix(NETWORK, self.network.state_dict())
         if self.averaged:
-            state |= _with_prefix(AVERAGE, self.averaged.state_dict())
+            state |= _with_prefix(AVERAGE, self.averaged.tensors())
         for number, values in self.optimizer.state_dict()["state"].items():
             state |= _with_prefix(f"{OPTIMIZER}{number}.", values)
+        for name, value in self.scaler.state_dict().items():
+            state[f"{SCALER}{name}"] = torch.tensor(value)
         return state
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the state that `tensors` returned."""
         self.network.load_state_dict(_below(tensors, NETWORK))
         if self.averaged:
-            self.averaged.load_state_dict(_below(tensors, AVERAGE))
+            self.averaged.load(_below(tensors, AVERAGE))
         self._load_optimizer(_below(tensors, OPTIMIZER))
+        scaler = _below(tensors, SCALER)
+        self.scaler.load_state_dict({name: value.item() for name, value in scaler.items()})
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         groups = self.optimizer.param_groups

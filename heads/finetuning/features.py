@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.heads.data.fusion import fused_parts
-from tier4k.heads.finetuning.batches import Batches, prefetched, stack_by_shape
+from tier4k.heads.finetuning.batches import Batches, pinned, prefetched, stack_by_shape
 
 EVALUATION_BATCH = 32  # images or prompts that are encoded together without gradients
 
@@ -71,15 +71,15 @@ def image_features(
     # A process without a share encodes one image, as every process needs the width of the features.
     encoded = own_images if len(own_images) else numbers[:1]
     chunks = [encoded[start : start + EVALUATION_BATCH] for start in range(0, len(encoded), EVALUATION_BATCH)]
-    stacked_chunks = prefetched(_stacked_crops(images, chunks))
-    out = torch.empty(0)
-    for chunk, (stacks, places) in zip(chunks, stacked_chunks, strict=True):
-        features = torch.cat([encoder(stack.to(device)) for stack in stacks])
-        if not len(out):
-            out = torch.zeros(len(images), features.shape[1], device=device)
-        out[torch.from_numpy(chunk).to(device)] = features[torch.from_numpy(places).to(device)]
-    if not len(own_images):
-        out = torch.zeros_like(out)
+    features: list[Tensor] = []
+    order: list[Tensor] = []
+    for stacks, numbers_of_stacks in prefetched(_stacked_crops(images, chunks, device)):
+        features.extend(encoder(stack.to(device, non_blocking=True)) for stack in stacks)
+        order.append(numbers_of_stacks)
+    encoded_features = torch.cat(features)
+    out = torch.zeros(len(images), encoded_features.shape[1], device=device)
+    if len(own_images):
+        out[torch.cat(order).to(device)] = encoded_features
     return accelerator.reduce(out, "sum").cpu()
 
 
@@ -95,20 +95,23 @@ def text_features(
 
     Prompts are few: every process encodes all of them.
     """
-    out = torch.empty(0)
+    features: list[Tensor] = []
     for start in range(0, len(numbers), EVALUATION_BATCH):
         chunk = numbers[start : start + EVALUATION_BATCH]
         tokens = tokenizer.tokenize([prompts[number] for number in chunk])
-        features = encoder(tokens.to(device)).cpu()
-        if not len(out):
-            out = torch.zeros(len(prompts), features.shape[1])
-        out[torch.from_numpy(chunk)] = features
+        features.append(encoder(pinned(tokens, device).to(device)))
+    encoded = torch.cat(features).cpu()
+    out = torch.zeros(len(prompts), encoded.shape[1])
+    out[torch.from_numpy(numbers)] = encoded
     return out
 
 
 def _stacked_crops(
-    images: DecodedImages, chunks: Sequence[np.ndarray]
-) -> Iterator[tuple[list[Tensor], np.ndarray]]:
+    images: DecodedImages,
+    chunks: Sequence[np.ndarray],
+    device: torch.device,
+) -> Iterator[tuple[list[Tensor], Tensor]]:
+    """Yield the stacks of equally large crops of each chunk, and the images' numbers in this order."""
     for chunk in chunks:
-        crops = [images.centre(number) for number in chunk]
-        yield stack_by_shape(crops)
+        stacks, places = stack_by_shape([images.centre(number) for number in chunk])
+        yield [pinned(stack, device) for stack in stacks], torch.from_numpy(chunk[np.argsort(places)])

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.pipeline.float32 import full_float32
+from tier4k.extract.pipeline.arithmetic import arithmetic, require_precision
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet, rows_without_features
 from tier4k.heads.data.splits import Split
@@ -39,10 +39,12 @@ from tier4k.heads.finetuning.trainer import Trainer
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.plan import Plan, plan_run
-from tier4k.heads.protocol.publish import Run, publish_run, read_run
+from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.results.choices import KeptModels
+from tier4k.heads.results.config import Environment
 from tier4k.heads.results.layout import encoders_folder
+from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
 
 
@@ -81,6 +83,7 @@ def finetune(
     with explain_lost_processes(accelerator):
         run_exists = exists_for_all(accelerator, folder)
         if not run_exists:
+            require_precision(plan.config.finetune["precision"], accelerator.device)
             require_writable(out)
             with exclusive_folder(accelerator, partial):
                 finetuning = Finetuning.of(plan, encoders, partial, accelerator, progress, note)
@@ -169,7 +172,7 @@ class Finetuning:
         for target in targets:
             for repeat, split in enumerate(splits):
                 rows = scored_rows(features, target, split)
-                with full_float32():
+                with arithmetic("fp32", self.accelerator.device):
                     outcome = self._outcome(features, target, repeat, rows)
                 trials.append(Trial.of(features, target, repeat, split, outcome))
         return trials
@@ -247,7 +250,9 @@ def _train_and_publish(
             shutil.rmtree(finetuning.folder, ignore_errors=True)
         raise
     if is_main:
-        publish_run(out, plan.config, plan.manifest, command, features, trials, plan.splits)
+        environment = Environment(device=str(finetuning.accelerator.device))
+        config = replace(plan.config, environment=environment)
+        publish_run(out, config, plan.manifest, command, features, trials, plan.splits)
     finetuning.accelerator.wait_for_everyone()
 
 

@@ -37,8 +37,8 @@ class FinetuningHyperparameters:
         warm_head: Whether the head starts from a fit on the features of the untrained encoders; else from
             random weights.
         channels_last: Whether convolutions have the channels innermost, which is faster, with other rounding.
-        precision: Arithmetic of the encoders in training, "fp32" or "bf16"; weights, evaluation and the kept
-            networks are fp32.
+        precision: Arithmetic of the encoders in training, "fp32", "bf16", "fp16" or, on NVIDIA GPUs only,
+            "tf32"; weights, evaluation and the kept networks are fp32.
         micro_batch: Rows that go through the network at once, for small memories; 0 is all rows of a step.
         recompute: Whether activations are computed again in the backward pass instead of kept, for small
             memories.
@@ -59,7 +59,7 @@ class FinetuningHyperparameters:
         "patience": Range(1),
         "gradient_clip": Range(0),
         "average": Range(0, 1),
-        "precision": ("fp32", "bf16"),
+        "precision": ("fp32", "bf16", "fp16", "tf32"),
         "micro_batch": Range(0),
         "validation_fraction": Range(0, 0.9),
     }

@@ -20,6 +20,7 @@ from tier4k.heads.finetuning.features import fused_rows
 from tier4k.heads.finetuning.hyperparameters import FinetuningHyperparameters
 from tier4k.heads.finetuning.inputs import TrainingInputs
 from tier4k.heads.finetuning.network import TierNetwork
+from tier4k.heads.finetuning.precision import AUTOCAST
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
 
@@ -58,8 +59,15 @@ class InitialNetwork:
             head = self._warm_head(scores, split)
         else:
             head = self._random_head(images, texts, batches, split.seed)
-        half = self.hyperparameters.precision == "bf16"
-        return TierNetwork(images, texts, head, self.inputs.method, self.inputs.streams, half), batches
+        network = TierNetwork(
+            images,
+            texts,
+            head,
+            self.inputs.method,
+            self.inputs.streams,
+            self.hyperparameters.precision,
+        )
+        return network, batches
 
     def _image_network(self) -> ImageNetwork | nn.Identity:
         encoder = self.inputs.encoders.image
@@ -68,7 +76,7 @@ class InitialNetwork:
         device = self.inputs.accelerator.device
         images = with_onednn(self.inputs.image_network()).to(device)
         size = encoder.preprocessing.size or math.inf
-        is_half_on_cpu = self.hyperparameters.precision == "bf16" and device.type == "cpu"
+        is_half_on_cpu = self.hyperparameters.precision in AUTOCAST and device.type == "cpu"
         if is_half_on_cpu and size <= PLAIN_ATTENTION_SIZE:
             return with_plain_attention(images)
         return images

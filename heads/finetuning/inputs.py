@@ -1,12 +1,12 @@
 """The inputs of end-to-end training: rows, decoded images, and the features of frozen encoders."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from accelerate import Accelerator
+from joblib import cpu_count
 from torch import Tensor
 
 from tier4k.extract.datasets.choices import Stream
@@ -19,8 +19,7 @@ from tier4k.heads.data.choices import Method
 from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.finetuning.batches import InputRows
 from tier4k.heads.finetuning.features import image_features, text_features
-
-DECODING_THREADS = 8  # the largest number
+from tier4k.heads.finetuning.shared_file import SharedFile
 
 Progress = Callable[[str, int, int], None]
 """Called with (description of the work, amount done, amount in all)."""
@@ -79,13 +78,14 @@ class TrainingInputs:
 
     @cached_property
     def decoded(self) -> DecodedImages:
-        """Every image, decoded."""
+        """Every image, decoded by one process of each machine."""
         assert self.encoders.image is not None
         return DecodedImages(
             self.manifest.images(),
             self.encoders.image.preprocessing,
-            min(os.cpu_count() or 1, DECODING_THREADS),
+            cpu_count(),
             lambda done, total: self.progress("decode images", done, total),
+            SharedFile(self.accelerator),
         )
 
     @cached_property

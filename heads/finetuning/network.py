@@ -9,6 +9,7 @@ from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.fusion import fused_parts
 from tier4k.heads.finetuning.batches import Batch
+from tier4k.heads.finetuning.precision import AUTOCAST
 from tier4k.heads.regressors.mlp.estimator import WEIGHT_NAMES, MLPHead
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
 
@@ -24,7 +25,8 @@ class TierNetwork(nn.Module):
         head: TIER's two layers.
         method: The fusion of image and text features.
         streams: The streams of the method that the head uses; an empty tuple for all.
-        half: Whether the encoders multiply in bfloat16; fusion and head always use float32.
+        precision: Arithmetic of the encoders, as in `FinetuningHyperparameters`; fusion and head always use
+            float32.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class TierNetwork(nn.Module):
         head: HeadNetwork,
         method: Method,
         streams: tuple[Stream, ...] = (),
-        half: bool = False,
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
         self.images = images
@@ -42,11 +44,11 @@ class TierNetwork(nn.Module):
         self.head = head
         self.method = method
         self.streams = streams
-        self.in_half = half
+        self.autocast = AUTOCAST.get(precision)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the scores (B,) of a batch."""
-        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.in_half):
+        with torch.autocast(batch.image.device.type, self.autocast, enabled=self.autocast is not None):
             image_features = torch.cat([self.images(part) for part in batch.images]) if batch.images else None
             text_features = None if batch.tokens is None else self.texts(batch.tokens)
         image = _rows(batch.image, image_features)

@@ -7,7 +7,7 @@ So a checkpoint contains the state after an epoch, and no random numbers: see `c
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.amp import GradScaler
 
+from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.pipeline.arithmetic import arithmetic
 from tier4k.heads.data.splits import Split
-from tier4k.heads.finetuning.batches import Batch, Batches, prefetched
+from tier4k.heads.finetuning.batches import Batch, Batches, pinned, prefetched
 from tier4k.heads.finetuning.checkpoints import (
     LAST,
     TrainingState,
@@ -34,6 +36,7 @@ from tier4k.heads.finetuning.errors import DivergedError, FinetuningError
 from tier4k.heads.finetuning.features import fused_rows
 from tier4k.heads.finetuning.history import History
 from tier4k.heads.finetuning.hyperparameters import FinetuningHyperparameters, learning_rate_factor
+from tier4k.heads.finetuning.moving_average import MovingAverage
 from tier4k.heads.finetuning.network import TierNetwork, estimator_of
 from tier4k.heads.finetuning.parameters import parameter_groups, set_training_mode
 
@@ -53,6 +56,14 @@ class MicroBatch:
     batch: Batch
     scores: Tensor
     weight: float
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """Return the same rows on another device; pinned memory is copied without waiting."""
+        return replace(self, batch=self.batch.to(device), scores=self.scores.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "MicroBatch":
+        """Return the rows in pinned memory, from which a GPU copies by itself."""
+        return replace(self, batch=self.batch.pin_memory(), scores=self.scores.pin_memory())
 
 
 class Trainer:
@@ -102,13 +113,15 @@ class Trainer:
             weight_decay=hyperparameters.weight_decay,
             fused=True,
         )
-        self.averaged = _moving_average(self.network, hyperparameters.average)
+        average = hyperparameters.average
+        self.averaged = MovingAverage(self.network, average) if average else None
+        self.scaler = GradScaler(accelerator.device.type, enabled=hyperparameters.precision == "fp16")
         self.model = accelerator.prepare_model(self.network)
 
     @property
     def evaluated(self) -> TierNetwork:
         """The network to evaluate and keep: the moving average of the weights, if there is one."""
-        return cast(TierNetwork, self.averaged.module) if self.averaged else self.network
+        return self.averaged.network if self.averaged else self.network
 
     @property
     def stops_early(self) -> bool:
@@ -140,13 +153,14 @@ class Trainer:
     def _epoch(self, epoch: int, stepped: Callable[[int], None]) -> None:
         start = perf_counter()
         order = np.random.default_rng([self.split.seed, epoch]).permutation(self.split.train)
-        squared_error = 0.0
-        with self._seeded(epoch):
+        squared_error = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        precision = cast(Precision, self.hyperparameters.precision)
+        with self._seeded(epoch), arithmetic(precision, self.accelerator.device):
             steps = prefetched(self._steps(order, epoch))
             for number, micro_batches in enumerate(steps, (epoch - 1) * self.steps_per_epoch):
                 squared_error += self._step(micro_batches, number)
                 stepped(number + 1)
-        training_loss = self._sum_over_processes(squared_error) / len(order)
+        training_loss = float(self.accelerator.reduce(squared_error, "sum")) / len(order)
         self._require_finite("training loss", training_loss)
         self._evaluate(training_loss)
         self.history.seconds.append(perf_counter() - start)
@@ -160,10 +174,6 @@ class Trainer:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(int(seeds.integers(2**31)))
             yield
-
-    def _sum_over_processes(self, value: float) -> float:
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.accelerator.device)
-        return float(self.accelerator.reduce(tensor, "sum"))
 
     def _steps(self, order: np.ndarray, epoch: int) -> Iterator[list[MicroBatch]]:
         size = self.hyperparameters.batch_size
@@ -183,42 +193,48 @@ class Trainer:
         for first in range(0, len(own_rows), size):
             rows = own_rows[first : first + size]
             scores = torch.from_numpy(self.scores[rows].astype(np.float32))
-            micro_batches.append(MicroBatch(self.batches.of(rows, epoch), scores, weight))
+            micro_batch = MicroBatch(self.batches.of(rows, epoch), scores, weight)
+            micro_batches.append(pinned(micro_batch, self.accelerator.device))
         return micro_batches
 
-    def _step(self, micro_batches: Sequence[MicroBatch], number: int) -> float:
-        """Update once; return the sum of this process's squared errors before the update."""
-        total = 0.0
+    def _step(self, micro_batches: Sequence[MicroBatch], number: int) -> Tensor:
+        """Update once; return the sum of this process's squared errors before the update, () float64.
+
+        No step reads a number from the device, because the device would then wait for the next step.
+        """
+        total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         last_place = len(micro_batches) - 1
         for place, micro_batch in enumerate(micro_batches):
             # Gradients are exchanged once a step, after the last micro batch.
             gradient_exchange = nullcontext() if place == last_place else self.accelerator.no_sync(self.model)
             with gradient_exchange:
-                total += self._backward(micro_batch)
+                total += self._backward(micro_batch.to(self.accelerator.device))
         self._update(number)
         return total
 
-    def _backward(self, micro_batch: MicroBatch) -> float:
-        """Add the gradients of a micro batch; return the sum of the squared errors."""
-        device = self.accelerator.device
-        predicted = self.model(micro_batch.batch.to(device))
-        errors = (predicted - micro_batch.scores.to(device)).square().sum()
+    def _backward(self, micro_batch: MicroBatch) -> Tensor:
+        """Add the gradients of a micro batch; return the sum of the squared errors, () float64."""
+        predicted = self.model(micro_batch.batch)
+        errors = (predicted - micro_batch.scores).square().sum()
         # Gradients are averaged over processes; this factor makes them the gradients of the mean over
         # the step's rows.
-        (errors * (micro_batch.weight * self.accelerator.num_processes)).backward()
-        return float(errors.detach()) * (micro_batch.weight > 0)
+        self.scaler.scale(errors * (micro_batch.weight * self.accelerator.num_processes)).backward()
+        return errors.detach().double() * (micro_batch.weight > 0)
 
     def _update(self, number: int) -> None:
+        self.scaler.unscale_(self.optimizer)
         if self.hyperparameters.gradient_clip:
             nn.utils.clip_grad_norm_(self.parameters, self.hyperparameters.gradient_clip)
         steps = self.steps_per_epoch * self.hyperparameters.max_epochs
         factor = learning_rate_factor(self.hyperparameters, number, steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * factor
-        self.optimizer.step()
+        # The fused optimizer itself skips the step if a scaled gradient has overflowed.
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self.averaged:
-            self.averaged.update_parameters(self.network)
+            self.averaged.update(self.network)
 
     def _evaluate(self, training_loss: float) -> None:
         """Predict validation and test rows with the current weights, and record the epoch."""
@@ -246,14 +262,16 @@ class Trainer:
         if np.isfinite(values).all():
             return
         verb = "is" if isinstance(values, float) else "are"
+        remedy = "Use a smaller --learning-rate"
+        if self.hyperparameters.precision == "fp16":
+            remedy += ", or --precision bf16, which has a larger range than fp16"
         raise DivergedError(
-            f"training diverged in epoch {self.history.epochs + 1}: the {name} {verb} not finite. "
-            "Use a smaller --learning-rate."
+            f"training diverged in epoch {self.history.epochs + 1}: the {name} {verb} not finite. {remedy}."
         )
 
     @property
     def _state(self) -> TrainingState:
-        return TrainingState(self.network, self.averaged, self.optimizer)
+        return TrainingState(self.network, self.averaged, self.optimizer, self.scaler)
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
@@ -275,9 +293,3 @@ class Trainer:
                 f"the processes found checkpoints of different epochs {epochs}: "
                 "pass an --out folder that all machines share"
             )
-
-
-def _moving_average(network: TierNetwork, decay: float) -> AveragedModel | None:
-    if not decay:
-        return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))

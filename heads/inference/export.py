@@ -20,11 +20,16 @@ from tier4k.cache.signature import Signature
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.from_signature import image_encoder_of, text_encoder_of
+from tier4k.extract.encoders.function import is_function
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.extract.scorers.called import is_published
+from tier4k.extract.scorers.copy import copy_scorer
+from tier4k.extract.scorers.scorer import Scorer
 from tier4k.extract.weights.checkpoints import read_state_dict
 from tier4k.extract.weights.files import TEXT_WEIGHT_FILES, TOKENIZER_PARTS, folder_weights_file
-from tier4k.heads.encoders.exported import encoder_place, exported_path, owner_of_files
+from tier4k.heads.data.encoder_names import score_signatures
+from tier4k.heads.encoders.exported import encoder_place, exported_path, owner_of_files, scorers_folder
 from tier4k.heads.encoders.finetuned import TEXT_FOLDER, write_image, write_text
 from tier4k.heads.encoders.sources import EncoderSource
 from tier4k.heads.inference.model_card import model_card
@@ -55,7 +60,8 @@ def export(
         The difference of each ONNX file from the torch network (see `export_onnx`); empty without ONNX.
 
     Raises:
-        ExportError: The folder exists, or ONNX files are requested for heads with different encoders.
+        ExportError: The folder exists, an image encoder is a function, or ONNX files are requested for heads
+            with different encoders.
         TierError: Weights are missing, or the folder cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -65,6 +71,8 @@ def export(
             f"each of the {len(sources)} heads was trained with its own encoders, and --onnx writes one "
             "head only: select one head with --target and --repeat"
         )
+    for source in sources:
+        _require_files(source)
     differences: dict[str, float] = {}
 
     def fill(path: Path) -> None:
@@ -102,6 +110,20 @@ def export_into(sources: Sequence[EncoderSource], folder: Path) -> None:
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
+def _require_files(source: EncoderSource) -> None:
+    """Refuse encoders in code: their weights are in no file.
+
+    Raises:
+        ExportError: An image encoder is a function.
+    """
+    for signature in source.model.signatures.values():
+        if is_function(signature.architecture):
+            raise ExportError(
+                f"the image encoder {signature.encoder} is a function, which a folder cannot hold: fit heads "
+                "on features of another encoder to export them"
+            )
+
+
 def _merge_heads(sources: Sequence[EncoderSource]) -> Model:
     heads = {}
     for source in sources:
@@ -128,6 +150,11 @@ def _write_encoders(source: EncoderSource, folder: Path) -> Model:
             place = encoder_place(folder, signatures, encoder.signature)
             place.mkdir(parents=True, exist_ok=True)
             _write_encoder(source, encoder, place)
+    for name, signature in score_signatures(signatures).items():
+        if is_published(signature):
+            scorer = source.find_scorers[name]()
+            assert isinstance(scorer, Scorer)
+            copy_scorer(scorer, scorers_folder(folder))
     return replace(source.model, signatures=_written_signatures(folder, signatures))
 
 
@@ -165,6 +192,9 @@ def _written_signatures(folder: Path, signatures: Mapping[str, Signature]) -> di
     """Return the signatures of the encoders as written, in which only the hash of the weights may differ."""
     written: dict[str, Signature] = {}
     for key, signature in signatures.items():
+        if signature.stream == "score":  # its files are copied as they are
+            written[key] = signature
+            continue
         encoder_of = image_encoder_of if signature.stream == "image" else text_encoder_of
         path = exported_path(folder, signatures, signature)
         written[key] = encoder_of(signature, path, rewritten=True).signature

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tier4k.cache.text import read_text
 from tier4k.extract.encoders.presets import weights_note
-from tier4k.heads.data.encoder_names import stream_signatures
+from tier4k.heads.data.encoder_names import score_signatures, stream_signatures
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.conformal import Interval
@@ -63,7 +63,7 @@ def _description(model: Model, results: Results) -> list[str]:
 
 def _inputs(model: Model) -> Iterator[str]:
     """Yield what the heads read of an image."""
-    if stream_signatures(model.signatures, "image"):
+    if "image" in model.inputs:
         yield "the image"
     if model.reads_prompts:
         yield "its text prompt"
@@ -82,6 +82,8 @@ def _encoders(model: Model) -> Iterator[str]:
         note = f", {rounding}" if rounding else ""
         feature = f"{image.feature_name}, preprocessing: {image.preparation}{note}"
         yield f"- Image encoder: {image.encoder}, {feature}"
+    for score in score_signatures(model.signatures).values():
+        yield f"- Scores as features: {score.encoder}, {score.architecture}"
 
 
 def _interaction(model: Model) -> Iterator[str]:
@@ -151,10 +153,15 @@ def _usage(model: Model) -> list[str]:
         "```python",
         "import tier4k  # pip install tier4k",
         "",
-        f'metric = tier4k.load("this folder", target="{model.targets[0]}")',
+        f'metric = tier4k.load("this folder", target="{model.targets[0]}"{_trusted(model)})',
         f'metric.score("image.png"{prompt}{image_prompt})',
         "```",
     ]
+
+
+def _trusted(model: Model) -> str:
+    """Return the argument with the types of other packages that a user must trust; "" without any."""
+    return f", trusted={list(model.trust)!r}" if model.trust else ""
 
 
 def _limits(model: Model, results: Results) -> list[str]:

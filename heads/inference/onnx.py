@@ -31,10 +31,11 @@ from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.encoders.text_tokenizer import TokenBatch
 from tier4k.extract.images.preprocessing import nearest_multiple
 from tier4k.heads.encoders.sources import EncoderSource
+from tier4k.heads.inference.head_modules import HeadModule
 from tier4k.heads.regressors.base import Head
-from tier4k.heads.regressors.curve import Curve
+from tier4k.heads.regressors.ensemble import EnsembleHead
+from tier4k.heads.regressors.kernel_head import KernelHead
 from tier4k.heads.regressors.mlp.estimator import MLPHead
-from tier4k.heads.regressors.mlp.network import ACTIVATIONS, FUSIONS, Network
 from tier4k.heads.regressors.ridge import RidgeHead
 from tier4k.heads.results.model import Model
 
@@ -156,7 +157,7 @@ class HeadsModule(nn.Module):
         super().__init__()
         self.by_target = nn.ModuleList()
         for target in model.targets:
-            heads = [_HeadModule(head) for (name, _), head in model.heads.items() if name == target]
+            heads = [_head_module(head) for (name, _), head in model.heads.items() if name == target]
             self.by_target.append(nn.ModuleList(heads))
         self.width = int(next(iter(model.heads.values())).n_features_in_)
 
@@ -170,92 +171,28 @@ class HeadsModule(nn.Module):
         return torch.cat(means, dim=1)
 
 
-class _HeadModule(nn.Module):
-    """Fused vectors (N, d) -> scores (N, 1) of one head with its transforms."""
+def _head_module(head: Head) -> HeadModule:
+    """Return the module of a head that consists of linear layers.
 
-    columns: Tensor | None
-
-    def __init__(self, head: Head) -> None:
-        super().__init__()
-        if head.interactions_.changes:
-            raise OnnxError(
-                f"heads with interaction={head.interactions_.interaction} cannot be exported to ONNX: fit "
-                "heads without an interaction, or leave out --onnx"
-            )
-        self.model = _model(head)
-        transforms = head.transforms_
-        columns = None if transforms.columns is None else torch.from_numpy(transforms.columns)
-        self.register_buffer("columns", columns)
-        self.curve = None if transforms.curve is None else _CurveModule(transforms.curve)
-
-    def forward(self, fused: Tensor) -> Tensor:
-        """Return the scores (N, 1) of fused vectors (N, d)."""
-        if self.columns is not None:
-            fused = torch.where(self.columns, fused.sign() * fused.abs().sqrt(), fused)
-        predicted = self.model(fused)
-        return predicted if self.curve is None else self.curve(predicted)
-
-
-class _CurveModule(nn.Module):
-    """A `Curve` in float32, with operators that ONNX has."""
-
-    x: Tensor
-    start_x: Tensor
-    start_y: Tensor
-    gradients: Tensor
-
-    def __init__(self, curve: Curve) -> None:
-        super().__init__()
-        gradients = np.diff(curve.y) / np.diff(curve.x)
-        starts = [0, *range(len(curve.x))]  # the point from which each segment is extended
-        self._keep("x", curve.x)
-        self._keep("start_x", curve.x[starts])
-        self._keep("start_y", curve.y[starts])
-        self._keep("gradients", np.array([curve.mean_gradient, *gradients, curve.mean_gradient]))
-
-    def _keep(self, name: str, values: np.ndarray) -> None:
-        self.register_buffer(name, torch.from_numpy(values.astype(np.float32)))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return the curve at values (N, 1)."""
-        segment = (values > self.x).sum(dim=1)
-        beyond = values[:, 0] - self.start_x[segment]
-        return (self.start_y[segment] + self.gradients[segment] * beyond)[:, None]
-
-
-def _model(head: Head) -> nn.Module:
-    if isinstance(head, RidgeHead):
-        return _linear(head.weights_["linear.weight"], head.weights_["linear.bias"])
-    if isinstance(head, MLPHead):
-        return _MLPModule(head)
+    Raises:
+        OnnxError: The head has an interaction, predicts from stored rows, or is one of a user.
+    """
+    if head.interactions_.changes:
+        raise OnnxError(
+            f"heads with interaction={head.interactions_.interaction} cannot be exported to ONNX: fit "
+            "heads without an interaction, or leave out --onnx"
+        )
+    if type(head) in (RidgeHead, MLPHead):
+        return HeadModule(head, torch.float32)
+    if not isinstance(head, KernelHead | EnsembleHead):
+        raise OnnxError(
+            "a head of your own cannot be exported to ONNX, as tier4k does not know what it computes: use a "
+            "ridge, mlp, gated or bilinear head, or leave out --onnx"
+        )
     raise OnnxError(
         f"{type(head).__name__} predicts from stored training rows, so it cannot be exported to ONNX: "
         "use a ridge, mlp, gated or bilinear head, or leave out --onnx"
     )
-
-
-def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
-    return layer.requires_grad_(False)
-
-
-class _MLPModule(nn.Module):
-    def __init__(self, head: MLPHead) -> None:
-        super().__init__()
-        weights = head.weights_
-        self.network = Network.of_weights(weights, head.activation, head.fusion)
-        self.layers = nn.ModuleDict()
-        for name in (*FUSIONS[head.fusion].layers, "fc2"):
-            self.layers[name] = _linear(weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-    def forward(self, fused: Tensor) -> Tensor:
-        """Return the scores (N, 1) of fused vectors (N, d)."""
-        fusion = FUSIONS[self.network.fusion]
-        products = {}
-        for name in fusion.layers:
-            products[name] = self.layers[name](fused[:, self.network.columns(name)])
-        return self.layers["fc2"](fusion.mix(products, ACTIVATIONS[self.network.activation]))
 
 
 class _TextModule(nn.Module):

@@ -1,40 +1,33 @@
-"""Score new images: encode them as in training, then predict with the heads of a run."""
+"""Encode new images as in training, and predict with the heads of a run."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from tier4k.cache.atomic import publish, require_suffix
-from tier4k.cache.errors import TierError
 from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import SIGNATURE_FILE, Signature
 from tier4k.cache.store import FeatureStore
-from tier4k.cache.write_errors import explain_write_errors
-from tier4k.extract.datasets.inputs import LeftOut
+from tier4k.cache.text import shown
+from tier4k.extract.datasets.choices import OnError
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
+from tier4k.extract.inputs.dataset import NONE, DatasetInputs
 from tier4k.extract.pipeline.listener import Listener, StreamSummary
-from tier4k.extract.pipeline.missing_inputs import InputChoice
+from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
+from tier4k.extract.pipeline.unreadable import require_all_encoded
 from tier4k.extract.scorers.from_signature import scorer_of
-from tier4k.extract.weights.files import search_folders
-from tier4k.heads.data.encoder_names import stream_signatures
-from tier4k.heads.data.features import load_features
+from tier4k.extract.scorers.given_scores import is_given
+from tier4k.heads.data.encoder_names import score_signatures, stream_signatures
+from tier4k.heads.data.features import RowKeys
 from tier4k.heads.data.fusion import FusionError
-from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.encoders.sources import EncoderSource, beside_training
+from tier4k.heads.inference.row_scorers import StoredHeads
 from tier4k.heads.results.config import ZERO_SHOT_METHOD
 from tier4k.heads.results.layout import is_run
 from tier4k.heads.results.model import HeadKey, Model
 from tier4k.heads.results.read import read_config
-
-
-class PredictionError(TierError):
-    """Scores cannot be written."""
 
 
 def predict(
@@ -60,21 +53,45 @@ def predict(
         FusionError: The heads need image prompts, and a row has no image prompt.
         TierError: Weights are missing, or an input cannot be encoded.
     """
-    predicted: dict[HeadKey, np.ndarray] = {}
+    summaries = encode_for_heads(sources, DatasetInputs.of(manifest), root, options, listener)
+    heads = StoredHeads([source.model for source in sources], root)
+    return heads.predict_stored(RowKeys.of(manifest)), summaries
+
+
+def encode_for_heads(
+    sources: Sequence[EncoderSource],
+    dataset: DatasetInputs,
+    root: Path,
+    options: ExtractionOptions,
+    listener: Listener,
+    on_error: OnError = "stop",
+) -> list[StreamSummary]:
+    """Encode what heads need of the rows of a data set and is in no store.
+
+    Args:
+        sources: Heads with their encoders.
+        dataset: Inputs of the rows to score.
+        root: Folder of stores.
+        options: Options of the extraction.
+        listener: Receives the progress of the extraction.
+        on_error: Whether images that cannot be read are an error, once all others are stored.
+
+    Returns:
+        A summary for each encoder that ran.
+
+    Raises:
+        FusionError: The heads need image prompts, and a row has no image prompt.
+        TierError: Weights are missing, or an input cannot be encoded.
+    """
     summaries: list[StreamSummary] = []
     for source in sources:
-        model = source.model
-        require_image_prompts(manifest, model)
-        summaries += _encode(source, manifest, root, options, listener)
-        stores = FeatureStores.of(_stores(model, "image", root), _stores(model, "text", root))
-        features = load_features(
-            manifest, stores, model.stages, model.interaction, model.templates, model.inputs
-        )
-        predicted |= model.predict(features)
-    return predicted, summaries
+        require_image_prompts(dataset, source.model)
+        summaries += _encode(source, dataset, root, options, listener, on_error)
+    require_all_encoded(summaries, on_error)
+    return summaries
 
 
-def require_image_prompts(manifest: Manifest, model: Model) -> None:
+def require_image_prompts(dataset: DatasetInputs, model: Model) -> None:
     """Refuse rows without an image prompt for heads that need it, before anything is encoded.
 
     Raises:
@@ -82,12 +99,13 @@ def require_image_prompts(manifest: Manifest, model: Model) -> None:
     """
     if not model.requires_image_prompts:
         return
-    rows_without = manifest.table.loc[manifest.table["image_prompt_key"] == "", "name"]
-    if rows_without.empty:
+    rows_without = np.flatnonzero(dataset.rows.image_prompt == NONE)
+    if not len(rows_without):
         return
+    (first,) = dataset.images.texts(dataset.rows.image[rows_without[:1]])
     raise FusionError(
         "the heads are full reference (fr) and need an image prompt for every image; "
-        f"{len(rows_without)} of {len(manifest)} rows have none, first {rows_without.iloc[0]}: pass "
+        f"{len(rows_without):,} of {len(dataset.rows):,} rows have none, first {shown(first)}: pass "
         "--image-prompt FILE, or a table with the column image_prompt, or use a run of --method pr or nr"
     )
 
@@ -101,71 +119,80 @@ def is_zero_shot(run: Path) -> bool:
     return is_run(run) and read_config(run).method == ZERO_SHOT_METHOD
 
 
-def predict_zero_shot(
+def encode_pairs(
     run: Path,
-    manifest: Manifest,
+    dataset: DatasetInputs,
     root: Path,
     options: ExtractionOptions,
     listener: Listener,
     weights: Path | None = None,
-) -> tuple[dict[HeadKey, np.ndarray], list[StreamSummary]]:
-    """Return the score of a published scorer for every row; compute only scores that are in no store.
+    beside: Sequence[Path] = (),
+    on_error: OnError = "stop",
+    trusted: Collection[str] = (),
+) -> list[StreamSummary]:
+    """Compute the scores of a scorer that are in no store.
 
     Args:
         run: Folder of a run of `tier score`.
-        manifest: Data set with the N rows to score.
+        dataset: Inputs of the rows to score.
         root: Folder of stores.
         options: Options of the extraction.
         listener: Receives the progress of the extraction.
         weights: Weights of the scorer; None searches for them.
+        beside: Folders that may contain `pretrained/`, besides those of the run.
+        on_error: Whether images that cannot be read are an error, once all other scores are stored.
+        trusted: Import paths of scorers that the run names and the user trusts.
 
     Returns:
-        Scores (N,) by the scorer's name and repeat 0, and a summary of the scored pairs.
+        A summary of the scored pairs; none if all scores were stored.
 
     Raises:
         TierError: The weights are missing or differ from those of the run, or a pair cannot be scored.
     """
-    signature = _scorer_signature(run)
-    keys = key_array(map(bytes.fromhex, manifest.pair_keys()))
-    summaries: list[StreamSummary] = []
-    if not _has_all_keys(root, signature, keys):
-        folders = [*search_folders(manifest.data), *beside_training(run)]
-        scorer = scorer_of(signature, weights, folders)
-        summaries = extract(manifest, [scorer], root, options, listener)
-    scores = _store(root, signature).read(keys)[:, 0].astype(float)
-    return {(signature.encoder, 0): scores}, summaries
+    signature = scorer_signature(run)
+    if _has_all_keys(root, signature, dataset.pairs.keys):
+        return []
+    scorer = scorer_of(signature, weights, [*beside, *beside_training(run)], trusted)
+    summaries = extract(dataset, [scorer], root, options, listener)
+    require_all_encoded(summaries, on_error)
+    return summaries
 
 
-def _scorer_signature(run: Path) -> Signature:
+def scorer_signature(run: Path) -> Signature:
+    """Return the signature of the scores of a run of `tier score`."""
     return read_config(run).signatures["score"]
 
 
 def _encode(
     source: EncoderSource,
-    manifest: Manifest,
+    dataset: DatasetInputs,
     root: Path,
     options: ExtractionOptions,
     listener: Listener,
+    on_error: OnError,
 ) -> list[StreamSummary]:
     """Encode missing inputs and templates. If none is missing, encoders and weights are not searched."""
     templates = _templates(source)
     inputs = source.model.inputs
-    columns = [stream.replace("-", "_") for stream in inputs if stream != "text"]
-    image_keys = [manifest.keys(column) for column in columns]
-    encoders: list[ImageEncoder | TextEncoder] = []
+    image_keys = dataset.images_of(inputs).keys
+    encoders: list[Encoder] = []
     for name, signature in stream_signatures(source.model.signatures, "image").items():
-        if not all(_has_all_keys(root, signature, keys) for keys in image_keys):
+        if not _has_all_keys(root, signature, image_keys):
             encoders.append(source.find_images[name]())
     for name, signature in stream_signatures(source.model.signatures, "text").items():
         text_keys = key_array(map(text_key, templates.get(signature, ())))
         if "text" in inputs:
-            text_keys = np.concatenate([manifest.keys("prompt"), text_keys])
+            text_keys = np.concatenate([dataset.prompts.keys, text_keys])
         if not _has_all_keys(root, signature, text_keys):
             encoders.append(source.find_texts[name]())
+    for name, signature in score_signatures(source.model.signatures).items():
+        held = _held(root, signature, dataset.pairs.keys)
+        are_left_out = is_given(signature) and on_error == "skip" and held.any()
+        if not held.all() and not are_left_out:
+            encoders.append(source.find_scorers[name]())
     if not encoders:
         return []
-    choice = InputChoice(inputs, templates)
-    return extract(manifest, encoders, root, options, listener, choice=choice)
+    return extract(dataset, encoders, root, options, listener, choice=InputChoice(inputs, templates))
 
 
 def _templates(source: EncoderSource) -> dict[Signature, tuple[str, ...]]:
@@ -176,87 +203,20 @@ def _templates(source: EncoderSource) -> dict[Signature, tuple[str, ...]]:
     return {stream_signatures(model.signatures, "text")[towers.text]: model.templates}
 
 
-def _stores(model: Model, kind: str, root: Path) -> list[FeatureStore]:
-    return [_store(root, signature) for signature in stream_signatures(model.signatures, kind).values()]
-
-
-def _store(root: Path, signature: Signature) -> FeatureStore:
-    return FeatureStore.open(root / signature.folder_name)
-
-
 def _has_all_keys(
     root: Path,
     signature: Signature,
     keys: np.ndarray,
 ) -> bool:
+    return bool(_held(root, signature, keys).all())
+
+
+def _held(
+    root: Path,
+    signature: Signature,
+    keys: np.ndarray,
+) -> np.ndarray:
+    """Return which keys (N, 32) the store of a signature contains (N,); none if there is no store."""
     if not (root / signature.folder_name / SIGNATURE_FILE).is_file():
-        return False
-    return bool(_store(root, signature).holds(keys).all())
-
-
-def require_score_suffix(output: Path) -> None:
-    """Refuse an output file of unknown format, before any work.
-
-    Raises:
-        PredictionError: The name does not end in .csv, .jsonl or .json.
-    """
-    require_suffix(output, tuple(WRITERS), PredictionError)
-
-
-def with_left_out(table: pd.DataFrame, left_out: Sequence[LeftOut]) -> pd.DataFrame:
-    """Return scores with a line for each target of each image that was left out: NaN, and the `reason`.
-
-    Args:
-        table: Scores as returned by `tier4k.heads.results.model.score_table`.
-        left_out: Images without scores; the table stays as it is if there are none.
-    """
-    if not left_out:
-        return table
-    lines = []
-    for image in left_out:
-        for target in table["target"].unique():
-            lines.append({"name": image.name, "target": target, "reason": image.reason})
-    scored = table.assign(reason=None)
-    return pd.concat([scored, pd.DataFrame(lines).reindex(columns=scored.columns)], ignore_index=True)
-
-
-def write_scores(table: pd.DataFrame, output: Path) -> None:
-    """Write scores as .csv, .jsonl (one object a line) or .json (a list of objects); NaN is empty or null.
-
-    Args:
-        table: Scores as returned by `tier4k.heads.results.model.score_table`.
-        output: File to write.
-
-    Raises:
-        PredictionError: The name has another suffix.
-        StoreError: The file cannot be written.
-    """
-    require_score_suffix(output)
-    write = WRITERS[output.suffix]
-    with explain_write_errors(output):
-        publish(output, lambda path: write(table, path))
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False)
-
-
-def _write_json(table: pd.DataFrame, path: Path) -> None:
-    text = json.dumps(_records(table), indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _write_json_lines(table: pd.DataFrame, path: Path) -> None:
-    lines = [json.dumps(record, ensure_ascii=False) for record in _records(table)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, object]]:
-    return table.astype(object).where(table.notna(), None).to_dict("records")
-
-
-WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    ".csv": _write_csv,
-    ".jsonl": _write_json_lines,
-    ".json": _write_json,
-}
+        return np.zeros(len(keys), bool)
+    return FeatureStore.open(root / signature.folder_name).holds(keys)

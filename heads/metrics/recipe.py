@@ -8,8 +8,8 @@ A prompt enters the mean over repeats twice: in some repeats as a test prompt, i
 prompt. To first order the mean is mu + sum_i (b_i + a_i) / K over K prompts (von Mises, Annals of
 Mathematical Statistics 18, 1947), and the bootstrap estimates the variance of the sum of the b_i alone. The
 training prompts are assumed to contribute as much variance as the test prompts, so the variance is doubled.
-That is an assumption, not a theorem: `benchmarks/coverage.py` simulates the coverage, and that of the
-corrected resampled t-test (Nadeau & Bengio, Machine Learning 52, 2003), whose intervals are wider for few
+That is an assumption, not a theorem: `benchmarks/interval_coverage.py` simulates the coverage, and that of
+the corrected resampled t-test (Nadeau & Bengio, Machine Learning 52, 2003), whose intervals are wider for few
 repeats.
 """
 

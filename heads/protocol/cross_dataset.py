@@ -20,11 +20,13 @@ from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.evaluation.trial import CALIBRATED, ELSEWHERE, Trial
 from tier4k.heads.protocol.options import ProtocolError
 from tier4k.heads.protocol.plan import recorded_datasets
-from tier4k.heads.protocol.publish import Run, publish_run, read_run
+from tier4k.heads.protocol.publish import publish_run
+from tier4k.heads.regressors.estimator_head import EstimatorHead
 from tier4k.heads.results.config import RunConfig
-from tier4k.heads.results.layout import WEIGHTS_FILE, is_run
+from tier4k.heads.results.layout import WEIGHTS_FILE, estimator_file, is_run
 from tier4k.heads.results.model import HeadKey, Model
 from tier4k.heads.results.read import ROW_TYPES, read_rows, read_splits
+from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.seen import Seen
 from tier4k.heads.results.write import require_writable
 
@@ -195,6 +197,16 @@ def seen_by_model(
     return Seen.in_training(rows, splits, images)
 
 
+def _estimator_keys(model: Model) -> list[str]:
+    """Return the SHA-256 of the file of each estimator, if the heads have estimators."""
+    paths = [
+        estimator_file(model.folder, *key)
+        for key, head in model.heads.items()
+        if isinstance(head, EstimatorHead)
+    ]
+    return [file_key(path).hex() for path in paths]
+
+
 def _config(
     model: Model,
     manifest: Manifest,
@@ -209,6 +221,8 @@ def _config(
         "repeats": repeats,
         "weights": file_key(model.folder / WEIGHTS_FILE).hex(),
     }
+    if estimators := _estimator_keys(model):
+        options["estimators"] = estimators
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,

@@ -1,6 +1,7 @@
 """`fit-head`: fit heads on the features in two stores and write the run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tier4k.extract.datasets.manifest import Manifest
@@ -11,37 +12,46 @@ from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.encoders.seen_images import require_unseen
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.trial import Trial
-from tier4k.heads.protocol.options import FitOptions
+from tier4k.heads.protocol.options import DEFAULT_FIT, FitOptions, ProtocolError
 from tier4k.heads.protocol.plan import Plan, plan_run
-from tier4k.heads.protocol.publish import Run, publish_run, read_run
+from tier4k.heads.protocol.publish import publish_run
+from tier4k.heads.regressors.mlp.device import fitting_device
 from tier4k.heads.regressors.tasks import Weights
 from tier4k.heads.results.model import HeadKey
+from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
 
 
 def fit_head(
     manifest: Manifest,
     stores: FeatureStores,
-    options: FitOptions,
-    out: Path,
+    options: FitOptions = DEFAULT_FIT,
+    out: str | Path = "runs",
     command: Sequence[str] = (),
-    finished: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Run:
     """Fit, evaluate and write a run; if a run of the same configuration exists, read it instead.
 
     Args:
-        manifest: All rows of the data set.
-        stores: Stores with the features of images and prompts, and with zero-shot scores.
+        manifest: All rows of the data set, from `load_manifest`.
+        stores: Stores with the features of images and prompts, and with zero-shot scores, from
+            `extract_features` or `find_features`. Stores that the streams do not use are left out.
         options: Options of the fit.
-        out: Folder of runs.
+        out: Folder of runs; the run is written to `out/ID`.
         command: Command line, which is recorded in the run.
-        finished: Called with (heads fitted, heads in all).
+        progress: Called with (heads fitted, heads in all).
 
     Raises:
         TierError: The options do not fit each other or the data; nothing has been written then.
     """
+    options = replace(options, device=fitting_device(options.device))
     plan = plan_run(manifest, stores, options)
-    (run,) = fit_plans([plan], out, command, finished)
+    if plan.device != options.device:
+        raise ProtocolError(
+            f"--head {options.estimator} has no network, and only networks are fitted on {options.device}: "
+            "leave out --device, or pass --head mlp, gated or bilinear"
+        )
+    (run,) = fit_plans([plan], Path(out), command, progress)
     return run
 
 
@@ -129,5 +139,6 @@ def _run_trials(
         first.config.head,
         finished,
         starts,
+        first.device,
     )
     return features, trials

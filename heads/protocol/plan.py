@@ -22,10 +22,16 @@ from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitOptions, ProtocolError, TrainingOptions
 from tier4k.heads.protocol.warm_start import Start
-from tier4k.heads.regressors.choices import HeadName
-from tier4k.heads.regressors.registry import options_at_default, require_inputs, resolve_options
+from tier4k.heads.regressors.registry import (
+    has_networks,
+    head_plugins,
+    options_at_default,
+    require_inputs,
+    resolve_options,
+    validation_share,
+)
 from tier4k.heads.regressors.tasks import Weights
-from tier4k.heads.results.config import RunConfig
+from tier4k.heads.results.config import Environment, RunConfig
 from tier4k.heads.results.model import HeadKey
 
 
@@ -47,7 +53,7 @@ class Plan:
     inputs: FeatureStores | EncoderPair
     method: Method
     streams: tuple[Stream, ...]
-    estimator: HeadName
+    estimator: str
     config: RunConfig
     splits: list[Split]
     starts: Mapping[HeadKey, Weights] = field(default_factory=dict)
@@ -58,12 +64,17 @@ class Plan:
         return len(self.config.targets) * len(self.splits)
 
     @property
+    def device(self) -> str:
+        """Device on which the heads are fitted on stored features: the CPU if none of them is a network."""
+        return self.config.environment.device
+
+    @property
     def without_targets(self) -> str:
         """Identity without the targets; runs with the same value are fitted together."""
         return replace(self.config, targets=()).id
 
 
-def resolve_targets(manifest: Manifest, names: tuple[str, ...]) -> tuple[str, ...]:
+def resolve_targets(manifest: Manifest, names: Sequence[str]) -> tuple[str, ...]:
     """Return targets of a data set by their names; ("all",) means every target.
 
     Raises:
@@ -71,7 +82,7 @@ def resolve_targets(manifest: Manifest, names: tuple[str, ...]) -> tuple[str, ..
     """
     if not manifest.targets:
         raise ProtocolError(f"{manifest.name} has no numeric score column, so there is nothing to fit")
-    if names == ("all",):
+    if tuple(names) == ("all",):
         return manifest.targets
     for name in names:
         if name not in manifest.targets:
@@ -105,17 +116,17 @@ def plan_run(
             f"finetune is {options.finetune!r}: pass stores of features if it is 'none', otherwise pass "
             "encoders"
         )
-    require_valid_benchmark(options.method, options.benchmark)
+    require_valid_benchmark(options.method, options.rows)
     options = options.for_rows(manifest)
     require_encoders(inputs, options)
     if isinstance(inputs, FeatureStores):
         inputs = inputs.for_streams(used_streams(options.method, options.streams), options.interaction)
         inputs.require_templates(options.interaction, _templates(options))
-    selected = manifest.select(options.benchmark)
+    selected = manifest.select(options.rows)
     head = _head_options(inputs, options, training)
     rows = Rows.of(selected)
     request = options.split_request(selected)
-    splits = request.splits(rows, head.get("validation_fraction", 0.0))
+    splits = request.splits(rows, validation_share(options.estimator, head))
     require_scores(selected, resolve_targets(selected, options.targets), splits)
     plan = Plan(
         selected,
@@ -230,14 +241,16 @@ def _config(
     repeats: int,
 ) -> RunConfig:
     stages: tuple[str, ...] = ()
+    device = ""
     if isinstance(inputs, FeatureStores):
         stages = resolve_stages(options.stages, inputs.image_signatures)
+        device = options.device if has_networks(options.estimator, head) else "cpu"
     return RunConfig(
         data=manifest.name,
         data_digest=manifest.digest,
         ratings_digest=manifest.ratings_digest,
         method=options.method,
-        benchmark=options.benchmark,
+        benchmark=options.rows,
         targets=resolve_targets(manifest, options.targets),
         signatures=inputs.signatures,
         streams=options.streams,
@@ -255,4 +268,6 @@ def _config(
         models=options.models,
         templates=_templates(options),
         datasets=recorded_datasets(manifest),
+        plugins=head_plugins(options.estimator),
+        environment=Environment(device=device),
     )

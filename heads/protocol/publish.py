@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,42 +15,12 @@ from tier4k.heads.evaluation.new_prompts import SEEN_PROMPTS
 from tier4k.heads.evaluation.summary import summarize
 from tier4k.heads.evaluation.trial import CALIBRATED, ELSEWHERE, Trial
 from tier4k.heads.results.config import Environment, RunConfig
-from tier4k.heads.results.read import read_config
 from tier4k.heads.results.results import Results, Summaries
+from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.seen import Seen
 from tier4k.heads.results.write import write_run
 
 RECORDED_LIBRARIES = ("tier4k", "torch", "accelerate", "numpy", "scikit-learn", "scipy", "pandas")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A stored run.
-
-    Attributes:
-        folder: Folder of the run.
-        results: Results of the run.
-        seconds: Time of the fits.
-        found: Whether the run was stored before this command.
-    """
-
-    folder: Path
-    results: Results
-    seconds: float
-    found: bool
-
-
-def read_run(folder: Path, found: bool = True) -> Run:
-    """Read a stored run.
-
-    Args:
-        folder: Folder of the run.
-        found: Whether the run was stored before this command.
-
-    Raises:
-        ResultError: The run cannot be read.
-    """
-    return Run(folder, Results.read(folder), read_config(folder).environment.seconds, found)
 
 
 def publish_run(
@@ -62,6 +32,7 @@ def publish_run(
     trials: Sequence[Trial],
     splits: Sequence[Split],
     seen: Seen | None = None,
+    unscored: int = 0,
 ) -> Run:
     """Summarise and write a run.
 
@@ -74,15 +45,17 @@ def publish_run(
         trials: One trial for each target and repeat.
         splits: One split for each repeat.
         seen: As in `Results.of`.
+        unscored: As in `Results`.
     """
     seen_reason = SEEN_PROMPTS if seen and any(seen.prompts or ()) else ""
     summaries = summarize(features, trials, splits, seen_reason)
     results = Results.of(config, features, trials, splits, _with_calibrated_rmse(summaries), seen)
-    results = replace(results, independent_images=manifest.images_are_independent)
+    independent = manifest.images_are_independent
+    results = replace(results, independent_images=independent, unscored=unscored)
     folder = out / config.id
     seconds = sum(trial.seconds for trial in trials)
     try:
-        config = replace(config, environment=_environment(manifest, command, seconds))
+        config = replace(config, environment=_environment(config, manifest, command, seconds))
         write_run(out, config, results, features, trials, splits, manifest.table)
     except StoreError:
         if not folder.exists():
@@ -107,10 +80,15 @@ def _with_calibrated_rmse(summaries: Summaries) -> Summaries:
 
 
 def _environment(
+    config: RunConfig,
     manifest: Manifest,
     command: Sequence[str],
     seconds: float,
 ) -> Environment:
+    versions = {name: library_version(name) for name in RECORDED_LIBRARIES}
+    versions |= dict(package.rsplit(" ", 1) for package in manifest.packages)
+    for plugin in config.plugins:
+        versions[plugin.distribution or plugin.path] = plugin.version or plugin.source
     return Environment(
         command=tuple(command),
         data=str(manifest.sources[0].resolve()),
@@ -118,6 +96,7 @@ def _environment(
         table=manifest.choice.given,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         python=platform.python_version(),
-        versions={name: library_version(name) for name in RECORDED_LIBRARIES},
+        versions=versions,
         seconds=seconds,
+        device=config.environment.device,
     )

@@ -15,7 +15,6 @@ from tier4k.heads.data.splits import Split, SplitError
 from tier4k.heads.data.stored_splits import StoredSplit, StoredSplits, stored_splits
 from tier4k.heads.encoders.finetuned import finetuned_encoders, keeps_finetuned_encoders
 from tier4k.heads.protocol.options import ProtocolError
-from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import HEADS
@@ -96,7 +95,7 @@ class Start:
 
     def _require_trained_in_steps(self, config: RunConfig) -> None:
         for head in (self.model.estimator, config.estimator):
-            if HEADS[cast(HeadName, head)].estimator is not MLPHead:
+            if head not in HEADS or HEADS[head].estimator is not MLPHead:
                 raise ProtocolError(
                     f"--start needs heads that are trained in steps, and --head {head} is not: leave out "
                     "--start"

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tier4k.heads.data.interactions import INTERACTIONS, Interactions, without_interactions
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.options import HeadError, Limits, Subset, require_within
-from tier4k.heads.regressors.tasks import EpochListener, FitTask, HeldOut, Predictor, Weights, fit_task
+from tier4k.heads.regressors.tasks import FitTask, HeldOut, WatchedRows, Weights, fit_task
 from tier4k.heads.regressors.transforms import (
     IMAGE_TRANSFORMS,
     TARGET_TRANSFORMS,
@@ -39,6 +39,9 @@ class Head(Protocol):
     averages_crops: ClassVar[bool]
     """Whether the head is fitted on the mean over an image's crops; else every crop is a separate row."""
 
+    is_network: ClassVar[bool]
+    """Whether the head is a network, which can be fitted on a GPU; other heads are fitted on the CPU."""
+
     limits: ClassVar[Limits]
     """The valid values of the head's options."""
 
@@ -52,7 +55,6 @@ class Head(Protocol):
         X: np.ndarray,
         y: np.ndarray,
         validation: HeldOut | None = None,
-        on_epoch: EpochListener | None = None,
         groups: np.ndarray | None = None,
         streams: Streams | None = None,
     ) -> Self:
@@ -69,11 +71,12 @@ class Head(Protocol):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None] = ...,
         streams: Streams | None = None,
+        device: str = ...,
     ) -> None:
         """Fit several heads of this class on rows of one matrix X (N, d), sharing common work.
 
         `finished` is called with the number of each head, from 0, when the head is fitted; `streams` are the
-        streams of the columns of X.
+        streams of the columns of X; networks are fitted on `device`, by torch's name.
         """
 
     @classmethod
@@ -120,6 +123,7 @@ class BaseHead(RegressorMixin, BaseEstimator):
             them; None where the head is not fitted on its validation rows.
     """
 
+    is_network: ClassVar[bool] = False
     limits: ClassVar[Limits] = {
         "interaction": Subset(INTERACTIONS),
         "image_transform": IMAGE_TRANSFORMS,
@@ -140,7 +144,6 @@ class BaseHead(RegressorMixin, BaseEstimator):
         X: np.ndarray,
         y: np.ndarray,
         validation: HeldOut | None = None,
-        on_epoch: EpochListener | None = None,
         groups: np.ndarray | None = None,
         streams: Streams | None = None,
     ) -> Self:
@@ -151,8 +154,6 @@ class BaseHead(RegressorMixin, BaseEstimator):
             y: Mean opinion scores.
             validation: Fused vectors and scores for early stopping or for the choice of options; with None,
                 heads that need such rows cut them out of X.
-            on_epoch: Called after each epoch with its number, from 1, and a function that predicts with the
-                current weights; heads without epochs call it once.
             groups: (N,) prompt of each row of X, for heads that predict rows without those of their prompt.
             streams: The streams of the columns of X; with None all columns count as features of the image.
 
@@ -168,7 +169,7 @@ class BaseHead(RegressorMixin, BaseEstimator):
             y_numeric=True,
             ensure_min_samples=2,
         )
-        rows, task = fit_task(X, y, validation, on_epoch, groups)
+        rows, task = fit_task(X, y, validation, groups)
         self.fit_many([self], rows, [task], streams=streams)
         return self
 
@@ -180,6 +181,7 @@ class BaseHead(RegressorMixin, BaseEstimator):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None] = lambda _: None,
         streams: Streams | None = None,
+        device: str = "cpu",
     ) -> None:
         """Fit several heads on rows of one matrix of fused vectors X (N, d), sharing common work.
 
@@ -189,6 +191,7 @@ class BaseHead(RegressorMixin, BaseEstimator):
             tasks: Rows and scores of each head.
             finished: Called with the number of each head, from 0, when the head is fitted.
             streams: The streams of the columns of X; with None all columns count as features of the image.
+            device: Device on which networks are fitted, by torch's name; other heads are fitted on the CPU.
 
         Raises:
             HeadError: An option is out of its limits, or the streams do not fit X.
@@ -197,13 +200,14 @@ class BaseHead(RegressorMixin, BaseEstimator):
         for head in heads:
             require_within(head.get_params(), head.limits)
         streams = _checked_streams(streams, X.shape[1])
-        for numbers in _with_same_inputs(heads):
+        for numbers in _with_same_inputs(heads, tasks):
             cls._fit_transformed(
                 [heads[number] for number in numbers],
                 X,
                 [tasks[number] for number in numbers],
                 _renumbered(finished, numbers),
                 streams,
+                device,
             )
 
     @classmethod
@@ -214,9 +218,11 @@ class BaseHead(RegressorMixin, BaseEstimator):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None],
         streams: Streams,
+        device: str,
     ) -> None:
         """Fit heads that transform their inputs alike."""
-        interactions = Interactions(heads[0].interaction, streams).fit(X)
+        interactions = Interactions(heads[0].interaction, streams)
+        columns = _interaction_columns(interactions, X, tasks[0])
         streams = interactions.output_streams()
         model_tasks = []
         for head, task in zip(heads, tasks, strict=True):
@@ -227,7 +233,8 @@ class BaseHead(RegressorMixin, BaseEstimator):
                 head.image_transform, head.target_transform, streams, task.scores[task.train]
             )
             model_tasks.append(head._model_task(task))
-        cls._fit_many(heads, heads[0]._inputs(X), model_tasks, finished, streams)
+        inputs = heads[0].transforms_.inputs(columns)
+        cls._fit_many(heads, inputs, model_tasks, finished, streams, device)
         for head in heads:
             head.n_features_in_ = X.shape[1]
             head._map_back()
@@ -240,6 +247,7 @@ class BaseHead(RegressorMixin, BaseEstimator):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None],
         streams: Streams,
+        device: str,
     ) -> None:
         """Fit the models of several heads to transformed vectors X (N, d) and scores; set `weights_`."""
         raise NotImplementedError
@@ -260,18 +268,18 @@ class BaseHead(RegressorMixin, BaseEstimator):
 
     def _model_task(self, task: FitTask) -> FitTask:
         """Return the task of the head's model: transformed scores, and a listener that receives scores."""
-        listener = task.on_epoch
-
-        def on_epoch(epoch: int, predict: Predictor) -> None:
-            assert listener is not None
-            listener(epoch, lambda X: self.transforms_.scores(predict(self._inputs(X))))
-
         return replace(
             task,
             scores=self.transforms_.targets(task.scores),
-            on_epoch=on_epoch if listener else None,
+            watched=self._watched_by_model(task.watched) if task.watched else None,
             start=None if task.start is None else _model_weights(task.start),
         )
+
+    def _watched_by_model(self, watched: WatchedRows) -> WatchedRows:
+        def on_epoch(epoch: int, predicted: np.ndarray) -> None:
+            watched.on_epoch(epoch, self.transforms_.scores(predicted))
+
+        return WatchedRows(watched.rows, on_epoch)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return scores (N,) float64 of fused vectors X (N, d)."""
@@ -329,13 +337,36 @@ def _checked_streams(streams: Streams | None, width: int) -> Streams:
     return streams
 
 
-def _with_same_inputs(heads: Sequence[BaseHead]) -> Iterator[list[int]]:
+def _interaction_columns(
+    interactions: Interactions,
+    X: np.ndarray,
+    task: FitTask,
+) -> np.ndarray:
+    """Fit interactions to the training rows of a task; return X (N, d) with their columns.
+
+    Columns that were learnt from the training rows are those of leaving a row's prompt out in these rows.
+    """
+    if not interactions.reads_scores:
+        return interactions.fit_transform(X)
+    train = task.train
+    without_own_prompt = interactions.fit_transform(X[train], task.scores[train], task.train_groups())
+    columns = interactions.transform(X)
+    columns[train] = without_own_prompt
+    return columns
+
+
+def _with_same_inputs(heads: Sequence[BaseHead], tasks: Sequence[FitTask]) -> Iterator[list[int]]:
     """Yield the numbers of the heads whose models read the same inputs.
 
-    An interaction computes the columns of a row from this row alone, so that heads share them whatever rows
-    they are fitted on.
+    Most interactions compute the columns of a row from this row alone, so that heads share them whatever rows
+    they are fitted on. Those that read scores are shared by heads with the same training rows and scores.
     """
-    options = [(head.interaction, head.image_transform) for head in heads]
+    options = []
+    for head, task in zip(heads, tasks, strict=True):
+        own: tuple[object, ...] = (head.interaction, head.image_transform)
+        if Interactions(head.interaction).reads_scores:
+            own += (task.train.tobytes(), task.scores[task.train].tobytes())
+        options.append(own)
     for same in dict.fromkeys(options):
         yield [number for number, own in enumerate(options) if own == same]
 

@@ -5,3 +5,4 @@ from typing import Literal
 RecipeName = Literal["cached", "published"]
 
 HeadName = Literal["mlp", "gated", "bilinear", "ridge", "kernel-ridge", "svr", "ensemble"]
+"""The heads of tier4k; users can bring others (see `tier4k.heads.regressors.own_heads`)."""

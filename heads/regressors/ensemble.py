@@ -90,22 +90,21 @@ class EnsembleHead(BaseHead):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None],
         streams: Streams,
+        device: str,
     ) -> None:
         """Fit several ensembles; members of one name are fitted together."""
         validated_tasks = []
         for head, task in zip(heads, tasks, strict=True):
             validated_tasks.append(head._make_members(task))
-        _fit_members(heads, X, list(map(_without_listener, validated_tasks)), streams, watching=True)
-        _fit_members(heads, X, list(map(_train_rows, validated_tasks)), streams, watching=False)
+        _fit_members(heads, X, list(map(_unwatched, validated_tasks)), streams, device, validated=True)
+        _fit_members(heads, X, list(map(_train_rows, validated_tasks)), streams, device, validated=False)
         combinations = []
         for head, task in zip(heads, validated_tasks, strict=True):
             combinations.append(head._fit_combination(X, task))
-        _fit_members(heads, X, list(map(_all_rows, validated_tasks)), streams, watching=False)
+        _fit_members(heads, X, list(map(_all_rows, validated_tasks)), streams, device, validated=False)
         for number, head in enumerate(heads):
             head._set_weights(combinations[number])
-            on_epoch = validated_tasks[number].on_epoch
-            if on_epoch:
-                on_epoch(1, head._predict)
+            validated_tasks[number].report_only_epoch(X, head._predict)
             finished(number)
 
     def _make_members(self, task: FitTask) -> FitTask:
@@ -206,15 +205,16 @@ def _fit_members(
     X: np.ndarray,
     tasks: Sequence[FitTask],
     streams: Streams,
-    watching: bool,
+    device: str,
+    validated: bool,
 ) -> None:
-    """Fit the members of all ensembles that are trained with validation rows, or without (`watching` false).
+    """Fit the members of all ensembles that are trained with validation rows (`validated`), or without.
 
     Members of one name are fitted together.
     """
     names = dict.fromkeys(name for head in heads for name in head.members)
     for name in names:
-        if SINGLE_HEADS[name].watches_validation != watching:
+        if SINGLE_HEADS[name].trains_with_validation != validated:
             continue
         members: list[Head] = []
         member_tasks: list[FitTask] = []
@@ -222,15 +222,15 @@ def _fit_members(
             own_members = head._members_named(name)
             members += own_members
             member_tasks += [task] * len(own_members)
-        SINGLE_HEADS[name].estimator.fit_many(members, X, member_tasks, streams=streams)
+        SINGLE_HEADS[name].estimator.fit_many(members, X, member_tasks, streams=streams, device=device)
 
 
-def _without_listener(task: FitTask) -> FitTask:
-    return replace(task, on_epoch=None)
+def _unwatched(task: FitTask) -> FitTask:
+    return replace(task, watched=None)
 
 
 def _train_rows(task: FitTask) -> FitTask:
-    return replace(task, on_epoch=None, validation=None)
+    return replace(task, watched=None, validation=None)
 
 
 def _all_rows(task: FitTask) -> FitTask:

@@ -139,11 +139,12 @@ class KernelRidgeHead(KernelHead):
         groups: np.ndarray | None,
     ) -> tuple[Weights, Spectrum]:
         """Learn the kernels of the streams, then choose a penalty; return tensors and spectrum of the sum."""
-        require_factors(self.kernels, list(rows.columns))
-        names = kernel_names(self.kernels, list(rows.columns))
-        distances = rows.stream_distances
+        columns = rows.columns(self.kernels)
+        require_factors(self.kernels, list(columns))
+        names = kernel_names(self.kernels, list(columns))
+        distances = rows.group_distances(self.kernels)
         search = KernelSearch.of(names, distances, scores, groups, self.length_scales, self.penalties)
-        self.stream_kernels_ = StreamKernels(rows.columns, search.run())
+        self.stream_kernels_ = StreamKernels(columns, search.run())
         spectrum = spectrum_of(self.stream_kernels_.kernels.of_distances(distances))
         self._choose([spectrum], scores, groups)
         return self.stream_kernels_.tensors, spectrum

@@ -15,7 +15,7 @@ import numpy as np
 
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import BaseHead
-from tier4k.heads.regressors.kernel_streams import squared_distances, stream_columns, stream_distances
+from tier4k.heads.regressors.kernel_streams import kernel_columns, squared_distances
 from tier4k.heads.regressors.standardization import Standardization
 from tier4k.heads.regressors.tasks import FitTask, Weights, with_same_rows
 from tier4k.heads.regressors.tensors import checked_tensors
@@ -37,14 +37,16 @@ class TrainingRows:
     Attributes:
         scaling: The standardization of the rows.
         rows: Standardized rows (N, d) float32.
-        columns: Columns (d,) bool of each stream by name.
+        streams: The streams of the columns.
         spectra: Spectra of the joint kernel computed so far, by length-scale.
+        known_distances: |x_s - x'_s|^2 / d_s (N, N) of every two rows computed so far, by the columns of s.
     """
 
     scaling: Standardization
     rows: np.ndarray
-    columns: Mapping[str, np.ndarray]
+    streams: Streams
     spectra: dict[float, Spectrum] = field(default_factory=dict)
+    known_distances: dict[bytes, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, X: np.ndarray, streams: Streams) -> Self:
@@ -52,17 +54,26 @@ class TrainingRows:
         scaling = Standardization.of(X, np.zeros(len(X)), streams)
         # Rounded as they are stored, so that a stored head predicts the same.
         rows = scaling.inputs(X).astype(np.float32)
-        return cls(scaling, rows, stream_columns(streams))
+        return cls(scaling, rows, streams)
 
     @cached_property
     def distances(self) -> np.ndarray:
         """|x - x'|^2 / d (N, N) of every two rows."""
         return squared_distances(self.rows, self.rows)
 
-    @cached_property
-    def stream_distances(self) -> dict[str, np.ndarray]:
-        """|x_s - x'_s|^2 / d_s (N, N) of every two rows by stream."""
-        return stream_distances(self.rows, self.rows, self.columns)
+    def columns(self, kernels: str) -> dict[str, np.ndarray]:
+        """Return the columns (d,) bool of each group that has one kernel."""
+        return kernel_columns(kernels, self.streams)
+
+    def group_distances(self, kernels: str) -> dict[str, np.ndarray]:
+        """Return |x_s - x'_s|^2 / d_s (N, N) of every two rows by group; compute each only once."""
+        distances = {}
+        for group, own in self.columns(kernels).items():
+            key = own.tobytes()
+            if key not in self.known_distances:
+                self.known_distances[key] = squared_distances(self.rows[:, own], self.rows[:, own])
+            distances[group] = self.known_distances[key]
+        return distances
 
     def joint_spectrum(self, length_scale: float) -> Spectrum:
         """Return the spectrum of the joint kernel; compute it only once."""
@@ -110,6 +121,7 @@ class KernelHead(BaseHead):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None],
         streams: Streams,
+        device: str,  # noqa: ARG003
     ) -> None:
         """Fit several heads; heads with the same training rows share distances and decompositions."""
         for train, numbers in with_same_rows(tasks):
@@ -118,8 +130,7 @@ class KernelHead(BaseHead):
                 head = heads[number]
                 task = tasks[number]
                 head._fit_rows(rows, task.scores[train], task.train_groups())
-                if task.on_epoch:
-                    task.on_epoch(1, head._predict)
+                task.report_only_epoch(X, head._predict)
                 finished(number)
 
     def _fit_rows(

@@ -1,9 +1,10 @@
-"""One kernel per stream: a weighted sum of the kernels of streams and of their products.
+"""One kernel per stream or encoder: a weighted sum of such kernels and of their products.
 
-k(x, x') = sum_m w_m prod_{s in m} exp(-|x_s - x'_s|^2 / (2 l_s^2 d_s)), where m is one stream, or the text
-and a stream of images; x_s are the d_s standardized columns of stream s, and l_s is its length-scale. The
-weights are not negative and sum to 1, so that k(x, x) = 1 and a penalty means the same whatever the weights
-(multiple kernel learning; Gönen & Alpaydın, JMLR 12, 2011).
+k(x, x') = sum_m w_m prod_{s in m} exp(-|x_s - x'_s|^2 / (2 l_s^2 d_s)), where m is one group of columns, or a
+group of the text or of the interactions and a group of images; x_s are the d_s standardized columns of group
+s, and l_s is its length-scale. A group is a stream, or the columns of one encoder in it. The weights are not
+negative and sum to 1, so that k(x, x) = 1 and a penalty means the same whatever the weights (multiple kernel
+learning; Gönen & Alpaydın, JMLR 12, 2011).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +13,16 @@ from typing import Self
 
 import numpy as np
 
-from tier4k.heads.data.streams import Streams
+from tier4k.heads.data.streams import Part, Streams
 from tier4k.heads.regressors.options import HeadError
 
-KERNELS = ("joint", "streams", "streams+product")
+KERNELS = ("joint", "streams", "streams+product", "encoders", "encoders+product")
 
-TEXT = "text"
+PRODUCT = "+product"  # ends the name of kernels with products
 
-IMAGES = ("image", "image-prompt")  # streams whose kernels are multiplied by that of the text
+FACTORS = ("text", "interaction")  # streams whose kernels are factors of those of images
+
+IMAGES = ("image", "image-prompt")
 
 TIMES = "*"  # between the streams of a product in the name of a kernel: "text*image"
 
@@ -58,7 +61,7 @@ class StreamKernels:
     """The kernel of a fitted head on standardized fused vectors.
 
     Attributes:
-        columns: Columns (d,) bool of each stream by name.
+        columns: Columns (d,) bool of each group by name.
         kernels: Length-scales and weights.
     """
 
@@ -97,34 +100,50 @@ class StreamKernels:
         return cls(columns, KernelSum(length_scales, weights))
 
 
-def stream_columns(streams: Streams) -> dict[str, np.ndarray]:
-    """Return the columns (d,) bool of each stream by name; the encoders of a stream share one kernel."""
-    names = dict.fromkeys(part.stream for part in streams.parts if part.width)
-    return {name: streams.mask(name) for name in names}
+def kernel_columns(kernels: str, streams: Streams) -> dict[str, np.ndarray]:
+    """Return the columns (d,) bool of each group that has one kernel, by the name of the group.
 
-
-def kernel_names(kernels: str, streams: Sequence[str]) -> list[str]:
-    """Return the names of the summed kernels, those of single streams first.
+    A stream is a group ("image"); with kernels of encoders each of its encoders is ("image clip@448"), if it
+    has several.
 
     Args:
-        kernels: "streams" or "streams+product".
-        streams: Names of the streams that have columns.
+        kernels: A value of `KERNELS` other than "joint".
+        streams: The streams of the columns.
     """
-    if kernels == "streams" or TEXT not in streams:
-        return list(streams)
-    return [*streams, *(f"{TEXT}{TIMES}{stream}" for stream in streams if stream in IMAGES)]
+    groups: dict[str, np.ndarray] = {}
+    for part, columns in streams.slices():
+        if part.width:
+            group = groups.setdefault(_group_name(kernels, part, streams), np.zeros(streams.width, bool))
+            group[columns] = True
+    return groups
 
 
-def require_factors(kernels: str, streams: Sequence[str]) -> None:
+def kernel_names(kernels: str, groups: Sequence[str]) -> list[str]:
+    """Return the names of the summed kernels, those of single groups first.
+
+    Args:
+        kernels: A value of `KERNELS` other than "joint".
+        groups: Names of the groups that have columns.
+    """
+    names = list(groups)
+    if kernels.endswith(PRODUCT):
+        factors = [group for group in groups if _stream_of(group) in FACTORS]
+        images = [group for group in groups if _stream_of(group) in IMAGES]
+        names += [f"{factor}{TIMES}{image}" for factor in factors for image in images]
+    return names
+
+
+def require_factors(kernels: str, groups: Sequence[str]) -> None:
     """Refuse products where there is no text, or no stream of images.
 
     Raises:
         HeadError: Products are wanted, and there are none.
     """
-    if kernels == "streams+product" and len(kernel_names(kernels, streams)) == len(streams):
+    if kernels.endswith(PRODUCT) and len(kernel_names(kernels, groups)) == len(groups):
         raise HeadError(
             f"kernels is {kernels!r}, which needs the streams text and image, and the fused vector has "
-            f"{', '.join(streams)}: use kernels=streams, or fit the head on text and image"
+            f"{', '.join(groups)}: use kernels={kernels.removesuffix(PRODUCT)}, or fit the head on text and "
+            "image"
         )
 
 
@@ -132,7 +151,7 @@ def kernel_shapes(kernels: str, tensors: Mapping[str, np.ndarray]) -> dict[str, 
     """Return the shapes of the kernel's tensors among those of a head, as `checked_tensors` takes them.
 
     Args:
-        kernels: "streams" or "streams+product".
+        kernels: A value of `KERNELS` other than "joint".
         tensors: Tensors of the head by name.
 
     Raises:
@@ -166,6 +185,22 @@ def stream_distances(
 ) -> dict[str, np.ndarray]:
     """Return `squared_distances` (M, N) of inputs (M, d) from rows (N, d) in the columns of each stream."""
     return {stream: squared_distances(inputs[:, own], rows[:, own]) for stream, own in columns.items()}
+
+
+def _group_name(
+    kernels: str,
+    part: Part,
+    streams: Streams,
+) -> str:
+    """Return the name of the group that a part belongs to."""
+    is_alone = sum(other.stream == part.stream for other in streams.parts) == 1
+    if kernels.startswith("streams") or is_alone:
+        return part.stream
+    return f"{part.stream} {part.name}".replace(TIMES, "_")
+
+
+def _stream_of(group: str) -> str:
+    return group.partition(" ")[0]
 
 
 def _with_prefix(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -91,6 +91,7 @@ class RidgeHead(BaseHead):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None],
         streams: Streams,
+        device: str,  # noqa: ARG003
     ) -> None:
         """Fit several heads; heads with the same training rows share one decomposition."""
         validated_tasks = []
@@ -132,8 +133,7 @@ class RidgeHead(BaseHead):
         weight = weights[best] / scale
         bias = y.mean() - weight @ mean
         self.weights_ = {"linear.weight": weight[None], "linear.bias": np.array([bias])}
-        if task.on_epoch:
-            task.on_epoch(1, self._predict)
+        task.report_only_epoch(X, self._predict)
 
     def _predict(self, X: np.ndarray) -> np.ndarray:
         return X.astype(np.float64) @ self.weights_["linear.weight"][0] + self.weights_["linear.bias"][0]

@@ -54,7 +54,7 @@ class HeadSpec:
         return types
 
     @property
-    def watches_validation(self) -> bool:
+    def trains_with_validation(self) -> bool:
         """Whether the head with its default options is trained with validation rows."""
         return self.estimator().get_params().get("validation_fraction", 0) > 0
 

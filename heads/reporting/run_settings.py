@@ -1,15 +1,19 @@
 """Settings of a run as tables and titles show them. No other module of this package reads config.json."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tier4k.cache.signature import Signature
+from tier4k.cache.signature import USUAL_DTYPE, Signature
 from tier4k.extract.datasets.choices import Benchmark
+from tier4k.extract.plugins.identity import Plugin
 from tier4k.heads.data.encoder_names import sized_encoder, stream_signatures
+from tier4k.heads.regressors.base import BaseHead
 from tier4k.heads.regressors.choices import RecipeName
+from tier4k.heads.regressors.literals import literal_text
+from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import changed_options, require_head_options
 from tier4k.heads.results.config import SEARCH, ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.layout import CONFIG_FILE, damaged
@@ -37,6 +41,8 @@ class RunSettings:
             config.json.
         head: Name of the head or of the zero-shot scorer.
         head_options: Every option of the head.
+        head_defaults: Names of those that have their default value.
+        plugins: What the run uses of other packages, such as a user's head.
         finetuning: Every option of end-to-end training; empty where the encoders were frozen.
         signatures: The signature of each store, named as in config.json.
         key: Equal for runs that differ in nothing but their targets and their environment.
@@ -60,6 +66,8 @@ class RunSettings:
     recipe: str
     head: str
     head_options: Mapping[str, Any]
+    head_defaults: tuple[str, ...]
+    plugins: tuple[Plugin, ...]
     finetuning: Mapping[str, Any]
     streams: tuple[str, ...]
     stages: tuple[str, ...]
@@ -113,8 +121,11 @@ class RunSettings:
 
     @property
     def precision(self) -> str:
-        """Floating-point precision of the image encoders; of the text encoders if no stream has images."""
-        return self._common("image" if self._of("image") else "text", lambda signature: signature.precision)
+        """Precision of the image encoders, with the type of the stored numbers where it is not the usual one.
+
+        It is that of the text encoders if no stream has images.
+        """
+        return self._common("image" if self._of("image") else "text", _precision)
 
     @property
     def crops(self) -> str:
@@ -130,6 +141,8 @@ class RunSettings:
 
     def changed_options(self) -> list[str]:
         """Options of the head that differ from its recipe's, as `--set` takes them."""
+        if self.head in {plugin.name for plugin in self.plugins}:  # it may not be installed here
+            return _own_changes(self.head_options, self.head_defaults)
         images = self._of("image")
         architecture = images[0].architecture if len(images) == 1 else ""
         recipe = cast(RecipeName, self.recipe)
@@ -182,6 +195,8 @@ def read_settings(run: Path) -> RunSettings:
         recipe=config.recipe,
         head=config.estimator,
         head_options=config.head,
+        head_defaults=config.head_defaults,
+        plugins=config.plugins,
         finetuning=config.finetune,
         streams=config.streams,
         stages=config.stages,
@@ -199,8 +214,25 @@ def read_settings(run: Path) -> RunSettings:
     )
 
 
+def _own_changes(options: Mapping[str, Any], defaults: Sequence[str]) -> list[str]:
+    """Return the options of a user's head that are not at their default; it keeps the names of its own."""
+    changes = []
+    for name, value in options.items():
+        if name not in defaults:
+            option = cli_name(name) if name in BaseHead.limits else name
+            changes.append(f"{option}={literal_text(value)}")
+    return changes
+
+
 def _encoder(signature: Signature) -> str:
     return signature.encoder
+
+
+def _precision(signature: Signature) -> str:
+    """Return the arithmetic of an encoder, such as "fp32", or "fp32 as float16" if stored in float16."""
+    if signature.dtype == USUAL_DTYPE:
+        return signature.precision
+    return f"{signature.precision} as {signature.dtype}"
 
 
 def _key(config: RunConfig) -> str:

@@ -153,6 +153,12 @@ def notes(results: Results) -> Iterator[Text]:
     """Explain missing scores, NaN values, intervals and deviations, and last how results were computed."""
     for target, missing in results.missing_scores.items():
         yield Text(f"{target}: {missing} of {results.rows} rows have no score and take no part", style="dim")
+    if results.unscored:
+        yield Text(
+            f"{results.unscored} of {results.rows} rows have no score of {results.estimator} and are no test "
+            "rows",
+            style="dim",
+        )
     if results.datasets:
         yield Text(_scales(results), style="dim")
     if results.independent_images:
@@ -434,7 +440,7 @@ def score_listing(scores: pd.DataFrame, most: int) -> Table:
     """List the first images, one a line, with score, interval and spread over the heads of every target.
 
     Args:
-        scores: The table that `tier4k.heads.results.model.score_table` returns.
+        scores: The table that `tier4k.heads.inference.scores.ScoreSummary.table` returns.
         most: Largest number of images to list.
     """
     targets = list(dict.fromkeys(scores["target"]))

@@ -11,7 +11,7 @@ from rich.table import Table
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.all_metrics import METRICS
-from tier4k.heads.regressors.registry import HEADS
+from tier4k.heads.regressors.names import is_head
 from tier4k.heads.reporting.columns import (
     PAPER_METRICS,
     column_title,
@@ -22,15 +22,16 @@ from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import metric_cell, references, selections
 from tier4k.heads.results.results import Results
+from tier4k.heads.results.run import Run, run_folder
 
 NAN = float("nan")
 
 
-def tidy(runs: Sequence[Path]) -> pd.DataFrame:
+def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
     """One line for each run, target, selection, baseline or ceiling, and metric.
 
     Args:
-        runs: Folders of runs; a run that is given twice counts once.
+        runs: Runs, or their folders; a run that is given twice counts once.
 
     Returns:
         Columns `run` (the name of its folder; its path where two have one name), those of `columns.ABOUT`,
@@ -45,7 +46,7 @@ def tidy(runs: Sequence[Path]) -> pd.DataFrame:
         ResultError: A run cannot be read.
     """
     lines = []
-    for name, run in named_once(runs).items():
+    for name, run in named_once(list(map(run_folder, runs))).items():
         lines += _lines(run, name)
     return pd.DataFrame(lines)
 
@@ -143,7 +144,7 @@ def _setting(
 ) -> str:
     """Return a setting in words; "" for the options of a run without a head of its own, such as a search."""
     if column == "changed_options":
-        return str(value) or ("default options" if head in HEADS else "")
+        return str(value) or ("default options" if is_head(head) else "")
     return f"{column_title(column)} {value}"
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.choices import Benchmark
+from tier4k.extract.plugins.identity import Plugin
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.run_format import PROTOCOL_VERSION, RUN_FORMAT
 
@@ -39,6 +40,8 @@ class Environment:
         python: Version of Python.
         versions: Versions of the libraries, by name.
         seconds: Time of the fits.
+        device: Device on which heads were fitted or networks trained, by torch's name; in a search that of
+            every candidate; "" for other runs, and where it was not recorded.
     """
 
     command: tuple[str, ...] = ()
@@ -49,6 +52,7 @@ class Environment:
     python: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,12 @@ class RunConfig:
         templates: Texts that the interaction "templates" compares images with; empty without it.
         datasets: Names of the data sets, if there are several; the scale of the heads' scores is that of the
             first (see `tier4k.heads.evaluation.alignment`).
+        plugins: What the run uses of other packages: a user's head, or those of the candidates of a search.
         head_defaults: Names of the options in `head` that have the value of the recipe, and are not hashed.
         finetune_defaults: Names of such options in `finetune`.
         protocol: `PROTOCOL_VERSION` of the program that computed the values.
         format: `RUN_FORMAT` of the files.
-        environment: Circumstances of the run, not hashed.
+        environment: Circumstances of the run, not hashed; before the run only the device is known.
     """
 
     data: str
@@ -112,6 +117,7 @@ class RunConfig:
     start: str = ""
     templates: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    plugins: tuple[Plugin, ...] = ()
     head_defaults: tuple[str, ...] = ()
     finetune_defaults: tuple[str, ...] = ()
     protocol: int = PROTOCOL_VERSION

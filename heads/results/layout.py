@@ -7,6 +7,7 @@ runs/ID/
     predictions.csv                  a line for each test image, repeat and target
     curves.csv                       a line for each epoch, if heads have epochs
     model.json, model.safetensors    the fitted heads, if they are kept
+    heads/TARGET-REPEAT.skops        the fitted estimators of a user's head, if they are kept
     rows.csv                         the rows that kept heads were fitted or tested on, with their content
     encoders/TARGET/REPEAT/          the encoders that were finetuned with a head, if they are kept
 """
@@ -36,6 +37,8 @@ MODEL_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
 
 ENCODERS = "encoders"
+
+ESTIMATORS = "heads"
 
 CARD = "README.md"  # of an exported model
 
@@ -73,6 +76,15 @@ def encoders_folder(
 ) -> Path:
     """Return the folder of the encoders that were finetuned with one head of a run."""
     return run / ENCODERS / quote(target, safe=" ") / str(repeat)
+
+
+def estimator_file(
+    folder: Path,
+    target: str,
+    repeat: int,
+) -> Path:
+    """Return the file of one fitted estimator of a run or an exported model."""
+    return folder / ESTIMATORS / f"{quote(target, safe=' ')}-{repeat}.skops"
 
 
 def read_run_file(
@@ -115,7 +127,7 @@ def require_current_format(run: Path) -> None:
     Raises:
         ResultError: The run has another format, or a link leads out of its folder.
     """
-    require_own_files(run, FILES, (ENCODERS,))
+    require_own_files(run, FILES, (ENCODERS, ESTIMATORS))
     run_format = format_of(run / RESULTS_FILE)
     if run_format not in (None, RUN_FORMAT):
         raise ResultError(

@@ -1,32 +1,50 @@
-"""Write and read fitted heads: tensors as safetensors, everything else as JSON. Loading executes no code."""
+"""Write and read fitted heads: tensors as safetensors, everything else as JSON. Loading executes no code.
 
-from collections.abc import Iterator, Mapping, Sequence
+The estimators of users' heads are files of skops (see `estimators.py`). Code of other packages is executed
+only where the user trusts it by name.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.signature import Signature
-from tier4k.extract.datasets.choices import Stream
+from tier4k.extract.datasets.choices import STREAMS, Stream
+from tier4k.extract.plugins.find import PluginError
+from tier4k.extract.plugins.identity import Plugin, identify, require_unchanged
+from tier4k.extract.scorers.called import depends_on_prompts
 from tier4k.heads.data.choices import Method
+from tier4k.heads.data.encoder_names import score_signatures
 from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.fusion import encoder_kinds, fuse, needed_inputs, used_streams
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.trial import mean_over_crops
-from tier4k.heads.regressors.base import Head
-from tier4k.heads.regressors.choices import HeadName
-from tier4k.heads.regressors.registry import require_head_options, restore_head
+from tier4k.heads.regressors.base import BaseHead, Head
+from tier4k.heads.regressors.estimator_head import EstimatorHead, foreign_errors
+from tier4k.heads.regressors.own_heads import trusted_class
+from tier4k.heads.regressors.registry import HEADS, require_head_options, restore_head
+from tier4k.heads.results.estimators import (
+    EstimatorError,
+    digest,
+    load_estimator,
+    refusal,
+    saved_estimator,
+    untrusted_types,
+)
 from tier4k.heads.results.json_files import read_json, write_json
 from tier4k.heads.results.layout import (
     MODEL_FILE,
     WEIGHTS_FILE,
     described,
+    estimator_file,
     format_of,
     is_run,
     require_current_format,
@@ -51,6 +69,7 @@ class HeadRecord:
         target, repeat, seed: Target, repeat and seed of the head.
         half_width: Half-width of the conformal interval, in units of the score; None if unknown or infinite.
         scale: Name of the data set whose scale the scores have; "" if the head was fitted on one data set.
+        estimator: SHA-256 of the file of its estimator (`estimator_file`); "" for heads made of tensors.
     """
 
     target: str
@@ -58,6 +77,7 @@ class HeadRecord:
     seed: int
     half_width: float | None
     scale: str = ""
+    estimator: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,17 +88,25 @@ class ModelRecord:
         format: `MODEL_FORMAT`.
         method, estimator, options, signatures, stages, streams, templates: See `Model`.
         heads: Records of the heads.
+        head_class: See `Model`.
+        trust: Names of the types of other packages in the files of estimators, and of `head_class`.
+        code: What each of these was when the heads were fitted.
+        unsaved: Why there are no heads; "" where they are kept.
     """
 
     format: int
     method: Method
-    estimator: HeadName
+    estimator: str
     options: dict[str, Any]
     signatures: dict[str, Signature]
     stages: tuple[str, ...]
     heads: tuple[HeadRecord, ...]
     streams: tuple[Stream, ...] = ()
     templates: tuple[str, ...] = ()
+    head_class: str = ""
+    trust: tuple[str, ...] = ()
+    code: tuple[Plugin, ...] = ()
+    unsaved: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,11 +129,14 @@ class Model:
             several.
         streams: Streams of the method that the heads use; empty for all.
         templates: Texts that the interaction "templates" compares images with; empty without it.
+        head_class: Import path of the class of the heads, if a user's package defines it; else "".
+        trust: Names of the types of other packages that the files of the heads contain.
+        code: What is known of the code of these types: of a model that was read, of each of them.
     """
 
     folder: Path
     method: Method
-    estimator: HeadName
+    estimator: str
     options: dict[str, Any]
     signatures: dict[str, Signature]
     stages: tuple[str, ...]
@@ -115,6 +146,9 @@ class Model:
     scales: dict[HeadKey, str] = field(default_factory=dict)
     streams: tuple[Stream, ...] = ()
     templates: tuple[str, ...] = ()
+    head_class: str = ""
+    trust: tuple[str, ...] = ()
+    code: tuple[Plugin, ...] = ()
 
     @property
     def interaction(self) -> str:
@@ -128,8 +162,19 @@ class Model:
 
     @property
     def inputs(self) -> tuple[Stream, ...]:
-        """The inputs that the heads use, in streams and in the interaction."""
-        return needed_inputs(self.method, self.streams, self.interaction)
+        """The inputs that the heads use, in streams, in the interaction and in scores that are features."""
+        needed = set(needed_inputs(self.method, self.streams, self.interaction))
+        for signature in score_signatures(self.signatures).values():
+            needed.add("image")
+            if depends_on_prompts(signature):
+                needed.add("text")
+        return tuple(stream for stream in STREAMS if stream in needed)
+
+    @property
+    def content(self) -> tuple[Stream, ...]:
+        """The inputs on which predictions may depend: the used ones, and pairs where scores are features."""
+        pairs = {"image", "text"} if score_signatures(self.signatures) else set()
+        return tuple(stream for stream in STREAMS if stream in {*self.inputs, *pairs})
 
     @property
     def reads_prompts(self) -> bool:
@@ -192,16 +237,35 @@ class Model:
 
         Raises:
             FusionError: The method is full reference and a row has no image prompt.
+            ModelError: The features are not as long as those that the heads were fitted on.
         """
         fused = fuse(features, self.method, self.streams).X
+        self.require_width(fused.shape[-1])
         mean = fused.mean(axis=1) if fused.ndim == 3 else fused
         predicted = {}
         for key, head in self.heads.items():
-            predicted[key] = mean_over_crops(head.predict, mean if head.averages_crops else fused)
+            # The class may be a user's; estimators convert their errors themselves.
+            with foreign_errors(self.estimator, "predict") if self.head_class else nullcontext():
+                predicted[key] = mean_over_crops(head.predict, mean if head.averages_crops else fused)
         return predicted
 
+    def require_width(self, width: int) -> None:
+        """Refuse rows of another length than those that the heads were fitted on.
+
+        Raises:
+            ModelError: The lengths differ.
+        """
+        for head in self.heads.values():
+            fitted = getattr(head, "n_features_in_", width)
+            if fitted != width:
+                raise ModelError(
+                    f"the heads of {self.folder} were fitted on {fitted} features of each row, and there are "
+                    f"{width}: an encoder in code changed under the same version. Take the former, or raise "
+                    "the version, extract and fit again"
+                )
+
     def record(self) -> ModelRecord:
-        """Return everything but the tensors, as an object for JSON."""
+        """Return everything but the tensors and the estimators, as an object for JSON."""
         heads = []
         for target, repeat in self.heads:
             width = self.half_widths.get((target, repeat), np.inf)
@@ -218,27 +282,82 @@ class Model:
             heads=tuple(heads),
             streams=self.streams,
             templates=self.templates,
+            head_class=self.head_class,
+            trust=(trust_name(self.head_class),) if self.head_class else (),
         )
 
     def write(self, record_file: str = MODEL_FILE) -> None:
-        """Write the record and the tensors into the folder."""
+        """Write the record, the tensors and the estimators into the folder.
+
+        Where an estimator cannot be saved, the record says so, and no head is written.
+        """
+        try:
+            record = self._write_estimators(self.record())
+        except (EstimatorError, PluginError) as error:
+            write_json(self.folder / record_file, replace(self.record(), heads=(), unsaved=str(error)))
+            return
         tensors = {}
         for (target, repeat), head in self.heads.items():
             for name, values in head.weights_.items():
                 tensors[f"{target}/{repeat}/{name}"] = np.ascontiguousarray(values)
         save_file(tensors, self.folder / WEIGHTS_FILE)
-        write_json(self.folder / record_file, self.record())
+        write_json(self.folder / record_file, record)
+
+    def _write_estimators(self, record: ModelRecord) -> ModelRecord:
+        """Write a file for each estimator, and return the record with their digests and foreign code."""
+        contents = {}
+        for key, head in self.heads.items():
+            if isinstance(head, EstimatorHead):
+                contents[key] = saved_estimator(head.estimator_)
+        trust = set(record.trust)
+        for content in contents.values():
+            trust |= set(untrusted_types(content))
+        code = tuple(identify(name, self.code) for name in sorted(trust))
+        heads = []
+        for head_record in record.heads:
+            key = (head_record.target, head_record.repeat)
+            if key in contents:
+                path = estimator_file(self.folder, *key)
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(contents[key])
+                head_record = replace(head_record, estimator=digest(contents[key]))
+            heads.append(head_record)
+        return replace(record, heads=tuple(heads), trust=tuple(sorted(trust)), code=code)
 
 
-def read_model(folder: Path) -> Model:
-    """Read the heads of a run, or of an exported model; only tensors and JSON are read.
+def trust_name(path: str) -> str:
+    """Return the name by which a user trusts the class with an import path."""
+    return path.replace(":", ".")
+
+
+def heads_note(folder: Path) -> str:
+    """Return what a user should know of the kept heads of a run; "" for heads of tier4k and without heads."""
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        return ""
+    record = read_json(path, ModelRecord)
+    if record.unsaved:
+        return f"The run keeps its predictions and no heads: {record.unsaved}."
+    if record.trust:
+        return f"To use the heads later: {refusal(record.trust)}."
+    return ""
+
+
+def read_model(folder: Path, trusted: Collection[str] = ()) -> Model:
+    """Read the heads of a run, or of an exported model; no code of other packages is executed unasked.
+
+    Args:
+        folder: Folder of the run or of the exported model.
+        trusted: Names of types of other packages that may be imported and made, such as
+            "my_package.heads.Forest" (or "my_package.heads:Forest").
 
     Raises:
-        ModelError: The run kept no heads, or their files are damaged or have another format.
+        ModelError: The run kept no heads, their files are damaged or have another format, or a type in them
+            is not trusted, cannot be imported, or is not the code that the heads were fitted with.
         ResultError: The run has another format.
     """
     require_current_format(folder)
-    path = _record_file(folder)
+    path = record_file(folder)
     model_format = format_of(path)
     if model_format not in (None, MODEL_FORMAT):
         raise ModelError(
@@ -247,7 +366,11 @@ def read_model(folder: Path) -> Model:
         )
     try:
         record = read_json(path, ModelRecord)
-        return _restore_model(folder, record, load_file(folder / WEIGHTS_FILE))
+        names = set(map(trust_name, trusted))
+        _require_usable(folder, record, names)
+        return _restore_model(folder, record, load_file(folder / WEIGHTS_FILE), names)
+    except ModelError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, TierError) as error:
         raise ModelError(
             f"{folder} has no readable heads ({path.name}: {described(error)}): "
@@ -255,7 +378,12 @@ def read_model(folder: Path) -> Model:
         ) from error
 
 
-def _record_file(folder: Path) -> Path:
+def record_file(folder: Path) -> Path:
+    """Return the file with everything of a model but its tensors.
+
+    Raises:
+        ModelError: The folder is neither a run that kept its heads nor an exported model.
+    """
     belongs_to_run = is_run(folder) or (folder / MODEL_FILE).is_file()
     path = folder / (MODEL_FILE if belongs_to_run else EXPORTED_FILE)
     if path.is_file():
@@ -271,10 +399,46 @@ def _record_file(folder: Path) -> Path:
     )
 
 
+def _require_usable(
+    folder: Path,
+    record: ModelRecord,
+    trusted: set[str],
+) -> None:
+    """Refuse a record without heads, and heads whose code the user does not trust or has changed."""
+    if record.unsaved:
+        raise ModelError(
+            f"{folder} keeps its predictions and no heads, because {record.unsaved}: use its "
+            "predictions.csv, or fit a head that can be saved"
+        )
+    if record.head_class and trust_name(record.head_class) not in trusted:
+        raise ModelError(f"{folder}: {refusal([trust_name(record.head_class)])}")
+    if trusted.issuperset(record.trust):  # else nothing is imported: the estimators are refused
+        _require_unchanged(folder, record.code, record.trust)
+
+
+def _require_unchanged(
+    folder: Path,
+    code: Iterable[Plugin],
+    used: Iterable[str],
+) -> None:
+    """Import the code that the heads use, and refuse another than they were fitted with."""
+    recorded = {trust_name(plugin.path): plugin for plugin in code}
+    for name in used:
+        if name not in recorded:
+            raise ModelError(
+                f"{folder} does not record which version of {name} it was fitted with: fit again"
+            )
+        try:
+            require_unchanged(recorded[name])
+        except PluginError as error:
+            raise ModelError(f"{folder}: {error}") from error
+
+
 def _restore_model(
     folder: Path,
     record: ModelRecord,
     tensors: Mapping[str, np.ndarray],
+    trusted: Collection[str],
 ) -> Model:
     _require_encoders(record)
     require_head_options(record.estimator, record.options, "$.options")
@@ -290,17 +454,43 @@ def _restore_model(
         half_widths={},
         streams=record.streams,
         templates=record.templates,
+        head_class=record.head_class,
+        trust=record.trust,
+        code=record.code,
     )
     for head in record.heads:
         key = (head.target, head.repeat)
         weights = dict(_tensors_with_prefix(tensors, f"{head.target}/{head.repeat}/"))
-        model.heads[key] = restore_head(record.estimator, weights, record.options, head.seed)
+        model.heads[key] = _restore_head(folder, record, head, weights, trusted)
         model.seeds[key] = head.seed
         if head.half_width is not None:
             model.half_widths[key] = head.half_width
         if head.scale:
             model.scales[key] = head.scale
     return model
+
+
+def _restore_head(
+    folder: Path,
+    record: ModelRecord,
+    head: HeadRecord,
+    weights: Mapping[str, np.ndarray],
+    trusted: Collection[str],
+) -> Head:
+    if record.head_class:
+        return trusted_class(record.head_class).restore(weights, record.options, head.seed)
+    if record.estimator in HEADS:
+        return restore_head(record.estimator, weights, record.options, head.seed)
+    path = estimator_file(folder, head.target, head.repeat)
+    content = path.read_bytes()
+    if digest(content) != head.estimator:
+        raise ValueError(f"{path} is not the file that the run wrote")
+    try:
+        estimator = load_estimator(content, trusted)
+    except EstimatorError as error:
+        raise ModelError(f"{folder}: {error}") from error
+    options = {name: str(record.options[name]) for name in BaseHead.limits}
+    return EstimatorHead.from_weights(weights, name=record.estimator, estimator=estimator, **options)
 
 
 def _require_encoders(record: ModelRecord) -> None:
@@ -315,41 +505,3 @@ def _tensors_with_prefix(tensors: Mapping[str, np.ndarray], prefix: str) -> Iter
     for name, values in tensors.items():
         if name.startswith(prefix):
             yield name.removeprefix(prefix), values
-
-
-def score_table(
-    names: Sequence[str],
-    predicted: Mapping[HeadKey, np.ndarray],
-    half_widths: Mapping[HeadKey, float],
-) -> pd.DataFrame:
-    """Return a table with one line for each image and target: name, target, score, low, high, spread.
-
-    `score` is the mean over the heads of all repeats and `spread` their standard deviation (NaN for one
-    head). The half-width of the interval low … high is the mean of the half-widths of the heads, because the
-    absolute error of the mean is at most the mean of the absolute errors; it is NaN if a head has no
-    half-width.
-
-    Args:
-        names: Names of the N images.
-        predicted: Scores (N,) by target and repeat.
-        half_widths: Half-widths of the conformal intervals by target and repeat.
-    """
-    frames = []
-    for target in dict.fromkeys(target for target, _ in predicted):
-        keys = [key for key in predicted if key[0] == target]
-        scores = np.stack([predicted[key] for key in keys])
-        score = scores.mean(axis=0)
-        width = float(np.mean([half_widths.get(key, np.nan) for key in keys]))
-        spread = scores.std(axis=0, ddof=1) if len(keys) > 1 else np.full(len(score), np.nan)
-        columns = {
-            "name": names,
-            "target": target,
-            "score": score,
-            "low": score - width,
-            "high": score + width,
-            "spread": spread,
-            "row": range(len(score)),
-        }
-        frames.append(pd.DataFrame(columns))
-    table = pd.concat(frames).sort_values("row", kind="stable")
-    return table.drop(columns="row").reset_index(drop=True)

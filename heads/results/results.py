@@ -53,6 +53,8 @@ class Results:
         datasets: Names of the data sets, if there are several.
         independent_images: Whether images were taken as independent, as the rows have neither text prompts
             nor a column of groups.
+        unscored: Number of rows without a score of the scorer whose scores were made elsewhere; they are no
+            test rows, and `test_rows` does not count them.
     """
 
     format: int
@@ -80,6 +82,7 @@ class Results:
     selection_srcc: dict[str, tuple[float, ...]]
     datasets: tuple[str, ...] = ()
     independent_images: bool = False
+    unscored: int = 0
 
     @classmethod
     def of(

@@ -17,7 +17,8 @@ from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.data.stored_splits import stored_splits
 from tier4k.heads.evaluation.trial import CALIBRATED, Trial
-from tier4k.heads.regressors.choices import HeadName
+from tier4k.heads.regressors.registry import head_spec
+from tier4k.heads.regressors.single_heads import HeadSpec
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.json_files import write_json
 from tier4k.heads.results.layout import (
@@ -141,7 +142,7 @@ def _write_model(
     model = Model(
         folder=path,
         method=cast(Method, config.method),
-        estimator=cast(HeadName, config.estimator),
+        estimator=config.estimator,
         options=config.head,
         signatures=config.signatures,
         stages=config.stages,
@@ -151,8 +152,16 @@ def _write_model(
         scales={(trial.target, trial.repeat): trial.scale for trial in kept_trials if trial.scale},
         streams=cast(tuple[Stream, ...], config.streams),
         templates=config.templates,
+        head_class=_head_class(config),
+        code=config.plugins,
     )
     model.write()
+
+
+def _head_class(config: RunConfig) -> str:
+    """Return the import path of the class of heads, if a user's package defines it; else ""."""
+    spec = head_spec(config.estimator)
+    return config.plugins[0].path if config.plugins and isinstance(spec, HeadSpec) else ""
 
 
 def _kept_trials(config: RunConfig, trials: Sequence[Trial]) -> Iterator[Trial]:

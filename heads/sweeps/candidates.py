@@ -146,7 +146,7 @@ def _possible(
 ) -> Iterator[tuple[dict[str, Any], Cell]]:
     """Yield combinations in the order of the sample, with their cells; count those that no run can have."""
     values = searched_values(grid)
-    (seed,) = set(value_lists(grid).get("seed", [base.options.seed]))
+    (seed,) = set(value_lists(grid, base.options.estimator).get("seed", [base.options.seed]))
     for combination in draw(values, seed):
         cells, reasons = grid_cells({**grid, **combination}, manifest, base)
         if cells:
@@ -165,7 +165,7 @@ def _inner(cell: Cell) -> Cell:
 
 
 def _require_one_benchmark(cells: Sequence[Cell]) -> None:
-    if len({cell.options.benchmark for cell in cells}) > 1:
+    if len({cell.options.rows for cell in cells}) > 1:
         raise SweepError(
             "a search compares results on the same rows, but the methods' default benchmarks differ: "
             "add one benchmark to the grid, such as benchmark = 'I2I'"

@@ -3,7 +3,7 @@
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -14,12 +14,12 @@ from tier4k.cache.text import read_text
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.streams import ALL, names_text, parse_streams
-from tier4k.extract.encoders.choices import FeatureName, Precision
+from tier4k.extract.encoders.choices import FeatureName, Precision, StoreDtype
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.stores.find import parse_scorer_names
 from tier4k.heads.data.choices import Method
-from tier4k.heads.data.encoder_choice import EncoderChoice
+from tier4k.heads.data.encoder_choice import EncoderChoice, ImageEncoders
 from tier4k.heads.data.fusion import (
     STREAMS_OF,
     FusionError,
@@ -28,11 +28,11 @@ from tier4k.heads.data.fusion import (
     method_streams,
     require_valid_benchmark,
 )
-from tier4k.heads.data.split_request import parse_split
 from tier4k.heads.protocol.options import FitOptions
-from tier4k.heads.regressors.choices import HeadName, RecipeName
-from tier4k.heads.regressors.options import OPTION_OF, cli_name
-from tier4k.heads.regressors.registry import head_options
+from tier4k.heads.regressors.choices import RecipeName
+from tier4k.heads.regressors.names import OURS, head_names, is_head
+from tier4k.heads.regressors.options import OPTION_OF
+from tier4k.heads.regressors.registry import option_names
 
 # The five lines of TIER-4K's run.sh, each for MOS_q, MOS_a and MOS_c: the table of its paper.
 PAPER: tuple[tuple[Method, Benchmark], ...] = (
@@ -47,14 +47,15 @@ PAPER: tuple[tuple[Method, Benchmark], ...] = (
 NAMES_OF: dict[str, tuple[str, ...]] = {
     "method": get_args(Method),
     "benchmark": get_args(Benchmark),
-    "head": get_args(HeadName),
     "recipe": get_args(RecipeName),
     "preprocessing": get_args(PreprocessingName),
     "feature": get_args(FeatureName),
     "precision": get_args(Precision),
+    "store_dtype": get_args(StoreDtype),
 }
 
 TYPES_OF: dict[str, tuple[type, ...]] = {
+    "head": (str,),
     "score_features": (str,),
     "target": (str,),
     "streams": (str,),
@@ -79,11 +80,17 @@ TYPE_NAMES = {int: "a whole number", str: "a text"}
 # Options that `FitOptions` and `ImageChoice` have under the same names.
 FIT_NAMES = {"method", "benchmark", "recipe", "repeats", "folds", "seed", "seeds"}
 
-IMAGE_NAMES = {"preprocessing", "image_size", "feature", "precision"}
+IMAGE_NAMES = {"preprocessing", "image_size", "feature", "precision", "store_dtype"}
 
-HEAD_OPTIONS = {cli_name(option) for name in get_args(HeadName) for option in head_options(name)}
+HEAD_OPTIONS = {option for name in OURS for option in option_names(name)}
 
 EXAMPLE = 'method = ["nr", "fr"]\nbenchmark = "I2I"\nhead = ["mlp", "ridge"]\nrepeats = 10'
+
+
+Grid = Mapping[str, Any] | str | Path
+"""A value or a list of values for each option of `fit-head`; or a TOML file with them."""
+
+WITHOUT_HEADS = FitOptions(models="none")
 
 
 class SweepError(TierError):
@@ -103,6 +110,17 @@ class Cell:
     encoders: EncoderChoice
     options: FitOptions
     scorers: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        image_encoder: ImageEncoders | None,
+        text_encoder: str | Sequence[str] | None,
+        encoder: str | ImageChoice | None,
+        options: FitOptions,
+    ) -> "Cell":
+        """Return the cell of options and encoders, which are named as for `EncoderChoice.of`."""
+        return cls(EncoderChoice.of(image_encoder, text_encoder, encoder), options)
 
 
 class Cells(NamedTuple):
@@ -171,7 +189,7 @@ def grid_cells(
         DataError: The streams of the grid are not valid.
         SweepError: The grid has another unknown option or value.
     """
-    values = value_lists(grid)
+    values = value_lists(grid, base.options.estimator)
     values["target"] = _targets(values.pop("target", ["all"]), manifest)
     cells = []
     left_out: Counter[str] = Counter()
@@ -220,18 +238,75 @@ def read_grid(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def value_lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+def as_grid(grid: Grid) -> dict[str, Any]:
+    """Return a grid that a user gives as a mapping or as a TOML file; tuples become lists of values.
+
+    Raises:
+        SweepError: The file cannot be read, or the grid is neither.
+    """
+    if isinstance(grid, str | Path):
+        return read_grid(Path(grid))
+    if not isinstance(grid, Mapping):
+        raise SweepError(
+            f"the grid is a {type(grid).__name__} and no dict: call the function once for each grid, with "
+            "the same out folder"
+        )
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in grid.items()}
+
+
+def left_out_lines(left_out: Mapping[str, int]) -> list[str]:
+    """Return sentences about combinations that no run can have."""
+    lines = []
+    for reason, count in left_out.items():
+        combinations = "combination is" if count == 1 else "combinations are"
+        lines.append(f"{count} {combinations} left out, because {reason}")
+    return lines
+
+
+def value_lists(grid: Mapping[str, Any], head: str) -> dict[str, list[Any]]:
     """Return the values of each option as a list.
+
+    Args:
+        grid: As for `grid_cells`.
+        head: Name of the head where the grid names none.
 
     Raises:
         DataError: The streams of the grid are not valid.
+        HeadError: A head of a user cannot be used.
         SweepError: The grid has another unknown option or value.
     """
-    values = {}
-    for name, given in grid.items():
-        values[name] = given if isinstance(given, list) else [given]
-        _require_valid(name, values[name])
+    values = {name: given if isinstance(given, list) else [given] for name, given in grid.items()}
+    heads = values.get("head", [head])
+    _require_valid("head", heads)
+    known = {*NAMES_OF, *TYPES_OF, *options_of_heads(heads)}
+    for name, given in values.items():
+        if name not in known:
+            raise SweepError(f"a grid has no option {name!r}: use one of {', '.join(sorted(known))}")
+        _require_valid(name, given)
+    _require_options_of_each(heads, values)
     return values
+
+
+def _require_options_of_each(heads: Sequence[str], names: Iterable[str]) -> None:
+    """Refuse an option that some heads of the grid have and others lack."""
+    options = {head: option_names(head) for head in heads}
+    for name in names:
+        having = [head for head in heads if name in options[head]]
+        lacking = [head for head in heads if name not in options[head]]
+        if having and lacking and name not in NAMES_OF and name not in TYPES_OF:
+            raise SweepError(
+                f"the grid sets {name}, which the {having[0]} head has and the {lacking[0]} head lacks: use "
+                "one grid for each head, with the same --out folder (out= in Python)"
+            )
+
+
+def options_of_heads(heads: Sequence[str]) -> set[str]:
+    """Return the options of our heads and of some heads of users, as a grid names them.
+
+    An option of a user's head that has the name of another option of `fit-head` cannot be in a grid.
+    """
+    own = {option for name in heads if name not in OURS for option in option_names(name)}
+    return HEAD_OPTIONS | (own - {*NAMES_OF, *TYPES_OF})
 
 
 def _targets(given: Sequence[str], manifest: Manifest) -> list[str]:
@@ -290,14 +365,14 @@ def _fit_options(chosen: Mapping[str, Any], base: FitOptions) -> FitOptions:
     options["benchmark"] = _benchmark(chosen, base)
     options["streams"] = method_streams(chosen["streams"], method) if "streams" in chosen else base.streams
     if "split" in chosen:
-        options["split"] = parse_split(chosen["split"])
+        options["split"] = chosen["split"]
     if "stages" in chosen:
         options["stages"] = tuple(str(chosen["stages"]).split())
     if "image" not in encoder_kinds(method, options["streams"]):
         options["stages"] = ()  # stages are those of images
     head = dict(base.head)
     for name, value in chosen.items():
-        if name in HEAD_OPTIONS:
+        if name not in NAMES_OF and name not in TYPES_OF:
             head[OPTION_OF.get(name, name)] = value
     return replace(base, **options, head=head)
 
@@ -308,14 +383,13 @@ def _benchmark(chosen: Mapping[str, Any], base: FitOptions) -> Benchmark:
 
 
 def _require_valid(name: str, values: Sequence[Any]) -> None:
-    known = {*NAMES_OF, *TYPES_OF, *HEAD_OPTIONS}
-    if name not in known:
-        raise SweepError(f"a grid has no option {name!r}: use one of {', '.join(sorted(known))}")
     if not values:
         raise SweepError(f"{name} has no value in the grid: set it to a value or to a list of values")
     for value in values:
         _require_name(name, value)
         _require_type(name, value)
+        if name == "head" and not is_head(value):
+            raise SweepError(f"head in the grid is {value!r}, which is unknown: use {head_names()}")
         if name == "streams":
             parse_streams(value)
         _require_least(name, value)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tier4k.extract.datasets.manifest import Manifest
-from tier4k.extract.stores.find import find_score_stores, find_stores
 from tier4k.heads.data.encoder_choice import EncoderChoice
+from tier4k.heads.data.find_features import find_chosen
 from tier4k.heads.data.fusion import used_streams
 from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.protocol.plan import Plan, plan_run
@@ -35,9 +35,7 @@ def plan_cells(
         used = used_streams(options.method, options.streams)
         choice = cell.encoders.for_streams(used, cell.options.interaction)
         if (choice, cell.scorers) not in stores:
-            images, texts = find_stores(features, choice.images, choice.texts)
-            scores = find_score_stores(features, cell.scorers)
-            stores[choice, cell.scorers] = FeatureStores.of(images, texts, scores)
+            stores[choice, cell.scorers] = find_chosen(features, choice, cell.scorers)
         cell_stores.append(stores[choice, cell.scorers])
     return [
         plan_run(manifest, own_stores, cell.options)

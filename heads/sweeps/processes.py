@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
 from tier4k.heads.protocol.plan import Plan
-from tier4k.heads.protocol.publish import Run
+from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.grid import SweepError
 
 POLL_SECONDS = 0.2
@@ -56,7 +57,7 @@ def fit_in_processes(
     # Neither PyTorch's threads nor HDF5's state survive a fork.
     context = multiprocessing.get_context("spawn")
     done = context.Array("q", len(units), lock=False)
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, cpu_count() // jobs)
     with (
         ProcessPoolExecutor(jobs, context, _begin, (done, threads)) as pool,
         _kill_workers_on_error(pool),

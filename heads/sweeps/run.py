@@ -5,13 +5,13 @@ from pathlib import Path
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
-from tier4k.extract.pipeline.shared_memory import semaphores_fit
 from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan
-from tier4k.heads.protocol.publish import Run
+from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.grid import Cell
 from tier4k.heads.sweeps.plans import distinct_plans, plan_cells
 from tier4k.heads.sweeps.processes import SEMAPHORES_OF_POOL, fit_in_processes
+from tier4k.heads.sweeps.semaphores import semaphores_fit
 
 Unit = list[Plan]
 """Plans that differ in their targets only, which are fitted together."""

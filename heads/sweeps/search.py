@@ -16,6 +16,10 @@ import numpy as np
 from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
+from tier4k.extract.datasets.streams import ALL
+from tier4k.extract.encoders.image_choice import ImageChoice
+from tier4k.extract.plugins.identity import Plugin
+from tier4k.heads.data.encoder_choice import ImageEncoders
 from tier4k.heads.data.features import FeatureSet, rows_without_features
 from tier4k.heads.data.split_request import SplitRequest
 from tier4k.heads.data.splits import TEST_SHARE, Split, with_seeds
@@ -23,12 +27,14 @@ from tier4k.heads.evaluation.nested import choose
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.evaluation.trial import Choice, Trial, headline
 from tier4k.heads.protocol.fit import load_fused
-from tier4k.heads.protocol.publish import Run, publish_run, read_run
-from tier4k.heads.results.config import SEARCH, SEVERAL, RunConfig
+from tier4k.heads.protocol.options import FitOptions
+from tier4k.heads.protocol.publish import publish_run
+from tier4k.heads.results.config import SEARCH, SEVERAL, Environment, RunConfig
 from tier4k.heads.results.layout import CANDIDATES
+from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
 from tier4k.heads.sweeps.candidates import Candidate, plan_candidates, searched_values
-from tier4k.heads.sweeps.grid import Cell
+from tier4k.heads.sweeps.grid import WITHOUT_HEADS, Cell, Grid, as_grid
 from tier4k.heads.sweeps.plans import plan_cells
 from tier4k.heads.sweeps.run import run_plans
 
@@ -55,6 +61,48 @@ class Search:
 
 def search(
     manifest: Manifest,
+    grid: Grid,
+    count: int,
+    features: str | Path = "features",
+    out: str | Path = "runs",
+    *,
+    image_encoder: ImageEncoders | None = None,
+    text_encoder: str | Sequence[str] | None = None,
+    encoder: str | ImageChoice | None = None,
+    streams: str = ALL,
+    options: FitOptions = WITHOUT_HEADS,
+    jobs: int = 1,
+    command: Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> Search:
+    """Choose for every repeat and target among random combinations of a grid's values, and test the choices.
+
+    Every repeat chooses without its test rows, so that the result, one run, is an estimate for the whole
+    procedure. It keeps no heads. A killed or a larger search finds the runs of its candidates.
+
+    Args:
+        count: Number of combinations to try; all combinations are tried if there are fewer.
+        progress: Called with (heads fitted or found, heads in all).
+        manifest, grid, features, out: As for `tier4k.sweep`. The search chooses from the grid's lists, except
+            from `target`: every target has choices of its own.
+        image_encoder, text_encoder, encoder, streams, options, jobs, command: As for `tier4k.sweep`.
+
+    Returns:
+        The search: `run` is its result, `run.results.chosen` has what every repeat chose.
+
+    Raises:
+        SweepError: The grid cannot be searched.
+        TierError: As for `tier4k.sweep`. All candidates are checked before the first fit.
+    """
+    values = as_grid(grid)
+    if streams != ALL:
+        values.setdefault("streams", streams)
+    base = Cell.of(image_encoder, text_encoder, encoder, options)
+    return run_search(manifest, Path(features), values, base, count, Path(out), command, jobs, progress)
+
+
+def run_search(
+    manifest: Manifest,
     features: Path,
     grid: Mapping[str, Any],
     base: Cell,
@@ -64,10 +112,9 @@ def search(
     jobs: int = 1,
     finished: Progress = no_progress,
 ) -> Search:
-    """Choose for every repeat and target among random combinations of a grid's values, and test the choices.
+    """Search, given the cell that all candidates start from; see `search`.
 
-    The runs of the candidates are in a folder of their own in the folder of runs. A killed or a larger search
-    finds them there.
+    The runs of the candidates are in a folder of their own in the folder of runs.
 
     Args:
         manifest: The data set.
@@ -145,12 +192,20 @@ def _config(
         estimator=SEARCH,
         head={"grid": searched_values(grid), "selection_share": TEST_SHARE, "candidates": tried},
         head_defaults=(),
+        plugins=_plugins(candidates),
+        environment=Environment(device=", ".join(sorted({one.plan.device for one in candidates}))),
     )
 
 
 def _common(values: Sequence[Any], several: Any) -> Any:
     """Return the value of all candidates, or `several` where they differ."""
     return values[0] if all(value == values[0] for value in values) else several
+
+
+def _plugins(candidates: Sequence[Candidate]) -> tuple[Plugin, ...]:
+    """Return what the candidates use of other packages, each once."""
+    used = [plugin for one in candidates for plugin in one.plan.config.plugins]
+    return tuple(dict.fromkeys(used))
 
 
 def _signatures(candidates: Sequence[Candidate]) -> dict[str, Signature]:
@@ -206,7 +261,9 @@ def _refit(
             if not own:
                 continue
             own_splits = [plan.splits[one.repeat] for one in own]
-            fitted = run_trials(loaded, fused, [target], own_splits, plan.estimator, plan.config.head)
+            fitted = run_trials(
+                loaded, fused, [target], own_splits, plan.estimator, plan.config.head, device=plan.device
+            )
             for one, trial in zip(own, fitted, strict=True):
                 trials[target, one.repeat] = _tested(rows, splits[one.repeat], one, trial)
             finished(len(trials), len(choices))

@@ -102,8 +102,8 @@ def make_cells(
             row.append(text)
             if value is not None:
                 numbers[column.name].append(value)
-        if not any(row):  # not meant as blank
-            row[0] = "x"
+        if not any(row):  # not meant as blank; "few" are numbers also in files that have types
+            row[0] = "7" if columns[0].kind == "few" else "x"
         cells.append(row)
     return cells, numbers
 

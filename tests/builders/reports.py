@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tier4k.cache.signature import Signature
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.features import FeatureSet
@@ -55,7 +55,7 @@ def make_sample(folder: Path) -> Sample:
     frame["align"] = np.roll(scores, 1)
     (folder / "set" / Path(HOSTILE).parent).mkdir(parents=True)
     data = write_table(folder / "set" / "toy.csv", frame)
-    manifest = load_manifest(data).manifest
+    manifest = check(data).manifest
     out = folder / "runs"
     return Sample(
         data,

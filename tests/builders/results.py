@@ -16,11 +16,12 @@ def write_results(
     targets: tuple[str, ...],
     repeats: int,
     interval_reason: str = "",
+    mean: float = NAN,
 ) -> None:
-    """Write results without values; `interval_reason` is that of every metric."""
+    """Write results without values; `interval_reason` and `mean` are those of every metric."""
     no_value = Summary(
         values=(NAN,) * repeats,
-        mean=NAN,
+        mean=mean,
         sd=NAN,
         median=NAN,
         interval=None,

@@ -41,6 +41,11 @@ def number_keys(numbers: Sequence[int]) -> np.ndarray:
     return text_keys(*map(str, numbers))
 
 
+def hexadecimal_keys(store: FeatureStore) -> set[str]:
+    """Return the distinct keys of a store, each as 64 hexadecimal digits."""
+    return {bytes(key).hex() for key in store.keys}
+
+
 def file_contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of every file of a folder, by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,8 +1,10 @@
 """The store returns the features of a key, notices damage, and refuses shards of other stores."""
 
+import os
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -12,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tier4k.cache.errors import StoreError
-from tier4k.cache.index import Index
 from tier4k.cache.listing import broken_stores, require_stores, stores
+from tier4k.cache.new_shard import write_shard
 from tier4k.cache.removal import remove_store
-from tier4k.cache.shard import Shard, ShardError, write_shard
+from tier4k.cache.shard import Shard
+from tier4k.cache.shard_content import ShardError
 from tier4k.cache.signature import SignatureError
 from tier4k.cache.store import FeatureStore
 from tier4k.tests.builders.stores import SIGNATURE, create_store, text_keys
@@ -198,31 +201,25 @@ def test_reading_by_key_is_indexing_in_numpy(numbers: list[int], shard_rows: int
         np.testing.assert_array_equal(store.read(names[picked]), table[picked])
 
 
-@dataclass
-class FakeShard:
-    keys: np.ndarray
-    row_checks: np.ndarray
-
-
-def test_keys_with_equal_first_bytes_are_distinguished() -> None:
+def test_keys_with_equal_first_bytes_are_distinguished(tmp_path: Path) -> None:
     values = [0, 1, 128, 255]
     keys = np.zeros((4**4, 32), np.uint8)
     keys[:, [0, 7, 8, 31]] = np.stack(np.meshgrid(values, values, values, values), axis=-1).reshape(-1, 4)
     np.random.default_rng(0).shuffle(keys)
-    no_checks = np.zeros(100, np.uint64)
-    shards = [FakeShard(keys[:100], no_checks), FakeShard(keys[100:200], no_checks)]
-    index = Index.from_shards(shards)  # type: ignore[arg-type]
-    position = index.find(keys)
-    stored = position[:200]
-    assert (position[200:] == -1).all()
-    assert (stored >= 0).all()
-    assert (index.shard[stored] * 100 + index.row[stored] == np.arange(200)).all()
+    store = create_store(tmp_path)
+    table = np.arange(200, dtype=np.float32).reshape(-1, 1)
+    with store.writer(shard_rows=100) as writer:
+        for start in (0, 100):
+            writer.add(keys[start : start + 100], table[start : start + 100])
+    store = FeatureStore.open(store.path)
+    assert (store.holds(keys) == (np.arange(256) < 200)).all()
+    np.testing.assert_array_equal(store.read(keys[:200]), table)
+    assert sorted(map(bytes, keys[:200])) == list(map(bytes, store.keys))
 
 
 def test_only_the_shards_with_wanted_rows_are_read(tmp_path: Path) -> None:
     store = filled(tmp_path)
-    position = store.index.find(text_keys("e"))
-    shard = store.shards[store.index.shard[position][0]]
+    shard = store.shards[store.index.find(text_keys("e"))["shard"][0]]
     shard.path.write_bytes(b"")
     np.testing.assert_array_equal(store.read(text_keys("a", "d"))[:, 0], [0, 3])
     with pytest.raises(ShardError, match=shard.path.name):
@@ -245,6 +242,27 @@ def test_wide_rows_are_published_before_they_fill_the_memory(
         for text in "abcde":
             writer.add(text_keys(text), np.zeros((1, 10), np.float32))
     assert sorted(len(shard.keys) for shard in store.shards) == [2, 3]
+
+
+def test_publishing_a_shard_does_not_list_the_shards_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each shard of a large store takes longer than the one before."""
+    store = create_store(tmp_path)
+
+    listed: list[object] = []
+
+    def recorded(name: str) -> Callable[..., object]:
+        original = getattr(os, name)
+        return lambda *folder: listed.extend(folder) or original(*folder)
+
+    with store.writer(shard_rows=1) as writer, monkeypatch.context() as patch:
+        for name in ("listdir", "scandir"):
+            patch.setattr(os, name, recorded(name))
+        for text in "abc":
+            writer.add(text_keys(text), np.zeros((1, 3), np.float32))
+    assert listed and store.path not in listed  # the temporary folders were
+    assert len(store.files()) == 3
 
 
 def test_a_writer_without_rows_publishes_no_shard(tmp_path: Path) -> None:

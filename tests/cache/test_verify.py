@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tier4k.cache.shard import Shard, UnreadableShardError, write_shard
+from tier4k.cache.new_shard import write_shard
+from tier4k.cache.shard import Shard
+from tier4k.cache.shard_content import UnreadableShardError
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.verify import set_aside, verify
 from tier4k.tests.builders.stores import SIGNATURE, create_store, text_keys

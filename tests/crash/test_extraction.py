@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -87,7 +88,7 @@ def serve() -> None:
         os.close(end)
         code = _watch(child, request, marks)
         imports.repeat()
-        os.set_blocking(output, False)  # reading processes that outlive a kill hold the other end
+        os.set_blocking(output, False)  # processes that outlive a kill hold the other end
         answer = {"code": code, "phase": PHASES[marks[0]], "output": (os.read(output, 2**16) or b"").decode()}
         os.close(output)
         sys.stdout.write(json.dumps(answer) + "\n")
@@ -133,13 +134,16 @@ def _become_tier(request: dict, output: int, end: int) -> None:
     for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (end, 1), (end, 2)):
         os.dup2(source, target)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    original = tier4k.extract.pipeline.options.ExtractionOptions
+    options = tier4k.extract.pipeline.options.ExtractionOptions
+    make = options.__init__
 
-    def options(*arguments: object, **named: object) -> tier4k.extract.pipeline.options.ExtractionOptions:
-        small = {"text_batch_size": BATCH, "shard_rows": request["shard_rows"]}
-        return original(*arguments, **named, **small)  # type: ignore[arg-type]
+    def make_small(self: object, *arguments: object, **named: object) -> None:
+        small = {"text_batch_size": BATCH, "unit_rows": BATCH, "shard_rows": request["shard_rows"]}
+        make(self, *arguments, **{**named, **small})  # type: ignore[arg-type]
 
-    tier4k.extract.pipeline.options.ExtractionOptions = options  # type: ignore[assignment, misc]
+    options.__init__ = make_small  # type: ignore[assignment, method-assign]
+    # A disk that fills only after `tier` has looked how much room it has.
+    shutil.disk_usage = lambda _: SimpleNamespace(free=2**40)  # type: ignore[assignment]
     sys.argv = ["tier", *request["arguments"]]
 
 
@@ -154,7 +158,7 @@ def _watch(child: int, request: dict, marks: mmap.mmap) -> int:
             moment = None
         time.sleep(0.0005)
     with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # reading processes whose parent was killed
+        os.killpg(child, signal.SIGKILL)  # processes whose parent was killed
     return os.waitstatus_to_exitcode(ended[1])
 
 
@@ -480,13 +484,13 @@ def test_a_full_file_system(
 
 @pytest.mark.parametrize(
     ("sent", "group", "workers"),
-    [(signal.SIGINT, True, "1"), (signal.SIGTERM, False, "0")],
-    ids=["Ctrl-C", "SIGTERM"],
+    [(signal.SIGINT, True, "1"), (signal.SIGTERM, True, "2"), (signal.SIGTERM, False, "0")],
+    ids=["Ctrl-C", "SIGTERM to the group", "SIGTERM"],
 )
 def test_interrupted_while_it_encodes(
     tier: Extractor, few: Path, undisturbed: Undisturbed, tmp_path: Path, sent: int, group: bool, workers: str
 ) -> None:
-    moment = Moment("encode", 6, 0.02)
+    moment = Moment("encode", 12, 0.02)  # twice a unit: for its encoding, and for fetching its features
     ended = tier(few, tmp_path, "--workers", workers, moment=moment, shard_rows=4096, sent=sent, group=group)
     assert ended.code == 130, ended.output
     assert "run the same command again" in ended.output

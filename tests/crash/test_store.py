@@ -35,6 +35,21 @@ for first in range(start, stop, shard_rows):
     write_rows(create_store(root), range(first, min(first + shard_rows, stop)))
     print(first, flush=True)
 """
+INDEXER = """
+import sys
+from pathlib import Path
+from tier4k.cache import index
+from tier4k.cache.store import FeatureStore
+from tier4k.tests.builders.stores import create_store, number_keys
+index.SHARDS_IN_MEMORY = 3
+store = create_store(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(10**6):
+    (store.path / index.INDEX_FILE).unlink(missing_ok=True)
+    assert FeatureStore.open(store.path).holds(number_keys(range(60))).all()
+    print(turn, flush=True)
+"""
 
 
 def kill_at_random_moment(process: subprocess.Popen[str], seed: int) -> None:
@@ -69,6 +84,28 @@ def test_a_store_opens_and_reads_after_its_writer_is_killed(tmp_path: Path) -> N
     assert create_store(tmp_path).holds(number_keys(range(10))).all()
 
 
+@pytest.mark.slow
+def test_readers_that_are_killed_while_they_write_the_index_disturb_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tier4k.cache.index.SHARDS_IN_MEMORY", 3)
+    store = create_store(tmp_path)
+    write_rows(store, range(60), 4)
+    for seed in range(2):
+        processes = [start_program(INDEXER, tmp_path) for _ in range(2)]
+        let_run(processes[1])
+        kill_at_random_moment(processes[0], seed)
+        assert_features_follow_from_keys(FeatureStore.open(store.path))
+        assert processes[1].poll() is None
+        processes[1].kill()
+        processes[1].communicate()
+        assert FeatureStore.open(store.path).rows == 60
+    write_rows(store, range(60, 70))
+    assert FeatureStore.open(store.path).holds(number_keys(range(70))).all()
+    assert not list(store.path.glob(f"{TEMPORARY_PREFIX}*"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shard_rows", [pytest.param((3, 3), marks=pytest.mark.slow), (3, 5)], ids=["same shards", "other shards"]
 )

@@ -22,7 +22,7 @@ from tier4k.extract.encoders.preset import ImagePreset
 from tier4k.extract.encoders.presets import HALF, IMAGE_PRESETS, image_preset
 from tier4k.extract.encoders.timm_models import timm_config
 from tier4k.extract.images.choices import ImageSize
-from tier4k.extract.images.crops import Crops, RandomCrops
+from tier4k.extract.images.crops import Crops
 from tier4k.extract.images.preprocessing import Preprocessing, native
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.scorers.find import find_scorer
@@ -30,6 +30,7 @@ from tier4k.extract.scorers.presets import SCORERS
 from tier4k.extract.scorers.scorer import Scorer
 from tier4k.extract.weights.files import file_weights
 from tier4k.tests.builders.golden import fill, picture, write_tiny_bert
+from tier4k.tests.builders.preprocessed import preprocessed, random_crops_of
 from tier4k.tests.builders.scorers import write_blip_folder, write_clip, write_image_reward
 from tier4k.tests.golden.signature_values import TOKENIZER, WEIGHTS, packaged_encoders
 
@@ -113,9 +114,8 @@ def preprocessing(_: Path) -> dict[str, Any]:
 
 def _prepared(preprocessing: Preprocessing) -> dict[str, Any]:
     values: dict[str, Any] = {"mean": list(preprocessing.mean), "std": list(preprocessing.std)}
-    transform = preprocessing.transform()
     for name, image in images().items():
-        values[name] = _pixels(transform(image))
+        values[name] = _pixels(preprocessed(preprocessing, image))
     return values
 
 
@@ -134,7 +134,7 @@ def random_crops(_: Path) -> dict[str, Any]:
     values = {}
     for name, size in (("cropped", None), ("whole", SMALL_SIZE)):
         preprocessing = image_preset("resnet18").preprocessing("reference", size)
-        crops = RandomCrops(preprocessing, Crops(2, seed=7))(images()["wide"], key=bytes(range(32)))
+        crops = random_crops_of(preprocessing, Crops(2, seed=7), images()["wide"], key=bytes(range(32)))
         for number, crop in enumerate(crops):
             values[f"{name}, crop {number}"] = _pixels(crop)
     return values
@@ -178,11 +178,11 @@ def _feature_points(
 
 def _encoded(encoder: ImageEncoder) -> dict[str, np.ndarray]:
     """Features (D,) of two images by name."""
-    network, transform = load_network(encoder).frozen("fp32"), encoder.preprocessing.transform()
+    network = load_network(encoder).frozen("fp32")
     values = {}
     with torch.inference_mode():
         for name in ("wide", "high"):
-            values[name] = network(transform(images()[name])[None])[0].numpy()
+            values[name] = network(preprocessed(encoder.preprocessing, images()[name])[None])[0].numpy()
     return values
 
 
@@ -247,12 +247,12 @@ def scorers(root: Path) -> dict[str, Any]:
 
 def _scores(scorer: Scorer) -> list[float]:
     network = load_network(scorer).frozen("fp32")
-    transform = scorer.preprocessing(network.side).transform()
+    preprocessing = scorer.preprocessing(network.side)
     values = []
     with torch.inference_mode():
         texts = network.encode_texts(PROMPTS)
         for image in images().values():
-            encoded = network.encode_images(transform(image)[None])
+            encoded = network.encode_images(preprocessed(preprocessing, image)[None])
             values += network.score(encoded.expand(len(texts), *encoded.shape[1:]), texts).tolist()
     return values
 

@@ -9,7 +9,7 @@ import numpy as np
 import timm
 import torch
 
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.presets import image_preset
@@ -28,10 +28,10 @@ from tier4k.heads.finetuning.recipe import finetuning_recipe
 from tier4k.heads.protocol.cross_dataset import calibrate
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
-from tier4k.heads.protocol.publish import Run
 from tier4k.heads.protocol.zero_shot import ScoreOptions, evaluate_scorer, plan_evaluation
 from tier4k.heads.regressors.registry import HEADS, has_epochs, resolve_options
 from tier4k.heads.results.read import read_curves, read_predictions
+from tier4k.heads.results.run import Run
 from tier4k.tests.builders.golden import fill, write_dataset, write_tiny_bert
 from tier4k.tests.builders.stores import stores_of
 from tier4k.tests.golden import golden_rows
@@ -288,7 +288,7 @@ def _metrics(run: Run) -> dict[str, Any]:
 def finetuning(root: Path) -> dict[str, Any]:
     """Losses of four steps of end-to-end training, one step an epoch, of small encoders on twelve images."""
     write_dataset(root / "data")
-    manifest = load_manifest(root / "data").manifest
+    manifest = check(root / "data").manifest
     image, text = small_encoders(root)
     values = {}
     for name, chosen in FINETUNING.items():

@@ -61,6 +61,7 @@ def _image_names(preset: ImagePreset) -> dict[str, str]:
     encoder = ImageEncoder(preset, WEIGHTS, preset.preprocessing())
     for precision in get_args(Precision):
         names[f"{preset.name} {precision}"] = _name(replace(encoder, precision=precision).signature)
+    names[f"{preset.name} stored in float16"] = _name(replace(encoder, store_dtype="float16").signature)
     names[f"{preset.name} with 4 random crops, seed 7"] = _name(replace(encoder, crops=Crops(4, 7)).signature)
     return names
 
@@ -69,6 +70,8 @@ def _text_names(preset: TextPreset) -> dict[str, str]:
     names = {}
     for precision in get_args(Precision):
         names[f"{preset.name} {precision}"] = _name(TextEncoder(preset, WEIGHTS, precision).signature)
+    half = TextEncoder(preset, WEIGHTS, store_dtype="float16")
+    names[f"{preset.name} stored in float16"] = _name(half.signature)
     return names
 
 

@@ -20,7 +20,12 @@ REMEDY = (
 )
 
 
-@pytest.mark.parametrize("section", TOLERANCES)
+LONG = "image encoders"  # 14 s
+
+SECTIONS = [pytest.param(name, marks=pytest.mark.slow if name == LONG else ()) for name in TOLERANCES]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
 def test_features_are_those_of_their_signature(section: str, tmp_path: Path) -> None:
     found = section_values(section, tmp_path / "golden")
     require_close(found, read_values("features")[section], TOLERANCES[section], REMEDY)

@@ -7,11 +7,17 @@ from pathlib import Path
 from tier4k.extract.datasets.columns import FoundColumns, find_columns, missing_columns_error
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.candidates import Candidate, read_candidates
+from tier4k.extract.datasets.layouts.installed import all_layouts, layout_named
 from tier4k.extract.datasets.layouts.layout import Layout
-from tier4k.extract.datasets.layouts.published import LAYOUTS
 from tier4k.extract.datasets.table_choice import TableChoice
 from tier4k.extract.datasets.tables.clutter import is_clutter
-from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES, is_table, shard_of, table_files
+from tier4k.extract.datasets.tables.find import (
+    PARQUET_SUFFIX,
+    TABLE_SUFFIXES,
+    is_table,
+    shard_of,
+    table_files,
+)
 from tier4k.extract.datasets.tables.part import TablePart
 from tier4k.extract.datasets.tables.read import read_part
 
@@ -36,6 +42,49 @@ class FoundTable:
     parts: Sequence[TablePart]
     columns: FoundColumns
     left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """The files of a Parquet table in no published layout, whose rows have not been read.
+
+    Attributes:
+        paths: The files, in the order of their rows.
+        path: The table as the user named it, or the data folder.
+        left_out: Other tables and missing files, with the reasons why they are not read.
+    """
+
+    paths: tuple[Path, ...]
+    path: Path
+    left_out: tuple[str, ...]
+
+
+def find_parquet_files(
+    data: Path,
+    choice: TableChoice,
+    needs_prompts: bool,
+) -> ParquetFiles | None:
+    """Find the table of a data set; None if it is no Parquet table, or has a published layout.
+
+    Args:
+        data: The data folder or the table.
+        choice: What the user says about layout, columns and sheet.
+        needs_prompts: Whether a published layout may not lack its column of prompts.
+
+    Raises:
+        DataError: No table, several tables, an unreadable one, or missing columns.
+    """
+    try:
+        layouts = _layouts(data, choice, needs_prompts)
+        if any(layout.read_parts for layout in layouts):
+            return None
+        chosen, left_out = _choose(data, layouts, choice)
+    except OSError as error:
+        raise DataError(f"{data} cannot be opened: {error.strerror or error}") from error
+    paths = tuple(header.path for header in chosen.headers)
+    if chosen.layout.targets or any(path.suffix.lower() != PARQUET_SUFFIX for path in paths):
+        return None
+    return ParquetFiles(paths, _path(data, paths), tuple(left_out))
 
 
 def find_table(
@@ -64,7 +113,20 @@ def _find_table(
     choice: TableChoice,
     needs_prompts: bool,
 ) -> FoundTable:
-    layouts = [LAYOUTS[choice.layout]] if choice.layout else list(LAYOUTS.values())
+    layouts = _layouts(data, choice, needs_prompts)
+    for layout in layouts:
+        if layout.read_parts:
+            return _read_parts(data, layout, choice)
+    return _read_table(data, layouts, choice)
+
+
+def _layouts(
+    data: Path,
+    choice: TableChoice,
+    needs_prompts: bool,
+) -> list[Layout]:
+    """Return the layouts that DATA may have."""
+    layouts = [layout_named(choice.layout)] if choice.layout else list(all_layouts().values())
     if not needs_prompts:
         layouts = [layout.with_optional("prompt") for layout in layouts]
     if not data.exists():
@@ -72,11 +134,7 @@ def _find_table(
             f"{data} does not exist: pass a table, or the data folder, which contains annotation.xlsx or "
             "data.csv"
         )
-    layouts = [layout for layout in layouts if choice.layout or not layout.is_in or layout.is_in(data)]
-    for layout in layouts:
-        if layout.read_parts:
-            return _read_parts(data, layout, choice)
-    return _read_table(data, layouts, choice)
+    return [layout for layout in layouts if choice.layout or not layout.is_in or layout.is_in(data)]
 
 
 def _read_parts(
@@ -94,7 +152,7 @@ def _read_parts(
     path = parts[0].path if len(parts) == 1 else root
     found = find_columns(layout, tuple(columns), choice.column_choice)
     if found.missing:
-        raise missing_columns_error(str(path), layout, found, tuple(columns), LAYOUTS)
+        raise missing_columns_error(str(path), layout, found, tuple(columns), all_layouts())
     left_out = _unread_tables(data, [part.path for part in parts])
     return FoundTable(root, path, layout, parts, found, tuple(left_out))
 
@@ -104,6 +162,25 @@ def _read_table(
     layouts: Sequence[Layout],
     choice: TableChoice,
 ) -> FoundTable:
+    chosen, left_out = _choose(data, layouts, choice)
+    parts = [read_part(header) for header in chosen.headers]
+    paths = [part.path for part in parts]
+    return FoundTable(
+        paths[0].parent,
+        _path(data, paths),
+        chosen.layout,
+        parts,
+        chosen.found,
+        tuple(left_out),
+    )
+
+
+def _choose(
+    data: Path,
+    layouts: Sequence[Layout],
+    choice: TableChoice,
+) -> tuple[Candidate, list[str]]:
+    """Return the table of a data set, and what is left out."""
     files = _files(data, layouts)
     left_out = _unread_tables(data, files)
     candidates, unreadable = read_candidates(files, layouts, choice)
@@ -112,21 +189,14 @@ def _read_table(
     left_out += unreadable
     left_out += [f"{other.label} ({other.why_not})" for other in others]
     left_out += chosen.missing_shards
-    parts = [read_part(header) for header in chosen.headers]
-    path = chosen.header.path
-    root = path.parent
+    return chosen, left_out
+
+
+def _path(data: Path, paths: Sequence[Path]) -> Path:
+    """Return the path of a table: its file (of shards the one that the user passed), or its folder."""
     if data.is_file():
-        path = data
-    elif len(parts) > 1:
-        path = root
-    return FoundTable(
-        root,
-        path,
-        chosen.layout,
-        parts,
-        chosen.found,
-        tuple(left_out),
-    )
+        return data
+    return paths[0].parent if len(paths) > 1 else paths[0]
 
 
 def _files(data: Path, layouts: Sequence[Layout]) -> list[Path]:
@@ -234,7 +304,7 @@ def _unfit(only: Candidate) -> DataError:
     where = str(header.path) if header.sheet is None else f"{header.path}, sheet {header.sheet}"
     if only.defect:
         return DataError(f"{where}: {only.defect}")
-    return missing_columns_error(where, only.layout, only.found, header.columns, LAYOUTS)
+    return missing_columns_error(where, only.layout, only.found, header.columns, all_layouts())
 
 
 def _none_fits(

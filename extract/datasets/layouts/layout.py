@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from tier4k.extract.datasets.choices import LayoutName
 from tier4k.extract.datasets.tables.part import TablePart
 
 
@@ -35,9 +34,10 @@ class Layout:
         not_scores: {column that looks like a score: why it is none}.
         is_in: Whether DATA, a folder or a table, has the layout; None if the table says so by its columns.
         read_parts: Reads the parts of the table from DATA; None if it is in an ordinary file.
+        package: Name and version of the package that the layout is of; "" for tier4k.
     """
 
-    name: LayoutName
+    name: str
     columns: dict[str, str]
     image_folder: Callable[[Path, pd.Series], Path] = folder_of_table
     optional: dict[str, str] = field(default_factory=dict)
@@ -49,6 +49,7 @@ class Layout:
     not_scores: dict[str, str] = field(default_factory=dict)
     is_in: Callable[[Path], bool] | None = None
     read_parts: Callable[[Path], Sequence[TablePart]] | None = None
+    package: str = ""
 
     def with_optional(self, column: str) -> "Layout":
         """Return the layout with a required canonical column as one that may be absent."""

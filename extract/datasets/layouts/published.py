@@ -1,4 +1,4 @@
-"""The known layouts. Adding a layout is adding an entry here, and its name to `LayoutName` in choices.py."""
+"""The known layouts. Adding a layout of ours is an entry here, and its name in `LayoutName` of choices.py."""
 
 from pathlib import Path
 

@@ -107,7 +107,7 @@ def _source(
         targets=chosen.reasons,
         unused=chosen.unused,
         left_out=table.left_out,
-        notes=_notes(columns),
+        notes=(*_package_notes(layout), *_notes(columns)),
     )
     return SourceTable(
         name=shown(_name(table)),
@@ -122,6 +122,7 @@ def _source(
         needs_prompts=needs_prompts,
         report=report,
         choice=choice,
+        package=layout.package,
     )
 
 
@@ -172,6 +173,10 @@ def _name(table: FoundTable) -> str:
     if table.layout.named_by_folder or table.path.is_dir():
         return table.root.resolve().name
     return table.path.stem
+
+
+def _package_notes(layout: Layout) -> tuple[str, ...]:
+    return (f"Layout {layout.name} of the package {layout.package}",) if layout.package else ()
 
 
 def _notes(columns: Mapping[str, str]) -> tuple[str, ...]:

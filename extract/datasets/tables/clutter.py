@@ -7,4 +7,9 @@ CLUTTER = frozenset(("thumbs.db", "desktop.ini"))
 
 def is_clutter(path: Path) -> bool:
     """Return whether a file is no data: a lock file of a spreadsheet program, a hidden file, `Thumbs.db`."""
-    return path.name.startswith((".", "~$")) or path.name.lower() in CLUTTER
+    return is_clutter_name(path.name)
+
+
+def is_clutter_name(name: str) -> bool:
+    """Return whether a file with this name, without folders, is no data."""
+    return name.startswith((".", "~$")) or name.lower() in CLUTTER

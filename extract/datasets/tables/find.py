@@ -6,7 +6,9 @@ from pathlib import Path
 
 from tier4k.extract.datasets.tables.clutter import is_clutter
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".json", ".jsonl")
+PARQUET_SUFFIX = ".parquet"
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", PARQUET_SUFFIX, ".json", ".jsonl")
 
 SHARD_NAME = re.compile(r"(?P<table>.+)-\d{5}-of-(?P<count>\d{5})")
 

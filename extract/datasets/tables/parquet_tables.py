@@ -13,16 +13,21 @@ from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.cells import PlacedImage
 from tier4k.extract.datasets.tables.column_names import column_names
 from tier4k.extract.datasets.tables.find import shard_of
+from tier4k.extract.datasets.tables.parquet_images import (
+    PATH_FIELD,
+    has_path,
+    has_value,
+    holds_text,
+    is_bytes,
+    is_image_struct,
+)
 from tier4k.extract.datasets.tables.part import PartHeader
-from tier4k.extract.images.places import BYTES_FIELD, parquet_place
+from tier4k.extract.images.parquet_rows import BYTES_FIELD
+from tier4k.extract.images.place_names import parquet_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-PATH_FIELD = "path"  # of a struct with the bytes of an image, as Hugging Face's data sets name it
-
-PEEKED_ROWS = 16
 
 SAVED_INDEX = "__index_level_"
 """pandas calls the column of an index without a name so."""
@@ -37,7 +42,7 @@ def parquet_headers(path: Path) -> tuple[PartHeader, ...]:
     """
     with _damage_explained(path), _open(path) as file:
         schema = file.schema_arrow
-    columns = [name for name in schema.names if not _is_row_number(schema, name)]
+    columns = [name for name in schema.names if not is_row_number(schema, name)]
     names = column_names(columns, str(path))
     return (PartHeader(path, names, partial(_frame, path, columns, names)),)
 
@@ -53,13 +58,17 @@ def _damage_explained(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read as .parquet: {reason}") from error
 
 
-def _open(path: Path) -> "pq.ParquetFile":
+@contextmanager
+def _open(path: Path) -> "Iterator[pq.ParquetFile]":
+    """Open a table. Arrow opens no path whose bytes are not UTF-8, so it gets an open file."""
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path)
+    with path.open("rb") as source, pq.ParquetFile(source) as file:
+        yield file
 
 
-def _is_row_number(schema: "pa.Schema", name: str) -> bool:
+def is_row_number(schema: "pa.Schema", name: str) -> bool:
+    """Return whether a column is the index of a pandas table without a name."""
     import pyarrow as pa
 
     return name.startswith(SAVED_INDEX) and pa.types.is_integer(schema.field(name).type)
@@ -88,13 +97,11 @@ class _Column:
 
     def cells(self) -> pd.Series:
         """Return the cells (N,) as plain objects or numbers; an image in the table is a `PlacedImage`."""
-        import pyarrow as pa
-
         kind = self.file.schema_arrow.field(self.name).type
-        if pa.types.is_struct(kind) and kind.get_field_index(BYTES_FIELD) >= 0:
+        if is_image_struct(kind):
             return self._images(f"{self.name}.{BYTES_FIELD}", self._paths(kind))
-        if _is_bytes(kind):
-            if self._holds_text():
+        if is_bytes(kind):
+            if holds_text(self.file, self.name):
                 return pd.Series([_decoded(cell) for cell in self._read().to_pylist()], dtype=object)
             return self._images(self.name, [None] * self.file.metadata.num_rows)
         return _plain(self._read())
@@ -107,14 +114,14 @@ class _Column:
         """Return the paths beside the bytes of images."""
         import pyarrow.compute as pc
 
-        if kind.get_field_index(PATH_FIELD) < 0:
+        if not has_path(kind):
             return [None] * self.file.metadata.num_rows
         paths = pc.struct_field(self._read(f"{self.name}.{PATH_FIELD}"), PATH_FIELD).to_pylist()
         return [str(path).strip() if path else None for path in paths]
 
     def _images(self, leaf: str, paths: Sequence[str | None]) -> pd.Series:
         """Return the images; a row without bytes has only the path of a file, or nothing."""
-        has_bytes = self._has_value(leaf)
+        has_bytes = has_value(self.file, self.name, leaf)
         stored = [path for path, is_stored in zip(paths, has_bytes, strict=True) if is_stored and path]
         are_names = len(set(stored)) == len(stored)  # some tables call all images "image.png"
         table = self.path.absolute()  # the names of other images are relative to a folder
@@ -126,64 +133,9 @@ class _Column:
             images.append(PlacedImage.at(name, place) if is_stored else path)
         return pd.Series(images, dtype=object)
 
-    def _has_value(self, leaf: str) -> list[bool]:
-        """Return for each row (N,) whether a leaf has a value; values are read only if the table needs it."""
-        has_value: list[bool] = []
-        about = self.file.metadata
-        for number in range(about.num_row_groups):
-            group = about.row_group(number)
-            nulls = _null_count(group, leaf)
-            if nulls in (0, group.num_rows):
-                has_value.extend([nulls == 0] * group.num_rows)
-            else:
-                values = self.file.read_row_group(number, columns=[leaf], use_threads=False)
-                has_value.extend(_validity(values.column(self.name)))
-        return has_value
-
-    def _holds_text(self) -> bool:
-        """Return whether the first bytes of a column are a text, as some programs write texts."""
-        for batch in self.file.iter_batches(batch_size=PEEKED_ROWS, columns=[self.name], use_threads=False):
-            for cell in batch.column(self.name).to_pylist():
-                if cell:
-                    return _is_text(cell)
-        return False
-
-
-def _is_bytes(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    return any(test(kind) for test in tests)
-
-
-def _is_text(cell: bytes) -> bool:
-    try:
-        return cell.decode().isprintable()
-    except UnicodeDecodeError:
-        return False
-
 
 def _decoded(cell: bytes | None) -> str | None:
     return None if cell is None else cell.decode(errors="replace")
-
-
-def _null_count(group: "pq.RowGroupMetaData", leaf: str) -> int | None:
-    """Return the number of rows of a row group without a value; None if the file does not say it."""
-    for number in range(group.num_columns):
-        chunk = group.column(number)
-        if chunk.path_in_schema == leaf:
-            statistics = chunk.statistics
-            return statistics.null_count if statistics and statistics.has_null_count else None
-    return None
-
-
-def _validity(column: "pa.ChunkedArray") -> list[bool]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_struct(column.type):
-        column = pc.struct_field(column, BYTES_FIELD)
-    return column.is_valid().to_pylist()
 
 
 def _plain(column: "pa.ChunkedArray") -> pd.Series:

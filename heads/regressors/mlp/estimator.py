@@ -70,6 +70,7 @@ class MLPHead(BaseHead):
     """
 
     averages_crops: ClassVar[bool] = False
+    is_network: ClassVar[bool] = True
     limits: ClassVar[Limits] = {
         **BaseHead.limits,
         "hidden": Range(1),
@@ -161,9 +162,10 @@ class MLPHead(BaseHead):
         tasks: Sequence[FitTask],
         finished: Callable[[int], None],
         streams: Streams,
+        device: str,
     ) -> None:
         """Fit several heads, side by side where they have one shape."""
-        fit_stack(heads, X, tasks, finished=finished, streams=streams)
+        fit_stack(heads, X, tasks, device, finished, streams)
 
     def _hyperparameters(self, random: np.random.RandomState) -> Hyperparameters:
         options = {name: getattr(self, name) for name in OPTION_NAMES}

@@ -42,7 +42,7 @@ class NumbaTrainer(StackTrainer):
                 workers,
                 AdamState(*(flat.numpy() for flat in self.state)),
                 self._starts,
-                self._features(self.inputs, slice(None)),
+                self._features(slice(None)),
                 rows.numpy(),
                 scores.numpy(),
                 int(min(self.hyperparameters.batch_size, count)),
@@ -53,23 +53,16 @@ class NumbaTrainer(StackTrainer):
         self.steps_done += self.steps_per_epoch
         return torch.from_numpy(total / count)
 
-    def _predicted(
-        self,
-        place: int,
-        rows: Tensor,
-        inputs: Tensor | None = None,
-    ) -> np.ndarray:
+    def _predicted(self, heads: slice, rows: Tensor) -> Tensor:
         # Predicts with Numba's threads too, as torch's threads would slow Numba's down for a while.
-        head = slice(place, place + 1)
-        parameters = self.state[0][head].numpy()
-        features = self._features(self.inputs if inputs is None else inputs, head)
+        parameters = self.state[0][heads].numpy()
         with threads() as workers:
-            scores = predict(workers, parameters, self._starts, features, rows[None].numpy())
-        return scores[0].astype(np.float64)
+            scores = predict(workers, parameters, self._starts, self._features(heads), rows.numpy())
+        return torch.from_numpy(scores)
 
-    def _features(self, inputs: Tensor, heads: slice) -> Features:
+    def _features(self, heads: slice) -> Features:
         return Features(
-            vectors=inputs.numpy(),
+            vectors=self.inputs.numpy(),
             mean=self.mean[heads, 0].numpy(),
             scale=self.scale[heads, 0].numpy(),
         )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from tier4k.heads.regressors.mlp.numba_threads import compiled
+from tier4k.extract.images.compile import compiled
 
 # Division of the hidden units into parts. It does not depend on the number of threads: products of other
 # shapes may be rounded differently.

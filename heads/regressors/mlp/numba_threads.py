@@ -1,40 +1,20 @@
-"""Compilation by Numba, and the threads of its compiled loops."""
+"""The threads of loops that Numba compiled."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
-from typing import Any, TypeVar
 
 import numba
 import torch
-from numba import njit
 from threadpoolctl import ThreadpoolController
 
 from tier4k.heads.regressors.options import HeadError
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 _one_caller = Lock()
 
 _owners: list[int] = []  # the process that started Numba's threads, once there are any
-
-
-def compiled(**options: Any) -> Callable[[Function], Function]:
-    """Return a decorator that compiles with these options of `numba.njit`.
-
-    Compiled code is kept beside the module or in the user's cache folder. Where neither place is
-    writable, every process compiles again.
-    """
-
-    def compile_function(function: Function) -> Function:
-        try:
-            return njit(function, cache=True, **options)
-        except RuntimeError:
-            return njit(function, **options)
-
-    return compile_function
 
 
 @contextmanager

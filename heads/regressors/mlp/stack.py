@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.mlp.hyperparameters import Hyperparameters
 from tier4k.heads.regressors.mlp.stacked_head import FittedHead, StackedHead
-from tier4k.heads.regressors.mlp.torch_backend import StackTrainer
+from tier4k.heads.regressors.mlp.torch_backend import FLOAT_BYTES, StackTrainer
 from tier4k.heads.regressors.standardization import Standardization
 from tier4k.heads.regressors.tasks import FitTask
 
@@ -22,8 +22,6 @@ from tier4k.heads.regressors.tasks import FitTask
 STATE_BYTES = {"cpu": 4 * 2**20, "cuda": 8 * 2**30}
 
 STATE_TENSORS = 4  # largest number of tensors of a head's size: weights, gradients, two moments
-
-FLOAT_BYTES = 4
 
 
 class HeadNetwork(nn.Module):

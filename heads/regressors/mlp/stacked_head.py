@@ -79,6 +79,11 @@ class StackedHead:
         return rows if rows is not None and len(rows) else None
 
     @property
+    def watched_rows(self) -> np.ndarray | None:
+        """Numbers (w,) of the rows that are predicted after each epoch; None without any."""
+        return self.task.watched.rows if self.task.watched else None
+
+    @property
     def loss_unit(self) -> float:
         """Factor from the loss of standardised scores to the reported loss.
 
@@ -90,10 +95,12 @@ class StackedHead:
         """Draw the next epoch's order of the training rows (n,)."""
         return torch.randperm(len(self.task.train), generator=self.random)
 
-    def dropout_mask(self, rows: int) -> Tensor:
-        """Draw the factors (rows, h) of the next step's hidden units."""
-        kept_share = 1 - self.hyperparameters.dropout
-        return (torch.rand(rows, self.network.hidden, generator=self.random) < kept_share) / kept_share
+    def kept_units(self, rows: int) -> Tensor:
+        """Draw which hidden units (rows, h) dropout keeps in the next rows.
+
+        Rows of several steps drawn at once are those drawn step by step.
+        """
+        return torch.rand(rows, self.network.hidden, generator=self.random) < 1 - self.hyperparameters.dropout
 
     def record_start(self, loss: float, parameters: Tensor) -> None:
         """Record the head that training starts from, with its validation loss.

@@ -68,6 +68,7 @@ from tier4k.heads.reporting.terminal import (
     leakage,
     notes,
 )
+from tier4k.heads.results.run import Run, run_folder
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -96,16 +97,16 @@ class Written:
 
 
 def write_report(
-    folders: Sequence[Path],
-    output: Path,
-    data: Sequence[Path] = (),
+    runs: Sequence[str | Path | Run],
+    output: str | Path,
+    data: Sequence[str | Path] = (),
     images: int = DEFAULT_IMAGES,
     finished: Progress = no_progress,
 ) -> Written:
     """Write the report of runs as one HTML file, whole or not at all.
 
     Args:
-        folders: Folders of runs.
+        runs: Runs, or their folders.
         output: File to write; its name ends in .html.
         data: Data sets that contain the images; empty to use the data sets that the runs recorded.
         images: Largest number of thumbnails in the page.
@@ -114,12 +115,13 @@ def write_report(
     Raises:
         TierError: A run or a data set cannot be used, or the file cannot be written; then nothing is written.
     """
-    require_html(output)
-    runs = read_runs(folders)
-    page, thumbnails = render(runs, data, images, finished)
-    with explain_write_errors(output):
-        publish_text(output, page)
-    return Written(output, len(page.encode()), len(thumbnails.jpeg), thumbnails.wanted)
+    path = Path(output)
+    require_html(path)
+    read = read_runs(list(map(run_folder, runs)))
+    page, thumbnails = render(read, list(map(Path, data)), images, finished)
+    with explain_write_errors(path):
+        publish_text(path, page)
+    return Written(path, len(page.encode()), len(thumbnails.jpeg), thumbnails.wanted)
 
 
 def require_html(output: Path) -> None:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from tier4k.cache.keys import bytes_key, file_key
 from tier4k.extract.datasets import image_files
-from tier4k.extract.datasets.check import SHOWN_PROBLEMS, CheckedDataset, check, load_manifest
+from tier4k.extract.datasets.check import SHOWN_PROBLEMS, CheckedDataset, check, raise_for_problems
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.images.errors import ImageError
-from tier4k.extract.pipeline.loaded_encoders import as_image
+from tier4k.extract.pipeline.given_images import as_image
 from tier4k.tests.builders.data import (
     PKU_COLUMNS,
     make_picture,
@@ -24,6 +24,7 @@ from tier4k.tests.builders.data import (
     write_pku,
     write_table,
 )
+from tier4k.tests.builders.known_keys import Known
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -103,14 +104,14 @@ def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: 
     for line, text in expected.items():
         assert text in found[line], line
     with pytest.raises(DataError) as error:
-        load_manifest(tmp_path)
+        raise_for_problems(check(tmp_path), "stop")
     message = str(error.value)
     assert "14 problems in 14 of 14 rows" in message
     assert "--on-error skip" in message
     assert all(f"line {line}, " in message for line in expected)
     assert names[4] in message
     with pytest.raises(DataError, match="No usable row is left"):
-        load_manifest(tmp_path, on_error="skip")
+        raise_for_problems(check(tmp_path), "skip")
 
 
 @pytest.mark.parametrize("value", ["four", "-", "1,5,2", "inf", "-inf", ""])
@@ -145,7 +146,7 @@ def test_skipping_costs_only_the_rows_with_problems_and_lists_them(tmp_path: Pat
     frame = write_pku(tmp_path)
     (tmp_path / "All" / frame.loc[2, "Generated_image"]).write_bytes(b"")
     (tmp_path / "I2I" / "Image_prompt" / "0.png").unlink()
-    checked = load_manifest(tmp_path, on_error="skip")
+    checked = raise_for_problems(check(tmp_path), "skip")
     assert {problem.line for problem in checked.problems} == {2, 3, 4}
     assert (checked.rows, checked.skipped) == (8, 3)
     assert checked.manifest.table["name"].tolist() == frame["Generated_image"][3:].tolist()
@@ -225,9 +226,9 @@ def test_images_that_are_known_are_not_decoded_again(tmp_path: Path, monkeypatch
     keys = check(tmp_path).manifest.images().index
     decoded: list[str] = []
     monkeypatch.setattr(image_files, "inspect", lambda data: decoded.append(bytes_key(data).hex()))
-    check(tmp_path, known=keys)
+    check(tmp_path, known=Known(keys))
     assert decoded == []
-    check(tmp_path, known=set(keys[2:]))
+    check(tmp_path, known=Known(keys[2:]))
     assert sorted(decoded) == sorted(keys[:2])
 
 

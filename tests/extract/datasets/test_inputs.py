@@ -6,13 +6,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tier4k.extract.datasets.check import check_tables
 from tier4k.extract.datasets.errors import DataError
+from tier4k.extract.datasets.hashes.cache import KeyCache
+from tier4k.extract.datasets.hashes.hasher import ImageHasher
 from tier4k.extract.datasets.inputs import PredictionInputs, read_inputs
 from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES
+from tier4k.extract.inputs.plan import Plan, plan_inputs
 from tier4k.tests.builders.data import save_picture, table_rows, write_table
 
 SCORES = pd.DataFrame({"name": ["a.png"], "target": ["mos"], "score": [1.5], "low": [1.0], "high": [2.0]})
+
+WIDE_SCORES = pd.DataFrame(
+    {"name": ["a.png"], "mos_score": [1.5], "reason": [None], "file": ["t.csv"], "line": [2], "key": [b"x"]}
+)
 
 
 @pytest.fixture
@@ -26,8 +32,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def prompts(inputs: PredictionInputs) -> dict[str, str]:
-    frame = inputs.source.frame
-    return dict(zip(frame["name"], frame["prompt"], strict=True))
+    (batch,) = inputs.source.batches()
+    names, texts = (batch.rows[column].to_pylist() for column in ("name", "prompt"))
+    return dict(zip(names, texts, strict=True))
+
+
+def planned(inputs: PredictionInputs) -> Plan:
+    return plan_inputs([inputs.source], ImageHasher(KeyCache(None)))
 
 
 def reasons(inputs: PredictionInputs) -> dict[str, str]:
@@ -89,10 +100,7 @@ def test_a_prompt_file_may_have_any_unicode_encoding(folder: Path, encoding: str
 def test_every_format_of_images_is_seen_whether_or_not_it_can_be_decoded(folder: Path, suffix: str) -> None:
     (folder / f"c{suffix}").write_bytes(b"no image")
     (folder / "c.txt").write_text("prompt of c")
-    inputs = read_inputs([folder])
-    assert prompts(inputs)[f"c{suffix}"] == "prompt of c"
-    (problem,) = check_tables([inputs.source]).problems
-    assert problem.name == f"c{suffix}"
+    assert prompts(read_inputs([folder]))[f"c{suffix}"] == "prompt of c"
 
 
 def test_what_systems_and_programs_leave_in_a_folder_is_no_data(folder: Path) -> None:
@@ -106,10 +114,12 @@ def test_what_systems_and_programs_leave_in_a_folder_is_no_data(folder: Path) ->
     assert list(reasons(one_by_one)) == [str(folder / "._a.png")]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
 def test_earlier_scores_in_the_folder_are_no_input(folder: Path, suffix: str) -> None:
     if suffix == ".csv":
         SCORES.to_csv(folder / "scores.csv", index=False)
+    elif suffix == ".parquet":
+        WIDE_SCORES.to_parquet(folder / "scores.parquet", index=False)
     else:
         SCORES.to_json(folder / f"scores{suffix}", orient="records", lines=suffix == ".jsonl")
     inputs = read_inputs([folder])
@@ -150,18 +160,18 @@ def test_names_that_are_not_utf_8_are_shown_escaped_and_their_files_are_found(fo
         os.rename(folder / f"a{suffix}", name)
     inputs = read_inputs([folder])
     assert prompts(inputs) == {"b.png": "prompt of b", r"caf\xe9.png": "prompt of a"}
-    checked = check_tables([inputs.source])
-    assert not checked.problems
-    assert checked.manifest.table["image_key"].nunique() == 2
+    plan = planned(inputs)
+    assert not len(plan.problems)
+    assert len(plan.inputs.images) == 2
 
 
 def test_two_names_that_look_alike_are_both_reported(folder: Path) -> None:
     save_picture(folder / r"caf\xe9.png", 5)
     os.rename(folder / "a.png", os.fsencode(folder) + b"/caf\xe9.png")
     inputs = read_inputs([folder], needs_prompts=False)
-    checked = check_tables([inputs.source])
-    assert len(checked.problems) == 2
-    assert checked.rows == 3
+    plan = planned(inputs)
+    assert len(plan.problems) == 2
+    assert plan.rows == 3
 
 
 def test_a_prompt_of_the_command_line_may_be_in_the_encoding_of_the_locale(

@@ -73,5 +73,7 @@ def test_a_name_of_something_that_is_no_file_is_not_its_own_nearest_file(tmp_pat
 @pytest.mark.parametrize(
     "address", ["https://example.org/fox.png", "file:///tmp/fox.png", "s3://images/fox.png"]
 )
-def test_an_address_is_shown_as_it_is_written(tmp_path: Path, address: str) -> None:
-    assert Locator(tmp_path).problem(address).startswith(f"{address} is an address")
+def test_a_url_is_a_place_as_it_is_written(tmp_path: Path, address: str) -> None:
+    locator = Locator(tmp_path)
+    assert locator.place(address) == address
+    assert locator.problem(address) == f"there is no object {address}"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tier4k.cache.keys import file_key, text_key
-from tier4k.extract.datasets.check import check, load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.manifest import prompt_groups
 from tier4k.tests.builders.data import save_picture, save_table, write_pku, write_table
@@ -96,7 +96,7 @@ def test_positions_survive_skipped_rows_so_that_the_published_split_stays_the_sa
     whole = check(tmp_path).manifest
     for row in (1, 8):
         (tmp_path / "All" / frame.loc[row, "Generated_image"]).unlink()
-    left = load_manifest(tmp_path, on_error="skip").manifest
+    left = check(tmp_path).manifest
     for benchmark in ("I2I", "T2I", "all"):
         before, after = (
             manifest.select(benchmark).table.set_index("name")["position"] for manifest in (whole, left)

@@ -15,6 +15,7 @@ from tier4k.extract.datasets.summary import DataSummary, ScoreRange, summarize, 
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.text_tokenizer import load_text_tokenizer
 from tier4k.tests.builders.data import make_picture, save_table, table_rows, write_pku, write_table
+from tier4k.tests.builders.known_keys import Known
 
 TOKEN_LINES = {"truncated prompts", "unknown tokens", "equal tokens"}
 
@@ -156,5 +157,5 @@ def test_images_that_are_turned_or_transparent_are_counted(tmp_path: Path) -> No
     lines = lines_of(summary_of(path))
     assert lines["turned upright"] == "1 images, as their EXIF orientation says"
     assert lines["composed over white"] == "1 images with transparency"
-    known = check(path).manifest.images().index
+    known = Known(check(path).manifest.images().index)
     assert (check(path, known=known).turned, check(path, known=known).transparent) == (1, 1)

@@ -15,6 +15,7 @@ from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.images.preprocessing import Preprocessing, patch_grid
 from tier4k.extract.weights.files import WeightsError
 from tier4k.tests.builders.data import make_picture
+from tier4k.tests.builders.preprocessed import preprocessed
 
 SIZES = [(61, 47), (47, 61), (33, 100), (224, 224), (32, 32), (20, 9), (301, 150), (7, 400)]
 SQUARE = {"size": {"height": 32, "width": 32}}
@@ -68,10 +69,9 @@ def processed(processor: Any, image: Any, **options: Any) -> np.ndarray:
 def test_pixels_are_those_of_the_processor(tmp_path: Path, name: str) -> None:
     processor = PROCESSORS[name]
     preprocessing = read(tmp_path, processor)
-    transform = preprocessing.transform()
     for seed, size in enumerate(SIZES):
         image = make_picture(seed, size)
-        pixels = transform(image)
+        pixels = preprocessed(preprocessing, image)
         raw = processed(processor, image, do_normalize=False, do_rescale=False)
         np.testing.assert_array_equal(pixels.numpy(), raw)
         expected = processed(processor, image)
@@ -82,11 +82,10 @@ def test_pixels_are_those_of_the_processor(tmp_path: Path, name: str) -> None:
 def test_pixels_of_a_processor_without_a_pil_backend_differ_by_one_grey_level_at_most(tmp_path: Path) -> None:
     processor = hf.DINOv3ViTImageProcessor(**SQUARE)
     preprocessing = read(tmp_path, processor)
-    transform = preprocessing.transform()
     for seed, size in enumerate(SIZES):
         image = make_picture(seed, size)
         raw = processor(images=image, do_normalize=False, return_tensors="pt")["pixel_values"][0] * 255
-        assert (transform(image).float() - raw).abs().max() <= 1
+        assert (preprocessed(preprocessing, image).float() - raw).abs().max() <= 1
     assert preprocessing.mean == (0.485, 0.456, 0.406)
 
 

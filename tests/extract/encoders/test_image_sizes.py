@@ -19,10 +19,11 @@ from tier4k.extract.encoders.preset import ImagePreset
 from tier4k.extract.encoders.presets import IMAGE_PRESETS
 from tier4k.extract.encoders.timm_models import side_multiple
 from tier4k.extract.images.choices import ImageSize
-from tier4k.extract.images.crops import Crops, RandomCrops
+from tier4k.extract.images.crops import Crops
 from tier4k.extract.images.preprocessing import reference
 from tier4k.extract.pipeline.load import load_network
 from tier4k.tests.builders.data import make_picture, tiny_encoder
+from tier4k.tests.builders.preprocessed import preprocessed, random_crops_of
 
 pytestmark = pytest.mark.usefixtures("no_hub")
 
@@ -37,14 +38,14 @@ def at(encoder: ImageEncoder, size: ImageSize, feature: Any = "pooled") -> Image
 
 def features(encoder: ImageEncoder, image: Image.Image) -> Tensor:
     with torch.inference_mode():
-        return load_network(encoder)(encoder.preprocessing.transform()(image)[None])
+        return load_network(encoder)(preprocessed(encoder.preprocessing, image)[None])
 
 
 def normalised(encoder: ImageEncoder, image: Image.Image) -> Tensor:
     mean, std = (
         torch.tensor(one).view(3, 1, 1) for one in (encoder.preprocessing.mean, encoder.preprocessing.std)
     )
-    return (encoder.preprocessing.transform()(image)[None] / 255 - mean) / std
+    return (preprocessed(encoder.preprocessing, image)[None] / 255 - mean) / std
 
 
 @pytest.mark.parametrize("preset", IMAGE_PRESETS.values(), ids=IMAGE_PRESETS)
@@ -125,7 +126,7 @@ def test_images_of_every_shape_are_read_whole(
         found = features(whole, make_picture(3, size))
         assert torch.isfinite(found).all() and found.shape == (1, found.numel())
         network = load_network(whole)
-        for crop in RandomCrops(whole.preprocessing, Crops(2))(make_picture(3, size), bytes(32)):
+        for crop in random_crops_of(whole.preprocessing, Crops(2), make_picture(3, size), bytes(32)):
             with torch.inference_mode():
                 assert torch.isfinite(network(crop[None])).all()
 
@@ -137,7 +138,7 @@ def test_the_encoder_of_a_signature_reads_images_of_the_same_size(
     tmp_path: Path, name: str, size: ImageSize, feature: Any
 ) -> None:
     (tmp_path / "w.pth").write_bytes(b"x")
-    choice = ImageChoice(name, "native", size, feature, "fp32")
+    choice = ImageChoice(name, "native", size, feature, "fp32", store_dtype="float32")
     encoder = find_image_encoder(choice, tmp_path / "w.pth")
     assert image_choice(encoder.signature) == choice
     assert image_encoder_of(encoder.signature, tmp_path / "w.pth") == encoder

@@ -21,6 +21,7 @@ from tier4k.extract.encoders.presets import IMAGE_PRESETS, image_preset
 from tier4k.extract.encoders.timm_models import timm_levels
 from tier4k.extract.pipeline.load import load_network
 from tier4k.tests.builders.data import make_picture, tiny_encoder
+from tier4k.tests.builders.preprocessed import preprocessed
 
 pytestmark = pytest.mark.usefixtures("no_hub")
 
@@ -40,8 +41,8 @@ def multilevel(folder: Path, architecture: str) -> ImageEncoder:
 
 
 def inputs(encoder: ImageEncoder, count: int = 3) -> Tensor:
-    transform = encoder.preprocessing.transform()
-    return torch.stack([transform(make_picture(seed, (200, 170))) for seed in range(count)])
+    pictures = [make_picture(seed, (200, 170)) for seed in range(count)]
+    return torch.stack([preprocessed(encoder.preprocessing, picture) for picture in pictures])
 
 
 def plain(encoder: ImageEncoder, batch: Tensor) -> tuple[torch.nn.Module, Tensor]:
@@ -92,7 +93,7 @@ def test_slices_tile_the_whole_width_in_order(levels: Levels) -> None:
     "feature",
     ["pooled", "class-token-before-norm", "", "multilevel", "multilevel: mean of", "multilevel: mean of a"],
 )
-def test_a_feature_point_without_levels_is_told_with_the_way_out(feature: str) -> None:
+def test_a_feature_point_without_levels_is_refused_with_a_remedy(feature: str) -> None:
     with pytest.raises(LevelsError, match="has no levels: extract with --feature multilevel") as error:
         Levels.parse(feature)
     assert repr(feature) in str(error.value)
@@ -292,6 +293,6 @@ def test_the_columns_of_stages_are_all_their_statistics() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["5", "stage9", "", ",", "1-2"])
-def test_a_stage_that_is_not_there_is_told_with_those_that_are(wanted: str) -> None:
+def test_an_unknown_stage_is_refused_with_those_that_exist(wanted: str) -> None:
     with pytest.raises(LevelsError, match="pass some of stage1, stage2, head"):
         CNN.named(parse_level_names(wanted))

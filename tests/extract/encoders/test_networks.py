@@ -29,6 +29,7 @@ from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.versions import library_versions
 from tier4k.extract.weights.files import WeightsError, file_weights
 from tier4k.tests.builders.data import make_picture, tiny_encoder, write_state
+from tier4k.tests.builders.preprocessed import preprocessed
 
 TEXTS = [
     "a fox",
@@ -58,8 +59,8 @@ def encode(network: TextNetwork, texts: list[str]) -> torch.Tensor:
 
 
 def pictures(encoder, count: int = 3) -> torch.Tensor:
-    transform = encoder.preprocessing.transform()
-    return torch.stack([transform(make_picture(seed, (200, 170))) for seed in range(count)])
+    pictures = [make_picture(seed, (200, 170)) for seed in range(count)]
+    return torch.stack([preprocessed(encoder.preprocessing, picture) for picture in pictures])
 
 
 def test_the_vit_preset_reads_the_class_token_after_the_last_block_before_the_norm(tmp_path: Path) -> None:

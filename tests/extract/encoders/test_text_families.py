@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 import transformers as hf
@@ -22,13 +20,11 @@ from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.encoders.text_pooling import TextPooling
 from tier4k.extract.encoders.text_tokenizer import load_text_tokenizer
 from tier4k.extract.pipeline.load import load_network
-from tier4k.extract.pipeline.missing_inputs import Work
-from tier4k.extract.pipeline.options import ExtractionOptions
-from tier4k.extract.pipeline.read import text_chunks
 from tier4k.extract.weights.files import MODEL_FILES, WeightsError, folder_weights
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.parameters import recompute_activations
 from tier4k.tests.builders.data import make_picture
+from tier4k.tests.builders.preprocessed import preprocessed
 from tier4k.tests.builders.text_models import (
     MODELS,
     POSITIONS,
@@ -131,7 +127,7 @@ def test_both_towers_of_one_folder_are_those_of_the_whole_model(name: str, tmp_p
     tokens = hf.AutoTokenizer.from_pretrained(folder)(TEXTS[0], return_tensors="pt", **options)
     tokens.pop("token_type_ids", None)
     with torch.inference_mode():
-        image_feature = network(image.preprocessing.transform()(picture)[None])
+        image_feature = network(preprocessed(image.preprocessing, picture)[None])
         expected_image = whole.get_image_features(**pixels).pooler_output
         expected_text = whole.get_text_features(**tokens).pooler_output
     torch.testing.assert_close(image_feature, expected_image, rtol=1e-3, atol=1e-3)
@@ -400,14 +396,10 @@ def test_a_text_with_a_token_that_the_network_lacks_is_named(tmp_path: Path) -> 
     tokenizer.add_tokens([f"word{number}" for number in range(200)])  # the network has 400 tokens
     tokenizer.save_pretrained(folder)
     network = load_network(find(folder))
-    texts = pd.Series(["a fox", "a word199"], index=["00" * 32, "01" * 32])
-    work = Work(find(folder), texts, np.ones(2, bool))
     with pytest.raises(
         EncoderError, match="'a word199'.*embeddings of 400 tokens.*pass another text encoder"
     ):
-        text_chunks(work, network, ExtractionOptions(workers=0))  # before a store is made and a chunk is read
-    with pytest.raises(EncoderError, match="'a word199'"):
-        network.tokenize(["a word199"])
+        network.tokenize(["a fox", "a word199"])
 
 
 @pytest.mark.parametrize(
@@ -462,15 +454,13 @@ def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:
     path = folder / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
     network = load_network(find(folder))
-    texts = pd.Series(["a fox", ""], index=["00" * 32, "01" * 32])
-    work = Work(find(folder), texts, np.ones(2, bool))
     with pytest.raises(EncoderError, match="no token of the text ''"):
-        text_chunks(work, network, ExtractionOptions(workers=0))  # before a store is made and a chunk is read
+        network.tokenize(["a fox", ""])
 
 
 class AttendsToPadding(hf.BertModel):
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
-        return super().forward(input_ids=input_ids, attention_mask=torch.ones_like(attention_mask))
+    def forward(self, input_ids: torch.Tensor, attention_mask: Any) -> Any:  # noqa: ARG002
+        return super().forward(input_ids=input_ids, attention_mask=torch.ones_like(input_ids))
 
 
 class FailsAtTheLimit(hf.BertModel):

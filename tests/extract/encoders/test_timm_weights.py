@@ -15,6 +15,7 @@ from torch import Tensor
 from tier4k.extract.datasets.check import check
 from tier4k.extract.encoders.load import load_image_network
 from tier4k.extract.encoders.timm_weights import load_timm_weights
+from tier4k.extract.inputs.dataset import DatasetInputs
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.weights.files import WeightsError, file_weights
@@ -331,7 +332,7 @@ def test_a_note_about_weights_reaches_the_listener_of_an_extraction(tmp_path: Pa
     write_pku(tmp_path / "data", rows=2, image_to_image=0)
     listener = Silent()
     options = ExtractionOptions(0, 2, device="cpu")
-    extract(check(tmp_path / "data").manifest, [encoder], tmp_path / "f", options, listener)
-    (note,) = listener.notes
+    extract(DatasetInputs.of(check(tmp_path / "data").manifest), [encoder], tmp_path / "f", options, listener)
+    note, _ = listener.notes  # the second is about the bytes to write
     assert "both.pth" in note and "'ema'" in note
     assert load_image_network(encoder).notes == (note,)

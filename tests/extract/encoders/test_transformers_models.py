@@ -17,10 +17,11 @@ from tier4k.extract.encoders.find import find_image_encoder
 from tier4k.extract.encoders.from_signature import image_encoder_of
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.extract.encoders.names import EncoderError
-from tier4k.extract.images.crops import Crops, RandomCrops
+from tier4k.extract.images.crops import Crops
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.weights.files import MODEL_FILES, WeightsError, folder_weights
 from tier4k.tests.builders.data import make_picture
+from tier4k.tests.builders.preprocessed import preprocessed, random_crops_of
 from tier4k.tests.builders.transformers_models import BLOCKS, CROPPED, GRID, few_fast, write_vision_folder
 
 pytestmark = pytest.mark.usefixtures("no_hub")
@@ -122,7 +123,7 @@ def processed(folder: Path, image: Image.Image) -> dict[str, torch.Tensor]:
 
 def ours(encoder: ImageEncoder, image: Image.Image) -> torch.Tensor:
     with torch.inference_mode():
-        return load_network(encoder)(encoder.preprocessing.transform()(image)[None])
+        return load_network(encoder)(preprocessed(encoder.preprocessing, image)[None])
 
 
 def assert_near(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) -> None:
@@ -173,7 +174,7 @@ def test_whole_images_of_any_shape_are_encoded_as_the_library_does(
     folders: dict[str, Path], encoders: dict[str, ImageEncoder], name: str
 ) -> None:
     encoder, image = whole(encoders[name], 72), make_picture(2, (147, 90))
-    pixels = encoder.preprocessing.transform()(image)[None]
+    pixels = preprocessed(encoder.preprocessing, image)[None]
     assert tuple(pixels.shape[2:]) == (72, 120 if name in PREFIX else 117)
     network = load_network(replace(encoder, feature="multilevel"))
     inputs = their_inputs(name, (pixels.float() / 255 - network.mean) / network.std)
@@ -194,7 +195,7 @@ def test_whole_images_of_the_native_size_get_the_models_own_positions(
     folders: dict[str, Path], encoders: dict[str, ImageEncoder], name: str
 ) -> None:
     encoder = whole(encoders[name], 32)
-    pixels = encoder.preprocessing.transform()(make_picture(3, (32, 32)))[None]
+    pixels = preprocessed(encoder.preprocessing, make_picture(3, (32, 32)))[None]
     network = load_network(encoder)
     with torch.inference_mode():
         outputs = theirs(folders[name])((pixels.float() / 255 - network.mean) / network.std)
@@ -205,8 +206,8 @@ def test_a_swin_network_gives_an_image_the_same_features_whatever_it_has_seen_be
     encoders: dict[str, ImageEncoder],
 ) -> None:
     encoder = whole(replace(encoders["swin"], feature="multilevel"), "full")
-    transform = encoder.preprocessing.transform()
-    large, small = transform(make_picture(1, (200, 150)))[None], transform(make_picture(2, (40, 33)))[None]
+    large = preprocessed(encoder.preprocessing, make_picture(1, (200, 150)))[None]
+    small = preprocessed(encoder.preprocessing, make_picture(2, (40, 33)))[None]
     network = load_network(encoder)
     with torch.inference_mode():
         before = network(large)
@@ -217,7 +218,7 @@ def test_a_swin_network_gives_an_image_the_same_features_whatever_it_has_seen_be
 @pytest.mark.parametrize("name", ["clip", "siglip2"])
 def test_random_crops_of_whole_images_are_whole_patches(encoders: dict[str, ImageEncoder], name: str) -> None:
     encoder = encoders[name] if name == "siglip2" else whole(encoders[name], 64)
-    crops = RandomCrops(encoder.preprocessing, Crops(2))(make_picture(1, (90, 60)), bytes(32))
+    crops = random_crops_of(encoder.preprocessing, Crops(2), make_picture(1, (90, 60)), bytes(32))
     network = load_network(encoder)
     with torch.inference_mode():
         for crop in crops:

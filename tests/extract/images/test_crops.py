@@ -17,8 +17,9 @@ from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.find import find_text_encoder
-from tier4k.extract.images.crops import Crops, RandomCrops
+from tier4k.extract.images.crops import Crops
 from tier4k.extract.images.preprocessing import reference
+from tier4k.extract.inputs.dataset import DatasetInputs
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
@@ -34,6 +35,7 @@ from tier4k.heads.regressors.registry import fit_heads, resolve_options
 from tier4k.heads.regressors.tasks import FitTask
 from tier4k.tests.builders.data import make_picture, tiny_encoder, write_pku
 from tier4k.tests.builders.listener import Silent
+from tier4k.tests.builders.preprocessed import preprocessed, random_crops_of
 from tier4k.tests.builders.stores import stores_of
 
 OPTIONS = ExtractionOptions(workers=0, batch_size=8, device="cpu")
@@ -48,12 +50,12 @@ def coordinates(width: int, height: int) -> Image.Image:
 def places(
     count: int, keys: int, size: tuple[int, int], resize: int | None, crop: int | None
 ) -> set[tuple[int, int, bool]]:
-    """Left, top and whether it is flipped, of every view of an image under many keys."""
+    """Left, top and whether it is flipped, of every crop of an image under many keys."""
     preprocessing = reference(crop, resize) if crop and resize else reference(1, 1).whole("full")
-    make, image, found = RandomCrops(preprocessing, Crops(count, 5)), coordinates(*size), set()
+    crops, image, found = Crops(count, 5), coordinates(*size), set()
     for key in range(keys):
-        for view in make(image, key.to_bytes(32, "big")):
-            across, down, _ = view.numpy().astype(int)
+        for crop in random_crops_of(preprocessing, crops, image, key.to_bytes(32, "big")):
+            across, down, _ = crop.numpy().astype(int)
             flipped = across[0, 0] > across[0, -1]
             left = across.min()
             expected = np.arange(left, left + across.shape[1])
@@ -82,9 +84,9 @@ def test_crops_of_whole_images_are_seven_eighths_of_them() -> None:
 def test_crops_of_whole_images_in_patches_are_whole_patches(size: tuple[int, int]) -> None:
     preprocessing = reference(1, 1).whole(42, multiple=14)
     image = Image.new("RGB", size)
-    full = preprocessing.resized(image).size
-    for crop in RandomCrops(preprocessing, Crops(3))(image, bytes(32)):
-        for side, full_side in zip(crop.shape[1:], reversed(full), strict=True):
+    full = preprocessed(preprocessing, image).shape[1:]
+    for crop in random_crops_of(preprocessing, Crops(3), image, bytes(32)):
+        for side, full_side in zip(crop.shape[1:], full, strict=True):
             assert side % 14 == 0 and 0 < side <= full_side
             assert abs(side - full_side * 7 / 8) <= 7.5
 
@@ -93,8 +95,8 @@ def test_a_crop_follows_from_seed_key_and_number_alone() -> None:
     image, preprocessing = make_picture(0, (90, 60)), reference(32, 40)
 
     def crops(count: int, seed: int, key: int) -> list[bytes]:
-        made = RandomCrops(preprocessing, Crops(count, seed))(image, bytes([key]) * 32)
-        return [view.numpy().tobytes() for view in made]
+        made = random_crops_of(preprocessing, Crops(count, seed), image, bytes([key]) * 32)
+        return [crop.numpy().tobytes() for crop in made]
 
     assert crops(5, 1, 1) == crops(5, 1, 1)
     assert crops(3, 1, 1) == crops(5, 1, 1)[:3]
@@ -103,7 +105,7 @@ def test_a_crop_follows_from_seed_key_and_number_alone() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    folder = tmp_path_factory.mktemp("views")
+    folder = tmp_path_factory.mktemp("crops")
     write_pku(folder)
     return check(folder).manifest
 
@@ -117,7 +119,7 @@ def features(
     manifest: Manifest, encoder: ImageEncoder, root: Path, options: ExtractionOptions = OPTIONS
 ) -> np.ndarray:
     """Extract, and read every image in the manifest's order."""
-    extract(manifest, [encoder], root, options, Silent())
+    extract(DatasetInputs.of(manifest), [encoder], root, options, Silent())
     return FeatureStore.open(root / encoder.signature.folder_name).read(
         key_array(map(bytes.fromhex, manifest.images().index))
     )
@@ -135,9 +137,10 @@ def test_the_store_holds_the_centre_and_the_crops_of_every_image(
     single = features(data, encoder, tmp_path)
     assert single.ndim == 2 and stored.shape == (len(data.images()), 4, single.shape[1])
     close(stored[:, 0], single)
-    network, make = load_network(seen), RandomCrops(encoder.preprocessing, seen.crops)
+    network = load_network(seen)
     for row, (key, path) in enumerate(data.images().items()):
-        crops = make(Image.open(path).convert("RGB"), bytes.fromhex(key))
+        picture = Image.open(path).convert("RGB")
+        crops = random_crops_of(encoder.preprocessing, seen.crops, picture, bytes.fromhex(key))
         with torch.inference_mode():
             close(stored[row, 1:], network(torch.stack(crops)).numpy())
     assert np.abs(stored[:, 1:] - stored[:, :1]).max(axis=(1, 2)).min() > 1e-3 * np.abs(stored).max()
@@ -238,9 +241,9 @@ def one_trial(
     split = Split(np.array([0, 2]), np.array([], int), np.array([1, 3]), seed=0)
     with pytest.MonkeyPatch.context() as patch:
 
-        def spy(name, heads, X, streams, tasks, finished) -> None:
+        def spy(name, heads, X, streams, tasks, *rest) -> None:
             given.extend((X, task) for task in tasks)
-            fit_heads(name, heads, X, streams, tasks, finished)
+            fit_heads(name, heads, X, streams, tasks, *rest)
 
         patch.setattr("tier4k.heads.evaluation.run_trials.fit_heads", spy)
         options = resolve_options(head, "cached", "resnet18", {} if head == "ridge" else {"max_epochs": 1})
@@ -277,7 +280,7 @@ def test_a_head_reads_the_crops_of_image_and_image_prompt_row_by_row(
     tmp_path: Path, data: Manifest, encoder, bert_folder: Path
 ) -> None:
     seen, text = replace(encoder, crops=Crops(2)), find_text_encoder("bert-base-uncased", bert_folder)
-    extract(data, [seen, text], tmp_path, OPTIONS, Silent())
+    extract(DatasetInputs.of(data), [seen, text], tmp_path, OPTIONS, Silent())
     stores = [FeatureStore.open(tmp_path / one.signature.folder_name) for one in (seen, text)]
     rows = load_features(data, stores_of(*stores))
     at = {key: number for number, key in enumerate(data.images().index)}
@@ -296,9 +299,9 @@ def test_a_head_reads_the_crops_of_image_and_image_prompt_row_by_row(
 def test_a_mirrored_crop_is_pillows_mirror() -> None:
     image = make_picture(1, (40, 40))
     found = {
-        view.numpy().tobytes()
+        crop.numpy().tobytes()
         for key in range(20)
-        for view in RandomCrops(reference(40, 40), Crops(1))(image, bytes([key]) * 32)
+        for crop in random_crops_of(reference(40, 40), Crops(1), image, bytes([key]) * 32)
     }
     expected = {np.asarray(one).transpose(2, 0, 1).tobytes() for one in (image, ImageOps.mirror(image))}
     assert found == expected

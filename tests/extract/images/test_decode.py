@@ -23,6 +23,7 @@ from tier4k.extract.images.errors import ImageError
 from tier4k.extract.images.opening import MAX_PIXELS
 from tier4k.extract.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MAX_WHOLE_PIXELS, MIN_SIDE
 from tier4k.tests.builders.data import make_picture
+from tier4k.tests.builders.preprocessed import preprocessed
 
 SIZES = [(300, 260), (260, 411), (256, 256), (97, 64), (1000, 230)]
 SIZE_OF = {"inceptionv4": (320, 299)}  # resized to, cropped to; else 256 and 224
@@ -34,12 +35,12 @@ def encoded(kind: str, size: tuple[int, int] = (200, 150), mode: str = "RGB") ->
     return out.getvalue()
 
 
-def preprocessed(preprocessing, image: Image.Image) -> torch.Tensor:
+def first_layer_input(preprocessing, image: Image.Image) -> torch.Tensor:
     """What the encoder's first layer sees."""
     backbone = nn.Identity()
     backbone.register_parameter("dtype", nn.Parameter(torch.zeros(1)))
     network = TimmNetwork(backbone, preprocessing)
-    return network(preprocessing.transform()(image)[None])[0]
+    return network(preprocessed(preprocessing, image)[None])[0]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -51,7 +52,7 @@ def test_reference_preprocessing_is_that_of_the_published_code(preset, size: tup
         make_picture(1, size)
     )
     torch.testing.assert_close(
-        preprocessed(preset.reference, make_picture(1, size)), expected, rtol=1e-5, atol=1e-5
+        first_layer_input(preset.reference, make_picture(1, size)), expected, rtol=1e-5, atol=1e-5
     )
 
 
@@ -72,7 +73,7 @@ def test_native_preprocessing_is_that_of_timm(name: str, size: tuple[int, int]) 
     )
     expected = create_transform(**config)(make_picture(2, size))
     torch.testing.assert_close(
-        preprocessed(preset.native, make_picture(2, size)), expected, rtol=1e-5, atol=1e-5
+        first_layer_input(preset.native, make_picture(2, size)), expected, rtol=1e-5, atol=1e-5
     )
 
 
@@ -86,7 +87,7 @@ def test_native_preprocessing_of_clip_is_that_of_openai(size: tuple[int, int]) -
             transforms.Normalize(OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
         ]
     )
-    found = preprocessed(image_preset("clip").native, make_picture(2, size))
+    found = first_layer_input(image_preset("clip").native, make_picture(2, size))
     torch.testing.assert_close(found, published(make_picture(2, size)), rtol=1e-5, atol=1e-5)
 
 
@@ -164,7 +165,7 @@ def test_a_whole_image_has_the_asked_shorter_side_and_is_not_cropped(
 ) -> None:
     preset, image = image_preset("inceptionv4"), make_picture(3, size)
     width, height = (int(side * length / min(size)) for length in size)
-    found = preset.preprocessing(name, side).transform()(image)
+    found = preprocessed(preset.preprocessing(name, side), image)
     assert min(found.shape[1:]) == side and found.dtype == torch.uint8
     assert abs(width / height - size[0] / size[1]) <= size[0] / size[1] / side * 2
     assert np.array_equal(found.permute(1, 2, 0).numpy(), np.asarray(image.resize((width, height), resample)))
@@ -173,7 +174,7 @@ def test_a_whole_image_has_the_asked_shorter_side_and_is_not_cropped(
 @pytest.mark.parametrize("size", [(300, 260), (33, 47)])
 def test_a_full_image_keeps_its_pixels(size: tuple[int, int]) -> None:
     preprocessing, image = image_preset("resnet18").preprocessing(image_size="full"), make_picture(4, size)
-    assert np.array_equal(preprocessing.transform()(image).permute(1, 2, 0).numpy(), np.asarray(image))
+    assert np.array_equal(preprocessed(preprocessing, image).permute(1, 2, 0).numpy(), np.asarray(image))
     assert str(preprocessing).startswith("reference at full: own size, no crop, mean (0.485")
 
 
@@ -192,7 +193,7 @@ def test_a_full_image_keeps_its_pixels(size: tuple[int, int]) -> None:
 def test_a_whole_image_keeps_its_proportions_within_what_encoders_can_take(
     size: tuple[int, int], given: ImageSize, expected: tuple[int, int]
 ) -> None:
-    found = image_preset("resnet18").preprocessing(image_size=given).transform()(Image.new("RGB", size))
+    found = preprocessed(image_preset("resnet18").preprocessing(image_size=given), Image.new("RGB", size))
     assert tuple(found.shape) == (3, *reversed(expected))
     assert min(expected) >= MIN_SIDE and expected[0] * expected[1] <= MAX_WHOLE_PIXELS
 
@@ -205,8 +206,8 @@ def test_sides_of_a_whole_image_are_the_nearest_multiples_within_the_limits(
 ) -> None:
     plain = image_preset("resnet18").preprocessing(image_size=given)
     image = Image.new("RGB", size)
-    found = plain.whole(given, multiple).resized(image).size
-    free = plain.resized(image).size
+    found = preprocessed(plain.whole(given, multiple), image).shape[1:]
+    free = preprocessed(plain, image).shape[1:]
     assert min(found) >= MIN_SIDE and found[0] * found[1] <= MAX_WHOLE_PIXELS
     for side, free_side in zip(found, free, strict=True):
         assert side % multiple == 0

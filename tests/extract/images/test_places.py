@@ -14,17 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from tier4k.extract.images import places
+from tier4k.extract.images import parquet_rows
 from tier4k.extract.images.errors import ImageError
-from tier4k.extract.images.places import (
-    ParquetRow,
-    parquet_place,
-    parse_parquet_place,
-    read_bytes,
-    reading_order,
-    size,
-    state,
-)
+from tier4k.extract.images.place_names import ParquetRow, parquet_place, parse_parquet_place
+from tier4k.extract.images.places import read_bytes, reading_order, size, state
 
 ROWS = 40
 ROWS_PER_GROUP = 7
@@ -60,14 +53,14 @@ def write_binary(
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the row groups that are read from now on, with nothing kept from earlier."""
     numbers: list[int] = []
-    read = places._read_row_group
+    read = parquet_rows._read_row_group
 
-    def count(group: places._RowGroup) -> pa.ChunkedArray:
+    def count(group: parquet_rows._RowGroup, metadata: object) -> pa.ChunkedArray:
         numbers.append(group.number)
-        return read(group)
+        return read(group, metadata)
 
-    monkeypatch.setattr(places, "_read_row_group", count)
-    places._row_groups.forget()
+    monkeypatch.setattr(parquet_rows, "_read_row_group", count)
+    parquet_rows._row_groups.forget()
     return numbers
 
 
@@ -109,7 +102,7 @@ def test_rows_in_order_read_each_row_group_once(tmp_path: Path, loads: list[int]
 def test_places_sorted_as_texts_return_to_the_order_of_their_rows(
     tmp_path: Path, loads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "KEPT_BYTES", 0)
+    monkeypatch.setattr(parquet_rows, "KEPT_BYTES", 0)
     found = write_structs(tmp_path / "t.parquet")
     other = write_structs(tmp_path / "u.parquet")
     assert sorted(found) != found
@@ -131,7 +124,7 @@ def test_rows_in_random_order_are_read_from_the_groups_that_are_kept(
 
 def test_what_is_kept_is_limited(tmp_path: Path, loads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     found = write_structs(tmp_path / "t.parquet", [bytes(1000)] * ROWS)
-    monkeypatch.setattr(places, "KEPT_BYTES", 2 * 7 * 1100)
+    monkeypatch.setattr(parquet_rows, "KEPT_BYTES", 2 * 7 * 1100)
     for row in (0, 7, 1, 8, 14, 9, 2):
         read_bytes(found[row])
     assert loads == [
@@ -142,10 +135,27 @@ def test_what_is_kept_is_limited(tmp_path: Path, loads: list[int], monkeypatch: 
     ]  # two groups are kept: the third pushes out the one that was not used for longest
 
 
+def test_nothing_that_is_kept_grows_with_the_tables(
+    tmp_path: Path, loads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = parquet_rows._row_groups
+    monkeypatch.setattr(parquet_rows, "KEPT_BYTES", 2000)
+    monkeypatch.setattr(parquet_rows, "KEPT_SIZES", 2 * ROWS_PER_GROUP)
+    monkeypatch.setattr(parquet_rows, "KEPT_TABLES", 2)
+    tables = [write_structs(tmp_path / f"{number}.parquet") for number in range(4)]
+    found = [place for table in tables for place in table]
+    for row in np.random.default_rng(0).permutation(4 * ROWS):
+        assert size(found[row]) == len(IMAGES[row % ROWS])
+        assert read_bytes(found[row]) == IMAGES[row % ROWS]
+        assert len(kept._footers) <= 2
+        assert len(kept._images) == 1 or sum(images.nbytes for images in kept._images.values()) <= 2000
+        assert sum(map(len, kept._sizes.values())) <= 2 * ROWS_PER_GROUP
+
+
 def test_sizes_of_rows_that_were_read_need_no_second_reading(
     tmp_path: Path, loads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "KEPT_BYTES", 0)
+    monkeypatch.setattr(parquet_rows, "KEPT_BYTES", 0)
     found = write_structs(tmp_path / "t.parquet", [None, *IMAGES[1:]])
     for place in found[1:]:
         read_bytes(place)
@@ -154,7 +164,7 @@ def test_sizes_of_rows_that_were_read_need_no_second_reading(
 
 
 def test_threads_read_the_right_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "KEPT_BYTES", 0)
+    monkeypatch.setattr(parquet_rows, "KEPT_BYTES", 0)
     found = write_structs(tmp_path / "t.parquet")
     order = np.random.default_rng(1).integers(ROWS, size=300)
     with ThreadPoolExecutor(8) as pool:
@@ -165,7 +175,7 @@ def test_threads_read_the_right_rows(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_child_process_reads_although_its_parent_held_the_lock(tmp_path: Path) -> None:
     found = write_structs(tmp_path / "t.parquet")
     read_bytes(found[0])
-    with places._row_groups._lock:
+    with parquet_rows._row_groups._lock:
         child = os.fork()
         if not child:
             signal.alarm(10)  # a child that waits for the lock ends with this signal

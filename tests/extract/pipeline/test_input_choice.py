@@ -17,15 +17,17 @@ from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_text_encoder
+from tier4k.extract.inputs.dataset import DatasetInputs
+from tier4k.extract.inputs.record import input_names, records, write_record
 from tier4k.extract.pipeline.listener import StreamSummary
 from tier4k.extract.pipeline.missing_inputs import Encoder, InputChoice
 from tier4k.extract.pipeline.options import ExtractionError, ExtractionOptions
-from tier4k.extract.pipeline.records import DatasetRecord, input_names, records
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.stores.garbage import review
 from tier4k.extract.stores.listing import store_table
 from tier4k.tests.builders.data import table_rows, tiny_encoder, write_pku, write_table
 from tier4k.tests.builders.listener import Silent
+from tier4k.tests.builders.stores import hexadecimal_keys
 
 OPTIONS = ExtractionOptions(workers=0, batch_size=3, device="cpu")
 TEMPLATES = ("a photo of good quality", "a photo of bad quality")
@@ -54,12 +56,14 @@ def run(
     choice: InputChoice,
     listener: Silent | None = None,
 ) -> StreamSummary:
-    (summary,) = extract(manifest, [encoder], root, OPTIONS, listener or Silent(), choice=choice)
+    (summary,) = extract(
+        DatasetInputs.of(manifest), [encoder], root, OPTIONS, listener or Silent(), choice=choice
+    )
     return summary
 
 
 def stored_keys(summary: StreamSummary) -> set[str]:
-    return set(FeatureStore.open(summary.store).hexadecimal_keys())
+    return hexadecimal_keys(FeatureStore.open(summary.store))
 
 
 def sha256(text: str) -> str:
@@ -72,6 +76,7 @@ def shown_stores(root: Path) -> str:
     return console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_only_images_of_the_chosen_streams_are_encoded(tmp_path: Path, manifest: Manifest, image) -> None:
     guides = run(manifest, image, tmp_path / "f", InputChoice(("image-prompt",)))
     assert (guides.inputs, guides.encoded) == (2, 2)
@@ -117,7 +122,9 @@ def test_missing_templates_alone_are_encoded_later(tmp_path: Path, manifest: Man
 def test_templates_belong_to_one_encoder(tmp_path: Path, manifest: Manifest, text) -> None:
     other = replace(text, precision="bf16")
     choice = InputChoice(templates={text.signature: TEMPLATES})
-    with_templates, without = extract(manifest, [text, other], tmp_path, OPTIONS, Silent(), choice=choice)
+    with_templates, without = extract(
+        DatasetInputs.of(manifest), [text, other], tmp_path, OPTIONS, Silent(), choice=choice
+    )
     assert (with_templates.inputs, without.inputs) == (6, 4)
     lines = shown_stores(tmp_path).splitlines()
     listed = {name: next(line for line in lines if name in line) for name in ("fp32", "bf16")}
@@ -133,9 +140,9 @@ def test_a_store_with_templates_alone_is_no_garbage(tmp_path: Path, manifest: Ma
     with store.writer() as writer:
         writer.add(key_array([bytes.fromhex(sha256(TEMPLATES[0]))]), np.ones((1, 96), np.float32))
     assert [one.kept for one in review(root, (), 0)] == [False]
-    DatasetRecord.of(manifest, TEMPLATES).write(root)
-    DatasetRecord.of(manifest, ["an ugly photo", TEMPLATES[1]]).write(root)
-    DatasetRecord.of(manifest).write(root)
+    write_record(root, DatasetInputs.of(manifest), TEMPLATES)
+    write_record(root, DatasetInputs.of(manifest), ["an ugly photo", TEMPLATES[1]])
+    write_record(root, DatasetInputs.of(manifest))
     assert [one.kept for one in review(root, (), 0)] == [True]
     names = input_names(root, "text")
     assert names.keys() >= {bytes.fromhex(sha256(one)) for one in (*TEMPLATES, "an ugly photo")}
@@ -158,14 +165,14 @@ def test_losses_of_the_tokenizer_are_warned_of_before_anything_is_encoded(
         def started(self, stream: str, total: int) -> None:
             log.append(f"started {total} {stream}s")
 
-    extract(manifest, [image, text], tmp_path / "f", OPTIONS, Listener())
+    extract(DatasetInputs.of(manifest), [image, text], tmp_path / "f", OPTIONS, Listener())
     truncated, unknown, equal, *started = log
     assert truncated.startswith("text bert-base-uncased: 1 of 3 prompts is truncated at 512 tokens")
     assert "2 of 3 prompts have unknown tokens" in unknown and "'🦊❄️' = '🐶🌿'" in equal
     assert started == ["started 3 images", "started 3 texts"]
     log.clear()
-    extract(manifest, [image, text], tmp_path / "f", OPTIONS, Listener())
+    extract(DatasetInputs.of(manifest), [image, text], tmp_path / "f", OPTIONS, Listener())
     assert log == []
     whole = check(write_table(tmp_path / "whole" / "mine.csv")).manifest
-    extract(whole, [text], tmp_path / "f", OPTIONS, Listener())
+    extract(DatasetInputs.of(whole), [text], tmp_path / "f", OPTIONS, Listener())
     assert log == ["started 3 texts"]

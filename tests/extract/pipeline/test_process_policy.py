@@ -6,10 +6,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from transformers.utils import logging as transformers_logging
 
-from tier4k.extract.pipeline.float32 import full_float32
 from tier4k.extract.pipeline.process_policy import ENVIRONMENT, process_policy
 
 
@@ -65,17 +63,3 @@ def test_entering_the_policy_imports_neither_torch_nor_transformers() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert ended.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("before", ["highest", "high"])
-def test_float32_is_full_inside_and_as_before_outside(before: str) -> None:
-    unchanged = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(before)
-    try:
-        with full_float32():
-            assert torch.get_float32_matmul_precision() == "highest"
-            assert not torch.backends.cudnn.allow_tf32
-        assert torch.get_float32_matmul_precision() == before
-        assert torch.backends.cudnn.allow_tf32
-    finally:
-        torch.set_float32_matmul_precision(unchanged)

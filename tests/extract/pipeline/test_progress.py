@@ -1,19 +1,16 @@
-"""What an extraction prints on a terminal."""
+"""The line about the outcome of an encoder."""
 
-from io import StringIO
+from pathlib import Path
 
-from rich.console import Console
+from tier4k.extract.pipeline.listener import StreamSummary, UnreadableImage
+from tier4k.extract.pipeline.progress import describe
 
-from tier4k.extract.pipeline.progress import ConsoleListener, notes_printer
 
-
-def test_a_note_is_printed_once_however_often_weights_are_loaded() -> None:
-    output = StringIO()
-    console = Console(file=output, width=20)
-    note = notes_printer(console)
-    with ConsoleListener(console) as listener:
-        for show in (note, listener.noted):
-            for text in ("the averaged weights are used", "another note", "the averaged weights are used"):
-                show(text)
-    expected = "note: the averaged weights are used\nnote: another note\n"  # lines are not wrapped
-    assert output.getvalue() == 2 * expected
+def test_images_that_cannot_be_read_are_not_said_to_be_stored() -> None:
+    stored = StreamSummary("image", "resnet18", Path("store"), inputs=3, encoded=0)
+    assert describe(stored) == "image resnet18: all 3 distinct inputs are in store"
+    unreadable = (UnreadableImage("a.png", "the file has zero bytes"),)
+    left_out = StreamSummary("image", "resnet18", Path("store"), inputs=3, encoded=0, unreadable=unreadable)
+    assert describe(left_out) == (
+        "image resnet18: encoded none of 3 distinct inputs, as no missing one can be read"
+    )

@@ -26,20 +26,26 @@ from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.images.decode import decode
+from tier4k.extract.images.pixels import decode_pixels
 from tier4k.extract.images.preprocessing import Preprocessing, reference
+from tier4k.extract.inputs.dataset import DatasetInputs
+from tier4k.extract.inputs.record import records
 from tier4k.extract.pipeline.batch_size import BatchSize
+from tier4k.extract.pipeline.cut_units import image_units
 from tier4k.extract.pipeline.device import choose_device
+from tier4k.extract.pipeline.image_reader import ImageReader, ImageVariant, ImageVariants
 from tier4k.extract.pipeline.listener import StreamSummary
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.options import ExtractionError, ExtractionOptions
-from tier4k.extract.pipeline.read import ImageDataset, ImageVariant
-from tier4k.extract.pipeline.records import records
 from tier4k.extract.pipeline.run import extract
+from tier4k.extract.pipeline.unreadable import require_all_encoded
 from tier4k.tests.builders.data import save_picture, save_table, tiny_encoder, write_pku
 from tier4k.tests.builders.golden import write_tiny_bert
 from tier4k.tests.builders.listener import Silent
+from tier4k.tests.builders.preprocessed import preprocessed
+from tier4k.tests.builders.stores import hexadecimal_keys
 
-OPTIONS = ExtractionOptions(workers=0, batch_size=3, device="cpu")
+OPTIONS = ExtractionOptions(workers=0, batch_size=3, unit_rows=3, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +85,7 @@ def run(
     root: Path,
     options: ExtractionOptions = OPTIONS,
 ) -> list[StreamSummary]:
-    return extract(check(data).manifest, encoders, root, options, Silent())
+    return extract(DatasetInputs.of(check(data).manifest), encoders, root, options, Silent())
 
 
 def stored(root: Path, encoder: ImageEncoder | TextEncoder, manifest: Manifest) -> np.ndarray:
@@ -96,7 +102,9 @@ def test_every_distinct_input_passes_its_network_once(tmp_path: Path, image, tex
         tmp_path / "data" / "I2I" / "Image_prompt" / "1.png",
     )
     listener = Silent()
-    summaries = extract(check(tmp_path / "data").manifest, [image, text], tmp_path / "f", OPTIONS, listener)
+    summaries = extract(
+        DatasetInputs.of(check(tmp_path / "data").manifest), [image, text], tmp_path / "f", OPTIONS, listener
+    )
     assert rows == {"image": 12 + 2, "text": 6}  # three image prompts, two of them alike
     assert [(one.stream, one.inputs, one.encoded) for one in summaries] == [("image", 14, 14), ("text", 6, 6)]
     assert listener.total == rows and listener.done == 20
@@ -106,11 +114,12 @@ def test_every_distinct_input_passes_its_network_once(tmp_path: Path, image, tex
 def test_features_are_those_of_the_file_under_its_key(tmp_path: Path, image, text) -> None:
     write_pku(tmp_path / "data")
     manifest = check(tmp_path / "data").manifest
-    extract(manifest, [image, text], tmp_path / "f", OPTIONS, Silent())
-    network, transform = load_network(image), image.preprocessing.transform()
+    extract(DatasetInputs.of(manifest), [image, text], tmp_path / "f", OPTIONS, Silent())
+    network = load_network(image)
     with torch.inference_mode():
         expected = [
-            network(transform(decode(Path(path).read_bytes()))[None])[0].numpy() for path in manifest.images()
+            network(preprocessed(image.preprocessing, decode(Path(path).read_bytes()))[None])[0].numpy()
+            for path in manifest.images()
         ]
         texts = load_network(text)
         expected_texts = [texts(texts.tokenize([prompt]))[0].numpy() for prompt in manifest.prompts()]
@@ -160,7 +169,7 @@ def test_the_data_set_is_recorded_before_the_first_input_is_encoded(
     recorded: list[str] = []
 
     def look(self: Silent, stream: str, total: int) -> None:
-        recorded.extend(record.name for record in records(tmp_path / "f"))
+        recorded.extend(record.about.name for record in records(tmp_path / "f"))
         assert not list((tmp_path / "f").glob("*/*.h5"))
 
     monkeypatch.setattr(Silent, "started", look)
@@ -181,13 +190,21 @@ def test_a_library_user_gets_extract_json_of_the_last_extraction_that_encoded(tm
     write_pku(tmp_path / "data")
     manifest = check(tmp_path / "data").manifest
     path = tmp_path / "f" / "extract.json"
-    data = [Path("Dataset"), Path("more")]
-    extract(manifest, [image], tmp_path / "f", OPTIONS, Silent(), data=data, command=["tier", "extract"])
+    data = ["Dataset", "more"]
+    extract(
+        DatasetInputs.of(manifest),
+        [image],
+        tmp_path / "f",
+        OPTIONS,
+        Silent(),
+        data=data,
+        command=["tier", "extract"],
+    )
     found = json.loads(path.read_text())
     assert found["data"] == "Dataset more"
     assert found["command"] == ["tier", "extract"]
     assert found["encoders"][0]["encoded"] == 10
-    extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())
+    extract(DatasetInputs.of(manifest), [image], tmp_path / "f", OPTIONS, Silent())
     assert json.loads(path.read_text()) == found
 
 
@@ -209,15 +226,19 @@ def test_another_encoder_has_another_store(tmp_path: Path, image, rows) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [ExtractionOptions(0, 1, 1), ExtractionOptions(2, 4, 2), ExtractionOptions(0, 64, 64, shard_rows=3)],
+    [
+        ExtractionOptions(0, 1, 1),
+        ExtractionOptions(2, 4, 2, unit_rows=5),
+        ExtractionOptions(0, 64, 64, shard_rows=3),
+    ],
 )
 def test_batches_workers_and_shards_change_no_feature(
     tmp_path: Path, image, text, options: ExtractionOptions
 ) -> None:
     write_pku(tmp_path / "data")
     manifest = check(tmp_path / "data").manifest
-    extract(manifest, [image, text], tmp_path / "one", OPTIONS, Silent())
-    extract(manifest, [image, text], tmp_path / "two", options, Silent())
+    extract(DatasetInputs.of(manifest), [image, text], tmp_path / "one", OPTIONS, Silent())
+    extract(DatasetInputs.of(manifest), [image, text], tmp_path / "two", options, Silent())
     for encoder in (image, text):
         one, two = (stored(tmp_path / root, encoder, manifest) for root in ("one", "two"))
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
@@ -232,7 +253,7 @@ def test_batches_workers_and_shards_change_no_feature(
         lambda path: path.unlink(),
     ],
 )
-def test_an_image_that_changes_after_the_check_is_refused_and_the_rest_is_kept(
+def test_an_image_that_changes_after_the_check_costs_its_row_alone(
     tmp_path: Path, image, workers: int, change
 ) -> None:
     write_pku(tmp_path / "data")
@@ -240,14 +261,61 @@ def test_an_image_that_changes_after_the_check_is_refused_and_the_rest_is_kept(
     images = manifest.images()
     path, before = Path(images.iloc[7]), Path(images.iloc[7]).read_bytes()
     change(path)
-    options = ExtractionOptions(workers, batch_size=3, device="cpu")
-    with pytest.raises(ExtractionError, match=path.name) as error:
-        extract(manifest, [image], tmp_path / "f", options, Silent())
-    assert "Traceback" not in str(error.value)
+    options = ExtractionOptions(workers, batch_size=3, unit_rows=3, device="cpu")
+    listener = Silent()
+    (summary,) = extract(DatasetInputs.of(manifest), [image], tmp_path / "f", options, listener)
+    assert summary.encoded == len(images) - 1
+    assert listener.done == listener.total["image"] == len(images)
+    assert [Path(one.place) for one in summary.unreadable] == [path]
+    with pytest.raises(ExtractionError, match=f"1 image was left out.*{path.name}.*--on-error skip"):
+        require_all_encoded([summary])
     store = FeatureStore.open(tmp_path / "f" / image.signature.folder_name)
-    assert store.hexadecimal_keys() == set(images.index[:6])
+    assert hexadecimal_keys(store) == set(images.index) - {images.index[7]}
     path.write_bytes(before)
-    assert extract(manifest, [image], tmp_path / "f", options, Silent())[0].encoded == len(images) - 6
+    (summary,) = extract(DatasetInputs.of(manifest), [image], tmp_path / "f", options, Silent())
+    assert summary.encoded == 1
+    require_all_encoded([summary])
+    extract(DatasetInputs.of(manifest), [image], tmp_path / "whole", options, Silent())
+    assert np.allclose(
+        stored(tmp_path / "f", image, manifest), stored(tmp_path / "whole", image, manifest), rtol=1e-4
+    )
+
+
+def test_a_pipe_in_place_of_an_image_costs_its_row_and_waits_for_nobody(tmp_path: Path, image) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    pipe = Path(manifest.images().iloc[2])
+    pipe.unlink()
+    os.mkfifo(pipe)
+    (summary,) = extract(DatasetInputs.of(manifest), [image], tmp_path / "f", OPTIONS, Silent())
+    assert [(one.place, one.reason) for one in summary.unreadable] == [
+        (str(pipe), "the file cannot be read (it is a pipe or a device)")
+    ]
+
+
+def test_too_little_memory_for_reading_is_no_fault_of_the_image(
+    tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tier4k.extract.pipeline.image_reader.read_pixels", fail)
+    with pytest.raises(ExtractionError, match="too little memory to read .* pass a smaller --workers"):
+        extract(DatasetInputs.of(manifest), [image], tmp_path / "f", OPTIONS, Silent())
+
+
+def test_a_unit_of_images_that_cannot_be_read_costs_nothing_else(tmp_path: Path, image) -> None:
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    images = manifest.images()
+    for place in images.iloc[3:6]:
+        Path(place).unlink()
+    (summary,) = extract(DatasetInputs.of(manifest), [image], tmp_path / "f", OPTIONS, Silent())
+    assert summary.encoded == len(images) - 3
+    assert [one.place for one in summary.unreadable] == images.iloc[3:6].tolist()
 
 
 def test_an_interrupt_keeps_encoded_features_and_the_next_run_continues(
@@ -266,14 +334,15 @@ def test_an_interrupt_keeps_encoded_features_and_the_next_run_continues(
     with monkeypatch.context() as patch:
         patch.setattr(ImageNetwork, "forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())
-    assert FeatureStore.open(tmp_path / "f" / image.signature.folder_name).hexadecimal_keys() == set(
+            extract(DatasetInputs.of(manifest), [image], tmp_path / "f", OPTIONS, Silent())
+    assert hexadecimal_keys(FeatureStore.open(tmp_path / "f" / image.signature.folder_name)) == set(
         manifest.images().index[:6]
     )
     assert (
-        extract(manifest, [image], tmp_path / "f", OPTIONS, Silent())[0].encoded == len(manifest.images()) - 6
+        extract(DatasetInputs.of(manifest), [image], tmp_path / "f", OPTIONS, Silent())[0].encoded
+        == len(manifest.images()) - 6
     )
-    extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
+    extract(DatasetInputs.of(manifest), [image], tmp_path / "whole", OPTIONS, Silent())
     parts, whole = (stored(tmp_path / root, image, manifest) for root in ("f", "whole"))
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
@@ -303,9 +372,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     def count(data: bytes):
         seen.append(data)
-        return decode(data)
+        return decode_pixels(data)
 
-    monkeypatch.setattr("tier4k.extract.pipeline.read.decode", count)
+    monkeypatch.setattr("tier4k.extract.images.pixels.decode_pixels", count)
     return seen
 
 
@@ -317,11 +386,11 @@ def test_each_image_is_decoded_once_for_all_encoders_and_their_features_stay_the
     other = replace(tiny_encoder(tmp_path / "w", "test_efficientnet"), feature="multilevel", crops=Crops(2))
     larger = replace(image, preprocessing=reference(96, 100))
     encoders = [image, other, larger]
-    summaries = extract(manifest, encoders, tmp_path / "together", OPTIONS, Silent())
+    summaries = extract(DatasetInputs.of(manifest), encoders, tmp_path / "together", OPTIONS, Silent())
     assert sorted(decoded) == sorted(Path(path).read_bytes() for path in manifest.images())
     assert [one.encoded for one in summaries] == [10, 10, 10]
     for encoder in encoders:
-        extract(manifest, [encoder], tmp_path / "alone", OPTIONS, Silent())
+        extract(DatasetInputs.of(manifest), [encoder], tmp_path / "alone", OPTIONS, Silent())
         assert np.array_equal(
             stored(tmp_path / "together", encoder, manifest), stored(tmp_path / "alone", encoder, manifest)
         )
@@ -332,18 +401,18 @@ def test_of_several_encoders_each_encodes_only_what_it_misses(tmp_path: Path, im
     run(tmp_path / "data", [image], tmp_path / "f")
     write_pku(tmp_path / "data", rows=12)
     manifest, other = check(tmp_path / "data").manifest, tiny_encoder(tmp_path / "w", seed=1)
-    before = FeatureStore.open(tmp_path / "f" / image.signature.folder_name).hexadecimal_keys()
+    before = hexadecimal_keys(FeatureStore.open(tmp_path / "f" / image.signature.folder_name))
     new = [key for key in manifest.images().index if key not in before]
     assert 0 < len(new) < len(manifest.images())
     decoded.clear()
     rows.update(image=0)
     listener = Silent()
-    summaries = extract(manifest, [image, other], tmp_path / "f", OPTIONS, listener)
+    summaries = extract(DatasetInputs.of(manifest), [image, other], tmp_path / "f", OPTIONS, listener)
     assert [one.encoded for one in summaries] == [len(new), len(manifest.images())]
     assert len(decoded) == len(manifest.images()) == listener.total["image"] == listener.done
     assert rows["image"] == len(new) + len(manifest.images())
-    extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
-    extract(manifest, [other], tmp_path / "whole", OPTIONS, Silent())
+    extract(DatasetInputs.of(manifest), [image], tmp_path / "whole", OPTIONS, Silent())
+    extract(DatasetInputs.of(manifest), [other], tmp_path / "whole", OPTIONS, Silent())
     for encoder in (image, other):
         found, expected = (stored(tmp_path / root, encoder, manifest) for root in ("f", "whole"))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -353,17 +422,17 @@ def test_encoders_of_equal_preprocessing_share_it(
     tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pku(tmp_path / "data")
-    prepared: list[int] = []
-    transform = Preprocessing.transform
+    sizes: list[int] = []
+    apply = Preprocessing.apply
 
-    def counting(self: Preprocessing):
-        preprocessing = transform(self)
-        return lambda picture: prepared.append(self.size) or preprocessing(picture)
+    def counting(self: Preprocessing, pixels: np.ndarray) -> np.ndarray:
+        sizes.append(self.size)
+        return apply(self, pixels)
 
-    monkeypatch.setattr(Preprocessing, "transform", counting)
+    monkeypatch.setattr(Preprocessing, "apply", counting)
     other, larger = tiny_encoder(tmp_path / "w", seed=1), replace(image, preprocessing=reference(96, 100))
     run(tmp_path / "data", [image, other, larger], tmp_path / "f")
-    assert (prepared.count(64), prepared.count(96)) == (10, 10)
+    assert (sizes.count(64), sizes.count(96)) == (10, 10)
 
 
 def test_an_encoder_named_twice_is_one(tmp_path: Path, image, rows) -> None:
@@ -372,7 +441,7 @@ def test_an_encoder_named_twice_is_one(tmp_path: Path, image, rows) -> None:
     assert rows["image"] == 10
 
 
-def test_an_interrupt_between_two_encoders_loses_and_doubles_nothing(
+def test_an_interrupt_between_two_encoders_costs_one_unit_and_doubles_nothing(
     tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pku(tmp_path / "data")
@@ -381,21 +450,24 @@ def test_an_interrupt_between_two_encoders_loses_and_doubles_nothing(
 
     def interrupted(self: ImageNetwork, images: torch.Tensor) -> torch.Tensor:
         batches.append(len(images))
-        if len(batches) == 4:  # the second chunk of the second encoder
+        if len(batches) == 4:  # the second unit of the second encoder
             raise KeyboardInterrupt
         return forward(self, images)
 
     with monkeypatch.context() as patch:
         patch.setattr(ImageNetwork, "forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            extract(manifest, [image, other], tmp_path / "f", OPTIONS, Silent())
-    assert [one.encoded for one in extract(manifest, [image, other], tmp_path / "f", OPTIONS, Silent())] == [
-        10 - 6,
+            extract(DatasetInputs.of(manifest), [image, other], tmp_path / "f", OPTIONS, Silent())
+    assert [
+        one.encoded
+        for one in extract(DatasetInputs.of(manifest), [image, other], tmp_path / "f", OPTIONS, Silent())
+    ] == [
+        10 - 3,
         10 - 3,
     ]
     for encoder in (image, other):
         store = FeatureStore.open(tmp_path / "f" / encoder.signature.folder_name)
-        assert sum(len(shard.keys) for shard in store.shards) == len(store.keys) == 10
+        assert sum(shard.count for shard in store.shards) == len(store.keys) == 10
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -403,9 +475,17 @@ def test_whole_images_of_many_shapes_are_encoded_as_one_by_one(tmp_path: Path, i
     write_pku(tmp_path / "data", rows=8)  # of eight widths
     manifest = check(tmp_path / "data").manifest
     whole = replace(image, preprocessing=image.preprocessing.whole(48))
-    extract(manifest, [whole], tmp_path / "f", ExtractionOptions(workers, 4, device="cpu"), Silent())
-    network, transform = load_network(whole), whole.preprocessing.transform()
-    images = [transform(decode(Path(path).read_bytes())) for path in manifest.images()]
+    extract(
+        DatasetInputs.of(manifest),
+        [whole],
+        tmp_path / "f",
+        ExtractionOptions(workers, 4, device="cpu"),
+        Silent(),
+    )
+    network = load_network(whole)
+    images = [
+        preprocessed(whole.preprocessing, decode(Path(path).read_bytes())) for path in manifest.images()
+    ]
     assert len({pixels.shape for pixels in images}) > 4
     with torch.inference_mode():
         expected = np.array([network(pixels[None])[0].numpy() for pixels in images])
@@ -434,23 +514,23 @@ def test_an_image_too_small_for_its_encoder_is_an_error_with_its_remedy(
         run(tmp_path / "data", [replace(image, preprocessing=image.preprocessing.whole(32))], tmp_path / "f")
 
 
-def test_the_reader_can_be_sent_to_spawned_processes(tmp_path: Path, image) -> None:
-    """As on macOS and Windows, and on Linux from Python 3.14 on."""
+def test_the_reader_can_be_sent_to_another_process(tmp_path: Path, image) -> None:
     write_pku(tmp_path / "data")
-    inputs = check(tmp_path / "data").manifest.images()
+    images = DatasetInputs.of(check(tmp_path / "data").manifest).images
     variants = [
         ImageVariant(image.preprocessing, Crops(2)),
         ImageVariant(image.preprocessing.whole(48), Crops()),
     ]
-    dataset = ImageDataset(inputs, np.ones((2, len(inputs)), bool), variants)
-    read = pickle.loads(pickle.dumps(dataset))[3]
-    assert read.number == 3
-    assert [len(crops) for crops in read.crops] == [3, 1]
-    assert all(
-        torch.equal(a, b)
-        for one, two in zip(read.crops, dataset[3].crops, strict=True)
-        for a, b in zip(one, two, strict=True)
-    )
+    device = torch.device("cpu")
+    reader = ImageReader(ImageVariants.of(variants, device), device)
+    (unit,) = image_units(images, np.arange(2 * len(images)).reshape(2, -1) % len(images) == 3, 99)
+    unit_there, reader_there = pickle.loads(pickle.dumps((unit, reader)))
+    read, expected = reader_there.read(unit_there), reader.read(unit)
+    assert bytes(unit_there.keys) == bytes(images.keys[3])
+    assert read.numbers.tolist() == [0]
+    assert [sum(len(stack.pixels) for stack in stacks) for stacks in read.images] == [3, 1]
+    for found, other in zip(read.images, expected.images, strict=True):
+        assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(found, other, strict=True))
 
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_vit"])
@@ -458,7 +538,13 @@ def test_a_batch_of_1_and_of_32_give_the_same_features(tmp_path: Path, architect
     write_pku(tmp_path / "data", rows=32, image_to_image=0)
     manifest, encoder = check(tmp_path / "data").manifest, tiny_encoder(tmp_path, architecture)
     for size in (1, 32):
-        extract(manifest, [encoder], tmp_path / str(size), ExtractionOptions(0, size, device="cpu"), Silent())
+        extract(
+            DatasetInputs.of(manifest),
+            [encoder],
+            tmp_path / str(size),
+            ExtractionOptions(0, size, device="cpu"),
+            Silent(),
+        )
     one, many = (stored(tmp_path / size, encoder, manifest) for size in ("1", "32"))
     assert np.linalg.norm(many - one, axis=1).max() < 1e-4 * np.linalg.norm(one, axis=1).min()
 
@@ -469,10 +555,10 @@ def test_half_precision_is_stored_as_float32_and_stays_close(
 ) -> None:
     write_pku(tmp_path / "data")
     manifest = check(tmp_path / "data").manifest
-    extract(manifest, [image, text], tmp_path / "f", OPTIONS, Silent())
+    extract(DatasetInputs.of(manifest), [image, text], tmp_path / "f", OPTIONS, Silent())
     for encoder in (image, text):
         half = replace(encoder, precision=precision)
-        extract(manifest, [half], tmp_path / "f", OPTIONS, Silent())
+        extract(DatasetInputs.of(manifest), [half], tmp_path / "f", OPTIONS, Silent())
         found, expected = (stored(tmp_path / "f", one, manifest) for one in (half, encoder))
         assert found.dtype == np.float32 and not np.array_equal(found, expected)
         cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
@@ -556,10 +642,14 @@ def test_too_little_memory_halves_the_batch_and_continues(
 ) -> None:
     write_pku(tmp_path / "data", rows=20)
     manifest = check(tmp_path / "data").manifest
-    extract(manifest, [image], tmp_path / "whole", OPTIONS, Silent())
+    extract(DatasetInputs.of(manifest), [image], tmp_path / "whole", OPTIONS, Silent())
     given = limit_memory(monkeypatch, 2, error)
     (summary,) = extract(
-        manifest, [image], tmp_path / "f", ExtractionOptions(0, batch_size, device="cpu"), Silent()
+        DatasetInputs.of(manifest),
+        [image],
+        tmp_path / "f",
+        ExtractionOptions(0, batch_size, device="cpu"),
+        Silent(),
     )
     assert summary.batch_size == settled
     assert [size for size in given if size > 2] == failed  # it does not try again
@@ -574,7 +664,7 @@ def test_too_little_memory_for_a_single_image_is_an_error_with_its_remedy(
     limit_memory(monkeypatch, 0)
     with pytest.raises(
         ExtractionError,
-        match="too little memory for a single image: pass --device cpu or a smaller --image-size",
+        match="too little memory for a single input: pass --device cpu or a smaller --image-size",
     ):
         run(tmp_path / "data", [image], tmp_path / "f")
 
@@ -610,7 +700,11 @@ def test_the_parts_of_an_extraction_share_the_inputs(tmp_path: Path, image, text
         [
             one.encoded
             for one in extract(
-                manifest, [image, text], tmp_path / "f", replace(OPTIONS, part=(part, 3)), Silent()
+                DatasetInputs.of(manifest),
+                [image, text],
+                tmp_path / "f",
+                replace(OPTIONS, part=(part, 3)),
+                Silent(),
             )
         ]
         for part in (1, 2, 3)
@@ -620,7 +714,10 @@ def test_the_parts_of_an_extraction_share_the_inputs(tmp_path: Path, image, text
         == [len(manifest.images()), len(manifest.prompts())]
         == [rows["image"], rows["text"]]
     )
-    assert [one.encoded for one in extract(manifest, [image, text], tmp_path / "f", OPTIONS, Silent())] == [
+    assert [
+        one.encoded
+        for one in extract(DatasetInputs.of(manifest), [image, text], tmp_path / "f", OPTIONS, Silent())
+    ] == [
         0,
         0,
     ]

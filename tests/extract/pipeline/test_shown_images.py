@@ -19,10 +19,15 @@ from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.images.crops import CENTRE_CROP
 from tier4k.extract.images.errors import ImageError
 from tier4k.extract.images.memory_map import DecodedImages
-from tier4k.extract.images.places import parquet_place
-from tier4k.extract.pipeline.loaded_encoders import LiveEncoders, as_image
+from tier4k.extract.images.place_names import parquet_place
+from tier4k.extract.inputs.dataset import DatasetInputs
+from tier4k.extract.inputs.inputs import Inputs, values_of
+from tier4k.extract.pipeline.cut_units import image_units
+from tier4k.extract.pipeline.given_images import as_image
+from tier4k.extract.pipeline.image_reader import ImageReader, ImageVariant, ImageVariants
+from tier4k.extract.pipeline.loaded_encoders import LiveEncoders
 from tier4k.extract.pipeline.options import ExtractionOptions
-from tier4k.extract.pipeline.read import ImageVariant, image_chunks
+from tier4k.extract.pipeline.read import image_chunks
 from tier4k.extract.pipeline.run import extract
 from tier4k.tests.builders.data import make_picture, tiny_encoder, write_table
 from tier4k.tests.builders.images import STORE, coloured, exif, file_bytes, on_white, png, png_chunk
@@ -73,7 +78,7 @@ def test_stored_features_are_those_of_what_a_person_sees_and_of_live_encoders(
     tmp_path: Path, encoder: ImageEncoder, table: Path
 ) -> None:
     manifest = check(table).manifest
-    extract(manifest, [encoder], tmp_path, OPTIONS, Silent())
+    extract(DatasetInputs.of(manifest), [encoder], tmp_path, OPTIONS, Silent())
     images = manifest.images()
     keys = key_array(map(bytes.fromhex, images.index))
     stored = FeatureStore.open(tmp_path / encoder.signature.folder_name).read(keys)
@@ -112,11 +117,12 @@ def test_images_in_a_table_are_extracted_and_trained_on_like_files(
 
 def pixels(encoder: ImageEncoder, images: pd.Series, workers: int) -> torch.Tensor:
     """The crops (N, 3, H, W) that extraction makes of images."""
-    options = ExtractionOptions(workers=workers, batch_size=2, device="cpu")
-    variants = [ImageVariant(encoder.preprocessing, CENTRE_CROP)]
-    missing = np.ones((1, len(images)), bool)
-    chunks = image_chunks(images, missing, variants, options, torch.device("cpu"))
-    return torch.cat([stack.pixels for chunk in chunks for stack in chunk.images[0]])
+    inputs = Inputs(key_array(map(bytes.fromhex, images.index)), values_of(images))
+    device = torch.device("cpu")
+    variants = ImageVariants.of([ImageVariant(encoder.preprocessing, CENTRE_CROP)], device)
+    units = image_units(inputs, np.ones((1, len(images)), bool), 2)
+    chunks = image_chunks(ImageReader(variants, device), units, workers, lambda chunk: chunk)
+    return torch.cat([stack.pixels for _, chunk in chunks for stack in chunk.images[0]])
 
 
 RGBA = coloured(channels=4)

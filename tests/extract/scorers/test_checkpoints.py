@@ -139,6 +139,7 @@ SIZED_BY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil", [lambda tensor: tensor.flatten()[0], lambda tensor: tensor[:0], lambda tensor: tensor[None]]
 )

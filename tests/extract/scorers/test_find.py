@@ -7,8 +7,10 @@ import pytest
 
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.pipeline.load import load_network
+from tier4k.extract.scorers.copy import copy_scorer
 from tier4k.extract.scorers.find import find_scorer
 from tier4k.extract.scorers.presets import SCORERS
+from tier4k.extract.scorers.scorer import Scorer
 from tier4k.extract.weights.files import WeightsError
 
 
@@ -82,3 +84,19 @@ def test_blips_vocabulary_comes_from_the_users_bert_folder_or_from_the_package(
     (tmp_path / "bert-base-uncased" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nmaison\n")
     with pytest.raises(WeightsError, match="has 8 tokens.*30,524"):  # of another language
         load_network(find_scorer("blipscore", weights["blipscore"], [tmp_path]))
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_the_copy_of_a_scorer_is_found_again_as_the_same_scorer(
+    name: str, weights: dict[str, Path], tmp_path: Path
+) -> None:
+    named = tmp_path / "of_my_own" / weights[name].name
+    named.parent.mkdir()
+    (shutil.copytree if weights[name].is_dir() else shutil.copy)(weights[name], named)
+    scorer = find_scorer(name, named, folders=[weights[name].parent])
+    assert isinstance(scorer, Scorer)
+    copy_scorer(scorer, tmp_path / "copied")
+    shutil.rmtree(named.parent)
+    again = find_scorer(name, folders=[tmp_path / "copied"])
+    assert again.signature == scorer.signature
+    assert (tmp_path / "copied") in again.weights.path.parents

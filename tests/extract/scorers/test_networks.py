@@ -20,9 +20,10 @@ from transformers import (
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.images.decode import decode
+from tier4k.extract.inputs.dataset import DatasetInputs
+from tier4k.extract.inputs.record import input_names, write_record
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.options import ExtractionOptions
-from tier4k.extract.pipeline.records import DatasetRecord, input_names
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.scorers.blip_network import REWARD_MEAN, REWARD_STD
 from tier4k.extract.scorers.choices import ScorerName
@@ -31,6 +32,7 @@ from tier4k.extract.scorers.networks import NETWORKS
 from tier4k.extract.scorers.pair_network import PairNetwork
 from tier4k.extract.scorers.presets import SCORERS
 from tier4k.tests.builders.listener import Silent
+from tier4k.tests.builders.preprocessed import preprocessed
 from tier4k.tests.builders.scorers import SIDE
 from tier4k.tests.builders.scores import score
 
@@ -123,6 +125,7 @@ def test_imagereward_reads_the_first_token_of_a_text_that_attends_to_the_image(
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_batched_and_stored_scores_are_those_of_one_pair_at_a_time(
     name: str, weights: dict[str, Path], manifest: Manifest, tmp_path: Path
@@ -130,11 +133,11 @@ def test_batched_and_stored_scores_are_those_of_one_pair_at_a_time(
     scorer = find_scorer(name, weights[name])
     found, _ = score(manifest, scorer, tmp_path)
     network = load_network(scorer)
-    preprocessing = scorer.preprocessing(network.side).transform()
+    preprocessing = scorer.preprocessing(network.side)
     alone = []
     with torch.inference_mode():
         for image, prompt in zip(images(manifest), manifest.table["prompt"], strict=True):
-            encoded_image = network.encode_images(preprocessing(image)[None])
+            encoded_image = network.encode_images(preprocessed(preprocessing, image)[None])
             encoded_text = network.encode_texts([prompt])
             alone.append(network.score(encoded_image, encoded_text).item())
     np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-5)
@@ -217,7 +220,8 @@ def test_half_precision_scores_are_near(
 
 
 def test_a_pair_is_identified_by_its_image_and_its_prompt(manifest: Manifest, tmp_path: Path) -> None:
-    DatasetRecord.of(manifest).write(tmp_path)
+    dataset = DatasetInputs.of(manifest)
+    write_record(tmp_path, dataset, pairs=dataset.pairs)
     names = input_names(tmp_path, "score")
     assert len(names) == 8
     assert names[bytes.fromhex(manifest.pair_keys()[1])] == f"MJ_1.png: {manifest.table['prompt'][1]}"
@@ -233,7 +237,7 @@ def test_prompts_that_a_scorer_truncates_are_warned_of(
 ) -> None:
     listener = Silent()
     scorer = find_scorer(name, weights[name])
-    extract(manifest, [scorer], tmp_path, ExtractionOptions(0, 4, device="cpu"), listener)
+    extract(DatasetInputs.of(manifest), [scorer], tmp_path, ExtractionOptions(0, 4, device="cpu"), listener)
     (warning,) = listener.warnings
     assert warning.startswith(f"score {name}: 1 of 3 prompts is truncated at {limit} tokens")
 

@@ -177,6 +177,43 @@ def test_texts_of_another_precision_are_not_used_instead(root: Path) -> None:
         _find(root, ImageChoice("resnet18", precision="bf16"), "minilm")
 
 
+@pytest.fixture
+def both_types(root: Path) -> Path:
+    """Stores of float32 and of float16, of one image encoder and one text encoder."""
+    for one in (signature("resnet18"), signature("minilm", "reference: 512 tokens", stream="text")):
+        FeatureStore.create(root, replace(one, dtype="float16"), {})
+    return root
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_type_of_the_numbers_distinguishes_stores_of_one_encoder(both_types: Path, dtype: str) -> None:
+    found = _find(both_types, ImageChoice("resnet18", store_dtype=dtype), "minilm")
+    assert [store.signature.dtype for store in found] == [dtype] * 2
+    assert _find(both_types, ImageChoice(found[0].path.name), "minilm") == found
+    images, texts = find_stores(both_types, [], [found[1].path.name])
+    assert (images, texts) == ([], [found[1]])
+
+
+def test_without_a_type_two_stores_of_one_encoder_are_an_error_that_names_both_ways(both_types: Path) -> None:
+    with pytest.raises(StoreError, match="--store-dtype float16 or float32") as error:
+        _find(both_types, ImageChoice("resnet18"), "minilm")
+    for part in (": dtype float32", ": dtype float16", "name of one of these folders as --image-encoder"):
+        assert part in str(error.value)
+
+
+def test_the_only_store_is_found_whatever_its_type(tmp_path: Path) -> None:
+    for one in (signature("resnet18"), signature("minilm", "reference: 512 tokens", stream="text")):
+        FeatureStore.create(tmp_path, replace(one, dtype="float16"), {})
+    found = _find(tmp_path, ImageChoice("resnet18"), "minilm")
+    assert [store.signature.dtype for store in found] == ["float16"] * 2
+
+
+def test_features_of_another_type_are_not_used_instead(root: Path) -> None:
+    with pytest.raises(StoreError, match="dtype is 'float32' instead of 'float16'") as error:
+        _find(root, ImageChoice("resnet18", store_dtype="float16"), "minilm")
+    assert "--image-encoder resnet18 --store-dtype float16` first" in str(error.value)
+
+
 def test_two_sizes_of_one_encoder_stand_together(root: Path) -> None:
     FeatureStore.create(root, whole("448"), {})
     for names in (["resnet18", "resnet18@448"], ["resnet18@448", "resnet18"]):

@@ -17,8 +17,9 @@ from tier4k.cache.listing import broken_stores, stores
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.verify import verify
 from tier4k.extract.datasets.check import check
+from tier4k.extract.inputs.dataset import DatasetInputs
+from tier4k.extract.inputs.record import write_record
 from tier4k.extract.pipeline.options import ExtractionOptions
-from tier4k.extract.pipeline.records import DatasetRecord
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.stores.garbage import Finding, remove, review
 from tier4k.tests.builders.data import tiny_encoder, write_pku, write_table
@@ -31,7 +32,7 @@ def root(tmp_path: Path) -> Path:
     """Stores of two encoders with the images of a data set, one store with other images, one without rows."""
     manifest = check(write_table(tmp_path / "data" / "mine.csv")).manifest
     root = tmp_path / "f"
-    DatasetRecord.of(manifest).write(root)
+    write_record(root, DatasetInputs.of(manifest))
     keys = manifest.keys("image")
     fill_store(root, "resnet18", keys)
     fill_store(root, "resnet50", keys)
@@ -97,7 +98,7 @@ def test_only_remove_deletes_files_and_a_review_deletes_none(root: Path) -> None
 
 
 def test_a_damaged_record_of_a_data_set_stops_the_review(root: Path) -> None:
-    next((root / "datasets").glob("*.npz")).write_bytes(b"broken")
+    next((root / "datasets").glob("*/about.json")).write_bytes(b"broken")
     with pytest.raises(StoreError, match="is damaged"):
         review(root, (), 0)
 
@@ -207,6 +208,7 @@ def test_a_store_that_is_removed_while_it_is_filled_is_whole_or_absent(tmp_path:
     assert not list(tmp_path.glob("*removed*"))
 
 
+@pytest.mark.slow
 def test_extractions_at_once_survive_a_loop_of_removals(tmp_path: Path) -> None:
     write_pku(tmp_path / "data")
     manifest = check(tmp_path / "data").manifest
@@ -217,7 +219,8 @@ def test_extractions_at_once_survive_a_loop_of_removals(tmp_path: Path) -> None:
     processes = []
     for side in (32, 40, 48, 56):
         resized = replace(encoder, preprocessing=encoder.preprocessing.whole(side))
-        process = fork.Process(target=extract, args=(manifest, [resized], root, options, Silent()))
+        arguments = (DatasetInputs.of(manifest), [resized], root, options, Silent())
+        process = fork.Process(target=extract, args=arguments)
         process.start()
         processes.append(process)
     while any(process.is_alive() for process in processes):

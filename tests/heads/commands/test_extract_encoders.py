@@ -72,19 +72,19 @@ WRONG = {
     ),
     "an image encoder without images": (
         ["--streams", "text", "--image-encoder", "resnet18"],
-        "Invalid value for --image-encoder: this option has no effect: add image to --streams",
+        "--image-encoder has no effect: add image to --streams",
     ),
     "a text encoder without texts": (
         ["--streams", "image", "--text-encoder", "minilm"],
-        "Invalid value for --text-encoder: this option has no effect: add text to --streams",
+        "--text-encoder has no effect: add text to --streams",
     ),
     "templates without a checkpoint": (
         ["--templates", "t.toml"],
-        "Invalid value for --templates: this option has no effect: pass a checkpoint with two towers",
+        "--templates has no effect: pass a checkpoint with two towers",
     ),
     "templates without texts": (
         ["--templates", "t.toml", "--encoder", "hf:vit", "--streams", "image"],
-        "Invalid value for --templates: this option has no effect: add text to --streams",
+        "--templates has no effect: add text to --streams",
     ),
     "a file of templates that is not there": (
         ["--templates", "t.toml", "--encoder", "hf:vit"],

@@ -21,6 +21,7 @@ def stores(folder: str = "features") -> set[str]:
     return {path.parent.name for path in Path(folder).glob("*/signature.json")}
 
 
+@pytest.mark.slow
 def test_a_head_can_be_fitted_on_multilevel_features_of_whole_images_with_crops(project: Path) -> None:
     options = ["--feature", "multilevel", "--image-size", "64", *ENCODERS]
     output = succeed("extract", "Dataset", "--crops", "2", *options)
@@ -86,7 +87,7 @@ WRONG = [
         ["--image-encoder", "resnet50", "--image-weights", "x.pth"],
         "one file of weights cannot serve several image encoders",
     ),
-    (["--device", "meta"], "cpu, cuda, cuda:N or mps"),
+    (["--device", "meta"], "cpu, cuda, cuda:N, cuda:all"),
     (["--repeat", "1"], "so they need --finetuned"),
     (["--finetuned", "runs/nothing"], "leave out --image-encoder"),
 ]

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from tier4k.extract.encoders.find import find_image_encoder
-from tier4k.extract.encoders.image_choice import PRESETS
 from tier4k.extract.encoders.presets import IMAGE_PRESETS, TEXT_PRESETS, known_weights
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.weights import known
 from tier4k.extract.weights import wheel as wheel_module
+from tier4k.heads.protocol.presets import PRESETS
 from tier4k.heads.results.model import read_model
 from tier4k.tests.builders.commands import ENCODERS, succeed, tier
 
@@ -181,7 +181,7 @@ def test_get_writes_clips_rounded_weights_with_the_pinned_hash(
         published = CLIPVisionModelWithProjection(config).state_dict()
     # timm has one tensor for query, key and value in each of 12 layers (weight and bias), and a head's bias.
     assert len(load_file(CLIP_FILE)) == len(published) - 12 * 2 * 2 + 1 == 200 - 48 + 1
-    network = load_network(find_image_encoder(PRESETS["clip"], None, [tmp_path]))
+    network = load_network(find_image_encoder(PRESETS["clip"].images[0], None, [tmp_path]))
     images = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
     assert network(images).shape == (1, 4 * 3 * 768)
     assert "is present" in succeed("weights", "get", "clip-vit-b16")

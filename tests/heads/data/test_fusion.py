@@ -20,7 +20,7 @@ def test_fusion_is_as_published_text_first() -> None:
     np.testing.assert_array_equal(partial[~guided], image[~guided])
     with pytest.raises(FusionError, match="40 of 80"):
         fuse(f, "fr")
-    with pytest.raises(FusionError, match="--benchmark I2I"):
+    with pytest.raises(FusionError, match="the benchmark I2I"):
         require_valid_benchmark("fr", "T2I")
 
 

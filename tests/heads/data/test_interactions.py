@@ -17,10 +17,10 @@ from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.embeddings import Towers, find_towers
 from tier4k.heads.data.encoder_choice import EncoderChoice
+from tier4k.heads.data.encoder_names import by_array_name
 from tier4k.heads.data.features import FeatureSet, load_features
 from tier4k.heads.data.fusion import Fused, fuse, interact
 from tier4k.heads.data.interactions import (
-    INTERACTIONS,
     InteractionError,
     Interactions,
     needed_embeddings,
@@ -40,7 +40,7 @@ from tier4k.tests.builders.towers import (
     vector,
 )
 
-ALL = "+".join(INTERACTIONS)
+ALL = "cosine+product+templates+image-prompt"  # of one checkpoint
 TOWERS = Towers("resnet18", "bert")
 TEMPLATES = np.random.default_rng(5).normal(size=(3, 6))
 
@@ -310,3 +310,20 @@ def test_stores_that_neither_a_stream_nor_an_interaction_reads_are_left_out(tmp_
     assert [*stores.for_streams(["image"], "cosine").texts] == ["hf:clip"]
     assert [*stores.for_streams(["text"], "product").images] == ["hf:clip"]
     assert stores.for_streams(["text", "image"]) == stores
+
+
+def test_a_map_compares_the_first_encoders_and_reads_the_class_token_of_the_last_level_that_is_kept() -> None:
+    vit = replace(RESNET, encoder="vit", feature="multilevel: class+mean+sd of block3 4, block6 5, block9 6")
+    cnn = replace(RESNET, feature="multilevel: mean+sd of stage1 3, head 7")
+    texts = by_array_name([BERT])
+    assert find_towers(by_array_name([RESNET, IMAGE_TOWER]), texts, "map") == Towers(
+        "hf:clip", "bert-base-uncased"
+    )
+    assert find_towers(by_array_name([vit]), texts, "map").columns == (27, 33)
+    assert find_towers(by_array_name([vit]), texts, "map", ("block3", "block6")).columns == (12, 17)
+    assert find_towers(by_array_name([cnn]), texts, "map").columns == (6, 13)
+    chosen = ("resnet18 multilevel=stage1", "vit multilevel=block3")
+    assert find_towers(by_array_name([vit, cnn]), texts, "map", chosen).columns == (0, 3)
+    assert find_towers(signatures(IMAGE_TOWER), signatures(TEXT_TOWER), "map+cosine").columns == (None, None)
+    with pytest.raises(InteractionError, match="needs an image encoder and a text encoder"):
+        find_towers(signatures(RESNET), {}, "map")

@@ -158,7 +158,7 @@ def test_the_name_of_stored_splits_says_what_they_hold_and_not_how_they_are_writ
 WRONG: dict[str, tuple[Any, str]] = {
     "no such row": (
         change(REPEAT, test=["G_3.jpg", "H_1.jpg"]),
-        "1 of .* names are not among the 80 rows, first 'H_1.jpg'.*--benchmark",
+        "1 of .* names are not among the 80 rows, first 'H_1.jpg' in test.*--benchmark",
     ),
     "a row in two parts": (change(REPEAT, test=REPEAT["train"][:3]), "occurs twice, in train and test"),
     "a row twice": (change(REPEAT, test=REPEAT["test"] + REPEAT["test"][:1]), "occurs twice, in test"),
@@ -169,16 +169,20 @@ WRONG: dict[str, tuple[Any, str]] = {
         "single training prompt",
     ),
     "no repeats": ([], "cannot be read as splits"),
-    "no list": ({"seed": 0}, "cannot be read as splits"),
-    "no seed": ([{part: [] for part in ("train", "validation", "test")}], "cannot be read as splits"),
-    "a seed beyond numpy's": (
-        change(REPEAT, seed=2**32),
-        r"`int` .* 4294967296 - at `\$\[0\]\.seed`|Expected `int` <",
+    "no object": (3, "it is int, neither an object nor a list"),
+    "a list of names": (["G_0.jpg"], "repeat 0 is str, not an object"),
+    "no training part": ({"test": ["G_0.jpg"]}, "repeat 0 lacks the field 'train'"),
+    "a misspelt field": (
+        {"train": [], "tset": []},
+        "repeat 0 has the unknown field 'tset' .nearest: test",
     ),
-    "numbers for names": (
-        change(REPEAT, test=[1, 2]),
-        r"Expected `str`, got `int` - at `\$\[0\]\.test\[0\]`",
+    "two names of one field": (
+        change(REPEAT, val=[]),
+        "fields val and validation, which are one",
     ),
+    "a name for a list": ({"train": "G_0.jpg", "test": []}, "'train' of repeat 0 is 'G_0.jpg', not a list"),
+    "a seed beyond numpy's": (change(REPEAT, seed=2**32), "field 'seed' of repeat 0 is 4294967296"),
+    "numbers for names": (change(REPEAT, test=[1, 2]), "field 'test' of repeat 0 has 1, which is not a text"),
 }
 
 
@@ -189,6 +193,19 @@ def test_a_file_that_does_not_fit_is_refused_with_its_name_and_the_reason(
     (tmp_path / "mine.json").write_text(json.dumps(content))
     with pytest.raises(SplitError, match=f"(?s)mine.json.*{expected}"):
         StoredSplits.read(tmp_path / "mine.json").of(ROWS, 0, validation=0.15)
+
+
+def test_names_of_training_and_test_rows_are_enough_for_a_split(tmp_path: Path) -> None:
+    names = ROWS.name.tolist()
+    plain = {"train": names[:40], "test": names[50:60]}  # the other rows are in no part
+    (tmp_path / "one.json").write_text(json.dumps(plain))
+    (split,) = StoredSplits.read(tmp_path / "one.json").of(ROWS, 3, validation=0.0)
+    assert as_lists([split]) == [([*range(40)], [], [*range(50, 60)], 3)]
+    repeats = [plain | {"val": names[60:]}, {"train": np.array(names[40:]), "test": tuple(names[:8])}]
+    first, second = StoredSplits.parse(repeats).of(ROWS, 0, validation=0.15)
+    assert (first.validation.tolist(), first.seed, second.seed) == ([*range(60, 80)], 0, 1)
+    assert sorted([*second.train, *second.validation]) == [*range(40, 80)]
+    assert len(second.validation) > 0  # cut out of the training rows
 
 
 def test_leakage_counts_prompts_pictures_and_siblings() -> None:

@@ -16,6 +16,7 @@ from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.encoders.finetuned import finetuned_encoders, write_image
 from tier4k.tests.builders.commands import assert_scores_are, read_scores, succeed
 from tier4k.tests.builders.data import make_picture
+from tier4k.tests.builders.preprocessed import preprocessed
 from tier4k.tests.builders.transformers_models import few_fast, write_vision_folder
 
 pytestmark = pytest.mark.usefixtures("no_hub")
@@ -26,7 +27,7 @@ FEW = ("clip", "siglip", "vit")
 
 def features(encoder: ImageEncoder) -> torch.Tensor:
     with torch.inference_mode():
-        return load_network(encoder)(encoder.preprocessing.transform()(make_picture(0, (50, 40)))[None])
+        return load_network(encoder)(preprocessed(encoder.preprocessing, make_picture(0, (50, 40)))[None])
 
 
 @pytest.mark.parametrize("name", few_fast("clip", "siglip"))

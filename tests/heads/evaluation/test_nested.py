@@ -15,6 +15,7 @@ from tier4k.heads.evaluation.nested import FusedCandidate, choose, nested_select
 from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.regressors.registry import resolve_options
+from tier4k.tests.builders.devices import note_devices
 from tier4k.tests.builders.feature_sets import feature_set
 
 HEADS: list[tuple[HeadName, dict]] = [
@@ -74,6 +75,17 @@ def test_the_test_value_is_that_of_the_chosen_head_fitted_on_the_whole_training_
         truth = features.targets[splits[repeat].test, 0]
         expected = spearmanr(truth[np.isfinite(truth)], prediction).statistic
         np.testing.assert_allclose(result.test_srcc[repeat], expected, atol=1e-12)
+
+
+def test_candidates_and_choices_are_fitted_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = feature_set()
+    own = candidates(
+        fuse(features, "nr"), [("mlp", {"max_epochs": 1, "hidden": hidden}) for hidden in (3, 4)]
+    )
+    devices = note_devices(monkeypatch)
+    nested_selection(features, own, "MOS_q", SplitRequest("prompt", repeats=2), device="cuda:1")
+    assert len(devices) >= 2 + 1  # two candidates, and at least one choice
+    assert set(devices) == {"cuda:1"}
 
 
 def noise(world: int) -> tuple[FeatureSet, list[FusedCandidate]]:

@@ -20,6 +20,7 @@ from tier4k.heads.metrics.all_metrics import METRICS, POOLED_METRICS
 from tier4k.heads.metrics.levels import LEVEL_METRICS, SYSTEM_METRICS, TOO_FEW_GENERATORS
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.regressors.mlp.estimator import MLPHead
+from tier4k.heads.regressors.tasks import FitTask, WatchedRows
 from tier4k.tests.builders.feature_sets import feature_set
 
 HEAD = {"hidden": 4, "max_epochs": 6, "learning_rate": 0.02, "batch_size": 16}
@@ -63,8 +64,8 @@ def test_the_selections_are_epochs_of_the_training() -> None:
     X = fuse(features, "nr").X
     history: list[np.ndarray] = []
     head = MLPHead(**HEAD, random_state=3)
-    held = X[split.validation], y[split.validation]
-    head.fit(X[split.train], y[split.train], held, lambda _, predict: history.append(predict(X[split.test])))
+    watch = WatchedRows(split.test, lambda _, predicted: history.append(predicted))
+    MLPHead.fit_many([head], X, [FitTask(y, split.train, split.validation, watch)])
     truth, (trial,) = y[split.test], fit(features, [split])
     best = trial.metrics["best_test"]
     assert best["srcc"] == pytest.approx(max(spearmanr(truth, values).statistic for values in history))
@@ -203,13 +204,9 @@ def test_ranking_within_prompts_is_that_of_the_kept_predictions_and_of_the_epoch
     (split,) = make_splits(features, "prompt", 1, seed=1)
     X, truth, group = fuse(features, "nr").X, features.targets[split.test, 0], features.group[split.test]
     history: list[np.ndarray] = []
-    held = X[split.validation], features.targets[split.validation, 0]
-    MLPHead(**HEAD, random_state=1).fit(
-        X[split.train],
-        features.targets[split.train, 0],
-        held,
-        lambda _, predict: history.append(predict(X[split.test])),
-    )
+    watch = WatchedRows(split.test, lambda _, predicted: history.append(predicted))
+    task = FitTask(features.targets[:, 0], split.train, split.validation, watch)
+    MLPHead.fit_many([MLPHead(**HEAD, random_state=1)], X, [task])
     (trial,) = fit(features, [split])
     for name in ("last", "best_validation"):
         expected = share_in_order(group, truth, trial.predictions[name])

@@ -18,7 +18,6 @@ from tier4k.tests.builders.data import write_test_resnet
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(__file__).parents[3]
 LAUNCH = [
     str(Path(sys.executable).with_name("accelerate")),
     "launch",
@@ -55,7 +54,7 @@ SHORT = [
 
 
 def start(command: Sequence[str], **environment: str) -> subprocess.Popen[str]:
-    changed = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | environment
+    changed = {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.Popen(
         command, env=os.environ | changed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -24,7 +24,7 @@ from tier4k.cache.atomic import publish_text
 from tier4k.cache.listing import stores as feature_stores
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
@@ -61,7 +61,7 @@ from tier4k.tests.golden.test_published_features import GOLDEN
 def test_losses_of_the_published_training(
     golden_project: Path, method: Any, benchmark: Any, tmp_path: Path
 ) -> None:
-    manifest = load_manifest(golden_project / "Dataset").manifest.select(benchmark)
+    manifest = check(golden_project / "Dataset").manifest.select(benchmark)
     image = find_image_encoder(ImageChoice("resnet18"), folders=[golden_project])
     text = find_text_encoder("bert-base-uncased", folders=[golden_project])
     images, texts = load_network(image), load_network(text)
@@ -204,6 +204,7 @@ def test_a_training_that_diverges_is_reported_and_leaves_no_files(project: Path)
     assert not list(Path("runs").iterdir())
 
 
+@pytest.mark.slow
 def test_encoders_of_a_run_reproduce_its_predictions(project: Path) -> None:
     folder = run()
     result = CliRunner().invoke(cli.app, ["extract", "Dataset", "--finetuned", str(folder)])
@@ -248,7 +249,7 @@ def test_encoders_of_a_run_reproduce_its_predictions(project: Path) -> None:
     [
         pytest.param("nr", "all", marks=pytest.mark.slow),
         pytest.param("fr", "I2I", marks=pytest.mark.slow),
-        ("pr", "all"),
+        pytest.param("pr", "all", marks=pytest.mark.slow),
     ],
 )
 def test_new_images_are_scored_by_the_encoders_of_the_run_and_of_its_export(
@@ -382,7 +383,14 @@ def test_weights_that_are_trained_twice_state_the_images_of_both_trainings(tmp_p
     assert file_weights(copy / kept, "here").seen_images() == ("aa", "bb")
 
 
-@pytest.mark.parametrize("part", ["image", "text", "last:1"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param("image", marks=pytest.mark.slow),
+        pytest.param("text", marks=pytest.mark.slow),
+        "last:1",
+    ],
+)
 def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
     folder = run("--finetune", part, "--epochs", "1")
     image = load_network(find_image_encoder(ImageChoice("resnet18"), folders=[project])).state_dict()
@@ -412,7 +420,12 @@ def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
         (["--head", "ridge"], "use --head mlp"),
         (["--set", "sunshine=1"], "has no option sunshine"),
         (["--set", "layer_decay=2"], "layer_decay is 2"),
-        (["--precision", "fp16"], "one of fp32, bf16"),
+        (["--set", "precision=fp64"], "one of fp32, bf16, fp16, tf32"),
+        (
+            ["--set", "precision=tf32"],
+            "the device 'cpu' cannot compute in tf32",
+        ),
+        (["--precision", "bf16", "--set", "precision=fp16"], "precision is set twice"),
         (["--epochs", "0"], "greater than or equal to 1"),
         (["--set", "training_mode=true", "--set", "micro_batch=2"], "micro_batch would divide the batches"),
         (["--recipe", "published", "--set", "recompute=true"], "pass --set training_mode=false"),
@@ -446,10 +459,11 @@ def test_a_run_without_finetuning_has_no_encoders(tmp_path: Path) -> None:
         finetuned_encoders(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_row_without_a_score_takes_no_part_in_the_training_for_its_target(tmp_path: Path) -> None:
     """The run equals one on all scores whose splits file does not name these rows."""
     write_dataset(tmp_path / "data")
-    whole = load_manifest(tmp_path / "data").manifest
+    whole = check(tmp_path / "data").manifest
     table = whole.table.copy()
     table.loc[[1, 4], "MOS_c"] = np.nan
     names = table["name"].tolist()
@@ -499,7 +513,7 @@ def test_training_passes_on_notes_about_weights(tmp_path: Path) -> None:
     image = replace(image, weights=file_weights(tmp_path / "both.pth", "here"))
     notes: list[str] = []
     write_dataset(tmp_path / "data")
-    data = load_manifest(tmp_path / "data")
+    data = check(tmp_path / "data")
     TrainingInputs(
         data, EncoderPair(image, text), "nr", (), Accelerator(cpu=True), lambda *_: None, notes.append
     ).image_network()

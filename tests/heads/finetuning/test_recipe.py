@@ -1,6 +1,7 @@
 """Options for small memories and half precision train as the plain step does."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.amp import GradScaler
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.encoders import transformers_loading
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.images.memory_map import DecodedImages
 from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.data.splits import Split
+from tier4k.heads.finetuning import trainer
 from tier4k.heads.finetuning.batches import Batches, InputRows
 from tier4k.heads.finetuning.checkpoints import BEST, LAST
 from tier4k.heads.finetuning.features import fused_rows
@@ -37,7 +41,7 @@ Train = Callable[..., History]
 @pytest.fixture(params=["test_efficientnet", "test_vit"])
 def train(request: pytest.FixtureRequest, golden_project: Path, tmp_path: Path) -> Train:
     """Trains a small network of this kind and a small BERT for two epochs of two steps; the history."""
-    manifest = load_manifest(golden_project / "Dataset").manifest
+    manifest = check(golden_project / "Dataset").manifest
     image = tiny_encoder(tmp_path, request.param)
     text = find_text_encoder("bert-base-uncased", folders=[golden_project])
     pictures = DecodedImages(manifest.images(), image.preprocessing, 1)
@@ -53,7 +57,7 @@ def train(request: pytest.FixtureRequest, golden_project: Path, tmp_path: Path) 
         recipe = finetuning_recipe(
             part, "cached", "", {"batch_size": 8, "max_epochs": 2, "average": 0.5} | changed
         )
-        network = TierNetwork(images, texts, head, "pr", half=recipe.precision == "bf16")
+        network = TierNetwork(images, texts, head, "pr", precision=recipe.precision)
         return Trainer(
             network, batches, manifest.table["MOS_q"].to_numpy(), SPLIT, recipe, accelerator, tmp_path / name
         ).run()
@@ -66,6 +70,7 @@ def assert_equal(history: History, plain: History) -> None:
     np.testing.assert_allclose(history.predictions, plain.predictions, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["all", pytest.param("last:1", marks=pytest.mark.slow)])
 def test_parts_of_a_batch_and_activations_computed_again_change_no_number(train: Train, part: str) -> None:
     plain = train(part)
@@ -122,10 +127,117 @@ def kept_for_the_backward_pass(run: Callable[[], object]) -> int:
     return total
 
 
-def test_half_precision_trains_as_well_and_keeps_whole_weights(train: Train, tmp_path: Path) -> None:
-    plain, half = train(), train(name="half", precision="bf16")
+@pytest.mark.parametrize(
+    ("train", "precision"),
+    [
+        pytest.param("test_efficientnet", "bf16", marks=pytest.mark.slow),
+        ("test_vit", "bf16"),
+        pytest.param("test_vit", "fp16", marks=pytest.mark.slow),
+    ],
+    indirect=["train"],
+)
+def test_half_precision_trains_as_well_and_keeps_whole_weights(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    scale_gradients(monkeypatch, init_scale=2.0**10)
+    plain, half = train(), train(name="half", precision=precision)
     assert half.training_loss != plain.training_loss
     np.testing.assert_allclose(half.training_loss, plain.training_loss, rtol=0.03)
     for name in (BEST, LAST):
         for tensor in load_file(tmp_path / "half" / name).values():
             assert tensor.dtype in (torch.float32, torch.float64, torch.int64)
+
+
+def scale_gradients(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Scale gradients in float16 with other options of torch's scaler, whose first factor often overflows."""
+    monkeypatch.setattr(trainer, "GradScaler", partial(GradScaler, **options))
+
+
+@pytest.mark.parametrize("train", ["test_vit"], indirect=True)
+def test_a_step_whose_scaled_gradients_overflow_changes_no_weight(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale_gradients(monkeypatch, init_scale=2.0**100)
+    one_step = {"max_epochs": 1, "batch_size": 9}
+    still = train(name="still", learning_rate=0.0, head_learning_rate=0.0, weight_decay=0.0, **one_step)
+    found = train(precision="fp16", **one_step)
+    np.testing.assert_array_equal(found.predictions, still.predictions)
+    np.testing.assert_allclose(found.training_loss, still.training_loss, rtol=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", ["test_vit"], indirect=True)
+def test_an_interrupted_training_in_float16_continues_with_its_factor(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale_gradients(monkeypatch, init_scale=2.0**8, growth_interval=1)  # doubled in every step
+    one_step = {"precision": "fp16", "batch_size": 9}
+    expected = train("last:1", "whole", **one_step)
+    factors: list[float] = []
+    save = Trainer._save
+
+    def interrupt(self: Trainer) -> None:
+        save(self)
+        factors.append(self.scaler.get_scale())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_save", interrupt)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train("last:1", **one_step)
+    assert factors == [2.0**9, 2.0**10]
+    found = train("last:1", **one_step)  # has ended
+    assert found.training_loss == expected.training_loss
+    np.testing.assert_array_equal(found.predictions, expected.predictions)
+
+
+class DeviceReads(TorchDispatchMode):
+    """Records operators whose result or shape depends on numbers of the device, which the host waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        indices = args[1] if function.overloadpacket.__name__ in ("index", "index_put", "index_put_") else ()
+        has_mask = any(index is not None and index.dtype == torch.bool for index in indices)
+        if has_mask or function.overloadpacket.__name__ in READING:
+            self.operators.append(str(function))
+        return function(*args, **kwargs or {})
+
+
+READING = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "_unique2", "repeat_interleave")
+
+
+def test_what_reads_from_a_device_is_recognised() -> None:
+    numbers = torch.arange(3)
+    for read in (lambda: float(numbers[0]), lambda: bool((numbers == 0).all()), lambda: numbers[numbers > 1]):
+        with DeviceReads() as reads:
+            read()
+        assert reads.operators
+
+
+@pytest.mark.parametrize("train", ["test_vit"], indirect=True)
+@pytest.mark.parametrize(
+    ("precision", "packed_tokens"), [("fp32", 3), pytest.param("fp16", 512, marks=pytest.mark.slow)]
+)
+def test_no_step_waits_for_a_number_of_the_device(
+    train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    packed_tokens: int,
+) -> None:
+    steps: list[list[str]] = []
+    step = Trainer._step
+
+    def recorded(self: Trainer, *arguments: Any) -> Tensor:
+        with DeviceReads() as reads:
+            error = step(self, *arguments)
+        steps.append(reads.operators)
+        return error
+
+    monkeypatch.setattr(Trainer, "_step", recorded)
+    monkeypatch.setattr("tier4k.extract.encoders.text_network.PACKED_TOKENS", packed_tokens)
+    # Gradients are clipped and weights averaged.
+    train(precision=precision, max_epochs=1, batch_size=5, micro_batch=3)
+    assert steps == [[], []]

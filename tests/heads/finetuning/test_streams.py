@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.load import load_network
@@ -15,10 +15,10 @@ from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.finetuning.finetune import finetune
 from tier4k.heads.finetuning.network import TierNetwork
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
-from tier4k.heads.protocol.publish import Run
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.run import Run
 from tier4k.tests.builders.golden import write_dataset
 from tier4k.tests.golden.head_values import small_encoders
 
@@ -36,7 +36,7 @@ OPTIONS = FitOptions(
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     folder = tmp_path_factory.mktemp("data")
     write_dataset(folder)
-    return load_manifest(folder).manifest
+    return check(folder).manifest
 
 
 @pytest.fixture(scope="module")

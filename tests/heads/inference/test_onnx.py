@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tier4k.extract.pipeline.given_images import as_image
 from tier4k.extract.pipeline.load import load_network
-from tier4k.extract.pipeline.loaded_encoders import as_image
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.inference.onnx import HeadsModule, OnnxError, export_onnx
@@ -16,6 +16,7 @@ from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.ridge import RidgeHead
 from tier4k.heads.results.model import Model, read_model
 from tier4k.tests.builders.commands import DATA, read_scores, succeed
+from tier4k.tests.builders.preprocessed import preprocessed
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -72,8 +73,7 @@ def test_the_exported_onnx_files_together_score_an_image(fitted_copy: Path) -> N
     succeed("predict", "runs/nr", str(image), "--prompt", "a thing", "-o", "scores.csv")
     (source,) = encoder_sources(read_model(Path("runs/nr")))
     (image_encoder,), (text_encoder,) = source.images.values(), source.texts.values()
-    transform = image_encoder.preprocessing.transform()
-    pixels = transform(as_image(image)[0])[None].numpy()
+    pixels = preprocessed(image_encoder.preprocessing, as_image(image)[0])[None].numpy()
     tokens = load_network(text_encoder).tokenize(["a thing"])
     text_features = run_onnx("text", ids=tokens.ids.numpy(), mask=tokens.mask.numpy())
     image_features = run_onnx("image", images=pixels)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tier4k import Metric, load
 from tier4k.cache.listing import stores
 from tier4k.extract.encoders.image_network import ImageNetwork
-from tier4k.extract.pipeline import loaded_encoders
+from tier4k.extract.pipeline import live_images
 from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.inference import onnx
@@ -23,6 +23,7 @@ from tier4k.heads.results.read import read_config
 from tier4k.tests.builders.commands import DATA, assert_scores_are, on_one_line, read_scores, succeed, tier
 from tier4k.tests.builders.data import write_state
 from tier4k.tests.builders.golden import write_dataset, write_tiny_bert
+from tier4k.tests.builders.preprocessed import preprocessed
 from tier4k.tests.builders.text_models import write_text_folder
 from tier4k.tests.builders.transformers_models import few_fast
 
@@ -37,6 +38,16 @@ RUNS = {
     "image": [*RIDGE, "--streams", "image", *RESNET],
     "text": [*RIDGE, "--streams", "text", *BERT],
     "templates": [*RIDGE, "--streams", "image", *TOWERS, "--set", "interaction=templates"],
+    "map": [
+        "--head",
+        "kernel-ridge",
+        *RESNET,
+        *BERT,
+        "--set",
+        "interaction=map",
+        "--set",
+        "kernels=encoders",
+    ],
 }
 READING = ["--workers", "0"]
 WITHOUT_PROMPTS = ["image", "templates"]
@@ -115,10 +126,13 @@ def test_new_images_get_the_scores_of_the_runs_predictions(project: Path, run: s
 def test_image_prompts_that_no_stream_uses_are_not_encoded(project: Path, tmp_path: Path) -> None:
     succeed("predict", "image", "Dataset", "-F", str(tmp_path), "-o", str(tmp_path / "scores.csv"), *READING)
     (store,) = stores(tmp_path)
-    assert len(store.hexadecimal_keys()) == len(rows()[0])
+    assert store.rows == len(rows()[0])
 
 
-@pytest.mark.parametrize("run", ["all", pytest.param("image", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "run",
+    ["all", pytest.param("image", marks=pytest.mark.slow), pytest.param("map", marks=pytest.mark.slow)],
+)
 def test_an_exported_model_needs_neither_stores_nor_weights(fitted: Path, elsewhere: Path, run: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(fitted)
@@ -197,13 +211,13 @@ def test_heads_without_images_encode_none(project: Path, monkeypatch: pytest.Mon
 
 def test_each_image_is_decoded_once_for_all_encoders(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    as_image = loaded_encoders.as_image
+    as_image = live_images.as_image
 
     def count(value: object) -> object:
         decoded.append(value)
         return as_image(value)
 
-    monkeypatch.setattr(loaded_encoders, "as_image", count)
+    monkeypatch.setattr(live_images, "as_image", count)
     images, _, guides = rows()
     load("all").score(images[:3], "a thing", guides[:3])
     assert sorted(decoded) == sorted({*images[:3], *guides[:3]})
@@ -269,7 +283,7 @@ def test_the_onnx_networks_of_several_encoders_together_give_the_score(
             tokens = load_network(text).tokenize([prompt])
             parts.append(networks.pop(f"text-{number}.onnx")(tokens.ids, tokens.mask))
         for number, encoder in enumerate(source.images.values(), 1):
-            pixels = encoder.preprocessing.transform()(loaded_encoders.as_image(image)[0])
+            pixels = preprocessed(encoder.preprocessing, live_images.as_image(image)[0])
             parts.append(networks.pop(f"image-{number}.onnx")(pixels[None]))
         found = networks.pop("head.onnx")(torch.cat(parts, dim=1))
     assert not networks

@@ -61,7 +61,7 @@ def root_mean_square(x: np.ndarray, y: np.ndarray) -> float:
     ],
     ids=["srcc", "krcc", "plcc", "rmse"],
 )
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(data=resamples())
 def test_drawing_a_prompt_twice_equals_repeating_its_rows(
     resampled: Resampled, metric: Metric, data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -73,7 +73,7 @@ def test_drawing_a_prompt_twice_equals_repeating_its_rows(
     np.testing.assert_allclose(resampled(counts.astype(float), prompt, x, y), expected, atol=1e-12)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(data=resamples())
 def test_ranks_are_those_of_the_repeated_rows(
     data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],

@@ -84,7 +84,7 @@ row = st.tuples(
 
 
 @pytest.mark.filterwarnings("ignore:An input array is constant")
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(row, min_size=1, max_size=40))
 def test_every_metric_equals_a_loop_over_the_rows(listed: list[Row]) -> None:
     found = level_metrics(rows_of(listed))

@@ -29,10 +29,10 @@ from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
 from tier4k.heads.protocol.plan import plan_run
-from tier4k.heads.protocol.publish import Run
 from tier4k.heads.regressors.registry import head_options
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.run import Run
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.stores import stores_of
 
@@ -154,8 +154,8 @@ HEAD_CHANGES: dict[str, Any] = {
 def test_no_option_is_forgotten_here() -> None:
     # stages: of multilevel features, below; zero_shot: test_zero_shot.py; start: test_start.py; finetune,
     # training: test_finetune.py; selection: sweeps/test_search.py; templates, interaction:
-    # test_interactions.py
-    elsewhere = ("streams", "stages", "finetune", "training", "start", "selection", "templates")
+    # test_interactions.py; device: heads/commands/test_devices.py, no part of the identity
+    elsewhere = ("streams", "stages", "finetune", "training", "start", "selection", "templates", "device")
     assert {*CHANGES, *elsewhere} == {field.name for field in fields(FitOptions)}
     assert {*HEAD_CHANGES, "interaction"} == set(head_options("mlp"))
 
@@ -270,11 +270,14 @@ def test_all_targets_are_the_same_run_as_each_by_its_name(fit: Fit, targets: tup
     assert fit(targets=targets).folder == fit(targets=("all",)).folder
 
 
-def test_a_new_folder_of_runs_gives_the_same_figures(
+def test_a_new_folder_of_runs_gives_the_same_figures_and_records_the_package_of_the_layout(
     fit: Fit, stores: tuple[FeatureStore, FeatureStore], tmp_path: Path
 ) -> None:
-    new = fit_head(manifest(), stores_of(*stores), OPTIONS, tmp_path)
+    data = replace(manifest(), packages=("their-package 1.5",))
+    new = fit_head(data, stores_of(*stores), OPTIONS, tmp_path)
     assert not new.found
+    assert new.folder.name == fit().folder.name  # the rows are the same, whoever read them
+    assert read_config(new.folder).environment.versions["their-package"] == "1.5"
     for target, names in fit().results.summaries.items():
         for name, metrics in names.items():
             assert new.results.summaries[target][name]["rmse"].mean == metrics["rmse"].mean
@@ -361,18 +364,18 @@ REFUSED: dict[str, tuple[dict[str, Any], type[TierError], str]] = {
     "full reference on T2I": (
         {"method": "fr", "benchmark": "T2I"},
         FusionError,
-        "use --benchmark I2I, or --method pr",
+        "use the benchmark I2I, or the method pr",
     ),
     "full reference on all": (
         {"method": "fr", "benchmark": "all"},
         FusionError,
-        "use --benchmark I2I, or --method pr",
+        "use the benchmark I2I, or the method pr",
     ),
     "no such method": ({"method": "xr"}, FusionError, "'xr': use one of nr, fr, pr"),
     "no such split": (
         {"split": "weekly"},
         SplitError,
-        "'weekly': use one of prompt, random, generator, published",
+        "weekly cannot be read as splits .*pass --split prompt, random",
     ),
 }
 
@@ -410,7 +413,7 @@ def with_one_prompt(data: Manifest) -> Manifest:
     ("cut", "benchmark", "error", "words"),
     [
         (without_targets, "all", ProtocolError, "no numeric score column"),
-        (without_image_prompts, "I2I", DataError, "pass another --benchmark"),
+        (without_image_prompts, "I2I", DataError, "use the benchmark all, with the method nr or pr"),
         (with_four_prompts, "all", SplitError, "5 groups of prompts, and the data have 4: .*--split random"),
         (with_one_prompt, "all", SplitError, "and the data have 1: use rows of more prompts$"),
     ],
@@ -454,7 +457,7 @@ def test_stopping_in_the_middle_writes_nothing(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit_head(manifest(), stores_of(*stores), OPTIONS, tmp_path / "runs", finished=stop)
+        fit_head(manifest(), stores_of(*stores), OPTIONS, tmp_path / "runs", progress=stop)
     assert list((tmp_path / "runs").glob("*")) == []
 
 
@@ -469,7 +472,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_fitted(
             stores_of(*stores),
             OPTIONS,
             tmp_path / "file" / "runs",
-            finished=lambda *step: fitted.append(step),
+            progress=lambda *step: fitted.append(step),
         )
     assert fitted == []
 
@@ -493,6 +496,6 @@ def test_a_run_that_another_process_finished_first_is_found(
             fit_head(manifest(), stores_of(*stores), replace(OPTIONS, targets=TARGETS[:1]), tmp_path)
 
     run = fit_head(
-        manifest(), stores_of(*stores), replace(OPTIONS, targets=TARGETS[:1]), tmp_path, finished=other
+        manifest(), stores_of(*stores), replace(OPTIONS, targets=TARGETS[:1]), tmp_path, progress=other
     )
     assert run.found and len(list(tmp_path.iterdir())) == 1

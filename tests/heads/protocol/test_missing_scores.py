@@ -23,13 +23,13 @@ from tier4k.heads.evaluation.run_trials import run_trials
 from tier4k.heads.protocol.cross_dataset import evaluate_model
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
-from tier4k.heads.protocol.publish import Run
 from tier4k.heads.protocol.zero_shot import ScoreOptions, evaluate_scorer, plan_evaluation
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.terminal import notes
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
+from tier4k.heads.results.run import Run
 from tier4k.tests.builders.stores import stores_of
 from tier4k.tests.golden.golden_rows import ROWS, TARGETS, manifest, write_stores, zero_shot_scores
 

@@ -13,9 +13,10 @@ from tier4k.cache.keys import key_array
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.heads.protocol.fit import fit_head
-from tier4k.heads.protocol.publish import Run
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions
+from tier4k.heads.results.run import Run
+from tier4k.tests.builders.devices import note_devices
 from tier4k.tests.builders.stores import stores_of
 from tier4k.tests.heads.protocol.test_fit import IMAGE, OPTIONS, TARGETS, image_store, manifest, text_store
 
@@ -58,6 +59,15 @@ def test_each_head_starts_from_that_of_its_own_target_and_split(fit: Fit) -> Non
         for name, weights in head.weights_.items():
             np.testing.assert_allclose(weights, before[place].weights_[name], rtol=1e-4, atol=1e-5)
     assert read_config(on.folder).start == first.folder.name
+
+
+def test_training_continues_on_the_device(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fit()
+    devices = note_devices(monkeypatch)
+    on = fit(head=STAY, start=first.folder, device="cuda:1")
+    assert devices == ["cuda:1"]
+    assert read_config(on.folder).environment.device == "cuda:1"
+    assert read_config(first.folder).environment.device == "cpu"
 
 
 def test_a_head_with_transforms_goes_on_where_it_ended(fit: Fit) -> None:

@@ -19,8 +19,8 @@ from tier4k.cache.keys import key_array
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.stores.find import find_score_stores
+from tier4k.extract.weights.files import WeightsError
 from tier4k.heads.data.encoder_choice import EncoderChoice
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.fusion import fuse
@@ -30,15 +30,15 @@ from tier4k.heads.evaluation.trial import headline
 from tier4k.heads.metrics.all_metrics import evaluate
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions
-from tier4k.heads.protocol.publish import Run
 from tier4k.heads.protocol.zero_shot import NO_UNIT, ScoreOptions, evaluate_scorer, plan_evaluation
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.html.detail import by_part, in_units, target_rows
 from tier4k.heads.reporting.html.runs import read_runs
 from tier4k.heads.reporting.tidy import tidy
-from tier4k.heads.results.model import ModelError, read_model
+from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions, used_stores
 from tier4k.heads.results.results import Results
+from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.grid import Cell, grid_cells
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.tests.builders.data import write_table
@@ -228,8 +228,9 @@ def test_a_head_that_sees_scores_knows_what_they_know_and_is_another_run(
     assert set(read_config(seeing.folder).signatures) == {"image", "text", "pickscore"}
     assert SCORE.digest in used_stores(tmp_path / "runs")
     assert set(tidy([blind.folder, seeing.folder])["feature"]) == {"pooled", "pooled+pickscore"}
-    with pytest.raises(ModelError, match="fitted with the scores of pickscore"):
-        encoder_sources(read_model(seeing.folder))
+    (source,) = encoder_sources(read_model(seeing.folder))
+    with pytest.raises(WeightsError, match="no weights for the scorer pickscore"):
+        source.find_scorers["pickscore"]()
 
 
 def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_a_sweep_runs_with_scores_and_without(store: FeatureStore, tmp_path: Pat
         list(run_sweep(manifest(), tmp_path, [replace(base, scorers=("clipscore",))], tmp_path / "runs"))
     with pytest.raises(StoreError, match="20 of 20 inputs are not in .*tier score --scorer pickscore"):
         store.read(key_array([bytes([row] * 32) for row in range(20)]))
-    with pytest.raises(EncoderError, match="there is no scorer 'pixscore'"):
+    with pytest.raises(StoreError, match=r"no scores of pixscore \(nearest: pickscore(.|\n)*--scores FILE"):
         find_score_stores(tmp_path, ["pixscore"])
 
 

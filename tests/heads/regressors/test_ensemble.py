@@ -10,6 +10,7 @@ from tier4k.heads.regressors.ensemble import EnsembleHead
 from tier4k.heads.regressors.kernel import SVRHead
 from tier4k.heads.regressors.ridge import RidgeHead
 from tier4k.heads.regressors.tasks import FitTask
+from tier4k.tests.builders.devices import note_devices
 
 PAIR = ("ridge", "svr")
 
@@ -99,6 +100,14 @@ def test_ensembles_fitted_together_equal_ensembles_fitted_alone() -> None:
         held = (X[task.validation], task.scores[task.validation])
         alone = EnsembleHead((*PAIR, "mlp"), random_state=3).fit(X[task.train], task.scores[task.train], held)
         np.testing.assert_allclose(head.predict(X), alone.predict(X), atol=1e-3)
+
+
+def test_members_that_are_networks_are_fitted_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = rows(90)
+    task = FitTask(y, np.arange(30, 90), np.arange(30))
+    devices = note_devices(monkeypatch)
+    EnsembleHead.fit_many([EnsembleHead((*PAIR, "mlp"), random_state=3)], X, [task], device="cuda:1")
+    assert devices == ["cuda:1"]
 
 
 def test_without_validation_rows_all_members_weigh_the_same() -> None:

@@ -10,8 +10,9 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from tier4k.heads.data.embeddings import Towers
-from tier4k.heads.data.fusion import Fused, fuse
+from tier4k.heads.data.fusion import Fused, fuse, interact
 from tier4k.heads.data.interactions import InteractionError
+from tier4k.heads.data.prompt_map import fit_prompt_map
 from tier4k.heads.data.splits import make_splits
 from tier4k.heads.data.streams import Part, Streams
 from tier4k.heads.evaluation.run_trials import run_trials
@@ -20,7 +21,7 @@ from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.registry import HEADS, make_head, resolve_options, restore_head
 from tier4k.heads.regressors.ridge import RidgeHead
-from tier4k.heads.regressors.tasks import FitTask
+from tier4k.heads.regressors.tasks import FitTask, WatchedRows
 from tier4k.tests.builders.feature_sets import feature_set
 
 KINDS = "cosine+product+templates+image-prompt"
@@ -147,11 +148,80 @@ def test_heads_with_other_interactions_are_fitted_together_as_alone() -> None:
         np.testing.assert_allclose(fitted.predict(X), alone.predict(X), rtol=1e-9)
 
 
+def with_prompts(rows: int = 60) -> tuple[Fused, np.ndarray, np.ndarray]:
+    """Fused vectors with twelve texts, scores that follow the cosine, and the prompts of the rows."""
+    (X, streams), _ = data(rows)
+    group = np.arange(rows) % 12
+    X[:, 18:24] = X[group, 18:24]
+    return Fused(X, streams), columns(X)[:, 12] + 0.1 * np.random.default_rng(4).normal(size=rows), group
+
+
+@pytest.mark.parametrize("name", ["mlp", "ridge", "kernel-ridge", "svr", "ensemble"])
+def test_a_head_with_a_map_is_its_tensors_which_no_held_out_row_changes(name: HeadName) -> None:
+    (X, streams), y, group = with_prompts()
+    other_X, other_y = X.copy(), y.copy()
+    other_X[48:], other_y[48:] = 2 * X[48:] + 1, 0
+    heads = [head(name, "map") for _ in range(2)]
+    for one, inputs, targets in zip(heads, (X, other_X), (y, other_y), strict=True):
+        type(one).fit_many([one], inputs, [FitTask(targets, np.arange(48), group=group)], streams=streams)
+    own, other = heads
+    assert own.weights_.keys() == other.weights_.keys()
+    for key, values in own.weights_.items():
+        assert values.tobytes() == other.weights_[key].tobytes(), key
+    options = {key: value for key, value in own.get_params().items() if key != "random_state"}
+    restored = restore_head(name, own.weights_, options, seed=0)
+    np.testing.assert_array_equal(restored.predict(X), own.predict(X))
+
+
+def test_training_rows_are_compared_with_a_map_that_has_not_seen_their_prompt() -> None:
+    (X, streams), y, group = with_prompts()
+    train = np.arange(48)
+    own = RidgeHead(interaction="map", penalties=(1e-9,))
+    RidgeHead.fit_many([own], X, [FitTask(y, train, group=group)], streams=streams)
+    images, texts = X[:, 12:18], X[:, 18:24]
+    learnt, left_out = fit_prompt_map(images[train], texts[train], y[train], group[train])
+    read = Streams((*FEATURES, Part("interaction", "map", 1)))
+    plain = RidgeHead(penalties=(1e-9,))
+    plain.fit(np.hstack([X[train, :12], left_out]), y[train], groups=group[train], streams=read)
+    new = np.hstack([X[:, :12], learnt.cosines(images, texts)])
+    np.testing.assert_allclose(own.predict(X), plain.predict(new), rtol=1e-6)
+
+
+def test_heads_with_maps_of_other_rows_or_scores_are_fitted_together_as_alone() -> None:
+    (X, streams), y, group = with_prompts()
+    tasks = [
+        FitTask(scores, rows, group=group)
+        for scores in (y, -y)
+        for rows in (np.arange(40), np.arange(20, 60))
+    ]
+    heads = [RidgeHead(interaction="map") for _ in tasks]
+    RidgeHead.fit_many(heads, X, tasks, streams=streams)
+    for fitted, task in zip(heads, tasks, strict=True):
+        rows = task.train
+        alone = RidgeHead(interaction="map")
+        alone.fit(X[rows], task.scores[rows], groups=group[rows], streams=streams)
+        np.testing.assert_allclose(fitted.predict(X), alone.predict(X), rtol=1e-9)
+
+
+def test_a_map_needs_scores_and_prompts() -> None:
+    (X, streams), y, group = with_prompts()
+    with pytest.raises(InteractionError, match="fitted to scores"):
+        interact(Fused(X, streams), "map")
+    with pytest.raises(InteractionError, match="needs 3 prompts or more in training, and there are 2"):
+        RidgeHead(interaction="map").fit(X, y, groups=group % 2, streams=streams)
+    weights = RidgeHead(interaction="map").fit(X, y, groups=group, streams=streams).weights_
+    with pytest.raises(ValueError, match="the tensors of the map"):
+        RidgeHead.from_weights(
+            {key: weights[key] for key in weights if "texts" not in key}, interaction="map"
+        )
+
+
 def test_what_an_epoch_predicts_reads_fused_vectors() -> None:
     (X, streams), y = data()
     history = []
     own = MLPHead(max_epochs=3, validation_fraction=0.0, random_state=0, interaction=KINDS)
-    own.fit(X, y, on_epoch=lambda _, predict: history.append(predict(X)), streams=streams)
+    watch = WatchedRows(np.arange(len(X)), lambda _, predicted: history.append(predicted))
+    MLPHead.fit_many([own], X, [FitTask(y, np.arange(len(X)), watched=watch)], streams=streams)
     np.testing.assert_allclose(history[-1], own.predict(X), rtol=1e-4, atol=1e-4)
 
 

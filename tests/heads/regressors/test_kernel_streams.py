@@ -197,6 +197,37 @@ def test_encoders_of_one_stream_share_one_kernel() -> None:
     np.testing.assert_allclose(other.predict(X), head.predict(X), atol=1e-8)
 
 
+def test_with_kernels_of_encoders_the_head_is_a_kernel_ridge_with_a_kernel_for_each() -> None:
+    parts = (
+        Part("text", "minilm", 3),
+        Part("image", "clip@448", 2),
+        Part("image", "lite", 3),
+        Part("interaction", "map", 1),
+    )
+    X, groups = rows(streams=Streams(parts))
+    y = scores(X)
+    head = KernelRidgeHead(SCALES, PENALTIES, kernels="encoders+product")
+    head.fit(X, y, groups=groups, streams=Streams(parts))
+    learnt = head.stream_kernels_.kernels
+    columns = {"text": [0, 1, 2], "image clip@448": [3, 4], "image lite": [5, 6, 7], "interaction": [8]}
+    assert learnt.length_scales.keys() == columns.keys()
+    images = ("image clip@448", "image lite")
+    products = {f"{factor}*{image}" for factor in ("text", "interaction") for image in images}
+    assert learnt.weights.keys() == columns.keys() | products
+    scaled = (X - X.mean(0)) / X.std(0)
+    own = {
+        name: RBF(learnt.length_scales[name] * np.sqrt(len(at)))(scaled[:, at])
+        for name, at in columns.items()
+    }
+    kernel = np.zeros((len(X), len(X)))
+    for name, weight in learnt.weights.items():
+        kernel += weight * np.prod([own[factor] for factor in name.split("*")], axis=0)
+    dual = np.linalg.solve(kernel + head.penalty_ * np.eye(len(y)), y - y.mean())
+    np.testing.assert_allclose(head.predict(X), y.mean() + kernel @ dual, atol=1e-5)
+    restored = KernelRidgeHead.from_weights(head.weights_, kernels="encoders+product")
+    np.testing.assert_array_equal(restored.predict(X), head.predict(X))
+
+
 def test_units_of_columns_and_orders_of_rows_and_columns_do_not_matter() -> None:
     head, X, groups = fitted("streams+product")
     random = np.random.default_rng(8)

@@ -8,6 +8,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from tier4k.heads.regressors.registry import HeadError, make_head, resolve_options
 from tier4k.heads.regressors.ridge import RidgeHead
 from tier4k.heads.regressors.standardization import Standardization
+from tier4k.heads.regressors.tasks import FitTask, WatchedRows
 
 
 def rows(count: int, columns: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -120,10 +121,12 @@ def test_a_head_is_its_two_tensors() -> None:
 def test_its_training_is_one_epoch() -> None:
     X, y = rows(40, 10)
     history = []
-    head = RidgeHead().fit(X, y, on_epoch=lambda epoch, predict: history.append((epoch, predict(X))))
+    head, watched = RidgeHead(), np.array([3, 1, 39])
+    watch = WatchedRows(watched, lambda epoch, predicted: history.append((epoch, predicted)))
+    RidgeHead.fit_many([head], X, [FitTask(y, np.arange(40), watched=watch)])
     ((epoch, predictions),) = history
     assert epoch == 1
-    np.testing.assert_array_equal(predictions, head.predict(X))
+    np.testing.assert_array_equal(predictions, head.predict(X[watched]))
 
 
 def test_options_of_another_head_are_refused() -> None:

@@ -19,7 +19,7 @@ from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.registry import HEADS, resolve_options, restore_head
 from tier4k.heads.regressors.ridge import RidgeHead
-from tier4k.heads.regressors.tasks import FitTask
+from tier4k.heads.regressors.tasks import FitTask, WatchedRows
 from tier4k.tests.builders.feature_sets import feature_set
 
 STREAMS = Streams.of(text=2, image=3, image_prompt=3, zero_shot=1)
@@ -148,7 +148,8 @@ def test_what_an_epoch_predicts_is_scores() -> None:
     X, y = rows(60)
     history = []
     head = MLPHead(max_epochs=3, validation_fraction=0.0, random_state=0, **BOTH)
-    head.fit(X, 100 * y, on_epoch=lambda _, predict: history.append(predict(X)), streams=STREAMS)
+    watch = WatchedRows(np.arange(60), lambda _, predicted: history.append(predicted))
+    MLPHead.fit_many([head], X, [FitTask(100 * y, np.arange(60), watched=watch)], streams=STREAMS)
     assert len(history) == 3
     np.testing.assert_allclose(history[-1], head.predict(X), rtol=1e-4, atol=1e-3)
 

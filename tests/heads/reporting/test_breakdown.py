@@ -11,7 +11,7 @@ from scipy.stats import pearsonr, spearmanr
 from typer.testing import CliRunner
 
 from tier4k import cli
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.heads.reporting.breakdown import breakdown, breakdown_notes, breakdown_table, within_parts
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.reports import Sample, make_sample, random_features
@@ -41,7 +41,7 @@ def test_correlations_within_each_part_equal_scipys(run: Path, by: str) -> None:
 
 
 def test_the_benchmark_of_a_row_is_i2i_if_it_has_an_image_prompt(sample: Sample) -> None:
-    features = random_features(load_manifest(sample.data).manifest)
+    features = random_features(check(sample.data).manifest)
     table = pd.read_csv(sample.ridge / "predictions.csv")
     guided = dict(zip(features.name, features.has_image_prompt, strict=True))
     assert (table["benchmark"] == table["name"].map(guided).map({True: "I2I", False: "T2I"})).all()

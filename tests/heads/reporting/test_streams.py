@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tier4k.cache.signature import Signature
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.heads.reporting.columns import result_rows, varying_columns
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.html.factors import factor_comparisons
@@ -51,7 +51,7 @@ def run_with(
     **more: object,
 ) -> Path:
     """A run that claims these encoders; the keys say nothing about them."""
-    manifest = load_manifest(folder / "toy.csv").manifest
+    manifest = check(folder / "toy.csv").manifest
     out = Path(tempfile.mkdtemp(dir=folder))
     signatures = {f"key {number}": one for number, one in enumerate(encoders)}
     return fit_run(out, manifest, "ridge", "prompt", signatures=signatures, streams=streams, **more)
@@ -89,6 +89,12 @@ def test_settings_that_encoders_differ_in_are_named_for_each(folder: Path) -> No
     settings = settings_of(folder, RESNET, multilevel, MINILM)
     assert settings.image_encoder == "clip + resnet50"
     assert (settings.feature, settings.precision) == ("multilevel + pooled", "bf16 + fp32")
+
+
+def test_runs_on_features_of_another_type_are_distinguished(folder: Path) -> None:
+    half = [replace(signature, dtype="float16") for signature in (CLIP, MINILM)]
+    assert settings_of(folder, *half).precision == "fp32 as float16"
+    assert settings_of(folder, CLIP, MINILM).precision == "fp32"
 
 
 def test_a_run_without_images_or_without_text_has_no_settings_of_them(folder: Path) -> None:

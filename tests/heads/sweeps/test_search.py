@@ -27,7 +27,7 @@ from tier4k.heads.results.read import read_config, read_predictions, used_stores
 from tier4k.heads.results.results import Results
 from tier4k.heads.sweeps.candidates import draw
 from tier4k.heads.sweeps.run import run_sweep
-from tier4k.heads.sweeps.search import Search, search
+from tier4k.heads.sweeps.search import Search, run_search
 from tier4k.tests.builders.commands import on_one_line
 from tier4k.tests.builders.sweeps import BASE
 
@@ -47,7 +47,7 @@ def found(
     out: str = "runs",
     grid: dict[str, Any] = GRID,
 ) -> Search:
-    return search(check(root / "Dataset").manifest, root / "features", grid, BASE, count, root / out)
+    return run_search(check(root / "Dataset").manifest, root / "features", grid, BASE, count, root / out)
 
 
 def runs_of_candidates(runs: Path = Path("runs")) -> dict[str, Path]:
@@ -206,7 +206,7 @@ def test_a_row_without_a_score_has_no_part_in_the_choice_nor_in_its_test(root: P
     table.loc[row, "MOS_c"] = np.nan
     partial = replace(manifest, table=table)
     grid = {"head": ["ridge", "kernel-ridge"], "benchmark": "all", "repeats": 2, "target": "MOS_c"}
-    run = search(partial, root / "features", grid, BASE, 2, root / "partial").run
+    run = run_search(partial, root / "features", grid, BASE, 2, root / "partial").run
     predictions = read_predictions(run.folder)
     tested = predictions.loc[predictions["repeat"] == 0, "name"]
     assert set(tested) == set(rows.name[first.test]) - {rows.name[row]}
@@ -290,7 +290,7 @@ def test_a_larger_search_fits_only_new_candidates_and_a_repeated_one_nothing(pro
     assert times.items() <= now.items()
     assert larger.run.results.id != first.run.results.id
     counts: list[Sequence[int]] = []
-    again = search(
+    again = run_search(
         check(Path("Dataset")).manifest,
         Path("features"),
         GRID,
@@ -316,10 +316,10 @@ def test_progress_ends_at_the_total_and_the_result_does_not_depend_on_an_interru
 
     arguments = (check(Path("Dataset")).manifest, Path("features"), GRID, BASE, 4, Path("runs"))
     with pytest.raises(KeyboardInterrupt):
-        search(*arguments, finished=stop)
+        run_search(*arguments, finished=stop)
     kept = runs_of_candidates()
     assert 0 < len(kept) < 4
-    continued = search(*arguments, finished=stop).run.results
+    continued = run_search(*arguments, finished=stop).run.results
     fits = (4 - len(kept)) * 3 * REPEATS + 3 * REPEATS
     assert counts[-1] == (fits, fits)
     assert all(total == fits for _, total in counts[12:])

@@ -16,12 +16,12 @@ from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.heads.commands.sweep import _fit_command
-from tier4k.heads.protocol.publish import Run
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, paper_cells, read_grid
 from tier4k.heads.sweeps.run import run_sweep
-from tier4k.heads.sweeps.search import Search, search
+from tier4k.heads.sweeps.search import Search, run_search
 from tier4k.tests.builders.commands import on_one_line, succeed, tier
 from tier4k.tests.builders.data import write_pku
 from tier4k.tests.builders.stores import REPOSITORY
@@ -197,7 +197,7 @@ def test_an_error_of_one_combination_is_found_before_the_first_fit(
 
 def found(grid: dict[str, Any], count: int = 20) -> Search:
     grid = {"benchmark": "all", "target": "MOS_q", "repeats": 2, **grid}
-    return search(check(Path("Dataset")).manifest, Path("features"), grid, BASE, count, Path("runs"))
+    return run_search(check(Path("Dataset")).manifest, Path("features"), grid, BASE, count, Path("runs"))
 
 
 def test_a_search_tries_equal_combinations_once_and_no_impossible_one(two_encoders: Path) -> None:

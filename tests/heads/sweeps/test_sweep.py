@@ -143,7 +143,7 @@ def test_a_missing_store_is_reported_before_the_first_fit(project: Path) -> None
 def test_wrong_options_of_one_cell_are_reported_before_the_first_fit(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     wrong = [
-        ({"head": ["mlp", "ridge"], "epochs": 1}, "ridge head has no option epochs: it has penalties"),
+        ({"head": "ridge", "epochs": 1}, "ridge head has no option epochs: it has penalties"),
         ({"target": ["MOS_q", "MOS_x"]}, "MOS_x"),
         (
             {"head": "mlp", "learning_rate": [1e-3, float("inf")]},

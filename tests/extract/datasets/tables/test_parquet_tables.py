@@ -1,5 +1,6 @@
 """Parquet tables: images with their bytes, categories, other types."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -14,7 +15,8 @@ import pytest
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.cells import PlacedImage
 from tier4k.extract.datasets.tables.read import part_headers, read_part
-from tier4k.extract.images.places import parquet_place, read_bytes
+from tier4k.extract.images.place_names import parquet_place
+from tier4k.extract.images.places import read_bytes
 
 PNG = b"\x89PNG\r\n\x1a\n"
 IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
@@ -141,3 +143,10 @@ def test_a_table_without_statistics_is_read(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "t.parquet", write_statistics=False)
     found = cells(tmp_path / "t.parquet", "image")
     assert [isinstance(image, PlacedImage) for image in found] == [True, False]
+
+
+def test_a_table_in_a_folder_whose_name_is_not_utf_8_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    path = write(tmp_path / "t.parquet", image=["a.png"]).rename(folder / "t.parquet")
+    assert cells(path, "image") == ["a.png"]

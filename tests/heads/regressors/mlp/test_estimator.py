@@ -8,6 +8,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.mlp.recipes import PUBLISHED_RECIPE
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
+from tier4k.heads.regressors.tasks import FitTask, WatchedRows
 
 
 def test_the_head_is_a_scikit_learn_estimator() -> None:
@@ -37,9 +38,9 @@ def test_the_published_recipe_is_plain_adam_with_l2_on_raw_scores() -> None:
 def test_the_kept_weights_are_those_of_the_best_validation_epoch() -> None:
     random = np.random.default_rng(1)
     X, y = random.normal(size=(50, 8)) * 3 + 2, random.uniform(0, 5, 50)
-    held, history = (X[:10], y[:10]), {}
-    head = MLPHead(random_state=0).fit(
-        X[10:], y[10:], held, lambda epoch, predict: history.update({epoch: predict(held[0])})
-    )
+    held, history = np.arange(10), {}
+    watch = WatchedRows(held, lambda epoch, predicted: history.update({epoch: predicted}))
+    head = MLPHead(random_state=0)
+    MLPHead.fit_many([head], X, [FitTask(y, np.arange(10, 50), held, watch)])
     assert head.best_epoch_ == 1 + int(np.argmin(head.validation_loss_))
-    np.testing.assert_allclose(head.predict(held[0]), history[head.best_epoch_], atol=1e-4)
+    np.testing.assert_allclose(head.predict(X[held]), history[head.best_epoch_], atol=1e-4)

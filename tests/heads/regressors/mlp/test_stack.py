@@ -13,17 +13,18 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 from threadpoolctl import threadpool_info
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.mlp.estimator import MLPHead, fit_stack
 from tier4k.heads.regressors.mlp.hyperparameters import Hyperparameters
 from tier4k.heads.regressors.mlp.losses import SCALE_FREE_LOSSES
 from tier4k.heads.regressors.mlp.stack import STATE_BYTES, HeadNetwork, StackedMLP
-from tier4k.heads.regressors.mlp.stacked_head import FittedHead, StackedHead
-from tier4k.heads.regressors.mlp.torch_backend import StackTrainer
+from tier4k.heads.regressors.mlp.stacked_head import FittedHead
+from tier4k.heads.regressors.mlp.torch_backend import PREPARED_BYTES, StackTrainer, _neighbours
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.standardization import Standardization
-from tier4k.heads.regressors.tasks import FitTask
+from tier4k.heads.regressors.tasks import FitTask, WatchedRows
 
 ROWS, WIDTH = 90, 10
 TEXT = 3  # columns of text
@@ -83,6 +84,11 @@ def tasks(X: np.ndarray, count: int) -> list[FitTask]:
         scores = 3 + X @ random.normal(size=WIDTH) / 10 + random.normal(size=ROWS)
         out.append(FitTask(scores, train, validation))
     return out
+
+
+def watch_all(history: list[np.ndarray]) -> WatchedRows:
+    """Append the scores of all rows after every epoch."""
+    return WatchedRows(np.arange(ROWS), lambda _, predicted: history.append(predicted))
 
 
 def assert_same(found: FittedHead, expected: FittedHead) -> None:
@@ -183,31 +189,35 @@ def test_a_head_equals_one_trained_by_plain_torch(
                 schedule.step()
         with torch.no_grad():
             expected.append(scaling.unscale(network(inputs).numpy()))
-    listening = FitTask(task.scores, task.train, None, lambda _, predict: histories.append(predict(X)))
+    listening = FitTask(task.scores, task.train, watched=watch_all(histories))
     (fitted,) = StackedMLP([one]).fit(X, [listening])
     np.testing.assert_allclose(histories, expected, atol=1e-5)
     np.testing.assert_allclose(MLPHead.from_weights(fitted.weights).predict(X), expected[-1], atol=1e-5)
 
 
-def test_listeners_are_called_after_every_epoch_of_their_own_head(X: np.ndarray) -> None:
-    histories: list[dict[int, np.ndarray]] = [{} for _ in MIX]
+def test_watched_rows_are_predicted_after_every_epoch_of_their_own_head(X: np.ndarray) -> None:
+    histories: list[list[np.ndarray]] = [[] for _ in MIX]
+    epochs: list[list[int]] = [[] for _ in MIX]
+    sizes = [40 - number // 3 for number in range(len(MIX))]
+    watched = [np.random.default_rng(size).permutation(ROWS)[:size] for size in sizes]
 
-    def listening(number: int, task: FitTask) -> FitTask:
-        return FitTask(
-            task.scores,
-            task.train,
-            task.validation,
-            lambda epoch, predict: histories[number].update({epoch: predict(X)}),
-        )
+    def watch(number: int) -> WatchedRows:
+        def on_epoch(epoch: int, predicted: np.ndarray) -> None:
+            epochs[number].append(epoch)
+            histories[number].append(predicted)
 
-    given = [listening(number, task) for number, task in enumerate(tasks(X, len(MIX)))]
+        return WatchedRows(watched[number], on_epoch)
+
+    given = [replace(task, watched=watch(number)) for number, task in enumerate(tasks(X, len(MIX)))]
+    given[2] = replace(given[2], watched=None)
     before = X.copy()
-    for found, history in zip(
-        StackedMLP([hyperparameters(**changed) for changed in MIX]).fit(X, given), histories, strict=True
-    ):
-        assert list(history) == list(range(1, len(found.training_loss) + 1))
-        kept = MLPHead.from_weights(found.weights).predict(X)
-        np.testing.assert_allclose(kept, history[found.best_epoch], atol=1e-4)
+    fitted = StackedMLP([hyperparameters(**changed) for changed in MIX]).fit(X, given)
+    for number, found in enumerate(fitted):
+        expected = [] if number == 2 else list(range(1, len(found.training_loss) + 1))
+        assert epochs[number] == expected
+        if expected:
+            kept = MLPHead.from_weights(found.weights).predict(X[watched[number]])
+            np.testing.assert_allclose(kept, histories[number][found.best_epoch - 1], atol=1e-4)
     np.testing.assert_array_equal(X, before)
 
 
@@ -370,12 +380,13 @@ def test_dropout_leaves_out_its_share_of_hidden_units_and_keeps_their_mean(
     X: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masks: list[Tensor] = []
-    mask = StackedHead.dropout_mask
+    draw = StackTrainer._dropout_masks
     monkeypatch.setattr(
-        StackedHead, "dropout_mask", lambda self, rows: masks.append(mask(self, rows)) or masks[-1]
+        StackTrainer, "_dropout_masks", lambda self, rows: masks.append(draw(self, rows)) or masks[-1]
     )
     StackedMLP([hyperparameters(dropout=0.25, hidden=50)]).fit(X, tasks(X, 1))
-    values = torch.cat(masks)
+    values = torch.cat(masks, 1)
+    assert values.shape[::2] == (1, 50)
     assert values.unique().tolist() == pytest.approx([0, 4 / 3])
     assert float((values == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
 
@@ -388,7 +399,7 @@ def test_standardisation_is_folded_into_the_weights_of_every_network(
     (task,), history = tasks(X, 1), []
     options = {name: value for name, value in (DEFAULTS | changed).items() if name != "seed"}
     head = MLPHead(**options, validation_fraction=0.0, random_state=0)
-    listening = FitTask(task.scores, task.train, None, lambda _, predict: history.append(predict(X)))
+    listening = FitTask(task.scores, task.train, watched=watch_all(history))
     fit_stack([head], X, [listening], streams=STREAMS)
     np.testing.assert_allclose(head.predict(X), history[-1], atol=1e-3)
     restored = MLPHead.from_weights(head.weights_, **options)
@@ -538,15 +549,6 @@ def test_heads_can_be_fitted_in_several_threads_at_once(X: np.ndarray) -> None:
         assert all(np.array_equal(fitted.weights[name], expected.weights[name]) for name in fitted.weights)
 
 
-def test_a_listener_that_predicts_vectors_of_another_width_gets_an_error(X: np.ndarray) -> None:
-    (task,) = tasks(X, 1)
-    for width in (WIDTH - 1, WIDTH + 1, 100 * WIDTH):
-        wrong = np.zeros((3, width), np.float32)
-        listening = replace(task, on_epoch=lambda _, predict, wrong=wrong: predict(wrong))
-        with pytest.raises(ValueError, match=rf"shape \(3, {width}\), but the head expects {WIDTH} columns"):
-            StackedMLP([hyperparameters()]).fit(X, [listening])
-
-
 def test_gradients_beyond_float32_do_not_change_a_weight(
     X: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -623,6 +625,95 @@ print(np.corrcoef(head.predict(X), X[:, 0])[0, 1] > .9)
         subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
         == "True\n"
     )
+
+
+NETWORKS_OF_TORCH = [{}, {"dropout": 0.4}, *NETWORKS]
+
+
+@pytest.mark.parametrize("changed", NETWORKS_OF_TORCH, ids=str)
+def test_steps_that_are_prepared_together_are_the_steps_prepared_one_by_one(
+    X: np.ndarray, changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: with the same random numbers, and a last step of fewer rows."""
+    monkeypatch.setattr(StackedMLP, "_trainer_class", lambda *_: StackTrainer)
+    stack = [hyperparameters(**changed | {"seed": seed, "max_epochs": 4}) for seed in range(2)]
+    given = tasks(X, 2)
+    expected = StackedMLP(stack).fit(X, given, streams=STREAMS)
+    steps = [1, 3, 4]
+    for count in steps:
+        monkeypatch.setattr(StackTrainer, "_prepared_steps", lambda _, count=count: count)
+        for found, one in zip(StackedMLP(stack).fit(X, given, streams=STREAMS), expected, strict=True):
+            assert_same(found, one)
+
+
+def test_as_many_steps_are_prepared_together_as_their_inputs_and_masks_fit(
+    X: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = Streams.of(image=WIDTH)
+    for dropout, floats in ((0.0, WIDTH), (0.5, WIDTH + 6)):
+        stack = [hyperparameters(seed=seed, dropout=dropout) for seed in range(2)]
+        heads = StackedMLP(stack)._heads(X, tasks(X, 2), streams)
+        trainer = StackTrainer(torch.from_numpy(X), heads)
+        assert trainer._prepared_steps() == 1
+        monkeypatch.setitem(PREPARED_BYTES, "cpu", 3 * (4 * 2 * 16 * floats))
+        assert trainer._prepared_steps() == 3
+        monkeypatch.setitem(PREPARED_BYTES, "cpu", 3 * (4 * 2 * 16 * floats) - 1)
+        assert trainer._prepared_steps() == 2
+        monkeypatch.setitem(PREPARED_BYTES, "cpu", 0)
+
+
+def test_heads_that_predict_their_validation_rows_together_learn_as_each_alone(
+    X: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: neighbours with equal numbers of validation rows, some of them none."""
+    monkeypatch.setattr(StackedMLP, "_trainer_class", lambda *_: StackTrainer)
+    monkeypatch.setattr("tier4k.heads.regressors.mlp.torch_backend.BLOCK_ROWS", 20)
+    given = tasks(X, len(MIX))
+    for number, count in ((0, 0), (3, 7), (4, 0)):
+        given[number] = replace(given[number], validation=given[number].validation[:count])
+    stack = [hyperparameters(**changed) for changed in MIX]
+    expected = StackedMLP(stack).fit(X, given)
+    together: list[int] = []
+    predicted = StackTrainer._predicted
+
+    def noting(self: StackTrainer, heads: slice, *rest: Any) -> Tensor:
+        together.append(heads.stop - heads.start)
+        return predicted(self, heads, *rest)
+
+    monkeypatch.setattr(StackTrainer, "_predicted", noting)
+    monkeypatch.setattr(StackTrainer, "_predicted_together", lambda _, counts: _neighbours(counts))
+    for found, one in zip(StackedMLP(stack).fit(X, given), expected, strict=True):
+        assert_same(found, one)
+    assert max(together) > 1
+
+
+@pytest.mark.parametrize("changed", NETWORKS_OF_TORCH, ids=str)
+def test_no_value_is_read_from_the_device_within_an_epoch(X: np.ndarray, changed: dict[str, Any]) -> None:
+    """A GPU would stand still meanwhile. Tensors of the meta device have no values that could be read."""
+    stack = [hyperparameters(**changed | {"seed": seed, "learning_rate": 0.1 + seed}) for seed in range(2)]
+    heads = StackedMLP(stack)._heads(X, tasks(X, 2), STREAMS)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setitem(PREPARED_BYTES, "meta", 1000)
+        losses = StackTrainer(torch.from_numpy(X).to("meta"), heads)._epoch()
+    assert losses.device.type == "meta" and losses.shape == (2,)
+    heads = StackedMLP(stack)._heads(X, tasks(X, 2), STREAMS)
+    trainer = StackTrainer(torch.from_numpy(X), heads)
+    with torch.no_grad(), _Operators() as operators:
+        losses = trainer._epoch()
+    assert "aten::_local_scalar_dense" not in operators.names
+    assert len(losses.tolist()) == 2
+
+
+class _Operators(TorchDispatchMode):
+    """Notes the names of torch's operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(function.name())
+        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

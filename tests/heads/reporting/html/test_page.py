@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from tier4k import cli
 from tier4k.cache.errors import StoreError
 from tier4k.cache.signature import Signature
-from tier4k.extract.datasets.check import load_manifest
+from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.errors import DataError
 from tier4k.heads.metrics.correlation import srcc
 from tier4k.heads.metrics.logistic import logistic_mapping
@@ -289,7 +289,7 @@ def test_runs_of_two_data_sets_are_grouped_and_not_compared(sample: Sample, tmp_
         "image": [f"SD_{row:02d}.png" for row in range(24)], "prompt": [f"p {row // 2}" for row in range(24)],
         "generator": ["SD", "MJ"] * 12, "quality": np.linspace(1, 4, 24),
     }))  # fmt: skip
-    second = fit_run(tmp_path / "runs", load_manifest(other).manifest, "ridge", "prompt")
+    second = fit_run(tmp_path / "runs", check(other).manifest, "ridge", "prompt")
     write_report([sample.ridge, second, sample.mlp], tmp_path / "r.html", [sample.data, other])
     page = (tmp_path / "r.html").read_text()
     assert (
@@ -313,7 +313,7 @@ def test_runs_that_differ_in_one_setting_are_compared_as_by_tier_compare(sample:
 def test_runs_that_differ_only_in_their_targets_are_one_run_of_the_report(
     sample: Sample, tmp_path: Path
 ) -> None:
-    manifest = load_manifest(sample.data).manifest
+    manifest = check(sample.data).manifest
     apart = [
         fit_run(tmp_path / "runs", manifest, head, "prompt", targets=(target,))
         for target in ("quality", "align")
@@ -384,7 +384,7 @@ def test_a_page_without_images_has_no_empty_frames(sample: Sample, page: str, tm
 def test_runs_that_differ_in_an_unshown_setting_are_named_by_their_identity_and_compared(
     sample: Sample, tmp_path: Path
 ) -> None:
-    manifest = load_manifest(sample.data).manifest
+    manifest = check(sample.data).manifest
     runs = [fit_run(tmp_path, manifest, "ridge", "prompt", protocol=version) for version in (1, 2)]
     names = [run.name for run in read_runs(runs)]
     assert [name.other for name in names] == [f"run {run.name.rpartition('-')[-1]}" for run in runs]
@@ -392,7 +392,7 @@ def test_runs_that_differ_in_an_unshown_setting_are_named_by_their_identity_and_
 
 
 def test_a_finetuned_run_differs_from_a_cached_one_in_its_training(sample: Sample, tmp_path: Path) -> None:
-    manifest = load_manifest(sample.data).manifest
+    manifest = check(sample.data).manifest
     tuned = fit_run(
         tmp_path,
         manifest,
@@ -413,7 +413,7 @@ def test_a_finetuned_run_differs_from_a_cached_one_in_its_training(sample: Sampl
 
 
 def test_runs_that_differ_in_two_settings_are_not_compared(sample: Sample, tmp_path: Path) -> None:
-    manifest = load_manifest(sample.data).manifest
+    manifest = check(sample.data).manifest
     signatures = json.loads((sample.ridge / "config.json").read_text())["signatures"]
 
     def changed(**fields: str) -> Path:

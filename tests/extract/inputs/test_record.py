@@ -1,0 +1,121 @@
+"""A folder of stores records which data sets it holds."""
+
+import io
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tier4k.cache.errors import StoreError
+from tier4k.cache.store import FeatureStore
+from tier4k.extract.datasets.check import check
+from tier4k.extract.inputs import record
+from tier4k.extract.inputs.dataset import DatasetInputs
+from tier4k.extract.inputs.record import records, write_record
+from tier4k.extract.stores.listing import store_table
+from tier4k.tests.builders.data import table_rows, write_pku, write_table
+from tier4k.tests.builders.signatures import signature
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    write_pku(tmp_path / "PKU-AIGIQA-4K")
+    manifest = check(tmp_path).manifest
+    write_record(tmp_path / "f", DatasetInputs.of(manifest))
+    (found,) = records(tmp_path / "f")
+    assert (found.about.name, found.about.data, found.about.rows) == (
+        "PKU-AIGIQA-4K",
+        str(tmp_path / "PKU-AIGIQA-4K"),
+        8,
+    )
+    assert {bytes(key).hex() for key in found.keys_of("image")} == set(manifest.images().index)
+    assert {bytes(key).hex() for key in found.keys_of("text")} == set(manifest.prompts().index)
+
+
+def test_writing_again_renews_and_another_data_set_of_the_same_name_is_another_record(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_record(
+            tmp_path / "f", DatasetInputs.of(check(write_table(tmp_path / folder / "mine.csv")).manifest)
+        )
+    assert len(list(records(tmp_path / "f"))) == 2
+    write_record(tmp_path / "f", DatasetInputs.of(check(tmp_path / "a" / "mine.csv").manifest))
+    assert sorted(one.about.data for one in records(tmp_path / "f")) == [
+        str(tmp_path / "a"),
+        str(tmp_path / "b"),
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"no object", b"[]", b'{"format": 0}'])
+def test_a_damaged_record_is_an_error_with_its_remedy(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "datasets" / "x-12345678" / "about.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"x-12345678 is damaged.*delete the folder"):
+        list(records(tmp_path))
+
+
+def test_the_list_of_stores_distinguishes_complete_from_partial_data_sets(tmp_path: Path) -> None:
+    manifest = check(write_table(tmp_path / "d" / "mine.csv")).manifest
+    write_record(tmp_path / "f", DatasetInputs.of(manifest))
+    for name, rows in (("resnet18", 3), ("resnet50", 2)):
+        with FeatureStore.create(tmp_path / "f", signature(name), {}).writer() as writer:
+            writer.add(manifest.keys("image")[:rows], np.ones((rows, 4), np.float32))
+    console = Console(file=io.StringIO(), width=250)
+    console.print(store_table(tmp_path / "f"))
+    shown = console.file.getvalue().splitlines()
+    lines = {name: next(line for line in shown if name in line) for name in ("resnet18", "resnet50")}
+    assert "mine" in lines["resnet18"] and "of 3" not in lines["resnet18"]
+    assert "mine (2 of 3)" in lines["resnet50"]
+    with pytest.raises(StoreError, match="no feature stores.*tier extract"):
+        store_table(tmp_path / "nowhere")
+
+
+def test_an_empty_array_of_a_record_is_damage(tmp_path: Path) -> None:
+    manifest = check(write_table(tmp_path / "d" / "mine.csv")).manifest
+    written = write_record(tmp_path / "f", DatasetInputs.of(manifest))
+    for file in written.path.glob("rows-*.npy"):
+        file.write_bytes(b"")
+    with pytest.raises(StoreError, match=r"mine-.* is damaged.*delete the folder"):
+        written.inputs()
+
+
+def test_writers_at_the_same_time_leave_a_record_with_its_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one begins when the arrays of the first one are written, and no record names them yet."""
+    path = write_table(tmp_path / "mine.csv")
+    first = DatasetInputs.of(check(path).manifest)
+    write_table(path, table_rows().iloc[:2])
+    second = DatasetInputs.of(check(path).manifest)
+    publish = record.publish_text
+    writers: list[threading.Thread] = []
+
+    def publish_later(file: Path, text: str) -> None:
+        if not writers:
+            writers.append(threading.Thread(target=write_record, args=(tmp_path / "f", second)))
+            writers[0].start()
+            writers[0].join(1)
+        publish(file, text)
+
+    monkeypatch.setattr(record, "publish_text", publish_later)
+    write_record(tmp_path / "f", first)
+    writers[0].join()
+    (found,) = records(tmp_path / "f")
+    assert len(found.inputs().rows) == found.about.rows == 2
+
+
+@pytest.mark.parametrize("name", [".hidden", "+".join(f"part_{number:03d}" for number in range(80))])
+def test_a_record_is_found_whatever_the_name_of_its_data_set(tmp_path: Path, name: str) -> None:
+    inputs = DatasetInputs.of(check(write_table(tmp_path / "mine.csv")).manifest)
+    written = write_record(tmp_path / "f", replace(inputs, name=name))
+    assert records(tmp_path / "f") == [written]
+    assert written.name == name
+
+
+def test_a_record_in_a_folder_whose_name_is_not_utf_8_comes_back(tmp_path: Path) -> None:
+    inputs = DatasetInputs.of(check(write_table(tmp_path / "mine.csv")).manifest)
+    written = write_record(tmp_path / os.fsdecode(b"caf\xe9"), inputs)
+    assert len(written.inputs().images) == len(inputs.images)
