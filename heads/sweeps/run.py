@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
+from tier4k.extract.stores.find import no_note
 from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.results.run import Run
@@ -25,6 +26,7 @@ def run_sweep(
     command: Sequence[str] = (),
     jobs: int = 1,
     finished: Progress = no_progress,
+    note: Callable[[str], None] = no_note,
 ) -> Iterator[Run]:
     """Fit every cell that is not on disk yet, and yield all runs, each once, in the order of their units.
 
@@ -41,12 +43,13 @@ def run_sweep(
         jobs: Number of processes; the runs are the same for any number. Where /dev/shm has no room for the
             semaphores of several processes, one process fits all runs.
         finished: Called with (heads fitted, heads to be fitted in all).
+        note: Called with a sentence about every store that is taken for want of one with the default options.
 
     Raises:
         StoreError: Features of a cell are not stored.
         TierError: The options of a cell do not fit each other or the data.
     """
-    plans = distinct_plans(plan_cells(manifest, features, cells))
+    plans = distinct_plans(plan_cells(manifest, features, cells, note))
     yield from run_plans(plans, out, command, jobs, finished)
 
 
