@@ -18,6 +18,7 @@ from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.results.config import RunConfig, RunMethod
 from tier4k.heads.results.layout import RESULTS_FILE, damaged, read_run_file
+from tier4k.heads.results.names import run_name
 from tier4k.heads.results.run_format import RUN_FORMAT
 from tier4k.heads.results.seen import Seen
 
@@ -111,7 +112,7 @@ class Results:
         seen = seen or Seen.in_training(features, splits)
         return cls(
             format=RUN_FORMAT,
-            id=config.id,
+            id=run_name(config),
             data=config.data,
             method=config.method,
             benchmark=config.benchmark,

@@ -133,7 +133,7 @@ def plan_candidates(
         plans = plan_cells(manifest, features, [_inner(cell) for cell in cells], LOG.warned)
         _require_searchable(plans)
         for (combination, cell), plan in zip(chosen, plans, strict=True):
-            candidates.setdefault(plan.config.id, Candidate(combination, cell, plan))
+            candidates.setdefault(plan.config.digest, Candidate(combination, cell, plan))
     if not candidates:
         raise SweepError(f"no run can have a combination of the grid: {'; '.join(left_out)}")
     return Candidates(list(candidates.values()), left_out)

@@ -53,5 +53,5 @@ def distinct_plans(plans: Sequence[Plan]) -> list[Plan]:
     """Return one plan of each run: combinations that differ in what no stream uses have equal runs."""
     plan_of_run: dict[str, Plan] = {}
     for plan in plans:
-        plan_of_run.setdefault(plan.config.id, plan)
+        plan_of_run.setdefault(plan.config.digest, plan)
     return list(plan_of_run.values())

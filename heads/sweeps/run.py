@@ -8,6 +8,7 @@ from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.stores.find import no_note
 from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.grid import Cell
 from tier4k.heads.sweeps.plans import distinct_plans, plan_cells
@@ -104,8 +105,8 @@ def _missing_plans(unit: Sequence[Plan], out: Path) -> list[Plan]:
     """Return the distinct plans whose runs are not on disk."""
     plans: dict[str, Plan] = {}
     for plan in unit:
-        if not (out / plan.config.id).exists():
-            plans[plan.config.id] = plan
+        if stored_run(out, plan.config) is None:
+            plans[plan.config.digest] = plan
     return list(plans.values())
 
 

@@ -1,5 +1,6 @@
 """Heads that go on from those of another run: which one, and what stands in the way."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -165,10 +166,12 @@ def test_a_folder_that_is_no_run_is_told(fit: Fit, tmp_path: Path) -> None:
 def test_a_run_that_is_damaged_or_lacks_a_file_is_told_with_what_to_do(fit: Fit, file: str) -> None:
     run = fit().folder
     (run / file).write_bytes((run / file).read_bytes()[:50])
-    with pytest.raises(TierError, match=f"{run}.*(fit it again|fit the run again|made it again)"):
+    with pytest.raises(
+        TierError, match=f"{re.escape(str(run))}.*(fit it again|fit the run again|made it again)"
+    ):
         fit(start=run)
     (run / file).unlink()
     with pytest.raises(
-        TierError, match=f"{run}.*(fit it again|fit the run again|made it again|--models all)"
+        TierError, match=f"{re.escape(str(run))}.*(fit it again|fit the run again|made it again|--models all)"
     ):
         fit(start=run)
