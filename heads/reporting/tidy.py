@@ -21,7 +21,6 @@ from tier4k.heads.reporting.columns import (
 from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import metric_cell, references, selections
-from tier4k.heads.results.names import digest_in
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run import Run, run_folders
 
@@ -59,7 +58,7 @@ def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
 def named_once(runs: Sequence[Path]) -> dict[str, Path]:
     """Each run once, by its ten digits, or by its path where two folders have one run."""
     folders = {run.resolve(): run for run in runs}
-    digests = [digest_in(Results.read(run).id) or run.absolute().name for run in folders.values()]
+    digests = [Results.read(run).digest or run.absolute().name for run in folders.values()]
     found = {}
     for run, digest in zip(folders.values(), digests, strict=True):
         is_unique = digests.count(digest) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.layout import is_run
-from tier4k.heads.results.names import DIGITS, digest_in, reference, run_name
+from tier4k.heads.results.names import DIGITS, digest_in, run_name
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run_format import ResultError
 
@@ -101,17 +101,14 @@ def reference_to(folder: Path) -> str:
     Raises:
         ResultError: The results of the run cannot be read.
     """
-    if not is_run(folder):
-        return folder.resolve().name
-    results = Results.read(folder)
-    return reference(results.method, results.benchmark, results.split, digest_in(results.id))
+    return Results.read(folder).reference if is_run(folder) else folder.resolve().name
 
 
 def _digest(run: Path) -> str:
     """Return the ten digits of a run: those at the end of its name, or else of the ID in its results."""
     digest = digest_in(run.name)
     with suppress(ResultError):  # a damaged run does not hide the others
-        digest = digest or digest_in(Results.read(run).id)
+        digest = digest or Results.read(run).digest
     return digest
 
 

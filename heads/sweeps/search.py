@@ -32,7 +32,6 @@ from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.results.config import SEARCH, SEVERAL, Environment, RunConfig
 from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.layout import CANDIDATES
-from tier4k.heads.results.names import digest_in
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
 from tier4k.heads.sweeps.candidates import Candidate, plan_candidates, searched_values
@@ -232,7 +231,7 @@ def _choose(
     targets: Sequence[str],
 ) -> list[_Chosen]:
     """Choose a candidate for every target and repeat, by the runs of the candidates on the inner splits."""
-    results = {digest_in(run.results.id): run.results for run in runs}
+    results = {run.results.digest: run.results for run in runs}
     own_results = [results[candidate.plan.config.digest] for candidate in candidates]
     choices = []
     for target in targets:

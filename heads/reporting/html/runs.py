@@ -25,7 +25,6 @@ from tier4k.heads.reporting.run_names import (
 )
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import LABELS, SHOWN_METRICS, references
-from tier4k.heads.results.names import digest_in
 from tier4k.heads.results.read import read_curves, read_predictions
 from tier4k.heads.results.results import Results
 
@@ -135,7 +134,7 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     identities = []
     for first, *_ in groups:
         settings.append(first.settings)
-        identities.append(digest_in(first.results.id))
+        identities.append(first.results.digest)
     names = run_names(settings, identities)
     labels = short_labels(names)
     several_data = bool(differing_parts(names, ["data"]))

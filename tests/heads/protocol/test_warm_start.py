@@ -59,7 +59,7 @@ def test_each_head_starts_from_that_of_its_own_target_and_split(fit: Fit) -> Non
     for place, head in after.items():
         for name, weights in head.weights_.items():
             np.testing.assert_allclose(weights, before[place].weights_[name], rtol=1e-4, atol=1e-5)
-    assert read_config(on.folder).start == first.folder.name
+    assert read_config(on.folder).start == f"nr-all-prompt-{first.folder.name[-10:]}"
 
 
 def test_training_continues_on_the_device(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
