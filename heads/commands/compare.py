@@ -19,7 +19,7 @@ NAMED_PARTS = ("method", "head", "benchmark", "data", "split", "run")  # what `d
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of two or more runs with the same test rows."),
+        typer.Argument(metavar="RUNS...", help="Two or more runs with the same test rows."),
     ],
     metric: Annotated[
         ComparedMetric,
@@ -30,7 +30,7 @@ def compare(
         typer.Option("--output", "-o", help="File to write with all values: .csv, .parquet or .xlsx."),
     ] = None,
 ) -> None:
-    """Compare runs in pairs on their test rows: show differences, 95 % intervals, Holm-corrected p-values.
+    """Compare runs in pairs: differences, 95 % intervals, Holm-corrected p-values.
 
     Intervals and p-values are for new training sets and new prompts of the same generators. The file also
     has the intervals for the fitted heads alone, and Williams' test, which assumes that images of one prompt

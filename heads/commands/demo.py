@@ -32,11 +32,11 @@ FITS: "tuple[tuple[Method, Benchmark], ...]" = (
 def demo(
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder for the sample data, the features and the runs."),
+        typer.Argument(metavar="FOLDER", help="Folder for data, features and runs."),
     ] = Path("demo"),
     repeats: Annotated[
         int,
-        typer.Option(min=1, help="Number of repeats of each fit."),
+        typer.Option(min=1, metavar="N", help="Repeats of each fit."),
     ] = 3,
 ) -> None:
     """Write a synthetic sample data set, extract its features, and fit NR, FR and PR heads."""

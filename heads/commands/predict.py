@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import make_console, print_line, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.given import with_given_scores
@@ -53,39 +54,46 @@ NO_IMAGE_PROMPTS = (
 
 ScoringArgument = Annotated[
     Path,
-    typer.Argument(
-        help="Folder of a run that kept its heads, of an exported model, or of a run of `tier score`."
-    ),
+    typer.Argument(metavar="RUN", help="A run, or an exported model."),
 ]
 InputsArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="INPUTS...",
-        help="Image files, a folder with images, or a data set in any form that `tier extract` takes. "
-        "Without --prompt or a table, the prompt of an image is in a .txt file beside it. Heads without a "
-        "text stream need no prompts.",
-    ),
+    typer.Argument(metavar="INPUTS...", help="Images, a folder, or data as for extract."),
 ]
 
 RunScorerWeightsOption = Annotated[
     Path | None,
-    typer.Option(help="If RUN is a run of `tier score`: weights of its scorer."),
+    typer.Option(
+        metavar="PATH",
+        help="Weights of the scorer, if RUN is a run of score.",
+        rich_help_panel=panels.HEAD,
+    ),
 ]
 NoStoreOption = Annotated[
     bool,
     typer.Option(
         "--no-store",
-        help="Score without keeping features: images are encoded in memory. A second run encodes again.",
+        help="Encode in memory, and keep no features.",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 
 PromptOption = Annotated[
     str | None,
-    typer.Option(help="Text prompt of the image files."),
+    typer.Option(
+        metavar="TEXT",
+        help="Text prompt of the images.",
+        show_default=".txt beside each",
+        rich_help_panel=panels.DATA,
+    ),
 ]
 ImagePromptOption = Annotated[
     Path | None,
-    typer.Option(help="Image prompt of the image files."),
+    typer.Option(
+        metavar="FILE",
+        help="Image prompt of the image files.",
+        rich_help_panel=panels.DATA,
+    ),
 ]
 
 
@@ -108,7 +116,7 @@ def predict(
     no_store: NoStoreOption = False,
     output: ScoresOption = None,
 ) -> None:
-    """Score images with the heads of a run: show mean over the repeats, conformal interval and spread."""
+    """Score images with the heads of a run, with prediction intervals."""
     from tier4k.extract.scorers.called import depends_on_prompts
     from tier4k.heads.inference.planned_rows import rows_left_out, rows_of_plan
     from tier4k.heads.inference.predict import is_zero_shot, scorer_signature

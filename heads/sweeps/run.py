@@ -25,6 +25,7 @@ def run_sweep(
     command: Sequence[str] = (),
     jobs: int = 1,
     finished: Progress = no_progress,
+    begun: Progress = no_progress,
 ) -> Iterator[Run]:
     """Fit every cell that is not on disk yet, and yield all runs, each once, in the order of their units.
 
@@ -41,12 +42,14 @@ def run_sweep(
         jobs: Number of processes; the runs are the same for any number. Where /dev/shm has no room for the
             semaphores of several processes, one process fits all runs.
         finished: Called with (heads fitted, heads to be fitted in all).
+        begun: Called once, before the first fit, with (runs that are on disk, runs in all).
 
     Raises:
         StoreError: Features of a cell are not stored.
         TierError: The options of a cell do not fit each other or the data.
     """
     plans = distinct_plans(plan_cells(manifest, features, cells))
+    begun(len(plans) - len(_missing_plans(plans, out)), len(plans))
     yield from run_plans(plans, out, command, jobs, finished)
 
 

@@ -1,0 +1,33 @@
+"""The runs of a sweep before they are fitted, as a table on the terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tier4k.heads.sweeps.planned_run import PlannedRun
+
+
+def planned_table(runs: "Sequence[PlannedRun]") -> "Table":
+    """Make a table of runs: the options that tell them apart, their names, and whether they exist."""
+    from rich.table import Table
+
+    options = _options_that_differ(runs)
+    table = Table(*options, "run", "exists")
+    for run in runs:
+        values = [_text(run, option) for option in options]
+        table.add_row(*values, run.id, "yes" if run.exists else "no")
+    return table
+
+
+def _options_that_differ(runs: "Sequence[PlannedRun]") -> list[str]:
+    """Return the options of the grid that have several values in the runs; "" counts as one."""
+    names = dict.fromkeys(name for run in runs for name in run.values)
+    return [name for name in names if len({_text(run, name) for run in runs}) > 1]
+
+
+def _text(run: "PlannedRun", option: str) -> str:
+    from tier4k.heads.regressors.options import option_text
+
+    return option_text(run.values.get(option, ""))
