@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tier4k.heads.protocol.fit import fit_head as fit_head
     from tier4k.heads.protocol.fused import fused_features as fused_features
     from tier4k.heads.protocol.options import FitOptions as FitOptions
+    from tier4k.heads.protocol.presets import PRESETS as PRESETS
     from tier4k.heads.reporting.html.page import write_report as write_report
     from tier4k.heads.reporting.tidy import tidy as tidy
     from tier4k.heads.results.run import Run as Run
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from tier4k.heads.sweeps.sweep import sweep as sweep
 
 _MODULE_OF = {
+    "PRESETS": "tier4k.heads.protocol.presets",
     "ExtractionOptions": "tier4k.extract.pipeline.options",
     "FeatureStores": "tier4k.heads.data.stores",
     "FitOptions": "tier4k.heads.protocol.options",
@@ -79,6 +81,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "PRESETS",
     "ExtractionOptions",
     "FeatureStores",
     "FitOptions",

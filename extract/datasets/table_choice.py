@@ -126,7 +126,7 @@ class TableChoice:
             return usual
         if not self.images.is_dir():
             raise DataError(f"--images: there is no folder {self.images}: pass the folder of the images")
-        return self.images
+        return self.images.absolute()
 
     @property
     def column_choice(self) -> ColumnChoice:

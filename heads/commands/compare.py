@@ -19,7 +19,7 @@ NAMED_PARTS = ("method", "head", "benchmark", "data", "split", "run")  # what `d
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUNS...", help="Two or more runs with the same test rows."),
+        typer.Argument(metavar="RUNS", help="Two or more runs with the same test rows."),
     ],
     metric: Annotated[
         ComparedMetric,

@@ -36,16 +36,16 @@ DEFAULT_HEAD = "mlp"
 DATA_HELP = "A folder or a table (.csv, .xlsx, …)"
 DataArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="DATA...", help="Folders or tables (.csv, .xlsx, …), joined."),
+    typer.Argument(metavar="DATA", help="Folders or tables (.csv, .xlsx, …), joined."),
 ]
 STREAMED_DATA_HELP = "Folders, tables, archives, URLs"
 StreamedDataArgument = Annotated[
     list[str],
-    typer.Argument(metavar="DATA...", help=f"{STREAMED_DATA_HELP}."),
+    typer.Argument(metavar="DATA", help=f"{STREAMED_DATA_HELP}."),
 ]
 StreamedDataOrPlanArgument = Annotated[
     list[str],
-    typer.Argument(metavar="DATA...", help=f"{STREAMED_DATA_HELP}, or a plan."),
+    typer.Argument(metavar="DATA", help=f"{STREAMED_DATA_HELP}, or a plan."),
 ]
 OneDataArgument = Annotated[Path, typer.Argument(metavar="DATA", help=f"{DATA_HELP}.")]
 FeaturesOption = Annotated[
@@ -73,7 +73,7 @@ RunArgument = Annotated[
 ]
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="RUNS...", help="Paths of the run folders, for example runs/*."),
+    typer.Argument(metavar="RUNS", help="Paths of the run folders, for example runs/*."),
 ]
 MatrixOutputOption = Annotated[
     Path,

@@ -58,7 +58,7 @@ ScoringArgument = Annotated[
 ]
 InputsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="INPUTS...", help="Images, a folder, or data as for extract."),
+    typer.Argument(metavar="INPUTS", help="Images, a folder, or data as for extract."),
 ]
 
 RunScorerWeightsOption = Annotated[

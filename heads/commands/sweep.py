@@ -332,8 +332,8 @@ def _list_runs(
     heads = sum(run.fits for run in missing)
     print_line(
         console,
-        f"{len(runs) - len(missing):,} of {len(runs):,} runs exist already in {job.out}; the others have "
-        f"{heads:,} heads to fit",
+        f"{len(runs) - len(missing):,} of {len(runs):,} runs exist already in {job.out}; heads to fit: "
+        f"{heads:,}",
     )
 
 

@@ -38,11 +38,10 @@ def as_blocks(grid: Grid) -> list[dict[str, Any]]:
         return _read_blocks(Path(grid))
     if isinstance(grid, Mapping):
         return _blocks_of(dict(grid), "the grid")
-    if not isinstance(grid, Sequence) or not all(isinstance(block, Mapping) for block in grid):
-        raise SweepError(f"the grid is a {type(grid).__name__}: use a dict, or a list of dicts")
-    if not grid:
-        raise SweepError("the grid is an empty list: use one dict or more")
-    return [_with_lists(block) for block in grid if isinstance(block, Mapping)]
+    blocks = list(grid) if isinstance(grid, Sequence) else []
+    if not blocks or not all(isinstance(block, Mapping) for block in blocks):
+        raise SweepError(f"the grid is {grid!r}: use a dict, or a list of one dict or more")
+    return [_with_lists(block) for block in blocks]
 
 
 def with_streams(blocks: Sequence[Block], streams: str) -> list[dict[str, Any]]:

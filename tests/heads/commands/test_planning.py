@@ -48,5 +48,5 @@ def test_options_that_have_no_effect_on_a_plan_are_refused(tmp_path: Path) -> No
 
 
 def test_only_extract_offers_to_take_a_plan() -> None:
-    assert "folder of a plan" in on_one_line(succeed("extract", "-h"))
-    assert "folder of a plan" not in on_one_line(succeed("data", "check", "-h"))
+    assert "or a plan." in on_one_line(succeed("extract", "-h"))
+    assert "or a plan." not in on_one_line(succeed("data", "check", "-h"))

@@ -170,7 +170,7 @@ def test_an_option_that_one_head_of_a_grid_lacks_needs_a_grid_for_each_head() ->
     for heads, option in ((["ridge", "svr"], "C"), (["svr", "unit-linear"], "ridge__alpha")):
         with pytest.raises(SweepError, match="write a block for each head"):
             value_lists({"head": heads, option: [1, 2]}, "mlp")
-    with pytest.raises(SweepError, match="grid is a list: use a dict, or a list of dicts"):
+    with pytest.raises(SweepError, match=r"grid is \[.ridge.\]: use a dict, or a list of one dict or more"):
         as_blocks(["ridge"])  # type: ignore[list-item]
 
 

@@ -178,7 +178,7 @@ def test_a_dry_run_lists_each_run_once_and_fits_nothing(project: Path) -> None:
     )
     command = ["sweep", "Dataset", "--grid", "grid.toml", "--split", "random", *ENCODERS]
     output = succeed(*command, "--dry-run")
-    assert "0 of 2 runs exist already in runs; the others have 2 heads to fit" in output
+    assert "0 of 2 runs exist already in runs; heads to fit: 2" in output
     assert not Path("runs").exists()
     assert "0 of 2 runs exist already" in succeed(*command)
     listed = succeed(*command, "--dry-run").splitlines()
