@@ -86,7 +86,7 @@ KeptModelsOption = Annotated[
     KeptModels | None,
     typer.Option(
         metavar="NAME",
-        help="Heads that are kept: all, of the first repeat, none.",
+        help="Repeats whose heads are kept: all, first, none.",
         show_default="all",
         rich_help_panel=panels.OUTPUT,
     ),
@@ -95,7 +95,7 @@ DeviceOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Of networks: auto, cpu, cuda, cuda:N.",
+        help="For networks: auto, cpu, cuda, cuda:N.",
         autocompletion=choices(("auto", "cpu", "cuda")),
         rich_help_panel=panels.HEAD,
     ),

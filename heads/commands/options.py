@@ -140,8 +140,8 @@ RatersOption = Annotated[
         "--raters",
         min=2,
         metavar="N",
-        help="Ratings of each score, for their ceiling.",
-        show_default="column",
+        help="Ratings of each score.",
+        show_default="column raters",
         rich_help_panel=panels.DATA,
     ),
 ]
@@ -261,7 +261,7 @@ class EngineGroup(SpeedGroup):
         str | None,
         typer.Option(
             metavar="URL",
-            help="Of the Ray cluster, or auto.",
+            help="Address of a Ray cluster, or auto.",
             show_default="a new one",
             rich_help_panel=panels.SPEED,
         ),

@@ -99,7 +99,7 @@ ModelsOption = Annotated[
     typer.Option(
         "--models",
         metavar="NAME",
-        help="Heads that are kept: all, of the first repeat, none.",
+        help="Repeats whose heads are kept: all, first, none.",
         rich_help_panel=panels.OUTPUT,
     ),
 ]
@@ -107,7 +107,7 @@ SweepDeviceOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Of networks: auto, cpu, cuda, cuda:N.",
+        help="For networks: auto, cpu, cuda, cuda:N.",
         autocompletion=choices(("auto", "cpu", "cuda")),
         rich_help_panel=panels.HEAD,
     ),

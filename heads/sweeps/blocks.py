@@ -38,7 +38,7 @@ def as_blocks(grid: Grid) -> list[dict[str, Any]]:
         return _read_blocks(Path(grid))
     if isinstance(grid, Mapping):
         return _blocks_of(dict(grid), "the grid")
-    blocks = list(grid) if isinstance(grid, Sequence) else []
+    blocks: list[Any] = list(grid) if isinstance(grid, Sequence) else []
     if not blocks or not all(isinstance(block, Mapping) for block in blocks):
         raise SweepError(f"the grid is {grid!r}: use a dict, or a list of one dict or more")
     return [_with_lists(block) for block in blocks]

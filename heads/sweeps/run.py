@@ -49,7 +49,7 @@ def run_sweep(
         TierError: The options of a cell do not fit each other or the data.
     """
     plans = distinct_plans(plan_cells(manifest, features, cells))
-    begun(len(plans) - len(_missing_plans(plans, out)), len(plans))
+    begun(len(plans) - len(missing_plans(plans, out)), len(plans))
     yield from run_plans(plans, out, command, jobs, finished)
 
 
@@ -81,7 +81,7 @@ def _run_in_processes(
     finished: Callable[[int], None],
 ) -> Iterator[Run]:
     """Fit incomplete units in processes, and read complete units in this process."""
-    incomplete = [unit for unit in units if _missing_plans(unit, out)]
+    incomplete = [unit for unit in units if missing_plans(unit, out)]
     fitted: dict[str, list[Run]] = {}
     if incomplete:
         runs_of_units = fit_in_processes(fit_plans, incomplete, out, command, jobs, finished)
@@ -100,7 +100,7 @@ def _count_from(
     return lambda done, _: finished(before + done, total)
 
 
-def _missing_plans(unit: Sequence[Plan], out: Path) -> list[Plan]:
+def missing_plans(unit: Sequence[Plan], out: Path) -> list[Plan]:
     """Return the distinct plans whose runs are not on disk."""
     plans: dict[str, Plan] = {}
     for plan in unit:
@@ -110,7 +110,7 @@ def _missing_plans(unit: Sequence[Plan], out: Path) -> list[Plan]:
 
 
 def _missing_fits(unit: Sequence[Plan], out: Path) -> int:
-    return sum(plan.fits for plan in _missing_plans(unit, out))
+    return sum(plan.fits for plan in missing_plans(unit, out))
 
 
 def _group_into_units(plans: Sequence[Plan]) -> list[Unit]:

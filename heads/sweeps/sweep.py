@@ -22,7 +22,7 @@ from tier4k.heads.sweeps.grid import (
 )
 from tier4k.heads.sweeps.planned_run import PlannedRun
 from tier4k.heads.sweeps.plans import plan_cells
-from tier4k.heads.sweeps.run import run_sweep
+from tier4k.heads.sweeps.run import missing_plans, run_sweep
 
 PAPER = "paper"
 
@@ -105,11 +105,12 @@ def plan_sweep(
     """
     base = Cell.of(image_encoder, text_encoder, encoder, options)
     cells = _possible_cells(manifest, grid, base, streams, note)
+    plans = plan_cells(manifest, Path(features), cells)
+    missing = {plan.config.id for plan in missing_plans(plans, Path(out))}
     planned: dict[str, PlannedRun] = {}
-    for cell, plan in zip(cells, plan_cells(manifest, Path(features), cells), strict=True):
+    for cell, plan in zip(cells, plans, strict=True):
         name = plan.config.id
-        exists = (Path(out) / name).exists()
-        planned.setdefault(name, PlannedRun(name, exists, plan.fits, cell.values))
+        planned.setdefault(name, PlannedRun(name, name not in missing, plan.fits, cell.values))
     return list(planned.values())
 
 
