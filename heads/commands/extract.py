@@ -18,6 +18,7 @@ from tier4k.heads.commands.options import (
     FeaturesOption,
     RowsGroup,
     StreamedDataOrPlanArgument,
+    found_run,
 )
 from tier4k.heads.commands.reporter import ConsoleReporter
 
@@ -42,6 +43,7 @@ class FinetunedGroup:
         Path | None,
         typer.Option(
             metavar="RUN",
+            callback=found_run,
             help="Run of fit-head --finetune whose encoders are used.",
             rich_help_panel=panels.END_TO_END,
         ),

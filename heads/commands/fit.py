@@ -39,6 +39,7 @@ from tier4k.heads.commands.options import (
     RatedRowsGroup,
     TargetOption,
     TrainingGroup,
+    found_run,
 )
 from tier4k.heads.extraction.prompts import require_prompts
 from tier4k.heads.finetuning.choices import Device
@@ -78,6 +79,7 @@ StartOption = Annotated[
     Path | None,
     typer.Option(
         metavar="RUN",
+        callback=found_run,
         help="Run whose heads are trained further.",
         rich_help_panel=panels.END_TO_END,
     ),

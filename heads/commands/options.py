@@ -67,13 +67,47 @@ OutOption = Annotated[
         rich_help_panel=panels.OUTPUT,
     ),
 ]
+
+
+def found_run(run: Path | None) -> Path | None:
+    """Return the folder of a run that an option names by its folder or its digits.
+
+    Raises:
+        ResultError: No run or several runs have the digits.
+    """
+    from tier4k.heads.results.find_run import find_run
+
+    return None if run is None else find_run(run)
+
+
+def found_runs(runs: list[Path]) -> list[Path]:
+    """Return the folders of runs that arguments name; a folder that contains runs stands for all of them.
+
+    Raises:
+        ResultError: No run or several runs have digits that were passed.
+    """
+    from tier4k.heads.results.find_run import find_runs
+
+    return find_runs(runs)
+
+
 RunArgument = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="A run that kept its heads, or an exported model."),
+    typer.Argument(
+        metavar="RUN",
+        help="A run (folder or digits), or an exported model.",
+        callback=found_run,
+    ),
 ]
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="RUNS", help="Paths of the run folders, for example runs/*."),
+    typer.Argument(
+        metavar="RUNS",
+        help="Runs: folders, digits, or a folder of runs.",
+        callback=found_runs,
+        default_factory=lambda: [RUNS],
+        show_default="runs",
+    ),
 ]
 MatrixOutputOption = Annotated[
     Path,

@@ -20,6 +20,7 @@ from tier4k.heads.commands.options import (
     RepeatOption,
     TableGroup,
     TrustOption,
+    found_run,
 )
 from tier4k.heads.commands.planning import plan_rows
 from tier4k.heads.commands.score_options import GivenFeaturesOption
@@ -54,7 +55,11 @@ NO_IMAGE_PROMPTS = (
 
 ScoringArgument = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="A run, or an exported model."),
+    typer.Argument(
+        metavar="RUN",
+        help="A run (folder or digits), or an exported model.",
+        callback=found_run,
+    ),
 ]
 InputsArgument = Annotated[
     list[str],

@@ -35,7 +35,7 @@ class Start:
     """The fitted heads of a run, which are trained further.
 
     Attributes:
-        run: Identity of the run.
+        run: The run, as another run refers to it.
         model: Model with the heads.
         splits: The splits that the heads were fitted on.
         data_digest: `Manifest.digest` of the rows that the heads were fitted on.
@@ -63,7 +63,7 @@ class Start:
             raise ProtocolError(
                 f"{path} cannot be read, so the training rows of the heads are unknown: fit the run again"
             ) from error
-        return cls(Results.read(run).id, model, splits, read_config(run).data_digest)
+        return cls(Results.read(run).reference, model, splits, read_config(run).data_digest)
 
     def require_like(self, config: RunConfig) -> None:
         """Refuse heads that were fitted on other rows or are of another kind than the heads to fit.

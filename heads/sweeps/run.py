@@ -5,8 +5,10 @@ from pathlib import Path
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
+from tier4k.extract.stores.find import no_note
 from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.grid import Cell
 from tier4k.heads.sweeps.plans import distinct_plans, plan_cells
@@ -26,6 +28,7 @@ def run_sweep(
     jobs: int = 1,
     finished: Progress = no_progress,
     begun: Progress = no_progress,
+    note: Callable[[str], None] = no_note,
 ) -> Iterator[Run]:
     """Fit every cell that is not on disk yet, and yield all runs, each once, in the order of their units.
 
@@ -43,12 +46,13 @@ def run_sweep(
             semaphores of several processes, one process fits all runs.
         finished: Called with (heads fitted, heads to be fitted in all).
         begun: Called once, before the first fit, with (runs that are on disk, runs in all).
+        note: Called with a sentence about every store that is taken for want of one with the default options.
 
     Raises:
         StoreError: Features of a cell are not stored.
         TierError: The options of a cell do not fit each other or the data.
     """
-    plans = distinct_plans(plan_cells(manifest, features, cells))
+    plans = distinct_plans(plan_cells(manifest, features, cells, note))
     begun(len(plans) - len(missing_plans(plans, out)), len(plans))
     yield from run_plans(plans, out, command, jobs, finished)
 
@@ -104,8 +108,8 @@ def missing_plans(unit: Sequence[Plan], out: Path) -> list[Plan]:
     """Return the distinct plans whose runs are not on disk."""
     plans: dict[str, Plan] = {}
     for plan in unit:
-        if not (out / plan.config.id).exists():
-            plans[plan.config.id] = plan
+        if stored_run(out, plan.config) is None:
+            plans[plan.config.digest] = plan
     return list(plans.values())
 
 

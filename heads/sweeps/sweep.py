@@ -65,7 +65,8 @@ def sweep(
             example to log it in a tracker.
         progress: Called with (heads fitted, heads to be fitted in all).
         begun: Called once, before the first fit, with (runs that exist already, runs in all).
-        note: Called with a sentence about combinations that no run can have; by default a warning is logged.
+        note: Called with a sentence about combinations that no run can have, and about stores that are taken
+            for want of one with the default options; by default a warning is logged.
 
     Returns:
         All runs, each once.
@@ -78,7 +79,7 @@ def sweep(
     base = Cell.of(image_encoder, text_encoder, encoder, options)
     cells = _possible_cells(manifest, grid, base, streams, note)
     runs = []
-    for run in run_sweep(manifest, Path(features), cells, Path(out), command, jobs, progress, begun):
+    for run in run_sweep(manifest, Path(features), cells, Path(out), command, jobs, progress, begun, note):
         if finished:
             finished(run)
         runs.append(run)
@@ -105,12 +106,13 @@ def plan_sweep(
     """
     base = Cell.of(image_encoder, text_encoder, encoder, options)
     cells = _possible_cells(manifest, grid, base, streams, note)
-    plans = plan_cells(manifest, Path(features), cells)
-    missing = {plan.config.id for plan in missing_plans(plans, Path(out))}
+    plans = plan_cells(manifest, Path(features), cells, note)
+    missing = {plan.config.digest for plan in missing_plans(plans, Path(out))}
     planned: dict[str, PlannedRun] = {}
     for cell, plan in zip(cells, plans, strict=True):
-        name = plan.config.id
-        planned.setdefault(name, PlannedRun(name, name not in missing, plan.fits, cell.values))
+        config = plan.config
+        run = PlannedRun(config.id, config.digest not in missing, plan.fits, cell.values)
+        planned.setdefault(config.digest, run)
     return list(planned.values())
 
 

@@ -508,7 +508,9 @@ def test_only_runs_with_rows_of_both_benchmarks_are_broken_down_by_benchmark(
     write_report([run], tmp_path / "r.html")
     assert {by for _, _, by in breakdowns((tmp_path / "r.html").read_text())} == {"generator"}
     frame.drop(columns="benchmark").to_csv(run / "predictions.csv", index=False)
-    with pytest.raises(ResultError, match=f"delete {run} and run the command that made it again"):
+    with pytest.raises(
+        ResultError, match=f"delete {re.escape(str(run))} and run the command that made it again"
+    ):
         write_report([run], tmp_path / "damaged.html")
 
 
