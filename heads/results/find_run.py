@@ -4,12 +4,12 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tier4k.heads.results.config import RunConfig
-from tier4k.heads.results.layout import is_run
-from tier4k.heads.results.names import DIGITS, digest_in, run_name
-from tier4k.heads.results.results import Results
+from tier4k.heads.results.layout import RESULTS_FILE, is_run, read_run_file
+from tier4k.heads.results.names import DIGITS, digest_in, reference, run_name
 from tier4k.heads.results.run_format import ResultError
 
 RUNS = Path("runs")  # where runs are looked up that are given by their digits alone
@@ -19,6 +19,40 @@ FEWEST_DIGITS = 4
 MOST_LISTED = 10
 
 _DIGITS = re.compile(rf"[0-9a-f]{{{FEWEST_DIGITS},{DIGITS}}}")
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """The fields of results.json that identify a run.
+
+    Attributes:
+        id: ID of the run; it ends in ten digits.
+        method, benchmark, split: As in `Results`.
+    """
+
+    id: str
+    method: str
+    benchmark: str
+    split: str
+
+    @property
+    def digest(self) -> str:
+        """The ten digits of the run; "" if its ID does not end in digits."""
+        return digest_in(self.id)
+
+    @property
+    def reference(self) -> str:
+        """The text by which other runs and stores refer to the run."""
+        return reference(self.method, self.benchmark, self.split, self.digest)
+
+
+def read_identity(run: Path) -> RunIdentity:
+    """Read the identity of a run.
+
+    Raises:
+        ResultError: There is no such run, or its results cannot be read.
+    """
+    return read_run_file(run, RESULTS_FILE, RunIdentity)
 
 
 def find_run(run: str | Path) -> Path:
@@ -101,14 +135,14 @@ def reference_to(folder: Path) -> str:
     Raises:
         ResultError: The results of the run cannot be read.
     """
-    return Results.read(folder).reference if is_run(folder) else folder.resolve().name
+    return read_identity(folder).reference if is_run(folder) else folder.resolve().name
 
 
 def _digest(run: Path) -> str:
     """Return the ten digits of a run: those at the end of its name, or else of the ID in its results."""
     digest = digest_in(run.name)
     with suppress(ResultError):  # a damaged run does not hide the others
-        digest = digest or Results.read(run).digest
+        digest = digest or read_identity(run).digest
     return digest
 
 
