@@ -10,6 +10,7 @@ from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.heads.data.encoder_choice import ImageEncoders
 from tier4k.heads.extraction.reporter import LOG
 from tier4k.heads.protocol.options import FitOptions
+from tier4k.heads.results.names import run_name
 from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.blocks import Grid, SweepError, as_blocks, with_streams
 from tier4k.heads.sweeps.grid import (
@@ -111,7 +112,7 @@ def plan_sweep(
     planned: dict[str, PlannedRun] = {}
     for cell, plan in zip(cells, plans, strict=True):
         config = plan.config
-        run = PlannedRun(config.id, config.digest not in missing, plan.fits, cell.values)
+        run = PlannedRun(run_name(config), config.digest not in missing, plan.fits, cell.values)
         planned.setdefault(config.digest, run)
     return list(planned.values())
 
