@@ -19,6 +19,7 @@ from tier4k.heads.commands.extract import extract
 from tier4k.heads.commands.features import fused_features
 from tier4k.heads.commands.fit import fit_head
 from tier4k.heads.commands.groups import flattened
+from tier4k.heads.commands.interruption import interruption_text
 from tier4k.heads.commands.predict import predict
 from tier4k.heads.commands.report import report
 from tier4k.heads.commands.score import score
@@ -45,11 +46,8 @@ class TierGroup(TyperGroup):
         except TierError as error:
             print_error(str(error))
             return ctx.exit(EXIT_ERROR)
-        except KeyboardInterrupt:
-            print_error(
-                "the command was interrupted. Finished work is stored, also finished epochs of --finetune: "
-                "run the same command again, and it does the rest."
-            )
+        except KeyboardInterrupt as interruption:
+            print_error(interruption_text(interruption))
             return ctx.exit(EXIT_INTERRUPTED)
 
 
@@ -70,13 +68,13 @@ app.add_typer(weights_app, name="weights")
 
 data_app.command("check")(flattened(data_check))
 
-store_app.command("ls")(store_ls)
+store_app.command("ls")(flattened(store_ls))
 store_app.command("verify")(store_verify)
 store_app.command("compact")(store_compact)
 store_app.command("gc")(store_gc)
 store_app.command("export")(store_export)
 
-weights_app.command("ls")(weights_ls)
+weights_app.command("ls")(flattened(weights_ls))
 weights_app.command("get")(weights_get)
 
 app.command("extract")(flattened(extract))
@@ -87,11 +85,11 @@ app.command("evaluate")(flattened(evaluate))
 app.command("export")(flattened(export_model))
 app.command("score")(flattened(score))
 app.command("sweep")(flattened(sweep))
-app.command("table")(table)
-app.command("compare")(compare)
+app.command("table")(flattened(table))
+app.command("compare")(flattened(compare))
 app.command("report")(report)
 app.command("features")(flattened(fused_features))
-app.command("demo")(demo)
+app.command("demo")(flattened(demo))
 
 
 def main() -> None:

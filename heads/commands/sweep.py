@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tier4k.extract.datasets.streams import ALL, names_text
-from tier4k.heads.commands.console import make_console, print_line, print_run, progress_counter
+from tier4k.heads.commands.console import Console, print_runs
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, StreamsOption, TemplatesOption
 from tier4k.heads.commands.encoders import encoder_choice
+from tier4k.heads.commands.interruption import SWEEP, explain_interruption
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import (
     FEATURES,
@@ -23,13 +24,12 @@ from tier4k.heads.commands.options import (
     OutOption,
     RatedRowsGroup,
 )
+from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.reporter import ConsoleReporter
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.sweeps.choices import SweepName
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tier4k.extract.datasets.manifest import Manifest
     from tier4k.heads.data.encoder_choice import EncoderChoice
     from tier4k.heads.protocol.options import FitOptions
@@ -104,6 +104,7 @@ def sweep(
     device: SweepDeviceOption = "auto",
     search: SearchOption = None,
     output: SweepOutputOption = None,
+    printing: OutputGroup,
 ) -> None:
     """Fit the paper's table or all combinations of a grid, or search it; existing runs are not refitted."""
     from tier4k.extract.encoders.templates import read_templates
@@ -121,7 +122,7 @@ def sweep(
     _require_encoders_once(encoders, values)
     if streams != ALL:
         values.setdefault("streams", streams)
-    console = make_console()
+    console = printing.console()
     needs_prompts = _may_use_prompts(values, streams)
     manifest = load_data(console, data, features, rows, needs_prompts=needs_prompts).manifest
     if search:
@@ -189,7 +190,7 @@ def _require_encoders_once(encoders: EncodersGroup, grid: dict[str, Any]) -> Non
 
 
 def _sweep(
-    console: "Console",
+    console: Console,
     manifest: "Manifest",
     features: Path,
     grid: "dict[str, Any] | str",
@@ -203,7 +204,7 @@ def _sweep(
     from tier4k.heads.sweeps.sweep import sweep
 
     reporter = ConsoleReporter(console)
-    with progress_counter(console, "sweep") as count:
+    with explain_interruption(SWEEP), console.task("sweep") as count:
         runs = sweep(
             manifest,
             grid,
@@ -218,12 +219,12 @@ def _sweep(
             progress=count,
             note=reporter.warned,
         )
-    console.print(sweep_table(tidy(runs)))
+    console.show(sweep_table(tidy(runs)))
     return runs
 
 
 def _search(
-    console: "Console",
+    console: Console,
     manifest: "Manifest",
     features: Path,
     grid: dict[str, Any],
@@ -238,7 +239,7 @@ def _search(
     from tier4k.heads.sweeps.grid import left_out_lines
     from tier4k.heads.sweeps.search import search
 
-    with progress_counter(console, "search") as show:
+    with explain_interruption(SWEEP), console.task("search") as show:
         found = search(
             manifest,
             grid,
@@ -253,36 +254,37 @@ def _search(
             progress=show,
         )
     for line in left_out_lines(found.left_out):
-        print_line(console, line, style="yellow")
-    console.print(choices_table(found.run.results))
-    console.print(
+        console.warn(line)
+    if not console.is_for_programs:
+        console.show(choices_table(found.run.results))
+    console.note(
         "Each repeat chose its options without its test rows; the SRCC below is an estimate for the whole "
         "procedure, search included."
     )
-    print_run(console, found.run)
+    print_runs(console, [found.run])
     candidates = f"the {len(found.candidates)} candidates on the selection parts"
-    print_line(console, f"{out / CANDIDATES} has the runs of {candidates}", style="dim")
+    console.note(f"{out / CANDIDATES} has the runs of {candidates}", "dim")
     return found
 
 
 def _print_commands(
-    console: "Console",
+    console: Console,
     found: "Search",
     data: Sequence[Path],
     options: dict[str, Any],
 ) -> None:
     """Print for each target the command that fits the options that most repeats chose."""
-    print_line(console, "The search keeps no heads. To fit the options that most repeats chose:")
+    console.note("The search keeps no heads. To fit the options that most repeats chose:")
     for target, chosen in found.run.results.chosen.items():
         candidate = found.most_chosen(target)
         count = f"{target}: chosen in {chosen.count(candidate.text)} of {len(chosen)} repeats"
-        print_line(console, f"  {count}", style="dim")
+        console.note(f"  {count}", "dim")
         chosen_options = options | candidate.options | {"target": target}
         if not candidate.cell.options.stages:
             chosen_options.pop("stages", None)  # the streams have no images, which the stages are for
         if candidate.plan.device != "cpu":
             chosen_options["device"] = candidate.plan.device
-        print_line(console, f"  {_fit_command(data, chosen_options)}")
+        console.command(f"  {_fit_command(data, chosen_options)}")
 
 
 def _fit_command(data: Sequence[Path], options: dict[str, Any]) -> str:
@@ -341,22 +343,21 @@ def _single_values(grid: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_totals(
-    console: "Console",
+    console: Console,
     runs: "Sequence[Run]",
     out: Path,
 ) -> None:
     fitted = [run for run in runs if not run.found]
     seconds = sum(run.seconds for run in fitted)
     existing_count = len(runs) - len(fitted)
-    print_line(
-        console,
+    console.result(
         f"{out} has {len(runs)} runs of this sweep: {existing_count} existed already, "
         f"{len(fitted)} were fitted in {seconds:.1f} s",
     )
 
 
 def _write(
-    console: "Console",
+    console: Console,
     runs: "Sequence[Run]",
     output: Path,
 ) -> None:
@@ -365,4 +366,4 @@ def _write(
 
     write_table(tidy(runs), output)
     content = "SRCC and PLCC" if output.suffix == ".tex" else "all metrics, one in each line"
-    print_line(console, f"{output}: {content}")
+    console.result(f"{output}: {content}")
