@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from tier4k.extract.screen.table import ESSENTIAL, Table
+from tier4k.extract.screen.table import ESSENTIAL, Column, Table
 from tier4k.extract.screen.wrap import words
 
 SEPARATOR = 3  # characters between two columns: a space, a line, a space
 FRAME = 4  # characters at both ends of a line: a line and a space each
+
+WRAPPED_WIDTH = 16  # characters; cells that are broken between words are not narrower than this
 
 
 @dataclass(frozen=True)
@@ -32,39 +34,55 @@ class Fit:
 def fit_columns(table: Table, width: int) -> Fit:
     """Leave out the least important columns until the others fit. No column is narrower than its words.
 
+    A column without any text is no loss: it is not shown, unless it is essential.
+
     Args:
         table: The table.
         width: Number of characters of a line.
     """
     cells = list(table.cells())
-    natural, smallest = [], []
+    sizes = []
+    numbers = []
     for number, column in enumerate(table.columns):
         own = [row[number] for row in cells]
-        heading = [column.heading] if table.show_headings else []
-        natural.append(_longest([*own, *heading]))
-        unbroken = _words(own) if column.wraps else own
-        smallest.append(_longest([*unbroken, *_words(heading)]))
-    numbers = list(range(len(table.columns)))
+        sizes.append(_size(column, own, table.show_headings))
+        if any(own) or column.importance == ESSENTIAL:
+            numbers.append(number)
     left_out: list[str] = []
-    while _total([smallest[number] for number in numbers]) > width:
+    while _total([sizes[number].smallest for number in numbers]) > width:
         least = min(reversed(numbers), key=lambda number: table.columns[number].importance)
         if table.columns[least].importance == ESSENTIAL:
             return Fit((), (), tuple(left_out), is_whole=False)
         numbers.remove(least)
         left_out.append(table.columns[least].heading)
-    chosen = [natural[number] for number in numbers]
-    limits = [smallest[number] for number in numbers]
-    return Fit(tuple(numbers), _narrowed(chosen, limits, width), tuple(left_out), is_whole=True)
+    widths = _narrowed([sizes[number] for number in numbers], width)
+    return Fit(tuple(numbers), widths, tuple(left_out), is_whole=True)
 
 
-def _narrowed(
-    widths: list[int],
-    smallest: Sequence[int],
-    width: int,
-) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class _Size:
+    """Width of a column with unbroken cells, and the smallest width."""
+
+    natural: int
+    smallest: int
+
+
+def _size(
+    column: Column,
+    cells: Sequence[str],
+    with_heading: bool,
+) -> _Size:
+    heading = [column.heading] if with_heading else []
+    longest = _longest(cells)
+    smallest = max(_longest(_words(cells)), min(longest, WRAPPED_WIDTH)) if column.wraps else longest
+    return _Size(_longest([*cells, *heading]), max(smallest, _longest(_words(heading))))
+
+
+def _narrowed(sizes: Sequence[_Size], width: int) -> tuple[int, ...]:
     """Take characters from the widest columns that can be narrower, until the table fits."""
+    widths = [size.natural for size in sizes]
     while _total(widths) > width:
-        narrower = [number for number, size in enumerate(widths) if size > smallest[number]]
+        narrower = [number for number, size in enumerate(sizes) if widths[number] > size.smallest]
         widest = max(narrower, key=lambda number: widths[number])
         widths[widest] -= 1
     return tuple(widths)

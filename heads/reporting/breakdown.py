@@ -60,15 +60,16 @@ def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
     Raises:
         ResultError: A run cannot be read.
     """
-    part = frame.columns[4]
+    part = frame.columns[frame.columns.get_loc("images") - 1]
     labels = run_labels(runs, known=("method", "head"))
     setting = []
     if any(labels.values()):
         frame = frame.assign(setting=_settings(frame, runs, labels))
-        setting.append(text_column("setting", wraps=True))
+        setting.append(text_column("setting", importance=80, wraps=True))
     columns = [
-        text_column("method"),
-        text_column("head"),
+        text_column("run"),
+        text_column("method", importance=84),
+        text_column("head", importance=82),
         *setting,
         text_column("target"),
         text_column(part, wraps=True),

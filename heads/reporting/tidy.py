@@ -117,18 +117,19 @@ def sweep_table(frame: pd.DataFrame) -> Table:
             mean, sd = baselines.get((run, target, metric), (None, None))  # a scorer on all rows has none
             line |= {f"baseline_{metric}": mean, f"baseline_{metric}_sd": sd}
         lines.append({**line, "is_best": bool(metrics.loc["srcc", "is_best"])})
-    columns = (*_setting_columns(varying_columns(rows)), text_column("target"), *_metric_columns())
+    settings = [name for name in varying_columns(rows) if name != "run"]
+    columns = (
+        text_column("run"),
+        *_setting_columns(settings),
+        text_column("target"),
+        *_metric_columns(),
+    )
     return Table(columns, tuple(lines), style=lambda line: "bold" if line["is_best"] else "")
 
 
 def _setting_columns(names: Sequence[str]) -> list[Column]:
-    """Return the columns that tell runs apart; where the run has one, the others may be left out."""
-    importance = 85 if "run" in names else ESSENTIAL
-    columns = []
-    for name in names:
-        own = ESSENTIAL if name == "run" else importance
-        columns.append(text_column(name, column_title(name), own, wraps=name in WRAPPED))
-    return columns
+    """Return the columns of the settings in which runs differ."""
+    return [text_column(name, column_title(name), 85, wraps=name in WRAPPED) for name in names]
 
 
 def _metric_columns() -> Iterator[Column]:

@@ -23,7 +23,7 @@ COMMANDS = {
     "extract": ("extract", "Dataset", *ENCODERS),
     "fit-head": ("fit-head", "Dataset", *ENCODERS, *SPLIT, "--head", "ridge", "--out", "out-WIDTH"),
     "table": ("table", *ALL_RUNS),
-    "table-by-generator": ("table", *ALL_RUNS, "--by", "generator"),
+    "table-by-generator": ("table", "runs/mlp", "runs/pr", "--by", "generator"),
     "compare": ("compare", "runs/nr", "runs/fr"),
     "sweep": ("sweep", "Dataset", *ENCODERS, *SPLIT, "--grid", "grid.toml", "--out", "sweep-WIDTH"),
     "store-ls": ("store", "ls"),
@@ -50,7 +50,8 @@ def prepare(folder: Path) -> None:
 
 
 def masked(text: str) -> str:
-    """Replace digits, the sign of numbers, times and digests, which differ between machines."""
+    """Replace what differs between machines: digits, signs of numbers, times, digests, the working folder."""
+    text = re.sub(r"\s+/\S*/project/", " FOLDER/", text)
     text = re.sub(r"\b[0-9a-f]{10,64}\b", lambda found: "#" * len(found[0]), text)
     text = re.sub(r"\d+\.\d s\b", "0.0 s", text)
     text = re.sub(r"[+-](?=\d+\.\d)", "±", text)

@@ -1,4 +1,4 @@
-"""Record all screens again: `python -m tier4k.tests.screens.record`; then read what changed with `git diff`."""
+"""Record all screens again: `python -m tier4k.tests.screens.record`; then read `git diff tests/screens`."""
 
 import os
 import sys
