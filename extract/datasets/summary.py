@@ -207,8 +207,26 @@ def _duplicates(table: pd.DataFrame) -> list[list[str]]:
 def summary_table(summary: DataSummary) -> Table:
     """The summary as a table with one line for each finding."""
     columns = (text_column("finding", wraps=True), text_column("value", wraps=True))
-    rows = tuple({"finding": name, "value": value} for name, value in _lines(summary))
-    return Table(columns, rows, summary.name, show_headings=False)
+    numbers = _numbers(summary)
+    nothing = dict.fromkeys(("count", "low", "mean", "high"))
+    rows = []
+    for name, value in _lines(summary):
+        rows.append({"finding": name, "value": value, **nothing, **numbers.get(name, {})})
+    return Table(columns, tuple(rows), summary.name, show_headings=False)
+
+
+def _numbers(summary: DataSummary) -> dict[str, dict[str, float]]:
+    """Return the raw numbers of findings: counts, and ranges of scores."""
+    numbers: dict[str, dict[str, float]] = {
+        "rows": {"count": summary.rows},
+        "pictures": {"count": summary.images},
+        "image prompts": {"count": summary.image_prompts},
+        "text prompts": {"count": summary.prompts},
+        "equal pictures": {"count": len(summary.duplicates)},
+    }
+    for name, scores in summary.targets.items():
+        numbers[f"target {name}"] = {"low": scores.low, "mean": scores.mean, "high": scores.high}
+    return numbers
 
 
 def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
