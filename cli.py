@@ -21,6 +21,7 @@ from tier4k.heads.commands.extract import extract
 from tier4k.heads.commands.features import fused_features
 from tier4k.heads.commands.fit import fit_head
 from tier4k.heads.commands.groups import flattened
+from tier4k.heads.commands.interruption import interruption_text
 from tier4k.heads.commands.predict import predict
 from tier4k.heads.commands.program import program
 from tier4k.heads.commands.report import report
@@ -48,11 +49,8 @@ class TierGroup(TyperGroup):
         except TierError as error:
             print_error(str(error))
             return ctx.exit(EXIT_ERROR)
-        except KeyboardInterrupt:
-            print_error(
-                "the command was interrupted. Finished work is stored, also finished epochs of --finetune: "
-                "run the same command again, and it does the rest."
-            )
+        except KeyboardInterrupt as interruption:
+            print_error(interruption_text(interruption))
             return ctx.exit(EXIT_INTERRUPTED)
 
 

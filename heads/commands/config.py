@@ -6,7 +6,7 @@ import typer
 
 from tier4k.cache.text import nearest
 from tier4k.heads.commands.config_file import config_lines
-from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.console import Console
 
 # Everything after the name of the command belongs to it, also options.
 CONTEXT = {"allow_interspersed_args": False}
@@ -21,9 +21,9 @@ def config(
 ) -> None:
     """Print the options of a command as a TOML file for --config."""
     chosen = _parsed(context.find_root(), command)
-    console = make_console()
+    console = Console()
     for line in config_lines(chosen):
-        print_line(console, line)
+        console.result(line)
 
 
 def _parsed(context: Any, words: list[str]) -> typer.Context:

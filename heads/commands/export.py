@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.options import OneTargetOption, RepeatOption, RunArgument, TrustOption
+from tier4k.heads.commands.output_options import QuietOption
 
 
 def export_model(
@@ -25,6 +26,7 @@ def export_model(
         bool,
         typer.Option("--onnx", help="Also write ONNX files (needs tier4k\\[onnx])."),
     ] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write heads, encoders and a model card into one folder for use offline."""
     from tier4k.heads.encoders.sources import encoder_sources
@@ -34,10 +36,10 @@ def export_model(
     model = read_model(run, trust or ()).averaged(target, repeat)
     sources = encoder_sources(model, weights.image_weights, weights.text_weights)
     differences = export(sources, folder, onnx)
-    console = make_console()
+    console = Console(quiet=quiet)
     for name, difference in differences.items():
         file = folder / "onnx" / f"{name}.onnx"
-        print_line(console, f"{file}: outputs differ from torch by at most {difference:.1e}")
+        console.note(f"{file}: outputs differ from torch by at most {difference:.1e}")
     files = [path for path in folder.rglob("*") if path.is_file()]
     megabytes = sum(path.stat().st_size for path in files) / 1e6
-    print_line(console, f"{folder}: {len(model.heads)} heads with their encoders, {megabytes:,.1f} MB")
+    console.result(f"{folder}: {len(model.heads)} heads with their encoders, {megabytes:,.1f} MB")

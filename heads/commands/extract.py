@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.heads.commands import panels
-from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import ImageGroup, PresetOption, WeightsGroup
 from tier4k.heads.commands.extract_encoders import InputsGroup
 from tier4k.heads.commands.options import (
@@ -20,12 +20,11 @@ from tier4k.heads.commands.options import (
     StreamedDataOrPlanArgument,
     found_run,
 )
+from tier4k.heads.commands.output_options import QuietOption
 from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
     from tier4k.extract.datasets.choices import Stream
     from tier4k.extract.encoders.choices import StoreDtype
@@ -160,12 +159,13 @@ def extract(
     shard: ShardOption = "1/1",
     plan_only: PlanOnlyOption = False,
     rehash: RehashOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Encode every image and prompt of DATA that is not stored yet."""
     from tier4k.heads.extraction.extract import extract_features
 
     options = replace(speed.extraction_options(), compiled=compiled, part=_parse_part(shard))
-    console = make_console()
+    console = Console(quiet=quiet)
     reporter = ConsoleReporter(console)
     if finetuned.finetuned:
         _require_no_encoder_options(encoders, weights, preset, images, random_crops)
@@ -215,7 +215,7 @@ def _require_no_encoder_options(
 
 
 def _write_plan(
-    console: "Console",
+    console: Console,
     data: "Sequence[str]",
     features: Path,
     request: "EncoderRequest",
@@ -228,11 +228,11 @@ def _write_plan(
     job = Extraction.of(data, request, features, rows.choice, rows.on_error, rehash, reporter)
     record = job.write_plan()
     counts = f"{len(job.inputs.images):,} images and {len(job.inputs.prompts):,} prompts"
-    print_line(console, f"{record.path}: the plan of {len(job.inputs.rows):,} rows with {counts}")
+    console.result(f"{record.path}: the plan of {len(job.inputs.rows):,} rows with {counts}")
 
 
 def _extract_finetuned(
-    console: "Console",
+    console: Console,
     data: "Sequence[str]",
     features: Path,
     group: FinetunedGroup,
@@ -264,7 +264,7 @@ def _extract_finetuned(
 
 
 def _print_next_options(
-    console: "Console",
+    console: Console,
     run: Path,
     encoders: "SavedEncoders",
 ) -> None:
@@ -280,11 +280,10 @@ def _print_next_options(
         names.append(f"--{stream}-encoder {signature.folder_name}")
     if streams := read_config(run).streams:
         names.append(f"--streams {'+'.join(streams)}")
-    print_line(console, f"To fit heads on these features, pass {' '.join(names)}")
+    console.command(f"To fit heads on these features, pass {' '.join(names)}")
     split = f"{run / 'splits.json'}:{encoders.repeat}"
     options = shlex.join(["--target", encoders.target, "--split", split, "--start", str(run)])
-    print_line(
-        console,
+    console.command(
         f"For the best head, also pass {options} (trains the head of the run further while validation "
         "rows improve)",
     )

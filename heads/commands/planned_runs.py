@@ -1,24 +1,23 @@
-"""The runs of a sweep before they are fitted, as a table on the terminal."""
+"""The runs of a sweep before they are fitted, as a table."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from tier4k.extract.screen.table import Table
     from tier4k.heads.sweeps.planned_run import PlannedRun
 
 
 def planned_table(runs: "Sequence[PlannedRun]") -> "Table":
     """Make a table of runs: the options that tell them apart, their names, and whether they exist."""
-    from rich.table import Table
+    from tier4k.extract.screen.table import Table, text_column
 
     options = _options_that_differ(runs)
-    table = Table(*options, "run", "exists")
+    rows = []
     for run in runs:
-        values = [_text(run, option) for option in options]
-        table.add_row(*values, run.id, "yes" if run.exists else "no")
-    return table
+        values = {option: _text(run, option) for option in options}
+        rows.append({**values, "run": run.id, "exists": "yes" if run.exists else "no", "heads": run.fits})
+    return Table(tuple(map(text_column, (*options, "run", "exists"))), tuple(rows))
 
 
 def _options_that_differ(runs: "Sequence[PlannedRun]") -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.console import Console
 
 # Libraries that compute values.
 LIBRARIES = ("torch", "torchvision", "transformers", "timm", "scikit-learn", "numpy")
@@ -15,11 +15,11 @@ LIBRARIES = ("torch", "torchvision", "transformers", "timm", "scikit-learn", "nu
 def _print_versions(wanted: bool) -> None:
     if not wanted:
         return
-    console = make_console()
-    print_line(console, f"tier4k {_version('tier4k')}")
-    print_line(console, f"Python {platform.python_version()}")
+    console = Console()
+    console.result(f"tier4k {_version('tier4k')}")
+    console.result(f"Python {platform.python_version()}")
     for library in LIBRARIES:
-        print_line(console, f"{library} {_version(library)}")
+        console.result(f"{library} {_version(library)}")
     raise typer.Exit()
 
 

