@@ -26,7 +26,7 @@ def compare(
     ],
     metric: Annotated[
         ComparedMetric,
-        typer.Option(help="Metric that is compared."),
+        typer.Option(metavar="NAME", help="Metric that is compared: srcc, krcc, plcc, rmse."),
     ] = "srcc",
     output: Annotated[
         Path | None,
