@@ -60,7 +60,8 @@ def runs_of_candidates(runs: Path = Path("runs")) -> dict[str, Path]:
 def folders(finished: Search) -> list[Path]:
     """The runs of the candidates of a search on the inner splits."""
     runs = runs_of_candidates(finished.run.folder.parent)
-    return [runs[candidate.plan.config.digest] for candidate in finished.candidates]
+    by_digits = {name[-10:]: path for name, path in runs.items()}
+    return [by_digits[candidate.plan.config.digest] for candidate in finished.candidates]
 
 
 def srcc_of_repeats(run: Path, target: str) -> list[float]:
