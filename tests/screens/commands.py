@@ -31,6 +31,9 @@ COMMANDS = {
     "quiet": ("evaluate", "runs/nr", "Dataset", "--quiet", "--out", "quiet-WIDTH"),
 }
 
+SLOW = ("data-check", "extract", "fit-head", "table-by-generator", "sweep", "predict", "quiet")
+"""Commands that take longer, such as those that fit heads or load networks."""
+
 GRID = 'head = "ridge"\nmethod = ["nr", "pr"]\npenalties = ["1", "10"]\ntarget = "MOS_q"\n'
 
 STORE_AGE = 2 * 86400  # seconds

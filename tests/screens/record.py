@@ -9,4 +9,4 @@ from tier4k.tests.screens.commands import FOLDER, RECORD
 
 if __name__ == "__main__":
     os.environ[RECORD] = "1"
-    sys.exit(pytest.main([str(FOLDER), "-q", "-p", "no:cacheprovider"]))
+    sys.exit(pytest.main([str(FOLDER), "-q", "-p", "no:cacheprovider", "-m", "slow or not slow"]))

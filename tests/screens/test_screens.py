@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from tier4k.tests.builders.commands import succeed
-from tier4k.tests.screens.commands import COMMANDS, FOLDER, RECORD, WIDTHS, arguments_of, masked, prepare
+from tier4k.tests.screens.commands import (
+    COMMANDS,
+    FOLDER,
+    RECORD,
+    SLOW,
+    WIDTHS,
+    arguments_of,
+    masked,
+    prepare,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +32,34 @@ def screen_project(fitted_project: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in SLOW])
 @pytest.mark.usefixtures("screen_project")
 def test_a_command_prints_what_was_recorded(
     name: str,
     width: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    compare(name, width, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.usefixtures("screen_project")
+def test_a_longer_command_prints_what_was_recorded(
+    name: str,
+    width: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compare(name, width, monkeypatch)
+
+
+def compare(
+    name: str,
+    width: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Run a command in a terminal's width, and compare its output with the file, or write the file."""
     monkeypatch.setenv("COLUMNS", str(width))
     printed = masked(succeed(*arguments_of(name, width)))
     path = FOLDER / f"{name}-{width}.txt"

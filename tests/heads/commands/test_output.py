@@ -32,11 +32,13 @@ def runs(fitted_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "names"),
     [
         (["table", "runs/nr", "runs/pr"], {"run", "target", "srcc", "srcc_low", "baseline_plcc"}),
-        (["table", "runs/pr", "--by", "generator"], {"run", "generator", "srcc_sd"}),
+        pytest.param(
+            ["table", "runs/pr", "--by", "generator"], {"run", "generator", "srcc_sd"}, marks=pytest.mark.slow
+        ),
         (["compare", "runs/nr", "runs/fr"], {"first", "second", "difference", "p_holm"}),
         (["store", "ls"], {"store", "rows", "bytes", "age_seconds"}),
-        (["data", "check", "Dataset"], {"finding", "value"}),
-        (["predict", "runs/pr", "Dataset"], {"name", "target", "score"}),
+        pytest.param(["data", "check", "Dataset"], {"finding", "count"}, marks=pytest.mark.slow),
+        pytest.param(["predict", "runs/pr", "Dataset"], {"name", "target", "score"}, marks=pytest.mark.slow),
     ],
 )
 def test_csv_and_json_have_the_same_raw_values_and_nothing_else(arguments: list[str], names: set) -> None:
@@ -58,6 +60,7 @@ def test_a_fit_has_one_table_for_programs_and_its_notes_on_standard_error(projec
     assert "seen in training" in result.stderr and records[0]["run"] in result.stderr
 
 
+@pytest.mark.slow
 def test_markdown_has_both_tables_of_a_run(project: Path) -> None:
     result = run(*FIT, "--format", "md")
     assert "| target | selection |" in result.stdout and "seen in training" not in result.stdout
