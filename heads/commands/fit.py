@@ -65,9 +65,10 @@ ScoreFeaturesOption = Annotated[
 FinetuneOption = Annotated[
     str,
     typer.Option(
-        metavar="none|image|text|all|last:N",
+        metavar="none|image|text|all|last:N|lora[:R]",
         help="Encoders that are trained together with the head: none, image, text or all of them, or "
-        "only their last N stages or blocks (last:N).",
+        "only their last N stages or blocks (last:N), or adapters of rank R, 8 by default, in the attention "
+        "layers of transformers (lora).",
     ),
 ]
 StartOption = Annotated[
