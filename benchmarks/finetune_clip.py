@@ -3,14 +3,15 @@
     tier weights get clip
     python benchmarks/finetune_clip.py AGIQA-3K --out DIR [--finetune last:4] [--epochs 2] [--seed 100]
 
-The frozen side is `tier fit-head AGIQA-3K --preset clip --repeats 1`: CLIP and Lite0 with the prompts, a kernel
-ridge. The finetuned side is `tier fit-head AGIQA-3K --finetune PART --image-encoder clip --feature multilevel
---repeats 1`: images at 224, the default recipe of finetuning. Both have the same test rows. The difference is
-that of `tier compare`; with a single repeat it has the interval of the fitted heads, a bootstrap over the test
-prompts. Seeds from 100 are those on which options are chosen; the reported tables have seed 0.
+The frozen side is `tier fit-head AGIQA-3K --preset clip --repeats 1`: CLIP and Lite0 with the prompts, a
+kernel ridge. The finetuned side is `tier fit-head AGIQA-3K --finetune PART --image-encoder clip --feature
+multilevel --repeats 1`: images at 224, the default recipe of finetuning. Both have the same test rows. The
+difference is that of `tier compare`; with a single repeat it has the interval of the fitted heads, a
+bootstrap over the test prompts. Seeds from 100 are those on which options are chosen; the reported tables
+have seed 0.
 
-Stores and runs are in DIR. A repeated call encodes and trains nothing again, and continues a training that was
-killed after its last epoch.
+Stores and runs are in DIR. A repeated call encodes and trains nothing again; after a kill, it continues the
+training after its last epoch.
 
 The last line is one JSON object: SRCC and PLCC of both sides, their differences with intervals, and seconds.
 """
@@ -26,12 +27,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.pop(1)
 import tier4k
-from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
 from tier4k.extract.pipeline.allocator import keep_all_freed_memory
 from tier4k.extract.pipeline.process_policy import process_policy
-from tier4k.extract.weights.files import search_folders
-from tier4k.heads.encoders.pair import EncoderPair
-from tier4k.heads.finetuning.finetune import finetune
 from tier4k.heads.protocol.presets import PRESETS
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.results.run import Run
@@ -46,9 +43,7 @@ def frozen(
 ) -> Run:
     """Return the run of the preset's head on stored features."""
     preset = PRESETS["clip"]
-    stores = tier4k.extract_features(
-        arguments.data, preset.images, TEXT_ENCODER, arguments.out / "features"
-    )
+    stores = tier4k.extract_features(arguments.data, preset.images, TEXT_ENCODER, arguments.out / "features")
     options = tier4k.FitOptions(
         targets=(arguments.target,),
         repeats=1,
@@ -64,11 +59,7 @@ def finetuned(
     arguments: argparse.Namespace,
 ) -> Run:
     """Return the run of encoders that were trained with their head."""
-    folders = search_folders(arguments.data)
-    pair = EncoderPair(
-        find_image_encoder(PRESETS["clip"].images[0], folders=folders),
-        find_text_encoder(TEXT_ENCODER, folders=folders),
-    )
+    pair = tier4k.EncoderPair.find(PRESETS["clip"].images[0], TEXT_ENCODER, arguments.data)
     training: dict[str, Any] = {"max_epochs": arguments.epochs, "precision": arguments.precision}
     if arguments.learning_rate:
         training["learning_rate"] = arguments.learning_rate
@@ -82,7 +73,7 @@ def finetuned(
     )
     shown = Shown()
     with keep_all_freed_memory():
-        return finetune(manifest, pair, options, arguments.out / "runs", device="cpu", progress=shown)
+        return tier4k.finetune(manifest, pair, options, arguments.out / "runs", device="cpu", progress=shown)
 
 
 class Shown:

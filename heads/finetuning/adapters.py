@@ -1,17 +1,17 @@
 """Low-rank adapters (LoRA) of the attention layers of encoders.
 
-Each projection of an attention layer (query, key, value, output) computes with W + (16 / r) B A instead of its
-frozen weight W (out, in), and only B (out, r) and A (r, in) are trained (Hu et al., "LoRA: Low-Rank Adaptation of
-Large Language Models", ICLR 2022). B starts at zero, so that training starts from the encoder itself. The kept
-encoders have W + (16 / r) B A as their weight and no adapters.
+Each projection of an attention layer (query, key, value, output) computes with W + (16 / r) B A instead of
+its frozen weight W (out, in), and only B (out, r) and A (r, in) are trained (Hu et al., "LoRA: Low-Rank
+Adaptation of Large Language Models", ICLR 2022). B starts at zero, so that training starts from the encoder
+itself. The kept encoders have W + (16 / r) B A as their weight and no adapters.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from tier4k.extract.encoders.image_network import ImageNetwork
-from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.heads.finetuning.errors import FinetuningError
 
 SCALE = 16  # times the rank's inverse: so the best learning rate hardly depends on the rank
@@ -45,26 +45,26 @@ class LowRankUpdate(nn.Module):
 
 
 def add_adapters(
-    encoder: ImageNetwork | TextNetwork,
+    backbone: nn.Module,
     rank: int,
     seed: int,
 ) -> None:
-    """Add an adapter to every projection of the encoder's attention layers, in place.
+    """Add an adapter to every projection of a network's attention layers, in place.
 
     Args:
-        encoder: The encoder, on the device where it is trained.
+        backbone: The network of an encoder, on the device where it is trained.
         rank: The rank of the adapters.
         seed: Seed of the matrices A.
 
     Raises:
-        FinetuningError: The encoder has no attention layers.
+        FinetuningError: The network has no attention layers.
     """
-    layers = _attention_projections(encoder.backbone)
+    layers = _attention_projections(backbone)
     if not layers:
         raise FinetuningError(
-            f"--finetune lora adapts attention layers, and {type(encoder.backbone).__name__} has none: pass "
-            "--finetune all, image, text or last:N, or a transformer as encoder, such as --image-encoder clip "
-            "or vit"
+            f"--finetune lora adapts attention layers, and {type(backbone).__name__} has none: pass "
+            "--finetune all, image, text or last:N, or a transformer as encoder, such as "
+            "--image-encoder clip"
         )
     generator = torch.Generator().manual_seed(seed)
     for layer in layers:
@@ -82,7 +82,7 @@ def adapter_parameters(network: nn.Module) -> set[nn.Parameter]:
 
 @torch.no_grad()
 def merged_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Return the state of a network by name, as it is without adapters: they are merged into the weights."""
+    """Return the tensors of a network by name, with adapters merged into the weights."""
     tensors = network.state_dict()
     for name, layer in network.named_modules(remove_duplicate=False):
         if not _has_adapter(layer):
@@ -96,21 +96,30 @@ def merged_tensors(network: nn.Module) -> dict[str, Tensor]:
 def _has_adapter(layer: nn.Module) -> bool:
     if not parametrize.is_parametrized(layer, "weight"):
         return False
-    return isinstance(layer.parametrizations.weight[0], LowRankUpdate)
+    parametrizations: Any = layer.parametrizations
+    return isinstance(parametrizations.weight[0], LowRankUpdate)
 
 
 def _attention_projections(network: nn.Module) -> list[nn.Linear]:
     """Return the linear layers inside a network's attention layers.
 
-    timm and transformers give attention layers names such as `Attention`, `WindowAttention`, `BertAttention`.
-    Layers that pool tokens by attention are left out.
+    Some attention layers contain a perceptron, for biases or as their second half: it is left out.
     """
     projections: dict[nn.Linear, None] = {}
     for module in network.modules():
-        name = type(module).__name__
-        if "Attention" not in name or "Pool" in name:
+        if not _is_attention(module):
             continue
-        for layer in module.modules():
-            if isinstance(layer, nn.Linear):
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.Linear) and "mlp" not in name:
                 projections[layer] = None
     return list(projections)
+
+
+def _is_attention(module: nn.Module) -> bool:
+    """Return whether a module is an attention layer of a block, not one that pools tokens.
+
+    timm and transformers call their classes `Attention`, `WindowAttention`, `BertSelfAttention` and the like;
+    they use torch's class for pooling only.
+    """
+    name = type(module).__name__
+    return "Attention" in name and "Pool" not in name and not isinstance(module, nn.MultiheadAttention)

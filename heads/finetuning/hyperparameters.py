@@ -102,7 +102,7 @@ class FinetuningHyperparameters:
 
     @property
     def rank(self) -> int | None:
-        """The rank of the adapters, which are then all that is trained of the encoders; None for no adapters."""
+        """The rank of the adapters; None where the weights themselves are trained."""
         if not self.part.startswith(LOW_RANK):
             return None
         return int(self.part.removeprefix(LOW_RANK))

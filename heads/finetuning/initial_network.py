@@ -48,8 +48,8 @@ class InitialNetwork:
         """Return the network before training on scores (N,) of a split, and its batches.
 
         Raises:
-            FinetuningError: An option divides the batches, although batch normalisation is in training mode; or
-                an encoder has no attention layers for adapters.
+            FinetuningError: An option divides the batches, although batch normalisation is in training mode;
+                or an encoder has no attention layers for adapters.
         """
         images = self._image_network()
         texts = self._text_network()
@@ -59,7 +59,7 @@ class InitialNetwork:
         if self.hyperparameters.rank:
             for encoder in (images, texts):
                 if isinstance(encoder, ImageNetwork | TextNetwork):
-                    add_adapters(encoder, self.hyperparameters.rank, split.seed)
+                    add_adapters(encoder.backbone, self.hyperparameters.rank, split.seed)
         batches = self._batches(images, texts, split, shared=not uses_batch_statistics)
         if self.hyperparameters.warm_head:
             head = self._warm_head(scores, split)

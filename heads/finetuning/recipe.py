@@ -147,8 +147,8 @@ def _full_part(part: str) -> str:
     if re.fullmatch(r"lora:[1-9]\d{0,2}", part) and int(part.removeprefix(LOW_RANK)) <= LARGEST_RANK:
         return part
     raise FinetuningError(
-        f"--finetune {part!r} is not known: use {', '.join(parts)}, last:N such as last:2, or lora:R with a rank "
-        f"R from 1 to {LARGEST_RANK}, such as lora:8"
+        f"--finetune {part!r} is not known: use {', '.join(parts)}, last:N such as last:2, or lora:R such as "
+        f"lora:8, with a rank R from 1 to {LARGEST_RANK}"
     )
 
 
