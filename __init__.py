@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from tier4k.extract.pipeline.options import ExtractionOptions as ExtractionOptions
     from tier4k.heads.data.find_features import find_features as find_features
     from tier4k.heads.data.stores import FeatureStores as FeatureStores
+    from tier4k.heads.encoders.pair import EncoderPair as EncoderPair
     from tier4k.heads.extraction.data import load_manifest as load_manifest
     from tier4k.heads.extraction.extract import extract_features as extract_features
+    from tier4k.heads.finetuning.finetune import finetune as finetune
     from tier4k.heads.inference.metric import Metric as Metric
     from tier4k.heads.inference.metric import load as load
     from tier4k.heads.inference.reward import Reward as Reward
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from tier4k.heads.sweeps.sweep import sweep as sweep
 
 _MODULE_OF = {
+    "EncoderPair": "tier4k.heads.encoders.pair",
     "PRESETS": "tier4k.heads.protocol.presets",
     "ExtractionOptions": "tier4k.extract.pipeline.options",
     "FeatureStores": "tier4k.heads.data.stores",
@@ -67,6 +70,7 @@ _MODULE_OF = {
     "TierError": "tier4k.cache.errors",
     "extract_features": "tier4k.heads.extraction.extract",
     "find_features": "tier4k.heads.data.find_features",
+    "finetune": "tier4k.heads.finetuning.finetune",
     "fit_head": "tier4k.heads.protocol.fit",
     "fused_features": "tier4k.heads.protocol.fused",
     "image_preprocessing": "tier4k.extract.images.preprocessing",
@@ -82,6 +86,7 @@ _MODULE_OF = {
 
 __all__ = [
     "PRESETS",
+    "EncoderPair",
     "ExtractionOptions",
     "FeatureStores",
     "FitOptions",
@@ -97,6 +102,7 @@ __all__ = [
     "TierError",
     "extract_features",
     "find_features",
+    "finetune",
     "fit_head",
     "fused_features",
     "image_preprocessing",

@@ -65,8 +65,8 @@ FinetuneOption = Annotated[
     str,
     typer.Option(
         metavar="PART",
-        help="Encoders to train: none, image, text, all, last:N.",
-        autocompletion=choices(("none", "image", "text", "all", "last:")),
+        help="Encoders to train: image, text, all, last:N, lora:R.",
+        autocompletion=choices(("none", "image", "text", "all", "last:", "lora", "lora:")),
         rich_help_panel=panels.END_TO_END,
     ),
 ]
