@@ -134,16 +134,20 @@ def _not_significant(
             "the difference has" if len(others) == 1 else f"{len(unclear)} of {len(others)} differences have"
         )
         return f"{which} no test{reason}"
-    closest = max(tested, key=lambda place: evidence.p_of(top, place))
+    closest = max(tested, key=lambda place: evidence.runs[place].srcc)
     name = evidence.runs[closest].name
     p = p_text(evidence.p_of(top, closest))
     if len(others) == 1:
         return f"the difference from {name} is not significant ({p})"
-    which = "none" if len(unclear) == len(others) else f"{len(others) - len(unclear)}"
-    return (
-        f"{which} of the {len(others)} differences from the other runs "
-        f"{'is' if which in ('none', '1') else 'are'} significant ({name}: {p})"
+    clear = len(others) - len(unclear)
+    if not clear:
+        return (
+            f"it does not differ significantly from any of the {len(others)} other runs (next: {name}, {p})"
+        )
+    differs = (
+        f"it differs significantly from {clear} of the {len(others)} other runs, but not from {name} ({p})"
     )
+    return differs if len(unclear) == 1 else f"{differs} and {len(unclear) - 1} more"
 
 
 def _against_baseline(evidence: Evidence, measured: Sequence[int]) -> str:

@@ -45,10 +45,11 @@ def test_a_difference_that_is_not_significant_is_called_so() -> None:
     )
     p = {(0, 1): 0.2, (0, 2): 0.01, (1, 2): 0.01}
     assert conclude(evidence([0.8, 0.79, 0.1], p)).endswith(
-        "; 1 of the 2 differences from the other runs is significant (B: p = 0.200)."
+        "; it differs significantly from 1 of the 2 other runs, but not from B (p = 0.200)."
     )
-    assert "; none of the 2 differences from the other runs is significant (B: p = 0.200)." in conclude(
-        evidence([0.8, 0.79, 0.1], p | {(0, 2): 0.06})
+    assert (
+        "; it does not differ significantly from any of the 2 other runs (next: B, p = 0.200)."
+        in conclude(evidence([0.8, 0.79, 0.1], p | {(0, 2): 0.06}))
     )
 
 
