@@ -10,7 +10,7 @@ from scipy.interpolate import pchip_interpolate
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.reporting.breakdown import PART_METRICS, within_parts
 from tier4k.heads.reporting.choices import Part
-from tier4k.heads.reporting.html.runs import ReportRun
+from tier4k.heads.reporting.report_runs import ReportRun
 
 CURVE_POINTS = 80
 

@@ -13,7 +13,7 @@ from tier4k.heads.metrics.recipe import largest_p
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.reporting.comparison import ROW_IDENTITY, ROW_ORDER, Comparison, compare
 from tier4k.heads.reporting.html.conclusion import Evidence, MeasuredRun, conclude
-from tier4k.heads.reporting.html.runs import ReportRun
+from tier4k.heads.reporting.report_runs import ReportRun
 from tier4k.heads.reporting.terminal import LABELS, shown_baselines
 
 METRIC = "srcc"

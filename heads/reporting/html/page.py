@@ -26,6 +26,7 @@ from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.pipeline.versions import library_version
 from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.metrics.raters import RATERS
+from tier4k.heads.reporting.ablation import comparable_groups, factor_comparisons
 from tier4k.heads.reporting.breakdown import TITLES
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.detail import (
@@ -37,19 +38,15 @@ from tier4k.heads.reporting.html.detail import (
     target_rows,
 )
 from tier4k.heads.reporting.html.evidence import conclusions
-from tier4k.heads.reporting.html.factors import factor_comparisons
 from tier4k.heads.reporting.html.latex_tables import latex_tables
 from tier4k.heads.reporting.html.page_data import page_data, script_json
 from tier4k.heads.reporting.html.reproduce import reproduction
 from tier4k.heads.reporting.html.runs import (
     LOWER_IS_BETTER,
-    ReportRun,
     ablation_lines,
-    comparable_groups,
     letter_ranges,
     line_title,
     lines_by_data,
-    read_runs,
 )
 from tier4k.heads.reporting.html.thumbnails import (
     DEFAULT_IMAGES,
@@ -60,6 +57,7 @@ from tier4k.heads.reporting.html.thumbnails import (
     test_images,
 )
 from tier4k.heads.reporting.html.title import report_title
+from tier4k.heads.reporting.report_runs import ReportRun, read_runs
 from tier4k.heads.reporting.run_names import FACTORS, USUAL
 from tier4k.heads.reporting.terminal import (
     ESTIMAND,

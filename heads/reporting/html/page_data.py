@@ -16,8 +16,9 @@ from tier4k.heads.reporting.html.detail import (
     target_rows,
     training_curves,
 )
-from tier4k.heads.reporting.html.runs import ReportRun, TableLine, line_title
+from tier4k.heads.reporting.html.runs import TableLine, line_title
 from tier4k.heads.reporting.html.thumbnails import ImageKey, Thumbnails
+from tier4k.heads.reporting.report_runs import ReportRun
 from tier4k.heads.reporting.terminal import LABELS, SHOWN_METRICS
 
 Values = dict[str, Any]  # as JSON has them

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tier4k.heads.reporting.html.runs import ReportRun
+from tier4k.heads.reporting.report_runs import ReportRun
 from tier4k.heads.reporting.run_names import FACTORS, differing_parts
 
 MOST_NAMED = 3  # of data sets, methods, factors and targets

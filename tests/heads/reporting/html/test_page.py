@@ -27,13 +27,14 @@ from tier4k.heads.metrics.correlation import srcc
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.regressors.choices import HeadName
+from tier4k.heads.reporting.ablation import comparable_groups, factor_comparisons
 from tier4k.heads.reporting.breakdown import PART_METRICS, breakdown
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.detail import by_part, largest_errors, logistic_curve
-from tier4k.heads.reporting.html.factors import factor_comparisons
 from tier4k.heads.reporting.html.page import write_report
-from tier4k.heads.reporting.html.runs import ablation_lines, comparable_groups, letter_ranges, read_runs
+from tier4k.heads.reporting.html.runs import ablation_lines, letter_ranges
+from tier4k.heads.reporting.report_runs import read_runs
 from tier4k.heads.reporting.terminal import ESTIMAND
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run_format import ResultError
@@ -538,7 +539,7 @@ def test_a_folder_that_is_no_run_is_refused_with_a_remedy(sample: Sample, tmp_pa
             write_report(runs, tmp_path / "r.html")
         assert not (tmp_path / "r.html").exists()
 
-    refused("one run or more: use tier report runs/")
+    refused("there is no run to show: pass one run or more")
     refused("there is no run .*nowhere: pass the folder of a run, for example runs/ID", tmp_path / "nowhere")
     refused("there is no run .*for example runs/ID", tmp_path)
     refused(
