@@ -242,6 +242,7 @@ def ablations(
     metric: str = "srcc",
     reference: str = "",
     targets: Sequence[str] = (),
+    settings: Sequence[str] = tuple(SETTINGS),
 ) -> list[Ablation]:
     """Find the groups of runs that differ in one setting alone, and compare their runs with a reference.
 
@@ -251,13 +252,14 @@ def ablations(
         reference: Value of the setting, such as "pooled", that the other values are compared with. Without
             one it is the first value in the order of the runs that a group has.
         targets: Targets to keep; empty for all.
+        settings: Keys of `SETTINGS`: the settings to look at.
 
     Returns:
-        One ablation for each setting in `SETTINGS` in which runs differ alone, in the order of `SETTINGS`.
+        One ablation for each of these settings in which runs differ alone, in their order.
         Settings that do not have the value `reference` are left out.
     """
     by_setting: dict[str, list[list[ReportRun]]] = {}
-    for setting, group in comparable_groups(runs, tuple(SETTINGS)):
+    for setting, group in comparable_groups(runs, settings):
         by_setting.setdefault(setting, []).append(group)
     found = []
     for setting, groups in by_setting.items():

@@ -40,6 +40,7 @@ from tier4k.heads.reporting.html.detail import (
 from tier4k.heads.reporting.html.evidence import conclusions
 from tier4k.heads.reporting.html.latex_tables import latex_tables
 from tier4k.heads.reporting.html.page_data import page_data, script_json
+from tier4k.heads.reporting.html.panels import ablation_panels
 from tier4k.heads.reporting.html.reproduce import reproduction
 from tier4k.heads.reporting.html.runs import (
     LOWER_IS_BETTER,
@@ -176,6 +177,7 @@ def render(
         leakage=_grouped(runs, lambda run: [leakage(run.results).plain]),
         details=details,
         comparisons=comparisons,
+        panels=ablation_panels(runs),
         rows=found.rows,
         index=index,
         thumbnails=thumbnails,
