@@ -730,12 +730,12 @@ def test_image_prompts_and_standard_errors_are_shown_with_the_largest_errors(tmp
     frame = pd.DataFrame({
         "image": names, "prompt": [f"p {row // 2}" for row in range(24)], "generator": ["SD", "MJ"] * 12,
         "image_prompt": [names[row // 2 * 2] for row in range(24)], "quality": np.linspace(1, 4, 24),
-        "quality_std": 0.8, "ratings": 16,
+        "quality_std": 0.8, "raters": 16,
     })  # fmt: skip
     data = write_table(tmp_path / "set" / "rated.csv", frame)
     manifest = check(data).manifest
     run = fit_run(tmp_path / "runs", manifest, "ridge", "prompt")
     write_report([run], tmp_path / "r.html", [data])
     page = (tmp_path / "r.html").read_text()
-    assert "± 0.200 (standard error)" in unescape(re.sub("<[^>]+>", "", page))
+    assert f"± {manifest.score_errors('quality')[0]:.3f} (standard error)" in unescape(re.sub("<[^>]+>", "", page))
     assert page.count("data-image-prompt=") == 12 and len(page_data(page)["imagePrompts"]) >= 8
