@@ -183,7 +183,7 @@ class AblationGroup:
     Attributes:
         target: Name of the target.
         label: The settings that tell the group apart from the other groups; "" where there is one group.
-        members: The runs in the order in which they were given.
+        members: The runs, those with the preferred reference first, others in the order of the runs.
         reference: Value of the setting that the others are compared with.
         why_not: Why a member has no paired difference; "" if all have one.
     """
@@ -224,7 +224,7 @@ class Ablation:
 
     @property
     def values(self) -> list[str]:
-        """The values of the setting, in the order of the runs."""
+        """The values of the setting, the reference first."""
         return list(dict.fromkeys(member.value for group in self.groups for member in group.members))
 
     @property
@@ -259,6 +259,12 @@ def values_of(runs: Sequence[ReportRun], targets: Sequence[str] = ()) -> dict[st
     return values
 
 
+def ablations(runs: Sequence[ReportRun], settings: Sequence[str] = tuple(SETTINGS)) -> list[Ablation]:
+    """Return the ablation of each setting in which runs differ alone, in the order of `settings`."""
+    known = values_of(runs)
+    return [ablation_of(runs, setting) for setting in settings if setting in known]
+
+
 def ablation_of(
     runs: Sequence[ReportRun],
     setting: str,
@@ -279,7 +285,9 @@ def ablation_of(
     """
     groups = [group for key, group in comparable_groups(runs, (setting,)) if key == setting]
     common, others = _common_and_other_parts(setting, groups)
-    preferred = [reference] if reference else [USUAL.get(setting, ""), *values_of(runs)[setting]]
+    values = values_of(runs)[setting]
+    usual = USUAL.get(setting)
+    preferred = [reference] if reference else [value for value in (usual, *values) if value in values]
     parts = []
     pairs: list[RunPair] = []
     for group in groups:
@@ -291,8 +299,9 @@ def ablation_of(
             pairs += compared.pairs
     corrected = _corrected(pairs)
     found: list[AblationGroup] = []
+    order = list(dict.fromkeys([*preferred, *values]))
     for part in parts:
-        found += part.groups(setting, metric, corrected)
+        found += part.groups(setting, metric, corrected, order)
     return Ablation(setting, metric, join_parts(_name_of(groups[0]), common), tuple(found))
 
 
@@ -365,9 +374,22 @@ class _ComparedRuns:
         setting: str,
         metric: str,
         corrected: Mapping[PairKey, RunPair],
+        order: Sequence[str],
     ) -> list[AblationGroup]:
-        """Return one group for each target, given every pair with its corrected p-value."""
-        return [self._group(setting, metric, target, corrected) for target in self.targets]
+        """Return one group for each target.
+
+        Args:
+            setting: Key of the setting.
+            metric: Name of the metric.
+            corrected: Every pair with its corrected p-value.
+            order: Values of the setting in the order of the members.
+        """
+        groups = []
+        for target in self.targets:
+            group = self._group(setting, metric, target, corrected)
+            members = sorted(group.members, key=lambda member: order.index(member.value))
+            groups.append(replace(group, members=tuple(members)))
+        return groups
 
     def _group(
         self,

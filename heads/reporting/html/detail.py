@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import pchip_interpolate
 
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.reporting.breakdown import PART_METRICS, within_parts
 from tier4k.heads.reporting.choices import Part
 from tier4k.heads.reporting.report_runs import ReportRun
 
-CURVE_POINTS = 60
+CURVE_POINTS = 80
 
 LARGEST = 12
 
@@ -99,7 +100,9 @@ def in_units(
 
 
 def logistic_curve(truth: np.ndarray, prediction: np.ndarray) -> LogisticCurve:
-    """Evaluate the logistic of "PLCC (logistic)" at about `CURVE_POINTS` of the predictions.
+    """Evaluate the logistic of "PLCC (logistic)" at `CURVE_POINTS` places over the range of the predictions.
+
+    Between two predictions the curve is a monotonic cubic through the values of the logistic at predictions.
 
     Args:
         truth: Scores (N,).
@@ -108,11 +111,9 @@ def logistic_curve(truth: np.ndarray, prediction: np.ndarray) -> LogisticCurve:
     mapped = logistic_mapping(truth, prediction)
     if not np.isfinite(mapped).all():
         return LogisticCurve(np.empty(0), np.empty(0))
-    order = np.argsort(prediction)
-    wanted = np.linspace(prediction[order[0]], prediction[order[-1]], CURVE_POINTS)
-    nearest = np.minimum(np.searchsorted(prediction[order], wanted), len(order) - 1)
-    chosen = order[np.unique(nearest)]
-    return LogisticCurve(prediction[chosen], mapped[chosen])
+    distinct, first = np.unique(prediction, return_index=True)
+    places = np.linspace(distinct[0], distinct[-1], CURVE_POINTS)
+    return LogisticCurve(places, pchip_interpolate(distinct, mapped[first], places))
 
 
 def parts_of(rows: pd.DataFrame) -> list[Part]:

@@ -37,7 +37,10 @@ from tier4k.heads.reporting.html.detail import (
     parts_of,
     target_rows,
 )
+from tier4k.heads.reporting.html.evidence import conclusions
+from tier4k.heads.reporting.html.latex_tables import latex_tables
 from tier4k.heads.reporting.html.page_data import page_data, script_json
+from tier4k.heads.reporting.html.panels import ablation_panels
 from tier4k.heads.reporting.html.reproduce import reproduction
 from tier4k.heads.reporting.html.runs import (
     LOWER_IS_BETTER,
@@ -54,6 +57,7 @@ from tier4k.heads.reporting.html.thumbnails import (
     make_thumbnails,
     test_images,
 )
+from tier4k.heads.reporting.html.title import report_title
 from tier4k.heads.reporting.report_runs import ReportRun, read_runs
 from tier4k.heads.reporting.run_names import FACTORS, USUAL
 from tier4k.heads.reporting.terminal import (
@@ -154,11 +158,16 @@ def render(
     tick = _ticker(runs, finished)
     errors = _largest_errors(runs)
     found = find_images(runs, data)
-    thumbnails = make_thumbnails(found, runs, _images_with_errors(runs, errors), images)
+    thumbnails = make_thumbnails(found, runs, list(_images_with_errors(runs, errors)), images)
     lines = ablation_lines(runs)
+    details = list(_details(runs, errors, tick))
+    comparisons = factor_comparisons(runs, tick)
     index = {key: number for number, key in enumerate(test_images(runs))}
     page = _environment(runs).get_template("report.html").render(
         runs=runs,
+        heading=report_title(runs),
+        conclusions=conclusions(runs),
+        unscored=_grouped(runs, _unscored),
         groups=lines_by_data(lines),
         order={run.letter: number for number, run in enumerate(runs)} | {"": ""},
         targets=list(dict.fromkeys(line.target for line in lines)),
@@ -166,8 +175,10 @@ def render(
         result_of=_result_of(runs),
         notes=_grouped(runs, _notes),
         leakage=_grouped(runs, lambda run: [leakage(run.results).plain]),
-        details=list(_details(runs, errors, tick)),
-        comparisons=factor_comparisons(runs, tick),
+        details=details,
+        comparisons=comparisons,
+        panels=ablation_panels(runs),
+        rows=found.rows,
         index=index,
         thumbnails=thumbnails,
         reproductions=list(map(reproduction, runs)),
@@ -175,7 +186,10 @@ def render(
         written=datetime.now(UTC),
         style=_template_text("report.css"),
         script=_template_text("report.js"),
-        data=script_json(page_data(runs, lines, index, thumbnails)),
+        data=script_json(
+            page_data(runs, lines, index, thumbnails)
+            | {"latex": latex_tables(runs, lines, comparisons, details)}
+        ),
         plotly=_plotly(),
     )  # fmt: skip
     return page, thumbnails
@@ -297,6 +311,17 @@ def _images_with_errors(runs: Sequence[ReportRun], errors: Errors) -> Iterator[t
 def _notes(run: ReportRun) -> list[str]:
     """Return the notes on a run's results without the last note, which is part of the page's text."""
     return [note.plain for note in notes(run.results)][:-1]
+
+
+def _unscored(run: ReportRun) -> list[str]:
+    """State how many images the scorer of scores that were made elsewhere has not scored."""
+    results = run.results
+    if not results.unscored:
+        return []
+    return [
+        f"{results.unscored:,} of {results.rows:,} images have no score of {results.estimator}, "
+        "so they are no test rows"
+    ]
 
 
 def _grouped(

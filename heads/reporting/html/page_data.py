@@ -53,6 +53,7 @@ def page_data(
         "names": [name for _, name in index],
         "generators": _generators(runs, index),
         "thumbnails": {index[key]: jpeg for key, jpeg in thumbnails.jpeg.items()},
+        "imagePrompts": {index[key]: jpeg for key, jpeg in thumbnails.image_prompts.items()},
         "trials": trials,
         "shared": shared.lists,
         "forests": _forests(runs, lines),

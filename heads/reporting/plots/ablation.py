@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from tier4k.heads.reporting.ablation import Ablation, AblationGroup, Member
 from tier4k.heads.reporting.choices import PlotWidth
+from tier4k.heads.reporting.plots.caption import interval_sentences, leak_sentences
 from tier4k.heads.reporting.plots.style import (
     COLOURS,
     GREY,
@@ -18,7 +19,7 @@ from tier4k.heads.reporting.plots.style import (
     paper_number,
     wrapped,
 )
-from tier4k.heads.reporting.terminal import ESTIMAND, LABELS, SIGNIFICANT
+from tier4k.heads.reporting.terminal import LABELS, SIGNIFICANT
 
 COLUMNS: dict[PlotWidth, int] = {"single": 1, "double": 2}
 
@@ -156,15 +157,19 @@ def _finish_panel(axes: Axes, limits: tuple[float, float]) -> None:
 
 def _caption(ablation: Ablation) -> list[str]:
     """Return the sentences of the caption."""
-    sentences = [f"Bars are means over the repeats, lines the 95 % interval of {ESTIMAND}"]
+    runs = {member.run.letter: member.run for group in ablation.groups for member in group.members}
+    of_runs = list(runs.values())
+    sentences = ["Bars are means over the repeats."]
+    sentences += interval_sentences(of_runs, ablation.targets, ablation.metric)
     references = dict.fromkeys(group.reference for group in ablation.groups if group.reference)
     if ablation.differences:
+        number = "1 difference" if ablation.differences == 1 else f"{ablation.differences} differences"
         sentences.append(
-            f"{MARK} differs from {' or '.join(references)} (the reference of its group): paired test on the "
-            f"test prompts, p < {SIGNIFICANT} after Holm's correction for {ablation.differences} differences."
+            f"{MARK}: the run differs from {' or '.join(references)}, the first bar of its group (paired test "
+            f"of `tier compare`, p < {SIGNIFICANT} after Holm's correction for {number})."
         )
     reasons = dict.fromkeys(group.why_not for group in ablation.groups if group.why_not)
     sentences += [f"No paired differences: {reason}." for reason in reasons]
     if ablation.common:
         sentences.append(f"All runs: {ablation.common}.")
-    return sentences
+    return sentences + leak_sentences(of_runs)

@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 from tier4k.heads.reporting.choices import PlotWidth
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.part_intervals import PartInterval, part_intervals
+from tier4k.heads.reporting.plots.caption import differing_labels, interval_sentences, leak_sentences
 from tier4k.heads.reporting.plots.style import (
     COLOURS,
     GREY,
+    INK,
     MARKERS,
     Drawing,
     add_legend,
@@ -18,7 +20,9 @@ from tier4k.heads.reporting.plots.style import (
     wrapped,
 )
 from tier4k.heads.reporting.report_runs import ReportRun
-from tier4k.heads.reporting.terminal import ESTIMAND, LABELS
+from tier4k.heads.reporting.terminal import LABELS
+
+OfRuns = Mapping[int, Mapping[str, PartInterval]]  # by place of the run and generator
 
 COLUMNS: dict[PlotWidth, int] = {"single": 1, "double": 2}
 
@@ -49,25 +53,34 @@ def draw_generators(
         ReportError: The runs have other test rows than each other.
     """
     require_same_test_rows(runs)
-    measured = {}
-    for target in targets:
-        measured[target] = {}
-        for place, run in enumerate(runs):
-            if target in run.results.summaries:
-                parts = part_intervals(run, target, "generator", metric)
-                measured[target][place] = {part.part: part for part in parts}
-    generators = max(len(_ordered(of_runs)) for of_runs in measured.values())
-    height = AXIS + generators * (LINE * len(runs) + BETWEEN)
+    measured = {target: _measure(runs, target, metric) for target in targets}
+    generators = _ordered(list(measured.values()))
+    height = AXIS + len(generators) * (LINE * len(runs) + BETWEEN)
     figure, panels = make_panels(width, len(targets), COLUMNS[width], height)
     handles: dict[int, object] = {}
     for axes, target in zip(panels, targets, strict=True):
-        handles |= _draw_panel(axes, measured[target], len(runs), width)
+        handles |= _draw_panel(axes, measured[target], generators, len(runs))
+        _finish_panel(axes, generators, _lowest(list(measured.values())), width)
         axes.set_xlabel(f"{LABELS[metric]}, {target}")
     if len(runs) > 1:
-        labels = [run.short_label for run in runs]
-        add_legend(figure, [handles[place] for place in sorted(handles)], labels, width)
-    intervals = f"Lines are the 95 % interval of {ESTIMAND}"
-    return Drawing(figure, (OF_GENERATORS, intervals, *_reasons(runs, targets, metric)))
+        labels = differing_labels(runs)
+        drawn = sorted(handles)
+        add_legend(figure, [handles[place] for place in drawn], [labels[place] for place in drawn], width)
+    sentences = [*interval_sentences(runs, targets, metric), *leak_sentences(runs)]
+    return Drawing(figure, (OF_GENERATORS, *sentences))
+
+
+def _measure(
+    runs: Sequence[ReportRun],
+    target: str,
+    metric: str,
+) -> OfRuns:
+    measured = {}
+    for place, run in enumerate(runs):
+        if target in run.results.summaries:
+            parts = part_intervals(run, target, "generator", metric)
+            measured[place] = {part.part: part for part in parts}
+    return measured
 
 
 def require_same_test_rows(runs: Sequence[ReportRun]) -> None:
@@ -90,45 +103,63 @@ def _protocol(run: ReportRun) -> str:
     return f"{run.name.data}, {run.name.benchmark}, {run.name.split}"
 
 
-def _ordered(of_runs: Mapping[int, Mapping[str, PartInterval]]) -> list[str]:
-    """Return the generators, the one with the highest mean over the runs first; those without one last."""
+def _ordered(targets: Sequence[OfRuns]) -> list[str]:
+    """Return the generators, the one with the highest mean over targets and runs first; NaN last."""
     means: dict[str, list[float]] = {}
-    for parts in of_runs.values():
-        for name, part in parts.items():
-            means.setdefault(name, []).append(part.mean)
+    for of_runs in targets:
+        for parts in of_runs.values():
+            for name, part in parts.items():
+                means.setdefault(name, []).append(part.mean)
 
     def place(name: str) -> tuple[float, str]:
+        """Sort by falling mean, equal means by name."""
         mean = float(np.mean(means[name]))
         return (-mean if np.isfinite(mean) else np.inf), name
 
     return sorted(means, key=place)
 
 
+def _lowest(targets: Sequence[OfRuns]) -> float:
+    """Return the lowest end of all intervals, means and zero."""
+    lowest = 0.0
+    for of_runs in targets:
+        for parts in of_runs.values():
+            for part in parts.values():
+                lowest = min([lowest, *filter(np.isfinite, (part.mean, *part.interval))])
+    return lowest
+
+
 def _draw_panel(
     axes: Axes,
-    of_runs: Mapping[int, Mapping[str, PartInterval]],
+    of_runs: OfRuns,
+    generators: Sequence[str],
     runs: int,
-    width: PlotWidth,
 ) -> dict[int, object]:
     """Draw the points of one target; return one handle for the legend for each run."""
-    generators = _ordered(of_runs)
     handles: dict[int, object] = {}
-    lowest = 0.0
     for place, parts in of_runs.items():
         offset = 0.7 * ((place + 0.5) / runs - 0.5)
         for line, name in enumerate(generators):
             part = parts.get(name)
-            if part is None or np.isnan(part.mean):
-                continue
-            handles[place] = _draw_point(axes, part, line + offset, place)
-            lowest = min([lowest, part.mean, *filter(np.isfinite, part.interval)])
+            if part is not None and np.isfinite(part.mean):
+                handles[place] = _draw_point(axes, part, line + offset, place)
+    return handles
+
+
+def _finish_panel(
+    axes: Axes,
+    generators: Sequence[str],
+    lowest: float,
+    width: PlotWidth,
+) -> None:
     axes.set_yticks(range(len(generators)), [wrapped(name, width) for name in generators])
     axes.set_ylim(len(generators) - 0.4, -0.6)  # the first generator on top
-    axes.set_xlim(max(-1.0, lowest - 0.02), 1.0)
+    axes.set_xlim(max(-1.0, lowest - 0.02), 1.01)
+    if lowest < 0:
+        axes.axvline(0, color=INK, linewidth=0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GREY, linewidth=0.3)
     axes.set_axisbelow(True)
-    return handles
 
 
 def _draw_point(
@@ -143,18 +174,3 @@ def _draw_point(
         axes.hlines(height, low, high, color=colour, linewidth=0.9)
     marker = MARKERS[place % len(MARKERS)]
     return axes.plot(part.mean, height, marker, color=colour, markersize=3.2, markeredgewidth=0)[0]
-
-
-def _reasons(
-    runs: Sequence[ReportRun],
-    targets: Sequence[str],
-    metric: str,
-) -> list[str]:
-    """Return why runs have no intervals."""
-    reasons = {}
-    for run in runs:
-        for target in targets:
-            if target in run.results.summaries:
-                summary = run.results.summaries[target][run.results.headline][metric]
-                reasons[summary.interval_reason] = None
-    return [f"No interval: {reason}." for reason in reasons if reason]

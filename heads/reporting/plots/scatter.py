@@ -10,6 +10,7 @@ from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.reporting.choices import PlotWidth
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.detail import logistic_curve
+from tier4k.heads.reporting.plots.caption import differing_labels, leak_sentences
 from tier4k.heads.reporting.plots.style import (
     COLOURS,
     INK,
@@ -46,7 +47,10 @@ def draw_scatter(
     Raises:
         ReportError: A run has no such repeat.
     """
-    places = [(run, target) for run in runs for target in targets if target in run.results.summaries]
+    places = []
+    for run, label in zip(runs, differing_labels(runs), strict=True):
+        own_label = label if len(runs) > 1 else ""
+        places += [(run, own_label, target) for target in targets if target in run.results.summaries]
     columns = COLUMNS[width]
     panel_width = WIDTHS[width] / min(columns, len(places))
     figure, panels = make_panels(width, len(places), columns, min(2.4, panel_width))
@@ -54,15 +58,14 @@ def draw_scatter(
         "Points are the test images of one repeat, the curve is the 4-parameter logistic fitted to them, and "
         "the correlations are those of these points (PLCC without the curve)."
     ]
-    for axes, (run, target) in zip(panels, places, strict=True):
+    for axes, (run, label, target) in zip(panels, places, strict=True):
         summaries = run.results.summaries[target][run.results.headline]
         shown = _repeat(run, target, summaries["srcc"], repeat)
         _draw_panel(axes, _rows(run, target, shown), summaries, shown)
-        label = f"Prediction: {run.short_label}" if len(runs) > 1 else "Prediction"
-        axes.set_xlabel(wrapped(label, width))
+        axes.set_xlabel(wrapped(f"Prediction: {label}" if label else "Prediction", width))
         axes.set_ylabel(wrapped(target, width))
-        caption.append(_described(run, target, summaries, shown, several=len(runs) > 1))
-    return Drawing(figure, tuple(caption))
+        caption.append(_described(f"{label}, {target}" if label else target, summaries["srcc"], shown))
+    return Drawing(figure, (*caption, *leak_sentences(runs)))
 
 
 def _repeat(
@@ -124,19 +127,13 @@ def _draw_panel(
 
 
 def _described(
-    run: ReportRun,
-    target: str,
-    summaries: dict[str, Summary],
+    subject: str,
+    srcc: Summary,
     repeat: int,
-    several: bool,
 ) -> str:
     """Return the repeat of a panel and the run's result over all repeats."""
-    srcc = summaries["srcc"]
     repeats = len(srcc.values)
-    subject = f"{run.short_label}, {target}" if several else target
     low, high = srcc.bounds
     interval = "" if np.isnan(low) else f" [{paper_number(low)}, {paper_number(high)}]"
-    return (
-        f"{subject}: repeat {repeat} (of 0 to {repeats - 1}); SRCC over all repeats {paper_number(srcc.mean)}"
-        f"{interval}."
-    )
+    mean = paper_number(srcc.mean)
+    return f"{subject}: repeat {repeat} of 0 to {repeats - 1}; mean SRCC of all repeats {mean}{interval}."
