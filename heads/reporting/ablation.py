@@ -232,9 +232,10 @@ class Ablation:
         """The number of distinct paired differences that the p-values are corrected for."""
         pairs = set()
         for group in self.groups:
+            letters = {member.value: member.run.letter for member in group.members}
             for member in group.members:
                 if member.difference is not None and np.isfinite(member.difference.p):
-                    pairs.add((member.run.letter, group.reference, group.target))
+                    pairs.add((member.run.letter, letters[group.reference], group.target))
         return len(pairs)
 
 

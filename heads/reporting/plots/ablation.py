@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from tier4k.heads.reporting.ablation import Ablation, AblationGroup, Member
@@ -54,7 +55,7 @@ def draw_ablation(
     figure, panels = make_panels(width, len(targets), COLUMNS[width], AXIS + BAR * lines)
     limits = _limits(ablation)
     values = ablation.values
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for axes, target in zip(panels, targets, strict=True):
         handles |= _draw_panel(axes, groups[target], values, width)
         _finish_panel(axes, limits)
@@ -86,10 +87,10 @@ def _draw_panel(
     groups: Sequence[AblationGroup],
     values: Sequence[str],
     width: PlotWidth,
-) -> dict[str, object]:
+) -> dict[str, Artist]:
     """Draw the groups of one target below each other; return one handle for the legend for each value."""
     is_only_group = len(groups) == 1
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     ticks: list[float] = []
     labels: list[str] = []
     place = 0.0
@@ -116,7 +117,7 @@ def _draw_bar(
     member: Member,
     place: float,
     number: int,
-) -> object:
+) -> Artist:
     mean = member.summary.mean
     low, high = member.summary.bounds
     bar = axes.barh(
@@ -141,7 +142,7 @@ def _draw_bar(
         verticalalignment="center",
         color=INK,
     )
-    return bar
+    return bar.patches[0]
 
 
 def _finish_panel(axes: Axes, limits: tuple[float, float]) -> None:
@@ -165,8 +166,8 @@ def _caption(ablation: Ablation) -> list[str]:
     if ablation.differences:
         number = "1 difference" if ablation.differences == 1 else f"{ablation.differences} differences"
         sentences.append(
-            f"{MARK}: the run differs from {' or '.join(references)}, the first bar of its group (paired test "
-            f"of `tier compare`, p < {SIGNIFICANT} after Holm's correction for {number})."
+            f"{MARK}: the run differs from {' or '.join(references)}, the first bar of its group (paired "
+            f"test of `tier compare`, p < {SIGNIFICANT} after Holm's correction for {number})."
         )
     reasons = dict.fromkeys(group.why_not for group in ablation.groups if group.why_not)
     sentences += [f"No paired differences: {reason}." for reason in reasons]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from tier4k.heads.reporting.choices import PlotWidth
@@ -57,7 +58,7 @@ def draw_generators(
     generators = _ordered(list(measured.values()))
     height = AXIS + len(generators) * (LINE * len(runs) + BETWEEN)
     figure, panels = make_panels(width, len(targets), COLUMNS[width], height)
-    handles: dict[int, object] = {}
+    handles: dict[int, Artist] = {}
     for axes, target in zip(panels, targets, strict=True):
         handles |= _draw_panel(axes, measured[target], generators, len(runs))
         _finish_panel(axes, generators, _lowest(list(measured.values())), width)
@@ -134,9 +135,9 @@ def _draw_panel(
     of_runs: OfRuns,
     generators: Sequence[str],
     runs: int,
-) -> dict[int, object]:
+) -> dict[int, Artist]:
     """Draw the points of one target; return one handle for the legend for each run."""
-    handles: dict[int, object] = {}
+    handles: dict[int, Artist] = {}
     for place, parts in of_runs.items():
         offset = 0.7 * ((place + 0.5) / runs - 0.5)
         for line, name in enumerate(generators):
@@ -167,7 +168,7 @@ def _draw_point(
     part: PartInterval,
     height: float,
     place: int,
-) -> object:
+) -> Artist:
     colour = COLOURS[place % len(COLOURS)]
     low, high = part.interval
     if np.isfinite(low):

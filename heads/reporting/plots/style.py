@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import fill
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -33,10 +35,11 @@ INK = "#222222"
 TEXT = 7.0  # points; also readable where a figure is shown at 3.3 inches
 
 # Only fonts that matplotlib brings with it are used, so that every computer draws the same figure.
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": TEXT,
+    "text.parse_math": False,  # a name of a generator may contain $
     "axes.labelsize": TEXT,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
@@ -114,11 +117,11 @@ def wrapped(text: str, width: PlotWidth) -> str:
 
 def add_legend(
     figure: Figure,
-    handles: Sequence[object],
+    handles: Sequence[Artist],
     labels: Sequence[str],
     width: PlotWidth,
 ) -> None:
     """Add one legend below all panels."""
     characters = max(map(len, labels)) + 6
     columns = max(1, int(WIDTHS[width] * 18 / characters))
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))  # type: ignore[call-arg]
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
