@@ -22,22 +22,24 @@ def interval_sentences(
     metric: str,
 ) -> list[str]:
     """Return what the intervals of the runs are, and why some runs have none."""
-    reasons: dict[str, None] = {}
+    labels_of_reason: dict[str, dict[str, None]] = {}
     has_interval = False
-    for run in runs:
+    for run, label in zip(runs, differing_labels(runs), strict=True):
         for target in targets:
             if target not in run.results.summaries:
                 continue
             reason = run.results.summaries[target][run.results.headline][metric].interval_reason
             has_interval = has_interval or not reason
             if reason:
-                reasons[reason] = None
+                labels_of_reason.setdefault(reason, {})[label] = None
     sentences = []
     if has_interval:
         unfitted = all(run.results.headline in UNFITTED for run in runs)
         estimand = f"{ESTIMAND_UNFITTED}." if unfitted else ESTIMAND
         sentences.append(f"Lines are the 95 % interval of {estimand}")
-    return sentences + [f"No interval: {reason}." for reason in reasons]
+    for reason, labels in labels_of_reason.items():
+        sentences.append(f"No interval ({', '.join(labels)}): {reason}.")
+    return sentences
 
 
 def leak_sentences(runs: Sequence[ReportRun]) -> list[str]:

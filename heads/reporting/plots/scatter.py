@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.reporting.choices import PlotWidth
 from tier4k.heads.reporting.errors import ReportError
-from tier4k.heads.reporting.html.detail import logistic_curve
+from tier4k.heads.reporting.logistic_curve import logistic_curve
 from tier4k.heads.reporting.plots.caption import differing_labels, leak_sentences
 from tier4k.heads.reporting.plots.style import (
     COLOURS,
