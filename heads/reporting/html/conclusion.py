@@ -138,16 +138,14 @@ def _not_significant(
     name = evidence.runs[closest].name
     p = p_text(evidence.p_of(top, closest))
     if len(others) == 1:
-        return f"the difference from {name} is not significant ({p})"
+        return f"the difference from {name} is not significant, {p}"
+    number_of_others = f"the {len(others)} other runs"
     clear = len(others) - len(unclear)
     if not clear:
-        return (
-            f"it does not differ significantly from any of the {len(others)} other runs (next: {name}, {p})"
-        )
-    differs = (
-        f"it differs significantly from {clear} of the {len(others)} other runs, but not from {name} ({p})"
-    )
-    return differs if len(unclear) == 1 else f"{differs} and {len(unclear) - 1} more"
+        return f"it does not differ significantly from any of {number_of_others}; the next is {name}, {p}"
+    more = len(unclear) - 1
+    and_more = f", and {more} {'other' if more == 1 else 'others'}" if more else ""
+    return f"it differs significantly from {clear} of {number_of_others}, but not from {name}, {p}{and_more}"
 
 
 def _against_baseline(evidence: Evidence, measured: Sequence[int]) -> str:

@@ -40,15 +40,15 @@ def test_a_run_is_best_only_if_every_other_run_is_significantly_lower() -> None:
 
 def test_a_difference_that_is_not_significant_is_called_so() -> None:
     assert conclude(evidence([0.8, 0.79], {(0, 1): 0.31})) == (
-        "A has the highest SRCC for quality, 0.800 [0.700, 0.900]; the difference from B is not significant "
-        "(p = 0.310)."
+        "A has the highest SRCC for quality, 0.800 [0.700, 0.900]; the difference from B is not significant, "
+        "p = 0.310."
     )
     p = {(0, 1): 0.2, (0, 2): 0.01, (1, 2): 0.01}
     assert conclude(evidence([0.8, 0.79, 0.1], p)).endswith(
-        "; it differs significantly from 1 of the 2 other runs, but not from B (p = 0.200)."
+        "; it differs significantly from 1 of the 2 other runs, but not from B, p = 0.200."
     )
     assert (
-        "; it does not differ significantly from any of the 2 other runs (next: B, p = 0.200)."
+        "; it does not differ significantly from any of the 2 other runs; the next is B, p = 0.200."
         in conclude(evidence([0.8, 0.79, 0.1], p | {(0, 2): 0.06}))
     )
 
@@ -107,6 +107,10 @@ def test_a_difference_is_claimed_only_where_the_corrected_p_value_is_under_five_
     if "is best" in text:
         top = max(finite, key=lambda place: values[place])
         assert all(evidence(values, p).p_of(top, place) < 0.05 for place in range(count) if place != top)
+    if counted := re.search(r"it differs significantly from (\d) of", text):
+        top = max(finite, key=lambda place: values[place])
+        tests = [evidence(values, p).p_of(top, place) for place in range(count) if place != top]
+        assert int(counted[1]) == sum(test < 0.05 for test in tests)
     above = [place for place in finite if values[place] > BASELINE.srcc and p_baseline[place] < 0.05]
     claimed = re.search(r"(It|All \d|\d of \d runs?)(?: runs)? (?:is|are) significantly above", text)
     assert bool(claimed) == bool(above)

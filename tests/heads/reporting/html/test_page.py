@@ -737,5 +737,7 @@ def test_image_prompts_and_standard_errors_are_shown_with_the_largest_errors(tmp
     run = fit_run(tmp_path / "runs", manifest, "ridge", "prompt")
     write_report([run], tmp_path / "r.html", [data])
     page = (tmp_path / "r.html").read_text()
-    assert f"± {manifest.score_errors('quality')[0]:.3f} (standard error)" in unescape(re.sub("<[^>]+>", "", page))
+    assert f"± {manifest.score_errors('quality')[0]:.3f} (standard error)" in unescape(
+        re.sub("<[^>]+>", "", page)
+    )
     assert page.count("data-image-prompt=") == 12 and len(page_data(page)["imagePrompts"]) >= 8
