@@ -117,7 +117,8 @@ def _lower(
     if len(others) == 1:
         other = evidence.runs[others[0]]
         return f"{other.name} is significantly lower ({number(other.srcc)}, {largest})"
-    return f"all {len(others)} other runs are significantly lower (largest {largest})"
+    others_named = "both other runs" if len(others) == 2 else f"all {len(others)} other runs"
+    return f"{others_named} are significantly lower (largest {largest})"
 
 
 def _not_significant(
@@ -163,7 +164,8 @@ def _against_baseline(evidence: Evidence, measured: Sequence[int]) -> str:
     if not above:
         return f"No run is significantly above {described}."
     if len(above) == len(evidence.runs):
-        return f"All {len(above)} runs are significantly above {described}."
+        all_named = "Both" if len(above) == 2 else f"All {len(above)}"
+        return f"{all_named} runs are significantly above {described}."
     be = "is" if len(above) == 1 else "are"
     return f"{len(above)} of {len(evidence.runs)} runs {be} significantly above {described}."
 

@@ -13,7 +13,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +272,7 @@ def _template_text(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
+@cache
 def _plotly() -> Markup:
     """Return Plotly's script, compressed to a third and in base64, so that nothing in it is read as HTML."""
     from plotly.offline import get_plotlyjs
