@@ -117,7 +117,8 @@ def _lower(
     if len(others) == 1:
         other = evidence.runs[others[0]]
         return f"{other.name} is significantly lower ({number(other.srcc)}, {largest})"
-    return f"all {len(others)} other runs are significantly lower (largest {largest})"
+    others_named = "both other runs" if len(others) == 2 else f"all {len(others)} other runs"
+    return f"{others_named} are significantly lower (largest {largest})"
 
 
 def _not_significant(
@@ -138,16 +139,14 @@ def _not_significant(
     name = evidence.runs[closest].name
     p = p_text(evidence.p_of(top, closest))
     if len(others) == 1:
-        return f"the difference from {name} is not significant ({p})"
+        return f"the difference from {name} is not significant, {p}"
+    number_of_others = f"the {len(others)} other runs"
     clear = len(others) - len(unclear)
     if not clear:
-        return (
-            f"it does not differ significantly from any of the {len(others)} other runs (next: {name}, {p})"
-        )
-    differs = (
-        f"it differs significantly from {clear} of the {len(others)} other runs, but not from {name} ({p})"
-    )
-    return differs if len(unclear) == 1 else f"{differs} and {len(unclear) - 1} more"
+        return f"it does not differ significantly from any of {number_of_others}; the next is {name}, {p}"
+    more = len(unclear) - 1
+    and_more = f", and {more} {'other' if more == 1 else 'others'}" if more else ""
+    return f"it differs significantly from {clear} of {number_of_others}, but not from {name}, {p}{and_more}"
 
 
 def _against_baseline(evidence: Evidence, measured: Sequence[int]) -> str:
@@ -165,7 +164,8 @@ def _against_baseline(evidence: Evidence, measured: Sequence[int]) -> str:
     if not above:
         return f"No run is significantly above {described}."
     if len(above) == len(evidence.runs):
-        return f"All {len(above)} runs are significantly above {described}."
+        all_named = "Both" if len(above) == 2 else f"All {len(above)}"
+        return f"{all_named} runs are significantly above {described}."
     be = "is" if len(above) == 1 else "are"
     return f"{len(above)} of {len(evidence.runs)} runs {be} significantly above {described}."
 

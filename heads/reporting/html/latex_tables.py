@@ -5,9 +5,10 @@ from typing import Any
 
 from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.metrics.raters import RATERS
-from tier4k.heads.reporting.ablation import FactorComparison
+from tier4k.heads.reporting.ablation import Ablation, FactorComparison, ablation_frame
 from tier4k.heads.reporting.breakdown import TITLES
 from tier4k.heads.reporting.html.detail import PartMetrics
+from tier4k.heads.reporting.html.panels import Panels
 from tier4k.heads.reporting.html.runs import TableLine, line_title
 from tier4k.heads.reporting.latex import latex, plain_table
 from tier4k.heads.reporting.report_runs import ReportRun
@@ -21,6 +22,7 @@ def latex_tables(
     runs: Sequence[ReportRun],
     lines: Sequence[TableLine],
     comparisons: Sequence[FactorComparison],
+    panels: Sequence[Panels],
     details: Iterable[Mapping[str, Any]],
 ) -> dict[str, str]:
     """Return every table of the page as LaTeX, by the key that its button has.
@@ -29,12 +31,15 @@ def latex_tables(
         runs: The runs of the report.
         lines: Lines of the ablation table.
         comparisons: Comparisons of runs that differ in one factor alone.
+        panels: Panels of ablations.
         details: The parts of the page about one run and target.
     """
     folders = [folder.path for run in runs for folder in run.folders]
     tables = {"ablation": latex(tidy(folders)), "levels": _levels(runs, lines)}
     for comparison in comparisons:
         tables[f"factor {comparison.factor}"] = _differences(comparison)
+    for one in panels:
+        tables[f"panels {one.ablation.setting}"] = _panels(one.ablation)
     for detail in details:
         for by, parts in detail["parts"].items():
             tables[f"part {detail['run'].letter} {detail['target']} {by}"] = _breakdown(by, parts)
@@ -60,6 +65,15 @@ def _differences(comparison: FactorComparison) -> str:
         numbers = [*found.means, found.difference, *found.interval, found.p_holm]
         cells.append([comparison.setting(pair), found.target, *values, *numbers])
     titles = ["setting", "target", "first", "second", "SRCC of first", "SRCC of second"]
+    return plain_table([*titles, "difference", "low", "high", "p (Holm)"], cells)
+
+
+def _panels(ablation: Ablation) -> str:
+    frame = ablation_frame(ablation)
+    texts = ["group", "target", "value", "reference"]
+    numbers = ["mean", "low", "high", "difference", "difference_low", "difference_high", "p_holm"]
+    cells: list[Cells] = [list(line) for line in frame[[*texts, *numbers]].itertuples(index=False)]
+    titles = ["setting", "target", ablation.title, "reference", "SRCC", "low", "high"]
     return plain_table([*titles, "difference", "low", "high", "p (Holm)"], cells)
 
 

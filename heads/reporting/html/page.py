@@ -13,7 +13,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,7 @@ def render(
     lines = ablation_lines(runs)
     details = list(_details(runs, errors, tick))
     comparisons = factor_comparisons(runs, tick)
+    panels = ablation_panels(runs)
     index = {key: number for number, key in enumerate(test_images(runs))}
     page = _environment(runs).get_template("report.html").render(
         runs=runs,
@@ -177,7 +178,7 @@ def render(
         leakage=_grouped(runs, lambda run: [leakage(run.results).plain]),
         details=details,
         comparisons=comparisons,
-        panels=ablation_panels(runs),
+        panels=panels,
         rows=found.rows,
         index=index,
         thumbnails=thumbnails,
@@ -188,7 +189,7 @@ def render(
         script=_template_text("report.js"),
         data=script_json(
             page_data(runs, lines, index, thumbnails)
-            | {"latex": latex_tables(runs, lines, comparisons, details)}
+            | {"latex": latex_tables(runs, lines, comparisons, panels, details)}
         ),
         plotly=_plotly(),
     )  # fmt: skip
@@ -209,6 +210,7 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
     environment.filters |= {
         "value": _value,
         "signed": _signed,
+        "p_value": _p_value,
         "sortable": _sortable,
         "with_code": _with_code,
         "breakable": _breakable,
@@ -241,6 +243,10 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−") if math.isfinite(value) else "NaN"
 
 
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else _value(p)
+
+
 def _sortable(value: float) -> str:
     return repr(float(value)) if math.isfinite(value) else ""
 
@@ -266,6 +272,7 @@ def _template_text(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
+@cache
 def _plotly() -> Markup:
     """Return Plotly's script, compressed to a third and in base64, so that nothing in it is read as HTML."""
     from plotly.offline import get_plotlyjs

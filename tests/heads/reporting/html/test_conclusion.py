@@ -30,7 +30,7 @@ def evidence(
 def test_a_run_is_best_only_if_every_other_run_is_significantly_lower() -> None:
     p = {(0, 1): 0.01, (0, 2): 0.9, (1, 2): 0.04}
     assert conclude(evidence([0.6, 0.819, 0.5], p)) == (
-        "B is best for quality, SRCC 0.819 [0.700, 0.900]: all 2 other runs are significantly lower "
+        "B is best for quality, SRCC 0.819 [0.700, 0.900]: both other runs are significantly lower "
         "(largest p = 0.040)."
     )
     assert conclude(evidence([0.8, 0.6], {(0, 1): 0.0001})) == (
@@ -40,15 +40,15 @@ def test_a_run_is_best_only_if_every_other_run_is_significantly_lower() -> None:
 
 def test_a_difference_that_is_not_significant_is_called_so() -> None:
     assert conclude(evidence([0.8, 0.79], {(0, 1): 0.31})) == (
-        "A has the highest SRCC for quality, 0.800 [0.700, 0.900]; the difference from B is not significant "
-        "(p = 0.310)."
+        "A has the highest SRCC for quality, 0.800 [0.700, 0.900]; the difference from B is not significant, "
+        "p = 0.310."
     )
     p = {(0, 1): 0.2, (0, 2): 0.01, (1, 2): 0.01}
     assert conclude(evidence([0.8, 0.79, 0.1], p)).endswith(
-        "; it differs significantly from 1 of the 2 other runs, but not from B (p = 0.200)."
+        "; it differs significantly from 1 of the 2 other runs, but not from B, p = 0.200."
     )
     assert (
-        "; it does not differ significantly from any of the 2 other runs (next: B, p = 0.200)."
+        "; it does not differ significantly from any of the 2 other runs; the next is B, p = 0.200."
         in conclude(evidence([0.8, 0.79, 0.1], p | {(0, 2): 0.06}))
     )
 
@@ -81,7 +81,7 @@ def test_one_run_is_described_and_compared_with_its_baseline_alone() -> None:
         ([0.4, 0.3], (1.0, 1.0), "No run beats"),
         ([0.6, 0.3], (0.06, 1.0), "No run is significantly above"),
         ([0.8, 0.3], (0.01, 1.0), "1 of 2 runs is significantly above"),
-        ([0.8, 0.7], (0.01, 0.02), "All 2 runs are significantly above"),
+        ([0.8, 0.7], (0.01, 0.02), "Both runs are significantly above"),
     ],
 )
 def test_several_runs_are_compared_with_the_strongest_baseline(
@@ -107,8 +107,13 @@ def test_a_difference_is_claimed_only_where_the_corrected_p_value_is_under_five_
     if "is best" in text:
         top = max(finite, key=lambda place: values[place])
         assert all(evidence(values, p).p_of(top, place) < 0.05 for place in range(count) if place != top)
+    if counted := re.search(r"it differs significantly from (\d) of", text):
+        top = max(finite, key=lambda place: values[place])
+        tests = [evidence(values, p).p_of(top, place) for place in range(count) if place != top]
+        assert int(counted[1]) == sum(test < 0.05 for test in tests)
     above = [place for place in finite if values[place] > BASELINE.srcc and p_baseline[place] < 0.05]
-    claimed = re.search(r"(It|All \d|\d of \d runs?)(?: runs)? (?:is|are) significantly above", text)
+    claimed = re.search(r"(It|Both|All \d|\d of \d)(?: runs?)? (?:is|are) significantly above", text)
     assert bool(claimed) == bool(above)
     if claimed and claimed[1] != "It":
-        assert int(re.findall(r"\d", claimed[1])[0]) == len(above)
+        claimed_runs = 2 if claimed[1] == "Both" else int(re.findall(r"\d", claimed[1])[0])
+        assert claimed_runs == len(above)
