@@ -16,6 +16,7 @@ from tier4k.heads.reporting.plots.style import (
     INK,
     Drawing,
     add_legend,
+    height_of,
     make_panels,
     paper_number,
     wrapped,
@@ -51,8 +52,8 @@ def draw_ablation(
     groups = {}
     for target in targets:
         groups[target] = [group for group in ablation.groups if group.target == target]
-    lines = max(_lines(own) for own in groups.values())
-    figure, panels = make_panels(width, len(targets), COLUMNS[width], AXIS + BAR * lines)
+    height = AXIS + max(_height(own, width) for own in groups.values())
+    figure, panels = make_panels(width, len(targets), COLUMNS[width], height)
     limits = _limits(ablation)
     values = ablation.values
     handles: dict[str, Artist] = {}
@@ -65,9 +66,13 @@ def draw_ablation(
     return Drawing(figure, tuple(_caption(ablation)))
 
 
-def _lines(groups: Sequence[AblationGroup]) -> float:
-    """Return the height of the bars of one panel, in bars."""
-    return sum(len(group.members) for group in groups) + BETWEEN * len(groups)
+def _height(groups: Sequence[AblationGroup], width: PlotWidth) -> float:
+    """Return the height of the bars of one panel in inches."""
+    bars = sum(len(group.members) for group in groups) + BETWEEN * len(groups)
+    if len(groups) > 1:
+        return BAR * bars
+    labels = [wrapped(member.value, width) for member in groups[0].members]
+    return max(BAR, height_of(labels)) * bars
 
 
 def _limits(ablation: Ablation) -> tuple[float, float]:

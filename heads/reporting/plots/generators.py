@@ -17,6 +17,7 @@ from tier4k.heads.reporting.plots.style import (
     MARKERS,
     Drawing,
     add_legend,
+    height_of,
     make_panels,
     wrapped,
 )
@@ -56,7 +57,8 @@ def draw_generators(
     require_same_test_rows(runs)
     measured = {target: _measure(runs, target, metric) for target in targets}
     generators = _ordered(list(measured.values()))
-    height = AXIS + len(generators) * (LINE * len(runs) + BETWEEN)
+    line = max(LINE * len(runs) + BETWEEN, height_of([wrapped(name, width) for name in generators]))
+    height = AXIS + len(generators) * line
     figure, panels = make_panels(width, len(targets), COLUMNS[width], height)
     handles: dict[int, Artist] = {}
     for axes, target in zip(panels, targets, strict=True):
@@ -174,4 +176,6 @@ def _draw_point(
     if np.isfinite(low):
         axes.hlines(height, low, high, color=colour, linewidth=0.9)
     marker = MARKERS[place % len(MARKERS)]
-    return axes.plot(part.mean, height, marker, color=colour, markersize=3.2, markeredgewidth=0)[0]
+    return axes.plot(
+        part.mean, height, marker, color=colour, markersize=3.2, markeredgewidth=0, clip_on=False
+    )[0]

@@ -110,19 +110,18 @@ def _draw_panel(
     axes.scatter(prediction, truth, s=size, color=COLOURS[0], alpha=0.45, linewidths=0)
     curve = logistic_curve(truth, prediction)
     axes.plot(curve.prediction, curve.score, color=COLOURS[5], linewidth=1.4)
-    lines = []
+    values = []
     for metric in SHOWN:
         value = summaries[metric].values[repeat]  # noqa: PD011
-        lines.append(f"{LABELS[metric]} {paper_number(value)}")
-    axes.text(
-        0.97,
-        0.04,
-        "\n".join(lines),
-        transform=axes.transAxes,
+        values.append(f"{LABELS[metric]} {paper_number(value)}")
+    axes.annotate(
+        "  ".join(values),
+        (1, 1),
+        xytext=(0, 2),
+        xycoords="axes fraction",
+        textcoords="offset points",
         horizontalalignment="right",
-        verticalalignment="bottom",
         color=INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
     )
 
 

@@ -112,7 +112,12 @@ def paper_number(value: float) -> str:
 
 def wrapped(text: str, width: PlotWidth) -> str:
     """Break a long label into lines that leave room for the axes."""
-    return fill(text, 20 if width == "single" else 30, break_long_words=False)
+    return fill(text, 20 if width == "single" else 30)
+
+
+def height_of(labels: Sequence[str]) -> float:
+    """Return the height in inches of the label with the most lines, with the space to the next label."""
+    return 0.04 + 0.12 * max(label.count("\n") + 1 for label in labels)
 
 
 def add_legend(

@@ -170,7 +170,7 @@ def test_the_curve_of_a_scatter_is_the_logistic_of_the_metrics(runs: list[Path])
     summaries = results.summaries["quality"][results.headline]
     text = axes.texts[0].get_text().replace("−", "-")
     srcc, plcc = (summaries[metric].values for metric in ("srcc", "plcc"))  # noqa: PD011
-    assert text == f"SRCC {srcc[1]:.3f}\nPLCC {plcc[1]:.3f}".replace("0.", ".")
+    assert text == f"SRCC {srcc[1]:.3f}  PLCC {plcc[1]:.3f}".replace("0.", ".")
 
 
 @pytest.mark.slow
