@@ -22,6 +22,7 @@ from tier4k.heads.commands.features import fused_features
 from tier4k.heads.commands.fit import fit_head
 from tier4k.heads.commands.groups import flattened
 from tier4k.heads.commands.interruption import interruption_text
+from tier4k.heads.commands.plot import plot
 from tier4k.heads.commands.predict import predict
 from tier4k.heads.commands.program import program
 from tier4k.heads.commands.report import report
@@ -92,6 +93,7 @@ app.command("features", rich_help_panel=panels.STAGE_2)(flattened(fused_features
 app.command("table", rich_help_panel=panels.RESULTS)(flattened(table))
 app.command("compare", rich_help_panel=panels.RESULTS)(flattened(compare))
 app.command("report", rich_help_panel=panels.RESULTS)(flattened(report))
+app.command("plot", rich_help_panel=panels.RESULTS)(flattened(plot))
 
 app.command("predict", rich_help_panel=panels.USE)(flattened(predict))
 app.command("evaluate", rich_help_panel=panels.USE)(flattened(evaluate))
