@@ -308,8 +308,8 @@ def test_the_page_prints_in_light_colours_and_fits_the_paper(browser: Any, repor
     assert page.eval_on_selector_all(".scroll", wide_tables) == 0
     plot = "document.querySelector('#points .main-svg').style.backgroundColor"
     assert page.evaluate(plot) == "rgb(253, 253, 252)"
-    page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.wait_for_timeout(300)
     assert page.evaluate(plot) == "rgb(22, 24, 27)"
     context.close()
