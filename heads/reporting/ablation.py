@@ -1,7 +1,7 @@
 """Ablations: groups of runs that differ in one setting alone, and their paired differences.
 
-`factor_comparisons` compares every pair of a group, for the report. `ablations` compares every run of a group
-with one reference run, for figures and tables.
+`factor_comparisons` compares every pair of a group, for the report. `ablation_of` compares every run of a
+group with one reference run, for figures and tables.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ from tier4k.heads.reporting.run_names import (
     OF_IMAGES,
     OF_TEXT,
     ORDER,
+    USUAL,
     RunName,
     differing_parts,
     join_parts,
@@ -182,7 +183,7 @@ class AblationGroup:
     Attributes:
         target: Name of the target.
         label: The settings that tell the group apart from the other groups; "" where there is one group.
-        members: The runs in the order in which they were given.
+        members: The runs, those with the preferred reference first, others in the order of the runs.
         reference: Value of the setting that the others are compared with.
         why_not: Why a member has no paired difference; "" if all have one.
     """
@@ -223,7 +224,7 @@ class Ablation:
 
     @property
     def values(self) -> list[str]:
-        """The values of the setting, in the order of the runs."""
+        """The values of the setting, the reference first."""
         return list(dict.fromkeys(member.value for group in self.groups for member in group.members))
 
     @property
@@ -231,46 +232,78 @@ class Ablation:
         """The number of distinct paired differences that the p-values are corrected for."""
         pairs = set()
         for group in self.groups:
+            letters = {member.value: member.run.letter for member in group.members}
             for member in group.members:
                 if member.difference is not None and np.isfinite(member.difference.p):
-                    pairs.add((member.run.letter, group.reference, group.target))
+                    pairs.add((member.run.letter, letters[group.reference], group.target))
         return len(pairs)
 
 
-def ablations(
-    runs: Sequence[ReportRun],
-    metric: str = "srcc",
-    reference: str = "",
-    targets: Sequence[str] = (),
-    settings: Sequence[str] = tuple(SETTINGS),
-) -> list[Ablation]:
-    """Find the groups of runs that differ in one setting alone, and compare their runs with a reference.
+def values_of(runs: Sequence[ReportRun], targets: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return the settings in which runs differ alone on a common target, with their values.
 
     Args:
         runs: Runs as `tier4k.heads.reporting.report_runs.read_runs` returns them.
-        metric: Name of a metric in `tier4k.heads.reporting.comparison.COMPARED`.
-        reference: Value of the setting, such as "pooled", that the other values are compared with. Without
-            one it is the first value in the order of the runs that a group has.
-        targets: Targets to keep; empty for all.
-        settings: Keys of `SETTINGS`: the settings to look at.
+        targets: Targets that count; empty for all.
 
     Returns:
-        One ablation for each of these settings in which runs differ alone, in their order.
-        Settings that do not have the value `reference` are left out.
+        {key of `SETTINGS`: values such as "pooled" in the order of the runs}, in the order of `SETTINGS`.
     """
-    by_setting: dict[str, list[list[ReportRun]]] = {}
-    for setting, group in comparable_groups(runs, settings):
-        by_setting.setdefault(setting, []).append(group)
-    found = []
-    for setting, groups in by_setting.items():
-        values = _values_in_order(setting, groups, runs)
-        if reference and reference not in values:
-            continue
-        preferred = [reference] if reference else values
-        ablation = _ablation(setting, metric, groups, preferred, targets)
-        if ablation.groups:
-            found.append(ablation)
-    return found
+    letters: dict[str, set[str]] = {}
+    for setting, group in comparable_groups(runs, tuple(SETTINGS)):
+        for some, _ in _with_targets(group, targets):
+            letters.setdefault(setting, set()).update(run.letter for run in some)
+    values = {}
+    for setting, of_setting in letters.items():
+        in_order = [_value(run, setting) for run in runs if run.letter in of_setting]
+        values[setting] = list(dict.fromkeys(in_order))
+    return values
+
+
+def ablations(runs: Sequence[ReportRun], settings: Sequence[str] = tuple(SETTINGS)) -> list[Ablation]:
+    """Return the ablation of each setting in which runs differ alone, in the order of `settings`."""
+    known = values_of(runs)
+    return [ablation_of(runs, setting) for setting in settings if setting in known]
+
+
+def ablation_of(
+    runs: Sequence[ReportRun],
+    setting: str,
+    targets: Sequence[str] = (),
+    metric: str = "srcc",
+    reference: str | None = None,
+) -> Ablation:
+    """Compare the runs that differ in one setting alone with a reference in each group.
+
+    Args:
+        runs: Runs as `tier4k.heads.reporting.report_runs.read_runs` returns them.
+        setting: One of the keys that `values_of` returns.
+        targets: Targets to keep; empty for all.
+        metric: Name of a metric in `tier4k.heads.reporting.comparison.COMPARED`.
+        reference: Value of the setting, such as "pooled", that the other values are compared with; None for
+            the usual value of the setting, or else for the first value in the order of the runs. Groups
+            without the usual value are compared with their first run.
+    """
+    groups = [group for key, group in comparable_groups(runs, (setting,)) if key == setting]
+    common, others = _common_and_other_parts(setting, groups)
+    values = values_of(runs)[setting]
+    usual = USUAL.get(setting)
+    preferred = [reference] if reference else [value for value in (usual, *values) if value in values]
+    parts = []
+    pairs: list[RunPair] = []
+    for group in groups:
+        label = join_parts(_name_of(group), others)
+        for some, group_targets in _with_targets(group, targets):
+            place = _reference(some, setting, preferred)
+            compared = _compare_with(some, group_targets, setting, metric, place)
+            parts.append(_ComparedRuns(some, group_targets, label, place, compared))
+            pairs += compared.pairs
+    corrected = _corrected(pairs)
+    found: list[AblationGroup] = []
+    order = list(dict.fromkeys([*preferred, *values]))
+    for part in parts:
+        found += part.groups(setting, metric, corrected, order)
+    return Ablation(setting, metric, join_parts(_name_of(groups[0]), common), tuple(found))
 
 
 def ablation_frame(ablation: Ablation) -> pd.DataFrame:
@@ -342,9 +375,22 @@ class _ComparedRuns:
         setting: str,
         metric: str,
         corrected: Mapping[PairKey, RunPair],
+        order: Sequence[str],
     ) -> list[AblationGroup]:
-        """Return one group for each target, given every pair with its corrected p-value."""
-        return [self._group(setting, metric, target, corrected) for target in self.targets]
+        """Return one group for each target.
+
+        Args:
+            setting: Key of the setting.
+            metric: Name of the metric.
+            corrected: Every pair with its corrected p-value.
+            order: Values of the setting in the order of the members.
+        """
+        groups = []
+        for target in self.targets:
+            group = self._group(setting, metric, target, corrected)
+            members = sorted(group.members, key=lambda member: order.index(member.value))
+            groups.append(replace(group, members=tuple(members)))
+        return groups
 
     def _group(
         self,
@@ -373,34 +419,6 @@ class _ComparedRuns:
         )
 
 
-def _ablation(
-    setting: str,
-    metric: str,
-    groups: Sequence[Sequence[ReportRun]],
-    preferred: Sequence[str],
-    targets: Sequence[str],
-) -> Ablation:
-    """Compare the runs of every group with the run whose value comes first in `preferred`."""
-    common, others = _common_and_other_parts(setting, groups)
-    parts = []
-    pairs: list[RunPair] = []
-    for group in groups:
-        label = join_parts(_name_of(group), others)
-        for runs, group_targets in _group_by_folders(group):
-            kept = [target for target in group_targets if not targets or target in targets]
-            if not kept:
-                continue
-            reference = _reference(runs, setting, preferred)
-            compared = _compare_with(runs, kept, setting, metric, reference)
-            parts.append(_ComparedRuns(runs, kept, label, reference, compared))
-            pairs += compared.pairs
-    corrected = _corrected(pairs)
-    found: list[AblationGroup] = []
-    for part in parts:
-        found += part.groups(setting, metric, corrected)
-    return Ablation(setting, metric, join_parts(_name_of(groups[0]), common), tuple(found))
-
-
 def _reference(
     runs: Sequence[ReportRun],
     setting: str,
@@ -412,6 +430,18 @@ def _reference(
         if value in values:
             return values.index(value)
     return None
+
+
+def _with_targets(
+    group: Sequence[ReportRun], targets: Sequence[str]
+) -> list[tuple[list[ReportRun], list[str]]]:
+    """Group runs as `_group_by_folders`, with the given targets alone; empty means all."""
+    found = []
+    for runs, own_targets in _group_by_folders(group):
+        kept = [target for target in own_targets if not targets or target in targets]
+        if kept:
+            found.append((runs, kept))
+    return found
 
 
 def _compare_with(
@@ -426,16 +456,6 @@ def _compare_with(
     if reference is None:
         return _Compared(why_not="no run has the value of the reference")
     return _compare_runs(runs, targets, metric, reference)
-
-
-def _values_in_order(
-    setting: str,
-    groups: Sequence[Sequence[ReportRun]],
-    runs: Sequence[ReportRun],
-) -> list[str]:
-    """Return the values of a setting in the groups, in the order of the runs."""
-    letters = {run.letter for group in groups for run in group}
-    return list(dict.fromkeys(_value(run, setting) for run in runs if run.letter in letters))
 
 
 def _value(run: ReportRun, setting: str) -> str:

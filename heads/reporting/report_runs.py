@@ -93,6 +93,15 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     return runs
 
 
+def order_of_targets(runs: Sequence[RunFolder | ReportRun]) -> list[str]:
+    """Order targets as in the runs with most targets; targets of separate runs by name."""
+    lists = [list(run.results.summaries) for run in runs]
+    order: dict[str, None] = {}
+    for targets in sorted(lists, key=lambda names: (-len(names), names[0])):
+        order.update(dict.fromkeys(targets))
+    return list(order)
+
+
 def _read_folder(path: Path) -> RunFolder:
     return RunFolder(path, read_settings(path), Results.read(path))
 
@@ -102,7 +111,7 @@ def _groups(folders: Sequence[RunFolder]) -> list[list[RunFolder]]:
     groups: dict[str, list[list[RunFolder]]] = {}
     for folder in folders:
         _add_to_group(folder, groups.setdefault(folder.settings.key, []))
-    order = _target_order(folders)
+    order = order_of_targets(folders)
 
     def place(folder: RunFolder) -> int:
         return min(map(order.index, folder.results.summaries))
@@ -130,15 +139,6 @@ def _add_to_group(folder: RunFolder, groups: list[list[RunFolder]]) -> None:
         groups.append([folder])
     else:
         free_group.append(folder)
-
-
-def _target_order(folders: Sequence[RunFolder]) -> list[str]:
-    """Order targets as in the runs with most targets; targets of separate runs by name."""
-    lists = [list(folder.results.summaries) for folder in folders]
-    order: dict[str, None] = {}
-    for targets in sorted(lists, key=lambda names: (-len(names), names[0])):
-        order.update(dict.fromkeys(targets))
-    return list(order)
 
 
 def _report_run(

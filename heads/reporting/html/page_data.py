@@ -12,12 +12,12 @@ from markupsafe import Markup
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.reporting.html.detail import (
     CURVE_LABELS,
-    logistic_curve,
     target_rows,
     training_curves,
 )
 from tier4k.heads.reporting.html.runs import TableLine, line_title
 from tier4k.heads.reporting.html.thumbnails import ImageKey, Thumbnails
+from tier4k.heads.reporting.logistic_curve import logistic_curve
 from tier4k.heads.reporting.report_runs import ReportRun
 from tier4k.heads.reporting.terminal import LABELS, SHOWN_METRICS
 

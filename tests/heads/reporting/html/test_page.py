@@ -31,12 +31,13 @@ from tier4k.heads.reporting.ablation import comparable_groups, factor_comparison
 from tier4k.heads.reporting.breakdown import PART_METRICS, breakdown
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.errors import ReportError
-from tier4k.heads.reporting.html.detail import by_part, largest_errors, logistic_curve
+from tier4k.heads.reporting.html.detail import by_part, largest_errors
 from tier4k.heads.reporting.html.evidence import comparable_runs
 from tier4k.heads.reporting.html.page import write_report
 from tier4k.heads.reporting.html.panels import ablation_panels
 from tier4k.heads.reporting.html.runs import ablation_lines, letter_ranges
 from tier4k.heads.reporting.latex import latex
+from tier4k.heads.reporting.logistic_curve import logistic_curve
 from tier4k.heads.reporting.report_runs import read_runs
 from tier4k.heads.reporting.terminal import ESTIMAND
 from tier4k.heads.reporting.tidy import tidy
