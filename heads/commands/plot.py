@@ -45,7 +45,7 @@ def plot(
         typer.Option(
             metavar="NAME",
             help="Setting of an ablation: head, feature, …",
-            show_default="that which differs",
+            show_default="what differs",
         ),
     ] = None,
     reference: Annotated[
