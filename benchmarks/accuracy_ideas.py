@@ -6,9 +6,10 @@
     python benchmarks/accuracy_ideas.py AGIQA-3K --features DIR [--preset clip] [--ideas NAME ...]
 
 For seeds 100 to 109, which no table of test values uses, the prompts are split into 80 % for training and
-20 % for validation. An idea is a set of image encoders, with MiniLM for the text, and options of kernel ridge;
-all that it learns is learnt on the training rows. The first idea of each list is the base of the gains. It is
-the preset as it was when the ideas were compared, written out, so that the table stays when the preset changes.
+20 % for validation. An idea is a set of image encoders, with MiniLM for the text, and options of kernel
+ridge; all that it learns is learnt on the training rows. The first idea of each list is the base of the gains.
+It is the preset as it was when the ideas were compared, written out, so that the table stays when the preset
+changes.
 
 A gain is the mean difference to the base on the same splits, with the 95 % interval of the corrected
 resampled t (Nadeau & Bengio, Machine Learning 52, 2003). An idea whose features are not in DIR is left out,

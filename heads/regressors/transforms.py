@@ -7,8 +7,8 @@ which shortens the long tails of pooled features; text features and zero-shot sc
 the n training scores, Phi^-1((r - 1/2) / n) (van der Waerden scores; equal scores have equal ranks), and the
 head's predictions are mapped back through the same pairs. The score at a predicted quantile is not the mean
 score to expect there, as the curve through the pairs is not straight. "rank-gauss-mean" gives this mean: it
-maps a prediction z to the mean of the scores at z + r_i over the training rows i, where r_i is the residual of
-row i, predicted without its prompt (the smearing estimate; Duan, JASA 78, 1983). Both keep the order.
+maps a prediction z to the mean of the scores at z + r_i over the training rows i, where r_i is the residual
+of row i, predicted without its prompt (the smearing estimate; Duan, JASA 78, 1983). Both keep the order.
 """
 
 from collections.abc import Mapping
