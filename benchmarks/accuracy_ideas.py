@@ -7,7 +7,7 @@
 
 For seeds 100 to 109, which no table of test values uses, the prompts are split into 80 % for training and
 20 % for validation. An idea is a set of image encoders, with MiniLM for the text, and options of kernel
-ridge; all that it learns is learnt on the training rows. The first idea of each list is the base of the gains.
+ridge; all that it learns is learnt on the training rows. The first idea of each list is the base of gains.
 It is the preset as it was when the ideas were compared, written out, so that the table stays when the preset
 changes.
 
