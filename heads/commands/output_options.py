@@ -12,8 +12,8 @@ FormatOption = Annotated[
     TableFormat,
     typer.Option(
         "--format",
-        help="Format of tables: for a terminal (table), raw numbers for programs (csv, json), or Markdown "
-        "(md). With the last three, standard output has tables only.",
+        help="Format of tables: for a terminal (table), Markdown (md), or one table with all raw numbers "
+        "(csv, json). Except for the first, standard output has tables only.",
     ),
 ]
 QuietOption = Annotated[

@@ -141,7 +141,7 @@ def test_streams_are_a_column_and_missing_settings_are_none(ablation: dict[str, 
 def test_a_column_that_only_lacks_values_is_not_shown(ablation: dict[str, Path]) -> None:
     of_clip = [ablation["text"], ablation["clip image"], ablation["clip all"]]
     columns = headings(sweep_table(tidy(of_clip)))
-    assert columns[:5] == ["method", "streams", "benchmark", "head", "target"]
+    assert columns[:6] == ["run", "method", "streams", "benchmark", "head", "target"]
     two_encoders = varying_columns(result_rows(tidy(list(ablation.values()))))
     assert two_encoders == ["method", "streams", "benchmark", "image_encoder", "preprocessing", "head"]
     usual = varying_columns(result_rows(tidy([ablation["clip all"]])))

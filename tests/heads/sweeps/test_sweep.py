@@ -252,6 +252,7 @@ def test_no_run_is_lost_in_the_table_of_a_paper() -> None:
 def test_the_terminal_shows_what_tells_runs_apart_and_nothing_more() -> None:
     shown = lines(made_up([{"run": "a", "stages": "stage3,stage4"}, {"run": "b", "stages": "", "mean": 0.5}]))
     assert [*shown[0]] == [
+        "run",
         "method",
         "benchmark",
         "stages",
