@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tier4k.heads.commands.console import Console
+from tier4k.heads.commands.options import found_runs
 from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.reporting.choices import ComparedMetric
 
@@ -17,7 +18,11 @@ NAMED_PARTS = ("method", "head", "benchmark", "data", "split", "run")  # what `d
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of two or more runs with the same test rows."),
+        typer.Argument(
+            help="Folders of two or more runs with the same test rows, or the digits at the end of their "
+            "names; a folder that contains runs stands for all of them.",
+            callback=found_runs,
+        ),
     ],
     metric: Annotated[
         ComparedMetric,
