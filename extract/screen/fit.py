@@ -34,6 +34,8 @@ class Fit:
 def fit_columns(table: Table, width: int) -> Fit:
     """Leave out the least important columns until the others fit. No column is narrower than its words.
 
+    A column that still fits beside the more important ones is put back.
+
     A column without any text is no loss: it is not shown, unless it is essential.
 
     Args:
@@ -48,15 +50,20 @@ def fit_columns(table: Table, width: int) -> Fit:
         sizes.append(_size(column, own, table.show_headings))
         if any(own) or column.importance == ESSENTIAL:
             numbers.append(number)
-    left_out: list[str] = []
-    while _total([sizes[number].smallest for number in numbers]) > width:
+    left_out: list[int] = []
+    while _smallest(sizes, numbers) > width:
         least = min(reversed(numbers), key=lambda number: table.columns[number].importance)
         if table.columns[least].importance == ESSENTIAL:
-            return Fit((), (), tuple(left_out), is_whole=False)
+            return Fit((), (), (), is_whole=False)
         numbers.remove(least)
-        left_out.append(table.columns[least].heading)
+        left_out.append(least)
+    for number in left_out[::-1]:  # a narrow column may fit where a wider one was left out after it
+        if _smallest(sizes, [*numbers, number]) <= width:
+            numbers = sorted([*numbers, number])
+            left_out.remove(number)
     widths = _narrowed([sizes[number] for number in numbers], width)
-    return Fit(tuple(numbers), widths, tuple(left_out), is_whole=True)
+    headings = tuple(table.columns[number].heading for number in left_out)
+    return Fit(tuple(numbers), widths, headings, is_whole=True)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,11 @@ def _narrowed(sizes: Sequence[_Size], width: int) -> tuple[int, ...]:
         widest = max(narrower, key=lambda number: widths[number])
         widths[widest] -= 1
     return tuple(widths)
+
+
+def _smallest(sizes: Sequence[_Size], numbers: Sequence[int]) -> int:
+    """Return the smallest width of a table with some of the columns."""
+    return _total([sizes[number].smallest for number in numbers])
 
 
 def _total(widths: Sequence[int]) -> int:

@@ -163,7 +163,7 @@ def print_runs(console: Console, runs: "Sequence[Run]") -> None:
     from tier4k.heads.reporting.terminal import results_table
 
     if console.is_for_programs:
-        tables = [with_value(results_table(run.results), "run", str(run.folder)) for run in runs]
+        tables = [with_value(results_table(run.results), "folder", str(run.folder)) for run in runs]
         console.show(joined(tables))
     for run in runs:
         _print_run(console, run)

@@ -73,7 +73,7 @@ def _next_commands(
     """Yield the arguments of commands that work after the demo."""
     folders = [str(run.folder) for run in runs]
     out = str(runs[0].folder.parent)
-    yield ["table", *folders]
+    yield ["table", out]
     yield ["compare", *folders[:2]]
     yield ["fit-head", str(data), "--features", str(features), "--head", "ridge", "--out", out]
     yield ["predict", folders[2], str(data), "--features", str(features)]

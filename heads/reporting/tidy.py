@@ -30,7 +30,7 @@ NAN = float("nan")
 ORDER = ("data", "target", "name", "run")  # of the lines of a tidy table
 
 # Columns about a run that programs get.
-SETTINGS = ("run", *ABOUT, "changed_options", "repeats", "seeds")
+SETTINGS = ("run", "name", *ABOUT, "changed_options", "repeats", "seeds")
 
 WRAPPED = ("changed_options", "benchmark", "streams", "data", "start")  # texts of several words
 
@@ -124,16 +124,20 @@ def sweep_table(frame: pd.DataFrame) -> Table:
     settings = [name for name in varying_columns(rows) if name != "run"]
     columns = (
         text_column("run"),
-        *_setting_columns(settings),
+        *_setting_columns(rows, settings),
         text_column("target"),
         *_metric_columns(),
     )
     return Table(columns, tuple(lines), style=lambda line: "bold" if line["is_best"] else "")
 
 
-def _setting_columns(names: Sequence[str]) -> list[Column]:
-    """Return the columns of the settings in which runs differ."""
-    return [text_column(name, column_title(name), 85, wraps=name in WRAPPED) for name in names]
+def _setting_columns(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[Column]:
+    """Yield the columns of settings; those in which runs differ, or whose splits leak, are more important."""
+    for name in names:
+        is_leaking = name == "benchmark" and rows["leaks"].any()
+        differs = len(rows[name].unique()) > 1
+        importance = 88 if is_leaking else 86 if differs else 66
+        yield text_column(name, column_title(name), importance, wraps=name in WRAPPED)
 
 
 def _metric_columns() -> Iterator[Column]:

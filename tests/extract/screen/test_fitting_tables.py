@@ -49,6 +49,14 @@ def test_the_least_important_columns_are_left_out_and_named_in_that_order() -> N
     assert "0.333 ± 0.010" in text and RUN in text
 
 
+def test_a_narrow_column_is_kept_where_a_wide_one_is_left_out() -> None:
+    columns = (text_column("run"), text_column("narrow", importance=10), text_column("wide", importance=20))
+    table = Table(columns, ({"run": "a", "narrow": "n", "wide": "w" * 60},))
+    text = printed(table, width=40)
+    assert "narrow" in text.partition("left out")[0]
+    assert "left out at 40 columns: wide (" in text
+
+
 def test_where_no_column_may_be_left_out_each_value_has_a_line() -> None:
     text = printed(TABLE, width=24)
     assert f"run: {RUN}" in text.splitlines()

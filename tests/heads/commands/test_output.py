@@ -56,8 +56,8 @@ def test_a_fit_has_one_table_for_programs_and_its_notes_on_standard_error(projec
     records = json.loads(result.stdout)
     assert {record["target"] for record in records} == {"MOS_q", "MOS_a", "MOS_c"}
     assert sum(record["is_result"] for record in records) == 3
-    assert {"srcc", "plcc_low", "prompt_srcc", "run"} <= set(records[0])
-    assert "seen in training" in result.stderr and records[0]["run"] in result.stderr
+    assert {"srcc", "plcc_low", "prompt_srcc", "folder"} <= set(records[0])
+    assert "seen in training" in result.stderr and records[0]["folder"] in result.stderr
 
 
 @pytest.mark.slow

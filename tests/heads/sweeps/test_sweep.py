@@ -263,7 +263,8 @@ def test_the_best_figure_of_each_benchmark_is_bold_and_no_other() -> None:
 
 def made_up(runs: Iterable[dict]) -> pd.DataFrame:
     """A tidy table of SRCC and PLCC of runs that differ in the given columns only, and of a baseline."""
-    shared = dict.fromkeys((*ABOUT, "data_digest", "run", "options", "changed_options", "target"), "x") | {
+    about = ("data_digest", "run", "name", "options", "changed_options", "target")
+    shared = dict.fromkeys((*ABOUT, *about), "x") | {
         "benchmark": "I2I",
         "repeats": 1,
         "seeds": 1,
