@@ -71,8 +71,7 @@ def conclude(evidence: Evidence) -> str:
     """
     measured = [place for place, run in enumerate(evidence.runs) if math.isfinite(run.srcc)]
     if not measured:
-        reason = f", as {evidence.no_value}" if evidence.no_value else ""
-        return f"No run has an SRCC for {evidence.target}{reason}."
+        return f"No run has an SRCC for {evidence.target}{_because(evidence.no_value)}."
     top = max(measured, key=lambda place: evidence.runs[place].srcc)
     first = _alone(evidence, top) if len(evidence.runs) == 1 else _among_others(evidence, top)
     return " ".join(filter(None, (first, _against_baseline(evidence, measured))))
@@ -86,6 +85,10 @@ def number(value: float) -> str:
 def p_text(p: float) -> str:
     """Format a p-value after Holm's correction, such as "p = 0.012"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _because(reason: str) -> str:
+    return f", as {reason}" if reason else ""
 
 
 def _is_significant(p: float) -> bool:
@@ -130,11 +133,10 @@ def _not_significant(
     """State which differences from the highest run are not significant, or have no test."""
     tested = [place for place in unclear if math.isfinite(evidence.p_of(top, place))]
     if not tested:
-        reason = f", as {evidence.no_test}" if evidence.no_test else ""
         which = (
             "the difference has" if len(others) == 1 else f"{len(unclear)} of {len(others)} differences have"
         )
-        return f"{which} no test{reason}"
+        return f"{which} no test{_because(evidence.no_test)}"
     closest = max(tested, key=lambda place: evidence.runs[place].srcc)
     name = evidence.runs[closest].name
     p = p_text(evidence.p_of(top, closest))
@@ -161,6 +163,8 @@ def _against_baseline(evidence: Evidence, measured: Sequence[int]) -> str:
         return _one_against_baseline(evidence, described, bool(higher), bool(above))
     if not higher:
         return f"No run beats {described}."
+    if not any(math.isfinite(evidence.p_baseline[place]) for place in higher):
+        return f"Differences from {described} have no test{_because(evidence.no_test)}."
     if not above:
         return f"No run is significantly above {described}."
     if len(above) == len(evidence.runs):
@@ -183,5 +187,4 @@ def _one_against_baseline(
         return f"It is significantly above {baseline}, {p_text(p)}."
     if math.isfinite(p):
         return f"Its difference from {baseline} is not significant ({p_text(p)})."
-    reason = f", as {evidence.no_test}" if evidence.no_test else ""
-    return f"Its difference from {baseline} has no test{reason}."
+    return f"Its difference from {baseline} has no test{_because(evidence.no_test)}."

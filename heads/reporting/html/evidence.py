@@ -43,9 +43,10 @@ def conclusions(runs: Sequence[ReportRun]) -> list[Conclusion]:
 
 def comparable_runs(runs: Sequence[ReportRun]) -> list[list[ReportRun]]:
     """Group runs whose results may be ranked: equal data, test rows, scores, splits and protocol version."""
+    rows = {run.letter: _row_identities(run) for run in runs}
     groups: list[list[ReportRun]] = []
     for run in runs:
-        fitting = [group for group in groups if all(_is_comparable(run, other) for other in group)]
+        fitting = [group for group in groups if all(_is_comparable(run, other, rows) for other in group)]
         if fitting:
             fitting[0].append(run)
         else:
@@ -53,25 +54,27 @@ def comparable_runs(runs: Sequence[ReportRun]) -> list[list[ReportRun]]:
     return groups
 
 
-def _is_comparable(one: ReportRun, other: ReportRun) -> bool:
-    """Return whether the results of two runs may be ranked."""
+def _is_comparable(
+    one: ReportRun,
+    other: ReportRun,
+    rows: Mapping[str, Mapping[str, bytes]],
+) -> bool:
+    """Return whether the results of two runs may be ranked; `rows` has the identities of rows by letter."""
     if one.name.context != other.name.context or one.settings.test_rows != other.settings.test_rows:
         return False
-    return one.settings.protocol == other.settings.protocol and _same_rows(one, other)
+    if one.settings.protocol != other.settings.protocol:
+        return False
+    common = rows[one.letter].keys() & rows[other.letter].keys()
+    return all(rows[one.letter][target] == rows[other.letter][target] for target in common)
 
 
-def _same_rows(one: ReportRun, other: ReportRun) -> bool:
-    """Return whether two runs were tested on the same rows with the same scores, in every common target."""
-    for target in one.results.summaries.keys() & other.results.summaries.keys():
-        if _row_identity(one, target) != _row_identity(other, target):
-            return False
-    return True
-
-
-def _row_identity(run: ReportRun, target: str) -> int:
-    rows = run.predictions[run.predictions["target"] == target]
-    ordered = rows.sort_values(ROW_ORDER, kind="stable")[ROW_IDENTITY]
-    return hash(pd.util.hash_pandas_object(ordered, index=False).to_numpy().tobytes())
+def _row_identities(run: ReportRun) -> dict[str, bytes]:
+    """Return for each target the hashes of its test rows: repeat, name, prompt and score."""
+    identities = {}
+    for target, rows in run.predictions.groupby("target"):
+        ordered = rows.sort_values(ROW_ORDER, kind="stable")[ROW_IDENTITY]
+        identities[str(target)] = pd.util.hash_pandas_object(ordered, index=False).to_numpy().tobytes()
+    return identities
 
 
 def _conclusion(runs: Sequence[ReportRun], with_letters: bool) -> Conclusion:

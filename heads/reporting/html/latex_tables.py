@@ -8,7 +8,6 @@ from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.reporting.ablation import Ablation, FactorComparison, ablation_frame
 from tier4k.heads.reporting.breakdown import TITLES
 from tier4k.heads.reporting.html.detail import PartMetrics
-from tier4k.heads.reporting.html.panels import Panels
 from tier4k.heads.reporting.html.runs import TableLine, line_title
 from tier4k.heads.reporting.latex import latex, plain_table
 from tier4k.heads.reporting.report_runs import ReportRun
@@ -22,7 +21,7 @@ def latex_tables(
     runs: Sequence[ReportRun],
     lines: Sequence[TableLine],
     comparisons: Sequence[FactorComparison],
-    panels: Sequence[Panels],
+    ablations: Sequence[Ablation],
     details: Iterable[Mapping[str, Any]],
 ) -> dict[str, str]:
     """Return every table of the page as LaTeX, by the key that its button has.
@@ -31,15 +30,15 @@ def latex_tables(
         runs: The runs of the report.
         lines: Lines of the ablation table.
         comparisons: Comparisons of runs that differ in one factor alone.
-        panels: Panels of ablations.
+        ablations: The ablations that have panels.
         details: The parts of the page about one run and target.
     """
     folders = [folder.path for run in runs for folder in run.folders]
     tables = {"ablation": latex(tidy(folders)), "levels": _levels(runs, lines)}
     for comparison in comparisons:
         tables[f"factor {comparison.factor}"] = _differences(comparison)
-    for one in panels:
-        tables[f"panels {one.ablation.setting}"] = _panels(one.ablation)
+    for ablation in ablations:
+        tables[f"panels {ablation.setting}"] = _panels(ablation)
     for detail in details:
         for by, parts in detail["parts"].items():
             tables[f"part {detail['run'].letter} {detail['target']} {by}"] = _breakdown(by, parts)

@@ -189,7 +189,7 @@ def render(
         script=_template_text("report.js"),
         data=script_json(
             page_data(runs, lines, index, thumbnails)
-            | {"latex": latex_tables(runs, lines, comparisons, panels, details)}
+            | {"latex": latex_tables(runs, lines, comparisons, [one.ablation for one in panels], details)}
         ),
         plotly=_plotly(),
     )  # fmt: skip

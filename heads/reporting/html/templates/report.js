@@ -114,6 +114,9 @@
     return { ...base, xaxis: titled(more.xaxis), yaxis: titled(more.yaxis) };
   }
 
+  // On paper a plot has the size that its place has there; the library would measure it too late.
+  const size = (box) => (document.documentElement.classList.contains("printing") ? { width: box.clientWidth, height: box.clientHeight } : {});
+
   let Plots = null;
 
   async function loadPlotly() {
@@ -166,7 +169,7 @@
       }));
       const height = lines.length * (30 + 16 * Math.max(1, ...titles.map((title) => title.length))) + 64;
       Plots.react(box, [interval(lines, colour, metric, false), interval(lines, colour, metric, true)], layout(colour, {
-        height, showlegend: false, annotations: names,
+        ...size(box), height, showlegend: false, annotations: names,
         xaxis: { title: { text: data.labels[metric] }, fixedrange: true },
         yaxis: { range: [0.4 - lines.length, 0.9], showticklabels: false, showgrid: false, fixedrange: true },
       }), CONFIG);
@@ -253,7 +256,7 @@
     const curve = { type: "scatter", mode: "lines", name: "logistic", x: one.curve[0], y: one.curve[1], hoverinfo: "skip", line: { color: colour.ink, width: 2 } };
     const mark = { type: "scatter", mode: "markers", x: [], y: [], hoverinfo: "skip", showlegend: false, marker: { size: 15, color: "rgba(0,0,0,0)", line: { color: colour.ink, width: 2.5 } } };
     Plots.react($("points"), [...traces, curve, mark], layout(colour, {
-      dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false, uirevision: `${$("run").value} ${$("target").value}`,
+      ...size($("points")), dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false, uirevision: `${$("run").value} ${$("target").value}`,
       xaxis: { title: { text: "predicted score" } }, yaxis: { title: { text: "MOS" } },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 12, r: 12, t: 12, b: 44 },
     }), CONFIG);
@@ -286,7 +289,7 @@
     const log = losses.every((line) => line.low.every((value) => value > 0));
     const traces = lines.flatMap((line, number) => withBand(line, colour.series[number], DASHES[number % DASHES.length], line.name === "test_srcc" ? "y" : "y2"));
     const plotted = layout(colour, {
-      height: 440, hovermode: "x", showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+      ...size($("curves")), height: 440, hovermode: "x", showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
       xaxis: { title: { text: "epoch" }, fixedrange: true, anchor: "y", rangemode: "tozero", ...(epochs <= 12 ? { dtick: 1 } : {}) },
       yaxis: { title: { text: "SRCC" }, domain: [0, 0.44], fixedrange: true },
     });
@@ -357,7 +360,6 @@
     document.documentElement.classList.toggle("printing", printing);
     for (const details of document.querySelectorAll("details.many")) if (printing) details.open = true;
     redraw();
-    if (Plots) for (const plot of document.querySelectorAll(".js-plotly-plot")) Plots.Plots.resize(plot);
   }
   addEventListener("beforeprint", () => drawFor(true));
   addEventListener("afterprint", () => drawFor(false));

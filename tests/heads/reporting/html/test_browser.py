@@ -279,12 +279,14 @@ def test_every_table_sorts_by_keyboard(wide: Opened, report: Path) -> None:
 
 
 def test_a_table_is_copied_as_latex(browser: Any, report: Path) -> None:
+    from playwright.sync_api import expect
+
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = Opened(context.new_page()).ready(report)
     for button in (page.locator("[data-latex=ablation]"), page.locator(".part:visible .copy")):
         button.focus()
         page.keyboard.press("Enter")
-        page.wait_for_function("document.activeElement.textContent === 'Copied'")
+        expect(button).to_have_text("Copied")
         copied = page.evaluate("navigator.clipboard.readText()")
         key = button.get_attribute("data-latex")
         tables = "JSON.parse(document.getElementById('data').textContent).latex"
@@ -306,8 +308,8 @@ def test_the_page_prints_in_light_colours_and_fits_the_paper(browser: Any, repor
     assert page.eval_on_selector_all(".scroll", wide_tables) == 0
     plot = "document.querySelector('#points .main-svg').style.backgroundColor"
     assert page.evaluate(plot) == "rgb(253, 253, 252)"
-    page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.wait_for_timeout(300)
     assert page.evaluate(plot) == "rgb(22, 24, 27)"
     context.close()

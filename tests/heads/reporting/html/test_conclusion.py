@@ -59,6 +59,9 @@ def test_runs_without_a_test_are_not_called_different() -> None:
     assert "A has the highest SRCC" in text
     assert "No run has an SRCC for quality." in conclude(evidence([NAN, NAN]))
     assert "best" not in conclude(evidence([0.8, NAN], {(0, 1): NAN}))
+    against = conclude(evidence([0.8, 0.7], {(0, 1): NAN}, (NAN, NAN), BASELINE, "one prompt is tested"))
+    assert "Differences from the generator mean baseline" in against
+    assert against.endswith("have no test, as one prompt is tested.")
 
 
 def test_one_run_is_described_and_compared_with_its_baseline_alone() -> None:
