@@ -55,15 +55,11 @@ def plot(
     repeat: Annotated[
         int | None,
         typer.Option(
-            help="Repeat of a scatter, from 0.",
-            show_default="the one whose SRCC is nearest to the mean",
+            help="Repeat of a scatter, from 0.", show_default="the one whose SRCC is nearest to the mean"
         ),
     ] = None,
 ) -> None:
-    """Draw runs as a figure for a paper: vector graphics in its fonts' outlines, colours and patterns.
-
-    The command prints the sentences that the figure's caption needs. Needs tier4k\\[plot].
-    """
+    """Draw runs as a figure for a paper, and print what its caption must say. Needs tier4k\\[plot]."""
     from tier4k.heads.reporting.plots.plot import plot as plot_runs
 
     written = plot_runs(runs, output, kind, target or (), width, setting, reference, metric, repeat)
