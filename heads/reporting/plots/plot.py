@@ -61,7 +61,8 @@ def plot(
     Equal runs give equal bytes (with one version of matplotlib).
 
     Args:
-        runs: Runs, their folders or digits, or a folder that contains runs. Folders that differ in their targets alone count as one run.
+        runs: Runs, their folders or digits, or a folder that contains runs. Folders that differ in their
+            targets alone count as one run.
         output: File to write: .pdf, .svg or .png.
         kind: "scatter": predictions against scores, with the fitted logistic; "generators": the metric within
             the images of each generator; "ablation": bars of runs that differ in one setting. None: scatter
