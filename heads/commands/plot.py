@@ -69,7 +69,7 @@ def plot(
 ) -> None:
     """Draw runs as a figure for a paper: scatter, generators, or ablation.
 
-    The command prints the sentences that the figure's caption needs. Needs tier4k\\[plot].
+    The command prints what the caption must say. Needs tier4k\\[plot].
     """
     from tier4k.heads.reporting.plots.plot import plot as plot_runs
 

@@ -167,15 +167,22 @@ def _caption(ablation: Ablation) -> list[str]:
     of_runs = list(runs.values())
     sentences = ["Bars are means over the repeats."]
     sentences += interval_sentences(of_runs, ablation.targets, ablation.metric)
-    references = dict.fromkeys(group.reference for group in ablation.groups if group.reference)
     if ablation.differences:
-        number = "1 difference" if ablation.differences == 1 else f"{ablation.differences} differences"
-        sentences.append(
-            f"{MARK}: the run differs from {' or '.join(references)}, the first bar of its group (paired "
-            f"test of `tier compare`, p < {SIGNIFICANT} after Holm's correction for {number})."
-        )
+        sentences.append(_test_sentence(ablation))
     reasons = dict.fromkeys(group.why_not for group in ablation.groups if group.why_not)
     sentences += [f"No paired differences: {reason}." for reason in reasons]
     if ablation.common:
         sentences.append(f"All runs: {ablation.common}.")
     return sentences + leak_sentences(of_runs)
+
+
+def _test_sentence(ablation: Ablation) -> str:
+    """Return what a star means, or that no run has one."""
+    is_marked = any(member.is_significant for group in ablation.groups for member in group.members)
+    references = " or ".join(dict.fromkeys(group.reference for group in ablation.groups if group.reference))
+    claim = f"{MARK}: the run differs" if is_marked else "No run differs significantly"
+    number = "1 difference" if ablation.differences == 1 else f"{ablation.differences} differences"
+    return (
+        f"{claim} from {references}, the first bar of its group (paired test of `tier compare`, "
+        f"p < {SIGNIFICANT} after Holm's correction for {number})."
+    )

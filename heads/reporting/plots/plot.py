@@ -12,7 +12,7 @@ from tier4k.heads.reporting.choices import ComparedMetric, PlotKind, PlotWidth
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.report_runs import ReportRun, order_of_targets, read_runs
 from tier4k.heads.reporting.run_names import differing_parts
-from tier4k.heads.results.run import Run, run_folder
+from tier4k.heads.results.run import Run, run_folders
 
 if TYPE_CHECKING:
     from tier4k.heads.reporting.plots.style import Drawing
@@ -61,7 +61,8 @@ def plot(
     Equal runs give equal bytes (with one version of matplotlib).
 
     Args:
-        runs: Runs, or their folders. Folders that differ in their targets alone count as one run.
+        runs: Runs, their folders or digits, or a folder that contains runs. Folders that differ in their
+            targets alone count as one run.
         output: File to write: .pdf, .svg or .png.
         kind: "scatter": predictions against scores, with the fitted logistic; "generators": the metric within
             the images of each generator; "ablation": bars of runs that differ in one setting. None: scatter
@@ -90,7 +91,7 @@ def plot(
     _require_known("kind", kind, PlotKind)
     _require_known("width", width, PlotWidth)
     _require_known("metric", metric, ComparedMetric)
-    read = read_runs(list(map(run_folder, runs)))
+    read = read_runs(run_folders(runs))
     kind = kind or ("scatter" if len(read) == 1 else "ablation")
     _require_suitable(kind, setting=setting, reference=reference, metric=metric, repeat=repeat)
     shown = _targets(read, targets)

@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.check import check
+from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.reporting.ablation import Ablation, ablation_frame, ablation_of, ablations, values_of
@@ -52,7 +54,12 @@ def run_on(
     """A run that claims this image encoder; the keys say nothing about it."""
     out = Path(tempfile.mkdtemp(dir=folder))
     signatures = {"one": image, "two": TEXT}
-    return fit_run(out, check(folder / f"{data}.csv").manifest, head, "prompt", signatures=signatures, **more)
+    return fit_run(out, manifest_of(folder / f"{data}.csv"), head, "prompt", signatures=signatures, **more)
+
+
+@cache
+def manifest_of(table: Path) -> Manifest:
+    return check(table).manifest
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +165,7 @@ def test_an_option_of_all_heads_is_a_setting_of_its_own(folder: Path) -> None:
 def test_a_pair_of_two_groups_counts_once(folder: Path) -> None:
     """The run on images alone has no text encoder, so it belongs to the groups of both."""
     bert = signature("bert-base-uncased", "reference: lower case", stream="text")
-    manifest = check(folder / "toy.csv").manifest
+    manifest = manifest_of(folder / "toy.csv")
 
     def run(*encoders: Signature, **more: Any) -> Path:
         signatures = {f"key {number}": one for number, one in enumerate(encoders)}

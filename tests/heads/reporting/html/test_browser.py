@@ -244,6 +244,16 @@ def test_hostile_names_are_shown_as_text(wide: Opened, report: Path) -> None:
     )
 
 
+def scroll_width(page: Any, width: int) -> int:
+    """Width of the page, once its plots have followed a change of the window's width."""
+    for _ in range(50):
+        found = int(page.evaluate("document.documentElement.scrollWidth"))
+        if found <= width:
+            break
+        page.wait_for_timeout(200)
+    return found
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_every_width_without_messages_and_requests(
     browser: Any, report: Path, scheme: str
@@ -253,8 +263,7 @@ def test_the_page_fits_every_width_without_messages_and_requests(
     page = opened.ready(report)
     for width in (1600, 820, 390, 320):
         page.set_viewport_size({"width": width, "height": 844})
-        page.wait_for_timeout(200)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert scroll_width(page, width) <= width
     assert opened.messages == []
     assert {url for url in opened.requests if not url.startswith(("data:", "blob:"))} == {report.as_uri()}
     context.close()
@@ -302,8 +311,7 @@ def test_the_page_prints_in_light_colours_and_fits_the_paper(browser: Any, repor
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.set_viewport_size({"width": 688, "height": 900})  # A4 without its margins
-    page.wait_for_timeout(300)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 688
+    assert scroll_width(page, 688) <= 688
     wide_tables = "all => all.filter(one => one.offsetParent && one.scrollWidth > one.clientWidth + 1).length"
     assert page.eval_on_selector_all(".scroll", wide_tables) == 0
     plot = "document.querySelector('#points .main-svg').style.backgroundColor"

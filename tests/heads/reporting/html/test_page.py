@@ -700,9 +700,9 @@ def test_unscored_images_are_counted(sample: Sample, tmp_path: Path) -> None:
 
 def test_pooled_against_multilevel_is_a_comparison_with_a_panel(sample: Sample, tmp_path: Path) -> None:
     manifest = check(sample.data).manifest
-    signatures = json.loads((sample.ridge / "config.json").read_text())["signatures"]
-    image = signatures["image"] | {"feature": "multilevel: stage1 8, head 8"}
-    multilevel = fit_run(tmp_path, manifest, "ridge", "prompt", signatures=signatures | {"image": image})
+    signatures = read_config(sample.ridge).signatures
+    image = replace(signatures["image"], feature="multilevel: stage1 8, head 8")
+    multilevel = fit_run(tmp_path, manifest, "ridge", "prompt", signatures={**signatures, "image": image})
     write_report([sample.ridge, multilevel], tmp_path / "r.html", images=0)
     text = unescape((tmp_path / "r.html").read_text())
     assert "<h1>Feature compared in 2 NR runs" in text

@@ -150,6 +150,7 @@ def test_a_star_marks_differences_under_the_level_alone(runs: list[Path]) -> Non
     drawing = draw_ablation(replace(ablation, groups=(group,)), "double")
     texts = [text.get_text() for text in drawing.figure.axes[0].texts]
     assert [text.endswith("*") for text in texts] == [False, True, False]
+    assert any(sentence.startswith("*: the run differs from ridge") for sentence in drawing.caption)
 
 
 @pytest.mark.slow
@@ -213,7 +214,7 @@ def test_the_command_draws_what_fits_the_number_of_runs(runs: list[Path], tmp_pa
     assert (tmp_path / "one.svg").read_text().startswith("<?xml")
     several = printed(*runs[:3], "-o", tmp_path / "several.pdf", "--width", "double", "--reference", "svr")
     assert "several.pdf: ablation, 6.90 x" in several
-    assert "differs from svr" in several and "Holm's correction for 4 differences" in several
+    assert " from svr, the first bar" in several and "Holm's correction for 4 differences" in several
     leaking = printed(runs[3], "-o", tmp_path / "leak.png", "--kind", "generators")
     assert "This split leaks" in leaking and "No interval (" in leaking
 
