@@ -44,7 +44,9 @@ from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.config import Environment
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.layout import encoders_folder
+from tier4k.heads.results.names import run_name
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
 
@@ -69,7 +71,7 @@ def finetune(
             left out.
         options: Options of the fit: `finetune` is the part that is trained, such as "all" or "lora:8",
             `training` has the options of the training, `head` those of the head.
-        out: Folder of runs; during training it contains `.<id>.partial/`.
+        out: Folder of runs; during training it contains `.ID.partial/`.
         command: Command line, recorded in the run.
         device: Device to train on: "cpu", or "auto" for a GPU if there is one.
         progress: Called with (description of the work, amount done, amount in all).
@@ -84,8 +86,9 @@ def finetune(
     out = Path(out)
     require_unseen(plan.manifest, plan.splits, *encoders.all)
     accelerator = make_accelerator(device)
-    folder = out / plan.config.id
-    partial = out / f".{plan.config.id}.partial"
+    name = run_name(plan.config)
+    folder = stored_run(out, plan.config) or out / name
+    partial = out / f".{name}.partial"
     with explain_lost_processes(accelerator):
         run_exists = exists_for_all(accelerator, folder)
         if not run_exists:
