@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a test must not depend on a network, nor w
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests of several threads share the cores with these processes: a waiting thread must not keep a core busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A shell lets its background jobs ignore Ctrl-C, and so would the processes that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run: `--hypothesis-profile=default` draws new ones.
 settings.register_profile("repeatable", derandomize=True)

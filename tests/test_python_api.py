@@ -67,7 +67,7 @@ def test_python_alone_extracts_fits_sweeps_predicts_and_reports_as_the_commands_
     assert [one.found for one in again] == [True, True]
 
     table = tier4k.tidy(runs)
-    assert table["mean"].notna().any() and set(table["run"]) == {one.results.id for one in runs}
+    assert table["mean"].notna().any() and set(table["name"]) == {one.folder.name for one in runs}
     page = tier4k.write_report([run, runs[1].folder], "report.html").path.read_text()
     assert run.results.id in page
 

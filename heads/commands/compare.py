@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.options import found_runs
 from tier4k.heads.reporting.choices import ComparedMetric
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ NAMED_PARTS = ("method", "head", "benchmark", "data", "split", "run")  # what `d
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of two or more runs with the same test rows."),
+        typer.Argument(
+            help="Folders of two or more runs with the same test rows, or the digits at the end of their "
+            "names; a folder that contains runs stands for all of them.",
+            callback=found_runs,
+        ),
     ],
     metric: Annotated[
         ComparedMetric,

@@ -129,7 +129,7 @@ class ImageGroup:
         typer.Option(
             "--store-dtype",
             help="Type of the stored numbers of images and texts; float16 takes half of the space. Default: "
-            "float32, and where features are read, the type that is stored.",
+            "float32; where features of one type alone are stored, that type.",
         ),
     ] = None
 

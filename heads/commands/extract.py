@@ -17,6 +17,7 @@ from tier4k.heads.commands.options import (
     FeaturesOption,
     RowsGroup,
     StreamedDataOrPlanArgument,
+    found_run,
 )
 from tier4k.heads.commands.reporter import ConsoleReporter
 
@@ -40,7 +41,9 @@ class FinetunedGroup:
     finetuned: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN", help="Folder of a run of `tier fit-head --finetune` whose encoders are used."
+            metavar="RUN",
+            callback=found_run,
+            help="Folder or digits of a run of `tier fit-head --finetune` whose encoders are used.",
         ),
     ] = None
     target: Annotated[

@@ -37,6 +37,7 @@ from tier4k.heads.commands.options import (
     RatedRowsGroup,
     TargetOption,
     TrainingGroup,
+    found_run,
 )
 from tier4k.heads.extraction.prompts import require_prompts
 from tier4k.heads.finetuning.choices import Device
@@ -74,8 +75,9 @@ StartOption = Annotated[
     Path | None,
     typer.Option(
         metavar="RUN",
-        help="Folder of a run whose heads are trained further, for example the run that finetuned the "
-        "encoders.",
+        callback=found_run,
+        help="Folder or digits of a run whose heads are trained further, for example the run that finetuned "
+        "the encoders.",
     ),
 ]
 KeptModelsOption = Annotated[

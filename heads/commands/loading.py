@@ -97,7 +97,7 @@ def load_with_stores(
     """
     from tier4k.heads.data.find_features import find_chosen
 
-    stores = find_chosen(features, choice, scorers)
+    stores = find_chosen(features, choice, scorers, ConsoleReporter(console).noted)
     only_store = next(iter(stores.images.values()), None)
     return check_sources(console, sources, features, on_error, only_store), stores
 

@@ -61,13 +61,46 @@ OutOption = Annotated[
     Path,
     typer.Option("--out", help="Folder in which the run folder is made."),
 ]
+
+
+def found_run(run: Path | None) -> Path | None:
+    """Return the folder of a run that an option names by its folder or its digits.
+
+    Raises:
+        ResultError: No run or several runs have the digits.
+    """
+    from tier4k.heads.results.find_run import find_run
+
+    return None if run is None else find_run(run)
+
+
+def found_runs(runs: list[Path]) -> list[Path]:
+    """Return the folders of runs that arguments name; a folder that contains runs stands for all of them.
+
+    Raises:
+        ResultError: No run or several runs have digits that were passed.
+    """
+    from tier4k.heads.results.find_run import find_runs
+
+    return find_runs(runs)
+
+
+DIGITS_HELP = "or the digits at the end of its name (four or more), which are looked up in runs/."
 RunArgument = Annotated[
     Path,
-    typer.Argument(help="Folder of a run that kept its heads, or of an exported model."),
+    typer.Argument(
+        help=f"Folder of a run that kept its heads, or of an exported model; {DIGITS_HELP}",
+        callback=found_run,
+    ),
 ]
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(help="Paths of the run folders, for example runs/*."),
+    typer.Argument(
+        help=f"Folder of a run, {DIGITS_HELP} A folder that contains runs stands for all of them.",
+        callback=found_runs,
+        default_factory=lambda: [RUNS],
+        show_default="runs",
+    ),
 ]
 MatrixOutputOption = Annotated[
     Path,

@@ -11,6 +11,7 @@ from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.given import with_given_scores
 from tier4k.heads.commands.loading import IMAGE_RUN
 from tier4k.heads.commands.options import (
+    DIGITS_HELP,
     FEATURES,
     EngineGroup,
     FeaturesOption,
@@ -19,6 +20,7 @@ from tier4k.heads.commands.options import (
     RepeatOption,
     TableGroup,
     TrustOption,
+    found_run,
 )
 from tier4k.heads.commands.planning import plan_rows
 from tier4k.heads.commands.score_options import GivenFeaturesOption
@@ -54,7 +56,9 @@ NO_IMAGE_PROMPTS = (
 ScoringArgument = Annotated[
     Path,
     typer.Argument(
-        help="Folder of a run that kept its heads, of an exported model, or of a run of `tier score`."
+        help="Folder of a run that kept its heads, of an exported model, or of a run of `tier score`; "
+        f"{DIGITS_HELP}",
+        callback=found_run,
     ),
 ]
 InputsArgument = Annotated[

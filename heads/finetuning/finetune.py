@@ -43,7 +43,9 @@ from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.config import Environment
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.layout import encoders_folder
+from tier4k.heads.results.names import run_name
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
 
@@ -66,7 +68,7 @@ def finetune(
         manifest: All rows of the data set.
         encoders: Encoders that training starts from.
         options: Options of the fit.
-        out: Folder of runs; during training it contains `.<id>.partial/`.
+        out: Folder of runs; during training it contains `.ID.partial/`.
         command: Command line, recorded in the run.
         device: Device to train on.
         progress: Called with (description of the work, amount done, amount in all).
@@ -78,8 +80,9 @@ def finetune(
     plan = plan_run(manifest, encoders, options, resolve_finetuning(options, encoders.architecture))
     require_unseen(plan.manifest, plan.splits, *encoders.all)
     accelerator = make_accelerator(device)
-    folder = out / plan.config.id
-    partial = out / f".{plan.config.id}.partial"
+    name = run_name(plan.config)
+    folder = stored_run(out, plan.config) or out / name
+    partial = out / f".{name}.partial"
     with explain_lost_processes(accelerator):
         run_exists = exists_for_all(accelerator, folder)
         if not run_exists:

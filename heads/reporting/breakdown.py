@@ -29,9 +29,10 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
         by: Column that contains the part of each row.
 
     Returns:
-        One line for each run, target and part: `run`, `method`, `head`, `target`, the part under the name of
-        `by`, `images` (distinct), `repeats` (number of repeats in which the part has an SRCC), and for each
-        of `PART_METRICS` the mean over these repeats, and the standard deviation in a column `METRIC_sd`.
+        One line for each run, target and part, by target and name of the run: `run` (its ten digits), `name`
+        (of its folder), `method`, `head`, `target`, the part under the name of `by`, `images` (distinct),
+        `repeats` (number of repeats in which the part has an SRCC), and for each of `PART_METRICS` the mean
+        over these repeats, and the standard deviation in a column `METRIC_sd`.
 
     Raises:
         ResultError: A run cannot be read.
@@ -43,11 +44,16 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
         if by == "dataset" and by not in rows:  # of one data set
             rows = rows.assign(dataset=results.data)
         frame = within_parts(rows, by)
-        frame.insert(0, "run", name)
-        frame.insert(1, "method", results.method)
-        frame.insert(2, "head", results.estimator)
+        about = {
+            "run": name,
+            "name": run.absolute().name,
+            "method": results.method,
+            "head": results.estimator,
+        }
+        for place, (column, value) in enumerate(about.items()):
+            frame.insert(place, column, value)
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames).sort_values(["target", "name", "run"], kind="stable", ignore_index=True)
 
 
 def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
@@ -60,11 +66,11 @@ def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
     Raises:
         ResultError: A run cannot be read.
     """
-    about = list(frame.columns[1:6])
+    about = ["run", "method", "head", "target", *frame.columns[5:7]]
     labels = run_labels(runs, known=("method", "head"))
     if any(labels.values()):
         frame = frame.assign(setting=_settings(frame, runs, labels))
-        about.insert(2, "setting")
+        about.insert(3, "setting")
     table = Table()
     for name in about:
         table.add_column(name, overflow="fold")

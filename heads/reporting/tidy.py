@@ -22,43 +22,47 @@ from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import metric_cell, references, selections
 from tier4k.heads.results.results import Results
-from tier4k.heads.results.run import Run, run_folder
+from tier4k.heads.results.run import Run, run_folders
 
 NAN = float("nan")
+
+ORDER = ("data", "target", "name", "run")  # of the lines of a tidy table
 
 
 def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
     """One line for each run, target, selection, baseline or ceiling, and metric.
 
     Args:
-        runs: Runs, or their folders; a run that is given twice counts once.
+        runs: Runs, their folders or digits, as for `read_run`; a folder that contains runs stands for all of
+            them. A run that is given twice counts once.
 
     Returns:
-        Columns `run` (the name of its folder; its path where two have one name), those of `columns.ABOUT`,
-        `data_digest`, `seeds`, `options` (the head's, JSON), `changed_options` (those that differ from the
-        head's defaults, as `--set` takes them), `leaks` (`Results.leaks`), those of `leakage.leaked`,
-        `target`, `metrics_of` (a selection, a baseline, or `raters`: the raters' ceiling), `is_result` (the
-        selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`, `median`, `low`,
-        `high` (95 % interval of the recipe on new prompts), `interval_reason` (why there is none),
-        `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
+        Lines by data set, target and name of the run, in this order, whatever the order of `runs`. Columns
+        `run` (its ten digits; its path where two folders have one run), `name` (of its folder), those of
+        `columns.ABOUT`, `data_digest`, `seeds`, `options` (the head's, JSON), `changed_options` (those that
+        differ from the head's defaults, as `--set` takes them), `leaks` (`Results.leaks`), those of
+        `leakage.leaked`, `target`, `metrics_of` (a selection, a baseline, or `raters`: the raters' ceiling),
+        `is_result` (the selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`,
+        `median`, `low`, `high` (95 % interval of the recipe on new prompts), `interval_reason` (why there is
+        none), `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
 
     Raises:
         ResultError: A run cannot be read.
     """
     lines = []
-    for name, run in named_once(list(map(run_folder, runs))).items():
+    for name, run in named_once(run_folders(runs)).items():
         lines += _lines(run, name)
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).sort_values(list(ORDER), kind="stable", ignore_index=True)
 
 
 def named_once(runs: Sequence[Path]) -> dict[str, Path]:
-    """Each run once, by the name of its folder, or by its path where two folders have one name."""
+    """Each run once, by its ten digits, or by its path where two folders have one run."""
     folders = {run.resolve(): run for run in runs}
-    names = [run.absolute().name for run in folders.values()]
+    digests = [Results.read(run).digest or run.absolute().name for run in folders.values()]
     found = {}
-    for run, name in zip(folders.values(), names, strict=True):
-        is_unique = names.count(name) == 1
-        found[name if is_unique else str(run)] = run
+    for run, digest in zip(folders.values(), digests, strict=True):
+        is_unique = digests.count(digest) == 1
+        found[digest if is_unique else str(run)] = run
     return found
 
 
@@ -81,17 +85,17 @@ def run_labels(runs: Sequence[Path], known: Sequence[str]) -> dict[Path, str]:
         varies = len(rows[column].unique()) > 1
         if varies and column not in known:
             columns.append(column)
-    of_runs = rows.drop_duplicates("run")
-    settings = of_runs[columns].to_dict("records")
+    of_runs = rows.drop_duplicates("run").set_index("run", drop=False)
     labels = {}
-    for run, head, values in zip(named_once(runs).values(), of_runs["head"], settings, strict=True):
-        texts = [_setting(str(column), value, head) for column, value in values.items()]
+    for name, run in named_once(runs).items():
+        settings = of_runs.loc[name]
+        texts = [_setting(column, settings[column], settings["head"]) for column in columns]
         labels[run.resolve()] = ", ".join(filter(None, texts))
     return labels
 
 
 def sweep_table(frame: pd.DataFrame) -> Table:
-    """SRCC and PLCC of every run's result on every target beside its baseline's.
+    """SRCC and PLCC of every run's result on every target beside its baseline's, in the order of the frame.
 
     The best SRCC of runs with the same test rows is bold.
 
@@ -99,7 +103,7 @@ def sweep_table(frame: pd.DataFrame) -> Table:
         frame: A tidy table.
     """
     rows = result_rows(frame)
-    columns = [*varying_columns(rows), "target"]
+    columns = list(dict.fromkeys(["run", *varying_columns(rows), "target"]))
     baselines = _baseline_cells(frame)
     table = _empty_table(columns)
     for (run, target), group in rows.groupby(["run", "target"], sort=False):
@@ -150,7 +154,13 @@ def _setting(
 
 def _lines(run: Path, name: str) -> list[dict[str, Any]]:
     results = Results.read(run)
-    about = {"run": name, **_about(results, read_settings(run)), "leaks": results.leaks, **leaked(results)}
+    about = {
+        "run": name,
+        "name": run.absolute().name,
+        **_about(results, read_settings(run)),
+        "leaks": results.leaks,
+        **leaked(results),
+    }
     shown = {*selections(results), *references(results)}
     lines = []
     for target, summaries in results.summaries.items():

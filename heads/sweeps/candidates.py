@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.heads.extraction.reporter import LOG
 from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.regressors.options import option_text
 from tier4k.heads.regressors.registry import has_epochs
@@ -129,10 +130,10 @@ def plan_candidates(
     while chosen := list(islice(drawn, count - len(candidates))):
         cells = [cell for _, cell in chosen]
         _require_one_benchmark([*(candidate.cell for candidate in candidates.values()), *cells])
-        plans = plan_cells(manifest, features, [_inner(cell) for cell in cells])
+        plans = plan_cells(manifest, features, [_inner(cell) for cell in cells], LOG.warned)
         _require_searchable(plans)
         for (combination, cell), plan in zip(chosen, plans, strict=True):
-            candidates.setdefault(plan.config.id, Candidate(combination, cell, plan))
+            candidates.setdefault(plan.config.digest, Candidate(combination, cell, plan))
     if not candidates:
         raise SweepError(f"no run can have a combination of the grid: {'; '.join(left_out)}")
     return Candidates(list(candidates.values()), left_out)

@@ -30,6 +30,7 @@ from tier4k.heads.protocol.fit import load_fused
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.results.config import SEARCH, SEVERAL, Environment, RunConfig
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.layout import CANDIDATES
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
@@ -136,20 +137,20 @@ def run_search(
     candidates, left_out = plan_candidates(manifest, features, grid, base, count)
     request = candidates[0].cell.options.split_request(candidates[0].plan.manifest)
     config = _config(candidates, grid, request)
-    if (out / config.id).exists():
-        return Search(read_run(out / config.id), candidates, left_out)
+    if stored := stored_run(out, config):
+        return Search(read_run(stored), candidates, left_out)
     require_writable(out)
     rows = rows_without_features(candidates[0].plan.manifest)
     # Without validation parts: each head cuts its own out of training.
     splits = with_seeds(request.splits(rows, validation=0.0), config.seeds)
     refits = len(config.targets) * len(splits)
-    missing = sum(one.plan.fits for one in candidates if not (out / CANDIDATES / one.plan.config.id).exists())
+    plans = [candidate.plan for candidate in candidates]
+    missing = sum(plan.fits for plan in plans if stored_run(out / CANDIDATES, plan.config) is None)
 
     def count_on(before: int) -> Progress:
         """Return a listener of one part of the work, before which `before` heads were fitted."""
         return lambda done, _: finished(before + done, missing + refits)
 
-    plans = [candidate.plan for candidate in candidates]
     runs = list(run_plans(plans, out / CANDIDATES, command, jobs, count_on(0)))
     choices = _choose(candidates, runs, config.targets)
     trials = _refit(manifest, features, candidates, choices, rows, splits, count_on(missing))
@@ -180,7 +181,7 @@ def _config(
 ) -> RunConfig:
     """Return the configuration of the search, which holds everything that its values depend on."""
     first = candidates[0].plan.config
-    tried = [[one.text, one.plan.config.id.rpartition("-")[-1]] for one in candidates]
+    tried = [[one.text, one.plan.config.digest] for one in candidates]
     return replace(
         first,
         method=_common([one.plan.config.method for one in candidates], SEVERAL),
@@ -230,8 +231,8 @@ def _choose(
     targets: Sequence[str],
 ) -> list[_Chosen]:
     """Choose a candidate for every target and repeat, by the runs of the candidates on the inner splits."""
-    results = {run.results.id: run.results for run in runs}
-    own_results = [results[candidate.plan.config.id] for candidate in candidates]
+    results = {run.results.digest: run.results for run in runs}
+    own_results = [results[candidate.plan.config.digest] for candidate in candidates]
     choices = []
     for target in targets:
         srcc = np.array([own.summaries[target][own.headline]["srcc"].values for own in own_results])

@@ -62,7 +62,8 @@ def sweep(
         finished: Called with every run as soon as it is on disk (with several processes: after the last), for
             example to log it in a tracker.
         progress: Called with (heads fitted, heads to be fitted in all).
-        note: Called with a sentence about combinations that no run can have; by default a warning is logged.
+        note: Called with a sentence about combinations that no run can have, and about stores that are taken
+            for want of one with the default options; by default a warning is logged.
 
     Returns:
         All runs, each once.
@@ -78,7 +79,7 @@ def sweep(
     if not cells.cells:
         raise SweepError("no combination is left: change the methods, the benchmarks or the streams")
     runs = []
-    for run in run_sweep(manifest, Path(features), cells.cells, Path(out), command, jobs, progress):
+    for run in run_sweep(manifest, Path(features), cells.cells, Path(out), command, jobs, progress, note):
         if finished:
             finished(run)
         runs.append(run)

@@ -68,7 +68,7 @@ from tier4k.heads.reporting.terminal import (
     leakage,
     notes,
 )
-from tier4k.heads.results.run import Run, run_folder
+from tier4k.heads.results.run import Run, run_folders
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -106,7 +106,8 @@ def write_report(
     """Write the report of runs as one HTML file, whole or not at all.
 
     Args:
-        runs: Runs, or their folders.
+        runs: Runs, their folders or digits, as for `read_run`; a folder that contains runs stands for all of
+            them.
         output: File to write; its name ends in .html.
         data: Data sets that contain the images; empty to use the data sets that the runs recorded.
         images: Largest number of thumbnails in the page.
@@ -117,7 +118,7 @@ def write_report(
     """
     path = Path(output)
     require_html(path)
-    read = read_runs(list(map(run_folder, runs)))
+    read = read_runs(run_folders(runs))
     page, thumbnails = render(read, list(map(Path, data)), images, finished)
     with explain_write_errors(path):
         publish_text(path, page)

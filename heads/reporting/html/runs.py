@@ -134,7 +134,7 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     identities = []
     for first, *_ in groups:
         settings.append(first.settings)
-        identities.append(first.results.id.rpartition("-")[-1])  # the hash at the end
+        identities.append(first.results.digest)
     names = run_names(settings, identities)
     labels = short_labels(names)
     several_data = bool(differing_parts(names, ["data"]))

@@ -178,7 +178,7 @@ def test_a_child_process_reads_although_its_parent_held_the_lock(tmp_path: Path)
     with parquet_rows._row_groups._lock:
         child = os.fork()
         if not child:
-            signal.alarm(10)  # a child that waits for the lock ends with this signal
+            signal.alarm(60)  # a child that waits for the lock ends with this signal
             os._exit(0 if [read_bytes(found[row]) for row in (0, 39)] == [IMAGES[0], IMAGES[39]] else 1)
     assert os.waitpid(child, 0)[1] == 0
 

@@ -76,7 +76,7 @@ def test_an_item_under_way_learns_that_it_is_needed_no_more() -> None:
 
     results = map_ahead(wait, range(100), 2, bytes_of=lambda _: 1)
     assert next(results) == 0
-    assert begun.wait(10)
+    assert begun.wait(60)
     results.close()
     assert ended.is_set()
 

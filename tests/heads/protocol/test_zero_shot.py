@@ -305,8 +305,8 @@ def test_one_command_scores_once_and_judges_twice(folder: Path) -> None:
     assert "RMSE (logistic)" in output and "epoch" not in output and "prediction interval" not in output
     runs = sorted((folder / "runs").iterdir())
     assert [run.name.rsplit("-", 1)[0] for run in runs] == [
-        "zero-shot-all-prompt",
-        "zero-shot-all-whole",
+        "zero-shot-clipscore-mos-prompt",
+        "zero-shot-clipscore-mos-whole",
     ]
     code, output = tier(*COMMAND, "--repeats", "2")
     assert (

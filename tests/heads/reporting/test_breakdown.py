@@ -1,6 +1,7 @@
 """Results within parts of the test rows equal scipy's."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -100,6 +101,6 @@ def test_predictions_without_the_benchmark_of_a_row_are_refused(sample: Sample, 
     )
     with pytest.raises(
         ResultError,
-        match=f"predictions.csv cannot be read .*benchmark.*: delete {run} and run the command that",
+        match=f"predictions.csv cannot be read .*benchmark.*: delete {re.escape(str(run))} and run the",
     ):
         breakdown([run], "benchmark")

@@ -108,11 +108,11 @@ def test_the_tidy_table_has_the_new_values_and_the_latex_table_is_as_without_the
 ) -> None:
     frame = tidy([rated, unrated])
     summaries = Results.read(rated).summaries["mos"]
-    lines = frame[frame["run"] == rated.name].set_index(["metrics_of", "metric"])
+    lines = frame[frame["name"] == rated.name].set_index(["metrics_of", "metric"])
     for name in ("last", "generator_mean", RATERS):
         for metric in ("srcc", "plcc", *LEVEL_METRICS):
             np.testing.assert_equal(lines.loc[(name, metric), "mean"], summaries[name][metric].mean)
-    assert RATERS not in set(frame.loc[frame["run"] == unrated.name, "metrics_of"])
+    assert RATERS not in set(frame.loc[frame["name"] == unrated.name, "metrics_of"])
     known = (frame["metrics_of"] != RATERS) & ~frame["metric"].isin(LEVEL_METRICS)
     assert latex(frame) == latex(frame[known])
 

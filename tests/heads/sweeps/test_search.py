@@ -57,7 +57,8 @@ def runs_of_candidates(runs: Path = Path("runs")) -> dict[str, Path]:
 def folders(finished: Search) -> list[Path]:
     """The runs of the candidates of a search on the inner splits."""
     runs = runs_of_candidates(finished.run.folder.parent)
-    return [runs[candidate.plan.config.id] for candidate in finished.candidates]
+    by_digits = {name[-10:]: path for name, path in runs.items()}
+    return [by_digits[candidate.plan.config.digest] for candidate in finished.candidates]
 
 
 def srcc_of_repeats(run: Path, target: str) -> list[float]:
@@ -378,7 +379,7 @@ def test_the_command_prints_choices_and_their_worth_and_a_command_that_fits_them
     for options, selection in zip(results.chosen["MOS_a"], results.selection_srcc["MOS_a"], strict=True):
         assert options in flat
         assert f"{selection:.3f}" in flat
-    assert set(pd.read_csv("table.csv")["run"]) == {run.name}
+    assert set(pd.read_csv("table.csv")["name"]) == {run.name}
     (line,) = [line for line in result.output.splitlines() if "tier fit-head" in line]
     fit = CliRunner().invoke(cli.app, shlex.split(line)[1:])
     assert fit.exit_code == 0, fit.output

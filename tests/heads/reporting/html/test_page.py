@@ -35,6 +35,7 @@ from tier4k.heads.reporting.html.factors import factor_comparisons
 from tier4k.heads.reporting.html.page import write_report
 from tier4k.heads.reporting.html.runs import ablation_lines, comparable_groups, letter_ranges, read_runs
 from tier4k.heads.reporting.terminal import ESTIMAND
+from tier4k.heads.results.read import read_config
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.data import write_table
@@ -414,7 +415,7 @@ def test_a_finetuned_run_differs_from_a_cached_one_in_its_training(sample: Sampl
 
 def test_runs_that_differ_in_two_settings_are_not_compared(sample: Sample, tmp_path: Path) -> None:
     manifest = check(sample.data).manifest
-    signatures = json.loads((sample.ridge / "config.json").read_text())["signatures"]
+    signatures = read_config(sample.ridge).signatures
 
     def changed(**fields: str) -> Path:
         return fit_run(
@@ -422,7 +423,7 @@ def test_runs_that_differ_in_two_settings_are_not_compared(sample: Sample, tmp_p
             manifest,
             "ridge",
             "prompt",
-            signatures={**signatures, "image": {**signatures["image"], **fields}},
+            signatures={**signatures, "image": replace(signatures["image"], **fields)},
         )
 
     both = changed(feature="multilevel: stage1 8, head 8", preparation="native at 512: 512 pixels")
@@ -508,7 +509,9 @@ def test_only_runs_with_rows_of_both_benchmarks_are_broken_down_by_benchmark(
     write_report([run], tmp_path / "r.html")
     assert {by for _, _, by in breakdowns((tmp_path / "r.html").read_text())} == {"generator"}
     frame.drop(columns="benchmark").to_csv(run / "predictions.csv", index=False)
-    with pytest.raises(ResultError, match=f"delete {run} and run the command that made it again"):
+    with pytest.raises(
+        ResultError, match=f"delete {re.escape(str(run))} and run the command that made it again"
+    ):
         write_report([run], tmp_path / "damaged.html")
 
 
@@ -542,9 +545,9 @@ def test_a_folder_that_is_no_run_is_refused_with_a_remedy(sample: Sample, tmp_pa
     refused("there is no run .*nowhere: pass the folder of a run, for example runs/ID", tmp_path / "nowhere")
     refused("there is no run .*for example runs/ID", tmp_path)
     refused(
-        f"pass the folder of a run, {sample.ridge}, not a file in the folder", sample.ridge / "results.json"
+        f"pass the folder of a run, {re.escape(str(sample.ridge))}, not a file in the folder",
+        sample.ridge / "results.json",
     )
-    refused(r"contains runs, so pass .*runs/\*", sample.ridge.parent)
     for name in ("predictions.csv", "config.json", "results.json"):
         (recorded(sample.ridge, tmp_path / name) / name).unlink()
         refused(f"{name} has no {name}: delete {tmp_path / name} and run", tmp_path / name)
