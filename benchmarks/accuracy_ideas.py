@@ -57,7 +57,6 @@ KERNELS = {"kernels": "encoders", "leave_out": "group"}
 MAP = {**KERNELS, "interaction": "map"}
 ROOT = {"image_transform": "sqrt"}
 RANKS = {"target_transform": "rank-gauss"}
-MEANS = {"target_transform": "rank-gauss-mean"}
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,8 @@ class Idea:
 IDEAS: dict[str, dict[str, Idea]] = {
     "clip": {
         "CLIP, Lite0, map, sqrt, rank-gauss": Idea((CLIP, LITE), MAP | ROOT | RANKS),
-        "mean scores": Idea((CLIP, LITE), MAP | ROOT | MEANS),
         "no target transform": Idea((CLIP, LITE), MAP | ROOT),
         "CLIP at 448 besides": Idea((CLIP, CLIP_448, LITE), MAP | ROOT | RANKS),
-        "CLIP at 448 besides, mean scores": Idea((CLIP, CLIP_448, LITE), MAP | ROOT | MEANS),
         "CLIP at 448 in the place of Lite0": Idea((CLIP, CLIP_448), MAP | ROOT | RANKS),
         "DINOv2-S besides": Idea((CLIP, LITE, DINO), MAP | ROOT | RANKS),
         "DINOv2-S in the place of Lite0": Idea((CLIP, DINO), MAP | ROOT | RANKS),
@@ -89,12 +86,10 @@ IDEAS: dict[str, dict[str, Idea]] = {
         "sqrt": Idea((LITE,), ROOT),
         "rank-gauss": Idea((LITE,), RANKS),
         "sqrt, rank-gauss": Idea((LITE,), ROOT | RANKS),
-        "sqrt, mean scores": Idea((LITE,), ROOT | MEANS),
         "kernels": Idea((LITE,), KERNELS),
         "kernels, sqrt, rank-gauss": Idea((LITE,), KERNELS | ROOT | RANKS),
         "map": Idea((LITE,), MAP),
         "map, sqrt, rank-gauss": Idea((LITE,), MAP | ROOT | RANKS),
-        "map, sqrt, mean scores": Idea((LITE,), MAP | ROOT | MEANS),
     },
 }
 

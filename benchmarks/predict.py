@@ -1,7 +1,7 @@
 """`tier predict` beside `tier extract` on the same images, the commands themselves, in one process.
 
     python benchmarks/predict.py AGIQA-3K
-    python benchmarks/predict.py AGIQA-3K --images 300 --known features -- --preset clip
+    python benchmarks/predict.py --images 300 --known features AGIQA-3K -- --preset clip
 
 The head is that of `--preset` among the options after `--`, else `ridge`, fitted to the first split of the
 data set. Every round extracts the first images of the data set (all, without `--images`) into a new folder
@@ -81,7 +81,7 @@ def write_table(
     path: Path,
 ) -> None:
     """Write a table with image and prompt of the first rows of a data set."""
-    rows = check(Path(data)).manifest.table.iloc[:count]
+    rows = check(Path(data).resolve()).manifest.table.iloc[:count]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "prompt"])
