@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tier4k.heads.protocol.fused import fused_features as fused_features
     from tier4k.heads.protocol.options import FitOptions as FitOptions
     from tier4k.heads.reporting.html.page import write_report as write_report
+    from tier4k.heads.reporting.plots.plot import plot as plot
     from tier4k.heads.reporting.tidy import tidy as tidy
     from tier4k.heads.results.run import Run as Run
     from tier4k.heads.results.run import read_run as read_run
@@ -70,6 +71,7 @@ _MODULE_OF = {
     "image_preprocessing": "tier4k.extract.images.preprocessing",
     "load": "tier4k.heads.inference.metric",
     "load_manifest": "tier4k.heads.extraction.data",
+    "plot": "tier4k.heads.reporting.plots.plot",
     "read_run": "tier4k.heads.results.run",
     "reward": "tier4k.heads.inference.reward",
     "search": "tier4k.heads.sweeps.search",
@@ -99,6 +101,7 @@ __all__ = [
     "image_preprocessing",
     "load",
     "load_manifest",
+    "plot",
     "read_run",
     "reward",
     "search",

@@ -20,6 +20,7 @@ from tier4k.heads.commands.features import fused_features
 from tier4k.heads.commands.fit import fit_head
 from tier4k.heads.commands.groups import flattened
 from tier4k.heads.commands.interruption import interruption_text
+from tier4k.heads.commands.plot import plot
 from tier4k.heads.commands.predict import predict
 from tier4k.heads.commands.report import report
 from tier4k.heads.commands.score import score
@@ -88,6 +89,7 @@ app.command("sweep")(flattened(sweep))
 app.command("table")(flattened(table))
 app.command("compare")(flattened(compare))
 app.command("report")(report)
+app.command("plot")(plot)
 app.command("features")(flattened(fused_features))
 app.command("demo")(flattened(demo))
 

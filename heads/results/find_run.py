@@ -95,12 +95,14 @@ def find_runs(runs: Sequence[str | Path]) -> list[Path]:
         runs: As for `find_run`, or folders that contain runs.
 
     Raises:
-        ResultError: No run or several runs have given digits.
+        ResultError: No run or several runs have given digits, or the folder "runs" has no run.
     """
     found: list[Path] = []
     for run in runs:
         path = Path(run)
         inside = [] if is_run(path) else runs_in(path)
+        if path == RUNS and not inside:
+            raise ResultError(f"there are no runs in {RUNS}: run `tier fit-head DATA` first, or pass runs")
         found += inside or [find_run(path)]
     return found
 

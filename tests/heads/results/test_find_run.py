@@ -152,6 +152,9 @@ def test_a_folder_of_runs_stands_for_all_of_them_by_name(runs: Path) -> None:
     assert find_runs([runs / names[2], "0123"]) == [runs / names[2], runs / names[0]]
     shutil.rmtree(runs / names[0])
     assert find_runs(["runs"]) == [runs / name for name in names[1:]]
+    runs.rename("old")
+    with pytest.raises(ResultError, match="no runs in runs: run `tier fit-head DATA` first"):
+        find_runs([runs])
 
 
 @pytest.mark.parametrize("command", ["table", "compare", "report", "predict", "evaluate", "export"])
