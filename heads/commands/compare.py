@@ -19,14 +19,14 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders of two or more runs with the same test rows, or the digits at the end of their "
-            "names; a folder that contains runs stands for all of them.",
+            metavar="RUNS",
+            help="Two or more runs with the same test rows.",
             callback=found_runs,
         ),
     ],
     metric: Annotated[
         ComparedMetric,
-        typer.Option(help="Metric that is compared."),
+        typer.Option(metavar="NAME", help="Metric that is compared: srcc, krcc, plcc, rmse."),
     ] = "srcc",
     output: Annotated[
         Path | None,
@@ -35,7 +35,7 @@ def compare(
     *,
     printing: OutputGroup,
 ) -> None:
-    """Compare runs in pairs on their test rows: show differences, 95 % intervals, Holm-corrected p-values.
+    """Compare runs in pairs: differences, 95 % intervals, Holm-corrected p-values.
 
     Intervals and p-values are for new training sets and new prompts of the same generators. The file also
     has the intervals for the fitted heads alone, and Williams' test, which assumes that images of one prompt

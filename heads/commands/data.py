@@ -7,6 +7,8 @@ import typer
 
 from tier4k.cache.text import first_few
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.completion import choices
 from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import TEXT_ENCODERS
 from tier4k.heads.commands.encoders import weight_folders
@@ -31,22 +33,32 @@ def data_check(
     decode: Annotated[
         bool,
         typer.Option(
-            "--decode", help="Decode every image: `tier extract` finds damaged ones while it encodes."
+            "--decode",
+            help="Decode every image, to find damaged ones before extract.",
+            rich_help_panel=panels.DATA,
         ),
     ] = False,
     problems: Annotated[
         Path | None,
-        typer.Option(help="CSV file to which every problem is written."),
+        typer.Option(
+            metavar="FILE",
+            help="CSV file to which every problem is written.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
     text_encoder: Annotated[
         str,
         typer.Option(
-            "--text-encoder", help=f"Encoder whose tokenizer splits the prompts into tokens: {TEXT_ENCODERS}"
+            "--text-encoder",
+            metavar="NAME",
+            help="Encoder whose tokens are counted.",
+            autocompletion=choices(TEXT_ENCODERS),
+            rich_help_panel=panels.FEATURES,
         ),
     ] = DEFAULT_TEXT_ENCODER,
     printing: OutputGroup,
 ) -> None:
-    """Check every row of DATA, read every image, and print a summary. Problems cause exit code 2."""
+    """Check rows and images of DATA, and print a summary. Problems cause exit code 2."""
     from tier4k.extract.datasets.rows.open import open_stream
 
     console = printing.console()

@@ -34,12 +34,12 @@ FITS: "tuple[tuple[Method, Benchmark], ...]" = (
 def demo(
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder for the sample data, the features and the runs."),
+        typer.Argument(metavar="FOLDER", help="Folder for data, features and runs."),
     ] = Path("demo"),
     *,
     repeats: Annotated[
         int,
-        typer.Option(min=1, help="Number of repeats of each fit."),
+        typer.Option(min=1, metavar="N", help="Repeats of each fit."),
     ] = 3,
     printing: OutputGroup,
 ) -> None:

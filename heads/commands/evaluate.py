@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console, print_runs, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.given import with_given_scores
@@ -42,18 +43,18 @@ if TYPE_CHECKING:
 TargetColumnsOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="TARGET=COLUMN: a target of the model, and the score column of DATA to compare it with. "
-        "May be repeated.",
-        show_default="columns with the name of a target",
+        metavar="TARGET=COLUMN",
+        help="Score column for a target.",
+        show_default="same name",
+        rich_help_panel=panels.DATA,
     ),
 ]
 CalibrateOption = Annotated[
     bool,
     typer.Option(
         "--calibrate",
-        help="Map predictions linearly to the score column, so that the RMSE can be computed. "
-        "The map of each prompt is fitted on other prompts. Correlations are those of the unmapped "
-        "predictions.",
+        help="Map predictions linearly to the score column, for the RMSE.",
+        rich_help_panel=panels.PROTOCOL,
     ),
 ]
 

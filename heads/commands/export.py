@@ -15,7 +15,7 @@ def export_model(
     run: RunArgument,
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder to write; it must not exist, or be empty."),
+        typer.Argument(metavar="FOLDER", help="Folder to write; it must not exist, or be empty."),
     ],
     *,
     target: OneTargetOption = None,
@@ -24,13 +24,11 @@ def export_model(
     trust: TrustOption = None,
     onnx: Annotated[
         bool,
-        typer.Option(
-            "--onnx", help="Also write ONNX files and check them with ONNX Runtime. Needs tier4k\\[onnx]."
-        ),
+        typer.Option("--onnx", help="Also write ONNX files (needs tier4k\\[onnx])."),
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write heads, encoders, intervals and a model card into one folder, which can be loaded offline."""
+    """Write heads, encoders and a model card into one folder for use offline."""
     from tier4k.heads.encoders.sources import encoder_sources
     from tier4k.heads.inference.export import export
     from tier4k.heads.results.model import read_model

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import (
     EncodersGroup,
@@ -31,8 +32,8 @@ InteractionOption = Annotated[
     str,
     typer.Option(
         metavar="LIST",
-        help="Columns computed from the embeddings of one checkpoint with two towers: none, or some of "
-        "cosine, product, templates and image-prompt with + between them.",
+        help="cosine, product, templates, image-prompt.",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 
@@ -54,7 +55,7 @@ def fused_features(
     rows: RowsGroup,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the fused matrix X (N, d) with names, groups, generators and scores, for other programs."""
+    """Write the fused matrix X (N, d) and the scores, for other programs."""
     from tier4k.extract.datasets.source import have_prompts
     from tier4k.extract.datasets.streams import names_text
     from tier4k.heads.data.fused_matrix import require_matrix_suffix, save_matrix

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from tier4k.extract.encoders.choices import Precision, PresetName
+from tier4k.extract.encoders.choices import Precision
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.completion import choices
 from tier4k.heads.commands.console import Console, print_runs
 from tier4k.heads.commands.encoder_options import (
     EncodersGroup,
@@ -54,16 +56,18 @@ ScoreFeaturesOption = Annotated[
     str,
     typer.Option(
         metavar="LIST",
-        help="Scorers whose stored scores are additional inputs of the head, for example "
-        "imagereward,pickscore.",
+        help="Scorers whose scores are inputs: imagereward,…",
+        show_default=False,
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 FinetuneOption = Annotated[
     str,
     typer.Option(
-        metavar="none|image|text|all|last:N",
-        help="Encoders that are trained together with the head: none, image, text or all of them, or "
-        "only their last N stages or blocks (last:N).",
+        metavar="PART",
+        help="Encoders to train: image, text, all, last:N, lora:R.",
+        autocompletion=choices(("none", "image", "text", "all", "last:", "lora", "lora:")),
+        rich_help_panel=panels.END_TO_END,
     ),
 ]
 StartOption = Annotated[
@@ -71,22 +75,26 @@ StartOption = Annotated[
     typer.Option(
         metavar="RUN",
         callback=found_run,
-        help="Folder or digits of a run whose heads are trained further, for example the run that finetuned "
-        "the encoders.",
+        help="Run whose heads are trained further.",
+        rich_help_panel=panels.END_TO_END,
     ),
 ]
 KeptModelsOption = Annotated[
     KeptModels | None,
     typer.Option(
-        help="Fitted heads to keep: those of all repeats (all), of the first repeat (first), or none. "
-        "Default: all; with --finetune, first.",
+        metavar="NAME",
+        help="Repeats whose heads are kept: all, first, none.",
+        show_default="all",
+        rich_help_panel=panels.OUTPUT,
     ),
 ]
 DeviceOption = Annotated[
     str,
     typer.Option(
-        help="Device on which a head that is a network is fitted: cpu, cuda or cuda:N; auto is the CPU. With "
-        "--finetune: cpu, or auto, which is a GPU if there is one.",
+        metavar="NAME",
+        help="For networks: auto, cpu, cuda, cuda:N.",
+        autocompletion=choices(("auto", "cpu", "cuda")),
+        rich_help_panel=panels.HEAD,
     ),
 ]
 
@@ -116,7 +124,7 @@ def fit_head(
     out: OutOption = RUNS,
     printing: OutputGroup,
 ) -> None:
-    """Stage 2: fit and evaluate heads on stored features, or train heads with encoders (--finetune)."""
+    """Fit and evaluate heads on stored features, or with encoders (--finetune)."""
     from tier4k.extract.datasets.streams import names_text
     from tier4k.heads.data.fusion import method_streams, require_valid_benchmark
     from tier4k.heads.regressors.mlp.device import fitting_device
@@ -133,7 +141,7 @@ def fit_head(
         start=start,
     )
     if preset and finetune == "none":
-        options = with_head_of_preset(options, preset, fit.head)
+        options = options.with_preset(preset, fit.head)
     options = replace(options, templates=template_texts(templates, options.interaction))
     require_valid_benchmark(options.method, options.rows)
     if finetune == "none":
@@ -152,23 +160,6 @@ def fit_head(
     _train_end_to_end(
         console, data, features, choice, weights, training_device, needs_prompts, options, rows, out
     )
-
-
-def with_head_of_preset(
-    options: "FitOptions",
-    preset: PresetName,
-    head: str | None,
-) -> "FitOptions":
-    """Return options with the head of a preset and its options, where the user passed no others.
-
-    The options of the preset are those of its head, so that another head has none of them.
-    """
-    from tier4k.heads.protocol.presets import PRESETS
-
-    chosen = PRESETS[preset]
-    if head not in (None, chosen.head):
-        return options
-    return replace(options, estimator=chosen.head, head={**chosen.options, **options.head})
 
 
 def _require_no_store_options(score_features: str, images: ImageGroup) -> None:

@@ -12,13 +12,13 @@ FormatOption = Annotated[
     TableFormat,
     typer.Option(
         "--format",
-        help="Format of tables: for a terminal (table), Markdown (md), or one table with all raw numbers "
-        "(csv, json). Except for the first, standard output has tables only.",
+        metavar="NAME",
+        help="Format of tables: table, csv, json or md.",
     ),
 ]
 QuietOption = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Print only results, warnings and errors: no notes, no progress."),
+    typer.Option("--quiet", "-q", help="No notes, no progress."),
 ]
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.options import RunsArgument
 from tier4k.heads.commands.output_options import QuietOption
@@ -15,53 +16,61 @@ def plot(
     runs: RunsArgument,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="File to write: .pdf, .svg or .png (300 dpi)."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write: .pdf, .svg or .png (300 dpi).",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ],
     kind: Annotated[
         PlotKind | None,
         typer.Option(
-            help="Predictions against scores, results within each generator, or bars of runs that differ in "
-            "one setting.",
-            show_default="scatter for one run, ablation for several",
+            metavar="NAME",
+            help="scatter, generators or ablation.",
+            show_default="scatter; ablation",
         ),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Target to draw; may be repeated.", show_default="all targets"),
+        typer.Option(metavar="NAME", help="Target to draw; may be repeated.", show_default="all"),
     ] = None,
     width: Annotated[
         PlotWidth,
-        typer.Option(help="One column of a paper (3.3 inches) or two (6.9 inches)."),
+        typer.Option(metavar="NAME", help="One column of a paper (single), or two (double)."),
     ] = "single",
     setting: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Setting of an ablation, such as head, feature, streams or image-encoder.",
-            show_default="the one in which the runs differ",
+            help="Setting of an ablation: head, feature, …",
+            show_default="what differs",
         ),
     ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
             metavar="VALUE",
-            help="Value of the setting that the other runs are compared with, such as pooled.",
-            show_default="the usual value, or the first run's",
+            help="Value that others are compared with.",
+            show_default="the usual one",
         ),
     ] = None,
     metric: Annotated[
         ComparedMetric | None,
-        typer.Option(help="Metric of an ablation or of generators.", show_default="srcc"),
+        typer.Option(metavar="NAME", help="Metric: srcc, krcc, plcc, rmse.", show_default="srcc"),
     ] = None,
     repeat: Annotated[
         int | None,
-        typer.Option(
-            help="Repeat of a scatter, from 0.", show_default="the one whose SRCC is nearest to the mean"
-        ),
+        typer.Option(metavar="N", help="Repeat of a scatter, from 0.", show_default="the middle one"),
     ] = None,
+    *,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw runs as a figure for a paper, and print what its caption must say. Needs tier4k\\[plot]."""
+    """Draw runs as a figure for a paper: scatter, generators, or ablation.
+
+    The command prints what the caption must say. Needs tier4k\\[plot].
+    """
     from tier4k.heads.reporting.plots.plot import plot as plot_runs
 
     written = plot_runs(runs, output, kind, target or (), width, setting, reference, metric, repeat)

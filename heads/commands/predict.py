@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.given import with_given_scores
 from tier4k.heads.commands.loading import IMAGE_RUN
 from tier4k.heads.commands.options import (
-    DIGITS_HELP,
     FEATURES,
     EngineGroup,
     FeaturesOption,
@@ -56,40 +56,49 @@ NO_IMAGE_PROMPTS = (
 ScoringArgument = Annotated[
     Path,
     typer.Argument(
-        help="Folder of a run that kept its heads, of an exported model, or of a run of `tier score`; "
-        f"{DIGITS_HELP}",
+        metavar="RUN",
+        help="A run (folder or digits), or an exported model.",
         callback=found_run,
     ),
 ]
 InputsArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="INPUTS...",
-        help="Image files, a folder with images, or a data set in any form that `tier extract` takes. "
-        "Without --prompt or a table, the prompt of an image is in a .txt file beside it. Heads without a "
-        "text stream need no prompts.",
-    ),
+    typer.Argument(metavar="INPUTS", help="Images, a folder, or data as for extract."),
 ]
 
 RunScorerWeightsOption = Annotated[
     Path | None,
-    typer.Option(help="If RUN is a run of `tier score`: weights of its scorer."),
+    typer.Option(
+        metavar="PATH",
+        help="Weights of the scorer, if RUN is a run of score.",
+        rich_help_panel=panels.HEAD,
+    ),
 ]
 NoStoreOption = Annotated[
     bool,
     typer.Option(
         "--no-store",
-        help="Score without keeping features: images are encoded in memory. A second run encodes again.",
+        help="Encode in memory, and keep no features.",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 
 PromptOption = Annotated[
     str | None,
-    typer.Option(help="Text prompt of the image files."),
+    typer.Option(
+        metavar="TEXT",
+        help="Text prompt of the images.",
+        show_default=".txt beside each",
+        rich_help_panel=panels.DATA,
+    ),
 ]
 ImagePromptOption = Annotated[
     Path | None,
-    typer.Option(help="Image prompt of the image files."),
+    typer.Option(
+        metavar="FILE",
+        help="Image prompt of the image files.",
+        rich_help_panel=panels.DATA,
+    ),
 ]
 
 
@@ -113,7 +122,7 @@ def predict(
     output: ScoresOption = None,
     printing: OutputGroup,
 ) -> None:
-    """Score images with the heads of a run: show mean over the repeats, conformal interval and spread."""
+    """Score images with the heads of a run, with prediction intervals."""
     from tier4k.extract.scorers.called import depends_on_prompts
     from tier4k.heads.inference.planned_rows import rows_left_out, rows_of_plan
     from tier4k.heads.inference.predict import is_zero_shot, scorer_signature

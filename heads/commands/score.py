@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from tier4k.extract.scorers.choices import ScorerName
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.completion import choices
 from tier4k.heads.commands.console import Console, print_runs
 from tier4k.heads.commands.encoder_options import PrecisionOption
 from tier4k.heads.commands.encoders import weight_folders
@@ -49,20 +51,26 @@ ScorerOption = Annotated[
     typer.Option(
         "--scorer",
         metavar="NAME",
-        help=f"Scorer to use: {', '.join(get_args(ScorerName))}; pyiqa:NAME, a metric of the package "
-        "pyiqa; or a scorer of another package, by its name or as package.module:Name.",
+        help=f"{', '.join(get_args(ScorerName))}, pyiqa:NAME.",
+        autocompletion=choices((*get_args(ScorerName), "pyiqa:")),
+        rich_help_panel=panels.SCORES,
     ),
 ]
 ScorerWeightsOption = Annotated[
     Path | None,
-    typer.Option(help="Weights of the scorer: a checkpoint file, or a folder in the Hugging Face layout."),
+    typer.Option(
+        metavar="PATH",
+        help="Weights of the scorer.",
+        show_default="searched",
+        rich_help_panel=panels.SCORES,
+    ),
 ]
 
 
 def score(
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help=f"Data set: {DATA_HELP} With -o, any form that `extract` takes."),
+        typer.Argument(metavar="DATA", help=f"{DATA_HELP}; with -o, as for extract."),
     ],
     *,
     scorer: ScorerOption = None,
@@ -80,7 +88,7 @@ def score(
     out: OutOption = RUNS,
     printing: OutputGroup,
 ) -> None:
-    """Score every row with a scorer; evaluate it on all rows and on test rows of a split.
+    """Score every row with a scorer, and evaluate the scores.
 
     With --scores the scores are those of another program. With -o the scores of all rows are written to a
     file instead, and DATA needs no ratings.

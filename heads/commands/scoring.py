@@ -8,6 +8,7 @@ import typer
 
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import OnError
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ ScoresOption = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="File to write: .parquet, with one line for each row, to which a rerun adds what is missing; "
-        "or, for small sets, .csv, .jsonl or .json, with one line for each row and target.",
+        metavar="FILE",
+        help="File of scores: .parquet, .csv, .jsonl or .json.",
+        rich_help_panel=panels.OUTPUT,
     ),
 ]
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import FEATURES, AnyBenchmarkOption, DataArgument, RowsGroup, SplitGroup
@@ -17,7 +18,11 @@ def split(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="JSON file to write; fit-head, sweep and score read it with --split."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="JSON file to write, for --split of other commands.",
+            rich_help_panel=panels.OUTPUT,
         ),
     ],
     splits: SplitGroup,
@@ -25,7 +30,7 @@ def split(
     rows: RowsGroup,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the training, validation and test rows of every repeat, for --split or for other programs."""
+    """Write the training, validation and test rows of every repeat to a file."""
     from tier4k.cache.atomic import require_suffix
     from tier4k.heads.data.rows import Rows
     from tier4k.heads.data.splits import VALIDATION_SHARE, SplitError

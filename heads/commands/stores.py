@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.extract.stores.choices import HOURS_IN_USE
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console, print_broken_stores
 from tier4k.heads.commands.options import FEATURES, RUNS, FeaturesOption
 from tier4k.heads.commands.output_options import OutputGroup, QuietOption
@@ -19,7 +20,7 @@ def store_ls(
     *,
     printing: OutputGroup,
 ) -> None:
-    """List every feature store with rows, size, type, age, and the data sets that it contains completely."""
+    """List every feature store, and the data sets that it contains completely."""
     from tier4k.extract.stores.listing import store_notes, store_table
 
     console = printing.console()
@@ -35,12 +36,12 @@ def store_verify(
         bool,
         typer.Option(
             "--repair",
-            help="Rename damaged shards to *.damaged, so that `tier extract` encodes their rows again.",
+            help="Rename damaged shards, so that extract encodes them again.",
         ),
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare every shard of every store with its checksum. Without --repair, damage causes exit code 2."""
+    """Compare every shard with its checksum. Without --repair, damage causes exit code 2."""
     from tier4k.cache.errors import StoreError
     from tier4k.cache.listing import require_stores
     from tier4k.cache.verify import set_aside, verify
@@ -75,9 +76,10 @@ def store_compact(
     *,
     quiet: QuietOption = False,
 ) -> None:
-    """Merge the shards of every store, without duplicate rows. Other processes may use the store.
+    """Merge the shards of every store, without duplicate rows.
 
-    A store of up to 2 GiB becomes one shard, a larger one a shard for each range of keys of 2 GiB.
+    A store of up to 2 GiB becomes one shard, a larger one a shard for each range of keys of 2 GiB. Other
+    processes may use the stores.
     """
     from tier4k.cache.compact import compact
     from tier4k.cache.listing import require_stores
@@ -96,13 +98,18 @@ def store_gc(
     features: FeaturesOption = FEATURES,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of runs whose stores are kept; may be repeated.", show_default="runs"),
+        typer.Option(
+            metavar="DIR",
+            help="Folder of runs whose stores are kept; may be repeated.",
+            show_default="runs",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
     delete: Annotated[
         bool,
         typer.Option(
             "--delete",
-            help="Remove unused stores and damaged shards. Without this option they are only listed.",
+            help="Remove them; else they are only listed.",
         ),
     ] = False,
     older_than: Annotated[
@@ -110,12 +117,12 @@ def store_gc(
         typer.Option(
             min=0,
             metavar="HOURS",
-            help="Keep a store if one of its files is younger, because another process may be writing to it.",
+            help="Keep stores with younger files.",
         ),
     ] = HOURS_IN_USE,
     quiet: QuietOption = False,
 ) -> None:
-    """List or remove damaged shards, and old stores that no existing data set and no run uses."""
+    """List or remove damaged shards, and stores that no data set and no run uses."""
     from tier4k.cache.listing import require_stores
     from tier4k.cache.removal import unfinished_removals
     from tier4k.extract.stores.garbage import review
@@ -178,17 +185,23 @@ def _total(garbage: "list[Finding]", deleted: bool) -> str:
 def store_export(
     store: Annotated[
         str,
-        typer.Argument(help="Folder of a store, or the name of a store in the folder --features."),
+        typer.Argument(metavar="STORE", help="Folder of a store, or its name in --features."),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="File to write: .npz or .parquet."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write: .npz or .parquet.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ],
     features: FeaturesOption = FEATURES,
     *,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the features of one store, with keys and names of the inputs, to a file for other programs."""
+    """Write the features of one store to a file for other programs."""
     from tier4k.cache.export import export
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.inputs.record import input_names

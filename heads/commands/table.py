@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.options import RunsArgument
 from tier4k.heads.commands.output_options import OutputGroup
@@ -22,20 +23,23 @@ def table(
         typer.Option(
             "--output",
             "-o",
-            help="File to write: .csv, .parquet or .xlsx; without --by also .tex, for a paper.",
+            metavar="FILE",
+            help="File to write: .csv, .parquet, .xlsx; without --by also .tex.",
+            rich_help_panel=panels.OUTPUT,
         ),
     ] = None,
     by: Annotated[
         Part | None,
         typer.Option(
             "--by",
-            help="Show the metrics for each generator or data set, or for I2I and T2I rows separately.",
+            metavar="PART",
+            help="Parts of the test rows: generator, benchmark or dataset.",
         ),
     ] = None,
     *,
     printing: OutputGroup,
 ) -> None:
-    """Show the metrics of runs in one table, with --by for parts of the test rows; -o writes it to a file."""
+    """Show the metrics of runs in one table, with --by for parts of the test rows."""
     from tier4k.heads.reporting.tables import require_table_suffix, write_table
 
     if output is not None:

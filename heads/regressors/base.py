@@ -14,6 +14,7 @@ from tier4k.heads.regressors.options import HeadError, Limits, Subset, require_w
 from tier4k.heads.regressors.tasks import FitTask, HeldOut, WatchedRows, Weights, fit_task
 from tier4k.heads.regressors.transforms import (
     IMAGE_TRANSFORMS,
+    SMEARED,
     TARGET_TRANSFORMS,
     Transforms,
     without_transforms,
@@ -259,6 +260,26 @@ class BaseHead(RegressorMixin, BaseEstimator):
         if self.validation_prediction_ is not None:
             self.validation_prediction_ = self.transforms_.scores(self.validation_prediction_)
         self.weights_ = self.weights_ | self.interactions_.tensors | self.transforms_.tensors
+
+    def _smear(self, targets: np.ndarray) -> None:
+        """Map predictions back to mean scores from now on, if `target_transform` says so.
+
+        Heads whose limits have `SMEARED` call it when `held_out_` is set, before they report predictions.
+
+        Args:
+            targets: (n,) what the model was fitted to.
+
+        Raises:
+            HeadError: There are no predictions of training rows without their prompt.
+        """
+        if self.target_transform != SMEARED:
+            return
+        if self.held_out_ is None:
+            raise HeadError(
+                f"target_transform={SMEARED} predicts each training row without its prompt, which needs two "
+                "prompts or more: pass the prompts as groups to fit, or use target_transform=rank-gauss"
+            )
+        self.transforms_ = self.transforms_.smeared(targets - self.held_out_)
 
     def _inputs(self, X: np.ndarray) -> np.ndarray:
         """Return the inputs of the head's model for fused vectors X (N, d)."""

@@ -31,6 +31,7 @@ from tier4k.heads.regressors.leave_out import LEAVE_OUT, can_leave_out, solve_gr
 from tier4k.heads.regressors.options import Limits, Range
 from tier4k.heads.regressors.tasks import Weights
 from tier4k.heads.regressors.tensors import checked_tensors
+from tier4k.heads.regressors.transforms import WITH_SMEARED
 
 LENGTH_SCALES = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0)
 
@@ -78,6 +79,7 @@ class KernelRidgeHead(KernelHead):
 
     limits: ClassVar[Limits] = {
         **BaseHead.limits,
+        "target_transform": WITH_SMEARED,
         "length_scales": Range(0, without_least=True),
         "penalties": Range(0, without_least=True),
         "leave_out": LEAVE_OUT,
@@ -118,6 +120,7 @@ class KernelRidgeHead(KernelHead):
         if can_leave_out(groups):
             inverse = 1 / (eigenvalues[None] + self.penalty_)
             self.held_out_ = y - _leave_groups_out(inverse, vectors, scores, groups)[0]
+        self._smear(y)
         self.weights_ = rows.expansion(np.arange(len(y)), dual, y.mean(), kernel)
 
     def _choose_joint(

@@ -14,6 +14,7 @@ from tier4k.heads.regressors.options import Limits, Range
 from tier4k.heads.regressors.standardization import Standardization
 from tier4k.heads.regressors.tasks import FitTask, HeldOut, with_same_rows, with_validation
 from tier4k.heads.regressors.tensors import checked_tensors
+from tier4k.heads.regressors.transforms import WITH_SMEARED
 
 PATH = tuple(np.logspace(-3, 3, 37).tolist())
 
@@ -60,6 +61,7 @@ class RidgeHead(BaseHead):
     averages_crops: ClassVar[bool] = True
     limits: ClassVar[Limits] = {
         **BaseHead.limits,
+        "target_transform": WITH_SMEARED,
         "penalties": Range(0, without_least=True),
         "validation_fraction": Range(0, 0.9),
         "leave_out": LEAVE_OUT,
@@ -130,6 +132,7 @@ class RidgeHead(BaseHead):
         self.penalty_ = self.penalties[best]
         if can_leave_out(groups):
             self.held_out_ = y - _leave_groups_out(rows.projected, shrinkage[[best]], scores, groups)[0]
+        self._smear(y)
         weight = weights[best] / scale
         bias = y.mean() - weight @ mean
         self.weights_ = {"linear.weight": weight[None], "linear.bias": np.array([bias])}

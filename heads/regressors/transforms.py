@@ -5,11 +5,14 @@ which shortens the long tails of pooled features; text features and zero-shot sc
 
 `target_transform`: with "rank-gauss", a training score becomes the normal quantile of its mid-rank r among
 the n training scores, Phi^-1((r - 1/2) / n) (van der Waerden scores; equal scores have equal ranks), and the
-head's predictions are mapped back through the same pairs.
+head's predictions are mapped back through the same pairs. The score at a predicted quantile is not the mean
+score to expect there, as the curve through the pairs is not straight. "rank-gauss-mean" gives this mean: it
+maps a prediction z to the mean of the scores at z + r_i over the training rows i, where r_i is the residual
+of row i, predicted without its prompt (the smearing estimate; Duan, JASA 78, 1983). Both keep the order.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -22,6 +25,12 @@ IMAGE_TRANSFORMS = ("none", "sqrt")
 
 TARGET_TRANSFORMS = ("none", "rank-gauss")
 
+SMEARED = "rank-gauss-mean"
+
+WITH_SMEARED = (*TARGET_TRANSFORMS, SMEARED)  # of heads that predict training rows without their prompt
+
+SMEARED_POINTS = 201  # of the tabulated curve; its error is far below the noise of scores
+
 COLUMNS = "image_transform.columns"  # name of the tensor (d,) bool: the columns whose root is taken
 
 CURVE = "target_transform.curve"  # name of the tensor (2, m): normal quantiles, and the scores there
@@ -33,7 +42,8 @@ class Transforms:
 
     Attributes:
         columns: (d,) bool, the columns whose signed root is taken; None for none.
-        curve: Maps normal quantiles to scores; None where the head is fitted to the scores themselves.
+        curve: Maps predicted normal quantiles to scores; None where the head is fitted to the scores
+            themselves. Before `smeared`, its inverse maps training scores to quantiles.
     """
 
     columns: np.ndarray | None = None
@@ -51,7 +61,7 @@ class Transforms:
         columns = None
         if image_transform == "sqrt":
             columns = streams.mask("image", "image-prompt")
-        curve = rank_gauss(scores) if target_transform == "rank-gauss" else None
+        curve = None if target_transform == "none" else rank_gauss(scores)
         return cls(columns, curve)
 
     @classmethod
@@ -75,7 +85,7 @@ class Transforms:
         expected = set()
         if image_transform == "sqrt":
             expected.add(COLUMNS)
-        if target_transform == "rank-gauss":
+        if target_transform != "none":
             expected.add(CURVE)
         found = {COLUMNS, CURVE} & set(weights)
         if found != expected:
@@ -111,6 +121,15 @@ class Transforms:
         """Map predictions of the head's model, of any shape, back to units of the score."""
         return predicted if self.curve is None else self.curve(predicted)
 
+    def smeared(self, residuals: np.ndarray) -> "Transforms":
+        """Return transforms that map predictions back to the mean scores to expect.
+
+        Args:
+            residuals: (n,) residuals of training rows in normal quantiles, each predicted without its prompt.
+        """
+        assert self.curve is not None
+        return replace(self, curve=smear(self.curve, residuals))
+
 
 def without_transforms(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the tensors of a head's model alone."""
@@ -130,6 +149,14 @@ def rank_gauss(scores: np.ndarray) -> Curve:
     quantiles = ndtri((rankdata(scores) - 0.5) / len(scores))
     distinct, first = np.unique(scores, return_index=True)
     return Curve(quantiles[first], distinct.astype(np.float64))
+
+
+def smear(curve: Curve, residuals: np.ndarray) -> Curve:
+    """Return the curve from z to the mean of `curve` at z + r over residuals r (n,), between its ends."""
+    if len(curve.x) == 1:  # all scores are equal
+        return curve
+    x = np.linspace(curve.x[0], curve.x[-1], SMEARED_POINTS)
+    return Curve(x, np.array([curve(place + residuals).mean() for place in x]))
 
 
 def _checked_columns(columns: np.ndarray, width: int) -> np.ndarray:

@@ -360,7 +360,7 @@ WRONG = {
     "no repeats": (["fit-head", "Dataset", "--repeats", "0"], "greater than or equal to 1"),
     "weights of a stored fit": ([*FIT, "--image-weights", "x.pth"], "pass --finetune too"),
     "raters of unknown spread": ([*FIT, "--raters", "21"], "add a column std_MOS_q, std_MOS_a, std_MOS_c"),
-    "no sweep": (["sweep", "Dataset"], "pass either --preset paper or --grid FILE"),
+    "no sweep": (["sweep", "Dataset"], "pass either --paper or --grid FILE"),
 }
 
 
