@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
 from rich.text import Text
 
+from tier4k.extract.screen.table import ESSENTIAL, Column, Table, count_column, text_column
 from tier4k.heads.metrics.correlation import Metric, plcc, srcc
 from tier4k.heads.reporting.choices import Part
 from tier4k.heads.reporting.terminal import metric_cell
@@ -66,23 +66,29 @@ def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
     Raises:
         ResultError: A run cannot be read.
     """
-    about = ["run", "method", "head", "target", *frame.columns[5:7]]
+    part = frame.columns[frame.columns.get_loc("images") - 1]
     labels = run_labels(runs, known=("method", "head"))
+    setting = []
     if any(labels.values()):
         frame = frame.assign(setting=_settings(frame, runs, labels))
-        about.insert(3, "setting")
-    table = Table()
-    for name in about:
-        table.add_column(name, overflow="fold")
-    for title in TITLES:
-        table.add_column(title, justify="right")
-    for line in frame.to_dict("records"):
-        cells = [str(line[name]) for name in about]
-        for name in PART_METRICS:
-            deviation = line[f"{name}_sd"]
-            cells.append(metric_cell(line[name], deviation))
-        table.add_row(*cells)
-    return table
+        setting.append(text_column("setting", importance=80, wraps=True))
+    columns = [
+        text_column("run"),
+        text_column("method", importance=84),
+        text_column("head", importance=82),
+        *setting,
+        text_column("target"),
+        text_column(part, wraps=True),
+        count_column("images", importance=70),
+    ]
+    for name, title in zip(PART_METRICS, TITLES, strict=True):
+        columns.append(_metric_column(name, title))
+    return Table(tuple(columns), tuple(frame.to_dict("records")))
+
+
+def _metric_column(name: str, title: str) -> Column:
+    importance = ESSENTIAL if name == "srcc" else 90
+    return Column(title, lambda row: metric_cell(row[name], row[f"{name}_sd"]), importance, is_number=True)
 
 
 def breakdown_notes(frame: pd.DataFrame) -> Iterator[Text]:

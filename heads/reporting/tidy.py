@@ -1,18 +1,19 @@
 """Metrics of many runs as one tidy table, one value a line, and its short form on a terminal."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
 
+from tier4k.extract.screen.table import ESSENTIAL, Column, Row, Table, text_column
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.regressors.names import is_head
 from tier4k.heads.reporting.columns import (
+    ABOUT,
     PAPER_METRICS,
     column_title,
     result_rows,
@@ -20,13 +21,18 @@ from tier4k.heads.reporting.columns import (
 )
 from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
-from tier4k.heads.reporting.terminal import metric_cell, references, selections
+from tier4k.heads.reporting.terminal import interval_cell, metric_cell, references, selections
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run import Run, run_folders
 
 NAN = float("nan")
 
 ORDER = ("data", "target", "name", "run")  # of the lines of a tidy table
+
+# Columns about a run that programs get.
+SETTINGS = ("run", "name", *ABOUT, "changed_options", "repeats", "seeds")
+
+WRAPPED = ("changed_options", "benchmark", "streams", "data", "start")  # texts of several words
 
 
 def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
@@ -97,48 +103,79 @@ def run_labels(runs: Sequence[Path], known: Sequence[str]) -> dict[Path, str]:
 def sweep_table(frame: pd.DataFrame) -> Table:
     """SRCC and PLCC of every run's result on every target beside its baseline's, in the order of the frame.
 
-    The best SRCC of runs with the same test rows is bold.
+    The best SRCC of runs with the same test rows is bold. The raw values of a line are all columns about the
+    run, and mean, standard deviation and interval of both metrics.
 
     Args:
         frame: A tidy table.
     """
     rows = result_rows(frame)
-    columns = list(dict.fromkeys(["run", *varying_columns(rows), "target"]))
-    baselines = _baseline_cells(frame)
-    table = _empty_table(columns)
+    baselines = _baseline_values(frame)
+    lines = []
     for (run, target), group in rows.groupby(["run", "target"], sort=False):
+        line = group[[*SETTINGS, "target"]].iloc[0].to_dict()
         metrics = group.set_index("metric")
-        own_cells = []
-        baseline_cells = []
         for metric in PAPER_METRICS:
-            own_cells.append(metric_cell(*metrics.loc[metric, ["mean", "sd", "low", "high"]]))
-            baseline_cells.append(baselines.get((run, target, metric), ""))  # a scorer on all rows has none
-        table.add_row(
-            *map(str, group[columns].iloc[0]),
-            *own_cells,
-            *baseline_cells,
-            style="bold" if metrics.loc["srcc", "is_best"] else "",
-        )
-    return table
+            mean, sd, low, high = metrics.loc[metric, ["mean", "sd", "low", "high"]]
+            line |= {metric: mean, f"{metric}_sd": sd, f"{metric}_low": low, f"{metric}_high": high}
+            mean, sd = baselines.get((run, target, metric), (None, None))  # a scorer on all rows has none
+            line |= {f"baseline_{metric}": mean, f"baseline_{metric}_sd": sd}
+        lines.append({**line, "is_best": bool(metrics.loc["srcc", "is_best"])})
+    settings = [name for name in varying_columns(rows) if name != "run"]
+    columns = (
+        text_column("run"),
+        *_setting_columns(rows, settings),
+        text_column("target"),
+        *_metric_columns(),
+    )
+    return Table(columns, tuple(lines), style=lambda line: "bold" if line["is_best"] else "")
 
 
-def _empty_table(columns: Sequence[str]) -> Table:
-    table = Table()
-    for column in columns:
-        table.add_column(column_title(column), overflow="fold")  # cut options would no longer tell runs apart
-    for title in PAPER_METRICS.values():
-        table.add_column(title, justify="right")
-    for title in PAPER_METRICS.values():
-        table.add_column(f"baseline {title}", justify="right")
-    return table
+def _setting_columns(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[Column]:
+    """Yield the columns of settings.
+
+    The settings in which runs differ say which run is which, so that only a warning about leaking splits and
+    SRCC are more important.
+    """
+    for name in names:
+        is_leaking = name == "benchmark" and rows["leaks"].any()
+        differs = len(rows[name].unique()) > 1
+        importance = 94 if is_leaking else 92 if differs else 66
+        yield text_column(name, column_title(name), importance, wraps=name in WRAPPED)
 
 
-def _baseline_cells(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """By run, target and metric: the last of the run's baselines, which uses the most metadata."""
-    cells = {}
+def _metric_columns() -> Iterator[Column]:
+    """Yield the columns of SRCC and PLCC, their intervals and the baseline's."""
+    for number, (metric, title) in enumerate(PAPER_METRICS.items()):
+        importance = ESSENTIAL if number == 0 else 90
+        yield _metric_column(title, metric, importance)
+        yield Column(f"{title} 95 % interval", _interval_of(metric), 80 - 10 * number, is_number=True)
+    for number, (metric, title) in enumerate(PAPER_METRICS.items()):
+        yield _metric_column(f"baseline {title}", f"baseline_{metric}", 75 - 10 * number)
+
+
+def _metric_column(
+    title: str,
+    name: str,
+    importance: int,
+) -> Column:
+    def show(row: Row) -> str:
+        """Show mean and deviation, or nothing where a run has no baseline."""
+        return "" if row[name] is None else metric_cell(row[name], row[f"{name}_sd"])
+
+    return Column(title, show, importance, is_number=True)
+
+
+def _interval_of(metric: str) -> Callable[[Row], str]:
+    return lambda row: interval_cell(row[f"{metric}_low"], row[f"{metric}_high"])
+
+
+def _baseline_values(frame: pd.DataFrame) -> dict[tuple[str, str, str], tuple[float, float]]:
+    """By run, target and metric: mean and deviation of the run's last baseline, which uses most metadata."""
+    values = {}
     for line in frame[frame["metrics_of"].isin(BASELINES)].itertuples():
-        cells[line.run, line.target, line.metric] = metric_cell(line.mean, line.sd)
-    return cells
+        values[line.run, line.target, line.metric] = (line.mean, line.sd)
+    return values
 
 
 def _setting(

@@ -35,7 +35,8 @@ class Environment:
         command: Command line of the run.
         data: Path of the data set; of several, of the first.
         more_data: Paths of the others.
-        table: What the user said about the tables: --layout, --columns, --sheet, where they were passed.
+        table: What the user said about the tables, where they were passed: --layout, --columns, --sheet,
+            --images.
         finished: Time in UTC, ISO 8601.
         python: Version of Python.
         versions: Versions of the libraries, by name.

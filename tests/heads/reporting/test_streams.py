@@ -12,16 +12,17 @@ import pytest
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.check import check
+from tier4k.heads.reporting.ablation import factor_comparisons
 from tier4k.heads.reporting.columns import result_rows, varying_columns
 from tier4k.heads.reporting.comparison import compare
-from tier4k.heads.reporting.html.factors import factor_comparisons
 from tier4k.heads.reporting.html.page import write_report
-from tier4k.heads.reporting.html.runs import read_runs
 from tier4k.heads.reporting.latex import latex
+from tier4k.heads.reporting.report_runs import read_runs
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.tidy import run_labels, sweep_table, tidy
 from tier4k.tests.builders.data import write_table
 from tier4k.tests.builders.reports import fit_run
+from tier4k.tests.builders.screens import cells_by_heading, headings
 from tier4k.tests.builders.signatures import signature
 
 CLIP = signature("clip", "native: 224")
@@ -146,12 +147,12 @@ def test_the_order_of_lines_is_that_of_names_whatever_the_order_of_the_runs(
     lines = frame.drop_duplicates("run")
     assert list(lines["name"]) == sorted(run.name for run in runs)
     assert list(lines["run"]) == [name[-10:] for name in lines["name"]]
-    assert list(sweep_table(frame).columns[0].cells) == list(lines["run"])
+    assert list(cells_by_heading(sweep_table(frame))["run"]) == list(lines["run"])
 
 
 def test_a_column_that_only_lacks_values_is_not_shown(ablation: dict[str, Path]) -> None:
     of_clip = [ablation["text"], ablation["clip image"], ablation["clip all"]]
-    columns = [str(column.header) for column in sweep_table(tidy(of_clip)).columns]
+    columns = headings(sweep_table(tidy(of_clip)))
     assert columns[:6] == ["run", "method", "streams", "benchmark", "head", "target"]
     two_encoders = varying_columns(result_rows(tidy(list(ablation.values()))))
     assert two_encoders == ["method", "streams", "benchmark", "image_encoder", "preprocessing", "head"]
