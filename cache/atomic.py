@@ -182,7 +182,7 @@ def _lock(folder: Path, operation: int) -> Iterator[bool]:
 
 
 def _modes_of_new(folder: Path) -> tuple[int, int]:
-    """Return the permissions that the system gives a new file and a new folder, without a change of the umask."""
+    """Return the permissions of a new file and a new folder, without a change of the umask."""
     file, inner = folder / ".new", folder / ".new-folder"
     file.touch()
     inner.mkdir()
@@ -192,8 +192,8 @@ def _modes_of_new(folder: Path) -> tuple[int, int]:
 def _set_mode(path: Path, mode: int) -> None:
     """Set the permissions of a file or folder where they differ.
 
-    safetensors makes files that only their owner reads, and a copied folder has the permissions of its source.
-    A share without permissions refuses to set any, and there all files have the same.
+    safetensors makes files that only their owner reads, and a copied folder has the permissions of its
+    source. A share without permissions refuses to set any, and there all files have the same.
     """
     if stat.S_IMODE(path.stat().st_mode) != mode:
         path.chmod(mode)

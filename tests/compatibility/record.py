@@ -1,7 +1,8 @@
 """Record what today's code writes, for all later versions: `python -m tier4k.tests.compatibility.record`.
 
-It writes stores, runs and an exported model, made from small images that follow from formulas. Files of a format that is recorded already stay as they are: run this after a format
-number was raised, and commit what is new. tests/data/compatibility/ then has one folder for each format:
+It writes stores, runs and an exported model, made from small images that follow from formulas. Files of a
+format that is recorded already stay as they are: run this after a format number was raised, and commit what
+is new. tests/data/compatibility/ then has one folder for each format:
 
     stores-2/     stores of format 2, with the record of the data set
     run-6/        runs of run format 6
