@@ -10,7 +10,7 @@ import numpy as np
 from tier4k.cache.keys import sortable
 from tier4k.cache.listing import stores
 from tier4k.cache.signature import FORMAT_VERSION
-from tier4k.extract.inputs.record import records
+from tier4k.extract.inputs.record import FOLDER, DatasetRecord
 from tier4k.heads.results.find_run import runs_in
 from tier4k.heads.results.model import MODEL_FORMAT, Model, read_model
 from tier4k.heads.results.read import read_config, read_curves, read_predictions, read_rows, read_splits
@@ -43,7 +43,7 @@ def store_values(folder: Path) -> dict[str, Any]:
             "keys": hashlib.sha256(keys.tobytes()).hexdigest(),
             "features": hashlib.sha256(features.astype("<f4").tobytes()).hexdigest(),
         }
-    for record in records(folder):
+    for record in map(DatasetRecord.read, sorted((folder / FOLDER).iterdir())):
         values[record.path.name] = {
             "name": record.name,
             "images": list(record.names_of("image")),
