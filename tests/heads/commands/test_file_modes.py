@@ -35,13 +35,8 @@ def test_commands_write_files_with_the_permissions_of_the_umask(
     succeed("features", "data.csv", *encoders, "-o", "fused.npz")
     succeed("predict", ridge, "data.csv", "--image-weights", "test_resnet.pth", "-o", "scores.parquet")
     succeed("store", "compact", "--features", "features")
-    inputs = {
-        Path("bert"),
-        *Path("bert").iterdir(),
-        *Path().glob("*.pth"),
-        *Path().glob("*.png"),
-        Path("data.csv"),
-    }
+    inputs = {Path("data.csv"), Path("test_resnet.pth"), Path("bert")}
+    inputs |= {*Path("bert").iterdir(), *Path().glob("*.png")}
     written = [path for path in Path().rglob("*") if path not in inputs]
     assert {path.suffix for path in written if path.is_file()} >= SUFFIXES
     for path in written:
