@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +98,12 @@ def print_broken_stores(console: "Console", features: Path) -> int:
     for message in broken.values():
         print_line(console, message, style="red")
     return len(broken)
+
+
+def print_damaged_records(console: "Console", damaged: "Mapping[Path, str]") -> None:
+    """Print the records of data sets that cannot be read."""
+    for message in damaged.values():
+        print_line(console, message, style="red")
 
 
 @contextmanager

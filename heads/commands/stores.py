@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.extract.stores.choices import HOURS_IN_USE
-from tier4k.heads.commands.console import make_console, print_broken_stores, print_line
+from tier4k.heads.commands.console import make_console, print_broken_stores, print_damaged_records, print_line
 from tier4k.heads.commands.options import FEATURES, RUNS, FeaturesOption
 
 if TYPE_CHECKING:
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 def store_ls(features: FeaturesOption = FEATURES) -> None:
     """List every feature store with rows, size, type, age, and the data sets that it contains completely."""
+    from tier4k.extract.inputs.record import records
     from tier4k.extract.stores.listing import store_notes, store_table
 
     console = make_console()
-    console.print(store_table(features))
+    found = records(features)
+    console.print(store_table(features, found.sound))
     for note in store_notes(features):
         print_line(console, note)
+    print_damaged_records(console, found.damaged)
     print_broken_stores(console, features)
 
 
@@ -178,10 +181,13 @@ def store_export(
     """Write the features of one store, with keys and names of the inputs, to a file for other programs."""
     from tier4k.cache.export import export
     from tier4k.cache.store import FeatureStore
-    from tier4k.extract.inputs.record import input_names
+    from tier4k.extract.inputs.record import input_names, records
 
     folder = Path(store) if Path(store).is_dir() else features / store
     opened = FeatureStore.open(folder)
-    names = input_names(folder.parent, opened.signature.stream)
+    found = records(folder.parent)
+    names = input_names(found.sound, opened.signature.stream)
     rows = export(opened, output, names)
-    print_line(make_console(), f"{output}: {rows:,} rows of {folder.name}")
+    console = make_console()
+    print_line(console, f"{output}: {rows:,} rows of {folder.name}")
+    print_damaged_records(console, found.damaged)

@@ -72,7 +72,7 @@ def sha256(text: str) -> str:
 
 def shown_stores(root: Path) -> str:
     console = Console(file=io.StringIO(), width=250)
-    console.print(store_table(root))
+    console.print(store_table(root, records(root).sound))
     return console.file.getvalue()
 
 
@@ -144,10 +144,10 @@ def test_a_store_with_templates_alone_is_no_garbage(tmp_path: Path, manifest: Ma
     write_record(root, DatasetInputs.of(manifest), ["an ugly photo", TEMPLATES[1]])
     write_record(root, DatasetInputs.of(manifest))
     assert [one.kept for one in review(root, (), 0)] == [True]
-    names = input_names(root, "text")
+    names = input_names(records(root).sound, "text")
     assert names.keys() >= {bytes.fromhex(sha256(one)) for one in (*TEMPLATES, "an ugly photo")}
     assert {names[bytes.fromhex(key)] for key in manifest.table["prompt_key"]} == set(manifest.prompts())
-    (record,) = records(root)
+    (record,) = records(root).sound
     assert len(record.keys_of("template")) == 3 and len(record.keys_of("text")) == 4
 
 
