@@ -95,8 +95,8 @@ def read_array(
     """Return an array that was written, memory-mapped.
 
     Raises:
-        OSError, EOFError, ValueError, SyntaxError, OverflowError: The file is missing, empty or damaged. NumPy
-            evaluates the header of the file, which raises more than it documents.
+        OSError, EOFError, ValueError, SyntaxError, OverflowError: The file is missing, empty or damaged.
+            NumPy evaluates the header of the file, which raises more than it documents.
     """
     return np.load(folder / f"{name}-{digest}.npy", mmap_mode="r", allow_pickle=False)
 

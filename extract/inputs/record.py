@@ -386,7 +386,7 @@ def records(root: Path) -> Records:
 
 
 def input_names(sound: Iterable[DatasetRecord], stream: str) -> dict[bytes, str]:
-    """Return the readable names of a stream's inputs in the recorded data sets, by key; templates are texts."""
+    """Return the readable names of a stream's inputs in data sets, by key; templates are texts."""
     names: dict[bytes, str] = {}
     for record in sound:
         for part in streams_in_stores(stream):

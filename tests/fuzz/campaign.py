@@ -94,7 +94,7 @@ class Campaign:
                 copy = self._copy(kind)
                 ended = run(arguments, copy, self._imports, seconds=120)
                 self._imports.repeat()
-                if ended.code or ended.violations:
+                if ended.code != kind.code or ended.violations:
                     failed[" ".join(arguments)] = f"{ended.code} {ended.violations} {ended.errors}"
         return failed
 
@@ -181,8 +181,9 @@ def _run(campaign: Campaign, state: Path, minutes: float) -> None:
     state.mkdir(exist_ok=True)
     count = state / "next-seed"
     seed = int(count.read_text()) if count.exists() else 1_000_000
-    for command, output in campaign.check_undamaged().items():
-        sys.stdout.write(f"fails on well-formed files: {command}: {output[-1500:]}\n")
+    if not count.exists():
+        for command, output in campaign.check_undamaged().items():
+            sys.stdout.write(f"fails on well-formed files: {command}: {output[-1500:]}\n")
     end = time.monotonic() + 60 * minutes
     tally = campaign.tally
     while time.monotonic() < end:

@@ -25,6 +25,7 @@ class Kind:
         needs: Folders of the project that the commands need.
         commands: Commands that read them; `{file}` stands for the path of the file, `{folder}` for its folder.
         weight: How often the kind is drawn, relative to others.
+        code: Exit code of the commands on the well-formed files.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Kind:
     needs: Sequence[str]
     commands: Sequence[Command]
     weight: float = 1.0
+    code: int = 0
 
 
 GIVEN: list[Command] = [
@@ -71,13 +73,35 @@ STORE_COMMANDS: list[Command] = [
 TABLE_COMMANDS: list[Command] = [
     ["data", "check", "{file}"],
     ["features", "{file}", *STORED_ENCODERS, "-o", "new.npz", "--on-error", "skip"],
-    ["fit-head", "{file}", *STORED_ENCODERS, "--head", "ridge", "--repeats", "1", "--out", "new", "--on-error", "skip"],
+    [
+        "fit-head",
+        "{file}",
+        *STORED_ENCODERS,
+        "--head",
+        "ridge",
+        "--repeats",
+        "1",
+        "--out",
+        "new",
+        "--on-error",
+        "skip",
+    ],
     ["extract", "{file}", *ENCODERS, "--workers", "0", "--on-error", "skip"],
     ["split", "{file}", "-o", "new.json"],
 ]
 
 NETWORK_COMMANDS: list[Command] = [
-    ["extract", "data/table.csv", "--image-encoder", "timm:test_resnet", "--image-weights", "{file}", "--streams", "image", *NEW],
+    [
+        "extract",
+        "data/table.csv",
+        "--image-encoder",
+        "timm:test_resnet",
+        "--image-weights",
+        "{file}",
+        "--streams",
+        "image",
+        *NEW,
+    ],
 ]
 
 
@@ -91,27 +115,136 @@ KINDS: tuple[Kind, ...] = (
     Kind("table of JSON", "data/table.json*", STORED, TABLE_COMMANDS, 2),
     Kind("workbook", "data/table.xlsx", STORED, TABLE_COMMANDS, 3),
     Kind("Parquet table", "data/table.parquet", STORED, TABLE_COMMANDS, 2),
-    Kind("image", "data/*.[pjwg]*", STORED, [["data", "check", "data/table.csv", "--decode"], ["extract", "data/table.csv", *IMAGE, *NEW, "--streams", "image"]], 1),
-    Kind("tar archive", "forms/samples.tar", ["forms", *STORED], [["extract", "{file}", *IMAGE, "--text-encoder", "hf:text", *NEW], ["data", "check", "{file}"]], 2),
-    Kind("Parquet of images", "forms/images.parquet", ["forms", *STORED], [["extract", "{file}", *IMAGE, "--text-encoder", "hf:text", *NEW], ["data", "check", "{file}"]], 1),
-    Kind("saved data set", "forms/saved/*", ["forms", *STORED], [["extract", "{folder}", *IMAGE, "--text-encoder", "hf:text", *NEW], ["data", "check", "{folder}"]], 1),
+    Kind(
+        "image",
+        "data/*.[pjwg]*",
+        STORED,
+        [
+            ["data", "check", "data/table.csv", "--decode"],
+            ["extract", "data/table.csv", *IMAGE, *NEW, "--streams", "image"],
+        ],
+        1,
+    ),
+    Kind(
+        "tar archive",
+        "forms/samples.tar",
+        ["forms", *STORED],
+        [["extract", "{file}", *IMAGE, "--text-encoder", "hf:text", *NEW], ["data", "check", "{file}"]],
+        2,
+    ),
+    Kind(
+        "Parquet of images",
+        "forms/images.parquet",
+        ["forms", *STORED],
+        [["extract", "{file}", *IMAGE, "--text-encoder", "hf:text", *NEW], ["data", "check", "{file}"]],
+        1,
+    ),
+    Kind(
+        "saved data set",
+        "forms/saved/*",
+        ["forms", *STORED],
+        [["extract", "{folder}", *IMAGE, "--text-encoder", "hf:text", *NEW], ["data", "check", "{folder}"]],
+        1,
+    ),
     Kind("layout of JSON", "evalmuse/*.json", ["evalmuse"], [["data", "check", "evalmuse"]]),
     Kind("layout of parts", "aigiqa20k/*.csv", ["aigiqa20k"], [["data", "check", "aigiqa20k"]], 0.5),
-    Kind("MATLAB file", "aigciqa2023/DATA/*/*.mat", ["aigciqa2023"], [["data", "check", "aigciqa2023"]]),
-    Kind("prompt workbook", "aigciqa2023/*.xlsx", ["aigciqa2023"], [["data", "check", "aigciqa2023"]], 0.5),
-    Kind("grid", "settings/grid.toml", STORED, [["sweep", "data/table.csv", "--grid", "{file}", "--out", "new", "-o", "new.csv"]], 2),
-    Kind("templates", "settings/templates.toml", ["data", "clip", "settings"], [["extract", "data/table.csv", "--encoder", "hf:clip", "--templates", "{file}", *NEW, "--streams", "text"]]),
-    Kind("splits", "settings/splits.json", STORED, [
-        ["fit-head", "data/table.csv", *STORED_ENCODERS, "--split", "{file}", "--head", "ridge", "--out", "new"],
-        ["fit-head", "data/table.csv", *STORED_ENCODERS, "--split", "{file}", "--epochs", "1", "--set", "hidden=2", "--out", "new"],
-        ["split", "data/table.csv", "--split", "{file}", "-o", "new.json"],
-    ], 2),
+    Kind(
+        "MATLAB file", "aigciqa2023/DATA/*/*.mat", ["aigciqa2023"], [["data", "check", "aigciqa2023"]], code=2
+    ),
+    Kind(
+        "prompt workbook",
+        "aigciqa2023/*.xlsx",
+        ["aigciqa2023"],
+        [["data", "check", "aigciqa2023"]],
+        0.5,
+        code=2,
+    ),
+    Kind(
+        "grid",
+        "settings/grid.toml",
+        STORED,
+        [["sweep", "data/table.csv", "--grid", "{file}", "--out", "new", "-o", "new.csv"]],
+        2,
+    ),
+    Kind(
+        "templates",
+        "settings/templates.toml",
+        ["data", "clip", "settings"],
+        [
+            [
+                "extract",
+                "data/table.csv",
+                "--encoder",
+                "hf:clip",
+                "--templates",
+                "{file}",
+                *NEW,
+                "--streams",
+                "text",
+            ]
+        ],
+    ),
+    Kind(
+        "splits",
+        "settings/splits.json",
+        STORED,
+        [
+            [
+                "fit-head",
+                "data/table.csv",
+                *STORED_ENCODERS,
+                "--split",
+                "{file}",
+                "--head",
+                "ridge",
+                "--out",
+                "new",
+            ],
+            [
+                "fit-head",
+                "data/table.csv",
+                *STORED_ENCODERS,
+                "--split",
+                "{file}",
+                "--epochs",
+                "1",
+                "--set",
+                "hidden=2",
+                "--out",
+                "new",
+            ],
+            ["split", "data/table.csv", "--split", "{file}", "-o", "new.json"],
+        ],
+        2,
+    ),
     Kind("prompts", "prompted/*", RUNS, [["predict", "runs/ridge", "prompted", *IMAGE[2:], "-o", "new.csv"]]),
-    Kind("scores", "settings/scores.*", STORED, [["score", "data/table.csv", "--scores", "{file}", "--name", "given", "--out", "new"]]),
-    Kind("predictions of predict", "settings/predicted.parquet", RUNS, [["predict", "runs/ridge", "data/table.csv", *IMAGE[2:], "-o", "{file}"]]),
-    *(Kind(f"run {name}", f"runs/{name}/*", RUNS, _readers_of_run(name), 1.5) for name in ("ridge", "mlp", "own")),
+    Kind(
+        "scores",
+        "settings/scores.*",
+        STORED,
+        [["score", "data/table.csv", "--scores", "{file}", "--name", "given", "--out", "new"]],
+    ),
+    Kind(
+        "predictions of predict",
+        "settings/predicted.parquet",
+        RUNS,
+        [["predict", "runs/ridge", "data/table.csv", *IMAGE[2:], "-o", "{file}"]],
+    ),
+    *(
+        Kind(f"run {name}", f"runs/{name}/*", RUNS, _readers_of_run(name), 1.5)
+        for name in ("ridge", "mlp", "own")
+    ),
     Kind("run given", "runs/given/*", RUNS, GIVEN),
-    Kind("exported model", "exported/**/*", ["data", "exported", "settings"], [["predict", "exported", "data/table.csv", "-F", "new", "-o", "new.csv"], ["export", "exported", "new"]], 1.5),
+    Kind(
+        "exported model",
+        "exported/**/*",
+        ["data", "exported", "settings"],
+        [
+            ["predict", "exported", "data/table.csv", "-F", "new", "-o", "new.csv"],
+            ["export", "exported", "new"],
+        ],
+        1.5,
+    ),
     Kind("signature", "features/*/signature.json", RUNS, STORE_COMMANDS),
     Kind("shard", "features/*/*.h5", RUNS, STORE_COMMANDS, 3),
     Kind("record", "features/datasets/*/*", RUNS, STORE_COMMANDS, 2),
@@ -119,11 +252,34 @@ KINDS: tuple[Kind, ...] = (
     Kind("last extraction", "features/extract.json", RUNS, STORE_COMMANDS, 0.3),
     Kind("plan", "planned/datasets/*/*", ["planned", *STORED], [["extract", "{folder}", *ENCODERS, *NEW]]),
     Kind("weights", "weights/net.[ps]*", STORED, NETWORK_COMMANDS, 2),
-    Kind("sharded weights", "sharded/*", ["data", "sharded"], [["extract", "data/table.csv", "--image-encoder", "timm:test_resnet", "--image-weights", "sharded", "--streams", "image", *NEW]]),
+    Kind(
+        "sharded weights",
+        "sharded/*",
+        ["data", "sharded"],
+        [
+            [
+                "extract",
+                "data/table.csv",
+                "--image-encoder",
+                "timm:test_resnet",
+                "--image-weights",
+                "sharded",
+                "--streams",
+                "image",
+                *NEW,
+            ]
+        ],
+    ),
     _text("text"),
     _text("t5"),
     _text("sentence"),
-    Kind("checkpoint of two towers", "clip/*", ["data", "clip"], [["extract", "data/table.csv", "--encoder", "hf:clip", *NEW]], 2),
+    Kind(
+        "checkpoint of two towers",
+        "clip/*",
+        ["data", "clip"],
+        [["extract", "data/table.csv", "--encoder", "hf:clip", *NEW]],
+        2,
+    ),
 )
 
 

@@ -33,7 +33,7 @@ STORED_ENCODERS = ["--image-encoder", "timm:test_resnet", "--text-encoder", "hf:
 
 GRID = """\
 method = ["nr", "pr"]
-head = ["ridge", "mlp"]
+head = "ridge"
 repeats = 2
 target = "mos"
 image_encoder = "timm:test_resnet"
@@ -180,7 +180,9 @@ def _run_commands() -> None:
     }
     for name, options in heads.items():
         tier(*fit, *options, "--out", f"out-{name}")
-    tier("score", "data/table.csv", "--scores", "settings/scores.csv", "--name", "given", "--out", "out-given")
+    tier(
+        "score", "data/table.csv", "--scores", "settings/scores.csv", "--name", "given", "--out", "out-given"
+    )
     for folder in Path().glob("out-*"):
         run = min(file.parent for file in folder.glob("*/config.json"))
         Path("runs").mkdir(exist_ok=True)

@@ -27,8 +27,33 @@ NUMBERS: list[Any] = [
 ]
 
 TEXTS = [
-    *("", " ", "\0", "nan", "1e999", "../outside/secret.png", "/etc/hostname", "..", ".", "~", "\ufeff", "a" * 300),
-    *("a" * 100_000, "é\u202e\u0000", "[red]", "{0}", "%s", "\ud800", "2024-01-01", "1,5", "=1+1", "os.system", "$"),
+    *(
+        "",
+        " ",
+        "\0",
+        "nan",
+        "1e999",
+        "../outside/secret.png",
+        "/etc/hostname",
+        "..",
+        ".",
+        "~",
+        "\ufeff",
+        "a" * 300,
+    ),
+    *(
+        "a" * 100_000,
+        "é\u202e\u0000",
+        "[red]",
+        "{0}",
+        "%s",
+        "\ud800",
+        "2024-01-01",
+        "1,5",
+        "=1+1",
+        "os.system",
+        "$",
+    ),
     *("file:///etc/hostname", "nobody://x/y", "-o", "*", "builtins.eval", "\n\n\n", "NR", "mos", "image"),
 ]
 
@@ -75,7 +100,9 @@ def splice(data: bytes, chance: random.Random) -> bytes:
 def replace_all(data: bytes, chance: random.Random) -> bytes:
     """Replace the whole content."""
     texts = (b"", b"\0" * 100, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"PK\x03\x04", b"{", b"null", b"[]", b"0")
-    return chance.choice((*texts, b"[" * 100_000, b'{"a":' * 50_000, chance.randbytes(1000), b"<html>", b"NaN"))
+    return chance.choice(
+        (*texts, b"[" * 100_000, b'{"a":' * 50_000, chance.randbytes(1000), b"<html>", b"NaN")
+    )
 
 
 def encode_otherwise(data: bytes, chance: random.Random) -> bytes:
@@ -156,7 +183,13 @@ def nested(depth: int, chance: random.Random) -> Any:
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
     found = []
-    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    items = (
+        list(value.items())
+        if isinstance(value, dict)
+        else list(enumerate(value))
+        if isinstance(value, list)
+        else []
+    )
     for key, item in items:
         found.append((value, key))
         found.extend(_places(item))
@@ -171,20 +204,37 @@ def change_toml(data: bytes, chance: random.Random) -> bytes:
     key, _ = lines[number].split(" = ", 1)
     action = chance.random()
     if action < 0.75:
-        key = key if chance.random() < 0.9 else chance.choice(("unknown", '""', "a.b.c", "repeats", "seed", "epochs"))
+        key = (
+            key
+            if chance.random() < 0.9
+            else chance.choice(("unknown", '""', "a.b.c", "repeats", "seed", "epochs"))
+        )
         lines[number] = f"{key} = {toml(chance)}"
     elif action < 0.85:
-        lines.append(f"{chance.choice(('seed', 'lr', 'penalties', 'set', 'batch_size', 'hidden'))} = {toml(chance)}")
+        lines.append(
+            f"{chance.choice(('seed', 'lr', 'penalties', 'set', 'batch_size', 'hidden'))} = {toml(chance)}"
+        )
     elif action < 0.9:
         lines[number] = f"{key} = " + "[" * 3000 + "]" * 3000
     else:
-        lines.insert(number, chance.choice(("[table]", "[[array]]", "= 1", lines[number], "a.b = 1", "\\u0000")))
+        lines.insert(
+            number, chance.choice(("[table]", "[[array]]", "= 1", lines[number], "a.b = 1", "\\u0000"))
+        )
     return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
 def toml(chance: random.Random) -> str:
     """A hostile value as TOML writes it."""
-    special = ("[1, 1, 1]", "[[1], [2]]", "1979-05-27T07:32:00Z", "07:32:00", "{a = 1}", "[]", "true", "0x7fffffffffffffffff")
+    special = (
+        "[1, 1, 1]",
+        "[[1], [2]]",
+        "1979-05-27T07:32:00Z",
+        "07:32:00",
+        "{a = 1}",
+        "[]",
+        "true",
+        "0x7fffffffffffffffff",
+    )
     if chance.random() < 0.25:
         return chance.choice(special)
     value = pick(chance)
@@ -290,10 +340,17 @@ def _change_sheet(data: bytes, chance: random.Random) -> bytes:
     if kind == 2:
         return data.replace(b"</row>", cell.encode() + b"</row>", chance.choice((1, -1)))
     if kind == 3:
-        return re.sub(rb"<v>[^<]*</v>", lambda _: f"<v>{pick(chance)}</v>".encode("utf-8", "ignore"), data, count=chance.choice((1, 3)))
+        return re.sub(
+            rb"<v>[^<]*</v>",
+            lambda _: f"<v>{pick(chance)}</v>".encode("utf-8", "ignore"),
+            data,
+            count=chance.choice((1, 3)),
+        )
     if kind == 4:
         return data.replace(b' t="n"', f' t="{chance.choice("besd")}"'.encode(), chance.choice((1, -1)))
-    rows = "".join(f'<row r="{number}">{cell.replace("1048576", str(number))}</row>' for number in range(20, 420))
+    rows = "".join(
+        f'<row r="{number}">{cell.replace("1048576", str(number))}</row>' for number in range(20, 420)
+    )
     return data.replace(b"</sheetData>", rows.encode() + b"</sheetData>")
 
 
@@ -310,7 +367,9 @@ def _with_header(data: bytes, chance: random.Random) -> bytes:
     changed = bytearray(data)
     entries = [found.start() for found in re.finditer(b"PK\x01\x02", data)]
     entry = chance.choice(entries)
-    field, value = chance.choice(((8, 1), (8, 0x41), (10, 99), (10, 9), (10, 97), (20, 2**31), (24, 2**31 - 1), (42, 2**30)))
+    field, value = chance.choice(
+        ((8, 1), (8, 0x41), (10, 99), (10, 9), (10, 97), (20, 2**31), (24, 2**31 - 1), (42, 2**30))
+    )
     size = 4 if field >= 20 else 2
     changed[entry + field : entry + field + size] = value.to_bytes(size, "little")
     if field in (8, 10):
@@ -327,7 +386,9 @@ def _bomb(members: Mapping[str, bytes], name: str, size: int = 3 * 2**30) -> byt
     repeated = deflate.compress(block) + deflate.flush(zlib.Z_FULL_FLUSH)
     content = first + repeated * (size // len(block)) + deflate.flush()
     whole = len(members[name]) + size // len(block) * len(block)
-    buffer = bytearray(_zip({name: content} | {other: data for other, data in members.items() if other != name}))
+    buffer = bytearray(
+        _zip({name: content} | {other: data for other, data in members.items() if other != name})
+    )
     for start, offset in ((buffer.find(b"PK\x03\x04"), 0), (buffer.find(b"PK\x01\x02", len(content)), 2)):
         buffer[start + 8 + offset : start + 10 + offset] = zipfile.ZIP_DEFLATED.to_bytes(2, "little")
         buffer[start + 22 + offset : start + 26 + offset] = whole.to_bytes(4, "little")
@@ -365,7 +426,11 @@ def change_array(array: np.ndarray, chance: random.Random) -> np.ndarray:
         return array[:0] if array.ndim else np.empty(0)
     changed = np.array(array)
     if changed.dtype.kind in "iuf" and changed.size:
-        wish = chance.choice((NAN, INF, 1e38, -1.0, 0.0)) if changed.dtype.kind == "f" else chance.choice((0, 1, -1, 2**30))
+        wish = (
+            chance.choice((NAN, INF, 1e38, -1.0, 0.0))
+            if changed.dtype.kind == "f"
+            else chance.choice((0, 1, -1, 2**30))
+        )
         with np.errstate(all="ignore"):
             value = np.array(wish).astype(changed.dtype)
         changed.reshape(-1)[chance.randrange(changed.size) if chance.random() < 0.5 else slice(None)] = value
@@ -374,7 +439,9 @@ def change_array(array: np.ndarray, chance: random.Random) -> np.ndarray:
 
 
 def _npy_header(data: bytes, chance: random.Random) -> bytes:
-    shape = chance.choice(("(1099511627776,)", "(3, -1)", "(2, 4611686018427387904)", "(0,)", "'a'", "(1.5,)"))
+    shape = chance.choice(
+        ("(1099511627776,)", "(3, -1)", "(2, 4611686018427387904)", "(0,)", "'a'", "(1.5,)")
+    )
     text = f"{{'descr': '{chance.choice(('<f4', '|O', '|V0', '<f999', '|u1'))}', 'fortran_order': False, 'shape': {shape}, }}"
     header = text.encode().ljust(118) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data[128:]
@@ -426,15 +493,34 @@ def change_checkpoint(data: bytes, chance: random.Random) -> bytes:
     elif action == 1:
         state[name] = torch.tensor([1.0]).expand(2**20, 2**20)
     elif action == 2:
-        state[name] = torch.full_like(state[name], chance.choice((1, 0)) if not state[name].is_floating_point() else NAN)
+        state[name] = torch.full_like(
+            state[name], chance.choice((1, 0)) if not state[name].is_floating_point() else NAN
+        )
     elif action == 3:
         state[name] = pick(chance)
     elif action == 4:
         state[chance.choice((1, "", None, f"{name}.x", ("a",)))] = state.pop(name)
     elif action == 5:
-        state = chance.choice(({"state_dict": state}, {"model": {"module": state}}, [state], {}, state[name], 3, {"a": state, "b": state}))
+        state = chance.choice(
+            (
+                {"state_dict": state},
+                {"model": {"module": state}},
+                [state],
+                {},
+                state[name],
+                3,
+                {"a": state, "b": state},
+            )
+        )
     elif action == 6:
-        state[name] = chance.choice((state[name].to(torch.complex64), state[name].to_sparse(), state[name][None], state[name].double()))
+        state[name] = chance.choice(
+            (
+                state[name].to(torch.complex64),
+                state[name].to_sparse(),
+                state[name][None],
+                state[name].double(),
+            )
+        )
     elif action == 7:
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     else:
@@ -462,7 +548,10 @@ def change_arrow(data: bytes, chance: random.Random) -> bytes:
     nulls = [pa.nulls(rows), pa.nulls(rows, pa.string())]
     numbers = [pa.array([pick_number(chance)] * rows), pa.array([2**63 - 1] * rows), pa.array([True] * rows)]
     nests = [pa.array([[1, 2]] * rows), pa.array([{"bytes": b"x", "path": "../outside/secret.png"}] * rows)]
-    texts = [pa.array([chance.choice(TEXTS).encode("utf-8", "replace").decode()] * rows), pa.array([b"\xff\xfe"] * rows)]
+    texts = [
+        pa.array([chance.choice(TEXTS).encode("utf-8", "replace").decode()] * rows),
+        pa.array([b"\xff\xfe"] * rows),
+    ]
     types = [pa.array([0] * rows, pa.timestamp("ns")), pa.array(["a"] * rows).dictionary_encode()]
     action = chance.random()
     if action < 0.7:
@@ -470,12 +559,22 @@ def change_arrow(data: bytes, chance: random.Random) -> bytes:
     elif action < 0.8:
         table = table.drop_columns([name])
     elif action < 0.9:
-        table = table.rename_columns([*table.column_names[:column], chance.choice(("", "mos", "image", "prompt")), *table.column_names[column + 1 :]])
+        table = table.rename_columns(
+            [
+                *table.column_names[:column],
+                chance.choice(("", "mos", "image", "prompt")),
+                *table.column_names[column + 1 :],
+            ]
+        )
     else:
         table = chance.choice((table.slice(0, 0), pa.concat_tables([table] * 50)))
     buffer = io.BytesIO()
     if parquet:
-        table = table.replace_schema_metadata(dict.fromkeys(table.schema.metadata or {}, b"{}") if chance.random() < 0.1 else table.schema.metadata)
+        table = table.replace_schema_metadata(
+            dict.fromkeys(table.schema.metadata or {}, b"{}")
+            if chance.random() < 0.1
+            else table.schema.metadata
+        )
         pq.write_table(table, buffer)
     else:
         with (pa.ipc.new_stream if stream else pa.ipc.new_file)(buffer, table.schema) as writer:
@@ -494,11 +593,28 @@ def change_mat(data: bytes, chance: random.Random) -> bytes:
 
     name = next(key for key in scipy.io.loadmat(io.BytesIO(data)) if not key.startswith("__"))
     array = scipy.io.loadmat(io.BytesIO(data))[name]
-    others: list[Any] = [array[:-1], array.T, array[:, None], "text", np.empty((0, 0)), {"a": 1}, array * 1j, array * NAN]
-    others += [np.array(["a", 1, None], dtype=object), np.where(array > 30, INF, array), array.astype(int), array > 5, 3]
+    others: list[Any] = [
+        array[:-1],
+        array.T,
+        array[:, None],
+        "text",
+        np.empty((0, 0)),
+        {"a": 1},
+        array * 1j,
+        array * NAN,
+    ]
+    others += [
+        np.array(["a", 1, None], dtype=object),
+        np.where(array > 30, INF, array),
+        array.astype(int),
+        array > 5,
+        3,
+    ]
     buffer = io.BytesIO()
     names = {name: chance.choice(others)} if chance.random() < 0.8 else {name: array, "second": array}
-    scipy.io.savemat(buffer, names if chance.random() < 0.9 else {"other": array}, do_compression=chance.random() < 0.5)
+    scipy.io.savemat(
+        buffer, names if chance.random() < 0.9 else {"other": array}, do_compression=chance.random() < 0.5
+    )
     return buffer.getvalue()
 
 
@@ -512,7 +628,9 @@ def change_hdf5(data: bytes, chance: random.Random) -> bytes:
         name = chance.choice(list(file))
         attribute = chance.choice(list(file.attrs)) if len(file.attrs) else None
         if action < 0.25 and attribute:
-            file.attrs[attribute] = chance.choice(("x", 1, -1, 2**62, NAN, np.zeros(3), b"\xff", "é" * 100, ""))
+            file.attrs[attribute] = chance.choice(
+                ("x", 1, -1, 2**62, NAN, np.zeros(3), b"\xff", "é" * 100, "")
+            )
         elif action < 0.3 and attribute:
             del file.attrs[attribute]
         elif action < 0.6:
@@ -560,16 +678,41 @@ def change_tar(data: bytes, chance: random.Random) -> bytes:
         members = [(about, archive.extractfile(about).read()) for about in archive if about.isfile()]  # type: ignore[union-attr]
     about, content = chance.choice(members)
     action = chance.random()
-    names = ("../outside/x.png", "/etc/hostname", "a\n.png", "\udcff.png", "x" * 300 + ".png", ".", "a.png/", "a.b.c.png")
+    names = (
+        "../outside/x.png",
+        "/etc/hostname",
+        "a\n.png",
+        "\udcff.png",
+        "x" * 300 + ".png",
+        ".",
+        "a.png/",
+        "a.b.c.png",
+    )
     if action < 0.25:
         about.name = chance.choice((*names, members[0][0].name))
     elif action < 0.45:
-        about.type = chance.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, b"Z", tarfile.GNUTYPE_SPARSE))
+        about.type = chance.choice(
+            (
+                tarfile.SYMTYPE,
+                tarfile.LNKTYPE,
+                tarfile.DIRTYPE,
+                tarfile.FIFOTYPE,
+                tarfile.CHRTYPE,
+                b"Z",
+                tarfile.GNUTYPE_SPARSE,
+            )
+        )
         about.linkname = chance.choice(("../outside/secret.png", "/etc/hostname", members[0][0].name))
     elif action < 0.6:
-        about.pax_headers = {chance.choice(("size", "path", "GNU.sparse.map", "mtime")): str(pick(chance)).encode("utf-8", "ignore").decode()}
+        about.pax_headers = {
+            chance.choice(("size", "path", "GNU.sparse.map", "mtime")): str(pick(chance))
+            .encode("utf-8", "ignore")
+            .decode()
+        }
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=chance.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))) as archive:
+    with tarfile.open(
+        fileobj=buffer, mode="w", format=chance.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))
+    ) as archive:
         for each, own in members:
             own = chance.choice(BYTES)(own, chance) if each is about and action > 0.6 else own
             each.size = len(own)

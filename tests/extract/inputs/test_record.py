@@ -91,7 +91,7 @@ def damage_array(folder: Path, name: str, change: Callable[[np.ndarray], object]
         ("rows", lambda numbers: numbers - 1),
         ("rows", lambda numbers: numbers[:2]),
         ("rows", lambda numbers: numbers.astype(float)),
-        ("text", lambda keys: np.array([None])),
+        ("text", lambda _: np.array([None])),
     ],
 )
 def test_a_damaged_record_does_not_hide_the_others(
