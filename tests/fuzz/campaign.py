@@ -1,4 +1,4 @@
-"""Damages files and runs commands on them, one input after the other; keeps seeds and failures over runs.
+"""Damages files and runs commands on them, one after the other; keeps seeds and failures over runs.
 
 `make fuzz MINUTES=40` runs it by hand. `python -m tier4k.tests.fuzz.campaign --case FOLDER` repeats a failure.
 """
@@ -23,6 +23,10 @@ from tier4k.tests.fuzz.material import build
 from tier4k.tests.fuzz.mutations import mutate
 
 STATE = Path(".fuzz")
+
+FIRST_SEED = 1_000_000  # of runs by hand; the slow test uses those from 0
+
+KEPT = 3  # failures of one kind that are written
 
 
 @dataclass
@@ -160,13 +164,15 @@ def fault_folder(fault: str) -> str:
 
 
 def main() -> None:
-    """Run a campaign, or a kept case."""
+    """Run a campaign, or a kept case; the exit code is 1 if there are faults."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--case", type=Path)
-    parser.add_argument("--kind", default="")
+    parser.add_argument("--inputs", type=int, help="number of inputs, instead of --minutes")
+    parser.add_argument("--first-seed", type=int, help="first seed, instead of the next one of the last run")
+    parser.add_argument("--case", type=Path, help="folder of a failure to repeat")
+    parser.add_argument("--kind", default="", help="part of the names of kinds of files")
     parser.add_argument("--project", type=Path, help="folder that keeps the well-formed files over runs")
-    parser.add_argument("--state", type=Path, default=STATE)
+    parser.add_argument("--state", type=Path, default=STATE, help="folder of the next seed and of failures")
     options = parser.parse_args()
     kinds = [kind for kind in KINDS if options.kind in kind.name]
     with tempfile.TemporaryDirectory(prefix="tier4k-fuzz-") as folder:
@@ -174,24 +180,39 @@ def main() -> None:
         if options.case:
             sys.stdout.write(campaign.repeat(options.case).errors)
             return
-        _run(campaign, options.state, options.minutes)
-
-
-def _run(campaign: Campaign, state: Path, minutes: float) -> None:
-    state.mkdir(exist_ok=True)
-    count = state / "next-seed"
-    seed = int(count.read_text()) if count.exists() else 1_000_000
-    if not count.exists():
-        for command, output in campaign.check_undamaged().items():
+        failed = campaign.check_undamaged()
+        for command, output in failed.items():
             sys.stdout.write(f"fails on well-formed files: {command}: {output[-1500:]}\n")
-    end = time.monotonic() + 60 * minutes
+        options.state.mkdir(exist_ok=True)
+        _run(
+            campaign,
+            options.state,
+            options.first_seed,
+            options.inputs,
+            time.monotonic() + 60 * options.minutes,
+        )
+    sys.exit(bool(failed or campaign.tally.faults))
+
+
+def _run(
+    campaign: Campaign,
+    state: Path,
+    first_seed: int | None,
+    inputs: int | None,
+    end: float,
+) -> None:
+    """Run a number of inputs, or inputs until a time."""
+    count = state / "next-seed"
+    seed = first_seed
+    if seed is None:
+        seed = int(count.read_text()) if count.exists() else FIRST_SEED
     tally = campaign.tally
-    while time.monotonic() < end:
+    while time.monotonic() < end if inputs is None else tally.inputs.total() < inputs:
         case, damage, ended = campaign.run_seed(seed)
         seed += 1
         count.write_text(str(seed))
         if ended.fault:
-            if tally.faults[ended.fault] <= 3:
+            if tally.faults[ended.fault] <= KEPT:
                 folder = state / "failures" / fault_folder(ended.fault) / str(case.seed)
                 campaign.keep(folder, case, damage, ended)
             sys.stdout.write(f"{case.seed} {case.kind.name}, {damage}, {case.command[0]}: {ended.fault}\n")
