@@ -216,7 +216,7 @@ def _require_model(
     missing = [name for name in columns if schema.names.count(name) != 1]
     if missing:
         raise ScoreFileError(f"{path} lacks the columns {', '.join(missing)}: delete it, or pass another -o")
-    for name in columns:
+    for name in set(schema.names) & set(model.schema.names):
         if schema.field(name).type != model.schema.field(name).type:
             raise ScoreFileError(
                 f"{path} has {shortened(schema.field(name).type, SHOWN)} in the column {name}, and not "

@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, help="first seed, instead of the next one of the last run")
     parser.add_argument("--case", type=Path, help="folder of a failure to repeat")
     parser.add_argument("--kind", default="", help="part of the names of kinds of files")
+    parser.add_argument("--unchecked", action="store_true", help="leave out the run on well-formed files")
     parser.add_argument("--project", type=Path, help="folder that keeps the well-formed files over runs")
     parser.add_argument("--state", type=Path, default=STATE, help="folder of the next seed and of failures")
     options = parser.parse_args()
@@ -180,7 +181,7 @@ def main() -> None:
         if options.case:
             sys.stdout.write(campaign.repeat(options.case).errors)
             return
-        failed = campaign.check_undamaged()
+        failed = {} if options.unchecked else campaign.check_undamaged()
         for command, output in failed.items():
             sys.stdout.write(f"fails on well-formed files: {command}: {output[-1500:]}\n")
         options.state.mkdir(exist_ok=True)
