@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from tier4k.extract.pipeline.options import ExtractionOptions as ExtractionOptions
     from tier4k.heads.data.find_features import find_features as find_features
     from tier4k.heads.data.stores import FeatureStores as FeatureStores
+    from tier4k.heads.encoders.pair import EncoderPair as EncoderPair
     from tier4k.heads.extraction.data import load_manifest as load_manifest
     from tier4k.heads.extraction.extract import extract_features as extract_features
+    from tier4k.heads.finetuning.finetune import finetune as finetune
     from tier4k.heads.inference.metric import Metric as Metric
     from tier4k.heads.inference.metric import load as load
     from tier4k.heads.inference.reward import Reward as Reward
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     from tier4k.heads.protocol.fit import fit_head as fit_head
     from tier4k.heads.protocol.fused import fused_features as fused_features
     from tier4k.heads.protocol.options import FitOptions as FitOptions
+    from tier4k.heads.protocol.presets import PRESETS as PRESETS
     from tier4k.heads.reporting.html.page import write_report as write_report
+    from tier4k.heads.reporting.plots.plot import plot as plot
     from tier4k.heads.reporting.tidy import tidy as tidy
     from tier4k.heads.results.run import Run as Run
     from tier4k.heads.results.run import read_run as read_run
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
     from tier4k.heads.sweeps.sweep import sweep as sweep
 
 _MODULE_OF = {
+    "EncoderPair": "tier4k.heads.encoders.pair",
+    "PRESETS": "tier4k.heads.protocol.presets",
     "ExtractionOptions": "tier4k.extract.pipeline.options",
     "FeatureStores": "tier4k.heads.data.stores",
     "FitOptions": "tier4k.heads.protocol.options",
@@ -65,11 +71,13 @@ _MODULE_OF = {
     "TierError": "tier4k.cache.errors",
     "extract_features": "tier4k.heads.extraction.extract",
     "find_features": "tier4k.heads.data.find_features",
+    "finetune": "tier4k.heads.finetuning.finetune",
     "fit_head": "tier4k.heads.protocol.fit",
     "fused_features": "tier4k.heads.protocol.fused",
     "image_preprocessing": "tier4k.extract.images.preprocessing",
     "load": "tier4k.heads.inference.metric",
     "load_manifest": "tier4k.heads.extraction.data",
+    "plot": "tier4k.heads.reporting.plots.plot",
     "read_run": "tier4k.heads.results.run",
     "reward": "tier4k.heads.inference.reward",
     "search": "tier4k.heads.sweeps.search",
@@ -79,6 +87,8 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "PRESETS",
+    "EncoderPair",
     "ExtractionOptions",
     "FeatureStores",
     "FitOptions",
@@ -94,11 +104,13 @@ __all__ = [
     "TierError",
     "extract_features",
     "find_features",
+    "finetune",
     "fit_head",
     "fused_features",
     "image_preprocessing",
     "load",
     "load_manifest",
+    "plot",
     "read_run",
     "reward",
     "search",

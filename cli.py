@@ -10,7 +10,9 @@ from typer.core import TyperGroup
 from tier4k.cache.errors import TierError
 from tier4k.cache.text import shortened
 from tier4k.extract.pipeline.process_policy import process_policy
+from tier4k.heads.commands import panels
 from tier4k.heads.commands.compare import compare
+from tier4k.heads.commands.config import CONTEXT, config
 from tier4k.heads.commands.console import print_error
 from tier4k.heads.commands.data import data_check
 from tier4k.heads.commands.demo import demo
@@ -20,7 +22,10 @@ from tier4k.heads.commands.extract import extract
 from tier4k.heads.commands.features import fused_features
 from tier4k.heads.commands.fit import fit_head
 from tier4k.heads.commands.groups import flattened
+from tier4k.heads.commands.interruption import interruption_text
+from tier4k.heads.commands.plot import plot
 from tier4k.heads.commands.predict import predict
+from tier4k.heads.commands.program import program
 from tier4k.heads.commands.report import report
 from tier4k.heads.commands.score import score
 from tier4k.heads.commands.split import split
@@ -52,53 +57,57 @@ class TierGroup(TyperGroup):
                 "machine with more memory, or check that no file or option states a size by mistake"
             )
             return ctx.exit(EXIT_ERROR)
-        except KeyboardInterrupt:
-            print_error(
-                "the command was interrupted. Finished work is stored, also finished epochs of --finetune: "
-                "run the same command again, and it does the rest."
-            )
+        except KeyboardInterrupt as interruption:
+            print_error(interruption_text(interruption))
             return ctx.exit(EXIT_INTERRUPTED)
 
 
 app = typer.Typer(
     name="tier",
     cls=TierGroup,
-    help="Score AI-generated images as people do: extract features once, then fit TIER heads in seconds.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback()(program)
 data_app = typer.Typer(help="Check data sets.", no_args_is_help=True)
 store_app = typer.Typer(help="List, check, clean up and export feature stores.", no_args_is_help=True)
-weights_app = typer.Typer(help="List and download the weights of the known encoders.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-app.add_typer(store_app, name="store")
-app.add_typer(weights_app, name="weights")
+weights_app = typer.Typer(help="List and download the weights of encoders.", no_args_is_help=True)
 
 data_app.command("check")(flattened(data_check))
 
-store_app.command("ls")(store_ls)
-store_app.command("verify")(store_verify)
-store_app.command("compact")(store_compact)
-store_app.command("gc")(store_gc)
-store_app.command("export")(store_export)
+store_app.command("ls")(flattened(store_ls))
+store_app.command("verify")(flattened(store_verify))
+store_app.command("compact")(flattened(store_compact))
+store_app.command("gc")(flattened(store_gc))
+store_app.command("export")(flattened(store_export))
 
-weights_app.command("ls")(weights_ls)
-weights_app.command("get")(weights_get)
+weights_app.command("ls")(flattened(weights_ls))
+weights_app.command("get")(flattened(weights_get))
 
-app.command("extract")(flattened(extract))
-app.command("fit-head")(flattened(fit_head))
-app.command("split")(flattened(split))
-app.command("predict")(flattened(predict))
-app.command("evaluate")(flattened(evaluate))
-app.command("export")(flattened(export_model))
-app.command("score")(flattened(score))
-app.command("sweep")(flattened(sweep))
-app.command("table")(table)
-app.command("compare")(compare)
-app.command("report")(report)
-app.command("features")(flattened(fused_features))
-app.command("demo")(demo)
+# In the order of the help.
+app.add_typer(data_app, name="data", rich_help_panel=panels.STAGE_1)
+app.command("extract", rich_help_panel=panels.STAGE_1)(flattened(extract))
+app.add_typer(store_app, name="store", rich_help_panel=panels.STAGE_1)
+app.add_typer(weights_app, name="weights", rich_help_panel=panels.STAGE_1)
+
+app.command("fit-head", rich_help_panel=panels.STAGE_2)(flattened(fit_head))
+app.command("sweep", rich_help_panel=panels.STAGE_2)(flattened(sweep))
+app.command("score", rich_help_panel=panels.STAGE_2)(flattened(score))
+app.command("split", rich_help_panel=panels.STAGE_2)(flattened(split))
+app.command("features", rich_help_panel=panels.STAGE_2)(flattened(fused_features))
+
+app.command("table", rich_help_panel=panels.RESULTS)(flattened(table))
+app.command("compare", rich_help_panel=panels.RESULTS)(flattened(compare))
+app.command("report", rich_help_panel=panels.RESULTS)(flattened(report))
+app.command("plot", rich_help_panel=panels.RESULTS)(flattened(plot))
+
+app.command("predict", rich_help_panel=panels.USE)(flattened(predict))
+app.command("evaluate", rich_help_panel=panels.USE)(flattened(evaluate))
+app.command("export", rich_help_panel=panels.USE)(flattened(export_model))
+
+app.command("demo", rich_help_panel=panels.MORE)(flattened(demo))
+app.command("config", rich_help_panel=panels.MORE, context_settings=CONTEXT)(config)
 
 
 def main() -> None:

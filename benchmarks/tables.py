@@ -54,7 +54,7 @@ from tier4k.heads.metrics.significance import holm as holm_p
 from tier4k.heads.reporting.comparison import Comparison, compare
 from tier4k.heads.reporting.run_settings import read_settings
 from tier4k.heads.results.run import Run
-from tier4k.heads.sweeps.grid import read_grid
+from tier4k.heads.sweeps.blocks import as_blocks
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEADS = ("mlp", "gated", "bilinear", "ridge", "kernel-ridge", "svr", "ensemble")
@@ -206,7 +206,8 @@ def stream_header() -> list[str]:
 def stream_runs(lab: Lab, head: str) -> dict[tuple[str, str, str], dict[str, Run]]:
     """Return the runs of a head by image encoder (text alone has each), method and streams, and by target."""
     runs: dict[tuple[str, str, str], dict[str, Run]] = {}
-    for run in lab.pku.sweep(read_grid(STREAMS_GRID), (MULTILEVEL, CLIP)):
+    (grid,) = as_blocks(STREAMS_GRID)
+    for run in lab.pku.sweep(grid, (MULTILEVEL, CLIP)):
         settings = read_settings(run.folder)
         if settings.head != head:
             continue

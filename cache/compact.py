@@ -3,7 +3,7 @@
 No old shard is removed before the new shards, which contain every row of the old shards, are on the disk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,11 @@ class Compaction:
     paths: tuple[Path, ...]
 
 
-def compact(store: FeatureStore, range_bytes: int = RANGE_BYTES) -> Compaction:
+def compact(
+    store: FeatureStore,
+    range_bytes: int = RANGE_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Compaction:
     """Write the distinct rows of a store, in the order of their keys, into as few shards as a limit permits.
 
     Stores with equal content give equal files. A store that consists of such shards stays unchanged.
@@ -52,6 +56,7 @@ def compact(store: FeatureStore, range_bytes: int = RANGE_BYTES) -> Compaction:
     Args:
         store: The store.
         range_bytes: Largest size of the features of one shard, unless a single row is larger.
+        progress: Called with the number of rows that are written, and of all rows.
 
     Raises:
         ShardError: A shard is damaged; nothing was removed.
@@ -59,18 +64,23 @@ def compact(store: FeatureStore, range_bytes: int = RANGE_BYTES) -> Compaction:
     """
     while True:
         try:
-            return _compact(FeatureStore.open(store.path), range_bytes)
+            return _compact(FeatureStore.open(store.path), range_bytes, progress)
         except VanishedShardError:  # another compaction was faster
             continue
 
 
-def _compact(store: FeatureStore, range_bytes: int) -> Compaction:
+def _compact(
+    store: FeatureStore,
+    range_bytes: int,
+    progress: Callable[[int, int], None] | None,
+) -> Compaction:
     remove_dead(store.path)
     index = store.complete_index()
     paths: tuple[Path, ...] = ()
     if index.shards:
         rows_per_shard = max(range_bytes // index.shards[0].row_bytes, 1)
-        paths = _compact_paths(index, rows_per_shard) or _replace_shards(store, index, rows_per_shard)
+        paths = _compact_paths(index, rows_per_shard)
+        paths = paths or _replace_shards(store, index, rows_per_shard, progress)
     rows = index.distinct
     return Compaction(store.path, len(index.shards), rows, index.rows - rows, paths)
 
@@ -97,12 +107,13 @@ def _replace_shards(
     store: FeatureStore,
     index: Index,
     rows_per_shard: int,
+    progress: Callable[[int, int], None] | None,
 ) -> tuple[Path, ...]:
     (run,) = index.runs
     with explain_store_write_errors(store.path):
         paths = []
         for start, stop in _ranges(0, len(run), rows_per_shard):
-            paths.append(_write_range(store, run, start, stop))
+            paths.append(_write_range(store, run, start, stop, progress))
         kept = set(paths)
         for shard in index.shards:
             # A new shard may have the name of an old shard: after two compactions at once, or if an old
@@ -119,6 +130,7 @@ def _write_range(
     run: Run,
     start: int,
     stop: int,
+    progress: Callable[[int, int], None] | None,
 ) -> Path:
     """Publish the rows from one position of the sorted keys up to another as one shard."""
     first = store.shards[0]
@@ -128,8 +140,12 @@ def _write_range(
             yield run.window(position, end)
 
     def features() -> Iterator[np.ndarray]:
+        done = start
         for block in records(max(BLOCK_BYTES // first.row_bytes, 1)):
             yield store.read_places(block["place"])
+            done += len(block)
+            if progress:
+                progress(done, len(run))
 
     rows = NewRows(
         stop - start,

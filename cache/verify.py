@@ -4,6 +4,7 @@ Damaged shards can be renamed, so that no reader opens them and the next extract
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,15 @@ class Verification:
     damaged: dict[Path, str]
 
 
-def verify(store: FeatureStore) -> Verification:
+def verify(store: FeatureStore, progress: Callable[[int, int], None] | None = None) -> Verification:
     """Compare every shard with its checksums, its store's signature and the other shards.
 
     Every byte is read, with one block in memory at a time. If a compaction removes a shard meanwhile, the new
     shard is read instead.
+
+    Args:
+        store: The store.
+        progress: Called with the number of shards that were read, and of all shards.
 
     Raises:
         UnreadableShardError: The system refuses to read a shard; its content may be sound.
@@ -54,6 +59,8 @@ def verify(store: FeatureStore) -> Verification:
                 continue
             except (ShardError, SignatureError) as error:
                 damaged[path] = str(error).splitlines()[0]
+            if progress:
+                progress(len(sound) + len(damaged), len(paths_read))
     for path in _odd_shapes(sound):
         shape = sound.pop(path).shape
         damaged[path] = (

@@ -15,7 +15,7 @@ import pytest
 import tier4k
 from tier4k.cache.keys import key_array
 from tier4k.tests.builders.commands import ENCODERS, PACKAGE_FOLDER, read_scores, succeed
-from tier4k.tests.builders.data import table_rows, write_table
+from tier4k.tests.builders.data import table_rows, write_table, write_test_resnet
 
 NAMES = {"image_encoder": "resnet18", "text_encoder": "bert-base-uncased"}
 
@@ -67,7 +67,7 @@ def test_python_alone_extracts_fits_sweeps_predicts_and_reports_as_the_commands_
     assert [one.found for one in again] == [True, True]
 
     table = tier4k.tidy(runs)
-    assert table["mean"].notna().any() and set(table["run"]) == {one.results.id for one in runs}
+    assert table["mean"].notna().any() and set(table["name"]) == {one.folder.name for one in runs}
     page = tier4k.write_report([run, runs[1].folder], "report.html").path.read_text()
     assert run.results.id in page
 
@@ -86,6 +86,30 @@ def test_a_search_from_python_is_the_search_of_the_command(project: Path) -> Non
     found = tier4k.search(tier4k.load_manifest("Dataset"), grid, 2, out="own", **NAMES)
     assert result_files("own") == result_files("told")
     assert set(found.run.results.chosen) == {"MOS_q"}
+
+
+@pytest.mark.slow
+def test_encoders_are_finetuned_from_python_as_by_the_command(project: Path) -> None:
+    names = write_test_resnet(project)
+    rows = ["--split", "random", "--repeats", "1", "--target", "MOS_q", "--streams", "image"]
+    training = ["--finetune", "last:1", "--epochs", "1", "--set", "hidden=8", "--device", "cpu"]
+    succeed("fit-head", "Dataset", *names[:4], *rows, *training, "--out", "told")
+    pair = tier4k.EncoderPair.find(
+        "timm:test_resnet", NAMES["text_encoder"], "Dataset", image_weights="test_resnet.pth"
+    )
+    options = tier4k.FitOptions(
+        targets="MOS_q",
+        split="random",
+        repeats=1,
+        streams=("image",),
+        finetune="last:1",
+        head={"hidden": 8},
+        training={"max_epochs": 1},
+        models="first",
+    )
+    run = tier4k.finetune(tier4k.load_manifest("Dataset"), pair, options, "own", device="cpu")
+    assert result_files("own") == result_files("told")
+    assert (run.folder / "encoders").is_dir()
 
 
 def test_predictions_are_those_of_the_file_in_typed_columns(fitted_project: Path) -> None:

@@ -26,6 +26,7 @@ def test_the_page_about_python_runs(
     assert len(defined["runs"]) == len(defined["logged"]) == 8
     assert len(defined["predicted"]) == 24
     assert Path("report.html").stat().st_size > 10_000
+    assert Path("streams.pdf").read_bytes().startswith(b"%PDF")
     assert isinstance(defined["run"], tier4k.Run)
     assert defined["run"].results.id in capsys.readouterr().out
     assert "tier4k.Layout" in Path("our_layouts.py").read_text()

@@ -13,9 +13,10 @@ from tier4k.extract.encoders.templates import read_templates
 from tier4k.extract.encoders.transformers_config import read_config
 from tier4k.extract.scorers import checkpoints
 from tier4k.extract.weights.files import shard_of_tensor
+from tier4k.heads.commands.config_file import read_sections
 from tier4k.heads.data.stored_splits import StoredSplits
 from tier4k.heads.results.json_files import read_json
-from tier4k.heads.sweeps.grid import read_grid
+from tier4k.heads.sweeps.blocks import as_blocks
 from tier4k.tests.builders.signatures import signature
 
 MARKED = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
@@ -32,7 +33,12 @@ def clip_width(path: Path) -> object:
 # {name of the file: its text, what reads it, the value that is read}
 FILES: dict[str, tuple[str, Callable[[Path], object], object]] = {
     "splits.json": ('[{"seed": 1, "train": ["ü"], "validation": [], "test": ["b"]}]', splits, ["ü"]),
-    "grid.toml": ('head = ["ridge"]\r\ntarget = "Qualität"\r\n', read_grid, None),
+    "grid.toml": ('head = ["ridge"]\r\ntarget = "Qualität"\r\n', as_blocks, None),
+    "options.toml": (
+        '[fit-head]\r\ntarget = ["Qualität"]\r\n',
+        read_sections,
+        {"fit-head": {"target": ["Qualität"]}},
+    ),
     "templates.toml": (
         'quality = ["schön", "b"]\r\nagreement = ["c", "d"]\r\n',
         lambda path: read_templates(path).texts[0],

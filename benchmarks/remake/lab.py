@@ -24,7 +24,7 @@ from tier4k.extract.pipeline.options import ExtractionOptions, default_workers
 from tier4k.extract.pipeline.versions import library_version
 from tier4k.extract.stores.find import find_stores
 from tier4k.extract.weights.files import search_folders
-from tier4k.heads.commands.console import make_console
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoding import encode
 from tier4k.heads.data.encoder_choice import EncoderChoice
 from tier4k.heads.data.stores import FeatureStores
@@ -85,7 +85,7 @@ class Data:
         image = find_image_encoder({**KINDS, CLIP: PRESETS["clip"].images[0]}[kind], None, folders)
         text = find_text_encoder(DEFAULT_TEXT_ENCODER, None, folders)
         options = ExtractionOptions(default_workers())
-        encode(make_console(), self.path, self.features, self.report, [image, text], options)
+        encode(Console(), self.path, self.features, self.report, [image, text], options)
         choice = ImageChoice(image.signature.folder_name)  # other kinds in the folder could match the options
         return FeatureStores.of(*find_stores(self.features, [choice], [DEFAULT_TEXT_ENCODER]))
 

@@ -135,7 +135,7 @@ def sweeps(lab: Lab) -> str:
     lab.pku.stores(POOLED)
     rows = []
     for head in ("ridge", "mlp"):
-        options = ("--preset", "paper", "--head", head, "--out", lab.scratch / f"sweep-{head}")
+        options = ("--paper", "--head", head, "--out", lab.scratch / f"sweep-{head}")
         rows.append([f"`{head}`", f"{tier('sweep', lab.pku.path, '-F', lab.pku.features, *options):.0f}"])
     return markdown(["head", "seconds"], rows)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from rich.table import Table
 
 from tier4k.extract.datasets.check import CheckedDataset
 from tier4k.extract.datasets.join import distinct_names
@@ -17,6 +16,7 @@ from tier4k.extract.datasets.spellings import spellings_text
 from tier4k.extract.datasets.table_choice import column_field
 from tier4k.extract.encoders.token_report import TokenReport, report_tokens
 from tier4k.extract.images.places import size
+from tier4k.extract.screen.table import Table, text_column
 
 if TYPE_CHECKING:
     from tier4k.extract.encoders.text_tokenizer import TextTokenizer
@@ -205,11 +205,28 @@ def _duplicates(table: pd.DataFrame) -> list[list[str]]:
 
 
 def summary_table(summary: DataSummary) -> Table:
-    """The summary as a two-column table."""
-    table = Table(title=summary.name, show_header=False, title_justify="left")
-    for label, value in _lines(summary):
-        table.add_row(label, value)
-    return table
+    """The summary as a table with one line for each finding."""
+    columns = (text_column("finding", wraps=True), text_column("value", wraps=True))
+    numbers = _numbers(summary)
+    nothing = dict.fromkeys(("count", "low", "mean", "high"))
+    rows = []
+    for name, value in _lines(summary):
+        rows.append({"finding": name, "value": value, **nothing, **numbers.get(name, {})})
+    return Table(columns, tuple(rows), summary.name, show_headings=False)
+
+
+def _numbers(summary: DataSummary) -> dict[str, dict[str, float]]:
+    """Return the raw numbers of findings: counts, and ranges of scores."""
+    numbers: dict[str, dict[str, float]] = {
+        "rows": {"count": summary.rows},
+        "pictures": {"count": summary.images},
+        "image prompts": {"count": summary.image_prompts},
+        "text prompts": {"count": summary.prompts},
+        "equal pictures": {"count": len(summary.duplicates)},
+    }
+    for name, scores in summary.targets.items():
+        numbers[f"target {name}"] = {"low": scores.low, "mean": scores.mean, "high": scores.high}
+    return numbers
 
 
 def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
-"""What a user says about a table: its layout, the meaning of its columns, its sheet."""
+"""What a user says about a table: its layout, the meaning of its columns, its sheet, its folder of images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast, get_args
 
 from tier4k.extract.datasets.choices import ColumnField
@@ -91,22 +92,41 @@ class TableChoice:
         layout: Name of a layout; None recognises it.
         columns: Text of `--columns`; "" recognises the columns.
         sheet: Name of a sheet of a workbook; None takes the visible sheet that has the columns.
+        images: Folder that relative names of images begin in; None takes that of the layout.
     """
 
     layout: str | None = None
     columns: str = ""
     sheet: str | None = None
+    images: Path | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> "TableChoice":
         """Return the choice of what `given` returned."""
-        return cls(given.get("layout"), given.get("columns", ""), given.get("sheet"))
+        images = Path(given["images"]) if "images" in given else None
+        return cls(given.get("layout"), given.get("columns", ""), given.get("sheet"), images)
 
     @property
     def given(self) -> dict[str, str]:
-        """What was said, by the name of the field."""
-        values = {"layout": self.layout, "columns": self.columns, "sheet": self.sheet}
+        """What was said, by the name of the field; the folder of images as an absolute path."""
+        images = str(self.images.absolute()) if self.images else None
+        values = {"layout": self.layout, "columns": self.columns, "sheet": self.sheet, "images": images}
         return {name: value for name, value in values.items() if value}
+
+    def folder_of_images(self, usual: Path) -> Path:
+        """Return the folder that relative names of images begin in.
+
+        Args:
+            usual: The folder where the user names none.
+
+        Raises:
+            DataError: There is no such folder.
+        """
+        if self.images is None:
+            return usual
+        if not self.images.is_dir():
+            raise DataError(f"--images: there is no folder {self.images}: pass the folder of the images")
+        return self.images.absolute()
 
     @property
     def column_choice(self) -> ColumnChoice:
@@ -119,4 +139,4 @@ class TableChoice:
 
 
 RECOGNISED = TableChoice()
-"""The user says nothing: layout, columns and sheet are recognised."""
+"""The user says nothing: layout, columns, sheet and folder of images are recognised."""

@@ -101,12 +101,13 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs (…, out) of inputs (…, in)."""
-        if not accepts_onednn(inputs, self.weight):
-            return super().forward(inputs)
+        weight = self.weight  # once, as adapters of end-to-end training compute it
+        if not accepts_onednn(inputs, weight):
+            return nn.functional.linear(inputs, weight, self.bias)
         # `_Linear` gets rows: for other shapes it would return a view, and torch forbids in-place changes of
         # views that custom functions return.
         rows = inputs.reshape(-1, self.in_features)
-        product = _Linear.apply(rows, self.weight, self.bias)
+        product = _Linear.apply(rows, weight, self.bias)
         return product.view(*inputs.shape[:-1], self.out_features)
 
 

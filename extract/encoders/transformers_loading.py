@@ -128,8 +128,8 @@ def _require_fitting_size(
     stored = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES)
     if needed > LARGEST_GROWTH * stored + SPARE:
         raise WeightsError(
-            f"{folder / 'config.json'} describes a network of {needed / 1e9:,.1f} GB, and the weights beside it have "
-            f"{stored / 1e9:,.1f} GB: take both files from one download"
+            f"{folder / 'config.json'} describes a network of {needed / 1e9:,.1f} GB, and the weights beside "
+            f"it have {stored / 1e9:,.1f} GB: take both files from one download"
         )
 
 

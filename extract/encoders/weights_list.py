@@ -1,28 +1,43 @@
-"""A list of the known weights, for a terminal."""
+"""A table of the known weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tier4k.extract.encoders.presets import encoders_by_weights
+from tier4k.extract.screen.table import Table, text_column
 from tier4k.extract.weights.download import download_sources
 from tier4k.extract.weights.files import WeightsError
 from tier4k.extract.weights.hub import blob_digest
 from tier4k.extract.weights.known import FoundWeights, KnownWeights
 
+COLUMNS = (
+    text_column("weights"),
+    text_column("encoders", importance=80, wraps=True),
+    text_column("found", importance=90, wraps=True),
+    text_column("licence", importance=70, wraps=True),
+    text_column("sources", importance=60, wraps=True),
+)
+
 DIGEST_LENGTH = 12  # hexadecimal digits
 
 
-def weights_list(folders: Sequence[Path]) -> Iterator[str]:
-    """Yield the lines that describe the weights of all known encoders; the network is not used.
+def weights_table(folders: Sequence[Path]) -> Table:
+    """Return a table of the weights of all known encoders; the network is not used.
 
     Args:
         folders: Folders that may contain `pretrained/` or a text encoder's folder.
     """
+    rows = []
     for weights, encoders in encoders_by_weights().items():
-        yield f"{weights.name} (encoder {', '.join(encoders)})"
-        yield f"    found:   {_found(weights, folders)}"
-        yield f"    licence: {weights.licence}"
-        yield f"    source:  {', else '.join(_source_names(weights))}"
+        row = {
+            "weights": weights.name,
+            "encoders": ", ".join(encoders),
+            "found": _found(weights, folders),
+            "licence": weights.licence,
+            "sources": ", else ".join(_source_names(weights)),
+        }
+        rows.append(row)
+    return Table(COLUMNS, tuple(rows))
 
 
 def _found(weights: KnownWeights, folders: Sequence[Path]) -> str:

@@ -1,92 +1,46 @@
-"""Progress and outcome of stage 1 on a terminal."""
+"""Progress and outcome of stage 1, as texts and tasks."""
 
 from collections.abc import Callable
-from functools import cache
-from types import TracebackType
-from typing import Self
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from tier4k.extract.pipeline.listener import StreamSummary, Timing
+from tier4k.extract.screen.tasks import ShowTask
 
 
-class RateColumn(ProgressColumn):
-    """Column of a progress bar that shows items per second."""
+class TaskListener:
+    """Shows the progress of an extraction.
 
-    def render(self, task: Task) -> Text:
-        """Return the items per second of one task."""
-        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="cyan")
-
-
-def progress_bar(console: Console) -> Progress:
-    """Return a display of count, rate and remaining time.
-
-    The display disappears from the terminal at the end, and shows nothing in a pipe. Each task needs a field
-    `note`, which is shown last.
+    Args:
+        show: Shows how far a task is.
+        note, warn: Print a note and a warning; a note is printed once.
     """
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
-
-def notes_printer(console: Console) -> Callable[[str], None]:
-    """Return a function that prints a note; a note that it printed before is skipped."""
-    return cache(lambda text: console.print(f"note: {text}", soft_wrap=True))
-
-
-class ConsoleListener:
-    """Shows the progress of an extraction on a console."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = progress_bar(console)
-        self._print_note = notes_printer(console)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
+    def __init__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        show: ShowTask,
+        note: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
-        self._progress.stop()
+        self._show = show
+        self._note = note
+        self._warn = warn
 
     def noted(self, text: str) -> None:
         """Print a note; a note that was printed before is skipped."""
-        self._print_note(text)
+        self._note(text)
 
     def warned(self, text: str) -> None:
         """Print a warning."""
-        self._progress.console.print(text, style="yellow", soft_wrap=True)
+        self._warn(text)
 
     def started(self, stream: str, total: int) -> None:
-        """Show a progress bar for a stream."""
-        self._task = self._progress.add_task(f"encode {stream}s", total=total, note="")
+        """Show that no input of a stream is encoded yet."""
+        self._task, self._done, self._total = f"encode {stream}s", 0, total
+        self._show(self._task, 0, total)
 
     def advanced(self, count: int, timing: Timing) -> None:
-        """Advance the progress bar, and show the shares of the time."""
-        self._progress.update(self._task, advance=count, note=shares(timing))
+        """Show the encoded inputs, and the shares of the time."""
+        self._done += count
+        self._show(self._task, self._done, self._total, shares(timing))
 
 
 def shares(timing: Timing) -> str:

@@ -5,16 +5,25 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rich.table import Table
-
 from tier4k.cache.index import INDEX_FILE
 from tier4k.cache.keys import key_array
 from tier4k.cache.listing import require_stores
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.presets import weights_note
 from tier4k.extract.inputs.record import TEMPLATE, DatasetRecord
+from tier4k.extract.screen.table import Column, Row, Table, count_column, text_column
 
-COLUMNS = ("store", "stream", "rows", "shape", "type", "shards", "size", "age", "complete for")
+COLUMNS = (
+    text_column("store"),
+    text_column("stream", importance=70),
+    count_column("rows"),
+    text_column("shape", importance=60),
+    text_column("type", importance=40),
+    count_column("shards", importance=30),
+    Column("size", lambda row: f"{row['bytes'] / 1e6:,.1f} MB", 80, is_number=True),
+    Column("age", lambda row: _age(row["age_seconds"]), 50, is_number=True),
+    text_column("complete_for", "complete for", 90, wraps=True),
+)
 
 
 def store_table(root: Path, dataset_records: Sequence[DatasetRecord]) -> Table:
@@ -27,10 +36,8 @@ def store_table(root: Path, dataset_records: Sequence[DatasetRecord]) -> Table:
     Raises:
         StoreError: The folder has no store.
     """
-    table = Table(*COLUMNS)
-    for store in require_stores(root):
-        table.add_row(*_row(store, dataset_records))
-    return table
+    stores = require_stores(root)
+    return Table(COLUMNS, tuple(_row(store, dataset_records) for store in stores))
 
 
 def store_notes(root: Path) -> list[str]:
@@ -46,20 +53,20 @@ def store_notes(root: Path) -> list[str]:
     return notes
 
 
-def _row(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> tuple[str, ...]:
+def _row(store: FeatureStore, dataset_records: Sequence[DatasetRecord]) -> Row:
     signature = store.signature
     size, newest = _size_and_newest(store)
-    return (
-        store.path.name,
-        signature.stream,
-        f"{store.rows:,}",
-        _shape(store),
-        signature.dtype,
-        f"{len(store.shards):,}",
-        f"{size / 1e6:,.1f} MB",
-        _age(time.time() - newest),
-        _coverage(store, dataset_records),
-    )
+    return {
+        "store": store.path.name,
+        "stream": signature.stream,
+        "rows": store.rows,
+        "shape": _shape(store),
+        "type": signature.dtype,
+        "shards": len(store.shards),
+        "bytes": size,
+        "age_seconds": time.time() - newest,
+        "complete_for": _coverage(store, dataset_records),
+    }
 
 
 def _shape(store: FeatureStore) -> str:

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.console import Console
+from tier4k.heads.commands.options import found_runs
+from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.reporting.choices import ComparedMetric
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 NAMED_PARTS = ("method", "head", "benchmark", "data", "split", "run")  # what `described` and the split print
 
@@ -19,18 +18,24 @@ NAMED_PARTS = ("method", "head", "benchmark", "data", "split", "run")  # what `d
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of two or more runs with the same test rows."),
+        typer.Argument(
+            metavar="RUNS",
+            help="Two or more runs with the same test rows.",
+            callback=found_runs,
+        ),
     ],
     metric: Annotated[
         ComparedMetric,
-        typer.Option(help="Metric that is compared."),
+        typer.Option(metavar="NAME", help="Metric that is compared: srcc, krcc, plcc, rmse."),
     ] = "srcc",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File to write with all values: .csv, .parquet or .xlsx."),
     ] = None,
+    *,
+    printing: OutputGroup,
 ) -> None:
-    """Compare runs in pairs on their test rows: show differences, 95 % intervals, Holm-corrected p-values.
+    """Compare runs in pairs: differences, 95 % intervals, Holm-corrected p-values.
 
     Intervals and p-values are for new training sets and new prompts of the same generators. The file also
     has the intervals for the fitted heads alone, and Williams' test, which assumes that images of one prompt
@@ -45,14 +50,14 @@ def compare(
         require_frame_suffix(output)
     names = [_letter(number) for number in range(len(runs))]
     comparisons = compare_runs(runs, metric)
-    console = make_console()
+    console = printing.console()
     _print_runs(console, names, runs)
-    console.print(comparison_table(comparisons, names))
+    console.show(comparison_table(comparisons, names, runs))
     for note in comparison_notes(comparisons, names):
-        console.print(note)
+        console.explain(note)
     if output is not None:
         write_table(comparison_frame(comparisons, runs), output)
-        print_line(console, f"{output}: {len(comparisons)} comparisons")
+        console.result(f"{output}: {len(comparisons)} comparisons")
 
 
 def _letter(number: int) -> str:
@@ -60,7 +65,7 @@ def _letter(number: int) -> str:
 
 
 def _print_runs(
-    console: "Console",
+    console: Console,
     names: Sequence[str],
     runs: Sequence[Path],
 ) -> None:
@@ -72,4 +77,4 @@ def _print_runs(
     for name, run in zip(names, runs, strict=True):
         results = Results.read(run)
         parts = [described(results), f"split {results.split}", labels[run.resolve()]]
-        print_line(console, f"{name}  {', '.join(filter(None, parts))}: {run}")
+        console.note(f"{name}  {', '.join(filter(None, parts))}: {run}")

@@ -7,10 +7,13 @@ import typer
 
 from tier4k.cache.text import first_few
 from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
-from tier4k.heads.commands.console import make_console, print_line, progress_counter
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.completion import choices
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import TEXT_ENCODERS
 from tier4k.heads.commands.encoders import weight_folders
 from tier4k.heads.commands.options import RatersOption, StreamedDataArgument, TableGroup
+from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
@@ -30,31 +33,44 @@ def data_check(
     decode: Annotated[
         bool,
         typer.Option(
-            "--decode", help="Decode every image: `tier extract` finds damaged ones while it encodes."
+            "--decode",
+            help="Decode every image, to find damaged ones before extract.",
+            rich_help_panel=panels.DATA,
         ),
     ] = False,
     problems: Annotated[
         Path | None,
-        typer.Option(help="CSV file to which every problem is written."),
+        typer.Option(
+            metavar="FILE",
+            help="CSV file to which every problem is written.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
     text_encoder: Annotated[
         str,
         typer.Option(
-            "--text-encoder", help=f"Encoder whose tokenizer splits the prompts into tokens: {TEXT_ENCODERS}"
+            "--text-encoder",
+            metavar="NAME",
+            help="Encoder whose tokens are counted.",
+            autocompletion=choices(TEXT_ENCODERS),
+            rich_help_panel=panels.FEATURES,
         ),
     ] = DEFAULT_TEXT_ENCODER,
+    printing: OutputGroup,
 ) -> None:
-    """Check every row of DATA, read every image, and print a summary. Problems cause exit code 2."""
+    """Check rows and images of DATA, and print a summary. Problems cause exit code 2."""
     from tier4k.extract.datasets.rows.open import open_stream
 
+    console = printing.console()
     streams = [open_stream(path, table.choice, needs_prompts=True) for path in data]
     if any(streams):
-        _check_streams(data, table, decode, problems)
+        _check_streams(console, data, table, decode, problems)
     else:
-        _check_tables(list(map(Path, data)), table, raters, decode, problems, text_encoder)
+        _check_tables(console, list(map(Path, data)), table, raters, decode, problems, text_encoder)
 
 
 def _check_tables(
+    console: Console,
     data: "Sequence[Path]",
     table: TableGroup,
     raters: int | None,
@@ -69,18 +85,18 @@ def _check_tables(
 
     sources = [read_source(path, table.choice, raters) for path in data]
     tokenizer = _find_tokenizer(sources, text_encoder)
-    console = make_console()
-    with progress_counter(console, "check images") as count:
+    with console.task("check images") as count:
         report = check_tables(sources, progress=count, decode=decode)
-    console.print(summary_table(summarize(report, tokenizer)))
+    console.show(summary_table(summarize(report, tokenizer)))
     if problems:
         report.write_problems(problems)
     if report.problems:
         raise report.error()
-    console.print(f"No problems in {len(report.manifest):,} rows.", style="green")
+    console.note(f"No problems in {len(report.manifest):,} rows.", style="green")
 
 
 def _check_streams(
+    console: Console,
     data: "Sequence[str]",
     table: TableGroup,
     decode: bool,
@@ -97,28 +113,27 @@ def _check_streams(
     from tier4k.heads.extraction.planning import require_usable_rows
 
     sources = [open_rows(path, table.choice, needs_prompts=True) for path in data]
-    console = make_console()
     report_reading(sources, ConsoleReporter(console))
-    with progress_counter(console, "hash images") as count:
+    with console.task("hash images") as count:
         found = plan_inputs(sources, ImageHasher(KeyCache(None)), progress=count)
     images = f"{len(found.inputs.images):,} distinct images"
     prompts = f"{len(found.inputs.prompts):,} distinct prompts" if found.inputs.has_prompts else "no prompts"
-    print_line(console, f"{found.rows:,} rows, {images}, {prompts}")
+    console.note(f"{found.rows:,} rows, {images}, {prompts}")
     if problems:
         found.problems.write(problems)
     damaged: list[str] = []
     if decode:
-        with progress_counter(console, "decode images") as count:
+        with console.task("decode images") as count:
             damaged = list(undecodable_images(found.inputs.images, count))
     if damaged:
         count_text = "1 image" if len(damaged) == 1 else f"{len(damaged):,} images"
-        print_line(console, f"{count_text} cannot be decoded: {first_few(damaged, LISTED)}", style="red")
+        console.warn(f"{count_text} cannot be decoded: {first_few(damaged, LISTED)}", "red")
     require_usable_rows(found, sources, "stop")
     if damaged:
         raise DataError(
             "Replace the images that cannot be decoded, or pass --on-error skip to `tier extract`."
         )
-    console.print(f"No problems in {found.rows:,} rows.", style="green")
+    console.note(f"No problems in {found.rows:,} rows.", style="green")
 
 
 def _find_tokenizer(sources: "Sequence[SourceTable]", text_encoder: str) -> "TextTokenizer | None":

@@ -1,21 +1,23 @@
 """`tier demo`: run both stages on a synthetic sample."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands.console import Console, print_runs
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup
 from tier4k.heads.commands.encoders import encoder_choice
 from tier4k.heads.commands.fit import fit_with_progress
 from tier4k.heads.commands.loading import load_with_stores
 from tier4k.heads.commands.options import RowsGroup
+from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Iterator, Sequence
 
     from tier4k.extract.datasets.choices import Benchmark
     from tier4k.heads.data.choices import Method
@@ -32,34 +34,53 @@ FITS: "tuple[tuple[Method, Benchmark], ...]" = (
 def demo(
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder for the sample data, the features and the runs."),
+        typer.Argument(metavar="FOLDER", help="Folder for data, features and runs."),
     ] = Path("demo"),
+    *,
     repeats: Annotated[
         int,
-        typer.Option(min=1, help="Number of repeats of each fit."),
+        typer.Option(min=1, metavar="N", help="Repeats of each fit."),
     ] = 3,
+    printing: OutputGroup,
 ) -> None:
     """Write a synthetic sample data set, extract its features, and fit NR, FR and PR heads."""
     from tier4k.extract.datasets.sample import write_sample
     from tier4k.heads.reporting.html.page import write_report
 
-    console = make_console()
+    console = printing.console()
     data = write_sample(folder)
     features = folder / "features"
-    console.print(
+    console.note(
         f"Sample data: {data}. The data are synthetic: this program draws the images and computes the scores "
         "with a formula, so the results mean nothing."
     )
     _encode_sample(console, data, features)
     runs = _fit_sample(console, data, features, repeats, folder / "runs")
     page = write_report(runs, folder / "report.html", [data])
-    console.print(f"\nOpen {page.path} in a browser.")
-    example = f"tier fit-head {data} --features {features} --method fr --target MOS_a --split published"
-    console.print(f"Continue, for example, with:\n  {example}")
+    print_runs(console, runs)
+    console.note("")
+    console.note(f"Open {page.path} in a browser.")
+    console.note("Continue, for example, with:")
+    for arguments in _next_commands(data, features, runs):
+        console.command(f"  {shlex.join(['tier', *arguments])}")
+
+
+def _next_commands(
+    data: Path,
+    features: Path,
+    runs: "Sequence[Run]",
+) -> "Iterator[list[str]]":
+    """Yield the arguments of commands that work after the demo."""
+    folders = [str(run.folder) for run in runs]
+    out = str(runs[0].folder.parent)
+    yield ["table", out]
+    yield ["compare", *folders[:2]]
+    yield ["fit-head", str(data), "--features", str(features), "--head", "ridge", "--out", out]
+    yield ["predict", folders[2], str(data), "--features", str(features)]
 
 
 def _encode_sample(
-    console: "Console",
+    console: Console,
     data: Path,
     features: Path,
 ) -> None:
@@ -69,7 +90,7 @@ def _encode_sample(
 
 
 def _fit_sample(
-    console: "Console",
+    console: Console,
     data: Path,
     features: Path,
     repeats: int,
@@ -83,7 +104,5 @@ def _fit_sample(
     runs = []
     for method, benchmark in FITS:
         options = FitOptions(method, benchmark, repeats=repeats, models="first")
-        run = fit_with_progress(console, *stored, options, out)
-        print_run(console, run)
-        runs.append(run)
+        runs.append(fit_with_progress(console, *stored, options, out))
     return runs

@@ -15,73 +15,95 @@ from tier4k.extract.encoders.choices import (
     StoreDtype,
 )
 from tier4k.extract.images.choices import PreprocessingName
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.completion import choices
 
 IMAGE_ENCODERS = (
-    "resnet18, resnet50, inceptionv4, vit, efficientnet-lite0, clip, timm:NAME, hf:NAME_OR_PATH, or an "
-    "encoder in code as package.module:NAME."
+    "efficientnet-lite0",
+    "resnet18",
+    "resnet50",
+    "inceptionv4",
+    "vit",
+    "clip",
+    "timm:",
+    "hf:",
 )
-TEXT_ENCODERS = "bert-base-uncased, minilm, or hf:NAME_OR_PATH."
-STREAMS_HELP = "all, or some of text, image and image-prompt with + between them, such as image+text."
+TEXT_ENCODERS = ("minilm", "bert-base-uncased", "hf:")
+STREAMS_HELP = "Some of text+image+image-prompt, or all."
 
 ImageEncodersOption = Annotated[
     list[str] | None,
     typer.Option(
         "--image-encoder",
-        help=f"{IMAGE_ENCODERS} May be repeated; NAME@SIZE, such as clip@448, sets --image-size for this "
-        "encoder alone.",
+        metavar="NAME",
+        help="Image encoder; may repeat.",
         show_default=DEFAULT_IMAGE_ENCODER,
+        autocompletion=choices(IMAGE_ENCODERS),
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 TextEncodersOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--text-encoder", help=f"{TEXT_ENCODERS} May be repeated.", show_default=DEFAULT_TEXT_ENCODER
+        "--text-encoder",
+        metavar="NAME",
+        help="Text encoder; may repeat.",
+        show_default=DEFAULT_TEXT_ENCODER,
+        autocompletion=choices(TEXT_ENCODERS),
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 EncoderOption = Annotated[
     str | None,
     typer.Option(
         "--encoder",
-        metavar="hf:NAME_OR_PATH",
-        help="A checkpoint with an image encoder and a text encoder (CLIP, SigLIP), which are used besides "
-        "--image-encoder and --text-encoder.",
+        metavar="NAME",
+        help="Checkpoint with both (CLIP, SigLIP): hf:NAME_OR_PATH.",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 PresetOption = Annotated[
     PresetName | None,
     typer.Option(
         "--preset",
-        help="Named set of encoders with their options, and for fit-head of a head with its options: best "
-        "needs no download, clip needs CLIP's weights. An option that you also pass overrides the set.",
+        metavar="NAME",
+        help="best or clip: encoders, and a head with its options.",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 StagesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--stages",
-        metavar="[NAME=]LIST",
-        help="Stages of multilevel features to use, for example 3,4 or stage5,head; clip=3,4 is for the "
-        "image encoder clip only. May be repeated.",
+        metavar="LIST",
+        help="Stages of multilevel features, such as 3,4.",
         show_default="all",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 StreamsOption = Annotated[
     str,
-    typer.Option("--streams", metavar="LIST", help=f"Streams of the method that heads use: {STREAMS_HELP}"),
+    typer.Option("--streams", metavar="LIST", help=STREAMS_HELP, rich_help_panel=panels.FEATURES),
 ]
 TemplatesOption = Annotated[
     Path | None,
     typer.Option(
         "--templates",
         metavar="FILE",
-        help="TOML file of texts about quality and agreement, for the interaction templates; `tier extract "
-        "--encoder` stores their features.",
-        show_default="built-in texts",
+        help="Texts for interaction templates.",
+        show_default="built-in",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 PrecisionOption = Annotated[
     Precision | None,
-    typer.Option("--precision", help="Arithmetic of the encoders; tf32 needs an NVIDIA GPU. Default: fp32."),
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="Arithmetic: fp32, tf32, bf16 or fp16.",
+        show_default="fp32",
+        rich_help_panel=panels.FEATURES,
+    ),
 ]
 
 
@@ -102,16 +124,18 @@ class ImageGroup:
         FeatureName | None,
         typer.Option(
             "--feature",
-            help="Features of an image: the pooled output of the network, as published (pooled), or mean and "
-            "standard deviation of every stage (multilevel).",
+            metavar="NAME",
+            help="pooled, or multilevel (statistics of every stage).",
+            rich_help_panel=panels.FEATURES,
         ),
     ] = None
     preprocessing: Annotated[
         PreprocessingName | None,
         typer.Option(
             "--preprocessing",
-            help="Preprocessing of images: as in TIER-4K (reference), or as in the training of the encoder "
-            "(native). Default: it depends on the encoder.",
+            metavar="NAME",
+            help="reference (as in TIER-4K) or native (as trained).",
+            rich_help_panel=panels.FEATURES,
         ),
     ] = None
     image_size: Annotated[
@@ -119,8 +143,8 @@ class ImageGroup:
         typer.Option(
             "--image-size",
             metavar="N|full",
-            help="Use whole images without a crop: resize the shorter side to N pixels, or keep the size "
-            "(full).",
+            help="No crop: pixels of the shorter side, or full.",
+            rich_help_panel=panels.FEATURES,
         ),
     ] = None
     precision: PrecisionOption = None
@@ -128,8 +152,10 @@ class ImageGroup:
         StoreDtype | None,
         typer.Option(
             "--store-dtype",
-            help="Type of the stored numbers of images and texts; float16 takes half of the space. Default: "
-            "float32, and where features are read, the type that is stored.",
+            metavar="NAME",
+            help="float32, or float16 (half the space).",
+            show_default="float32",
+            rich_help_panel=panels.FEATURES,
         ),
     ] = None
 
@@ -142,14 +168,21 @@ class WeightsGroup:
         Path | None,
         typer.Option(
             "--image-weights",
-            help="Weights of the image encoder: a file (.pth, .safetensors, .npz), the index of sharded "
-            "weights, or a folder with one of them; for hf:NAME_OR_PATH, a folder in the Hugging Face "
-            "layout; for heads on an encoder in code, package.module:NAME.",
+            metavar="PATH",
+            help="Weights of the image encoder.",
+            show_default="searched",
+            rich_help_panel=panels.FEATURES,
         ),
     ] = None
     text_weights: Annotated[
         Path | None,
-        typer.Option("--text-weights", help="Folder with the text encoder, in the Hugging Face layout."),
+        typer.Option(
+            "--text-weights",
+            metavar="DIR",
+            help="Folder with the text encoder.",
+            show_default="searched",
+            rich_help_panel=panels.FEATURES,
+        ),
     ] = None
 
     @property

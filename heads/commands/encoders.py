@@ -101,15 +101,17 @@ def find_encoder_pair(
         typer.BadParameter: There are several encoders of one kind.
         TierError: An encoder or its weights do not exist.
     """
-    from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder
     from tier4k.heads.encoders.pair import EncoderPair
 
     _require_one(choice.images, "image")
     _require_one(choice.texts, "text")
-    folders = weight_folders(sources)
-    images = [find_image_encoder(image, weights.image_weights, folders) for image in choice.images]
-    texts = [find_text_encoder(text, weights.text_weights, folders) for text in choice.texts]
-    return EncoderPair(next(iter(images), None), next(iter(texts), None))
+    return EncoderPair.find(
+        next(iter(choice.images), None),
+        next(iter(choice.texts), None),
+        sources[0].folder,
+        image_weights=weights.image_weights,
+        text_weights=weights.text_weights,
+    )
 
 
 def _require_one(names: Sequence[object], kind: str) -> None:

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tier4k.extract.datasets.choices import OnError
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tier4k.extract.inputs.dataset import DatasetInputs
     from tier4k.extract.pipeline.missing_inputs import Encoder
     from tier4k.extract.pipeline.options import ExtractionOptions
 
 
 def encode(
-    console: "Console",
+    console: Console,
     data: Sequence[str],
     features: Path,
     inputs: "DatasetInputs",

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_run, print_summaries
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.console import Console, print_runs, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.given import with_given_scores
 from tier4k.heads.commands.loading import IMAGE_RUN, check_sources
@@ -23,6 +24,8 @@ from tier4k.heads.commands.options import (
     SpeedGroup,
     TrustOption,
 )
+from tier4k.heads.commands.output_options import OutputGroup
+from tier4k.heads.commands.reporter import ConsoleReporter
 from tier4k.heads.commands.score_options import GivenFeaturesOption
 from tier4k.heads.extraction.prompts import require_prompts
 
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-    from rich.console import Console
 
     from tier4k.extract.datasets.check import CheckedDataset
     from tier4k.extract.datasets.manifest import Manifest
@@ -41,18 +43,18 @@ if TYPE_CHECKING:
 TargetColumnsOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="TARGET=COLUMN: a target of the model, and the score column of DATA to compare it with. "
-        "May be repeated.",
-        show_default="columns with the name of a target",
+        metavar="TARGET=COLUMN",
+        help="Score column for a target.",
+        show_default="same name",
+        rich_help_panel=panels.DATA,
     ),
 ]
 CalibrateOption = Annotated[
     bool,
     typer.Option(
         "--calibrate",
-        help="Map predictions linearly to the score column, so that the RMSE can be computed. "
-        "The map of each prompt is fitted on other prompts. Correlations are those of the unmapped "
-        "predictions.",
+        help="Map predictions linearly to the score column, for the RMSE.",
+        rich_help_panel=panels.PROTOCOL,
     ),
 ]
 
@@ -72,6 +74,7 @@ def evaluate(
     rows: RatedRowsGroup,
     speed: SpeedGroup,
     out: OutOption = RUNS,
+    printing: OutputGroup,
 ) -> None:
     """Evaluate each head of a run on all rows of another data set."""
     from tier4k.heads.data.fusion import default_benchmark, require_valid_benchmark
@@ -81,7 +84,7 @@ def evaluate(
     model = read_model(run, trust or ()).only(repeat=repeat)
     selected = benchmark or default_benchmark(model.method)
     require_valid_benchmark(model.method, selected)
-    console = make_console()
+    console = printing.console()
     sources = rows.read([data], model.reads_prompts)
     if model.reads_prompts:
         require_prompts(sources, ["text"], IMAGE_RUN)
@@ -103,11 +106,11 @@ def evaluate(
     evaluated = evaluate_model(
         model, manifest, predicted, pairs, selected, calibrate, features, out, sys.argv
     )
-    print_run(console, evaluated)
+    print_runs(console, [evaluated])
 
 
 def _with_given_scores(
-    console: "Console",
+    console: Console,
     model: "Model",
     scores: "Path",
     manifest: "Manifest",
@@ -123,7 +126,7 @@ def _with_given_scores(
 
 
 def _predict_with_progress(
-    console: "Console",
+    console: Console,
     model: "Model",
     report: "CheckedDataset",
     features: "Path",
@@ -136,14 +139,13 @@ def _predict_with_progress(
     Raises:
         TierError: An image prompt or weights are missing, or an input cannot be encoded.
     """
-    from tier4k.extract.pipeline.progress import ConsoleListener
     from tier4k.extract.weights.files import search_folders
     from tier4k.heads.encoders.sources import encoder_sources
     from tier4k.heads.inference.predict import predict
 
     folders = search_folders(report.manifest.data)
     sources = encoder_sources(model, weights.image_weights, weights.text_weights, folders, trusted)
-    with ConsoleListener(console) as listener:
+    with ConsoleReporter(console).encoding() as listener:
         predicted, summaries = predict(sources, report.manifest, features, options, listener)
     print_summaries(console, summaries)
     return predicted

@@ -5,16 +5,17 @@ from typing import Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.options import OneTargetOption, RepeatOption, RunArgument, TrustOption
+from tier4k.heads.commands.output_options import QuietOption
 
 
 def export_model(
     run: RunArgument,
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder to write; it must not exist, or be empty."),
+        typer.Argument(metavar="FOLDER", help="Folder to write; it must not exist, or be empty."),
     ],
     *,
     target: OneTargetOption = None,
@@ -23,12 +24,11 @@ def export_model(
     trust: TrustOption = None,
     onnx: Annotated[
         bool,
-        typer.Option(
-            "--onnx", help="Also write ONNX files and check them with ONNX Runtime. Needs tier4k\\[onnx]."
-        ),
+        typer.Option("--onnx", help="Also write ONNX files (needs tier4k\\[onnx])."),
     ] = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Write heads, encoders, intervals and a model card into one folder, which can be loaded offline."""
+    """Write heads, encoders and a model card into one folder for use offline."""
     from tier4k.heads.encoders.sources import encoder_sources
     from tier4k.heads.inference.export import export
     from tier4k.heads.results.model import read_model
@@ -36,10 +36,10 @@ def export_model(
     model = read_model(run, trust or ()).averaged(target, repeat)
     sources = encoder_sources(model, weights.image_weights, weights.text_weights)
     differences = export(sources, folder, onnx)
-    console = make_console()
+    console = Console(quiet=quiet)
     for name, difference in differences.items():
         file = folder / "onnx" / f"{name}.onnx"
-        print_line(console, f"{file}: outputs differ from torch by at most {difference:.1e}")
+        console.note(f"{file}: outputs differ from torch by at most {difference:.1e}")
     files = [path for path in folder.rglob("*") if path.is_file()]
     megabytes = sum(path.stat().st_size for path in files) / 1e6
-    print_line(console, f"{folder}: {len(model.heads)} heads with their encoders, {megabytes:,.1f} MB")
+    console.result(f"{folder}: {len(model.heads)} heads with their encoders, {megabytes:,.1f} MB")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import ImageGroup, PresetOption, WeightsGroup
 from tier4k.heads.commands.extract_encoders import InputsGroup
 from tier4k.heads.commands.options import (
@@ -17,13 +18,13 @@ from tier4k.heads.commands.options import (
     FeaturesOption,
     RowsGroup,
     StreamedDataOrPlanArgument,
+    found_run,
 )
+from tier4k.heads.commands.output_options import QuietOption
 from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
     from tier4k.extract.datasets.choices import Stream
     from tier4k.extract.encoders.choices import StoreDtype
@@ -40,19 +41,28 @@ class FinetunedGroup:
     finetuned: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN", help="Folder of a run of `tier fit-head --finetune` whose encoders are used."
+            metavar="RUN",
+            callback=found_run,
+            help="Run of fit-head --finetune whose encoders are used.",
+            rich_help_panel=panels.END_TO_END,
         ),
     ] = None
     target: Annotated[
         str | None,
-        typer.Option(help="With --finetuned: use the encoders that were trained for this score column."),
+        typer.Option(
+            metavar="NAME",
+            help="With --finetuned: score column of the encoders.",
+            rich_help_panel=panels.END_TO_END,
+        ),
     ] = None
     repeat: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="With --finetuned: use the encoders of this repeat. Default: the first repeat with "
-            "encoders.",
+            metavar="N",
+            help="With --finetuned: repeat of the encoders.",
+            show_default="the first",
+            rich_help_panel=panels.END_TO_END,
         ),
     ] = None
 
@@ -73,12 +83,19 @@ class CropsGroup:
         int | None,
         typer.Option(
             min=0,
-            help="Number of random crops (some flipped) to store for each image, besides the centre crop.",
+            metavar="N",
+            help="Random crops, besides the centre crop.",
+            rich_help_panel=panels.FEATURES,
         ),
     ] = None
     crops_seed: Annotated[
         int,
-        typer.Option(min=0, help="Seed of the random crops."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Seed of the random crops.",
+            rich_help_panel=panels.FEATURES,
+        ),
     ] = 0
 
     def parse(self) -> "Crops | None":
@@ -96,27 +113,33 @@ CompileOption = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile the networks with torch.compile: the start is slow, encoding is faster.",
+        help="torch.compile the networks: a slow start, then faster.",
+        rich_help_panel=panels.SPEED,
     ),
 ]
 ShardOption = Annotated[
     str,
     typer.Option(
         metavar="I/N",
-        help="Encode only the I-th of N parts of the inputs, to share the work among N machines.",
+        help="Share of this machine, the I-th of N.",
+        rich_help_panel=panels.SPEED,
     ),
 ]
 PlanOnlyOption = Annotated[
     bool,
     typer.Option(
         "--plan-only",
-        help="Find and hash the inputs, write the plan into the features folder, and encode nothing. "
-        "Machines that share the work then take the folder of the plan as DATA.",
+        help="Hash the inputs, write the plan, and encode nothing.",
+        rich_help_panel=panels.SPEED,
     ),
 ]
 RehashOption = Annotated[
     bool,
-    typer.Option("--rehash", help="Read and hash all images, also those that were hashed before."),
+    typer.Option(
+        "--rehash",
+        help="Hash all images, also those hashed before.",
+        rich_help_panel=panels.SPEED,
+    ),
 ]
 
 
@@ -136,12 +159,13 @@ def extract(
     shard: ShardOption = "1/1",
     plan_only: PlanOnlyOption = False,
     rehash: RehashOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Stage 1: encode every image and prompt of DATA that is not stored yet."""
+    """Encode every image and prompt of DATA that is not stored yet."""
     from tier4k.heads.extraction.extract import extract_features
 
     options = replace(speed.extraction_options(), compiled=compiled, part=_parse_part(shard))
-    console = make_console()
+    console = Console(quiet=quiet)
     reporter = ConsoleReporter(console)
     if finetuned.finetuned:
         _require_no_encoder_options(encoders, weights, preset, images, random_crops)
@@ -191,7 +215,7 @@ def _require_no_encoder_options(
 
 
 def _write_plan(
-    console: "Console",
+    console: Console,
     data: "Sequence[str]",
     features: Path,
     request: "EncoderRequest",
@@ -204,11 +228,11 @@ def _write_plan(
     job = Extraction.of(data, request, features, rows.choice, rows.on_error, rehash, reporter)
     record = job.write_plan()
     counts = f"{len(job.inputs.images):,} images and {len(job.inputs.prompts):,} prompts"
-    print_line(console, f"{record.path}: the plan of {len(job.inputs.rows):,} rows with {counts}")
+    console.result(f"{record.path}: the plan of {len(job.inputs.rows):,} rows with {counts}")
 
 
 def _extract_finetuned(
-    console: "Console",
+    console: Console,
     data: "Sequence[str]",
     features: Path,
     group: FinetunedGroup,
@@ -240,7 +264,7 @@ def _extract_finetuned(
 
 
 def _print_next_options(
-    console: "Console",
+    console: Console,
     run: Path,
     encoders: "SavedEncoders",
 ) -> None:
@@ -256,11 +280,10 @@ def _print_next_options(
         names.append(f"--{stream}-encoder {signature.folder_name}")
     if streams := read_config(run).streams:
         names.append(f"--streams {'+'.join(streams)}")
-    print_line(console, f"To fit heads on these features, pass {' '.join(names)}")
+    console.command(f"To fit heads on these features, pass {' '.join(names)}")
     split = f"{run / 'splits.json'}:{encoders.repeat}"
     options = shlex.join(["--target", encoders.target, "--split", split, "--start", str(run)])
-    print_line(
-        console,
+    console.command(
         f"For the best head, also pass {options} (trains the head of the run further while validation "
         "rows improve)",
     )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.extract.encoders.choices import PresetName
-from tier4k.heads.commands.encoder_options import STREAMS_HELP, EncodersGroup, ImageGroup, WeightsGroup
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, StreamsOption, WeightsGroup
 from tier4k.heads.commands.encoders import base_choices, image_choice, image_choices
 
 if TYPE_CHECKING:
@@ -23,15 +24,12 @@ class InputsGroup(EncodersGroup):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="With --encoder: TOML file of texts about quality and agreement that the checkpoint encodes "
-            "besides the prompts.",
-            show_default="built-in texts",
+            help="Texts that --encoder encodes too.",
+            show_default="built-in",
+            rich_help_panel=panels.FEATURES,
         ),
     ] = None
-    streams: Annotated[
-        str,
-        typer.Option(metavar="LIST", help=f"Streams whose inputs are encoded: {STREAMS_HELP}"),
-    ] = "all"
+    streams: StreamsOption = "all"
 
     @property
     def names_any(self) -> bool:

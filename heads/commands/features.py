@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import (
     EncodersGroup,
     ImageGroup,
@@ -24,14 +25,15 @@ from tier4k.heads.commands.options import (
     MethodOption,
     RowsGroup,
 )
+from tier4k.heads.commands.output_options import QuietOption
 from tier4k.heads.extraction.prompts import require_prompts
 
 InteractionOption = Annotated[
     str,
     typer.Option(
         metavar="LIST",
-        help="Columns computed from the embeddings of one checkpoint with two towers: none, or some of "
-        "cosine, product, templates and image-prompt with + between them.",
+        help="cosine, product, templates, image-prompt.",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 
@@ -51,8 +53,9 @@ def fused_features(
     interaction: InteractionOption = "none",
     templates: TemplatesOption = None,
     rows: RowsGroup,
+    quiet: QuietOption = False,
 ) -> None:
-    """Write the fused matrix X (N, d) with names, groups, generators and scores, for other programs."""
+    """Write the fused matrix X (N, d) and the scores, for other programs."""
     from tier4k.extract.datasets.source import have_prompts
     from tier4k.extract.datasets.streams import names_text
     from tier4k.heads.data.fused_matrix import require_matrix_suffix, save_matrix
@@ -81,10 +84,10 @@ def fused_features(
     inputs = needed_inputs(method, chosen, interaction)
     require_prompts(sources, ("text", *inputs) if names_text(streams) else inputs)
     choice = encoder_choice(encoders, images, preset).for_streams(used_streams(method, chosen), interaction)
-    console = make_console()
+    console = Console(quiet=quiet)
     report, stores = load_with_stores(console, sources, features, choice, rows.on_error)
     found = fused.fused_features(report.manifest, stores, options)
     save_matrix(output, found.rows, found.X)
     shape = f"{found.X.shape[0]} x {found.X.shape[1]} {found.X.dtype}"
     targets = ", ".join(found.rows.target_names) or "none"
-    console.print(f"{output}: X {shape}, targets {targets}")
+    console.result(f"{output}: X {shape}, targets {targets}")

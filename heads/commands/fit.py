@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from tier4k.extract.encoders.choices import Precision, PresetName
-from tier4k.heads.commands.console import (
-    make_console,
-    print_run,
-    progress_counter,
-    progress_of_tasks,
-)
+from tier4k.extract.encoders.choices import Precision
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.completion import choices
+from tier4k.heads.commands.console import Console, print_runs
 from tier4k.heads.commands.encoder_options import (
     EncodersGroup,
     ImageGroup,
@@ -24,6 +21,7 @@ from tier4k.heads.commands.encoder_options import (
     WeightsGroup,
 )
 from tier4k.heads.commands.encoders import encoder_choice, find_encoder_pair
+from tier4k.heads.commands.interruption import FIT, TRAINING, explain_interruption
 from tier4k.heads.commands.loading import check_sources, load_with_stores, template_texts
 from tier4k.heads.commands.options import (
     FEATURES,
@@ -37,15 +35,15 @@ from tier4k.heads.commands.options import (
     RatedRowsGroup,
     TargetOption,
     TrainingGroup,
+    found_run,
 )
+from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.extraction.prompts import require_prompts
 from tier4k.heads.finetuning.choices import Device
 from tier4k.heads.results.choices import KeptModels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
     from tier4k.extract.datasets.check import CheckedDataset
     from tier4k.extract.datasets.source import SourceTable
@@ -58,38 +56,45 @@ ScoreFeaturesOption = Annotated[
     str,
     typer.Option(
         metavar="LIST",
-        help="Scorers whose stored scores are additional inputs of the head, for example "
-        "imagereward,pickscore.",
+        help="Scorers whose scores are inputs: imagereward,…",
+        show_default=False,
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 FinetuneOption = Annotated[
     str,
     typer.Option(
-        metavar="none|image|text|all|last:N",
-        help="Encoders that are trained together with the head: none, image, text or all of them, or "
-        "only their last N stages or blocks (last:N).",
+        metavar="PART",
+        help="Encoders to train: image, text, all, last:N, lora:R.",
+        autocompletion=choices(("none", "image", "text", "all", "last:", "lora", "lora:")),
+        rich_help_panel=panels.END_TO_END,
     ),
 ]
 StartOption = Annotated[
     Path | None,
     typer.Option(
         metavar="RUN",
-        help="Folder of a run whose heads are trained further, for example the run that finetuned the "
-        "encoders.",
+        callback=found_run,
+        help="Run whose heads are trained further.",
+        rich_help_panel=panels.END_TO_END,
     ),
 ]
 KeptModelsOption = Annotated[
     KeptModels | None,
     typer.Option(
-        help="Fitted heads to keep: those of all repeats (all), of the first repeat (first), or none. "
-        "Default: all; with --finetune, first.",
+        metavar="NAME",
+        help="Repeats whose heads are kept: all, first, none.",
+        show_default="all",
+        rich_help_panel=panels.OUTPUT,
     ),
 ]
 DeviceOption = Annotated[
     str,
     typer.Option(
-        help="Device on which a head that is a network is fitted: cpu, cuda or cuda:N; auto is the CPU. With "
-        "--finetune: cpu, or auto, which is a GPU if there is one.",
+        metavar="NAME",
+        help="For networks: auto, cpu, cuda, cuda:N.",
+        autocompletion=choices(("auto", "cpu", "cuda")),
+        rich_help_panel=panels.HEAD,
     ),
 ]
 
@@ -117,12 +122,14 @@ def fit_head(
     models: KeptModelsOption = None,
     rows: RatedRowsGroup,
     out: OutOption = RUNS,
+    printing: OutputGroup,
 ) -> None:
-    """Stage 2: fit and evaluate heads on stored features, or train heads with encoders (--finetune)."""
+    """Fit and evaluate heads on stored features, or with encoders (--finetune)."""
     from tier4k.extract.datasets.streams import names_text
     from tier4k.heads.data.fusion import method_streams, require_valid_benchmark
     from tier4k.heads.regressors.mlp.device import fitting_device
 
+    console = printing.console()
     options = replace(
         fit.fit_options(),
         method=method,
@@ -134,14 +141,14 @@ def fit_head(
         start=start,
     )
     if preset and finetune == "none":
-        options = with_head_of_preset(options, preset, fit.head)
+        options = options.with_preset(preset, fit.head)
     options = replace(options, templates=template_texts(templates, options.interaction))
     require_valid_benchmark(options.method, options.rows)
     if finetune == "none":
         _require_no_weights(weights)
         options = replace(options, models=models or "all", device=fitting_device(device))
         choice = encoder_choice(encoders, images, preset)
-        _fit_stored(data, features, choice, score_features, names_text(streams), options, rows, out)
+        _fit_stored(console, data, features, choice, score_features, names_text(streams), options, rows, out)
         return
     _require_no_store_options(score_features, images)
     training_device = _training_device(device)
@@ -150,24 +157,9 @@ def fit_head(
     if preset and not encoders.image_encoder:
         choice = replace(choice, images=choice.images[:1])  # of which one is trained
     needs_prompts = names_text(streams)
-    _train_end_to_end(data, features, choice, weights, training_device, needs_prompts, options, rows, out)
-
-
-def with_head_of_preset(
-    options: "FitOptions",
-    preset: PresetName,
-    head: str | None,
-) -> "FitOptions":
-    """Return options with the head of a preset and its options, where the user passed no others.
-
-    The options of the preset are those of its head, so that another head has none of them.
-    """
-    from tier4k.heads.protocol.presets import PRESETS
-
-    chosen = PRESETS[preset]
-    if head not in (None, chosen.head):
-        return options
-    return replace(options, estimator=chosen.head, head={**chosen.options, **options.head})
+    _train_end_to_end(
+        console, data, features, choice, weights, training_device, needs_prompts, options, rows, out
+    )
 
 
 def _require_no_store_options(score_features: str, images: ImageGroup) -> None:
@@ -187,6 +179,7 @@ def _require_no_store_options(score_features: str, images: ImageGroup) -> None:
 
 
 def _fit_stored(
+    console: Console,
     data: "Sequence[Path]",
     features: Path,
     choice: "EncoderChoice",
@@ -207,9 +200,8 @@ def _fit_stored(
         needs_prompts |= depends_on_prompts(store.signature)
     sources, options = _read_tables(data, rows, options, needs_prompts)
     choice = choice.for_streams(used_streams(options.method, options.streams), options.interaction)
-    console = make_console()
     report, stores = load_with_stores(console, sources, features, choice, rows.on_error, scorers)
-    print_run(console, fit_with_progress(console, report, stores, options, out))
+    print_runs(console, [fit_with_progress(console, report, stores, options, out)])
 
 
 def _read_tables(
@@ -231,7 +223,7 @@ def _read_tables(
 
 
 def fit_with_progress(
-    console: "Console",
+    console: Console,
     report: "CheckedDataset",
     stores: "FeatureStores",
     options: "FitOptions",
@@ -240,11 +232,12 @@ def fit_with_progress(
     """Fit heads on stored features and show the progress; see `tier4k.heads.protocol.fit.fit_head`."""
     from tier4k.heads.protocol.fit import fit_head
 
-    with progress_counter(console, f"fit {options.method} {options.rows}") as count:
+    with explain_interruption(FIT), console.task(f"fit {options.method} {options.rows}") as count:
         return fit_head(report.manifest, stores, options, out, sys.argv, count)
 
 
 def _train_end_to_end(
+    console: Console,
     data: "Sequence[Path]",
     features: Path,
     choice: "EncoderChoice",
@@ -256,19 +249,16 @@ def _train_end_to_end(
     out: Path,
 ) -> None:
     from tier4k.extract.pipeline.allocator import keep_all_freed_memory
-    from tier4k.extract.pipeline.progress import notes_printer
     from tier4k.heads.data.fusion import used_streams
     from tier4k.heads.finetuning.finetune import finetune
 
-    console = make_console()
     sources, options = _read_tables(data, rows, options, needs_prompts)
     choice = choice.for_streams(used_streams(options.method, options.streams))
     pair = find_encoder_pair(sources, choice, weights)
     report = check_sources(console, sources, features, rows.on_error)
-    note = notes_printer(console)
-    with progress_of_tasks(console) as show, keep_all_freed_memory():
-        run = finetune(report.manifest, pair, options, out, sys.argv, device, show, note)
-    print_run(console, run)
+    with explain_interruption(TRAINING), console.tasks() as show, keep_all_freed_memory():
+        run = finetune(report.manifest, pair, options, out, sys.argv, device, show, console.notes_once())
+    print_runs(console, [run])
 
 
 def _end_to_end_options(

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tier4k.extract.datasets.choices import OnError
-from tier4k.heads.commands.console import print_line
+from tier4k.heads.commands.console import Console
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.console import Console
 
     from tier4k.extract.inputs.dataset import DatasetInputs
     from tier4k.extract.scorers.given import JoinedScores, ScoreTable
@@ -20,7 +19,7 @@ SHOWN = 3  # names in a message
 
 
 def join(
-    console: "Console",
+    console: Console,
     table: "ScoreTable",
     names: Sequence[str],
     places: Sequence[str],
@@ -47,8 +46,7 @@ def join(
 
     joined = join_scores(table, names, places, pairs)
     scored = len(names) - len(joined.missing)
-    print_line(
-        console,
+    console.note(
         f"{table.path}: scores of the column {table.score_column} for {scored:,} of {len(names):,} rows, by "
         f"the column {table.name_column}",
     )
@@ -58,19 +56,19 @@ def join(
     _write_problems(joined, listing)
     if joined.extra:
         listed = f"{len(joined.extra):,} lines name no image of the data: {first_few(joined.extra, SHOWN)}"
-        print_line(console, f"{listed}; {listing} lists them", style="yellow")
+        console.warn(f"{listed}; {listing} lists them")
     if not joined.missing:
         return joined
     missing = f"{len(joined.missing):,} of {len(names):,} rows have no score in {table.path}: "
     missing += f"{first_few(joined.missing, SHOWN)}; {listing} lists them"
     if on_error == "stop":
         raise DataError(f"{missing}. Add their scores, or pass --on-error skip, which leaves these rows out")
-    print_line(console, missing, style="yellow")
+    console.warn(missing)
     return joined
 
 
 def with_given_scores(
-    console: "Console",
+    console: Console,
     model: "Model",
     path: Path,
     names: Sequence[str],

@@ -1,17 +1,20 @@
-"""Groups of options: one parameter of a command contains several options.
+"""Groups of options: one parameter of a command contains several options. Every command has `--config`.
 
 The type of such a parameter is a dataclass. Typer does not support dataclasses, so `flattened` makes a
-function with one parameter for each field of the dataclass.
+function with one parameter for each field of the dataclass, in the order of the panels of the help.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields, is_dataclass
 from inspect import Parameter, Signature, signature
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
+
+from tier4k.heads.commands.config_file import CONFIG, ConfigOption
+from tier4k.heads.commands.panels import ORDER
 
 
 def flattened(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the fields of its groups as parameters, for `typer.Typer.command`.
+    """Return the command with the fields of its groups as parameters, and --config, for Typer.
 
     Args:
         command: A typed function; every parameter whose type is a dataclass is a group.
@@ -25,9 +28,12 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
             parameters += _fields_as_parameters(hints[name])
         else:
             parameters.append(_keyword(name, hints[name], parameter.default))
+    parameters.append(_keyword(CONFIG, ConfigOption, None))
+    parameters.sort(key=_panel_number)
 
     def run(**values: Any) -> None:
         """Build the groups from the values of the options, and call the command."""
+        del values[CONFIG]  # which has done its work
         for name, group in groups.items():
             values[name] = _build_group(group, values)
         command(**values)
@@ -37,6 +43,12 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     return run
+
+
+def _panel_number(parameter: Parameter) -> int:
+    """Return the place of a parameter's panel in the help; without a panel, 0."""
+    _, declared = get_args(parameter.annotation)
+    return ORDER.index(declared.rich_help_panel) + 1 if declared.rich_help_panel else 0
 
 
 def _fields_as_parameters(group: Any) -> Iterator[Parameter]:

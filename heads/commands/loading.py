@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from tier4k.extract.datasets.choices import OnError
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.options import RowsGroup
 from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.datasets.check import CheckedDataset
@@ -26,7 +25,7 @@ IMAGE_RUN = "pass a run that was fitted with --streams image"
 
 
 def load_data(
-    console: "Console",
+    console: Console,
     data: "Sequence[Path]",
     features: Path,
     rows: RowsGroup,
@@ -51,7 +50,7 @@ def load_data(
 
 
 def check_sources(
-    console: "Console",
+    console: Console,
     sources: "Sequence[SourceTable]",
     features: Path,
     on_error: OnError,
@@ -75,7 +74,7 @@ def check_sources(
 
 
 def load_with_stores(
-    console: "Console",
+    console: Console,
     sources: "Sequence[SourceTable]",
     features: Path,
     choice: "EncoderChoice",
@@ -97,7 +96,7 @@ def load_with_stores(
     """
     from tier4k.heads.data.find_features import find_chosen
 
-    stores = find_chosen(features, choice, scorers)
+    stores = find_chosen(features, choice, scorers, ConsoleReporter(console).noted)
     only_store = next(iter(stores.images.values()), None)
     return check_sources(console, sources, features, on_error, only_store), stores
 

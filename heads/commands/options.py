@@ -11,8 +11,11 @@ import typer
 
 from tier4k.extract.datasets.benchmarks import parse_benchmark
 from tier4k.extract.datasets.choices import Benchmark, LayoutName, OnError
-from tier4k.heads.data.choices import Method
-from tier4k.heads.regressors.choices import RecipeName
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.completion import choices
+from tier4k.heads.commands.ranges import within
+from tier4k.heads.data.choices import FOLDS, REPEATS, SEED, SEEDS, Method, SplitRule
+from tier4k.heads.regressors.choices import HeadName, RecipeName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,89 +33,150 @@ DEFAULT_HEAD = "mlp"
 
 # Data and folders
 
-DATA_HELP = (
-    "a folder in the layout of a published data set, or a .csv, .tsv, .xlsx, .parquet, .json or .jsonl table."
-)
+DATA_HELP = "A folder or a table (.csv, .xlsx, …)"
 DataArgument = Annotated[
     list[Path],
-    typer.Argument(help=f"Data set: {DATA_HELP} Several are joined: their scores are aligned."),
+    typer.Argument(metavar="DATA", help="Folders or tables (.csv, .xlsx, …), joined."),
 ]
-STREAMED_DATA_HELP = (
-    f"Data set: {DATA_HELP[:-1]}; also .tar archives, a folder of save_to_disk, or a URL such as "
-    "s3://bucket/{000..099}.tar"
-)
+STREAMED_DATA_HELP = "Folders, tables, archives, URLs"
 StreamedDataArgument = Annotated[
     list[str],
-    typer.Argument(metavar="DATA...", help=f"{STREAMED_DATA_HELP}. Several are joined."),
+    typer.Argument(metavar="DATA", help=f"{STREAMED_DATA_HELP}."),
 ]
 StreamedDataOrPlanArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="DATA...",
-        help=f"{STREAMED_DATA_HELP}; or the folder of a plan (see --plan-only). Several are joined.",
-    ),
+    typer.Argument(metavar="DATA", help=f"{STREAMED_DATA_HELP}, or a plan."),
 ]
-OneDataArgument = Annotated[Path, typer.Argument(help=f"Data set: {DATA_HELP}")]
+OneDataArgument = Annotated[Path, typer.Argument(metavar="DATA", help=f"{DATA_HELP}.")]
 FeaturesOption = Annotated[
     Path,
-    typer.Option("--features", "-F", help="Folder that contains the feature stores."),
+    typer.Option(
+        "--features",
+        "-F",
+        metavar="DIR",
+        help="Folder that contains the feature stores.",
+        rich_help_panel=panels.FEATURES,
+    ),
 ]
 OutOption = Annotated[
     Path,
-    typer.Option("--out", help="Folder in which the run folder is made."),
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder in which the run folder is made.",
+        rich_help_panel=panels.OUTPUT,
+    ),
 ]
+
+
+def found_run(run: Path | None) -> Path | None:
+    """Return the folder of a run that an option names by its folder or its digits.
+
+    Raises:
+        ResultError: No run or several runs have the digits.
+    """
+    from tier4k.heads.results.find_run import find_run
+
+    return None if run is None else find_run(run)
+
+
+def found_runs(runs: list[Path]) -> list[Path]:
+    """Return the folders of runs that arguments name; a folder that contains runs stands for all of them.
+
+    Raises:
+        ResultError: No run or several runs have digits that were passed.
+    """
+    from tier4k.heads.results.find_run import find_runs
+
+    return find_runs(runs)
+
+
 RunArgument = Annotated[
     Path,
-    typer.Argument(help="Folder of a run that kept its heads, or of an exported model."),
+    typer.Argument(
+        metavar="RUN",
+        help="A run (folder or digits), or an exported model.",
+        callback=found_run,
+    ),
 ]
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(help="Paths of the run folders, for example runs/*."),
+    typer.Argument(
+        metavar="RUNS",
+        help="Runs: folders, digits, or a folder of runs.",
+        callback=found_runs,
+        default_factory=lambda: [RUNS],
+        show_default="runs",
+    ),
 ]
 MatrixOutputOption = Annotated[
     Path,
-    typer.Option("--output", "-o", help="File to write: .npz or .parquet."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="File to write: .npz or .parquet.",
+        rich_help_panel=panels.OUTPUT,
+    ),
 ]
 LayoutOption = Annotated[
     str | None,
     typer.Option(
         "--layout",
         metavar="NAME",
-        help=f"Layout of DATA: {', '.join(get_args(LayoutName))}, or one of an installed package. Default: "
-        "the layout that fits the columns.",
+        help="Layout of DATA (docs/data.md).",
+        show_default="the one that fits",
+        autocompletion=choices(get_args(LayoutName)),
+        rich_help_panel=panels.DATA,
     ),
 ]
 ColumnsOption = Annotated[
     str,
     typer.Option(
         "--columns",
-        metavar="FIELD=COLUMN,…",
-        help="Meaning of the columns of DATA: image, prompt, image_prompt, generator, group, split, dataset; "
-        "mos=COLUMN is a score and may repeat, mos.NAME=COLUMN gives it another name.",
-        show_default="recognised by their names",
+        metavar="LIST",
+        help="Meaning of columns: image=path,mos=MOS,…",
+        show_default=False,
+        rich_help_panel=panels.DATA,
     ),
 ]
 SheetOption = Annotated[
     str | None,
     typer.Option(
-        "--sheet", help="Sheet of a workbook.", show_default="the visible sheet that has the columns"
+        "--sheet",
+        metavar="NAME",
+        help="Sheet of a workbook.",
+        show_default="that with the columns",
+        rich_help_panel=panels.DATA,
+    ),
+]
+ImageFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        help="Folder of the images of DATA.",
+        show_default="beside DATA",
+        rich_help_panel=panels.DATA,
     ),
 ]
 OnErrorOption = Annotated[
     OnError,
     typer.Option(
-        "--on-error", help="What to do if rows have problems: stop before any work, or skip these rows."
+        "--on-error",
+        help="If rows have problems: stop, or skip them.",
+        rich_help_panel=panels.DATA,
     ),
 ]
-
-
 RatersOption = Annotated[
     int | None,
     typer.Option(
         "--raters",
         min=2,
-        help="Number of ratings of every score, for the raters' ceiling; DATA has their standard deviations "
-        "in columns such as std_quality. Default: the column raters of DATA, if there is one.",
+        metavar="N",
+        help="Ratings of each score.",
+        show_default="column raters",
+        rich_help_panel=panels.DATA,
     ),
 ]
 
@@ -124,13 +188,14 @@ class TableGroup:
     layout: LayoutOption = None
     columns: ColumnsOption = ""
     sheet: SheetOption = None
+    image_folder: ImageFolderOption = None
 
     @property
     def choice(self) -> "TableChoice":
         """The same as one value."""
         from tier4k.extract.datasets.table_choice import TableChoice
 
-        return TableChoice(self.layout, self.columns, self.sheet)
+        return TableChoice(self.layout, self.columns, self.sheet, self.image_folder)
 
 
 @dataclass(frozen=True)
@@ -178,23 +243,29 @@ class SpeedGroup:
         int | None,
         typer.Option(
             min=1,
-            help="Images or crops per batch. Default: 256 on a GPU of NVIDIA; else the size that is fastest "
-            "in a short measurement.",
+            metavar="N",
+            help="Images or crops per batch.",
+            show_default="256, or measured",
+            rich_help_panel=panels.SPEED,
         ),
     ] = None
     workers: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Number of threads that read images, shared among the devices; 0: the encoding thread reads "
-            "them. Default: one per core that this process may use.",
+            metavar="N",
+            help="Threads that read images.",
+            show_default="one per core",
+            rich_help_panel=panels.SPEED,
         ),
     ] = None
     device: Annotated[
         str,
         typer.Option(
-            help="Device of the networks: auto, cpu, cuda, cuda:N or mps; several with commas between, or "
-            "cuda:all for all GPUs, which share the work."
+            metavar="NAME",
+            help="auto, cpu, cuda, cuda:N, cuda:all or mps.",
+            autocompletion=choices(("auto", "cpu", "cuda", "cuda:all", "mps")),
+            rich_help_panel=panels.SPEED,
         ),
     ] = "auto"
 
@@ -216,32 +287,37 @@ class EngineGroup(SpeedGroup):
     engine: Annotated[
         EngineName,
         typer.Option(
-            # Square brackets would be read as markup.
-            help="What encodes. local: this process, or one process for each device. ray: Ray, on this "
-            "machine or on a cluster (needs the extra ray of tier4k)."
+            help="This machine, or a Ray cluster.",
+            rich_help_panel=panels.SPEED,
         ),
     ] = "local"
     address: Annotated[
         str | None,
         typer.Option(
-            help="With --engine ray: address of a Ray cluster; auto: the one of this machine. Default: Ray "
-            "is started on this machine for this command."
+            metavar="URL",
+            help="Address of a Ray cluster, or auto.",
+            show_default="a new one",
+            rich_help_panel=panels.SPEED,
         ),
     ] = None
     actors: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="With --engine ray: number of processes that encode. Default: as many as the GPUs suffice "
-            "for; without GPUs one for each machine.",
+            metavar="N",
+            help="Processes of Ray that encode.",
+            show_default="one per GPU",
+            rich_help_panel=panels.SPEED,
         ),
     ] = None
     gpus_per_actor: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="With --engine ray: GPUs of each process that encodes, for example 1, or 0.5 if two share "
-            "one. Default: 1 if the cluster has GPUs, else 0.",
+            metavar="N",
+            help="GPUs of each of them, such as 0.5.",
+            show_default="1, or 0",
+            rich_help_panel=panels.SPEED,
         ),
     ] = None
 
@@ -298,43 +374,74 @@ class EngineGroup(SpeedGroup):
 MethodOption = Annotated[
     Method,
     typer.Option(
-        "--method", help="Fusion: no reference (nr), full reference (fr, I2I only) or partial reference (pr)."
+        "--method",
+        metavar="nr|fr|pr",
+        help="Fusion: no, full or partial reference.",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
-ROWS_HELP = "I2I (rows with an image prompt), T2I (without) or all; AIGIQA4K is another spelling of all."
+ROWS_HELP = "Rows with an image prompt, without, or all."
 BenchmarkOption = Annotated[
     Benchmark | None,
     typer.Option(
         "--benchmark",
         parser=parse_benchmark,
         metavar="I2I|T2I|all",
-        help=f"{ROWS_HELP} Default: I2I if the method is fr, else all.",
+        help=ROWS_HELP,
+        show_default="all",
+        autocompletion=choices(get_args(Benchmark)),
+        rich_help_panel=panels.DATA,
     ),
 ]
 AnyBenchmarkOption = Annotated[
     Benchmark,
-    typer.Option("--benchmark", parser=parse_benchmark, metavar="I2I|T2I|all", help=ROWS_HELP),
+    typer.Option(
+        "--benchmark",
+        parser=parse_benchmark,
+        metavar="I2I|T2I|all",
+        help=ROWS_HELP,
+        autocompletion=choices(get_args(Benchmark)),
+        rich_help_panel=panels.DATA,
+    ),
 ]
 TargetOption = Annotated[
     list[str] | None,
-    typer.Option("--target", help="Score column to use; may be repeated. Default: all.", show_default=False),
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        help="Score column; may be repeated.",
+        show_default="all",
+        rich_help_panel=panels.DATA,
+    ),
 ]
 OneTargetOption = Annotated[
     str | None,
-    typer.Option("--target", help="Target to use.", show_default="all"),
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        help="Target to use.",
+        show_default="all",
+        rich_help_panel=panels.HEAD,
+    ),
 ]
 RepeatOption = Annotated[
     int | None,
-    typer.Option("--repeat", help="Repeat whose heads are used.", show_default="all"),
+    typer.Option(
+        "--repeat",
+        metavar="N",
+        help="Repeat whose heads are used.",
+        show_default="all",
+        rich_help_panel=panels.HEAD,
+    ),
 ]
 TrustOption = Annotated[
     list[str] | None,
     typer.Option(
         "--trust",
-        metavar="package.module.Class",
-        help="Code of another package that may be executed: a type in heads of your own, or a scorer "
-        "(package.module:Name) of a run. May be repeated.",
+        metavar="NAME",
+        help="Code that may run: package.module.Class.",
         show_default="none",
+        rich_help_panel=panels.HEAD,
     ),
 ]
 
@@ -347,33 +454,42 @@ class SplitGroup:
         str,
         typer.Option(
             "--split",
-            metavar="RULE|column:NAME|FILE[:N]",
-            help="prompt (no prompt is in two parts), random (rows are drawn), generator or dataset (one "
-            "generator or data set is left out), published (row i is tested if i % 4 == 3); column:NAME, a "
-            "column with train, val or test in every row; or a JSON file with the names of the images in "
-            "train and test, such as a run's splits.json; FILE:N selects its repeat N.",
+            metavar="RULE",
+            help="prompt, random, generator, dataset, published, FILE.",
+            autocompletion=choices(get_args(SplitRule)),
+            rich_help_panel=panels.PROTOCOL,
         ),
     ] = "prompt"
     repeats: Annotated[
         int | None,
         typer.Option(
             "--repeats",
-            min=1,
-            help="Number of repeats; each has its own seed. Default: 10; with --split generator or dataset, "
-            "one for each of them.",
+            callback=within(REPEATS),
+            metavar="N",
+            help="Repeats, each with its own seed.",
+            show_default="10, or one per part",
+            rich_help_panel=panels.PROTOCOL,
         ),
     ] = None
     folds: Annotated[
         int | None,
         typer.Option(
             "--folds",
-            min=2,
-            help="Number K of folds for cross-validation: K repeats, which together test every row once.",
+            callback=within(FOLDS),
+            metavar="K",
+            help="Cross-validation: K repeats that test every row once.",
+            rich_help_panel=panels.PROTOCOL,
         ),
     ] = None
     seed: Annotated[
         int,
-        typer.Option("--seed", min=0, help="Seed of the first repeat."),
+        typer.Option(
+            "--seed",
+            callback=within(SEED),
+            metavar="N",
+            help="Seed of the first repeat.",
+            rich_help_panel=panels.PROTOCOL,
+        ),
     ] = 0
 
     def fit_options(self) -> "FitOptions":
@@ -403,9 +519,10 @@ class FitGroup(SplitGroup):
         int,
         typer.Option(
             "--seeds",
-            min=1,
-            help="Number of heads fitted on each split, to separate the variance of training from the "
-            "variance of splits.",
+            callback=within(SEEDS),
+            metavar="N",
+            help="Heads fitted on each split.",
+            rich_help_panel=panels.PROTOCOL,
         ),
     ] = 1
     head: Annotated[
@@ -413,17 +530,19 @@ class FitGroup(SplitGroup):
         typer.Option(
             "--head",
             metavar="NAME",
-            help="Kind of head: mlp (the two layers of TIER), gated, bilinear, ridge, kernel-ridge, svr, "
-            "ensemble; or a head of your own: the name of an entry point tier4k.heads, or the import path of "
-            "a regressor of scikit-learn's conventions, such as sklearn.ensemble:RandomForestRegressor. "
-            f"Default: that of the preset, or {DEFAULT_HEAD}.",
+            help="mlp, ridge, kernel-ridge, svr, gated, …",
+            show_default=DEFAULT_HEAD,
+            autocompletion=choices(get_args(HeadName)),
+            rich_help_panel=panels.HEAD,
         ),
     ] = None
     recipe: Annotated[
         RecipeName,
         typer.Option(
             "--recipe",
-            help="Training settings: for stored features (cached), or those of TIER-4K (published).",
+            metavar="NAME",
+            help="cached, or published (as in TIER-4K).",
+            rich_help_panel=panels.HEAD,
         ),
     ] = "cached"
 
@@ -452,25 +571,50 @@ class TrainingGroup:
 
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Learning rate. Default: that of the recipe."),
+        typer.Option(
+            min=0,
+            metavar="X",
+            help="Learning rate.",
+            show_default="that of the recipe",
+            rich_help_panel=panels.HEAD,
+        ),
     ] = None
     weight_decay: Annotated[
         float | None,
-        typer.Option(min=0, help="Weight decay. Default: that of the recipe."),
+        typer.Option(
+            min=0,
+            metavar="X",
+            help="Weight decay.",
+            show_default="that of the recipe",
+            rich_help_panel=panels.HEAD,
+        ),
     ] = None
     train_batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Batch size of the training. Default: that of the recipe."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Batch size of the training.",
+            show_default="recipe",
+            rich_help_panel=panels.HEAD,
+        ),
     ] = None
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of epochs. Default: that of the recipe."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of epochs.",
+            show_default="that of the recipe",
+            rich_help_panel=panels.HEAD,
+        ),
     ] = None
     set_option: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Set any other option of the head or of the training, for example --set hidden=256.",
+            help="Any other option of the head or training.",
+            rich_help_panel=panels.HEAD,
         ),
     ] = None

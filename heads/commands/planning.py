@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tier4k.extract.datasets.choices import OnError
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tier4k.extract.datasets.rows.source import RowSource
     from tier4k.extract.inputs.plan import Plan
 
 
 def plan_rows(
-    console: "Console",
+    console: Console,
     sources: "Sequence[RowSource]",
     features: Path,
     on_error: OnError,

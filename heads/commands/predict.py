@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_line, print_summaries
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.console import Console, print_summaries
 from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.given import with_given_scores
 from tier4k.heads.commands.loading import IMAGE_RUN
@@ -19,8 +20,11 @@ from tier4k.heads.commands.options import (
     RepeatOption,
     TableGroup,
     TrustOption,
+    found_run,
 )
+from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.planning import plan_rows
+from tier4k.heads.commands.reporter import ConsoleReporter
 from tier4k.heads.commands.score_options import GivenFeaturesOption
 from tier4k.heads.commands.scoring import (
     LISTED,
@@ -33,8 +37,6 @@ from tier4k.heads.extraction.prompts import require_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-
-    from rich.console import Console
 
     from tier4k.extract.datasets.choices import OnError
     from tier4k.extract.datasets.inputs import PredictionInputs
@@ -54,38 +56,49 @@ NO_IMAGE_PROMPTS = (
 ScoringArgument = Annotated[
     Path,
     typer.Argument(
-        help="Folder of a run that kept its heads, of an exported model, or of a run of `tier score`."
+        metavar="RUN",
+        help="A run (folder or digits), or an exported model.",
+        callback=found_run,
     ),
 ]
 InputsArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="INPUTS...",
-        help="Image files, a folder with images, or a data set in any form that `tier extract` takes. "
-        "Without --prompt or a table, the prompt of an image is in a .txt file beside it. Heads without a "
-        "text stream need no prompts.",
-    ),
+    typer.Argument(metavar="INPUTS", help="Images, a folder, or data as for extract."),
 ]
 
 RunScorerWeightsOption = Annotated[
     Path | None,
-    typer.Option(help="If RUN is a run of `tier score`: weights of its scorer."),
+    typer.Option(
+        metavar="PATH",
+        help="Weights of the scorer, if RUN is a run of score.",
+        rich_help_panel=panels.HEAD,
+    ),
 ]
 NoStoreOption = Annotated[
     bool,
     typer.Option(
         "--no-store",
-        help="Score without keeping features: images are encoded in memory. A second run encodes again.",
+        help="Encode in memory, and keep no features.",
+        rich_help_panel=panels.FEATURES,
     ),
 ]
 
 PromptOption = Annotated[
     str | None,
-    typer.Option(help="Text prompt of the image files."),
+    typer.Option(
+        metavar="TEXT",
+        help="Text prompt of the images.",
+        show_default=".txt beside each",
+        rich_help_panel=panels.DATA,
+    ),
 ]
 ImagePromptOption = Annotated[
     Path | None,
-    typer.Option(help="Image prompt of the image files."),
+    typer.Option(
+        metavar="FILE",
+        help="Image prompt of the image files.",
+        rich_help_panel=panels.DATA,
+    ),
 ]
 
 
@@ -107,8 +120,9 @@ def predict(
     speed: EngineGroup,
     no_store: NoStoreOption = False,
     output: ScoresOption = None,
+    printing: OutputGroup,
 ) -> None:
-    """Score images with the heads of a run: show mean over the repeats, conformal interval and spread."""
+    """Score images with the heads of a run, with prediction intervals."""
     from tier4k.extract.scorers.called import depends_on_prompts
     from tier4k.heads.inference.planned_rows import rows_left_out, rows_of_plan
     from tier4k.heads.inference.predict import is_zero_shot, scorer_signature
@@ -122,7 +136,7 @@ def predict(
     if no_store:
         _require_live_scoring(zero_shot, speed, scores)
     model = None if zero_shot else read_model(run, trust or ()).averaged(target, repeat)
-    console = make_console()
+    console = printing.console()
     needs_prompts = model.reads_prompts if model else depends_on_prompts(scorer_signature(run))
     read = _read_inputs(console, inputs, prompt, image_prompt, table, model, needs_prompts)
     plan = plan_rows(console, [read.source], features, on_error)
@@ -147,7 +161,7 @@ def predict(
 
 
 def _read_inputs(
-    console: "Console",
+    console: Console,
     inputs: "Sequence[str]",
     prompt: str | None,
     image_prompt: Path | None,
@@ -163,7 +177,7 @@ def _read_inputs(
     from tier4k.extract.datasets.inputs import read_inputs
 
     if image_prompt and not (model and model.reads_image_prompts):
-        print_line(console, NO_IMAGE_PROMPTS, style="yellow")
+        console.warn(NO_IMAGE_PROMPTS)
     read = read_inputs(inputs, prompt, image_prompt, needs_prompts, table.choice)
     _print_left_out(console, read.left_out)
     if needs_prompts:
@@ -172,7 +186,7 @@ def _read_inputs(
 
 
 def _with_given_scores(
-    console: "Console",
+    console: Console,
     model: "Model",
     scores: Path,
     source: "RowSource",
@@ -226,7 +240,7 @@ def _live_scorer(
 
 
 def _head_scorer(
-    console: "Console",
+    console: Console,
     sources: "Sequence[EncoderSource]",
     inputs: "DatasetInputs",
     features: Path,
@@ -234,18 +248,17 @@ def _head_scorer(
     on_error: "OnError",
 ) -> "RowScorer":
     """Encode missing inputs, and return heads that score stored features."""
-    from tier4k.extract.pipeline.progress import ConsoleListener
     from tier4k.heads.inference.predict import encode_for_heads
     from tier4k.heads.inference.row_scorers import StoredHeads
 
-    with ConsoleListener(console) as listener:
+    with ConsoleReporter(console).encoding() as listener:
         summaries = encode_for_heads(sources, inputs, features, options, listener, on_error)
     print_summaries(console, summaries)
     return StoredHeads([source.model for source in sources], features)
 
 
 def _pair_scorer(
-    console: "Console",
+    console: Console,
     run: Path,
     inputs: "DatasetInputs",
     features: Path,
@@ -256,13 +269,12 @@ def _pair_scorer(
     trusted: "Collection[str]",
 ) -> "RowScorer":
     """Compute missing scores of pairs, and return what reads them. Weights may lie beside the data."""
-    from tier4k.extract.pipeline.progress import ConsoleListener
     from tier4k.extract.weights.files import search_folders
     from tier4k.heads.inference.predict import encode_pairs, scorer_signature
     from tier4k.heads.inference.row_scorers import StoredPairScores
 
     beside = search_folders(data)
-    with ConsoleListener(console) as listener:
+    with ConsoleReporter(console).encoding() as listener:
         summaries = encode_pairs(run, inputs, features, options, listener, weights, beside, on_error, trusted)
     print_summaries(console, summaries)
     return StoredPairScores(scorer_signature(run), features)
@@ -318,9 +330,9 @@ def _require_live_scoring(
         )
 
 
-def _print_left_out(console: "Console", left_out: "Sequence[LeftOut]") -> None:
+def _print_left_out(console: Console, left_out: "Sequence[LeftOut]") -> None:
     """Print the images that have no prompt, before work begins."""
     for image in left_out[:LISTED]:
-        print_line(console, f"Left out: {image}", style="yellow")
+        console.warn(f"Left out: {image}")
     if len(left_out) > LISTED:
-        print_line(console, f"… and {len(left_out) - LISTED:,} more images without a prompt", style="yellow")
+        console.warn(f"… and {len(left_out) - LISTED:,} more images without a prompt")

@@ -5,21 +5,31 @@ from typing import Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_line, progress_counter
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.options import RunsArgument
+from tier4k.heads.commands.output_options import QuietOption
 
 
 def report(
     runs: RunsArgument,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="HTML file to write."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="HTML file to write.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = Path("report.html"),
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Data set that contains the images; may be repeated.",
-            show_default="the data sets that the runs recorded",
+            metavar="PATH",
+            help="Data set with the images; may be repeated.",
+            show_default="as recorded",
+            rich_help_panel=panels.DATA,
         ),
     ] = None,
     images: Annotated[
@@ -27,16 +37,18 @@ def report(
         typer.Option(
             "--pictures",
             min=0,
-            help="Largest number of thumbnails; images with the largest errors come first, then the "
-            "first repeats.",
+            metavar="N",
+            help="Thumbnails, at most; largest errors first.",
+            rich_help_panel=panels.DATA,
         ),
     ] = 400,
+    quiet: QuietOption = False,
 ) -> None:
-    """Write one HTML page with the tables, plots and images of runs. It needs no network to open."""
+    """Write one HTML page with the tables, plots and images of runs."""
     from tier4k.heads.reporting.html.page import write_report
 
-    console = make_console()
-    with progress_counter(console, "report") as count:
+    console = Console(quiet=quiet)
+    with console.task("report") as count:
         page = write_report(runs, output, data or (), images, count)
     shown = f"{page.images:,} of {page.test_images:,} test images"
-    print_line(console, f"{page.path}: {page.size / 1e6:.1f} MB, {shown}")
+    console.result(f"{page.path}: {page.size / 1e6:.1f} MB, {shown}")

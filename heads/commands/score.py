@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from tier4k.extract.scorers.choices import ScorerName
-from tier4k.heads.commands.console import make_console, print_run
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.completion import choices
+from tier4k.heads.commands.console import Console, print_runs
 from tier4k.heads.commands.encoder_options import PrecisionOption
 from tier4k.heads.commands.encoders import weight_folders
 from tier4k.heads.commands.encoding import encode
@@ -29,14 +31,13 @@ from tier4k.heads.commands.options import (
     SplitGroup,
     TargetOption,
 )
+from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.planning import plan_rows
 from tier4k.heads.commands.score_options import GivenScoresGroup, LowerIsBetterOption
 from tier4k.heads.commands.scoring import ScoresOption, require_addable_to, require_suffix_of, show_scores
 from tier4k.heads.extraction.prompts import require_prompts
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.datasets.choices import Benchmark, OnError
     from tier4k.extract.datasets.manifest import Manifest
@@ -50,20 +51,26 @@ ScorerOption = Annotated[
     typer.Option(
         "--scorer",
         metavar="NAME",
-        help=f"Scorer to use: {', '.join(get_args(ScorerName))}; pyiqa:NAME, a metric of the package "
-        "pyiqa; or a scorer of another package, by its name or as package.module:Name.",
+        help=f"{', '.join(get_args(ScorerName))}, pyiqa:NAME.",
+        autocompletion=choices((*get_args(ScorerName), "pyiqa:")),
+        rich_help_panel=panels.SCORES,
     ),
 ]
 ScorerWeightsOption = Annotated[
     Path | None,
-    typer.Option(help="Weights of the scorer: a checkpoint file, or a folder in the Hugging Face layout."),
+    typer.Option(
+        metavar="PATH",
+        help="Weights of the scorer.",
+        show_default="searched",
+        rich_help_panel=panels.SCORES,
+    ),
 ]
 
 
 def score(
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help=f"Data set: {DATA_HELP} With -o, any form that `extract` takes."),
+        typer.Argument(metavar="DATA", help=f"{DATA_HELP}; with -o, as for extract."),
     ],
     *,
     scorer: ScorerOption = None,
@@ -79,8 +86,9 @@ def score(
     speed: EngineGroup,
     output: ScoresOption = None,
     out: OutOption = RUNS,
+    printing: OutputGroup,
 ) -> None:
-    """Score every row with a scorer; evaluate it on all rows and on test rows of a split.
+    """Score every row with a scorer, and evaluate the scores.
 
     With --scores the scores are those of another program. With -o the scores of all rows are written to a
     file instead, and DATA needs no ratings.
@@ -88,17 +96,17 @@ def score(
     from tier4k.extract.scorers.find import find_scorer
     from tier4k.heads.protocol.zero_shot import evaluate_scorer
 
+    console = printing.console()
     given.require_or_scorer(scorer, output, has_network_options=bool(weights or precision))
     choose = partial(find_scorer, scorer or "", weights, precision=precision, lower_is_better=lower_is_better)
     if output:
         _require_no_evaluation(target, benchmark, splits)
-        _write_scores(data, scorer, choose, features, rows, speed.extraction_options(), output)
+        _write_scores(console, data, scorer, choose, features, rows, speed.extraction_options(), output)
         return
     sources = rows.read([Path(data)], needs_prompts=scorer is not None)
     _require_ratings(sources[0])
     _require_prompts(sources, scorer)
     network = choose(weight_folders(sources)) if scorer else None
-    console = make_console()
     manifest = check_sources(console, sources, features, rows.on_error).manifest
     evaluations = _score_options(manifest, benchmark, target, splits)
     if network:
@@ -108,12 +116,11 @@ def score(
         store, plans = _store_given_scores(
             console, manifest, given, lower_is_better, features, rows.on_error, evaluations
         )
-    for plan in plans:
-        print_run(console, evaluate_scorer(plan, store, out, sys.argv))
+    print_runs(console, [evaluate_scorer(plan, store, out, sys.argv) for plan in plans])
 
 
 def _compute_scores(
-    console: "Console",
+    console: Console,
     data: str,
     manifest: "Manifest",
     network: "AnyScorer",
@@ -132,7 +139,7 @@ def _compute_scores(
 
 
 def _store_given_scores(
-    console: "Console",
+    console: Console,
     manifest: "Manifest",
     given: GivenScoresGroup,
     lower_is_better: bool,
@@ -199,6 +206,7 @@ def _require_ratings(source: "SourceTable") -> None:
 
 
 def _write_scores(
+    console: Console,
     data: str,
     scorer: str | None,
     choose: "Callable[[Sequence[Path]], AnyScorer]",
@@ -219,7 +227,6 @@ def _write_scores(
     network = choose(weight_folders([source]))
     scoring = scoring_scorer(network.signature)
     require_addable_to(output, scoring)
-    console = make_console()
     plan = plan_rows(console, [source], features, rows.on_error)
     encode(console, [data], features, plan.inputs, [network], options, on_error=rows.on_error)
     scores = StoredPairScores(network.signature, features)

@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-SCORES_HELP = (
-    "with the name of an image and its score in each line: .csv, .tsv, .xlsx, .parquet, .json, .jsonl."
-)
+from tier4k.heads.commands import panels
 
 ScoreColumnOption = Annotated[
     str | None,
     typer.Option(
         "--score-column",
-        help="Column of --scores that contains the scores.",
-        show_default="the column called NAME, else the only column of numbers",
+        metavar="NAME",
+        help="Column of --scores.",
+        show_default="NAME, or the only numbers",
+        rich_help_panel=panels.SCORES,
     ),
 ]
 
@@ -29,12 +29,18 @@ class GivenScoresGroup:
         typer.Option(
             "--scores",
             metavar="FILE",
-            help=f"Instead of --scorer: scores that another program computed, {SCORES_HELP} Needs --name.",
+            help="Scores of another program, instead of --scorer.",
+            rich_help_panel=panels.SCORES,
         ),
     ] = None
     name: Annotated[
         str | None,
-        typer.Option("--name", help="Name of the scores in --scores, such as MUSIQ, for tables."),
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Name of the scores in --scores, such as MUSIQ.",
+            rich_help_panel=panels.SCORES,
+        ),
     ] = None
     score_column: ScoreColumnOption = None
 
@@ -80,7 +86,8 @@ LowerIsBetterOption = Annotated[
     bool,
     typer.Option(
         "--lower-is-better",
-        help="Change the sign of the scores, because lower is better in them. The run records the change.",
+        help="Change the sign of the scores.",
+        rich_help_panel=panels.SCORES,
     ),
 ]
 
@@ -90,7 +97,7 @@ GivenFeaturesOption = Annotated[
     typer.Option(
         "--scores",
         metavar="FILE",
-        help="For heads that use scores of another program: the scores of the images to predict, "
-        f"{SCORES_HELP} A column must have the name of the scores, or the name that it had in the fit.",
+        help="Scores of the images, for heads that use them as inputs.",
+        rich_help_panel=panels.FEATURES,
     ),
 ]

@@ -8,11 +8,10 @@ import typer
 
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import OnError
-from tier4k.heads.commands.console import print_line, progress_counter
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.console import Console
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tier4k.heads.inference.keyed_rows import KeyedRows
     from tier4k.heads.inference.score_rows import RowReceiver, RowScorer, ScoreMemory
     from tier4k.heads.inference.score_tables import ScoreTable
@@ -25,8 +24,9 @@ ScoresOption = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="File to write: .parquet, with one line for each row, to which a rerun adds what is missing; "
-        "or, for small sets, .csv, .jsonl or .json, with one line for each row and target.",
+        metavar="FILE",
+        help="File of scores: .parquet, .csv, .jsonl or .json.",
+        rich_help_panel=panels.OUTPUT,
     ),
 ]
 
@@ -63,7 +63,7 @@ def require_addable_to(output: Path | None, model: "ScoringModel") -> None:
 
 
 def show_scores(
-    console: "Console",
+    console: Console,
     scorer: "RowScorer",
     batches: "Iterable[KeyedRows]",
     total: int,
@@ -92,11 +92,11 @@ def show_scores(
     from tier4k.heads.inference.score_tables import ScoreTable, with_left_out, write_table
 
     is_small = output is not None and output.suffix != SUFFIX
-    table = ScoreTable(scorer.summary, None if is_small else LISTED)
+    table = ScoreTable(scorer.summary, LISTED if console.is_for_terminal and not is_small else None)
 
     def score(memory: "ScoreMemory | None", receivers: "Sequence[RowReceiver]") -> None:
         """Score all rows."""
-        with progress_counter(console, "score") as count:
+        with console.task("score") as count:
             score_rows(batches, scorer, [table, *receivers], memory, count, total)
 
     note = ""
@@ -106,30 +106,39 @@ def show_scores(
         written = write_score_file(output, model, score)
         note = f"; {written.known:,} were scored before" if written.known else ""
         note += f"; {written.kept:,} earlier rows that the data do not have are kept" if written.kept else ""
-    _print_scores(console, table, output)
+    _print_scores(console, table, scorer.summary.targets, output)
     if output is not None and is_small:
         write_table(with_left_out(table.table, scorer.summary.targets, table.left_out), output)
     if output is not None:
         rest = f", and {table.left_out_count:,} left out with the reason" if table.left_out_count else ""
-        print_line(console, f"{output}: {table.scored:,} images{rest}{note}")
+        console.result(f"{output}: {table.scored:,} images{rest}{note}")
     _report_failed(console, table, on_error)
 
 
 def _print_scores(
-    console: "Console",
+    console: Console,
     table: "ScoreTable",
+    targets: "Sequence[str]",
     output: Path | None,
 ) -> None:
+    """Print the first scores; in other formats than that of the terminal all of them."""
+    from tier4k.extract.screen.table import Table
+    from tier4k.heads.inference.score_tables import with_left_out
     from tier4k.heads.reporting.terminal import score_listing
 
-    console.print(score_listing(table.table, LISTED))
-    if table.scored > LISTED:
+    if console.is_for_programs:
+        frame = with_left_out(table.table, targets, table.left_out)
+        console.show(Table((), tuple(frame.to_dict("records"))))
+        return
+    most = LISTED if console.is_for_terminal else table.scored
+    console.show(score_listing(table.table, most))
+    if table.scored > most:
         remedy = "" if output else ": pass -o FILE.csv to write all scores"
-        console.print(f"… and {table.scored - LISTED:,} more images{remedy}")
+        console.note(f"… and {table.scored - LISTED:,} more images{remedy}")
 
 
 def _report_failed(
-    console: "Console",
+    console: Console,
     table: "ScoreTable",
     on_error: OnError,
 ) -> None:
@@ -139,7 +148,7 @@ def _report_failed(
     rest = table.failed_count - len(table.failed)
     listed = "; ".join(map(str, table.failed)) + (f" and {rest:,} more" if rest else "")
     if on_error == "skip":
-        print_line(console, f"Skipped {listed}", style="yellow")
+        console.warn(f"Skipped {listed}")
         return
     were = "image was" if table.failed_count == 1 else "images were"
     raise PredictionError(

@@ -6,23 +6,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.extract.stores.choices import HOURS_IN_USE
-from tier4k.heads.commands.console import make_console, print_broken_stores, print_damaged_records, print_line
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.console import Console, print_broken_stores, print_damaged_records
 from tier4k.heads.commands.options import FEATURES, RUNS, FeaturesOption
+from tier4k.heads.commands.output_options import OutputGroup, QuietOption
 
 if TYPE_CHECKING:
     from tier4k.extract.stores.garbage import Finding
 
 
-def store_ls(features: FeaturesOption = FEATURES) -> None:
-    """List every feature store with rows, size, type, age, and the data sets that it contains completely."""
+def store_ls(
+    features: FeaturesOption = FEATURES,
+    *,
+    printing: OutputGroup,
+) -> None:
+    """List every feature store, and the data sets that it contains completely."""
     from tier4k.extract.inputs.record import records
     from tier4k.extract.stores.listing import store_notes, store_table
 
-    console = make_console()
+    console = printing.console()
     found = records(features)
-    console.print(store_table(features, found.sound))
+    console.show(store_table(features, found.sound))
     for note in store_notes(features):
-        print_line(console, note)
+        console.note(note)
     print_damaged_records(console, found.damaged)
     print_broken_stores(console, features)
 
@@ -33,30 +39,30 @@ def store_verify(
         bool,
         typer.Option(
             "--repair",
-            help="Rename damaged shards to *.damaged, so that `tier extract` encodes their rows again.",
+            help="Rename damaged shards, so that extract encodes them again.",
         ),
     ] = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Compare every shard of every store with its checksum. Without --repair, damage causes exit code 2."""
+    """Compare every shard with its checksum. Without --repair, damage causes exit code 2."""
     from tier4k.cache.errors import StoreError
     from tier4k.cache.listing import require_stores
     from tier4k.cache.verify import set_aside, verify
 
-    console = make_console()
+    console = Console(quiet=quiet)
     damaged = 0
     for store in require_stores(features):
-        check = verify(store)
+        with console.task(f"verify {store.path.name}") as count:
+            check = verify(store, count)
         damaged += len(check.damaged)
-        print_line(console, f"{store.path.name}: {check.sound:,} shards with {check.rows:,} rows are sound")
+        console.result(f"{store.path.name}: {check.sound:,} shards with {check.rows:,} rows are sound")
         for message in check.damaged.values():
-            print_line(console, message, style="red")
+            console.warn(message, "red")
         if not repair:
             continue
         for path in set_aside(check):
-            print_line(
-                console,
-                f"A damaged shard was renamed to {path}: run `tier extract` again to encode its rows",
-                style="yellow",
+            console.warn(
+                f"A damaged shard was renamed to {path}: run `tier extract` again to encode its rows"
             )
     broken = print_broken_stores(console, features)
     if damaged and not repair:
@@ -68,20 +74,26 @@ def store_verify(
         raise StoreError(f"{broken} stores cannot be opened: restore or delete their folders")
 
 
-def store_compact(features: FeaturesOption = FEATURES) -> None:
-    """Merge the shards of every store, without duplicate rows. Other processes may use the store.
+def store_compact(
+    features: FeaturesOption = FEATURES,
+    *,
+    quiet: QuietOption = False,
+) -> None:
+    """Merge the shards of every store, without duplicate rows.
 
-    A store of up to 2 GiB becomes one shard, a larger one a shard for each range of keys of 2 GiB.
+    A store of up to 2 GiB becomes one shard, a larger one a shard for each range of keys of 2 GiB. Other
+    processes may use the stores.
     """
     from tier4k.cache.compact import compact
     from tier4k.cache.listing import require_stores
 
-    console = make_console()
+    console = Console(quiet=quiet)
     for store in require_stores(features):
-        done = compact(store)
+        with console.task(f"compact {store.path.name}") as count:
+            done = compact(store, progress=count)
         shards = f"{done.shards:,} shards became {len(done.paths):,}"
         rows = f"{done.rows:,} rows, {done.doubles:,} duplicates removed"
-        print_line(console, f"{store.path.name}: {shards}, {rows}")
+        console.result(f"{store.path.name}: {shards}, {rows}")
     print_broken_stores(console, features)
 
 
@@ -89,13 +101,18 @@ def store_gc(
     features: FeaturesOption = FEATURES,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of runs whose stores are kept; may be repeated.", show_default="runs"),
+        typer.Option(
+            metavar="DIR",
+            help="Folder of runs whose stores are kept; may be repeated.",
+            show_default="runs",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
     delete: Annotated[
         bool,
         typer.Option(
             "--delete",
-            help="Remove unused stores and damaged shards. Without this option they are only listed.",
+            help="Remove them; else they are only listed.",
         ),
     ] = False,
     older_than: Annotated[
@@ -103,11 +120,12 @@ def store_gc(
         typer.Option(
             min=0,
             metavar="HOURS",
-            help="Keep a store if one of its files is younger, because another process may be writing to it.",
+            help="Keep stores with younger files.",
         ),
     ] = HOURS_IN_USE,
+    quiet: QuietOption = False,
 ) -> None:
-    """List or remove damaged shards, and old stores that no existing data set and no run uses."""
+    """List or remove damaged shards, and stores that no data set and no run uses."""
     from tier4k.cache.listing import require_stores
     from tier4k.cache.removal import unfinished_removals
     from tier4k.extract.stores.garbage import review
@@ -117,15 +135,15 @@ def store_gc(
         require_stores(features)
     folders = _folders_of_runs(runs)
     used = frozenset[str]().union(*map(used_stores, folders))
-    console = make_console()
-    print_line(console, f"Runs considered: {_count_runs(folders):,} in {', '.join(map(str, folders))}")
+    console = Console(quiet=quiet)
+    console.note(f"Runs considered: {_count_runs(folders):,} in {', '.join(map(str, folders))}")
     garbage: list[Finding] = []
     for finding in review(features, used, older_than):
         state, reason = _outcome(finding, delete)
         if state != "kept":
             garbage.append(finding)
-        print_line(console, f"{state} {finding.path} ({finding.megabytes:,.1f} MB): {reason}")
-    print_line(console, _total(garbage, delete))
+        console.result(f"{state} {finding.path} ({finding.megabytes:,.1f} MB): {reason}")
+    console.result(_total(garbage, delete))
 
 
 def _outcome(finding: "Finding", delete: bool) -> tuple[str, str]:
@@ -170,15 +188,23 @@ def _total(garbage: "list[Finding]", deleted: bool) -> str:
 def store_export(
     store: Annotated[
         str,
-        typer.Argument(help="Folder of a store, or the name of a store in the folder --features."),
+        typer.Argument(metavar="STORE", help="Folder of a store, or its name in --features."),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="File to write: .npz or .parquet."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write: .npz or .parquet.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ],
     features: FeaturesOption = FEATURES,
+    *,
+    quiet: QuietOption = False,
 ) -> None:
-    """Write the features of one store, with keys and names of the inputs, to a file for other programs."""
+    """Write the features of one store to a file for other programs."""
     from tier4k.cache.export import export
     from tier4k.cache.store import FeatureStore
     from tier4k.extract.inputs.record import input_names, records
@@ -188,6 +214,6 @@ def store_export(
     found = records(folder.parent)
     names = input_names(found.sound, opened.signature.stream)
     rows = export(opened, output, names)
-    console = make_console()
-    print_line(console, f"{output}: {rows:,} rows of {folder.name}")
+    console = Console(quiet=quiet)
+    console.result(f"{output}: {rows:,} rows of {folder.name}")
     print_damaged_records(console, found.damaged)

@@ -3,16 +3,26 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tier4k.extract.datasets.streams import ALL, names_text
-from tier4k.heads.commands.console import make_console, print_line, print_run, progress_counter
-from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup, StreamsOption, TemplatesOption
+from tier4k.extract.encoders.choices import PresetName
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.completion import choices
+from tier4k.heads.commands.console import Console, print_runs
+from tier4k.heads.commands.encoder_options import (
+    EncodersGroup,
+    ImageGroup,
+    PresetOption,
+    StreamsOption,
+    TemplatesOption,
+)
 from tier4k.heads.commands.encoders import encoder_choice
+from tier4k.heads.commands.interruption import SWEEP, explain_interruption
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.options import (
     FEATURES,
@@ -23,17 +33,17 @@ from tier4k.heads.commands.options import (
     OutOption,
     RatedRowsGroup,
 )
+from tier4k.heads.commands.output_options import OutputGroup
+from tier4k.heads.commands.planned_runs import planned_table
 from tier4k.heads.commands.reporter import ConsoleReporter
 from tier4k.heads.results.choices import KeptModels
-from tier4k.heads.sweeps.choices import SweepName
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tier4k.extract.datasets.manifest import Manifest
     from tier4k.heads.data.encoder_choice import EncoderChoice
     from tier4k.heads.protocol.options import FitOptions
     from tier4k.heads.results.run import Run
+    from tier4k.heads.sweeps.blocks import Grid
     from tier4k.heads.sweeps.search import Search
 
 ENCODER_OPTIONS = ("encoder", "image_encoder", "text_encoder")
@@ -41,58 +51,108 @@ ENCODER_OPTIONS = ("encoder", "image_encoder", "text_encoder")
 # Options that may be repeated on the command line, with what is between their values in a grid.
 SEVERAL_VALUES = {"image_encoder": "+", "text_encoder": "+", "stages": None}
 
-SweepPresetOption = Annotated[
-    SweepName | None,
+PaperOption = Annotated[
+    bool,
     typer.Option(
-        "--preset",
-        help="paper: fit the runs of the paper's table (FR and NR on I2I, NR on T2I, NR and PR on all rows).",
+        "--paper",
+        help="The paper's table: FR and NR on I2I, NR on T2I, NR and PR on all.",
+        rich_help_panel=panels.SWEEP,
     ),
 ]
 GridOption = Annotated[
     Path | None,
-    typer.Option("--grid", help="TOML file with options of fit-head; each has a value or a list of values."),
-]
-ModelsOption = Annotated[
-    KeptModels,
     typer.Option(
-        "--models", help="Fitted heads to keep: those of all repeats, of the first repeat, or none."
+        "--grid",
+        metavar="FILE",
+        help="TOML file with values of options of fit-head (docs/results.md).",
+        rich_help_panel=panels.SWEEP,
     ),
-]
-JobsOption = Annotated[
-    int,
-    typer.Option(min=1, help="Number of processes that fit heads at the same time; they share the cores."),
 ]
 SearchOption = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="N",
-        help="Search: every repeat chooses among N random combinations of the grid without its test rows; "
-        "the choice is then tested. The result is one run.",
+        help="Choose among N random combinations, in every repeat.",
+        rich_help_panel=panels.SWEEP,
+    ),
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="List the runs and which of them exist; fit nothing.",
+        rich_help_panel=panels.SWEEP,
+    ),
+]
+JobsOption = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Processes that fit heads at the same time.",
+        rich_help_panel=panels.SWEEP,
+    ),
+]
+ModelsOption = Annotated[
+    KeptModels,
+    typer.Option(
+        "--models",
+        metavar="NAME",
+        help="Repeats whose heads are kept: all, first, none.",
+        rich_help_panel=panels.OUTPUT,
     ),
 ]
 SweepDeviceOption = Annotated[
     str,
     typer.Option(
-        help="Device on which heads that are networks are fitted: cpu, cuda or cuda:N; auto is the CPU. "
-        "Other heads are fitted on the CPU.",
+        metavar="NAME",
+        help="For networks: auto, cpu, cuda, cuda:N.",
+        autocompletion=choices(("auto", "cpu", "cuda")),
+        rich_help_panel=panels.HEAD,
     ),
 ]
 SweepOutputOption = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="File to write with the table of all runs: .csv, .parquet, .xlsx or .tex."
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="File for the table of all runs: .csv, .parquet, .xlsx or .tex.",
+        rich_help_panel=panels.OUTPUT,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a sweep or a search fits, and where.
+
+    Attributes:
+        manifest: The data set.
+        features, out: Folders of stores and of runs.
+        choice: The encoders where the grid names none.
+        options: Options that the grid does not name.
+        jobs: Number of processes.
+    """
+
+    manifest: "Manifest"
+    features: Path
+    out: Path
+    choice: "EncoderChoice"
+    options: "FitOptions"
+    jobs: int
 
 
 def sweep(
     data: DataArgument,
     *,
     features: FeaturesOption = FEATURES,
-    preset: SweepPresetOption = None,
+    paper: PaperOption = False,
     grid: GridOption = None,
+    dry_run: DryRunOption = False,
     encoders: EncodersGroup,
+    preset: PresetOption = None,
     images: ImageGroup,
     streams: StreamsOption = "all",
     templates: TemplatesOption = None,
@@ -104,28 +164,30 @@ def sweep(
     device: SweepDeviceOption = "auto",
     search: SearchOption = None,
     output: SweepOutputOption = None,
+    printing: OutputGroup,
 ) -> None:
-    """Fit the paper's table or all combinations of a grid, or search it; existing runs are not refitted."""
+    """Fit the paper's table or all combinations of a grid, or search it."""
     from tier4k.extract.encoders.templates import read_templates
     from tier4k.heads.regressors.mlp.device import fitting_device
     from tier4k.heads.reporting.tables import require_table_suffix
-    from tier4k.heads.sweeps.grid import as_grid
 
-    _require_one_task(preset, grid, search, models)
+    _require_one_task(paper, grid, search, models, dry_run)
     if output:
         require_table_suffix(output)
     texts = read_templates(templates).texts if templates else ()
     options = replace(fit.fit_options(), models=models, templates=texts, device=fitting_device(device))
-    choice = encoder_choice(encoders, images)
-    values = as_grid(grid) if grid else {}
-    _require_encoders_once(encoders, values)
-    if streams != ALL:
-        values.setdefault("streams", streams)
-    console = make_console()
-    needs_prompts = _may_use_prompts(values, streams)
+    choice = encoder_choice(encoders, images, preset)
+    blocks = _blocks(grid, encoders, streams, preset, fit.head)
+    if preset and not grid:
+        options = options.with_preset(preset, fit.head)
+    console = printing.console()
+    needs_prompts = _may_use_prompts(blocks or [{"streams": streams}])
     manifest = load_data(console, data, features, rows, needs_prompts=needs_prompts).manifest
+    job = _Job(manifest, features, out, choice, options, jobs)
+    if dry_run:
+        _list_runs(console, job, blocks or "paper", streams)
+        return
     if search:
-        found = _search(console, manifest, features, values, choice, options, search, out, jobs)
         passed = _passed_options(
             encoders,
             images,
@@ -134,35 +196,60 @@ def sweep(
             features=(features, FEATURES),
             out=(out, RUNS),
             templates=(templates, None),
+            preset=(preset, None),
         )
-        _print_commands(console, found, data, passed | _single_values(values))
-        runs = [found.run]
+        runs = [_search(console, job, blocks, search, data, passed)]
     else:
-        runs = _sweep(
-            console, manifest, features, values if grid else "paper", choice, streams, options, out, jobs
-        )
+        runs = _sweep(console, job, blocks or "paper", streams)
         _print_totals(console, runs, out)
     if output:
         _write(console, runs, output)
 
 
-def _may_use_prompts(grid: dict[str, Any], streams: str) -> bool:
+def _blocks(
+    grid: Path | None,
+    encoders: EncodersGroup,
+    streams: str,
+    preset: PresetName | None,
+    head: str | None,
+) -> list[dict[str, Any]]:
+    """Return the blocks of the grid's file with what the command line says about them; none of no file."""
+    from tier4k.heads.sweeps.blocks import as_blocks, with_preset, with_streams
+
+    if grid is None:
+        return []
+    blocks = with_streams(as_blocks(grid), streams)
+    for block in blocks:
+        _require_encoders_once(encoders, block)
+    return with_preset(blocks, preset, head) if preset else blocks
+
+
+def _may_use_prompts(blocks: Sequence[dict[str, Any]]) -> bool:
     """Return whether a combination may have the stream of text prompts."""
-    values = grid.get("streams", streams)
-    listed = values if isinstance(values, list) else [values]
-    return any(value == ALL or names_text(str(value)) for value in listed)
+    for block in blocks:
+        values = block.get("streams", ALL)
+        listed = values if isinstance(values, list) else [values]
+        if any(value == ALL or names_text(str(value)) for value in listed):
+            return True
+    return False
 
 
 def _require_one_task(
-    preset: SweepName | None,
+    paper: bool,
     grid: Path | None,
     search: int | None,
     models: KeptModels,
+    dry_run: bool,
 ) -> None:
-    if (preset is None) == (grid is None):
+    if paper == (grid is not None):
         raise typer.BadParameter(
-            "one of the two options is needed: pass either --preset paper or --grid FILE",
-            param_hint="--preset / --grid",
+            "one of the two options is needed: pass either --paper or --grid FILE",
+            param_hint="--paper / --grid",
+        )
+    if search and dry_run:
+        raise typer.BadParameter(
+            "a search draws combinations, and --dry-run lists all of them: leave out --search",
+            param_hint="--dry-run",
         )
     if search and grid is None:
         raise typer.BadParameter("--search chooses from a grid: pass --grid FILE too", param_hint="--search")
@@ -174,11 +261,11 @@ def _require_one_task(
         )
 
 
-def _require_encoders_once(encoders: EncodersGroup, grid: dict[str, Any]) -> None:
+def _require_encoders_once(encoders: EncodersGroup, block: dict[str, Any]) -> None:
     """Refuse encoders on the command line that those of the grid would replace."""
     for option in ENCODER_OPTIONS:
         others = ENCODER_OPTIONS if option == "encoder" else ("encoder", option)
-        in_grid = [other for other in others if other in grid]
+        in_grid = [other for other in others if other in block]
         if getattr(encoders, option) and in_grid:
             name = f"--{option.replace('_', '-')}"
             raise typer.BadParameter(
@@ -189,106 +276,134 @@ def _require_encoders_once(encoders: EncodersGroup, grid: dict[str, Any]) -> Non
 
 
 def _sweep(
-    console: "Console",
-    manifest: "Manifest",
-    features: Path,
-    grid: "dict[str, Any] | str",
-    choice: "EncoderChoice",
+    console: Console,
+    job: _Job,
+    grid: "Grid",
     streams: str,
-    options: "FitOptions",
-    out: Path,
-    jobs: int,
 ) -> "list[Run]":
     from tier4k.heads.reporting.tidy import sweep_table, tidy
     from tier4k.heads.sweeps.sweep import sweep
 
-    reporter = ConsoleReporter(console)
-    with progress_counter(console, "sweep") as count:
+    def begun(existing: int, total: int) -> None:
+        """Print how many runs are fitted, before the first fit."""
+        console.note(f"{existing:,} of {total:,} runs exist already in {job.out}")
+
+    with explain_interruption(SWEEP), console.task("sweep") as count:
         runs = sweep(
-            manifest,
+            job.manifest,
             grid,
-            features,
-            out,
-            image_encoder=choice.images,
-            text_encoder=choice.texts,
+            job.features,
+            job.out,
+            image_encoder=job.choice.images,
+            text_encoder=job.choice.texts,
             streams=streams,
-            options=options,
-            jobs=jobs,
+            options=job.options,
+            jobs=job.jobs,
             command=sys.argv,
             progress=count,
-            note=reporter.warned,
+            begun=begun,
+            note=ConsoleReporter(console).warned,
         )
-    console.print(sweep_table(tidy(runs)))
+    console.show(sweep_table(tidy(runs)))
     return runs
 
 
+def _list_runs(
+    console: Console,
+    job: _Job,
+    grid: "Grid",
+    streams: str,
+) -> None:
+    """Print the runs of a sweep, their options, and which of them exist."""
+    from tier4k.heads.sweeps.sweep import plan_sweep
+
+    runs = plan_sweep(
+        job.manifest,
+        grid,
+        job.features,
+        job.out,
+        image_encoder=job.choice.images,
+        text_encoder=job.choice.texts,
+        streams=streams,
+        options=job.options,
+        note=ConsoleReporter(console).warned,
+    )
+    console.show(planned_table(runs))
+    missing = [run for run in runs if not run.exists]
+    heads = sum(run.fits for run in missing)
+    console.note(
+        f"{len(runs) - len(missing):,} of {len(runs):,} runs exist already in {job.out}; heads to fit: "
+        f"{heads:,}"
+    )
+
+
 def _search(
-    console: "Console",
-    manifest: "Manifest",
-    features: Path,
-    grid: dict[str, Any],
-    choice: "EncoderChoice",
-    options: "FitOptions",
+    console: Console,
+    job: _Job,
+    blocks: list[dict[str, Any]],
     count: int,
-    out: Path,
-    jobs: int,
-) -> "Search":
+    data: Sequence[Path],
+    passed: dict[str, Any],
+) -> "Run":
+    """Search a grid; print the result, and the commands that fit the chosen options."""
     from tier4k.heads.reporting.terminal import choices_table
     from tier4k.heads.results.layout import CANDIDATES
     from tier4k.heads.sweeps.grid import left_out_lines
     from tier4k.heads.sweeps.search import search
 
-    with progress_counter(console, "search") as show:
+    with explain_interruption(SWEEP), console.task("search") as show:
         found = search(
-            manifest,
-            grid,
+            job.manifest,
+            blocks,
             count,
-            features,
-            out,
-            image_encoder=choice.images,
-            text_encoder=choice.texts,
-            options=options,
-            jobs=jobs,
+            job.features,
+            job.out,
+            image_encoder=job.choice.images,
+            text_encoder=job.choice.texts,
+            options=job.options,
+            jobs=job.jobs,
             command=sys.argv,
             progress=show,
         )
     for line in left_out_lines(found.left_out):
-        print_line(console, line, style="yellow")
-    console.print(choices_table(found.run.results))
-    console.print(
+        console.warn(line)
+    if not console.is_for_programs:
+        console.show(choices_table(found.run.results))
+    console.note(
         "Each repeat chose its options without its test rows; the SRCC below is an estimate for the whole "
         "procedure, search included."
     )
-    print_run(console, found.run)
+    print_runs(console, [found.run])
     candidates = f"the {len(found.candidates)} candidates on the selection parts"
-    print_line(console, f"{out / CANDIDATES} has the runs of {candidates}", style="dim")
-    return found
+    console.note(f"{job.out / CANDIDATES} has the runs of {candidates}", "dim")
+    _print_commands(console, found, data, passed | _single_values(blocks))
+    return found.run
 
 
 def _print_commands(
-    console: "Console",
+    console: Console,
     found: "Search",
     data: Sequence[Path],
     options: dict[str, Any],
 ) -> None:
     """Print for each target the command that fits the options that most repeats chose."""
-    print_line(console, "The search keeps no heads. To fit the options that most repeats chose:")
+    console.note("The search keeps no heads. To fit the options that most repeats chose:")
     for target, chosen in found.run.results.chosen.items():
         candidate = found.most_chosen(target)
         count = f"{target}: chosen in {chosen.count(candidate.text)} of {len(chosen)} repeats"
-        print_line(console, f"  {count}", style="dim")
+        console.note(f"  {count}", "dim")
         chosen_options = options | candidate.options | {"target": target}
         if not candidate.cell.options.stages:
             chosen_options.pop("stages", None)  # the streams have no images, which the stages are for
         if candidate.plan.device != "cpu":
             chosen_options["device"] = candidate.plan.device
-        print_line(console, f"  {_fit_command(data, chosen_options)}")
+        console.command(f"  {_fit_command(data, chosen_options)}")
 
 
 def _fit_command(data: Sequence[Path], options: dict[str, Any]) -> str:
     """Return the command line of fit-head with these options, which are named as in a grid."""
     from tier4k.heads.regressors.options import option_text
-    from tier4k.heads.sweeps.grid import options_of_heads
+    from tier4k.heads.sweeps.grid_values import options_of_heads
 
     arguments = ["tier", "fit-head", *map(str, data)]
     head_options = options_of_heads([options.get("head", "mlp")])
@@ -330,33 +445,34 @@ def _passed_options(*groups: object, **others: tuple[object, object]) -> dict[st
     return passed
 
 
-def _single_values(grid: dict[str, Any]) -> dict[str, Any]:
+def _single_values(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the options that a grid fixes; those with several distinct values are chosen by a search."""
+    from tier4k.heads.sweeps.candidates import searched_options
+
+    searched = searched_options(blocks)
     fixed = {}
-    for name, value in grid.items():
-        values = value if isinstance(value, list) else [value]
-        if name != "target" and len(set(values)) == 1:
-            fixed[name] = values[0]
+    for name, value in blocks[0].items():
+        if name != "target" and name not in searched:
+            fixed[name] = value[0] if isinstance(value, list) else value
     return fixed
 
 
 def _print_totals(
-    console: "Console",
+    console: Console,
     runs: "Sequence[Run]",
     out: Path,
 ) -> None:
     fitted = [run for run in runs if not run.found]
     seconds = sum(run.seconds for run in fitted)
     existing_count = len(runs) - len(fitted)
-    print_line(
-        console,
+    console.result(
         f"{out} has {len(runs)} runs of this sweep: {existing_count} existed already, "
         f"{len(fitted)} were fitted in {seconds:.1f} s",
     )
 
 
 def _write(
-    console: "Console",
+    console: Console,
     runs: "Sequence[Run]",
     output: Path,
 ) -> None:
@@ -365,4 +481,4 @@ def _write(
 
     write_table(tidy(runs), output)
     content = "SRCC and PLCC" if output.suffix == ".tex" else "all metrics, one in each line"
-    print_line(console, f"{output}: {content}")
+    console.result(f"{output}: {content}")

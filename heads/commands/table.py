@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tier4k.heads.commands.console import make_console, print_line
+from tier4k.heads.commands import panels
+from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.options import RunsArgument
+from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.reporting.choices import Part
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
 
 def table(
@@ -22,18 +23,23 @@ def table(
         typer.Option(
             "--output",
             "-o",
-            help="File to write: .csv, .parquet or .xlsx; without --by also .tex, for a paper.",
+            metavar="FILE",
+            help="File to write: .csv, .parquet, .xlsx; without --by also .tex.",
+            rich_help_panel=panels.OUTPUT,
         ),
     ] = None,
     by: Annotated[
         Part | None,
         typer.Option(
             "--by",
-            help="Show the metrics for each generator or data set, or for I2I and T2I rows separately.",
+            metavar="PART",
+            help="Parts of the test rows: generator, benchmark or dataset.",
         ),
     ] = None,
+    *,
+    printing: OutputGroup,
 ) -> None:
-    """Show the metrics of runs in one table, with --by for parts of the test rows; -o writes it to a file."""
+    """Show the metrics of runs in one table, with --by for parts of the test rows."""
     from tier4k.heads.reporting.tables import require_table_suffix, write_table
 
     if output is not None:
@@ -43,31 +49,31 @@ def table(
             ".tex is not supported with --by: pass a .csv, .parquet or .xlsx file",
             param_hint="--output",
         )
-    console = make_console()
+    console = printing.console()
     frame = _print_breakdown(console, runs, by) if by else _print_table(console, runs)
     if output is None:
         return
     write_table(frame, output)
-    print_line(console, f"{output}: {frame['run'].nunique()} runs")
+    console.result(f"{output}: {frame['run'].nunique()} runs")
 
 
 def _print_breakdown(
-    console: "Console",
+    console: Console,
     runs: Sequence[Path],
     by: Part,
 ) -> "pd.DataFrame":
     from tier4k.heads.reporting.breakdown import breakdown, breakdown_notes, breakdown_table
 
     frame = breakdown(runs, by)
-    console.print(breakdown_table(frame, runs))
+    console.show(breakdown_table(frame, runs))
     for note in breakdown_notes(frame):
-        console.print(note)
+        console.explain(note)
     return frame
 
 
-def _print_table(console: "Console", runs: Sequence[Path]) -> "pd.DataFrame":
+def _print_table(console: Console, runs: Sequence[Path]) -> "pd.DataFrame":
     from tier4k.heads.reporting.tidy import sweep_table, tidy
 
     frame = tidy(runs)
-    console.print(sweep_table(frame))
+    console.show(sweep_table(frame))
     return frame

@@ -1,11 +1,14 @@
 """Find stored features by the names of encoders."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tier4k.extract.stores.find import find_score_stores, find_stores
 from tier4k.heads.data.encoder_choice import EncoderChoice, ImageEncoders
 from tier4k.heads.data.stores import FeatureStores
+
+_log = logging.getLogger("tier4k")
 
 
 def find_features(
@@ -17,6 +20,9 @@ def find_features(
     scorers: Sequence[str] = (),
 ) -> FeatureStores:
     """Return the stores of features that were extracted before; neither networks nor weights are needed.
+
+    An option that is not passed stands for its default. A store with the default is preferred; where there is
+    none, another store is taken if it is the only one, and a warning is logged.
 
     Args:
         features: Folder of stores.
@@ -39,8 +45,16 @@ def find_chosen(
     features: Path,
     choice: EncoderChoice,
     scorers: Sequence[str] = (),
+    note: Callable[[str], None] = _log.warning,
 ) -> FeatureStores:
-    """Return the stores of chosen encoders and scorers; the errors are those of `find_features`."""
+    """Return the stores of chosen encoders and scorers, as `find_features` does.
+
+    Args:
+        features: Folder of stores.
+        choice: The encoders.
+        scorers: The scorers.
+        note: Called with a sentence about every store that is taken for want of one with the defaults.
+    """
     scores = find_score_stores(features, scorers)
-    images, texts = find_stores(features, choice.images, choice.texts)
+    images, texts = find_stores(features, choice.images, choice.texts, note)
     return FeatureStores.of(images, texts, scores)

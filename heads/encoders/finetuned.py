@@ -37,6 +37,7 @@ from tier4k.extract.weights.tensor_file import read_tensors
 from tier4k.extract.weights.write import write_tensors
 from tier4k.heads.encoders.pair import EncoderPair
 from tier4k.heads.encoders.seen_images import FinetunedError
+from tier4k.heads.results.find_run import reference_to
 from tier4k.heads.results.json_files import read_json, write_json
 from tier4k.heads.results.layout import ENCODERS, described, encoders_folder, require_current_format
 
@@ -177,7 +178,7 @@ def finetuned_encoders(
         raise FinetunedError(
             f"{folder / RECORD} cannot be read ({described(error)}): delete {run} and finetune again"
         ) from error
-    suffix = f"{RUN_MARK}{run.resolve().name}-{name}-{number}"
+    suffix = f"{RUN_MARK}{reference_to(run)}-{name}-{number}"
     image = _saved_image(record.image, folder, suffix) if record.image else None
     text = _saved_text(record.text, folder, suffix) if record.text else None
     return SavedEncoders(image, text, name, number)

@@ -48,8 +48,8 @@ def open_data(
     record = DatasetRecord.read(Path(plans[0]))
     if choice != RECOGNISED:
         raise DataError(
-            f"{record.path} is the plan of an extraction, whose rows were read before: --layout, --columns "
-            "and --sheet have no effect on it. Leave them out, or pass the data set"
+            f"{record.path} is the plan of an extraction, whose rows were read before: --layout, --columns, "
+            "--sheet and --images have no effect on it. Leave them out, or pass the data set"
         )
     if needs_prompts:
         _require_prompts_of_rows(record)

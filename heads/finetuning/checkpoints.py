@@ -2,7 +2,7 @@
 
 last.safetensors    weights, moving average, the optimizer's moments, the scale of float16's gradients and the
                     history after the last epoch; only the history after the end of the training
-best.safetensors    the evaluated and kept weights after the best epoch
+best.safetensors    the evaluated and kept weights after the best epoch, without adapters
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ from tier4k.cache.atomic import publish
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.weights.tensor_file import read_tensors
 from tier4k.extract.weights.write import without_aliases
+from tier4k.heads.finetuning.adapters import merged_tensors
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.history import History
 from tier4k.heads.finetuning.moving_average import MovingAverage
@@ -113,12 +114,12 @@ def write_last(
 
 
 def write_best(folder: Path, network: TierNetwork) -> None:
-    """Write the network of the best epoch.
+    """Write the network of the best epoch, with its adapters merged into its weights.
 
     Raises:
         StoreError: The folder has no room or cannot be written to.
     """
-    _write(folder / BEST, network.state_dict())
+    _write(folder / BEST, merged_tensors(network))
 
 
 def read_last(folder: Path) -> tuple[History, dict[str, Tensor]] | None:

@@ -4,6 +4,6 @@ program shows its help at once."""
 from typing import Literal
 
 FinetunedPart = Literal["none", "image", "text", "all"]
-"""The encoders that are trained with the head; "last:N" is a fifth value."""
+"""The encoders that are trained with the head; other values are "last:N", "lora" and "lora:R"."""
 
 Device = Literal["auto", "cpu"]

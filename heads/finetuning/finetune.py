@@ -15,6 +15,7 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.arithmetic import arithmetic, require_precision
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.features import FeatureSet, rows_without_features
+from tier4k.heads.data.fusion import used_streams
 from tier4k.heads.data.splits import Split
 from tier4k.heads.encoders.finetuned import UnsavedEncoders
 from tier4k.heads.encoders.pair import EncoderPair
@@ -43,7 +44,9 @@ from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.config import Environment
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.layout import encoders_folder
+from tier4k.heads.results.names import run_name
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
 
@@ -52,7 +55,7 @@ def finetune(
     manifest: Manifest,
     encoders: EncoderPair,
     options: FitOptions,
-    out: Path,
+    out: str | Path = "runs",
     command: Sequence[str] = (),
     device: Device = "auto",
     progress: Progress = lambda *_: None,
@@ -63,23 +66,29 @@ def finetune(
     A killed training continues after its last epoch.
 
     Args:
-        manifest: All rows of the data set.
-        encoders: Encoders that training starts from.
-        options: Options of the fit.
-        out: Folder of runs; during training it contains `.<id>.partial/`.
+        manifest: All rows of the data set, from `load_manifest`.
+        encoders: Encoders that training starts from, from `EncoderPair.find`; those that no stream uses are
+            left out.
+        options: Options of the fit: `finetune` is the part that is trained, such as "all" or "lora:8",
+            `training` has the options of the training, `head` those of the head.
+        out: Folder of runs; during training it contains `.ID.partial/`.
         command: Command line, recorded in the run.
-        device: Device to train on.
+        device: Device to train on: "cpu", or "auto" for a GPU if there is one.
         progress: Called with (description of the work, amount done, amount in all).
         note: Called with notes about the weights of the image encoder, each time that they are loaded.
 
     Raises:
         TierError: The options do not fit each other or the data, or training cannot continue.
     """
+    options = options.for_rows(manifest)
+    encoders = encoders.for_streams(used_streams(options.method, options.streams))
     plan = plan_run(manifest, encoders, options, resolve_finetuning(options, encoders.architecture))
+    out = Path(out)
     require_unseen(plan.manifest, plan.splits, *encoders.all)
     accelerator = make_accelerator(device)
-    folder = out / plan.config.id
-    partial = out / f".{plan.config.id}.partial"
+    name = run_name(plan.config)
+    folder = stored_run(out, plan.config) or out / name
+    partial = out / f".{name}.partial"
     with explain_lost_processes(accelerator):
         run_exists = exists_for_all(accelerator, folder)
         if not run_exists:

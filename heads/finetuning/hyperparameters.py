@@ -10,14 +10,17 @@ from tier4k.heads.regressors.options import Limits, Range
 LAST_LAYERS = "last:"
 """The prefix of `part` before a number of layers."""
 
+LOW_RANK = "lora:"
+"""The prefix of `part` before the rank of adapters."""
+
 
 @dataclass(frozen=True)
 class FinetuningHyperparameters:
     """Settings of the training of encoders and head together.
 
     Attributes:
-        part: The part trained beside the head: "image", "text", "all", or "last:N", the last N stages or
-            blocks of both encoders.
+        part: The part trained beside the head: "image", "text", "all"; "last:N", the last N stages or blocks
+            of both encoders; or "lora:R", adapters of rank R in the attention layers of both.
         learning_rate: Peak learning rate of the encoders.
         head_learning_rate: Peak learning rate of the head.
         weight_decay: Decoupled decay ("adamw") or L2 penalty ("adam").
@@ -88,7 +91,7 @@ class FinetuningHyperparameters:
 
     def trains(self, stream: str) -> bool:
         """Whether the encoder of "image" or "text" is trained, or a part of it."""
-        return self.part in ("all", stream) or self.part.startswith(LAST_LAYERS)
+        return self.part in ("all", stream) or self.part.startswith((LAST_LAYERS, LOW_RANK))
 
     @property
     def layers(self) -> int | None:
@@ -96,6 +99,13 @@ class FinetuningHyperparameters:
         if not self.part.startswith(LAST_LAYERS):
             return None
         return int(self.part.removeprefix(LAST_LAYERS))
+
+    @property
+    def rank(self) -> int | None:
+        """The rank of the adapters; None where the weights themselves are trained."""
+        if not self.part.startswith(LOW_RANK):
+            return None
+        return int(self.part.removeprefix(LOW_RANK))
 
 
 def learning_rate_factor(

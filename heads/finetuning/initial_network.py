@@ -14,6 +14,7 @@ from tier4k.extract.encoders.text_network import TextNetwork
 from tier4k.heads.data.fusion import used_streams
 from tier4k.heads.data.splits import Split
 from tier4k.heads.data.streams import Part, Streams
+from tier4k.heads.finetuning.adapters import add_adapters
 from tier4k.heads.finetuning.batches import Batches
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.features import fused_rows
@@ -47,13 +48,18 @@ class InitialNetwork:
         """Return the network before training on scores (N,) of a split, and its batches.
 
         Raises:
-            FinetuningError: An option divides the batches, although batch normalisation is in training mode.
+            FinetuningError: An option divides the batches, although batch normalisation is in training mode;
+                or an encoder has no attention layers for adapters.
         """
         images = self._image_network()
         texts = self._text_network()
         uses_batch_statistics = self.hyperparameters.training_mode and _has_batch_norm(images)
         if uses_batch_statistics:
             self._require_whole_batches()
+        if self.hyperparameters.rank:
+            for encoder in (images, texts):
+                if isinstance(encoder, ImageNetwork | TextNetwork):
+                    add_adapters(encoder.backbone, self.hyperparameters.rank, split.seed)
         batches = self._batches(images, texts, split, shared=not uses_batch_statistics)
         if self.hyperparameters.warm_head:
             head = self._warm_head(scores, split)

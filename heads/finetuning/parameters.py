@@ -7,6 +7,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
+from tier4k.heads.finetuning.adapters import adapter_parameters
 from tier4k.heads.finetuning.errors import FinetuningError
 from tier4k.heads.finetuning.hyperparameters import FinetuningHyperparameters
 from tier4k.heads.finetuning.network import TierNetwork
@@ -71,6 +72,9 @@ def _collect_layers(
     if hyperparameters.recompute:
         recompute_activations(encoder)
     layers = encoder.layers()
+    if hyperparameters.rank:
+        adapters = adapter_parameters(encoder)
+        layers = [[parameter for parameter in layer if parameter in adapters] for layer in layers]
     trained = layers[-(hyperparameters.layers or len(layers)) :]
     for layers_above, layer in enumerate(reversed(trained)):
         learning_rate = hyperparameters.learning_rate * hyperparameters.layer_decay**layers_above

@@ -9,7 +9,7 @@ from tier4k.heads.data.fusion import encoder_kinds
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.finetuning.choices import FinetunedPart
 from tier4k.heads.finetuning.errors import FinetuningError
-from tier4k.heads.finetuning.hyperparameters import FinetuningHyperparameters
+from tier4k.heads.finetuning.hyperparameters import LOW_RANK, FinetuningHyperparameters
 from tier4k.heads.protocol.options import FROZEN_ENCODERS, FitOptions, ProtocolError, TrainingOptions
 from tier4k.heads.regressors.choices import RecipeName
 from tier4k.heads.regressors.mlp.recipes import recipe_options
@@ -31,6 +31,12 @@ PUBLISHED: dict[str, Any] = {
 # The default learning rate of encoders is this many times the published one, which is a tenth for the large
 # vision transformer.
 DEFAULT_OVER_PUBLISHED = 3
+
+# Learning rate of adapters. The update has few parameters, and starts at zero.
+ADAPTER_RATE = 3e-4
+
+DEFAULT_RANK = 8
+LARGEST_RANK = 512
 
 OPTION_TYPES = {field.name: field.type for field in fields(FinetuningHyperparameters) if field.name != "part"}
 
@@ -63,7 +69,7 @@ def finetuning_recipe(
         FinetuningError: No such part or hyperparameter exists.
         HeadError: A hyperparameter does not take the value.
     """
-    _require_part(part)
+    part = _full_part(part)
     _require_options(changed)
     published = _published_options(image_architecture)
     given = {name: parse_option(name, value, OPTION_TYPES[name]) for name, value in changed.items()}
@@ -73,6 +79,8 @@ def finetuning_recipe(
         start["head_learning_rate"] = given.get("learning_rate", start["learning_rate"])
     else:
         start = {"learning_rate": round(DEFAULT_OVER_PUBLISHED * published["learning_rate"], 12)}
+        if part.startswith(LOW_RANK):
+            start["learning_rate"] = ADAPTER_RATE
     hyperparameters = FinetuningHyperparameters(part, **start | given)
     require_within(asdict(hyperparameters), FinetuningHyperparameters.limits)
     return hyperparameters
@@ -125,12 +133,23 @@ def _require_trained_streams(options: FitOptions) -> None:
         )
 
 
-def _require_part(part: str) -> None:
+def _full_part(part: str) -> str:
+    """Return the part with the rank of its adapters, where it has adapters.
+
+    Raises:
+        FinetuningError: There is no such part.
+    """
+    if part == "lora":
+        return f"{LOW_RANK}{DEFAULT_RANK}"
     parts = get_args(FinetunedPart)
-    if part not in parts and not re.fullmatch(r"last:[1-9]\d{0,3}", part):
-        raise FinetuningError(
-            f"--finetune {part!r} is not known: use {', '.join(parts)}, or last:N such as last:2"
-        )
+    if part in parts or re.fullmatch(r"last:[1-9]\d{0,3}", part):
+        return part
+    if re.fullmatch(r"lora:[1-9]\d{0,2}", part) and int(part.removeprefix(LOW_RANK)) <= LARGEST_RANK:
+        return part
+    raise FinetuningError(
+        f"--finetune {part!r} is not known: use {', '.join(parts)}, last:N such as last:2, or lora:R such as "
+        f"lora:8, with a rank R from 1 to {LARGEST_RANK}"
+    )
 
 
 def _require_options(given: Mapping[str, Any]) -> None:

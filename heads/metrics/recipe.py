@@ -77,3 +77,41 @@ def recipe_p(
 def standard_error(deviation: float, fitted: bool) -> float:
     """Return the standard error for new prompts, given the deviation over resamples of the test prompts."""
     return deviation * float(np.sqrt(FITTED_VARIANCE if fitted else 1.0))
+
+
+def largest_p(
+    mean: float,
+    low: float,
+    other_mean: float,
+    other_high: float,
+    prompts: int,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    level: float = 0.95,
+) -> float:
+    """Return the largest p-value that two intervals allow for "no difference" of a mean above another.
+
+    The standard error of a difference is at most the sum of both standard errors, whatever the correlation of
+    the means is. Each standard error is that of the half of its interval that faces the other mean.
+
+    Args:
+        mean: The higher mean.
+        low: Lower end of its interval, as `recipe_interval` returns it.
+        other_mean: The lower mean.
+        other_high: Upper end of its interval.
+        prompts: Number of distinct test prompts of both intervals.
+        limits: Smallest and largest value that the metric can have, as given to `recipe_interval`.
+        level: Level of both intervals.
+
+    Returns:
+        The two-sided p-value in [0, 1]; 1 where a facing end was cut at a limit, so that its half is too
+        short; NaN with fewer than two prompts or where a value is NaN.
+    """
+    if prompts < 2 or not np.isfinite([mean, low, other_mean, other_high]).all():
+        return float("nan")
+    if mean <= other_mean or low <= limits[0] or other_high >= limits[1]:
+        return 1.0
+    reach = (mean - low) + (other_high - other_mean)
+    if reach <= 0:
+        return 0.0
+    quantile = float(student.ppf((1 + level) / 2, prompts - 1))
+    return 2 * float(student.sf((mean - other_mean) / reach * quantile, prompts - 1))

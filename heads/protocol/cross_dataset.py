@@ -23,6 +23,7 @@ from tier4k.heads.protocol.plan import recorded_datasets
 from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.estimator_head import EstimatorHead
 from tier4k.heads.results.config import RunConfig
+from tier4k.heads.results.find_run import reference_to, stored_run
 from tier4k.heads.results.layout import WEIGHTS_FILE, estimator_file, is_run
 from tier4k.heads.results.model import HeadKey, Model
 from tier4k.heads.results.read import ROW_TYPES, read_rows, read_splits
@@ -137,9 +138,8 @@ def evaluate_model(
         )
     repeats = sorted({repeat for _, repeat in predicted})
     config = _config(model, manifest, pairs, benchmark, repeats, calibrated)
-    folder = out / config.id
-    if folder.exists():
-        return read_run(folder)
+    if stored := stored_run(out, config):
+        return read_run(stored)
     require_writable(out)
     features = rows_without_features(manifest)
     no_rows = np.empty(0, int)
@@ -235,7 +235,7 @@ def _config(
         repeats=len(repeats),
         seed=0,
         recipe="fitted elsewhere",
-        estimator=f"{model.estimator} of {model.folder.resolve().name}",
+        estimator=f"{model.estimator} of {reference_to(model.folder)}",
         head=options,
         models="none",
         streams=model.streams,

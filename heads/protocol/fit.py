@@ -17,6 +17,7 @@ from tier4k.heads.protocol.plan import Plan, plan_run
 from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.mlp.device import fitting_device
 from tier4k.heads.regressors.tasks import Weights
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.model import HeadKey
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
@@ -69,14 +70,12 @@ def fit_plans(
         command: Command line, which is recorded in the run.
         finished: Called with (heads fitted, heads in all).
     """
-    plans_without_run = [plan for plan in plans if not (out / plan.config.id).exists()]
-    fitted: dict[str, Run] = {}
-    if plans_without_run:
-        fitted = _fit_missing(plans_without_run, out, command, finished)
+    stored = {plan.config.digest: stored_run(out, plan.config) for plan in plans}
+    missing = [plan for plan in plans if stored[plan.config.digest] is None]
+    fitted = _fit_missing(missing, out, command, finished) if missing else {}
     runs = []
-    for plan in plans:
-        name = plan.config.id
-        runs.append(fitted[name] if name in fitted else read_run(out / name))
+    for digest, folder in ((plan.config.digest, stored[plan.config.digest]) for plan in plans):
+        runs.append(fitted[digest] if folder is None else read_run(folder))
     return runs
 
 
@@ -110,7 +109,7 @@ def _fit_missing(
     runs = {}
     for plan in plans:
         plan_trials = [trial for trial in trials if trial.target in plan.config.targets]
-        runs[plan.config.id] = publish_run(
+        runs[plan.config.digest] = publish_run(
             out, plan.config, plan.manifest, command, features, plan_trials, plan.splits
         )
     return runs

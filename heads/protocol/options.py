@@ -9,6 +9,7 @@ from typing import Any
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.choices import Benchmark, Stream
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.extract.encoders.choices import PresetName
 from tier4k.extract.plugins.find import SCRIPTS
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.column_split import ColumnSplit
@@ -16,6 +17,7 @@ from tier4k.heads.data.fusion import default_benchmark, existing_streams, needed
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.data.split_request import SplitRequest, Splits, parse_split
 from tier4k.heads.data.stored_splits import Plain
+from tier4k.heads.protocol.presets import PRESETS
 from tier4k.heads.regressors.choices import RecipeName
 from tier4k.heads.results.choices import KeptModels
 
@@ -101,6 +103,21 @@ class FitOptions:
     def interaction(self) -> str:
         """The head's option `interaction`, as the user wrote it."""
         return str(self.head.get("interaction", NO_INTERACTION))
+
+    def with_preset(self, preset: PresetName, head: str | None = None) -> "FitOptions":
+        """Return the options with the head of a preset and its options.
+
+        Options in `head` replace those of the preset one by one. The encoders of a preset are
+        `tier4k.PRESETS[preset].images`.
+
+        Args:
+            preset: "best" or "clip".
+            head: The head that the user names. Another one than the preset's has no options of the preset.
+        """
+        chosen = PRESETS[preset]
+        if head not in (None, chosen.head):
+            return self
+        return replace(self, estimator=chosen.head, head={**chosen.options, **self.head})
 
     def for_rows(self, manifest: Manifest) -> "FitOptions":
         """Return the options with the streams that the rows of a manifest have.

@@ -32,6 +32,7 @@ from tier4k.heads.regressors.registry import (
 )
 from tier4k.heads.regressors.tasks import Weights
 from tier4k.heads.results.config import Environment, RunConfig
+from tier4k.heads.results.find_run import find_run
 from tier4k.heads.results.model import HeadKey
 
 
@@ -71,7 +72,7 @@ class Plan:
     @property
     def without_targets(self) -> str:
         """Identity without the targets; runs with the same value are fitted together."""
-        return replace(self.config, targets=()).id
+        return replace(self.config, targets=()).digest
 
 
 def resolve_targets(manifest: Manifest, names: Sequence[str]) -> tuple[str, ...]:
@@ -224,7 +225,7 @@ def _add_starting_weights(
             "--start is for heads on stored features, and --finetune trains encoders: leave out one of "
             "the two"
         )
-    start = Start.read(run)
+    start = Start.read(find_run(run))
     config = plan.config
     start.require_like(config)
     weights = start.weights(rows, config.targets, plan.splits, config.signatures)

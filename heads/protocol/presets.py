@@ -25,18 +25,20 @@ class Preset:
 
 LITE = ImageChoice(image_size=512, feature="multilevel")
 
+# One kernel for each encoder with learnt weights, and a map from prompts to images.
+LEARNT_KERNELS = {
+    "kernels": "encoders",
+    "interaction": "map",
+    "image_transform": "sqrt",
+    "leave_out": "group",
+}
+
 # "best" needs no download. How both were chosen: docs/benchmarks.md.
 PRESETS: dict[PresetName, Preset] = {
-    "best": Preset((LITE,), "kernel-ridge"),
+    "best": Preset((LITE,), "kernel-ridge", LEARNT_KERNELS),
     "clip": Preset(
         (ImageChoice(encoder="clip", feature="multilevel"), LITE),
         "kernel-ridge",
-        {
-            "kernels": "encoders",
-            "interaction": "map",
-            "image_transform": "sqrt",
-            "target_transform": "rank-gauss",
-            "leave_out": "group",
-        },
+        {**LEARNT_KERNELS, "target_transform": "rank-gauss"},
     ),
 }

@@ -15,6 +15,7 @@ from tier4k.heads.evaluation.new_prompts import SEEN_PROMPTS
 from tier4k.heads.evaluation.summary import summarize
 from tier4k.heads.evaluation.trial import CALIBRATED, ELSEWHERE, Trial
 from tier4k.heads.results.config import Environment, RunConfig
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.results import Results, Summaries
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.seen import Seen
@@ -52,15 +53,14 @@ def publish_run(
     results = Results.of(config, features, trials, splits, _with_calibrated_rmse(summaries), seen)
     independent = manifest.images_are_independent
     results = replace(results, independent_images=independent, unscored=unscored)
-    folder = out / config.id
     seconds = sum(trial.seconds for trial in trials)
     try:
         config = replace(config, environment=_environment(config, manifest, command, seconds))
-        write_run(out, config, results, features, trials, splits, manifest.table)
+        folder = write_run(out, config, results, features, trials, splits, manifest.table)
     except StoreError:
-        if not folder.exists():
+        if (stored := stored_run(out, config)) is None:
             raise
-        return read_run(folder)  # another process published the same run first
+        return read_run(stored)  # another process published the same run first
     return Run(folder, results, seconds, found=False)
 
 

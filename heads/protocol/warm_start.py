@@ -20,9 +20,9 @@ from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import HEADS
 from tier4k.heads.regressors.tasks import Weights
 from tier4k.heads.results.config import RunConfig
+from tier4k.heads.results.find_run import read_identity
 from tier4k.heads.results.model import HeadKey, Model, read_model
 from tier4k.heads.results.read import read_config
-from tier4k.heads.results.results import Results
 
 # The same weights with another value of these options are another function.
 OPTIONS_OF_THE_FUNCTION = ("activation", "interaction", "image_transform", "target_transform")
@@ -35,7 +35,7 @@ class Start:
     """The fitted heads of a run, which are trained further.
 
     Attributes:
-        run: Identity of the run.
+        run: The run, as another run refers to it.
         model: Model with the heads.
         splits: The splits that the heads were fitted on.
         data_digest: `Manifest.digest` of the rows that the heads were fitted on.
@@ -63,7 +63,7 @@ class Start:
             raise ProtocolError(
                 f"{path} cannot be read, so the training rows of the heads are unknown: fit the run again"
             ) from error
-        return cls(Results.read(run).id, model, splits, read_config(run).data_digest)
+        return cls(read_identity(run).reference, model, splits, read_config(run).data_digest)
 
     def require_like(self, config: RunConfig) -> None:
         """Refuse heads that were fitted on other rows or are of another kind than the heads to fit.

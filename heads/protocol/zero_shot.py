@@ -19,6 +19,7 @@ from tier4k.heads.evaluation.trial import ZERO_SHOT, Trial
 from tier4k.heads.protocol.plan import recorded_datasets, require_scores, resolve_targets
 from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
 
@@ -134,9 +135,8 @@ def evaluate_scorer(
         StoreError: Some rows are not scored yet, or the run cannot be written.
         ShardError: A shard is damaged.
     """
-    folder = out / plan.config.id
-    if folder.exists():
-        return read_run(folder)
+    if stored := stored_run(out, plan.config):
+        return read_run(stored)
     scores = np.full(len(plan.keys), np.nan)
     rows = np.unique(np.concatenate([split.test for split in plan.splits]))
     scores[rows] = store.read(plan.keys[rows])[:, 0]

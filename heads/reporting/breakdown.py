@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
 from rich.text import Text
 
+from tier4k.extract.screen.table import ESSENTIAL, Column, Table, count_column, text_column
 from tier4k.heads.metrics.correlation import Metric, plcc, srcc
 from tier4k.heads.reporting.choices import Part
 from tier4k.heads.reporting.terminal import metric_cell
@@ -29,9 +29,10 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
         by: Column that contains the part of each row.
 
     Returns:
-        One line for each run, target and part: `run`, `method`, `head`, `target`, the part under the name of
-        `by`, `images` (distinct), `repeats` (number of repeats in which the part has an SRCC), and for each
-        of `PART_METRICS` the mean over these repeats, and the standard deviation in a column `METRIC_sd`.
+        One line for each run, target and part, by target and name of the run: `run` (its ten digits), `name`
+        (of its folder), `method`, `head`, `target`, the part under the name of `by`, `images` (distinct),
+        `repeats` (number of repeats in which the part has an SRCC), and for each of `PART_METRICS` the mean
+        over these repeats, and the standard deviation in a column `METRIC_sd`.
 
     Raises:
         ResultError: A run cannot be read.
@@ -43,11 +44,16 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
         if by == "dataset" and by not in rows:  # of one data set
             rows = rows.assign(dataset=results.data)
         frame = within_parts(rows, by)
-        frame.insert(0, "run", name)
-        frame.insert(1, "method", results.method)
-        frame.insert(2, "head", results.estimator)
+        about = {
+            "run": name,
+            "name": run.absolute().name,
+            "method": results.method,
+            "head": results.estimator,
+        }
+        for place, (column, value) in enumerate(about.items()):
+            frame.insert(place, column, value)
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames).sort_values(["target", "name", "run"], kind="stable", ignore_index=True)
 
 
 def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
@@ -60,23 +66,29 @@ def breakdown_table(frame: pd.DataFrame, runs: Sequence[Path]) -> Table:
     Raises:
         ResultError: A run cannot be read.
     """
-    about = list(frame.columns[1:6])
+    part = frame.columns[frame.columns.get_loc("images") - 1]
     labels = run_labels(runs, known=("method", "head"))
+    setting = []
     if any(labels.values()):
         frame = frame.assign(setting=_settings(frame, runs, labels))
-        about.insert(2, "setting")
-    table = Table()
-    for name in about:
-        table.add_column(name, overflow="fold")
-    for title in TITLES:
-        table.add_column(title, justify="right")
-    for line in frame.to_dict("records"):
-        cells = [str(line[name]) for name in about]
-        for name in PART_METRICS:
-            deviation = line[f"{name}_sd"]
-            cells.append(metric_cell(line[name], deviation))
-        table.add_row(*cells)
-    return table
+        setting.append(text_column("setting", importance=80, wraps=True))
+    columns = [
+        text_column("run"),
+        text_column("method", importance=84),
+        text_column("head", importance=82),
+        *setting,
+        text_column("target"),
+        text_column(part, wraps=True),
+        count_column("images", importance=70),
+    ]
+    for name, title in zip(PART_METRICS, TITLES, strict=True):
+        columns.append(_metric_column(name, title))
+    return Table(tuple(columns), tuple(frame.to_dict("records")))
+
+
+def _metric_column(name: str, title: str) -> Column:
+    importance = ESSENTIAL if name == "srcc" else 90
+    return Column(title, lambda row: metric_cell(row[name], row[f"{name}_sd"]), importance, is_number=True)
 
 
 def breakdown_notes(frame: pd.DataFrame) -> Iterator[Text]:

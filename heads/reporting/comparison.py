@@ -75,13 +75,16 @@ def compare(
     runs: Sequence[Path],
     metric: str = "srcc",
     seed: int = 0,
+    reference: int | None = None,
 ) -> list[Comparison]:
-    """Compare every pair of runs in every target that all runs have.
+    """Compare every pair of runs, or every run with a reference, in every target that all runs have.
 
     Args:
         runs: Folders of runs with the same test rows.
         metric: Name of a metric in `COMPARED`.
         seed: Seed of the resampling.
+        reference: Place of the run that every other run is compared with, as the second run; None for every
+            pair.
 
     Raises:
         ReportError: There are fewer than two runs; the runs have no common target, or differ in test rows or
@@ -99,7 +102,7 @@ def compare(
         compared = []
         for own_results, rows in zip(results, _test_rows(runs, tables, target), strict=True):
             compared.append(_Compared.of(own_results, target, metric, rows, seed))
-        comparisons += _compare_pairs(target, metric, compared)
+        comparisons += _compare_pairs(target, metric, compared, reference)
     return _correct_for_number(comparisons)
 
 
@@ -177,9 +180,10 @@ def _compare_pairs(
     target: str,
     metric: str,
     runs: Sequence[_Compared],
+    reference: int | None,
 ) -> list[Comparison]:
     comparisons = []
-    for first, second in combinations(range(len(runs)), 2):
+    for first, second in _pairs(len(runs), reference):
         one = runs[first]
         other = runs[second]
         difference = one.mean - other.mean
@@ -206,6 +210,13 @@ def _compare_pairs(
         )
         comparisons.append(comparison)
     return comparisons
+
+
+def _pairs(runs: int, reference: int | None) -> list[tuple[int, int]]:
+    """Return the places of the runs that are compared with each other."""
+    if reference is None:
+        return list(combinations(range(runs), 2))
+    return [(place, reference) for place in range(runs) if place != reference]
 
 
 def _mean(metric: str, repeats: Sequence[TestRows]) -> float:

@@ -161,3 +161,30 @@ def _short(value: float) -> str:
 
 def _escaped(text: object) -> str:
     return "".join(LATEX.get(character, character) for character in " ".join(str(text).split()))
+
+
+def plain_table(titles: Sequence[str], lines: Sequence[Sequence[str | float]]) -> str:
+    """Any table as LaTeX with booktabs: numbers with three decimals in centred columns.
+
+    Args:
+        titles: Title of each column.
+        lines: One cell for each column; a column of numbers has numbers in every line.
+    """
+    columns = (
+        "".join("l" if isinstance(cell, str) else "c" for cell in lines[0]) if lines else "l" * len(titles)
+    )
+    body = []
+    for cells in lines:
+        body.append(_line([_escaped(cell) if isinstance(cell, str) else _short(cell) for cell in cells]))
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            _line(list(map(_escaped, titles))),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )

@@ -19,11 +19,17 @@ FACTORS = {
     "crops": "crops",
     "precision": "precision",
     "scores": "zero-shot scores as features",
+    "interaction": "interaction of image and text",
+    "image_transform": "transform of the image features",
+    "target_transform": "transform of the scores",
     "head": "head",
     "start": "initial weights of the head",
     "training": "training of the encoders",
     "other": "run",
 }
+
+# Options that all heads have: two runs differ in one of them alone, whatever their head.
+OF_ALL_HEADS = ("interaction", "image_transform", "target_transform")
 
 # Settings of images and of text. A run has none of them where no stream has images, or text.
 OF_IMAGES = ("image_encoder", "feature", "stages", "preprocessing", "crops")
@@ -38,6 +44,9 @@ USUAL = {
     "precision": "fp32",
     "start": "new weights",
     "scores": "no scores",
+    "interaction": "no interaction",
+    "image_transform": "image features as they are",
+    "target_transform": "scores as they are",
     "training": "frozen encoders",
 }
 
@@ -59,8 +68,8 @@ class RunName:
         benchmark: Rows that took part.
         split: The split rule with the number of repeats; seeds and the first seed where these are unusual.
         method, image_encoder, streams, text_encoder, feature, stages, preprocessing, crops, precision,
-            scores, head, start, training: The settings in `FACTORS`; "" where a run has none, a value of
-            `USUAL` where it has the usual one.
+            scores, interaction, image_transform, target_transform, head, start, training: The settings in
+            `FACTORS`; "" where a run has none, a value of `USUAL` where it has the usual one.
         other: Identity of the run where no other setting tells it from another run, else "".
     """
 
@@ -77,6 +86,9 @@ class RunName:
     crops: str = USUAL["crops"]
     precision: str = USUAL["precision"]
     scores: str = USUAL["scores"]
+    interaction: str = USUAL["interaction"]
+    image_transform: str = USUAL["image_transform"]
+    target_transform: str = USUAL["target_transform"]
     head: str = "none"
     start: str = USUAL["start"]
     training: str = USUAL["training"]
@@ -96,7 +108,7 @@ class RunName:
     @property
     def fitted(self) -> str:
         """The head, and the training of the encoders."""
-        return join_parts(self, ("head", "start", "training", "other"), separator=", ")
+        return join_parts(self, ("head", *OF_ALL_HEADS, "start", "training", "other"), separator=", ")
 
 
 def join_parts(
@@ -198,6 +210,9 @@ def _run_name(
         crops=_crops(run),
         precision=run.precision,
         scores=f"scores of {' and '.join(run.scorers)}" if run.scorers else USUAL["scores"],
+        interaction=_option_of_all_heads(run, "interaction"),
+        image_transform=_option_of_all_heads(run, "image_transform"),
+        target_transform=_option_of_all_heads(run, "target_transform"),
         head=_head(run, head_options),
         start=f"from {run.start}" if run.start else USUAL["start"],
         training=_training(run, finetuning_options),
@@ -236,6 +251,11 @@ def _head(run: RunSettings, shown: Sequence[str]) -> str:
     return f"{run.head}{recipe}{_options(run.head_options, shown)}"
 
 
+def _option_of_all_heads(run: RunSettings, name: str) -> str:
+    value = run.head_options.get(name, "none")  # a search has none of its own
+    return USUAL[name] if value == "none" else f"{name.replace('_', ' ')} {value}"
+
+
 def _training(run: RunSettings, shown: Sequence[str]) -> str:
     if not run.finetuning:
         return USUAL["training"]
@@ -266,6 +286,8 @@ def _differing_options(options: Sequence[Mapping[str, Any]]) -> list[str]:
         names.update(dict.fromkeys(one))
     different = []
     for name in names:
+        if name in OF_ALL_HEADS:
+            continue
         values = [one.get(name) for one in options]
         if values.count(values[0]) < len(values):
             different.append(name)

@@ -1,12 +1,13 @@
 """Tables and notes that show results, comparisons and scores on a terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
 from rich.text import Text
 
+from tier4k.extract.screen.table import Column, Row, Table, count_column, text_column
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.evaluation.trial import (
@@ -15,12 +16,13 @@ from tier4k.heads.evaluation.trial import (
     UNFITTED,
     ZERO_SHOT,
 )
+from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.levels import LEVEL_METRICS, LEVEL_REASONS
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.metrics.recipe import FEWEST_PROMPTS
 from tier4k.heads.regressors.registry import has_epochs
-from tier4k.heads.reporting.comparison import Comparison
+from tier4k.heads.reporting.comparison import Comparison, comparison_frame
 from tier4k.heads.reporting.leakage import count, leak_sentence, leaked
 from tier4k.heads.results.config import SEVERAL
 from tier4k.heads.results.results import Results
@@ -43,6 +45,17 @@ CALIBRATION = (
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
 
 WITH_INTERVAL = ("srcc", "plcc")
+
+# Where a table is too wide, the metrics with the smallest numbers are left out first. The interval of a
+# metric is less important by 20.
+RESULT_IMPORTANCE = {
+    "srcc": 95,
+    "plcc": 90,
+    "krcc": 68,
+    "plcc_logistic": 64,
+    "rmse": 60,
+    "rmse_logistic": 60,
+}
 
 LABELS = {
     "srcc": "SRCC",
@@ -71,12 +84,19 @@ LABELS = {
 
 
 def results_table(results: Results) -> Table:
-    """Make a table with one line for each target, selection and baseline: mean ± sd and 95 % intervals."""
+    """Make a table with one line for each target, selection and baseline: mean ± sd and 95 % intervals.
+
+    The raw values of a line are those of all metrics, also of those that `levels_table` shows.
+    """
     sentence = leak_sentence(results)
     leaks = f" ({sentence})" if sentence else ""
-    table = Table(title=f"{described(results)}, split {results.split}{leaks}", title_justify="left")
-    _fill(table, results, (*selections(results), *references(results)), _table_metrics(results))
-    return table
+    columns = []
+    for metric in _table_metrics(results):
+        columns.append(_metric_column(metric, RESULT_IMPORTANCE[metric]))
+        if metric in WITH_INTERVAL:
+            columns.append(_interval_column(metric, RESULT_IMPORTANCE[metric] - 20))
+    title = f"{described(results)}, split {results.split}{leaks}"
+    return _metrics_table(title, results, (*selections(results), *references(results)), columns)
 
 
 def levels_table(results: Results) -> Table | None:
@@ -85,39 +105,66 @@ def levels_table(results: Results) -> Table | None:
     Metrics that are NaN in every line are left out; None if all are.
     """
     names = (results.headline, *shown_baselines(results))
-    metrics = []
-    for metric in LEVEL_METRICS:
+    columns = []
+    for number, metric in enumerate(LEVEL_METRICS):
         means = [summaries[name][metric].mean for summaries in results.summaries.values() for name in names]
         if np.isfinite(means).any():
-            metrics.append(metric)
-    if not metrics:
+            columns.append(_metric_column(metric, 90 - number))
+    if not columns:
         return None
-    table = Table(title="ranking of generators, and of images within prompts", title_justify="left")
-    _fill(table, results, names, metrics)
-    return table
+    return _metrics_table("ranking of generators, and of images within prompts", results, names, columns)
 
 
-def _fill(
-    table: Table,
+def _metrics_table(
+    title: str,
     results: Results,
     names: Sequence[str],
-    metrics: Sequence[str],
-) -> None:
-    """Add columns for target, selection and metrics, and a line for each target and each name that it has."""
-    table.add_column("target")
-    table.add_column("selection")
-    for metric in metrics:
-        table.add_column(LABELS[metric], justify="right")
+    columns: Sequence[Column],
+) -> Table:
+    """Return a table with columns of metrics, and a line for each target and each name that it has."""
+    rows = []
     for target, summaries in results.summaries.items():
-        own_names = [name for name in names if name in summaries]
-        for name in own_names:
-            table.add_row(
-                target,
-                label(results, name),
-                *_metric_cells(summaries[name], metrics),
-                style=_style(results, name),
-                end_section=name == own_names[-1],
-            )
+        for name in names:
+            if name in summaries:
+                about = {"target": target, "metrics_of": name, "is_result": name == results.headline}
+                rows.append({**about, **_metric_values(summaries[name])})
+    selection = Column("selection", lambda row: label(results, row["metrics_of"]), wraps=True)
+    return Table(
+        (text_column("target"), selection, *columns),
+        tuple(rows),
+        title,
+        style=lambda row: _style(results, row["metrics_of"]),
+        section="target",
+    )
+
+
+def _metric_values(summaries: Mapping[str, Summary]) -> dict[str, float | int]:
+    """Return mean, standard deviation and interval of every metric by name, and the number of repeats."""
+    values: dict[str, float | int] = {}
+    for metric in METRICS:
+        summary = summaries[metric]
+        low, high = summary.bounds
+        values |= {metric: summary.mean, f"{metric}_sd": summary.sd}
+        values |= {f"{metric}_low": low, f"{metric}_high": high, "repeats": len(summary.values)}
+    return values
+
+
+def _metric_column(metric: str, importance: int) -> Column:
+    return Column(
+        LABELS[metric],
+        lambda row: metric_cell(row[metric], row[f"{metric}_sd"]),
+        importance,
+        is_number=True,
+    )
+
+
+def _interval_column(metric: str, importance: int) -> Column:
+    return Column(
+        f"{LABELS[metric]} 95 % interval",
+        lambda row: interval_cell(row[f"{metric}_low"], row[f"{metric}_high"]),
+        importance,
+        is_number=True,
+    )
 
 
 def described(results: Results) -> str:
@@ -135,18 +182,22 @@ def described(results: Results) -> str:
 
 def choices_table(results: Results) -> Table:
     """Make a table with what a search chose for each target and repeat, and its SRCC on both parts."""
-    table = Table("target", "repeat", "chosen options")
-    for title in ("selection SRCC", "test SRCC"):
-        table.add_column(title, justify="right")
+    rows = []
     for target, chosen in results.chosen.items():
         selection = results.selection_srcc[target]
         test = results.summaries[target][results.headline]["srcc"]
         lines = zip(chosen, selection, test.values, strict=True)
         for repeat, (options, selected, tested) in enumerate(lines):
-            is_last = repeat == len(chosen) - 1
-            cells = (metric_cell(selected), metric_cell(tested))
-            table.add_row(target, str(repeat), options, *cells, end_section=is_last)
-    return table
+            srcc = {"selection_srcc": selected, "test_srcc": tested}
+            rows.append({"target": target, "repeat": repeat, "options": options, **srcc})
+    columns = (
+        text_column("target"),
+        count_column("repeat"),
+        text_column("options", "chosen options", wraps=True),
+        Column("selection SRCC", lambda row: metric_cell(row["selection_srcc"]), 80, is_number=True),
+        Column("test SRCC", lambda row: metric_cell(row["test_srcc"]), 90, is_number=True),
+    )
+    return Table(columns, tuple(rows), section="target")
 
 
 def notes(results: Results) -> Iterator[Text]:
@@ -272,14 +323,6 @@ def _table_metrics(results: Results) -> list[str]:
     return ["rmse_logistic" if metric == "rmse" else metric for metric in SHOWN_METRICS]
 
 
-def _metric_cells(summaries: Mapping[str, Summary], metrics: Sequence[str]) -> list[str]:
-    cells = []
-    for metric in metrics:
-        with_interval = metric in WITH_INTERVAL
-        cells.append(summary_cell(summaries[metric], with_interval))
-    return cells
-
-
 def _style(results: Results, name: str) -> str:
     if name == results.headline:
         return "bold"
@@ -362,30 +405,36 @@ def _interval_text(interval: Interval) -> str:
 # ---- comparisons of runs
 
 
-def comparison_table(comparisons: Sequence[Comparison], names: Sequence[str]) -> Table:
+def comparison_table(
+    comparisons: Sequence[Comparison],
+    names: Sequence[str],
+    runs: Sequence[Path],
+) -> Table:
     """Make a table with one line for each target and pair of runs.
 
     Args:
         comparisons: What `compare` returned.
         names: A short name of each run.
+        runs: Folders of the runs.
     """
+    rows = []
+    for comparison, line in zip(
+        comparisons, comparison_frame(comparisons, runs).to_dict("records"), strict=True
+    ):
+        rows.append({"runs": _pair(comparison, names), **line})
     metric = LABELS[comparisons[0].metric]
-    table = Table("target", "runs")
-    columns = [f"{metric} of each", "difference", "95 % interval", "p", "p (Holm)"]
-    without = _any_without_interval(comparisons)
-    if without:
-        columns.append("fitted heads")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for comparison in comparisons:
-        table.add_row(
-            comparison.target,
-            _pair(comparison, names),
-            *_comparison_cells(comparison),
-            *([_signed_interval(comparison.interval_fitted_heads)] if without else []),
-            style="bold" if comparison.p_holm < SIGNIFICANT else "",
-        )
-    return table
+    columns = [
+        text_column("target"),
+        text_column("runs"),
+        Column(f"{metric} of each", _means_cell, 80, is_number=True),
+        Column("difference", lambda row: f"{row['difference']:+.3f}", is_number=True),
+        Column("95 % interval", lambda row: _signed_interval(row["low"], row["high"]), 90, is_number=True),
+        Column("p", lambda row: metric_cell(row["p"]), 70, is_number=True),
+        Column("p (Holm)", lambda row: metric_cell(row["p_holm"]), is_number=True),
+    ]
+    if _any_without_interval(comparisons):
+        columns.append(Column("fitted heads", _fitted_heads_cell, 60, is_number=True))
+    return Table(tuple(columns), tuple(rows), style=_significance_style)
 
 
 def comparison_notes(comparisons: Sequence[Comparison], names: Sequence[str]) -> Iterator[Text]:
@@ -417,19 +466,19 @@ def _pair(comparison: Comparison, names: Sequence[str]) -> str:
     return f"{names[comparison.first]} - {names[comparison.second]}"
 
 
-def _comparison_cells(comparison: Comparison) -> list[str]:
-    first, second = comparison.means
-    return [
-        f"{first:.3f} and {second:.3f}",
-        f"{comparison.difference:+.3f}",
-        _signed_interval(comparison.interval),
-        metric_cell(comparison.p),
-        metric_cell(comparison.p_holm),
-    ]
+def _means_cell(row: Row) -> str:
+    return f"{row['mean_first']:.3f} and {row['mean_second']:.3f}"
 
 
-def _signed_interval(interval: tuple[float, float]) -> str:
-    low, high = interval
+def _fitted_heads_cell(row: Row) -> str:
+    return _signed_interval(row["low_fitted_heads"], row["high_fitted_heads"])
+
+
+def _significance_style(row: Row) -> str:
+    return "bold" if row["p_holm"] < SIGNIFICANT else ""
+
+
+def _signed_interval(low: float, high: float) -> str:
     return "none" if np.isnan(low) else f"[{low:+.3f}, {high:+.3f}]"
 
 
@@ -444,49 +493,39 @@ def score_listing(scores: pd.DataFrame, most: int) -> Table:
         most: Largest number of images to list.
     """
     targets = list(dict.fromkeys(scores["target"]))
-    table = Table("image")
-    for target in targets:
-        table.add_column(target, justify="right")
+    columns = [text_column("image")]
+    for number, target in enumerate(targets):
+        columns.append(Column(target, _score_of(target), max(90 - number, 0), is_number=True))
+    rows = []
     for start in range(0, min(len(scores), most * len(targets)), len(targets)):
         lines = scores.iloc[start : start + len(targets)]
-        cells = []
-        for line in lines.itertuples():
-            cell = _score_cell(line.score, line.low, line.high, line.spread)
-            cells.append(cell)
-        table.add_row(str(lines["name"].iloc[0]), *cells)
-    return table
+        rows.append({"image": lines["name"].iloc[0], **dict(zip(targets, lines.itertuples(), strict=True))})
+    return Table(tuple(columns), tuple(rows))
 
 
-def _score_cell(
-    score: float,
-    low: float,
-    high: float,
-    spread: float,
-) -> str:
-    interval = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
-    deviation = "" if np.isnan(spread) else f" ± {spread:.2f}"
-    return f"{score:.3f}{interval}{deviation}"
+def _score_of(target: str) -> Callable[[Row], str]:
+    """Return a function that shows the score of a target."""
+
+    def show(row: Row) -> str:
+        """Show score, interval and spread."""
+        line = row[target]
+        interval = "" if np.isnan(line.low) else f" [{line.low:.2f}, {line.high:.2f}]"
+        deviation = "" if np.isnan(line.spread) else f" ± {line.spread:.2f}"
+        return f"{line.score:.3f}{interval}{deviation}"
+
+    return show
 
 
 # ---- cells
 
 
-def summary_cell(summary: Summary, with_interval: bool) -> str:
-    """Format mean and standard deviation of a metric over the repeats, and its interval on demand."""
-    if not with_interval:
-        return metric_cell(summary.mean, summary.sd)
-    return metric_cell(summary.mean, summary.sd, *summary.bounds)
-
-
-def metric_cell(
-    mean: float,
-    sd: float = float("nan"),
-    low: float = float("nan"),
-    high: float = float("nan"),
-) -> str:
-    """Format a value with its standard deviation and interval, each left out where it is NaN."""
+def metric_cell(mean: float, sd: float = float("nan")) -> str:
+    """Format a value with its standard deviation, which is left out where it is NaN."""
     if np.isnan(mean):
         return "NaN"
-    spread = "" if np.isnan(sd) else f" ± {sd:.3f}"
-    interval = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return f"{mean:.3f}{spread}{interval}"
+    return f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
+
+
+def interval_cell(low: float, high: float) -> str:
+    """Format an interval; "" where there is none."""
+    return "" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"

@@ -1,18 +1,19 @@
 """Metrics of many runs as one tidy table, one value a line, and its short form on a terminal."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
 
+from tier4k.extract.screen.table import ESSENTIAL, Column, Row, Table, text_column
 from tier4k.heads.evaluation.baselines import BASELINES
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.regressors.names import is_head
 from tier4k.heads.reporting.columns import (
+    ABOUT,
     PAPER_METRICS,
     column_title,
     result_rows,
@@ -20,45 +21,54 @@ from tier4k.heads.reporting.columns import (
 )
 from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
-from tier4k.heads.reporting.terminal import metric_cell, references, selections
+from tier4k.heads.reporting.terminal import interval_cell, metric_cell, references, selections
 from tier4k.heads.results.results import Results
-from tier4k.heads.results.run import Run, run_folder
+from tier4k.heads.results.run import Run, run_folders
 
 NAN = float("nan")
+
+ORDER = ("data", "target", "name", "run")  # of the lines of a tidy table
+
+# Columns about a run that programs get.
+SETTINGS = ("run", "name", *ABOUT, "changed_options", "repeats", "seeds")
+
+WRAPPED = ("changed_options", "benchmark", "streams", "data", "start")  # texts of several words
 
 
 def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
     """One line for each run, target, selection, baseline or ceiling, and metric.
 
     Args:
-        runs: Runs, or their folders; a run that is given twice counts once.
+        runs: Runs, their folders or digits, as for `read_run`; a folder that contains runs stands for all of
+            them. A run that is given twice counts once.
 
     Returns:
-        Columns `run` (the name of its folder; its path where two have one name), those of `columns.ABOUT`,
-        `data_digest`, `seeds`, `options` (the head's, JSON), `changed_options` (those that differ from the
-        head's defaults, as `--set` takes them), `leaks` (`Results.leaks`), those of `leakage.leaked`,
-        `target`, `metrics_of` (a selection, a baseline, or `raters`: the raters' ceiling), `is_result` (the
-        selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`, `median`, `low`,
-        `high` (95 % interval of the recipe on new prompts), `interval_reason` (why there is none),
-        `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
+        Lines by data set, target and name of the run, in this order, whatever the order of `runs`. Columns
+        `run` (its ten digits; its path where two folders have one run), `name` (of its folder), those of
+        `columns.ABOUT`, `data_digest`, `seeds`, `options` (the head's, JSON), `changed_options` (those that
+        differ from the head's defaults, as `--set` takes them), `leaks` (`Results.leaks`), those of
+        `leakage.leaked`, `target`, `metrics_of` (a selection, a baseline, or `raters`: the raters' ceiling),
+        `is_result` (the selection that is the run's result), `metric`, `mean`, `sd`, `sd_splits`, `sd_seeds`,
+        `median`, `low`, `high` (95 % interval of the recipe on new prompts), `interval_reason` (why there is
+        none), `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
 
     Raises:
         ResultError: A run cannot be read.
     """
     lines = []
-    for name, run in named_once(list(map(run_folder, runs))).items():
+    for name, run in named_once(run_folders(runs)).items():
         lines += _lines(run, name)
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).sort_values(list(ORDER), kind="stable", ignore_index=True)
 
 
 def named_once(runs: Sequence[Path]) -> dict[str, Path]:
-    """Each run once, by the name of its folder, or by its path where two folders have one name."""
+    """Each run once, by its ten digits, or by its path where two folders have one run."""
     folders = {run.resolve(): run for run in runs}
-    names = [run.absolute().name for run in folders.values()]
+    digests = [Results.read(run).digest or run.absolute().name for run in folders.values()]
     found = {}
-    for run, name in zip(folders.values(), names, strict=True):
-        is_unique = names.count(name) == 1
-        found[name if is_unique else str(run)] = run
+    for run, digest in zip(folders.values(), digests, strict=True):
+        is_unique = digests.count(digest) == 1
+        found[digest if is_unique else str(run)] = run
     return found
 
 
@@ -81,60 +91,91 @@ def run_labels(runs: Sequence[Path], known: Sequence[str]) -> dict[Path, str]:
         varies = len(rows[column].unique()) > 1
         if varies and column not in known:
             columns.append(column)
-    of_runs = rows.drop_duplicates("run")
-    settings = of_runs[columns].to_dict("records")
+    of_runs = rows.drop_duplicates("run").set_index("run", drop=False)
     labels = {}
-    for run, head, values in zip(named_once(runs).values(), of_runs["head"], settings, strict=True):
-        texts = [_setting(str(column), value, head) for column, value in values.items()]
+    for name, run in named_once(runs).items():
+        settings = of_runs.loc[name]
+        texts = [_setting(column, settings[column], settings["head"]) for column in columns]
         labels[run.resolve()] = ", ".join(filter(None, texts))
     return labels
 
 
 def sweep_table(frame: pd.DataFrame) -> Table:
-    """SRCC and PLCC of every run's result on every target beside its baseline's.
+    """SRCC and PLCC of every run's result on every target beside its baseline's, in the order of the frame.
 
-    The best SRCC of runs with the same test rows is bold.
+    The best SRCC of runs with the same test rows is bold. The raw values of a line are all columns about the
+    run, and mean, standard deviation and interval of both metrics.
 
     Args:
         frame: A tidy table.
     """
     rows = result_rows(frame)
-    columns = [*varying_columns(rows), "target"]
-    baselines = _baseline_cells(frame)
-    table = _empty_table(columns)
+    baselines = _baseline_values(frame)
+    lines = []
     for (run, target), group in rows.groupby(["run", "target"], sort=False):
+        line = group[[*SETTINGS, "target"]].iloc[0].to_dict()
         metrics = group.set_index("metric")
-        own_cells = []
-        baseline_cells = []
         for metric in PAPER_METRICS:
-            own_cells.append(metric_cell(*metrics.loc[metric, ["mean", "sd", "low", "high"]]))
-            baseline_cells.append(baselines.get((run, target, metric), ""))  # a scorer on all rows has none
-        table.add_row(
-            *map(str, group[columns].iloc[0]),
-            *own_cells,
-            *baseline_cells,
-            style="bold" if metrics.loc["srcc", "is_best"] else "",
-        )
-    return table
+            mean, sd, low, high = metrics.loc[metric, ["mean", "sd", "low", "high"]]
+            line |= {metric: mean, f"{metric}_sd": sd, f"{metric}_low": low, f"{metric}_high": high}
+            mean, sd = baselines.get((run, target, metric), (None, None))  # a scorer on all rows has none
+            line |= {f"baseline_{metric}": mean, f"baseline_{metric}_sd": sd}
+        lines.append({**line, "is_best": bool(metrics.loc["srcc", "is_best"])})
+    settings = [name for name in varying_columns(rows) if name != "run"]
+    columns = (
+        text_column("run"),
+        *_setting_columns(rows, settings),
+        text_column("target"),
+        *_metric_columns(),
+    )
+    return Table(columns, tuple(lines), style=lambda line: "bold" if line["is_best"] else "")
 
 
-def _empty_table(columns: Sequence[str]) -> Table:
-    table = Table()
-    for column in columns:
-        table.add_column(column_title(column), overflow="fold")  # cut options would no longer tell runs apart
-    for title in PAPER_METRICS.values():
-        table.add_column(title, justify="right")
-    for title in PAPER_METRICS.values():
-        table.add_column(f"baseline {title}", justify="right")
-    return table
+def _setting_columns(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[Column]:
+    """Yield the columns of settings.
+
+    The settings in which runs differ say which run is which, so that only a warning about leaking splits and
+    SRCC are more important.
+    """
+    for name in names:
+        is_leaking = name == "benchmark" and rows["leaks"].any()
+        differs = len(rows[name].unique()) > 1
+        importance = 94 if is_leaking else 92 if differs else 66
+        yield text_column(name, column_title(name), importance, wraps=name in WRAPPED)
 
 
-def _baseline_cells(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """By run, target and metric: the last of the run's baselines, which uses the most metadata."""
-    cells = {}
+def _metric_columns() -> Iterator[Column]:
+    """Yield the columns of SRCC and PLCC, their intervals and the baseline's."""
+    for number, (metric, title) in enumerate(PAPER_METRICS.items()):
+        importance = ESSENTIAL if number == 0 else 90
+        yield _metric_column(title, metric, importance)
+        yield Column(f"{title} 95 % interval", _interval_of(metric), 80 - 10 * number, is_number=True)
+    for number, (metric, title) in enumerate(PAPER_METRICS.items()):
+        yield _metric_column(f"baseline {title}", f"baseline_{metric}", 75 - 10 * number)
+
+
+def _metric_column(
+    title: str,
+    name: str,
+    importance: int,
+) -> Column:
+    def show(row: Row) -> str:
+        """Show mean and deviation, or nothing where a run has no baseline."""
+        return "" if row[name] is None else metric_cell(row[name], row[f"{name}_sd"])
+
+    return Column(title, show, importance, is_number=True)
+
+
+def _interval_of(metric: str) -> Callable[[Row], str]:
+    return lambda row: interval_cell(row[f"{metric}_low"], row[f"{metric}_high"])
+
+
+def _baseline_values(frame: pd.DataFrame) -> dict[tuple[str, str, str], tuple[float, float]]:
+    """By run, target and metric: mean and deviation of the run's last baseline, which uses most metadata."""
+    values = {}
     for line in frame[frame["metrics_of"].isin(BASELINES)].itertuples():
-        cells[line.run, line.target, line.metric] = metric_cell(line.mean, line.sd)
-    return cells
+        values[line.run, line.target, line.metric] = (line.mean, line.sd)
+    return values
 
 
 def _setting(
@@ -150,7 +191,13 @@ def _setting(
 
 def _lines(run: Path, name: str) -> list[dict[str, Any]]:
     results = Results.read(run)
-    about = {"run": name, **_about(results, read_settings(run)), "leaks": results.leaks, **leaked(results)}
+    about = {
+        "run": name,
+        "name": run.absolute().name,
+        **_about(results, read_settings(run)),
+        "leaks": results.leaks,
+        **leaked(results),
+    }
     shown = {*selections(results), *references(results)}
     lines = []
     for target, summaries in results.summaries.items():

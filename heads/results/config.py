@@ -35,7 +35,8 @@ class Environment:
         command: Command line of the run.
         data: Path of the data set; of several, of the first.
         more_data: Paths of the others.
-        table: What the user said about the tables: --layout, --columns, --sheet, where they were passed.
+        table: What the user said about the tables, where they were passed: --layout, --columns, --sheet,
+            --images.
         finished: Time in UTC, ISO 8601.
         python: Version of Python.
         versions: Versions of the libraries, by name.
@@ -84,7 +85,7 @@ class RunConfig:
         ratings_digest: `Manifest.ratings_digest` of the rows, on which the raters' ceiling depends.
         finetune: Every option of end-to-end training, resolved; empty if the head was fitted on stored
             features.
-        start: Name of the run whose heads were trained further; "" if heads were new.
+        start: The run whose heads were trained further (see `names.reference`); "" if heads were new.
         templates: Texts that the interaction "templates" compares images with; empty without it.
         datasets: Names of the data sets, if there are several; the scale of the heads' scores is that of the
             first (see `tier4k.heads.evaluation.alignment`).
@@ -125,11 +126,10 @@ class RunConfig:
     environment: Environment = Environment()
 
     @property
-    def id(self) -> str:
-        """The run's identity: a readable beginning, then 10 hexadecimal digits of the hash of `hashed`."""
+    def digest(self) -> str:
+        """The run's identity: 10 hexadecimal digits of the hash of `hashed`."""
         text = json.dumps(self.hashed, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        return f"{self.method}-{self.benchmark}-{self.split}-{digest}"
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def hashed(self) -> dict[str, Any]:

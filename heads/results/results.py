@@ -18,6 +18,7 @@ from tier4k.heads.metrics.conformal import Interval
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.results.config import RunConfig, RunMethod
 from tier4k.heads.results.layout import RESULTS_FILE, damaged, read_run_file
+from tier4k.heads.results.names import digest_in, run_name
 from tier4k.heads.results.run_format import RUN_FORMAT
 from tier4k.heads.results.seen import Seen
 
@@ -111,7 +112,7 @@ class Results:
         seen = seen or Seen.in_training(features, splits)
         return cls(
             format=RUN_FORMAT,
-            id=config.id,
+            id=run_name(config),
             data=config.data,
             method=config.method,
             benchmark=config.benchmark,
@@ -136,6 +137,11 @@ class Results:
             selection_srcc={target: tuple(one.srcc for one in own) for target, own in choices.items()},
             datasets=config.datasets,
         )
+
+    @property
+    def digest(self) -> str:
+        """The ten digits of the run; "" if its ID does not end in digits."""
+        return digest_in(self.id)
 
     @property
     def leaks(self) -> bool:

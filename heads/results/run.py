@@ -1,5 +1,6 @@
 """A stored run as one object."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pandas as pd
 
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.all_metrics import METRICS
+from tier4k.heads.results.find_run import find_run, find_runs
 from tier4k.heads.results.read import read_config, read_predictions
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run_format import ResultError
@@ -17,7 +19,7 @@ class Run:
     """A stored run.
 
     Attributes:
-        folder: Folder of the run; its name is the ID of the run.
+        folder: Folder of the run.
         results: Results of the run, the typed content of results.json.
         seconds: Duration of the fits.
         found: Whether the run was stored before this command.
@@ -67,19 +69,29 @@ class Run:
 
 
 def run_folder(run: str | Path | Run) -> Path:
-    """Return the folder of a run, given the run or the folder."""
-    return run.folder if isinstance(run, Run) else Path(run)
+    """Return the folder of a run, given the run, the folder or the run's digits (see `find_run`)."""
+    return run.folder if isinstance(run, Run) else find_run(run)
 
 
-def read_run(folder: str | Path, found: bool = True) -> Run:
+def run_folders(runs: Sequence[str | Path | Run]) -> list[Path]:
+    """Return the folders of runs, given as for `run_folder`; a folder that contains runs stands for them."""
+    folders: list[Path] = []
+    for run in runs:
+        folders += [run.folder] if isinstance(run, Run) else find_runs([run])
+    return folders
+
+
+def read_run(run: str | Path, found: bool = True) -> Run:
     """Read a stored run.
 
     Args:
-        folder: Folder of the run.
+        run: Folder of the run, or its ten digits, such as "8d16a3bb9d": they are looked up in the folder
+            "runs", those of "old/8d16a3bb9d" in the folder "old". The first four or more suffice if no other
+            run there has them.
         found: Whether the run was stored before this command.
 
     Raises:
-        ResultError: The run cannot be read.
+        ResultError: There is no such run, or it cannot be read.
     """
-    path = Path(folder)
+    path = find_run(run)
     return Run(path, Results.read(path), read_config(path).environment.seconds, found)

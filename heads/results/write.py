@@ -31,6 +31,7 @@ from tier4k.heads.results.layout import (
     encoders_folder,
 )
 from tier4k.heads.results.model import HeadKey, Model
+from tier4k.heads.results.names import run_name
 from tier4k.heads.results.read import CURVE_TYPES, ROW_TYPES
 from tier4k.heads.results.results import Results
 
@@ -69,7 +70,7 @@ def write_run(
     Raises:
         StoreError: The folder exists, or cannot be written.
     """
-    folder = out / config.id
+    folder = out / run_name(config)
 
     def fill(path: Path) -> None:
         """Write the files of the run into a new folder."""

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tier4k.extract.datasets.manifest import Manifest
+from tier4k.heads.extraction.reporter import LOG
 from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.regressors.options import option_text
 from tier4k.heads.regressors.registry import has_epochs
-from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, value_lists
+from tier4k.heads.sweeps.blocks import Block, SweepError
+from tier4k.heads.sweeps.grid import Cell, grid_cells, require_valid_block
 from tier4k.heads.sweeps.plans import plan_cells
 
 # Options that determine the rows or the scores of the evaluation. SRCCs on different rows cannot be compared.
@@ -62,48 +64,71 @@ class Candidates(NamedTuple):
     left_out: Mapping[str, int]
 
 
-def searched_values(grid: Mapping[str, Any]) -> Values:
-    """Return the distinct values of each option that the grid has several values of, without the targets.
+def searched_values(blocks: Sequence[Block]) -> list[Values]:
+    """Return the distinct values of the options that a search chooses, for each block of a grid.
+
+    A search chooses the options with several values, and those in which the blocks differ, but no targets.
 
     Raises:
-        SweepError: An option of the evaluation has several values.
+        SweepError: An option of the evaluation has several values, or blocks have different targets.
     """
-    values = {}
-    for name, given in grid.items():
-        if name == "target" or not isinstance(given, list):
-            continue
-        distinct = list(dict.fromkeys(given))
-        if len(distinct) > 1:
-            values[name] = distinct
-    several = [name for name in EVALUATION_OPTIONS if name in values]
+    names = searched_options(blocks)
+    several = [name for name in EVALUATION_OPTIONS if name in names]
     if several:
         raise SweepError(
             f"a search compares results on the same rows, but the grid has several values of "
-            f"{', '.join(several)}: use one value of each"
+            f"{', '.join(several)}: use one value of each, in every block"
         )
-    return values
+    if len({tuple(_values(block, "target")) for block in blocks}) > 1:
+        raise SweepError(
+            "a search makes choices for each target, but the blocks of the grid have different targets: "
+            "write target before the first block"
+        )
+    return [{name: _values(block, name) for name in block if name in names} for block in blocks]
 
 
-def draw(values: Values, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield all combinations of values in a random order.
+def searched_options(blocks: Sequence[Block]) -> list[str]:
+    """Return the names of the options, without the targets, that have several values in a grid."""
+    names = dict.fromkeys(name for block in blocks for name in block if name != "target")
+    return [name for name in names if _is_searched(blocks, name)]
+
+
+def _is_searched(blocks: Sequence[Block], name: str) -> bool:
+    values = dict.fromkeys(value for block in blocks for value in _values(block, name))
+    return len(values) > 1 or not all(name in block for block in blocks)
+
+
+def _values(block: Block, name: str) -> list[Any]:
+    """Return the distinct values of an option of a block; none if the block does not name it."""
+    if name not in block:
+        return []
+    given = block[name]
+    return list(dict.fromkeys(given)) if isinstance(given, list) else [given]
+
+
+def draw(blocks: Sequence[Values], seed: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield all combinations of the values of each block in a random order, with the number of the block.
 
     Args:
-        values: The values of each option.
+        blocks: The values of each option, for each block.
         seed: Seed of the order.
     """
-    lengths = [len(options) for options in values.values()]
-    for number in np.random.default_rng(seed).permutation(math.prod(lengths)):
-        indices = np.unravel_index(number, lengths) if lengths else ()
+    shapes = [[len(options) for options in values.values()] for values in blocks]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    for number in np.random.default_rng(seed).permutation(ends[-1]):
+        block = int(np.searchsorted(ends, number, side="right"))
+        before = ends[block - 1] if block else 0
+        indices = np.unravel_index(number - before, shapes[block]) if shapes[block] else ()
         chosen = {}
-        for (name, options), index in zip(values.items(), indices, strict=True):
+        for (name, options), index in zip(blocks[block].items(), indices, strict=True):
             chosen[name] = options[index]
-        yield chosen
+        yield block, chosen
 
 
 def plan_candidates(
     manifest: Manifest,
     features: Path,
-    grid: Mapping[str, Any],
+    blocks: Sequence[Block],
     base: Cell,
     count: int,
 ) -> Candidates:
@@ -115,7 +140,7 @@ def plan_candidates(
     Args:
         manifest: The data set.
         features: Folder of stores.
-        grid: As for `tier4k.heads.sweeps.grid.grid_cells`.
+        blocks: As for `tier4k.heads.sweeps.grid.block_cells`.
         base: Options that the grid does not name.
         count: Number of candidates, at most. Fewer candidates are the beginning of more.
 
@@ -124,15 +149,15 @@ def plan_candidates(
         TierError: As for `tier4k.heads.sweeps.plans.plan_cells`.
     """
     left_out: Counter[str] = Counter()
-    drawn = _possible(manifest, grid, base, left_out)
+    drawn = _possible(manifest, blocks, base, left_out)
     candidates: dict[str, Candidate] = {}
     while chosen := list(islice(drawn, count - len(candidates))):
         cells = [cell for _, cell in chosen]
         _require_one_benchmark([*(candidate.cell for candidate in candidates.values()), *cells])
-        plans = plan_cells(manifest, features, [_inner(cell) for cell in cells])
+        plans = plan_cells(manifest, features, [_inner(cell) for cell in cells], LOG.warned)
         _require_searchable(plans)
         for (combination, cell), plan in zip(chosen, plans, strict=True):
-            candidates.setdefault(plan.config.id, Candidate(combination, cell, plan))
+            candidates.setdefault(plan.config.digest, Candidate(combination, cell, plan))
     if not candidates:
         raise SweepError(f"no run can have a combination of the grid: {'; '.join(left_out)}")
     return Candidates(list(candidates.values()), left_out)
@@ -140,18 +165,25 @@ def plan_candidates(
 
 def _possible(
     manifest: Manifest,
-    grid: Mapping[str, Any],
+    blocks: Sequence[Block],
     base: Cell,
     left_out: Counter[str],
 ) -> Iterator[tuple[dict[str, Any], Cell]]:
     """Yield combinations in the order of the sample, with their cells; count those that no run can have."""
-    values = searched_values(grid)
-    (seed,) = set(value_lists(grid, base.options.estimator).get("seed", [base.options.seed]))
-    for combination in draw(values, seed):
-        cells, reasons = grid_cells({**grid, **combination}, manifest, base)
+    for number in range(len(blocks)):
+        require_valid_block(blocks, number, base.options.estimator)
+    values = searched_values(blocks)
+    for number, combination in draw(values, _seed(blocks[0], base)):
+        cells, reasons = grid_cells({**blocks[number], **combination}, manifest, base)
         if cells:
             yield combination, _with_all_targets(cells)
         left_out.update(dict.fromkeys(reasons, 1))
+
+
+def _seed(block: Block, base: Cell) -> int:
+    """Return the seed of the order, which is that of the repeats."""
+    (seed,) = _values(block, "seed") or [base.options.seed]
+    return seed
 
 
 def _with_all_targets(cells: Sequence[Cell]) -> Cell:

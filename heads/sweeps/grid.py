@@ -1,22 +1,15 @@
 """The cells of a sweep: the runs of the paper's table, or every combination of a grid's values."""
 
-import math
-import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
-from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from tier4k.cache.errors import TierError
-from tier4k.cache.text import read_text
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.streams import ALL, names_text, parse_streams
-from tier4k.extract.encoders.choices import FeatureName, Precision, StoreDtype
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.extract.images.choices import ImageSize, PreprocessingName
 from tier4k.extract.stores.find import parse_scorer_names
 from tier4k.heads.data.choices import Method
 from tier4k.heads.data.encoder_choice import EncoderChoice, ImageEncoders
@@ -29,10 +22,9 @@ from tier4k.heads.data.fusion import (
     require_valid_benchmark,
 )
 from tier4k.heads.protocol.options import FitOptions
-from tier4k.heads.regressors.choices import RecipeName
-from tier4k.heads.regressors.names import OURS, head_names, is_head
 from tier4k.heads.regressors.options import OPTION_OF
-from tier4k.heads.regressors.registry import option_names
+from tier4k.heads.sweeps.blocks import Block, SweepError
+from tier4k.heads.sweeps.grid_values import NAMES_OF, TYPES_OF, value_lists
 
 # The five lines of TIER-4K's run.sh, each for MOS_q, MOS_a and MOS_c: the table of its paper.
 PAPER: tuple[tuple[Method, Benchmark], ...] = (
@@ -43,58 +35,12 @@ PAPER: tuple[tuple[Method, Benchmark], ...] = (
     ("pr", "all"),
 )
 
-# Options of `fit-head` that a grid may have, with underscores: first the options whose value is a known name.
-NAMES_OF: dict[str, tuple[str, ...]] = {
-    "method": get_args(Method),
-    "benchmark": get_args(Benchmark),
-    "recipe": get_args(RecipeName),
-    "preprocessing": get_args(PreprocessingName),
-    "feature": get_args(FeatureName),
-    "precision": get_args(Precision),
-    "store_dtype": get_args(StoreDtype),
-}
-
-TYPES_OF: dict[str, tuple[type, ...]] = {
-    "head": (str,),
-    "score_features": (str,),
-    "target": (str,),
-    "streams": (str,),
-    "stages": (int, str),
-    "encoder": (str,),
-    "image_encoder": (str,),
-    "text_encoder": (str,),
-    "image_size": (int, str),
-    "split": (str,),
-    "repeats": (int,),
-    "folds": (int,),
-    "seed": (int,),
-    "seeds": (int,),
-}
-
-LEAST = {"seed": 0, "seeds": 1, "repeats": 1, "folds": 2, "image_size": 32}
-
-SIZE_NAMES = get_args(get_args(ImageSize)[1])
-
-TYPE_NAMES = {int: "a whole number", str: "a text"}
-
 # Options that `FitOptions` and `ImageChoice` have under the same names.
 FIT_NAMES = {"method", "benchmark", "recipe", "repeats", "folds", "seed", "seeds"}
 
 IMAGE_NAMES = {"preprocessing", "image_size", "feature", "precision", "store_dtype"}
 
-HEAD_OPTIONS = {option for name in OURS for option in option_names(name)}
-
-EXAMPLE = 'method = ["nr", "fr"]\nbenchmark = "I2I"\nhead = ["mlp", "ridge"]\nrepeats = 10'
-
-
-Grid = Mapping[str, Any] | str | Path
-"""A value or a list of values for each option of `fit-head`; or a TOML file with them."""
-
 WITHOUT_HEADS = FitOptions(models="none")
-
-
-class SweepError(TierError):
-    """Raised when a grid cannot be swept or searched."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +51,13 @@ class Cell:
         encoders: The encoders of images and texts.
         options: Options of the fit.
         scorers: Zero-shot scorers whose scores are features; their stores are found when the sweep begins.
+        values: The value of each option of the grid; empty for a cell that others are made from.
     """
 
     encoders: EncoderChoice
     options: FitOptions
     scorers: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -168,8 +116,51 @@ def _paper_lines(manifest: Manifest) -> list[tuple[Method, Benchmark]]:
     return [(method, benchmark) for method, benchmark in PAPER if benchmark in benchmarks]
 
 
+def block_cells(
+    blocks: Sequence[Block],
+    manifest: Manifest,
+    base: Cell,
+) -> Cells:
+    """Return the cells of all blocks of a grid, as `grid_cells` does for each.
+
+    Raises:
+        SweepError: A block has an unknown option or value; of several blocks, the message has its number.
+    """
+    cells: list[Cell] = []
+    left_out: Counter[str] = Counter()
+    for number in range(len(blocks)):
+        require_valid_block(blocks, number, base.options.estimator)
+        found = grid_cells(blocks[number], manifest, base)
+        cells += found.cells
+        left_out.update(found.left_out)
+    return Cells(cells, left_out)
+
+
+def require_valid_block(
+    blocks: Sequence[Block],
+    number: int,
+    head: str,
+) -> None:
+    """Refuse a block with an unknown option or value.
+
+    Args:
+        blocks: The blocks of a grid.
+        number: Number of the block, from 0.
+        head: Name of the head where the block names none.
+
+    Raises:
+        SweepError: As for `value_lists`; of several blocks, the message has the number of the block.
+    """
+    try:
+        value_lists(blocks[number], head)
+    except SweepError as error:
+        if len(blocks) == 1:
+            raise
+        raise SweepError(f"block {number + 1} of the grid: {error}") from error
+
+
 def grid_cells(
-    grid: Mapping[str, Any],
+    grid: Block,
     manifest: Manifest,
     base: Cell,
 ) -> Cells:
@@ -224,36 +215,6 @@ def _why_impossible(
     return ""
 
 
-def read_grid(path: Path) -> dict[str, Any]:
-    """Read a grid from a TOML file.
-
-    Raises:
-        SweepError: The file cannot be read.
-    """
-    try:
-        return tomllib.loads(read_text(path))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SweepError(
-            f"{path} cannot be read as a grid ({error}): pass a TOML file such as\n{EXAMPLE}"
-        ) from error
-
-
-def as_grid(grid: Grid) -> dict[str, Any]:
-    """Return a grid that a user gives as a mapping or as a TOML file; tuples become lists of values.
-
-    Raises:
-        SweepError: The file cannot be read, or the grid is neither.
-    """
-    if isinstance(grid, str | Path):
-        return read_grid(Path(grid))
-    if not isinstance(grid, Mapping):
-        raise SweepError(
-            f"the grid is a {type(grid).__name__} and no dict: call the function once for each grid, with "
-            "the same out folder"
-        )
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in grid.items()}
-
-
 def left_out_lines(left_out: Mapping[str, int]) -> list[str]:
     """Return sentences about combinations that no run can have."""
     lines = []
@@ -261,52 +222,6 @@ def left_out_lines(left_out: Mapping[str, int]) -> list[str]:
         combinations = "combination is" if count == 1 else "combinations are"
         lines.append(f"{count} {combinations} left out, because {reason}")
     return lines
-
-
-def value_lists(grid: Mapping[str, Any], head: str) -> dict[str, list[Any]]:
-    """Return the values of each option as a list.
-
-    Args:
-        grid: As for `grid_cells`.
-        head: Name of the head where the grid names none.
-
-    Raises:
-        DataError: The streams of the grid are not valid.
-        HeadError: A head of a user cannot be used.
-        SweepError: The grid has another unknown option or value.
-    """
-    values = {name: given if isinstance(given, list) else [given] for name, given in grid.items()}
-    heads = values.get("head", [head])
-    _require_valid("head", heads)
-    known = {*NAMES_OF, *TYPES_OF, *options_of_heads(heads)}
-    for name, given in values.items():
-        if name not in known:
-            raise SweepError(f"a grid has no option {name!r}: use one of {', '.join(sorted(known))}")
-        _require_valid(name, given)
-    _require_options_of_each(heads, values)
-    return values
-
-
-def _require_options_of_each(heads: Sequence[str], names: Iterable[str]) -> None:
-    """Refuse an option that some heads of the grid have and others lack."""
-    options = {head: option_names(head) for head in heads}
-    for name in names:
-        having = [head for head in heads if name in options[head]]
-        lacking = [head for head in heads if name not in options[head]]
-        if having and lacking and name not in NAMES_OF and name not in TYPES_OF:
-            raise SweepError(
-                f"the grid sets {name}, which the {having[0]} head has and the {lacking[0]} head lacks: use "
-                "one grid for each head, with the same --out folder (out= in Python)"
-            )
-
-
-def options_of_heads(heads: Sequence[str]) -> set[str]:
-    """Return the options of our heads and of some heads of users, as a grid names them.
-
-    An option of a user's head that has the name of another option of `fit-head` cannot be in a grid.
-    """
-    own = {option for name in heads if name not in OURS for option in option_names(name)}
-    return HEAD_OPTIONS | (own - {*NAMES_OF, *TYPES_OF})
 
 
 def _targets(given: Sequence[str], manifest: Manifest) -> list[str]:
@@ -326,6 +241,7 @@ def _cell(chosen: Mapping[str, Any], base: Cell) -> Cell:
         ),
         _fit_options(chosen, base.options),
         parse_scorer_names(chosen.get("score_features", "")),
+        chosen,
     )
 
 
@@ -380,41 +296,3 @@ def _fit_options(chosen: Mapping[str, Any], base: FitOptions) -> FitOptions:
 def _benchmark(chosen: Mapping[str, Any], base: FitOptions) -> Benchmark:
     """Return the rows of a combination; without a benchmark, the widest that the method allows."""
     return chosen.get("benchmark") or default_benchmark(chosen.get("method", base.method))
-
-
-def _require_valid(name: str, values: Sequence[Any]) -> None:
-    if not values:
-        raise SweepError(f"{name} has no value in the grid: set it to a value or to a list of values")
-    for value in values:
-        _require_name(name, value)
-        _require_type(name, value)
-        if name == "head" and not is_head(value):
-            raise SweepError(f"head in the grid is {value!r}, which is unknown: use {head_names()}")
-        if name == "streams":
-            parse_streams(value)
-        _require_least(name, value)
-
-
-def _require_name(name: str, value: Any) -> None:
-    if name in NAMES_OF and value not in NAMES_OF[name]:
-        raise SweepError(
-            f"{name} in the grid is {value!r}, which is unknown: use {', '.join(NAMES_OF[name])}"
-        )
-
-
-def _require_type(name: str, value: Any) -> None:
-    if name not in TYPES_OF:
-        return
-    types = TYPES_OF[name]
-    if isinstance(value, bool) or not isinstance(value, types):
-        type_names = " or ".join(TYPE_NAMES[type_] for type_ in types)
-        raise SweepError(f"{name} in the grid is {value!r}, which has the wrong type: use {type_names}")
-    if name == "image_size" and isinstance(value, str) and value not in SIZE_NAMES:
-        raise SweepError(f"image_size in the grid is {value!r}: use a number of pixels, or 'full'")
-
-
-def _require_least(name: str, value: Any) -> None:
-    if name not in LEAST or isinstance(value, str):
-        return
-    if not LEAST[name] <= value < math.inf:
-        raise SweepError(f"{name} in the grid is {value!r}, which is out of range: use {LEAST[name]} or more")

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from tier4k.heads.protocol.plan import Plan
 from tier4k.heads.results.run import Run
-from tier4k.heads.sweeps.grid import SweepError
+from tier4k.heads.sweeps.blocks import SweepError
 
 POLL_SECONDS = 0.2
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
+from tier4k.extract.stores.find import no_note
 from tier4k.heads.protocol.fit import fit_plans
 from tier4k.heads.protocol.plan import Plan
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.grid import Cell
 from tier4k.heads.sweeps.plans import distinct_plans, plan_cells
@@ -25,6 +27,8 @@ def run_sweep(
     command: Sequence[str] = (),
     jobs: int = 1,
     finished: Progress = no_progress,
+    begun: Progress = no_progress,
+    note: Callable[[str], None] = no_note,
 ) -> Iterator[Run]:
     """Fit every cell that is not on disk yet, and yield all runs, each once, in the order of their units.
 
@@ -41,12 +45,15 @@ def run_sweep(
         jobs: Number of processes; the runs are the same for any number. Where /dev/shm has no room for the
             semaphores of several processes, one process fits all runs.
         finished: Called with (heads fitted, heads to be fitted in all).
+        begun: Called once, before the first fit, with (runs that are on disk, runs in all).
+        note: Called with a sentence about every store that is taken for want of one with the default options.
 
     Raises:
         StoreError: Features of a cell are not stored.
         TierError: The options of a cell do not fit each other or the data.
     """
-    plans = distinct_plans(plan_cells(manifest, features, cells))
+    plans = distinct_plans(plan_cells(manifest, features, cells, note))
+    begun(len(plans) - len(missing_plans(plans, out)), len(plans))
     yield from run_plans(plans, out, command, jobs, finished)
 
 
@@ -78,7 +85,7 @@ def _run_in_processes(
     finished: Callable[[int], None],
 ) -> Iterator[Run]:
     """Fit incomplete units in processes, and read complete units in this process."""
-    incomplete = [unit for unit in units if _missing_plans(unit, out)]
+    incomplete = [unit for unit in units if missing_plans(unit, out)]
     fitted: dict[str, list[Run]] = {}
     if incomplete:
         runs_of_units = fit_in_processes(fit_plans, incomplete, out, command, jobs, finished)
@@ -97,17 +104,17 @@ def _count_from(
     return lambda done, _: finished(before + done, total)
 
 
-def _missing_plans(unit: Sequence[Plan], out: Path) -> list[Plan]:
+def missing_plans(unit: Sequence[Plan], out: Path) -> list[Plan]:
     """Return the distinct plans whose runs are not on disk."""
     plans: dict[str, Plan] = {}
     for plan in unit:
-        if not (out / plan.config.id).exists():
-            plans[plan.config.id] = plan
+        if stored_run(out, plan.config) is None:
+            plans[plan.config.digest] = plan
     return list(plans.values())
 
 
 def _missing_fits(unit: Sequence[Plan], out: Path) -> int:
-    return sum(plan.fits for plan in _missing_plans(unit, out))
+    return sum(plan.fits for plan in missing_plans(unit, out))
 
 
 def _group_into_units(plans: Sequence[Plan]) -> list[Unit]:

@@ -30,11 +30,13 @@ from tier4k.heads.protocol.fit import load_fused
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.results.config import SEARCH, SEVERAL, Environment, RunConfig
+from tier4k.heads.results.find_run import stored_run
 from tier4k.heads.results.layout import CANDIDATES
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
+from tier4k.heads.sweeps.blocks import Block, Grid, as_blocks, with_streams
 from tier4k.heads.sweeps.candidates import Candidate, plan_candidates, searched_values
-from tier4k.heads.sweeps.grid import WITHOUT_HEADS, Cell, Grid, as_grid
+from tier4k.heads.sweeps.grid import WITHOUT_HEADS, Cell
 from tier4k.heads.sweeps.plans import plan_cells
 from tier4k.heads.sweeps.run import run_plans
 
@@ -94,17 +96,15 @@ def search(
         SweepError: The grid cannot be searched.
         TierError: As for `tier4k.sweep`. All candidates are checked before the first fit.
     """
-    values = as_grid(grid)
-    if streams != ALL:
-        values.setdefault("streams", streams)
+    blocks = with_streams(as_blocks(grid), streams)
     base = Cell.of(image_encoder, text_encoder, encoder, options)
-    return run_search(manifest, Path(features), values, base, count, Path(out), command, jobs, progress)
+    return run_search(manifest, Path(features), blocks, base, count, Path(out), command, jobs, progress)
 
 
 def run_search(
     manifest: Manifest,
     features: Path,
-    grid: Mapping[str, Any],
+    blocks: Sequence[Block],
     base: Cell,
     count: int,
     out: Path,
@@ -119,7 +119,7 @@ def run_search(
     Args:
         manifest: The data set.
         features: Folder of stores.
-        grid: As for `tier4k.heads.sweeps.grid.grid_cells`. The search chooses from its lists, except from
+        blocks: As for `tier4k.heads.sweeps.grid.block_cells`. The search chooses from its lists, except from
             `target`: every target has choices of its own.
         base: Options that the grid does not name.
         count: Number of combinations to try; all combinations are tried if there are fewer.
@@ -133,23 +133,23 @@ def run_search(
         TierError: As for `tier4k.heads.sweeps.run.run_sweep`. All candidates are checked before the first
             fit.
     """
-    candidates, left_out = plan_candidates(manifest, features, grid, base, count)
+    candidates, left_out = plan_candidates(manifest, features, blocks, base, count)
     request = candidates[0].cell.options.split_request(candidates[0].plan.manifest)
-    config = _config(candidates, grid, request)
-    if (out / config.id).exists():
-        return Search(read_run(out / config.id), candidates, left_out)
+    config = _config(candidates, blocks, request)
+    if stored := stored_run(out, config):
+        return Search(read_run(stored), candidates, left_out)
     require_writable(out)
     rows = rows_without_features(candidates[0].plan.manifest)
     # Without validation parts: each head cuts its own out of training.
     splits = with_seeds(request.splits(rows, validation=0.0), config.seeds)
     refits = len(config.targets) * len(splits)
-    missing = sum(one.plan.fits for one in candidates if not (out / CANDIDATES / one.plan.config.id).exists())
+    plans = [candidate.plan for candidate in candidates]
+    missing = sum(plan.fits for plan in plans if stored_run(out / CANDIDATES, plan.config) is None)
 
     def count_on(before: int) -> Progress:
         """Return a listener of one part of the work, before which `before` heads were fitted."""
         return lambda done, _: finished(before + done, missing + refits)
 
-    plans = [candidate.plan for candidate in candidates]
     runs = list(run_plans(plans, out / CANDIDATES, command, jobs, count_on(0)))
     choices = _choose(candidates, runs, config.targets)
     trials = _refit(manifest, features, candidates, choices, rows, splits, count_on(missing))
@@ -175,12 +175,14 @@ class _Chosen:
 
 def _config(
     candidates: Sequence[Candidate],
-    grid: Mapping[str, Any],
+    blocks: Sequence[Block],
     request: SplitRequest,
 ) -> RunConfig:
     """Return the configuration of the search, which holds everything that its values depend on."""
     first = candidates[0].plan.config
-    tried = [[one.text, one.plan.config.id.rpartition("-")[-1]] for one in candidates]
+    values = searched_values(blocks)
+    grid = values[0] if len(values) == 1 else values
+    tried = [[one.text, one.plan.config.digest] for one in candidates]
     return replace(
         first,
         method=_common([one.plan.config.method for one in candidates], SEVERAL),
@@ -190,7 +192,7 @@ def _config(
         templates=max(one.plan.config.templates for one in candidates),  # equal, or empty without them
         split=request.name,
         estimator=SEARCH,
-        head={"grid": searched_values(grid), "selection_share": TEST_SHARE, "candidates": tried},
+        head={"grid": grid, "selection_share": TEST_SHARE, "candidates": tried},
         head_defaults=(),
         plugins=_plugins(candidates),
         environment=Environment(device=", ".join(sorted({one.plan.device for one in candidates}))),
@@ -230,8 +232,8 @@ def _choose(
     targets: Sequence[str],
 ) -> list[_Chosen]:
     """Choose a candidate for every target and repeat, by the runs of the candidates on the inner splits."""
-    results = {run.results.id: run.results for run in runs}
-    own_results = [results[candidate.plan.config.id] for candidate in candidates]
+    results = {run.results.digest: run.results for run in runs}
+    own_results = [results[candidate.plan.config.digest] for candidate in candidates]
     choices = []
     for target in targets:
         srcc = np.array([own.summaries[target][own.headline]["srcc"].values for own in own_results])

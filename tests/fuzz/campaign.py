@@ -1,6 +1,7 @@
 """Damages files and runs commands on them, one after the other; keeps seeds and failures over runs.
 
-`make fuzz MINUTES=40` runs it by hand. `python -m tier4k.tests.fuzz.campaign --case FOLDER` repeats a failure.
+`make fuzz MINUTES=40` runs it by hand; `python -m tier4k.tests.fuzz.campaign --case FOLDER` repeats a
+failure.
 """
 
 import argparse

@@ -23,7 +23,8 @@ class Kind:
         name: What they are.
         pattern: Glob of the files in the project.
         needs: Folders of the project that the commands need.
-        commands: Commands that read them; `{file}` stands for the path of the file, `{folder}` for its folder.
+        commands: Commands that read them; `{file}` stands for the path of the file, `{folder}` for its
+            folder.
         weight: How often the kind is drawn, relative to others.
         code: Exit code of the commands on the well-formed files.
     """

@@ -107,9 +107,9 @@ def _write_forms(frame: pd.DataFrame) -> None:
     pq.write_table(table, "forms/images.parquet")
     saved = Path("forms/saved")
     saved.mkdir()
-    with pa.OSFile(str(saved / "data-00000-of-00001.arrow"), "wb") as file:
-        with pa.ipc.new_stream(file, table.schema) as writer:
-            writer.write_table(table)
+    path = str(saved / "data-00000-of-00001.arrow")
+    with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
     state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_split": None}
     (saved / "state.json").write_text(json.dumps(state))
     (saved / "dataset_info.json").write_text("{}")

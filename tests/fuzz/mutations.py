@@ -443,7 +443,8 @@ def _npy_header(data: bytes, chance: random.Random) -> bytes:
     shape = chance.choice(
         ("(1099511627776,)", "(3, -1)", "(2, 4611686018427387904)", "(0,)", "'a'", "(1.5,)")
     )
-    text = f"{{'descr': '{chance.choice(('<f4', '|O', '|V0', '<f999', '|u1'))}', 'fortran_order': False, 'shape': {shape}, }}"
+    kind = chance.choice(("<f4", "|O", "|V0", "<f999", "|u1"))
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
     header = text.encode().ljust(118) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data[128:]
 
@@ -677,7 +678,7 @@ def change_tar(data: bytes, chance: random.Random) -> bytes:
     """Change the names, types, sizes or contents of the members of a tar archive."""
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         members = [(about, archive.extractfile(about).read()) for about in archive if about.isfile()]  # type: ignore[union-attr]
-    about, content = chance.choice(members)
+    about, _ = chance.choice(members)
     action = chance.random()
     names = (
         "../outside/x.png",

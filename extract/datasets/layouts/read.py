@@ -36,7 +36,7 @@ def read_source(
 
     Args:
         data: The data folder, a folder that holds `PKU-AIGIQA-4K`, or the table itself.
-        choice: What the user says about layout, columns and sheet.
+        choice: What the user says about the table.
         raters: Number of ratings of every score; None takes it from a column, if there is one.
         needs_prompts: Whether a table with prompts must have one in every row; a published layout may then
             not lack the column.
@@ -115,8 +115,8 @@ def _source(
         frame=pd.concat([texts, row_columns, _scores(cells, chosen.columns, raters)], axis=1),
         others=_others(cells, columns, chosen.columns),
         targets=tuple(chosen.columns),
-        image_folder=layout.image_folder(table.root, texts["name"]),
-        image_prompt_folder=table.root / layout.image_prompt_folder,
+        image_folder=choice.folder_of_images(layout.image_folder(table.root, texts["name"])),
+        image_prompt_folder=choice.folder_of_images(table.root) / layout.image_prompt_folder,
         has_prompts="prompt" in columns,
         has_groups="group" in columns,
         needs_prompts=needs_prompts,

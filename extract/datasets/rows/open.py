@@ -43,7 +43,8 @@ def open_rows(
     if stream:
         return stream
     path = Path(data)
-    if _has_parquet(path) and (found := find_parquet_files(path, choice, needs_prompts)):
+    is_streamed = choice.images is None and _has_parquet(path)
+    if is_streamed and (found := find_parquet_files(path, choice, needs_prompts)):
         files = list(map(str, found.paths))
         return ParquetRows.open(found.path, files, choice, needs_prompts, found.left_out)
     return TableRows(read_source(path, choice, needs_prompts=needs_prompts))
@@ -61,6 +62,20 @@ def open_stream(
     Raises:
         DataError: The data set as a whole cannot be read.
     """
+    stream = _stream_of(data, choice, needs_prompts)
+    if stream and choice.images:
+        raise DataError(
+            f"{data} is no table on this machine, whose images --images finds: leave --images out, as names "
+            "of images are relative to the file that has them"
+        )
+    return stream
+
+
+def _stream_of(
+    data: Path | str,
+    choice: TableChoice,
+    needs_prompts: bool,
+) -> RowSource | None:
     text = str(data)
     if names_files(text):
         return _open_files(text, _named_files(text), choice, needs_prompts)

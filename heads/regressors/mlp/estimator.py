@@ -73,14 +73,14 @@ class MLPHead(BaseHead):
     is_network: ClassVar[bool] = True
     limits: ClassVar[Limits] = {
         **BaseHead.limits,
-        "hidden": Range(1),
+        "hidden": Range(1, 16384),
         "learning_rate": Range(0),
         "weight_decay": Range(0),
         "optimizer": tuple(OPTIMIZERS),
         "schedule": tuple(SCHEDULES),
-        "batch_size": Range(1),
-        "max_epochs": Range(1),
-        "patience": Range(1),
+        "batch_size": Range(1, 100_000),
+        "max_epochs": Range(1, 100_000),
+        "patience": Range(1, 100_000),
         "validation_fraction": Range(0, 0.9),
         "activation": tuple(ACTIVATIONS),
         "dropout": Range(0, 0.95),

@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.reporting.breakdown import PART_METRICS, within_parts
 from tier4k.heads.reporting.choices import Part
-from tier4k.heads.reporting.html.runs import ReportRun
-
-CURVE_POINTS = 60
+from tier4k.heads.reporting.report_runs import ReportRun
 
 LARGEST = 12
 
@@ -22,14 +19,6 @@ CURVE_LABELS = {
     "validation_loss": "validation loss",
     "test_srcc": "SRCC of the test rows",
 }
-
-
-@dataclass(frozen=True)
-class LogisticCurve:
-    """Points of the fitted 4-parameter logistic, by rising prediction; empty without a monotonic fit."""
-
-    prediction: np.ndarray
-    score: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,23 +85,6 @@ def in_units(
         prediction = repeat["prediction"].to_numpy(float)
         mapped.append(pd.Series(logistic_mapping(truth, prediction), repeat.index))
     return rows.assign(prediction=pd.concat(mapped))
-
-
-def logistic_curve(truth: np.ndarray, prediction: np.ndarray) -> LogisticCurve:
-    """Evaluate the logistic of "PLCC (logistic)" at about `CURVE_POINTS` of the predictions.
-
-    Args:
-        truth: Scores (N,).
-        prediction: Predictions (N,).
-    """
-    mapped = logistic_mapping(truth, prediction)
-    if not np.isfinite(mapped).all():
-        return LogisticCurve(np.empty(0), np.empty(0))
-    order = np.argsort(prediction)
-    wanted = np.linspace(prediction[order[0]], prediction[order[-1]], CURVE_POINTS)
-    nearest = np.minimum(np.searchsorted(prediction[order], wanted), len(order) - 1)
-    chosen = order[np.unique(nearest)]
-    return LogisticCurve(prediction[chosen], mapped[chosen])
 
 
 def parts_of(rows: pd.DataFrame) -> list[Part]:

@@ -13,7 +13,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.pipeline.versions import library_version
 from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.metrics.raters import RATERS
+from tier4k.heads.reporting.ablation import comparable_groups, factor_comparisons
 from tier4k.heads.reporting.breakdown import TITLES
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.detail import (
@@ -36,18 +37,17 @@ from tier4k.heads.reporting.html.detail import (
     parts_of,
     target_rows,
 )
-from tier4k.heads.reporting.html.factors import factor_comparisons
+from tier4k.heads.reporting.html.evidence import conclusions
+from tier4k.heads.reporting.html.latex_tables import latex_tables
 from tier4k.heads.reporting.html.page_data import page_data, script_json
+from tier4k.heads.reporting.html.panels import ablation_panels
 from tier4k.heads.reporting.html.reproduce import reproduction
 from tier4k.heads.reporting.html.runs import (
     LOWER_IS_BETTER,
-    ReportRun,
     ablation_lines,
-    comparable_groups,
     letter_ranges,
     line_title,
     lines_by_data,
-    read_runs,
 )
 from tier4k.heads.reporting.html.thumbnails import (
     DEFAULT_IMAGES,
@@ -57,6 +57,8 @@ from tier4k.heads.reporting.html.thumbnails import (
     make_thumbnails,
     test_images,
 )
+from tier4k.heads.reporting.html.title import report_title
+from tier4k.heads.reporting.report_runs import ReportRun, read_runs
 from tier4k.heads.reporting.run_names import FACTORS, USUAL
 from tier4k.heads.reporting.terminal import (
     ESTIMAND,
@@ -68,7 +70,7 @@ from tier4k.heads.reporting.terminal import (
     leakage,
     notes,
 )
-from tier4k.heads.results.run import Run, run_folder
+from tier4k.heads.results.run import Run, run_folders
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -106,7 +108,8 @@ def write_report(
     """Write the report of runs as one HTML file, whole or not at all.
 
     Args:
-        runs: Runs, or their folders.
+        runs: Runs, their folders or digits, as for `read_run`; a folder that contains runs stands for all of
+            them.
         output: File to write; its name ends in .html.
         data: Data sets that contain the images; empty to use the data sets that the runs recorded.
         images: Largest number of thumbnails in the page.
@@ -117,7 +120,7 @@ def write_report(
     """
     path = Path(output)
     require_html(path)
-    read = read_runs(list(map(run_folder, runs)))
+    read = read_runs(run_folders(runs))
     page, thumbnails = render(read, list(map(Path, data)), images, finished)
     with explain_write_errors(path):
         publish_text(path, page)
@@ -156,11 +159,17 @@ def render(
     tick = _ticker(runs, finished)
     errors = _largest_errors(runs)
     found = find_images(runs, data)
-    thumbnails = make_thumbnails(found, runs, _images_with_errors(runs, errors), images)
+    thumbnails = make_thumbnails(found, runs, list(_images_with_errors(runs, errors)), images)
     lines = ablation_lines(runs)
+    details = list(_details(runs, errors, tick))
+    comparisons = factor_comparisons(runs, tick)
+    panels = ablation_panels(runs)
     index = {key: number for number, key in enumerate(test_images(runs))}
     page = _environment(runs).get_template("report.html").render(
         runs=runs,
+        heading=report_title(runs),
+        conclusions=conclusions(runs),
+        unscored=_grouped(runs, _unscored),
         groups=lines_by_data(lines),
         order={run.letter: number for number, run in enumerate(runs)} | {"": ""},
         targets=list(dict.fromkeys(line.target for line in lines)),
@@ -168,8 +177,10 @@ def render(
         result_of=_result_of(runs),
         notes=_grouped(runs, _notes),
         leakage=_grouped(runs, lambda run: [leakage(run.results).plain]),
-        details=list(_details(runs, errors, tick)),
-        comparisons=factor_comparisons(runs, tick),
+        details=details,
+        comparisons=comparisons,
+        panels=panels,
+        rows=found.rows,
         index=index,
         thumbnails=thumbnails,
         reproductions=list(map(reproduction, runs)),
@@ -177,7 +188,10 @@ def render(
         written=datetime.now(UTC),
         style=_template_text("report.css"),
         script=_template_text("report.js"),
-        data=script_json(page_data(runs, lines, index, thumbnails)),
+        data=script_json(
+            page_data(runs, lines, index, thumbnails)
+            | {"latex": latex_tables(runs, lines, comparisons, [one.ablation for one in panels], details)}
+        ),
         plotly=_plotly(),
     )  # fmt: skip
     return page, thumbnails
@@ -197,6 +211,7 @@ def _environment(runs: Sequence[ReportRun]) -> Environment:
     environment.filters |= {
         "value": _value,
         "signed": _signed,
+        "p_value": _p_value,
         "sortable": _sortable,
         "with_code": _with_code,
         "breakable": _breakable,
@@ -229,6 +244,10 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−") if math.isfinite(value) else "NaN"
 
 
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else _value(p)
+
+
 def _sortable(value: float) -> str:
     return repr(float(value)) if math.isfinite(value) else ""
 
@@ -254,6 +273,7 @@ def _template_text(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
+@cache
 def _plotly() -> Markup:
     """Return Plotly's script, compressed to a third and in base64, so that nothing in it is read as HTML."""
     from plotly.offline import get_plotlyjs
@@ -299,6 +319,17 @@ def _images_with_errors(runs: Sequence[ReportRun], errors: Errors) -> Iterator[t
 def _notes(run: ReportRun) -> list[str]:
     """Return the notes on a run's results without the last note, which is part of the page's text."""
     return [note.plain for note in notes(run.results)][:-1]
+
+
+def _unscored(run: ReportRun) -> list[str]:
+    """State how many images the scorer of scores that were made elsewhere has not scored."""
+    results = run.results
+    if not results.unscored:
+        return []
+    return [
+        f"{results.unscored:,} of {results.rows:,} images have no score of {results.estimator}, "
+        "so they are no test rows"
+    ]
 
 
 def _grouped(

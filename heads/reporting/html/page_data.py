@@ -12,12 +12,13 @@ from markupsafe import Markup
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.reporting.html.detail import (
     CURVE_LABELS,
-    logistic_curve,
     target_rows,
     training_curves,
 )
-from tier4k.heads.reporting.html.runs import ReportRun, TableLine, line_title
+from tier4k.heads.reporting.html.runs import TableLine, line_title
 from tier4k.heads.reporting.html.thumbnails import ImageKey, Thumbnails
+from tier4k.heads.reporting.logistic_curve import logistic_curve
+from tier4k.heads.reporting.report_runs import ReportRun
 from tier4k.heads.reporting.terminal import LABELS, SHOWN_METRICS
 
 Values = dict[str, Any]  # as JSON has them
@@ -52,6 +53,7 @@ def page_data(
         "names": [name for _, name in index],
         "generators": _generators(runs, index),
         "thumbnails": {index[key]: jpeg for key, jpeg in thumbnails.jpeg.items()},
+        "imagePrompts": {index[key]: jpeg for key, jpeg in thumbnails.image_prompts.items()},
         "trials": trials,
         "shared": shared.lists,
         "forests": _forests(runs, lines),

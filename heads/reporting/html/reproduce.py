@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tier4k.heads.reporting.html.runs import ReportRun, RunFolder
+from tier4k.heads.reporting.report_runs import ReportRun, RunFolder
 from tier4k.heads.reporting.run_settings import RunSettings
 from tier4k.heads.reporting.terminal import label
 

@@ -19,7 +19,7 @@ from tier4k.extract.images.decode import decode
 from tier4k.extract.images.errors import ImageError
 from tier4k.extract.images.places import read_bytes, reading_order
 from tier4k.heads.reporting.errors import ReportError
-from tier4k.heads.reporting.html.runs import ReportRun
+from tier4k.heads.reporting.report_runs import ReportRun
 
 SIDE = 128
 
@@ -31,15 +31,32 @@ ImageKey = tuple[str, str]  # name of the data set, name of the image
 
 
 @dataclass(frozen=True)
+class ImageRow:
+    """What the table of a data set has about an image, besides the image.
+
+    Attributes:
+        prompt: The text prompt, "" without one.
+        image_prompt: Place of the image prompt, "" without one.
+        errors: {target: standard error of the score}, where it is known.
+    """
+
+    prompt: str
+    image_prompt: str
+    errors: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class FoundImages:
     """Places of the test images.
 
     Attributes:
         places: Place of each image that was found.
+        rows: The rows of these images, unless their data set has changed since the runs were fitted.
         notes: Notes for the reader: which data sets have no images, and why.
     """
 
     places: Mapping[ImageKey, str]
+    rows: Mapping[ImageKey, ImageRow]
     notes: tuple[str, ...]
 
 
@@ -49,11 +66,13 @@ class Thumbnails:
 
     Attributes:
         jpeg: The bytes of each JPEG file in base64.
+        image_prompts: The same for the image prompts of the images with the largest errors.
         wanted: Number of distinct test images of all runs.
         notes: Notes for the reader: which images are left out, and why.
     """
 
     jpeg: Mapping[ImageKey, str]
+    image_prompts: Mapping[ImageKey, str]
     wanted: int
     notes: tuple[str, ...]
 
@@ -71,6 +90,7 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
     """
     manifests = [_given_manifest(path, runs) for path in data] if data else _recorded_manifests(runs)
     places: dict[ImageKey, str] = {}
+    rows: dict[ImageKey, ImageRow] = {}
     notes: dict[str, None] = {}
     used = set()
     for run in runs:
@@ -81,6 +101,8 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
         number, has_changed = match
         used.add(number)
         own = _places(run, manifests[number])
+        if not has_changed:
+            rows |= _rows(run, manifests[number])
         if has_changed:
             note = f"{run.name.data} has changed since run {run.letter} was fitted"
             notes[f"{note}: the images of this run are found by their names alone."] = None
@@ -99,13 +121,13 @@ def find_images(runs: Sequence[ReportRun], data: Sequence[Path]) -> FoundImages:
                 f"{path} is the data set of none of the runs ({', '.join(sorted(names))}): "
                 "pass the data set of a run with --data"
             )
-    return FoundImages(places, tuple(notes))
+    return FoundImages(places, rows, tuple(notes))
 
 
 def make_thumbnails(
     images: FoundImages,
     runs: Sequence[ReportRun],
-    first: Iterable[ImageKey],
+    first: Sequence[ImageKey],
     limit: int,
 ) -> Thumbnails:
     """Make thumbnails of at most `limit` test images.
@@ -121,7 +143,8 @@ def make_thumbnails(
     chosen = _rank(known, runs, first)[:limit]
     jpeg: dict[ImageKey, str] = {}
     broken = []
-    made = _thumbnails({images.places[key] for key in chosen})
+    image_prompts = _places_of_image_prompts(images, set(first) & set(chosen))
+    made = _thumbnails({images.places[key] for key in chosen} | set(image_prompts.values()))
     for key in chosen:
         thumbnail = made[images.places[key]]
         if isinstance(thumbnail, ImageError):
@@ -138,7 +161,20 @@ def make_thumbnails(
         notes.append("The report was written without images (`--pictures 0`).")
     if broken:
         notes.append(f"{len(broken)} images cannot be shown; the first: {broken[0]}")
-    return Thumbnails(jpeg, len(wanted), tuple(notes))
+    shown_prompts: dict[ImageKey, str] = {}
+    for key, place in image_prompts.items():
+        thumbnail = made[place]
+        if not isinstance(thumbnail, ImageError):
+            shown_prompts[key] = thumbnail
+    return Thumbnails(jpeg, shown_prompts, len(wanted), tuple(notes))
+
+
+def _places_of_image_prompts(images: FoundImages, keys: Iterable[ImageKey]) -> dict[ImageKey, str]:
+    places: dict[ImageKey, str] = {}
+    for key in keys:
+        if key in images.rows and images.rows[key].image_prompt:
+            places[key] = images.rows[key].image_prompt
+    return places
 
 
 def test_images(runs: Sequence[ReportRun]) -> list[ImageKey]:
@@ -231,6 +267,20 @@ def _places(run: ReportRun, manifest: Manifest) -> dict[ImageKey, str]:
         if name in known.index:
             places[run.name.data, name] = known[name]
     return places
+
+
+def _rows(run: ReportRun, manifest: Manifest) -> dict[ImageKey, ImageRow]:
+    tested = set(run.predictions["name"])
+    errors = {target: manifest.score_errors(target) for target in manifest.targets}
+    rows: dict[ImageKey, ImageRow] = {}
+    columns = manifest.table[["name", "prompt", "image_prompt"]]
+    for place, (name, prompt, image_prompt) in enumerate(columns.itertuples(index=False)):
+        if name not in tested:
+            continue
+        known = {target: float(of_rows[place]) for target, of_rows in errors.items()}
+        finite = {target: error for target, error in known.items() if np.isfinite(error)}
+        rows[run.name.data, name] = ImageRow(prompt, image_prompt, finite)
+    return rows
 
 
 def _inside(places: Mapping[ImageKey, str], manifest: Manifest) -> dict[ImageKey, str]:

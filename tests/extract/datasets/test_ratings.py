@@ -1,12 +1,10 @@
 """Standard deviations and numbers of ratings are found in a table, checked, and never taken for scores."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.errors import DataError
@@ -14,13 +12,11 @@ from tier4k.extract.datasets.layouts.read import read_source
 from tier4k.extract.datasets.ratings import spread_columns
 from tier4k.extract.datasets.summary import summarize, summary_table
 from tier4k.tests.builders.data import save_table, table_rows, write_agiqa, write_table
+from tier4k.tests.builders.screens import printed
 
 
 def summary_text(root: Path, raters: int | None = None) -> str:
-    console = Console(file=io.StringIO(), width=160)
-    console.print(summary_table(summarize(check(root, raters=raters), None)))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return printed(summary_table(summarize(check(root, raters=raters), None)))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The counts of `tier data check` equal those made by hand."""
 
-import io
 import re
 import shutil
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.summary import DataSummary, ScoreRange, summarize, summary_table
@@ -16,6 +14,7 @@ from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.text_tokenizer import load_text_tokenizer
 from tier4k.tests.builders.data import make_picture, save_table, table_rows, write_pku, write_table
 from tier4k.tests.builders.known_keys import Known
+from tier4k.tests.builders.screens import printed
 
 TOKEN_LINES = {"truncated prompts", "unknown tokens", "equal tokens"}
 
@@ -142,9 +141,7 @@ def lines_of(summary: DataSummary) -> dict[str, str]:
 
 
 def shown(summary: DataSummary) -> str:
-    console = Console(width=200, record=True, file=io.StringIO(), markup=False)
-    console.print(summary_table(summary))
-    return console.export_text()
+    return printed(summary_table(summary), width=200)
 
 
 def test_images_that_are_turned_or_transparent_are_counted(tmp_path: Path) -> None:

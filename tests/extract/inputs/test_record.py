@@ -1,6 +1,5 @@
 """A folder of stores records which data sets it holds."""
 
-import io
 import os
 import re
 import threading
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from tier4k.cache.errors import StoreError
 from tier4k.cache.store import FeatureStore
@@ -21,6 +19,7 @@ from tier4k.extract.inputs.record import records, write_record
 from tier4k.extract.stores.garbage import review
 from tier4k.extract.stores.listing import store_table
 from tier4k.tests.builders.data import table_rows, write_pku, write_table
+from tier4k.tests.builders.screens import printed
 from tier4k.tests.builders.signatures import signature
 
 
@@ -66,9 +65,7 @@ def test_the_list_of_stores_distinguishes_complete_from_partial_data_sets(tmp_pa
     for name, rows in (("resnet18", 3), ("resnet50", 2)):
         with FeatureStore.create(tmp_path / "f", signature(name), {}).writer() as writer:
             writer.add(manifest.keys("image")[:rows], np.ones((rows, 4), np.float32))
-    console = Console(file=io.StringIO(), width=250)
-    console.print(store_table(tmp_path / "f", records(tmp_path / "f").sound))
-    shown = console.file.getvalue().splitlines()
+    shown = printed(store_table(tmp_path / "f", records(tmp_path / "f").sound), width=250).splitlines()
     lines = {name: next(line for line in shown if name in line) for name in ("resnet18", "resnet50")}
     assert "mine" in lines["resnet18"] and "of 3" not in lines["resnet18"]
     assert "mine (2 of 3)" in lines["resnet50"]

@@ -1,14 +1,12 @@
 """Chosen streams and templates decide what is encoded; templates belong to a data set as its prompts do."""
 
 import hashlib
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from transformers import AutoModel, AutoTokenizer
 
 from tier4k.cache.keys import key_array
@@ -27,6 +25,7 @@ from tier4k.extract.stores.garbage import review
 from tier4k.extract.stores.listing import store_table
 from tier4k.tests.builders.data import table_rows, tiny_encoder, write_pku, write_table
 from tier4k.tests.builders.listener import Silent
+from tier4k.tests.builders.screens import printed
 from tier4k.tests.builders.stores import hexadecimal_keys
 
 OPTIONS = ExtractionOptions(workers=0, batch_size=3, device="cpu")
@@ -71,9 +70,7 @@ def sha256(text: str) -> str:
 
 
 def shown_stores(root: Path) -> str:
-    console = Console(file=io.StringIO(), width=250)
-    console.print(store_table(root, records(root).sound))
-    return console.file.getvalue()
+    return printed(store_table(root, records(root).sound), width=250)
 
 
 @pytest.mark.slow

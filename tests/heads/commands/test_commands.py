@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import struct
@@ -359,7 +360,7 @@ WRONG = {
     "no repeats": (["fit-head", "Dataset", "--repeats", "0"], "greater than or equal to 1"),
     "weights of a stored fit": ([*FIT, "--image-weights", "x.pth"], "pass --finetune too"),
     "raters of unknown spread": ([*FIT, "--raters", "21"], "add a column std_MOS_q, std_MOS_a, std_MOS_c"),
-    "no sweep": (["sweep", "Dataset"], "pass either --preset paper or --grid FILE"),
+    "no sweep": (["sweep", "Dataset"], "pass either --paper or --grid FILE"),
 }
 
 
@@ -495,17 +496,21 @@ def test_an_interrupted_extract_keeps_what_it_encoded(project: Path, sent: signa
     extract = ["extract", "Dataset", "-F", "fresh", *ENCODERS]
     result = run_python(INTERRUPTED, str(int(sent)), *extract, "--batch-size", "4")
     assert result.returncode == 130, result.stderr
-    assert "run the same command again" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert "units of images and prompts that were encoded are stored" in result.stderr
+    assert "epoch" not in result.stderr and "Traceback" not in result.stderr
     (missing,) = re.findall(r"encoded (\d+) of 14 distinct inputs", succeed(*extract))
     assert 0 < int(missing) <= 10  # the next unit may have been encoded while the first one was written
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_all_tables(tmp_path: Path) -> None:
+def test_the_demo_shows_all_tables_and_ends_with_commands_that_work(tmp_path: Path) -> None:
     output = succeed("demo", str(tmp_path), "--repeats", "1")
     for method in ("TIER-NR", "TIER-FR", "TIER-PR"):
         assert method in output
+    commands = [shlex.split(line)[1:] for line in output.splitlines() if line.startswith("  tier ")]
+    assert [command[0] for command in commands] == ["table", "compare", "fit-head", "predict"]
+    for command in commands:
+        succeed(*command)
     shutil.rmtree(tmp_path)
 
 

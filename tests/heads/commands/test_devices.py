@@ -34,7 +34,7 @@ def test_heads_are_fitted_on_the_cpu_by_default(project: Path, device: str) -> N
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
-@pytest.mark.parametrize("command", [["fit-head", "nowhere"], ["sweep", "nowhere", "--preset", "paper"]])
+@pytest.mark.parametrize("command", [["fit-head", "nowhere"], ["sweep", "nowhere", "--paper"]])
 def test_a_device_that_is_not_there_is_refused_before_the_data_are_read(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +48,7 @@ def test_a_device_that_is_not_there_is_refused_before_the_data_are_read(
 
 @pytest.mark.parametrize("device", ["mps", "meta", "gpu", ""])
 def test_a_device_that_fits_no_heads_is_refused_with_those_that_do(device: str) -> None:
-    for command in (["fit-head", "nowhere"], ["sweep", "nowhere", "--preset", "paper"]):
+    for command in (["fit-head", "nowhere"], ["sweep", "nowhere", "--paper"]):
         code, output = tier(*command, "--device", device)
         assert code == 2
         message = f"heads cannot be fitted on the device '{device}': pass --device cpu, cuda or cuda:N"

@@ -41,12 +41,12 @@ def test_a_plan_whose_rows_have_prompts_or_whose_table_has_none_serves_all_strea
 def test_options_that_have_no_effect_on_a_plan_are_refused(tmp_path: Path) -> None:
     found = planned(write_table(tmp_path / "t.csv"), needs_prompts=True)
     for options in (TableChoice(columns="image=img"), TableChoice(layout="pku"), TableChoice(sheet="a")):
-        with pytest.raises(DataError, match="--layout, --columns and --sheet have no effect on it"):
+        with pytest.raises(DataError, match="--layout, --columns, --sheet and --images have no effect on it"):
             open_data([str(found.path)], options, needs_prompts=True)
     with pytest.raises(DataError, match="--rehash has no effect on it"):
         plan_data([found], tmp_path / "f", "stop", LOG, rehash=True)
 
 
 def test_only_extract_offers_to_take_a_plan() -> None:
-    assert "folder of a plan" in on_one_line(succeed("extract", "-h"))
-    assert "folder of a plan" not in on_one_line(succeed("data", "check", "-h"))
+    assert "or a plan." in on_one_line(succeed("extract", "-h"))
+    assert "or a plan." not in on_one_line(succeed("data", "check", "-h"))

@@ -9,7 +9,6 @@ from tier4k.extract.encoders.choices import PresetName
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup
 from tier4k.heads.commands.encoders import encoder_choice
-from tier4k.heads.commands.fit import with_head_of_preset
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.presets import PRESETS
 from tier4k.heads.regressors.registry import resolve_options
@@ -38,8 +37,8 @@ def test_named_encoders_replace_those_of_a_preset_and_keep_the_options_of_the_fi
 
 def test_a_preset_brings_its_head_whose_options_the_user_replaces_one_by_one() -> None:
     given = FitOptions(head={"interaction": "none", "penalties": "1"})
-    options = with_head_of_preset(given, "clip", None)
+    options = given.with_preset("clip")
     assert options.estimator == "kernel-ridge"
     assert options.head == {**PRESETS["clip"].options, "interaction": "none", "penalties": "1"}
     other = replace(given, estimator="ridge")
-    assert with_head_of_preset(other, "clip", "ridge") == other
+    assert other.with_preset("clip", "ridge") == other

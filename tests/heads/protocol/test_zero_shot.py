@@ -33,7 +33,7 @@ from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.zero_shot import NO_UNIT, ScoreOptions, evaluate_scorer, plan_evaluation
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.html.detail import by_part, in_units, target_rows
-from tier4k.heads.reporting.html.runs import read_runs
+from tier4k.heads.reporting.report_runs import read_runs
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions, used_stores
@@ -305,8 +305,8 @@ def test_one_command_scores_once_and_judges_twice(folder: Path) -> None:
     assert "RMSE (logistic)" in output and "epoch" not in output and "prediction interval" not in output
     runs = sorted((folder / "runs").iterdir())
     assert [run.name.rsplit("-", 1)[0] for run in runs] == [
-        "zero-shot-all-prompt",
-        "zero-shot-all-whole",
+        "zero-shot-clipscore-mos-prompt",
+        "zero-shot-clipscore-mos-whole",
     ]
     code, output = tier(*COMMAND, "--repeats", "2")
     assert (

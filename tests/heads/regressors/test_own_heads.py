@@ -35,7 +35,8 @@ from tier4k.heads.regressors.registry import (
     validation_share,
 )
 from tier4k.heads.regressors.tasks import FitTask, WatchedRows
-from tier4k.heads.sweeps.grid import SweepError, as_grid, value_lists
+from tier4k.heads.sweeps.blocks import SweepError, as_blocks
+from tier4k.heads.sweeps.grid_values import value_lists
 from tier4k.tests.builders.own_heads import HEADS, install, write_module
 
 FOREST = "sklearn.ensemble:RandomForestRegressor"
@@ -167,10 +168,10 @@ def test_a_class_or_an_object_as_the_estimator_is_refused_with_its_import_path()
 
 def test_an_option_that_one_head_of_a_grid_lacks_needs_a_grid_for_each_head() -> None:
     for heads, option in ((["ridge", "svr"], "C"), (["svr", "unit-linear"], "ridge__alpha")):
-        with pytest.raises(SweepError, match="one grid for each head, with the same --out folder"):
+        with pytest.raises(SweepError, match="write a block for each head"):
             value_lists({"head": heads, option: [1, 2]}, "mlp")
-    with pytest.raises(SweepError, match="grid is a list and no dict: call the function once for each grid"):
-        as_grid([{"head": "ridge"}])  # type: ignore[arg-type]
+    with pytest.raises(SweepError, match=r"grid is \[.ridge.\]: use a dict, or a list of one dict or more"):
+        as_blocks(["ridge"])  # type: ignore[list-item]
 
 
 # Fits

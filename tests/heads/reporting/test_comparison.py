@@ -1,5 +1,6 @@
 """A comparison is paired, corrected for multiple tests, and refused where the test rows differ."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -164,7 +165,9 @@ def test_runs_that_cannot_be_compared_are_refused_with_the_reason(write: Write, 
     ):
         (run / "predictions.csv").write_bytes(content)
         (run / "results.json").touch()
-        with pytest.raises(ResultError, match=f"predictions.csv cannot be read .*: delete {run} and run"):
+        with pytest.raises(
+            ResultError, match=f"predictions.csv cannot be read .*: delete {re.escape(str(run))} and run"
+        ):
             compare([run, write(f"of {len(content)}", 1.0)])
     (run / "predictions.csv").unlink()
     whole = write("whole", 1.0)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from tier4k.extract.datasets.check import check
 from tier4k.heads.metrics.levels import LEVEL_METRICS, PROMPT_METRICS, TOO_FEW_GENERATORS
@@ -18,6 +17,7 @@ from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.results import Results
 from tier4k.tests.builders.data import table_rows, write_table
 from tier4k.tests.builders.reports import fit_run
+from tier4k.tests.builders.screens import printed
 
 ROWS = 72
 
@@ -45,13 +45,6 @@ def unrated(data: Path) -> Path:
     return fit_run(data.parent / "runs", check(data).manifest, "ridge", "prompt")
 
 
-def printed(value: object, width: int = 160) -> list[str]:
-    console = Console(width=width, no_color=True)
-    with console.capture() as capture:
-        console.print(value)
-    return capture.get().splitlines()
-
-
 def line_of(lines: list[str], title: str) -> list[str]:
     """Return the cells of the only line of a table with a title, without its target."""
     (line,) = [line for line in lines if f"│ {title} " in line]
@@ -60,7 +53,7 @@ def line_of(lines: list[str], title: str) -> list[str]:
 
 def test_a_second_table_has_the_ranking_of_result_and_baselines(rated: Path) -> None:
     results = Results.read(rated)
-    lines = printed(levels_table(results))
+    lines = printed(levels_table(results)).splitlines()
     for title, name in (("fit", results.headline), ("baseline: generator mean", "generator_mean")):
         summaries = results.summaries["mos"][name]
         expected = [f"{summaries[m].mean:.3f} ± {summaries[m].sd:.3f}" for m in LEVEL_METRICS]
@@ -70,33 +63,36 @@ def test_a_second_table_has_the_ranking_of_result_and_baselines(rated: Path) -> 
 
 def test_both_tables_fit_into_80_columns_with_every_number_whole(rated: Path) -> None:
     results = Results.read(rated)
-    text = "\n".join(printed(levels_table(results), width=80))
-    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
     summaries = results.summaries["mos"][results.headline]
-    for metric in LEVEL_METRICS:
-        assert f"{summaries[metric].mean:.3f}" in text and f"{summaries[metric].sd:.3f}" in text
-    assert f"{results.summaries['mos'][RATERS]['plcc'].mean:.3f}" in "\n".join(
-        printed(results_table(results), width=80)
-    )
+    for table, first in (
+        (levels_table(results), LEVEL_METRICS[:2]),
+        (results_table(results), ("srcc", "plcc")),
+    ):
+        text = printed(table, width=80)
+        assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+        for metric in first:
+            assert f"{summaries[metric].mean:.3f} ± {summaries[metric].sd:.3f}" in text
+    assert "KRCC, PLCC 95 % interval" in " ".join(text.split())
 
 
 def test_the_ceiling_is_a_line_below_the_baselines_where_ratings_are_known(
     rated: Path, unrated: Path
 ) -> None:
     ceiling = Results.read(rated).summaries["mos"][RATERS]
-    _, srcc, krcc, plcc, *_ = line_of(printed(results_table(Results.read(rated))), "raters' ceiling")
+    lines = printed(results_table(Results.read(rated)), width=200).splitlines()
+    _, srcc, _, krcc, plcc, *_ = line_of(lines, "raters' ceiling")
     assert srcc == f"{ceiling['srcc'].mean:.3f} ± {ceiling['srcc'].sd:.3f}"
     assert plcc == f"{ceiling['plcc'].mean:.3f} ± {ceiling['plcc'].sd:.3f}"
     assert krcc == "NaN"
     assert any("exists for SRCC and PLCC only" in note.plain for note in notes(Results.read(rated)))
     without = Results.read(unrated)
-    assert not any("ceiling" in line for line in printed(results_table(without)))
+    assert not any("ceiling" in line for line in printed(results_table(without)).splitlines())
     assert not any("ceiling" in note.plain for note in notes(without))
 
 
 def test_metrics_that_no_line_has_are_left_out_with_one_reason(data: Path, tmp_path: Path) -> None:
     results = Results.read(fit_run(tmp_path, check(data).manifest, "mlp", "generator", {"max_epochs": 2}))
-    (header,) = [line for line in printed(levels_table(results)) if "selection" in line]
+    (header,) = [line for line in printed(levels_table(results)).splitlines() if "selection" in line]
     assert "within prompts: pairwise accuracy" in header and "generators" not in header
     told = [note for note in notes(results) if TOO_FEW_GENERATORS in note.plain]
     assert [note.plain for note in told] == [f"NaN, {TOO_FEW_GENERATORS}: mos"]
@@ -108,11 +104,11 @@ def test_the_tidy_table_has_the_new_values_and_the_latex_table_is_as_without_the
 ) -> None:
     frame = tidy([rated, unrated])
     summaries = Results.read(rated).summaries["mos"]
-    lines = frame[frame["run"] == rated.name].set_index(["metrics_of", "metric"])
+    lines = frame[frame["name"] == rated.name].set_index(["metrics_of", "metric"])
     for name in ("last", "generator_mean", RATERS):
         for metric in ("srcc", "plcc", *LEVEL_METRICS):
             np.testing.assert_equal(lines.loc[(name, metric), "mean"], summaries[name][metric].mean)
-    assert RATERS not in set(frame.loc[frame["run"] == unrated.name, "metrics_of"])
+    assert RATERS not in set(frame.loc[frame["name"] == unrated.name, "metrics_of"])
     known = (frame["metrics_of"] != RATERS) & ~frame["metric"].isin(LEVEL_METRICS)
     assert latex(frame) == latex(frame[known])
 
@@ -163,7 +159,7 @@ def test_a_target_without_known_ratings_does_not_hide_the_ceiling_of_another(tmp
         tmp_path, check(write_table(tmp_path / "t.csv", rows), raters=9).manifest, "ridge", "prompt"
     )
     results = Results.read(run)
-    (line,) = [line for line in printed(results_table(results)) if "ceiling" in line]
+    (line,) = [line for line in printed(results_table(results)).splitlines() if "ceiling" in line]
     assert line.split("│")[1].strip() == "mos"
     frame = tidy([run])
     assert set(frame.loc[frame["metrics_of"] == RATERS, "target"]) == {"mos"}

@@ -12,16 +12,17 @@ import pytest
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.check import check
+from tier4k.heads.reporting.ablation import factor_comparisons
 from tier4k.heads.reporting.columns import result_rows, varying_columns
 from tier4k.heads.reporting.comparison import compare
-from tier4k.heads.reporting.html.factors import factor_comparisons
 from tier4k.heads.reporting.html.page import write_report
-from tier4k.heads.reporting.html.runs import read_runs
 from tier4k.heads.reporting.latex import latex
+from tier4k.heads.reporting.report_runs import read_runs
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.tidy import run_labels, sweep_table, tidy
 from tier4k.tests.builders.data import write_table
 from tier4k.tests.builders.reports import fit_run
+from tier4k.tests.builders.screens import cells_by_heading, headings
 from tier4k.tests.builders.signatures import signature
 
 CLIP = signature("clip", "native: 224")
@@ -129,18 +130,30 @@ def test_scores_of_a_scorer_are_no_encoder(folder: Path) -> None:
 def test_streams_are_a_column_and_missing_settings_are_none(ablation: dict[str, Path]) -> None:
     frame = tidy(list(ablation.values()))
     by_run = frame.drop_duplicates("run").set_index("run")
-    assert list(by_run["streams"]) == ["text", "image", "all", "all"]
-    assert list(by_run["image_encoder"]) == ["", "clip", "clip", "resnet50"]
+    assert list(by_run["streams"]) == ["all", "image", "all", "text"]
+    assert list(by_run["image_encoder"]) == ["clip", "clip", "resnet50", ""]
     assert list(by_run["text_encoder"]) == ["minilm", "", "minilm", "minilm"]
     shown = result_rows(frame)
-    assert list(shown.drop_duplicates("run")["image_encoder"]) == ["none", "clip", "clip", "resnet50"]
-    assert list(shown.drop_duplicates("run")["stages"]) == ["none", "all", "all", "all"]
+    assert list(shown.drop_duplicates("run")["image_encoder"]) == ["clip", "clip", "resnet50", "none"]
+    assert list(shown.drop_duplicates("run")["stages"]) == ["all", "all", "all", "none"]
+
+
+def test_the_order_of_lines_is_that_of_names_whatever_the_order_of_the_runs(
+    ablation: dict[str, Path],
+) -> None:
+    runs = list(ablation.values())
+    frame = tidy(runs)
+    pd.testing.assert_frame_equal(frame, tidy(runs[::-1]))
+    lines = frame.drop_duplicates("run")
+    assert list(lines["name"]) == sorted(run.name for run in runs)
+    assert list(lines["run"]) == [name[-10:] for name in lines["name"]]
+    assert list(cells_by_heading(sweep_table(frame))["run"]) == list(lines["run"])
 
 
 def test_a_column_that_only_lacks_values_is_not_shown(ablation: dict[str, Path]) -> None:
     of_clip = [ablation["text"], ablation["clip image"], ablation["clip all"]]
-    columns = [str(column.header) for column in sweep_table(tidy(of_clip)).columns]
-    assert columns[:5] == ["method", "streams", "benchmark", "head", "target"]
+    columns = headings(sweep_table(tidy(of_clip)))
+    assert columns[:6] == ["run", "method", "streams", "benchmark", "head", "target"]
     two_encoders = varying_columns(result_rows(tidy(list(ablation.values()))))
     assert two_encoders == ["method", "streams", "benchmark", "image_encoder", "preprocessing", "head"]
     usual = varying_columns(result_rows(tidy([ablation["clip all"]])))
@@ -162,7 +175,7 @@ def test_a_paper_has_one_line_for_each_streams_and_lines_of_one_encoder_together
         for block in body.split(r"\addlinespace")
     ]
     assert blocks == [
-        [["image", "all", "clip"], ["text + image", "all", "clip"]],
+        [["text + image", "all", "clip"], ["image", "all", "clip"]],
         [["text + image", "all", "resnet50"]],
         [["text", "all", "none"]],
     ]

@@ -1,6 +1,7 @@
 """A run's folder exists whole or not at all, and everything that was written is read back."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -25,6 +26,7 @@ from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.config import Environment, RunConfig
 from tier4k.heads.results.model import ModelError, read_model
+from tier4k.heads.results.names import run_name
 from tier4k.heads.results.read import read_config, read_curves, read_predictions, used_stores
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run_format import PROTOCOL_VERSION, RUN_FORMAT, ResultError
@@ -56,7 +58,7 @@ class Fitted:
 
     def write(self, out: Path, models: KeptModels = "all") -> Path:
         config = replace(self.config, models=models, environment=Environment(("tier",)))
-        results = replace(self.results, id=config.id)
+        results = replace(self.results, id=run_name(config))
         return write_run(
             out, config, results, self.features, self.trials, self.splits, rows_of(self.features)
         )
@@ -167,7 +169,7 @@ def test_every_json_file_is_strict_json(run: Path) -> None:
 def test_the_recorded_configuration_gives_the_run_its_name(run: Path) -> None:
     config = read_config(run)
     assert config.environment.command == ("tier",)
-    assert config.id == run.name == strict_json(run / "results.json")["id"]
+    assert run_name(config) == run.name == strict_json(run / "results.json")["id"]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_damaged_results_are_refused_with_the_folder_to_delete(
 ) -> None:
     file = run / "results.json"
     file.write_text(damage(file.read_text()))
-    with pytest.raises(ResultError, match=f"delete {run} and"):
+    with pytest.raises(ResultError, match=f"delete {re.escape(str(run))} and"):
         Results.read(run)
 
 
@@ -227,7 +229,8 @@ def assert_refused(path: Path, old: str, new: str, message: str, read: Callable[
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    expected = rf"^{path} cannot be read \(.*{message}.*\): delete {path.parent} and run the command .*$"
+    file, run = re.escape(str(path)), re.escape(str(path.parent))
+    expected = rf"^{file} cannot be read \(.*{message}.*\): delete {run} and run the command .*$"
     with pytest.raises(ResultError, match=expected):
         read(path.parent)
 
@@ -278,8 +281,8 @@ def test_a_run_of_another_format_must_be_fitted_again_whichever_file_is_read(
 def test_the_version_of_the_protocol_is_part_of_a_runs_identity(fitted: Fitted) -> None:
     config = fitted.config
     assert config.protocol == PROTOCOL_VERSION
-    assert replace(config, protocol=PROTOCOL_VERSION + 1).id != config.id
-    assert replace(config, format=RUN_FORMAT + 1).id != config.id
+    assert replace(config, protocol=PROTOCOL_VERSION + 1).digest != config.digest
+    assert replace(config, format=RUN_FORMAT + 1).digest != config.digest
 
 
 def test_options_at_their_default_are_not_part_of_a_runs_identity(fitted: Fitted) -> None:
@@ -287,15 +290,15 @@ def test_options_at_their_default_are_not_part_of_a_runs_identity(fitted: Fitted
     older = replace(
         usual, head={name: value for name, value in usual.head.items() if name != "dropout"}, head_defaults=()
     )
-    assert older.id == usual.id  # a run keeps its name when its head gets a new option
-    assert replace(usual, head=usual.head | {"hidden": 4}).id != usual.id
+    assert older.digest == usual.digest  # a run keeps its name when its head gets a new option
+    assert replace(usual, head=usual.head | {"hidden": 4}).digest != usual.digest
     assert "stages" not in usual.hashed and "seeds" not in usual.hashed and "finetune" not in usual.hashed
     changed = [
         replace(usual, stages=("head",)),
         replace(usual, seeds=2),
         replace(usual, finetune={"part": "all"}),
     ]
-    assert len({config.id for config in (usual, *changed)}) == 4
+    assert len({config.digest for config in (usual, *changed)}) == 4
 
 
 def test_nobody_is_asked_to_delete_a_run_that_does_not_exist(tmp_path: Path) -> None:
@@ -305,7 +308,7 @@ def test_nobody_is_asked_to_delete_a_run_that_does_not_exist(tmp_path: Path) -> 
 
 def test_missing_results_are_refused_with_the_folder_to_delete(run: Path) -> None:
     (run / "results.json").unlink()
-    with pytest.raises(ResultError, match=f"delete {run} and"):
+    with pytest.raises(ResultError, match=f"delete {re.escape(str(run))} and"):
         Results.read(run)
 
 
@@ -331,7 +334,7 @@ def test_a_write_that_fails_halfway_leaves_nothing(
         patch.setattr(place, fail)
         fitted.write(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert Results.read(fitted.write(tmp_path)).id == fitted.config.id
+    assert Results.read(fitted.write(tmp_path)).id == run_name(fitted.config)
 
 
 def test_a_run_is_never_overwritten(fitted: Fitted, run: Path) -> None:
@@ -377,7 +380,7 @@ def test_a_loaded_head_is_the_fitted_one(fitted: Fitted, run: Path) -> None:
 )
 def test_a_damaged_record_of_the_heads_is_refused(run: Path, text: str) -> None:
     (run / "model.json").write_text(text)
-    with pytest.raises(ModelError, match=f"{run} has no readable heads"):
+    with pytest.raises(ModelError, match=f"{re.escape(str(run))} has no readable heads"):
         read_model(run)
 
 
@@ -476,5 +479,5 @@ def test_without_validation_rows_the_curve_has_no_validation_loss(tmp_path: Path
 
 def test_damaged_curves_are_refused_with_the_folder_to_delete(run: Path) -> None:
     (run / "curves.csv").write_text("target,repeat\nquality,zero\n")
-    with pytest.raises(ResultError, match=f"delete {run}"):
+    with pytest.raises(ResultError, match=f"delete {re.escape(str(run))}"):
         read_curves(run)

@@ -32,14 +32,14 @@ def test_a_grid_over_interactions_plans_a_run_for_each(tmp_path: Path) -> None:
     both = ["image", "text"]
     assert [sorted(config.signatures) for config in configs] == [["image"], ["image"], both, both]
     assert [config.templates for config in configs] == [(), (), (), TEXTS]
-    assert len({config.id for config in configs}) == 4
+    assert len({config.digest for config in configs}) == 4
 
 
 def test_a_search_among_interactions_records_the_templates_that_a_candidate_uses(tmp_path: Path) -> None:
     base = cell(tmp_path)
     out = tmp_path / "runs"
-    found = run_search(towers_manifest(), tmp_path, {"interaction": ["none", "templates"]}, base, 2, out)
+    found = run_search(towers_manifest(), tmp_path, [{"interaction": ["none", "templates"]}], base, 2, out)
     config = read_config(found.run.folder)
     assert config.templates == TEXTS
-    plain = run_search(towers_manifest(), tmp_path, {"interaction": ["none", "cosine"]}, base, 2, out)
+    plain = run_search(towers_manifest(), tmp_path, [{"interaction": ["none", "cosine"]}], base, 2, out)
     assert read_config(plain.run.folder).templates == ()

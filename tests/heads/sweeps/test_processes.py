@@ -15,7 +15,8 @@ import pytest
 from tier4k.cache.errors import StoreError
 from tier4k.extract.datasets.check import check
 from tier4k.heads.results.read import read_predictions
-from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, paper_cells
+from tier4k.heads.sweeps.blocks import SweepError
+from tier4k.heads.sweeps.grid import Cell, grid_cells, paper_cells
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.tests.builders.sweeps import BASE
 

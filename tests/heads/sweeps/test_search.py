@@ -5,6 +5,7 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tier4k.heads.reporting.columns import result_rows
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config, read_predictions, used_stores
 from tier4k.heads.results.results import Results
+from tier4k.heads.sweeps.blocks import as_blocks
 from tier4k.heads.sweeps.candidates import draw
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.heads.sweeps.search import Search, run_search
@@ -47,7 +49,8 @@ def found(
     out: str = "runs",
     grid: dict[str, Any] = GRID,
 ) -> Search:
-    return run_search(check(root / "Dataset").manifest, root / "features", grid, BASE, count, root / out)
+    manifest = check(root / "Dataset").manifest
+    return run_search(manifest, root / "features", as_blocks(grid), BASE, count, root / out)
 
 
 def runs_of_candidates(runs: Path = Path("runs")) -> dict[str, Path]:
@@ -57,7 +60,8 @@ def runs_of_candidates(runs: Path = Path("runs")) -> dict[str, Path]:
 def folders(finished: Search) -> list[Path]:
     """The runs of the candidates of a search on the inner splits."""
     runs = runs_of_candidates(finished.run.folder.parent)
-    return [runs[candidate.plan.config.id] for candidate in finished.candidates]
+    by_digits = {name[-10:]: path for name, path in runs.items()}
+    return [by_digits[candidate.plan.config.digest] for candidate in finished.candidates]
 
 
 def srcc_of_repeats(run: Path, target: str) -> list[float]:
@@ -74,14 +78,24 @@ def srcc_of_repeats(run: Path, target: str) -> list[float]:
 
 def test_every_combination_is_drawn_once_in_an_order_that_the_seed_gives() -> None:
     values: dict[str, list[Any]] = {"a": [1, 2, 3], "b": ["x", "y"], "c": [0.1, 0.2]}
-    every = list(draw(values, seed=4))
+    every = list(draw([values], seed=4))
     assert len(every) == len({json.dumps(one, sort_keys=True) for one in every}) == 12
-    assert list(draw(values, seed=4)) == every != list(draw(values, seed=5))
-    assert list(draw({}, seed=0)) == [{}]
+    assert list(draw([values], seed=4)) == every != list(draw([values], seed=5))
+    assert list(draw([{}], seed=0)) == [(0, {})]
+
+
+def test_combinations_of_several_blocks_are_drawn_together_each_from_its_block() -> None:
+    blocks: list[dict[str, list[Any]]] = [{"a": [1, 2, 3]}, {}, {"b": ["x", "y"], "c": [0.1, 0.2]}]
+    every = list(draw(blocks, seed=4))
+    assert [number for number, _ in every] != sorted(number for number, _ in every)
+    for number, values in enumerate(blocks):
+        own = [combination for block, combination in every if block == number]
+        expected = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+        assert sorted(map(str, own)) == sorted(map(str, expected))
 
 
 def test_every_combination_is_drawn_first_about_equally_often() -> None:
-    firsts = [tuple(next(draw({"a": [1, 2], "b": [1, 2]}, seed)).values()) for seed in range(400)]
+    firsts = [tuple(next(draw([{"a": [1, 2], "b": [1, 2]}], seed))[1].values()) for seed in range(400)]
     counts = [firsts.count(one) for one in set(firsts)]
     assert len(counts) == 4
     assert min(counts) > 65  # expected 100, standard deviation 9
@@ -206,7 +220,7 @@ def test_a_row_without_a_score_has_no_part_in_the_choice_nor_in_its_test(root: P
     table.loc[row, "MOS_c"] = np.nan
     partial = replace(manifest, table=table)
     grid = {"head": ["ridge", "kernel-ridge"], "benchmark": "all", "repeats": 2, "target": "MOS_c"}
-    run = run_search(partial, root / "features", grid, BASE, 2, root / "partial").run
+    run = run_search(partial, root / "features", [grid], BASE, 2, root / "partial").run
     predictions = read_predictions(run.folder)
     tested = predictions.loc[predictions["repeat"] == 0, "name"]
     assert set(tested) == set(rows.name[first.test]) - {rows.name[row]}
@@ -293,7 +307,7 @@ def test_a_larger_search_fits_only_new_candidates_and_a_repeated_one_nothing(pro
     again = run_search(
         check(Path("Dataset")).manifest,
         Path("features"),
-        GRID,
+        [GRID],
         BASE,
         4,
         Path("runs"),
@@ -314,7 +328,7 @@ def test_progress_ends_at_the_total_and_the_result_does_not_depend_on_an_interru
         if len(counts) == 12:
             raise KeyboardInterrupt
 
-    arguments = (check(Path("Dataset")).manifest, Path("features"), GRID, BASE, 4, Path("runs"))
+    arguments = (check(Path("Dataset")).manifest, Path("features"), [GRID], BASE, 4, Path("runs"))
     with pytest.raises(KeyboardInterrupt):
         run_search(*arguments, finished=stop)
     kept = runs_of_candidates()
@@ -334,6 +348,8 @@ def test_progress_ends_at_the_total_and_the_result_does_not_depend_on_an_interru
     ("grid", "message"),
     [
         ({"seed": [0, 1]}, "several values of seed: use one"),
+        ({"grid": [{"repeats": 2}, {}]}, "several values of repeats: use one value of each, in every block"),
+        ({"grid": [{"target": "MOS_q"}, {}]}, "blocks of the grid have different targets"),
         ({"method": ["nr", "fr"], "benchmark": None}, "benchmarks differ"),
         ({"method": "fr", "benchmark": "T2I"}, "full reference"),
         ({"head": "svr", "C": [1.0, "much"]}, "C is 'much'"),
@@ -362,6 +378,17 @@ def test_a_head_that_needs_no_validation_rows_can_be_searched_without_them(proje
     assert len(found(9, grid=grid).candidates) == 2
 
 
+def test_a_search_chooses_among_the_combinations_of_all_blocks(project: Path) -> None:
+    blocks = [{"head": "ridge"}, {"head": "svr", "C": [1, 10]}]
+    searched = found(20, grid={"benchmark": "all", "repeats": 2, "target": "MOS_q", "grid": blocks})
+    assert {one.text for one in searched.candidates} == {
+        "head=ridge",
+        "head=svr, C=1",
+        "head=svr, C=10",
+    }
+    assert set(searched.run.results.chosen["MOS_q"]) <= {one.text for one in searched.candidates}
+
+
 # ---- the command
 
 
@@ -378,7 +405,7 @@ def test_the_command_prints_choices_and_their_worth_and_a_command_that_fits_them
     for options, selection in zip(results.chosen["MOS_a"], results.selection_srcc["MOS_a"], strict=True):
         assert options in flat
         assert f"{selection:.3f}" in flat
-    assert set(pd.read_csv("table.csv")["run"]) == {run.name}
+    assert set(pd.read_csv("table.csv")["name"]) == {run.name}
     (line,) = [line for line in result.output.splitlines() if "tier fit-head" in line]
     fit = CliRunner().invoke(cli.app, shlex.split(line)[1:])
     assert fit.exit_code == 0, fit.output
@@ -392,7 +419,7 @@ def test_the_command_prints_choices_and_their_worth_and_a_command_that_fits_them
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--preset", "paper"], "--grid FILE"), (["--grid", "grid.toml", "--models", "all"], "keeps no heads")],
+    [(["--paper"], "--grid FILE"), (["--grid", "grid.toml", "--models", "all"], "keeps no heads")],
 )
 def test_options_that_contradict_a_search_are_refused(
     project: Path, arguments: list[str], message: str
@@ -407,4 +434,5 @@ def test_the_printed_command_keeps_a_list_of_equal_values() -> None:
     from tier4k.heads.commands.sweep import _single_values
 
     grid = {"head": ["ridge", "ridge"], "transform": ["none", "sqrt"], "target": "MOS_q", "repeats": 3}
-    assert _single_values(grid) == {"head": "ridge", "repeats": 3}
+    assert _single_values([grid]) == {"head": "ridge", "repeats": 3}
+    assert _single_values([grid, {"head": "svr", "repeats": 3}]) == {"repeats": 3}

@@ -19,7 +19,8 @@ from tier4k.heads.commands.sweep import _fit_command
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config
 from tier4k.heads.results.run import Run
-from tier4k.heads.sweeps.grid import Cell, SweepError, grid_cells, paper_cells, read_grid
+from tier4k.heads.sweeps.blocks import SweepError, as_blocks
+from tier4k.heads.sweeps.grid import Cell, grid_cells, paper_cells
 from tier4k.heads.sweeps.run import run_sweep
 from tier4k.heads.sweeps.search import Search, run_search
 from tier4k.tests.builders.commands import on_one_line, succeed, tier
@@ -102,7 +103,8 @@ def test_the_grid_of_the_documentation_is_the_file_and_has_every_subset_of_the_s
     grid = REPOSITORY / "benchmarks" / "streams.toml"
     settings = grid.read_text().partition("\n")[2]  # without the comment
     assert settings in (REPOSITORY / "docs" / "results.md").read_text()
-    cells = one_target(read_grid(grid), manifest)
+    (block,) = as_blocks(grid)
+    cells = one_target(block, manifest)
     found = {(cell.options.method, cell.options.streams) for cell in cells}
     # NR and PR have two streams, FR has three: all subsets but the empty one.
     assert [sum(method == name for method, _ in found) for name in ("nr", "pr", "fr")] == [3, 3, 7]
@@ -197,7 +199,7 @@ def test_an_error_of_one_combination_is_found_before_the_first_fit(
 
 def found(grid: dict[str, Any], count: int = 20) -> Search:
     grid = {"benchmark": "all", "target": "MOS_q", "repeats": 2, **grid}
-    return run_search(check(Path("Dataset")).manifest, Path("features"), grid, BASE, count, Path("runs"))
+    return run_search(check(Path("Dataset")).manifest, Path("features"), [grid], BASE, count, Path("runs"))
 
 
 def test_a_search_tries_equal_combinations_once_and_no_impossible_one(two_encoders: Path) -> None:
@@ -292,7 +294,7 @@ def test_the_command_counts_what_it_leaves_out(project: Path) -> None:
 
 def test_streams_of_the_command_line_are_those_of_every_cell(project: Path) -> None:
     options = ["--head", "ridge", "--repeats", "2", "--split", "random", *ENCODERS, "--streams"]
-    output = succeed("sweep", "Dataset", "--preset", "paper", *options, "image-prompt")
+    output = succeed("sweep", "Dataset", "--paper", *options, "image-prompt")
     assert "9 combinations are left out, because nr has no stream image-prompt" in output
     assert "runs has 3 runs of this sweep" in output
     assert {read_config(run).streams for run in Path("runs").iterdir()} == {("image-prompt",)}

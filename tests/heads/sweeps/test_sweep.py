@@ -1,6 +1,5 @@
 """A sweep fits every combination once, and leaves runs on disk alone."""
 
-import io
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from tier4k import cli
@@ -18,14 +16,19 @@ from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.image_choice import ImageChoice
 from tier4k.heads.evaluation.baselines import BASELINES
+from tier4k.heads.protocol.presets import PRESETS
 from tier4k.heads.reporting.columns import ABOUT, result_rows
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.latex import latex
 from tier4k.heads.reporting.tables import write_table
 from tier4k.heads.reporting.tidy import sweep_table, tidy
-from tier4k.heads.sweeps.grid import SweepError, grid_cells, paper_cells, read_grid
+from tier4k.heads.results.read import read_config
+from tier4k.heads.sweeps.blocks import SweepError, as_blocks, with_preset
+from tier4k.heads.sweeps.grid import block_cells, grid_cells, paper_cells
 from tier4k.heads.sweeps.run import run_sweep
+from tier4k.tests.builders.commands import ENCODERS, succeed
 from tier4k.tests.builders.data import write_agiqa, write_pku
+from tier4k.tests.builders.screens import cells_by_heading, printed
 from tier4k.tests.builders.sweeps import BASE
 
 
@@ -96,13 +99,23 @@ def test_stages_of_a_grid_are_lists_in_texts(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ({"metod": "nr"}, "a grid has no option 'metod': use one of"),
+        ({"metod": "nr"}, "a grid has no option 'metod' .*method.*: use one of"),
         ({"method": ["nr", "xr"]}, "method in the grid is 'xr', which is unknown: use nr, fr, pr"),
         ({"repeats": "ten"}, "repeats in the grid is 'ten'.*use a whole number"),
         ({"repeats": True}, "repeats in the grid is True"),
         ({"head": []}, "head has no value"),
-        ({"seed": -1}, "seed in the grid is -1, which is out of range: use 0 or more"),
-        ({"repeats": 0}, "repeats in the grid is 0, which is out of range: use 1 or more"),
+        (
+            {"seed": -1},
+            "seed in the grid is -1, which is out of range: .* from 0 to 2,147,483,647",
+        ),
+        (
+            {"repeats": 0},
+            "repeats in the grid is 0, which is out of range: .* from 1 to 10,000",
+        ),
+        ({"repeats": 1e20}, "wrong type: use a whole number from 1 to 10,000"),
+        ({"folds": 10**20}, "folds in the grid is 1000.*from 2 to 10,000"),
+        ({"image_size": 10**9}, "from 32 to 2,048"),
+        ({"hidden": [[1, 2]]}, "write a list as a text"),
         ({"image_size": "big"}, "use a number of pixels, or 'full'"),
     ],
 )
@@ -113,11 +126,66 @@ def test_a_wrong_grid_is_refused_with_the_remedy(manifest: Manifest, grid: dict,
 
 def test_a_grid_file_is_toml(tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_text('method = ["nr", "fr"]\nrepeats = 3\n')
-    assert read_grid(tmp_path / "grid.toml") == {"method": ["nr", "fr"], "repeats": 3}
+    assert as_blocks(tmp_path / "grid.toml") == [{"method": ["nr", "fr"], "repeats": 3}]
     (tmp_path / "bad.toml").write_text("method = nr")
     for name in ("bad.toml", "missing.toml"):
         with pytest.raises(SweepError, match=f"(?s){name} cannot be read as a grid.*such as\nmethod"):
-            read_grid(tmp_path / name)
+            as_blocks(tmp_path / name)
+
+
+def test_blocks_are_grids_of_their_own_whose_runs_are_united(manifest: Manifest) -> None:
+    blocks = [{"head": "ridge", "target": "MOS_q"}, {"head": "mlp", "hidden": [8, 16], "target": "MOS_q"}]
+    cells, _ = block_cells(as_blocks({"method": "nr", "grid": blocks}), manifest, BASE)
+    assert [(cell.options.estimator, cell.options.head) for cell in cells] == [
+        ("ridge", {}),
+        ("mlp", {"hidden": 8}),
+        ("mlp", {"hidden": 16}),
+    ]
+    assert {cell.options.method for cell in cells} == {"nr"}
+    assert as_blocks({"method": "nr", "grid": blocks}) == as_blocks(
+        [{"method": "nr", **block} for block in blocks]
+    )
+
+
+@pytest.mark.parametrize("text", ["grid = 1", "grid = []", "grid = [1]", "[grid]\nhead = 'ridge'"])
+def test_a_block_that_is_none_is_refused_with_an_example(tmp_path: Path, text: str) -> None:
+    (tmp_path / "grid.toml").write_text(text)
+    with pytest.raises(SweepError, match=r"(?s)grid.toml: 'grid' is no list of blocks.*\[\[grid\]\]"):
+        as_blocks(tmp_path / "grid.toml")
+
+
+def test_a_wrong_block_is_refused_by_its_number(manifest: Manifest) -> None:
+    with pytest.raises(SweepError, match=r"block 2 of the grid: repeats in the grid is 0"):
+        block_cells([{"repeats": 1}, {"repeats": 0}], manifest, BASE)
+
+
+def test_a_preset_brings_its_head_with_its_options_and_other_heads_have_none() -> None:
+    preset = PRESETS["clip"]
+    own = {**preset.options, "head": preset.head}
+    assert with_preset([{"repeats": 2}], "clip") == [{"repeats": 2, **own}]
+    assert with_preset([{"head": ["ridge", preset.head], "leave_out": "row"}], "clip") == [
+        {**own, "leave_out": "row"},
+        {"head": ["ridge"], "leave_out": "row"},
+    ]
+    assert with_preset([{}], "clip", head="ridge") == [{"head": ["ridge"]}]
+
+
+def test_a_dry_run_lists_each_run_once_and_fits_nothing(project: Path) -> None:
+    Path("grid.toml").write_text(
+        'method = "nr"\nrepeats = 1\ntarget = "MOS_q"\n[[grid]]\nhead = "ridge"\n'
+        '[[grid]]\nhead = ["ridge", "svr"]\n'
+    )
+    command = ["sweep", "Dataset", "--grid", "grid.toml", "--split", "random", *ENCODERS]
+    output = succeed(*command, "--dry-run")
+    assert "0 of 2 runs exist already in runs; heads to fit: 2" in output
+    assert not Path("runs").exists()
+    assert "0 of 2 runs exist already" in succeed(*command)
+    listed = succeed(*command, "--dry-run").splitlines()
+    for run in Path("runs").iterdir():
+        (line,) = [line for line in listed if run.name in line]
+        assert "yes" in line
+        assert read_config(run).estimator in line
+    assert "2 of 2 runs exist already" in succeed(*command)
 
 
 def test_an_interrupted_sweep_continues_to_the_same_table(project: Path) -> None:
@@ -164,9 +232,10 @@ def test_the_table_holds_the_metrics_of_the_runs_in_every_format(project: Path) 
     frame = tidy([run.folder for run in runs])
     results = frame[frame["is_result"] & (frame["metric"] == "srcc")]
     assert len(results) == 15
-    for run, value in zip(runs, results["mean"], strict=True):
+    values = dict(zip(results["name"], results["mean"], strict=True))
+    for run in runs:
         (target,) = run.results.summaries
-        np.testing.assert_equal(run.results.summaries[target]["last"]["srcc"].mean, value)
+        np.testing.assert_equal(run.results.summaries[target]["last"]["srcc"].mean, values[run.folder.name])
     for suffix, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet), (".xlsx", pd.read_excel)):
         write_table(frame, Path(f"table{suffix}"))
         np.testing.assert_allclose(read(f"table{suffix}")["mean"], frame["mean"], rtol=1e-12)
@@ -194,7 +263,8 @@ def test_the_best_figure_of_each_benchmark_is_bold_and_no_other() -> None:
 
 def made_up(runs: Iterable[dict]) -> pd.DataFrame:
     """A tidy table of SRCC and PLCC of runs that differ in the given columns only, and of a baseline."""
-    shared = dict.fromkeys((*ABOUT, "data_digest", "run", "options", "changed_options", "target"), "x") | {
+    about = ("data_digest", "run", "name", "options", "changed_options", "target")
+    shared = dict.fromkeys((*ABOUT, *about), "x") | {
         "benchmark": "I2I",
         "repeats": 1,
         "seeds": 1,
@@ -222,8 +292,14 @@ def made_up(runs: Iterable[dict]) -> pd.DataFrame:
 
 def lines(frame: pd.DataFrame) -> list[dict[str, str]]:
     """What the terminal shows, as one dictionary for each line."""
-    columns = {str(column.header): list(column.cells) for column in sweep_table(frame).columns}
+    columns = cells_by_heading(sweep_table(frame))
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def styles(frame: pd.DataFrame) -> list[str]:
+    """The style of each line."""
+    table = sweep_table(frame)
+    return [table.style(row) for row in table.rows]
 
 
 def test_baselines_of_the_same_rows_are_shown_once_below_the_runs_of_a_paper() -> None:
@@ -247,26 +323,24 @@ def test_no_run_is_lost_in_the_table_of_a_paper() -> None:
 def test_the_terminal_shows_what_tells_runs_apart_and_nothing_more() -> None:
     shown = lines(made_up([{"run": "a", "stages": "stage3,stage4"}, {"run": "b", "stages": "", "mean": 0.5}]))
     assert [*shown[0]] == [
+        "run",
         "method",
         "benchmark",
         "stages",
         "head",
         "target",
         "SRCC",
+        "SRCC 95 % interval",
         "PLCC",
+        "PLCC 95 % interval",
         "baseline SRCC",
         "baseline PLCC",
     ]
     assert [line["stages"] for line in shown] == ["stage3,stage4", "all"]
-    assert [line["SRCC"] for line in shown] == [
-        "0.250 ± 0.125 [0.500, 1.000]",
-        "0.500 ± 0.125 [0.500, 1.000]",
-    ]
+    assert [line["SRCC"] for line in shown] == ["0.250 ± 0.125", "0.500 ± 0.125"]
+    assert {line["SRCC 95 % interval"] for line in shown} == {"[0.500, 1.000]"}
     assert {line["baseline PLCC"] for line in shown} == {"0.625 ± 0.125"}
-    assert [row.style for row in sweep_table(made_up([{"run": "a"}, {"run": "b", "mean": 0.5}])).rows] == [
-        "",
-        "bold",
-    ]
+    assert styles(made_up([{"run": "a"}, {"run": "b", "mean": 0.5}])) == ["", "bold"]
 
 
 def test_the_size_of_a_leak_is_in_every_table() -> None:
@@ -297,10 +371,9 @@ def test_only_runs_with_the_same_test_rows_are_compared_for_the_best(other: dict
     shared = [{"run": "a", "mean": 0.5}, {"run": "b", "mean": 0.25, "head": "ridge"}]
     apart = {"run": "c", "mean": 0.75} | other
     frame = made_up([*shared, apart])
-    assert [row.style for row in sweep_table(frame).rows] == ["bold", "", ""]
+    assert styles(frame) == ["bold", "", ""]
     assert latex(frame).count(r"\textbf{.500}") == latex(frame).count(r"\textbf") == 2
-    alone = sweep_table(made_up([shared[0], apart]))  # the best of one run says nothing
-    assert [row.style for row in alone.rows] == ["", ""]
+    assert styles(made_up([shared[0], apart])) == ["", ""]  # the best of one run says nothing
 
 
 def test_runs_with_another_seed_or_number_of_repeats_have_other_test_rows(project: Path) -> None:
@@ -309,8 +382,8 @@ def test_runs_with_another_seed_or_number_of_repeats_have_other_test_rows(projec
     options = [replace(first.options, head={"penalties": penalty}) for penalty in ("1", "10")]
     options += [replace(options[0], seed=1), replace(options[0], seeds=2), replace(options[0], repeats=3)]
     cells = [replace(first, options=changed) for changed in options]
-    frame = tidy([run.folder for run in run_sweep(manifest, Path("features"), cells, Path("runs"))])
-    rows = result_rows(frame).query("metric == 'srcc'")
+    runs = [run.folder for run in run_sweep(manifest, Path("features"), cells, Path("runs"))]
+    rows = result_rows(tidy(runs)).query("metric == 'srcc'").set_index("name").loc[[run.name for run in runs]]
     means = rows["mean"].to_numpy()
     best = max(means[:2])
     assert rows["is_best"].tolist() == [means[0] == best, means[1] == best, False, False, False]
@@ -333,10 +406,12 @@ def test_the_command_shows_runs_and_says_what_is_no_run(project: Path) -> None:
     run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE).cells[:1], Path("runs")))
     shown = CliRunner().invoke(cli.app, ["table", str(run.folder)])
     assert shown.exit_code == 0 and "baseline SRCC" in shown.output and "ridge" in shown.output
+    assert run.folder.name[-10:] in shown.output
+    for given in ([], ["runs"], [run.folder.name[-10:-4]]):  # all runs, by default; digits
+        assert CliRunner().invoke(cli.app, ["table", *given]).output == shown.output
     for wrong, way_out in (
         ("nowhere", "for example runs/ID"),
         ("Dataset", "for example runs/ID"),
-        ("runs", "runs/*"),
     ):
         told = CliRunner().invoke(cli.app, ["table", wrong])
         assert (
@@ -353,19 +428,13 @@ def test_runs_of_one_name_in_two_folders_are_told_apart_by_their_paths(project: 
     run = next(run_sweep(manifest, Path("features"), cells, Path("runs"))).folder
     shutil.copytree(run, copy := Path("other") / run.name)
     frame = tidy([run, copy, run])
-    assert list(frame["run"].unique()) == [str(run), str(copy)]
-    assert {tuple(column.cells) for column in sweep_table(frame).columns if column.header == "run"} == {
-        (str(run), str(copy))
-    }
+    assert set(frame["run"]) == {str(run), str(copy)}
+    assert set(cells_by_heading(sweep_table(frame))["run"]) == {str(run), str(copy)}
     assert latex(frame).split(r"\midrule")[1].count(r"\\") == 2
-    assert set(tidy([run])["run"]) == {run.name}
+    assert set(tidy([run])["run"]) == {run.name[-10:]}
 
 
 def test_a_long_option_is_not_cut_off_on_a_narrow_terminal() -> None:
     said = "validation_fraction=0.15"
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(
-        sweep_table(made_up([{"run": "a", "changed_options": said}, {"run": "b", "changed_options": ""}]))
-    )
-    rows = [line.split("│") for line in console.export_text().splitlines() if line.startswith("│")]
-    assert said in "".join(cells[4].strip() for cells in rows)
+    runs = [{"run": "a", "changed_options": said}, {"run": "b", "changed_options": ""}]
+    assert said in printed(sweep_table(made_up(runs)), width=80)

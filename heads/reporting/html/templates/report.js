@@ -5,6 +5,7 @@
   const data = JSON.parse($("data").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 44rem)");
+  const DASHES = ["solid", "dash", "dot"];
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "x"];
 
   // ---- the table: sort, filter, baselines
@@ -14,8 +15,9 @@
   function cellValue(row, column) {
     const cell = row.cells[column];
     if ("order" in cell.dataset) return cell.dataset.order === "" ? NaN : Number(cell.dataset.order);
-    if (!("value" in cell.dataset)) return cell.textContent.trim();
-    return cell.dataset.value === "" ? NaN : Number(cell.dataset.value);
+    if ("value" in cell.dataset) return cell.dataset.value === "" ? NaN : Number(cell.dataset.value);
+    const text = cell.textContent.trim();
+    return cell.classList.contains("number") ? parseFloat(text.replace("−", "-").replaceAll(",", "")) : text;
   }
 
   function compareCells(a, b, sign) {
@@ -25,17 +27,18 @@
   }
 
   function sortBy(header) {
+    const sorted = header.closest("table");
     const first = header.dataset.first || "ascending";
     const other = first === "ascending" ? "descending" : "ascending";
     const direction = header.getAttribute("aria-sort") === first ? other : first;
     for (const cell of header.parentNode.cells) cell.setAttribute("aria-sort", cell === header ? direction : "none");
     const sign = direction === "ascending" ? 1 : -1;
-    for (const body of table.tBodies) {
+    for (const body of sorted.tBodies) {
       const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
       rows.sort((a, b) => compareCells(cellValue(a, header.cellIndex), cellValue(b, header.cellIndex), sign));
       body.append(...rows);
     }
-    drawForests();
+    if (sorted === table) drawForests();
   }
 
   function filterRows() {
@@ -59,12 +62,35 @@
     drawForests();
   }
 
-  for (const button of table.querySelectorAll("thead button")) button.addEventListener("click", () => sortBy(button.parentNode));
+  for (const button of document.querySelectorAll(".sortable thead button")) button.addEventListener("click", () => sortBy(button.parentNode));
   $("filter").addEventListener("input", filterRows);
   $("baselines").addEventListener("change", () => {
     table.classList.toggle("no-baselines", !$("baselines").checked);
     filterRows();
   });
+
+  // ---- tables as LaTeX
+
+  // A page on an insecure server has no clipboard of its own; there the text is selected and copied.
+  async function copyText(text) {
+    if (navigator.clipboard) return navigator.clipboard.writeText(text);
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    if (!copied) throw new Error("not copied");
+  }
+
+  for (const button of document.querySelectorAll(".copy")) {
+    const title = button.textContent;
+    button.setAttribute("aria-live", "polite");
+    button.addEventListener("click", async () => {
+      button.textContent = await copyText(data.latex[button.dataset.latex]).then(() => "Copied", () => "The browser refused to copy");
+      setTimeout(() => { button.textContent = title; }, 2000);
+    });
+  }
 
   // ---- plots
 
@@ -87,6 +113,9 @@
     const titled = (own) => ({ ...axis, ...own, title: { ...axis.title, ...own.title } });
     return { ...base, xaxis: titled(more.xaxis), yaxis: titled(more.yaxis) };
   }
+
+  // On paper a plot has the size that its place has there; the library would measure it too late.
+  const size = (box) => (document.documentElement.classList.contains("printing") ? { width: box.clientWidth, height: box.clientHeight } : {});
 
   let Plots = null;
 
@@ -140,7 +169,7 @@
       }));
       const height = lines.length * (30 + 16 * Math.max(1, ...titles.map((title) => title.length))) + 64;
       Plots.react(box, [interval(lines, colour, metric, false), interval(lines, colour, metric, true)], layout(colour, {
-        height, showlegend: false, annotations: names,
+        ...size(box), height, showlegend: false, annotations: names,
         xaxis: { title: { text: data.labels[metric] }, fixedrange: true },
         yaxis: { range: [0.4 - lines.length, 0.9], showticklabels: false, showgrid: false, fixedrange: true },
       }), CONFIG);
@@ -183,7 +212,9 @@
   function showDetail() {
     for (const detail of document.querySelectorAll(".detail")) {
       detail.hidden = detail.dataset.run !== $("run").value || detail.dataset.target !== $("target").value;
-      if (!detail.hidden) for (const image of detail.querySelectorAll("img[data-image]")) image.src = source(image.dataset.image);
+      if (detail.hidden) continue;
+      for (const image of detail.querySelectorAll("img[data-image]")) image.src = source(image.dataset.image);
+      for (const image of detail.querySelectorAll("img[data-image-prompt]")) image.src = jpeg(data.imagePrompts[image.dataset.imagePrompt]);
     }
     showParts();
     drawPoints();
@@ -198,7 +229,8 @@
     for (const part of parts) part.hidden = part !== wanted;
   }
 
-  const source = (number) => (number in data.thumbnails ? `data:image/jpeg;base64,${data.thumbnails[number]}` : "");
+  const jpeg = (bytes) => `data:image/jpeg;base64,${bytes}`;
+  const source = (number) => (number in data.thumbnails ? jpeg(data.thumbnails[number]) : "");
 
   function pointsOf(one) {
     const images = data.shared[one.images], truth = data.shared[one.truth];
@@ -221,11 +253,11 @@
         hoverinfo: "none", marker: { size: 7, opacity: 0.75, color: colour.series[number % colour.series.length], symbol: SYMBOLS[number % SYMBOLS.length] },
       };
     });
-    const curve = { type: "scatter", mode: "lines", name: "logistic", x: one.curve[0], y: one.curve[1], hoverinfo: "skip", line: { color: colour.ink, width: 2, shape: "spline", smoothing: 0.8 } };
+    const curve = { type: "scatter", mode: "lines", name: "logistic", x: one.curve[0], y: one.curve[1], hoverinfo: "skip", line: { color: colour.ink, width: 2 } };
     const mark = { type: "scatter", mode: "markers", x: [], y: [], hoverinfo: "skip", showlegend: false, marker: { size: 15, color: "rgba(0,0,0,0)", line: { color: colour.ink, width: 2.5 } } };
     Plots.react($("points"), [...traces, curve, mark], layout(colour, {
-      dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false, uirevision: `${$("run").value} ${$("target").value}`,
-      xaxis: { title: { text: "predicted score" } }, yaxis: { title: { text: "true score" } },
+      ...size($("points")), dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false, uirevision: `${$("run").value} ${$("target").value}`,
+      xaxis: { title: { text: "predicted score" } }, yaxis: { title: { text: "MOS" } },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 12, r: 12, t: 12, b: 44 },
     }), CONFIG);
     if (!$("points").dataset.listens) listenToPoints();
@@ -233,13 +265,13 @@
   }
 
   // A line with the band around it from the lowest to the highest repeat.
-  function withBand(line, tone, axis) {
+  function withBand(line, tone, dash, axis) {
     const shared = { type: "scatter", mode: "lines", x: line.epochs, yaxis: axis, legendgroup: line.name };
     const edge = { ...shared, line: { width: 0, color: tone }, hoverinfo: "skip", showlegend: false };
     const mode = line.epochs.length > 1 ? "lines" : "markers";
     return [
       { ...edge, y: line.low }, { ...edge, y: line.high, fill: "tonexty", fillcolor: `${tone}2e` },
-      { ...shared, mode, y: line.mean, name: line.label, line: { color: tone, width: 2 }, marker: { color: tone, size: 8 }, hovertemplate: `epoch %{x}: %{y:.4~g}<extra></extra>` },
+      { ...shared, mode, y: line.mean, name: line.label, line: { color: tone, width: 2, dash }, marker: { color: tone, size: 8 }, hovertemplate: `epoch %{x}: %{y:.4~g}<extra></extra>` },
     ];
   }
 
@@ -255,9 +287,9 @@
     const losses = lines.filter((line) => line.name !== "test_srcc");
     const epochs = Math.max(...lines.flatMap((line) => line.epochs));
     const log = losses.every((line) => line.low.every((value) => value > 0));
-    const traces = lines.flatMap((line, number) => withBand(line, colour.series[number], line.name === "test_srcc" ? "y" : "y2"));
+    const traces = lines.flatMap((line, number) => withBand(line, colour.series[number], DASHES[number % DASHES.length], line.name === "test_srcc" ? "y" : "y2"));
     const plotted = layout(colour, {
-      height: 440, hovermode: "x", showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+      ...size($("curves")), height: 440, hovermode: "x", showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
       xaxis: { title: { text: "epoch" }, fixedrange: true, anchor: "y", rangemode: "tozero", ...(epochs <= 12 ? { dtick: 1 } : {}) },
       yaxis: { title: { text: "SRCC" }, domain: [0, 0.44], fixedrange: true },
     });
@@ -295,7 +327,7 @@
     if (!point) $("card-none").textContent = "Hover, tap, or use the arrow keys on the plot to see an image.";
     else $("card-none").textContent = "This image is not in the page.";
     $("card-text").replaceChildren(...(point ? facts([
-      ["name", data.names[point.image]], ["generator", point.generator], ["true", shown(point.truth)], ["predicted", shown(point.prediction)],
+      ["name", data.names[point.image]], ["generator", point.generator], ["MOS", shown(point.truth)], ["predicted", shown(point.prediction)],
     ]) : []));
     if ($("points").data) Plots.restyle($("points"), { x: [point ? [point.prediction] : []], y: [point ? [point.truth] : []] }, [$("points").data.length - 1]);
   }
@@ -322,6 +354,15 @@
   const redraw = () => { drawForests(); drawPoints(chosen); drawCurves(); };
   dark.addEventListener("change", redraw);
   narrow.addEventListener("change", redraw);
+
+  // On paper the plots have the light colours and the width of the paper.
+  function drawFor(printing) {
+    document.documentElement.classList.toggle("printing", printing);
+    for (const details of document.querySelectorAll("details.many")) if (printing) details.open = true;
+    redraw();
+  }
+  addEventListener("beforeprint", () => drawFor(true));
+  addEventListener("afterprint", () => drawFor(false));
 
   filterRows();
   chooseRun();

@@ -1,6 +1,7 @@
 """The report in a real browser: it opens without a network and can be used by pointer, touch and keyboard."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -243,11 +244,82 @@ def test_hostile_names_are_shown_as_text(wide: Opened, report: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("width", [320, 390, 1280])
-def test_the_page_never_scrolls_sideways(browser: Any, report: Path, width: int) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 844})
+def scroll_width(page: Any, width: int) -> int:
+    """Width of the page, once its plots have followed a change of the window's width."""
+    for _ in range(50):
+        found = int(page.evaluate("document.documentElement.scrollWidth"))
+        if found <= width:
+            break
+        page.wait_for_timeout(200)
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_every_width_without_messages_and_requests(
+    browser: Any, report: Path, scheme: str
+) -> None:
+    context = browser.new_context(viewport={"width": 1600, "height": 844}, color_scheme=scheme)
+    opened = Opened(context.new_page())
+    page = opened.ready(report)
+    for width in (1600, 820, 390, 320):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert scroll_width(page, width) <= width
+    assert opened.messages == []
+    assert {url for url in opened.requests if not url.startswith(("data:", "blob:"))} == {report.as_uri()}
+    context.close()
+
+
+def test_every_table_sorts_by_keyboard(wide: Opened, report: Path) -> None:
+    page = wide.ready(report)
+    for table in ("#levels", ".differences", ".part:visible table"):
+        button = page.locator(f"{table} >> thead th.number button").first
+        button.focus()
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        page.keyboard.press("Enter")
+        header = page.locator(f"{table} >> thead th.number").first
+        assert header.get_attribute("aria-sort") == "descending"
+        place = header.evaluate("header => header.cellIndex")
+        texts = page.locator(table).first.evaluate(
+            "(table, place) => [...table.tBodies[0].rows].map(row => row.cells[place].textContent.trim())",
+            place,
+        )
+        values = [float(text.split()[0].split("[")[0].replace("−", "-")) for text in texts if text != "NaN"]
+        assert values == sorted(values, reverse=True) and len(values) > 1
+
+
+def test_a_table_is_copied_as_latex(browser: Any, report: Path) -> None:
+    from playwright.sync_api import expect
+
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = Opened(context.new_page()).ready(report)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for button in (page.locator("[data-latex=ablation]"), page.locator(".part:visible .copy")):
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(button).to_have_text("Copied")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        key = button.get_attribute("data-latex")
+        tables = "JSON.parse(document.getElementById('data').textContent).latex"
+        assert copied == page.evaluate(f"key => {tables}[key]", key) and r"\begin{tabular}" in copied
+    context.close()
+
+
+def test_the_page_prints_in_light_colours_and_fits_the_paper(browser: Any, report: Path) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark")
+    page = Opened(context.new_page()).ready(report)
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", printed)) > 1
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.set_viewport_size({"width": 688, "height": 900})  # A4 without its margins
+    assert scroll_width(page, 688) <= 688
+    wide_tables = "all => all.filter(one => one.offsetParent && one.scrollWidth > one.clientWidth + 1).length"
+    assert page.eval_on_selector_all(".scroll", wide_tables) == 0
+    plot = "document.querySelector('#points .main-svg').style.backgroundColor"
+    assert page.evaluate(plot) == "rgb(253, 253, 252)"
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.wait_for_timeout(300)
+    assert page.evaluate(plot) == "rgb(22, 24, 27)"
     context.close()
 
 

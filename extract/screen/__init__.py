@@ -1,0 +1,1 @@
+"""What commands show: tables in several formats, and text that fits the width of a terminal."""

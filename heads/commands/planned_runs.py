@@ -1,0 +1,32 @@
+"""The runs of a sweep before they are fitted, as a table."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tier4k.extract.screen.table import Table
+    from tier4k.heads.sweeps.planned_run import PlannedRun
+
+
+def planned_table(runs: "Sequence[PlannedRun]") -> "Table":
+    """Make a table of runs: the options that tell them apart, their names, and whether they exist."""
+    from tier4k.extract.screen.table import Table, text_column
+
+    options = _options_that_differ(runs)
+    rows = []
+    for run in runs:
+        values = {option: _text(run, option) for option in options}
+        rows.append({**values, "run": run.id, "exists": "yes" if run.exists else "no", "heads": run.fits})
+    return Table(tuple(map(text_column, (*options, "run", "exists"))), tuple(rows))
+
+
+def _options_that_differ(runs: "Sequence[PlannedRun]") -> list[str]:
+    """Return the options of the grid that have several values in the runs; "" counts as one."""
+    names = dict.fromkeys(name for run in runs for name in run.values)
+    return [name for name in names if len({_text(run, name) for run in runs}) > 1]
+
+
+def _text(run: "PlannedRun", option: str) -> str:
+    from tier4k.heads.regressors.options import option_text
+
+    return option_text(run.values.get(option, ""))

@@ -1,0 +1,1 @@
+"""What commands print at 80 and 120 columns, as text files."""
