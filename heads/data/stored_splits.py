@@ -143,7 +143,8 @@ def _unreadable(where: Path | str, reason: str) -> SplitError:
     rules = ", ".join(get_args(SplitRule))
     return SplitError(
         f"{where} cannot be read as splits ({shortened(reason)}): pass --split {rules}, column:NAME, a "
-        'splits.json that a run or `tier split` wrote, or a file such as {"train": [names of images], "test": [names]}'
+        'splits.json that a run or `tier split` wrote, or a file such as {"train": [names of images], '
+        '"test": [names]}'
     )
 
 
