@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow browser lint lowest install clean
+.PHONY: demo test slow fuzz browser lint lowest install clean
 
 demo: $(VENV)/installed
 	$(BIN)/tier demo
@@ -17,6 +17,11 @@ test: $(VENV)/installed-dev
 # A process of the full-size scorers takes 4 GB.
 slow: $(VENV)/installed-all
 	$(BIN)/pytest -m slow $(PARALLEL)
+
+# Damaged files of every kind into every command that reads them; seeds continue over runs (.fuzz/).
+MINUTES := 40
+fuzz: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tier4k.tests.fuzz.campaign --minutes $(MINUTES)
 
 browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser
