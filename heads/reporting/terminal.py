@@ -351,7 +351,7 @@ def _nan_notes(results: Results) -> Iterator[Text]:
                 cells += [f"{target} {label(results, name)}" for name in names]
         concerns_result = any(set(selected) & set(names) for names in names_of_target.values())
         style = "yellow" if concerns_result and reason not in LEVEL_REASONS else "dim"
-        yield Text(f"NaN for {' and '.join(cells)}: {reason}", style=style)
+        yield Text(f"NaN for {', '.join(cells)}: {reason}", style=style)
 
 
 def _interval_notes(results: Results) -> Iterator[Text]:

@@ -43,7 +43,7 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     assert "mean ± sd of 2 heads" in output
     assert "0 of 6 test prompts; of 12 test images, 0 are in training, 0 have siblings there" in output
     assert not any(words in output for words in ("zero-shot", "seeds", "no head was fitted", "the result is"))
-    assert "RMSE needs predictions on the scale of the column; pass --calibrate" in output
+    assert "RMSE needs predictions on the scale of the column (pass --calibrate)" in output
     for repeat in (0, 1):
         assert tier("predict", "runs/nr", "other", "--repeat", str(repeat), "-o", "scores.csv")[0] == 0
         by_target = dict(list(read_scores("scores.csv").set_index("name").groupby("target")["score"]))
