@@ -33,6 +33,7 @@ from tier4k.heads.commands.standard_streams import OutputError, lasting_output, 
 from tier4k.heads.commands.stores import store_compact, store_export, store_gc, store_ls, store_verify
 from tier4k.heads.commands.sweep import sweep
 from tier4k.heads.commands.table import table
+from tier4k.heads.commands.usage_errors import explain_usage
 from tier4k.heads.commands.utf8_mode import restart_in_utf8_mode
 from tier4k.heads.commands.weights import weights_get, weights_ls
 
@@ -60,6 +61,9 @@ class TierGroup(TyperGroup):
         except KeyboardInterrupt as interruption:
             print_error(interruption_text(interruption))
             return ctx.exit(EXIT_INTERRUPTED)
+        except Exception as error:
+            explain_usage(error)
+            raise
 
 
 app = typer.Typer(

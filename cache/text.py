@@ -60,8 +60,13 @@ def first_few(items: Sequence[object], limit: int) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return " (nearest: …)" with up to three similar names, in any case; "" if none is similar."""
+    """Return " (nearest: …)" with up to three similar names, in any case; "" if none is similar.
+
+    A name that differs in its case alone is the only one.
+    """
     by_lower = {other.lower(): other for other in known}
+    if name.lower() in by_lower:
+        return f" (nearest: {by_lower[name.lower()]})"
     close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
     if not close:
         return ""

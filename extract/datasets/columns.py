@@ -138,13 +138,26 @@ def missing_columns_error(
     found: FoundColumns,
     present: Sequence[str],
     layouts: Iterable[str],
+    hints: Sequence[str] = (),
 ) -> DataError:
-    """Return the error for a table that lacks columns of a layout."""
+    """Return the error for a table that lacks columns of a layout.
+
+    Args:
+        where: The table, for the message.
+        layout: The layout.
+        found: The columns that were found.
+        present: Names of the columns of the table.
+        layouts: Names of all layouts.
+        hints: Sentences with the options that are likely to be meant; none gives the form of the option.
+    """
+    form = (
+        "Say which is which with --columns image=…,prompt=…,mos=…, rename the columns, or select another "
+        f"layout with --layout {'|'.join(layouts)}."
+    )
     lines = [
         f"{where} lacks columns of the {layout.name} layout:",
         *(f"  {column}{nearest(column, present)}" for column in found.missing),
         f"The columns of the table are: {', '.join(present) or 'none'}.",
-        "Say which is which with --columns image=…,prompt=…,mos=…, rename the columns, or select another "
-        f"layout with --layout {'|'.join(layouts)}.",
+        *(hints or [form]),
     ]
     return DataError("\n".join(lines))

@@ -118,6 +118,5 @@ def describe_problems(
     lines.extend(f"  {line}" for line in shown_lines)
     rest = total - len(shown_lines)
     if rest > 0:
-        command = f"tier data check {' '.join(paths)} --problems FILE.csv"
-        lines.append(f"  … and {rest:,} more; `{command}` writes all of them")
+        lines.append(f"  … and {rest:,} more; `tier data check DATA --problems FILE.csv` writes all of them")
     return "\n".join(lines)

@@ -34,11 +34,14 @@ class TableReport:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def recognition(self) -> str:
+        """The columns that were found by a common name, as a sentence; "" if there are none."""
+        names = ", ".join(f"{column_field(name)} = {column}" for name, column in self.recognised.items())
+        return names and f"Columns recognised by their names: {names}"
+
     def lines(self) -> Iterator[str]:
-        """Yield one sentence for everything that a user should know before work begins."""
-        if self.recognised:
-            names = ", ".join(f"{column_field(name)} = {column}" for name, column in self.recognised.items())
-            yield f"Columns recognised by their names: {names}"
+        """Yield one sentence for everything else that a user should know before work begins."""
         for part in self.left_out:
             yield f"Not read: {part}"
         for column, reason in self.unused.items():

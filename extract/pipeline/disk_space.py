@@ -39,7 +39,7 @@ class PlannedRows:
             sizes.append(f"{self.shape[0]:,} crops")
         sizes.append(f"{self.shape[-1]:,} numbers in {signature.dtype}")
         size = _short(bytes_to_write([self]))
-        return f"{signature.stream} {signature.encoder}: {size} to write ({' x '.join(sizes)}, and keys)"
+        return f"{signature.stream} {signature.encoder}: {size} to write ({' of '.join(sizes)}, and keys)"
 
 
 def bytes_to_write(planned: Sequence[PlannedRows]) -> int:

@@ -21,6 +21,7 @@ import typer
 
 from tier4k.cache.errors import TierError
 from tier4k.cache.text import nearest, read_text
+from tier4k.heads.commands.usage_errors import plain_reason
 
 CONFIG = "config"  # the parameter of --config
 
@@ -119,7 +120,7 @@ class _Section:
         try:
             parameter.process_value(context, given)
         except typer.BadParameter as error:
-            reason = error.message.removeprefix("Value error, ")
+            reason = plain_reason(error.message)
             raise ConfigError(f"{where} is not valid: {reason}") from error
         except TierError as error:
             raise ConfigError(f"{where} is not valid: {error}") from error
@@ -260,15 +261,22 @@ def config_lines(context: typer.Context) -> Iterator[str]:
         ConfigError: A text is not UTF-8, which TOML cannot hold.
     """
     yield f"[{'.'.join(section_names(context))}]"
-    unset = []
+    unset: list[str] = []
     for key, parameter in named_parameters(context.command).items():
         value = context.params.get(parameter.name)
         if value is None or value in ((), []):
-            unset.append(key)
+            unset.append(f"# {key} = …{_default(parameter)}")
         else:
             yield f"{key} = {_toml(key, value)}"
     if unset:
-        yield f"# not set: {', '.join(unset)}"
+        yield "# Not set:"
+        yield from unset
+
+
+def _default(parameter: Any) -> str:
+    """Return what an option without a value stands for, if its help says it."""
+    shown_default = getattr(parameter, "show_default", None)
+    return f" (default: {shown_default})" if isinstance(shown_default, str) else ""
 
 
 def _toml(key: str, value: Any) -> str:

@@ -13,6 +13,7 @@ from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import TEXT_ENCODERS
 from tier4k.heads.commands.encoders import weight_folders
 from tier4k.heads.commands.options import RatersOption, StreamedDataArgument, TableGroup
+from tier4k.heads.commands.other_command import next_command
 from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.reporter import ConsoleReporter
 
@@ -26,6 +27,7 @@ LISTED = 10  # images in a message
 
 
 def data_check(
+    context: typer.Context,
     data: StreamedDataArgument,
     *,
     table: TableGroup,
@@ -67,6 +69,7 @@ def data_check(
         _check_streams(console, data, table, decode, problems)
     else:
         _check_tables(console, list(map(Path, data)), table, raters, decode, problems, text_encoder)
+    console.command(next_command(context, "extract"))
 
 
 def _check_tables(

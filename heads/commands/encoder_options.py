@@ -125,7 +125,8 @@ class ImageGroup:
         typer.Option(
             "--feature",
             metavar="NAME",
-            help="pooled, or multilevel (statistics of every stage).",
+            help="pooled, or multilevel (of every stage).",
+            show_default="pooled",
             rich_help_panel=panels.FEATURES,
         ),
     ] = None
@@ -134,7 +135,8 @@ class ImageGroup:
         typer.Option(
             "--preprocessing",
             metavar="NAME",
-            help="reference (as in TIER-4K) or native (as trained).",
+            help="reference (TIER-4K) or native.",
+            show_default="by encoder",
             rich_help_panel=panels.FEATURES,
         ),
     ] = None
@@ -143,7 +145,8 @@ class ImageGroup:
         typer.Option(
             "--image-size",
             metavar="N|full",
-            help="No crop: pixels of the shorter side, or full.",
+            help="Pixels of the shorter side, or full.",
+            show_default="a crop",
             rich_help_panel=panels.FEATURES,
         ),
     ] = None

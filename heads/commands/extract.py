@@ -20,6 +20,7 @@ from tier4k.heads.commands.options import (
     StreamedDataOrPlanArgument,
     found_run,
 )
+from tier4k.heads.commands.other_command import next_command
 from tier4k.heads.commands.output_options import QuietOption
 from tier4k.heads.commands.reporter import ConsoleReporter
 
@@ -144,6 +145,7 @@ RehashOption = Annotated[
 
 
 def extract(
+    context: typer.Context,
     data: StreamedDataOrPlanArgument,
     *,
     features: FeaturesOption = FEATURES,
@@ -195,6 +197,24 @@ def extract(
         reporter=reporter,
         command=sys.argv,
     )
+    if shard == "1/1":
+        _print_next_command(console, context, data, rows)
+
+
+def _print_next_command(
+    console: Console,
+    context: typer.Context,
+    data: "Sequence[str]",
+    rows: RowsGroup,
+) -> None:
+    """Print the command that fits heads, unless it cannot read the data: plans and streams have no scores."""
+    from tier4k.extract.datasets.rows.open import open_stream
+    from tier4k.extract.inputs.record import is_record
+
+    for path in data:
+        if is_record(Path(path)) or open_stream(path, rows.choice, needs_prompts=False):
+            return
+    console.command(next_command(context, "fit-head"))
 
 
 def _require_no_encoder_options(

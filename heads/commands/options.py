@@ -614,7 +614,7 @@ class TrainingGroup:
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Any other option of the head or training.",
+            help="Another option, such as hidden=256.",
             rich_help_panel=panels.HEAD,
         ),
     ] = None

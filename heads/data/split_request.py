@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
+from tier4k.cache.text import nearest
 from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.column_split import COLUMN, ColumnSplit
 from tier4k.heads.data.rows import Rows
@@ -105,6 +106,12 @@ def parse_split(given: "str | Path | Plain | Splits") -> Splits:
         return ColumnSplit.parse(text)
     file, _, number = text.rpartition(":")
     names_a_repeat = file and number.isdecimal() and not Path(text).exists()
-    if not names_a_repeat:
-        return StoredSplits.read(Path(text))
-    return StoredSplits.read(Path(file)).only(int(number))
+    path = Path(file if names_a_repeat else text)
+    if not path.exists():
+        rules = get_args(SplitRule)
+        raise SplitError(
+            f"--split: {text!r} is no rule and no file{nearest(text, rules)}: pass {', '.join(rules)}, "
+            "column:NAME, or a splits.json that a run or `tier split` wrote"
+        )
+    splits = StoredSplits.read(path)
+    return splits.only(int(number)) if names_a_repeat else splits

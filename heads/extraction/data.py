@@ -116,5 +116,7 @@ def report_reading(sources: Sequence[SourceTable | RowSource], reporter: Reporte
     """Report what was recognised, left out or not used when tables were read."""
     for source in sources:
         table = f"{source.path}: " if len(sources) > 1 else ""
+        if recognition := source.report.recognition:
+            reporter.noted(f"{table}{recognition}")
         for line in source.report.lines():
             reporter.warned(f"{table}{line}")

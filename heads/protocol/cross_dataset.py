@@ -32,7 +32,7 @@ from tier4k.heads.results.seen import Seen
 from tier4k.heads.results.write import require_writable
 
 CALIBRATION_FOLDS = 5
-NO_SCALE = "RMSE needs predictions on the scale of the column: pass --calibrate"
+NO_SCALE = "RMSE needs predictions on the scale of the column (pass --calibrate)"
 EXPORTED = "an exported model does not keep the rows that it was fitted on: evaluate the run"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tier4k.cache.text import nearest
 from tier4k.extract.plugins.identity import Plugin
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import Head
@@ -253,7 +254,8 @@ def _require_options_exist(name: str, changed: Mapping[str, Any]) -> None:
     known = head_options(name)
     unknown = sorted(set(changed) - set(known))
     if unknown:
-        raise HeadError(f"the {name} head has no option {_cli_names(unknown)}: it has {_cli_names(known)}")
+        misspelt = [f"{cli_name(option)}{nearest(option, map(cli_name, known))}" for option in unknown]
+        raise HeadError(f"the {name} head has no option {', '.join(misspelt)}: it has {_cli_names(known)}")
 
 
 def _cli_names(options: Sequence[str] | Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from tier4k.heads.regressors.registry import has_epochs
 from tier4k.heads.reporting.comparison import Comparison, comparison_frame
 from tier4k.heads.reporting.leakage import count, leak_sentence, leaked
 from tier4k.heads.results.config import SEVERAL
+from tier4k.heads.results.names import digest_in
 from tier4k.heads.results.results import Results
 
 SIGNIFICANT = 0.05
@@ -79,6 +80,8 @@ LABELS = {
     RATERS: "raters' ceiling",
 }
 
+EPOCHS = {"last": "last epoch", "best_validation": "epoch with the best validation loss"}
+
 
 # ---- one run
 
@@ -95,7 +98,8 @@ def results_table(results: Results) -> Table:
         columns.append(_metric_column(metric, RESULT_IMPORTANCE[metric]))
         if metric in WITH_INTERVAL:
             columns.append(_interval_column(metric, RESULT_IMPORTANCE[metric] - 20))
-    title = f"{described(results)}, split {results.split}{leaks}"
+    split = "" if results.headline == ELSEWHERE else f", split {results.split}"
+    title = f"{described(results)}{split}{leaks}"
     return _metrics_table(title, results, (*selections(results), *references(results)), columns)
 
 
@@ -173,7 +177,8 @@ def described(results: Results) -> str:
     if results.headline == ZERO_SHOT:
         return f"{results.estimator}, zero-shot, on {rows}"
     if results.headline == ELSEWHERE:
-        return f"TIER-{results.method.upper()}, {results.estimator}, fitted elsewhere, on {rows}"
+        head, _, run = results.estimator.rpartition(" of ")
+        return f"run {digest_in(run) or run} (TIER-{results.method.upper()}, {head}), tested on {rows}"
     if results.chosen:
         method = "" if results.method == SEVERAL else f"TIER-{results.method.upper()}, "
         return f"{method}options chosen by a search, on {rows}"
@@ -346,7 +351,7 @@ def _nan_notes(results: Results) -> Iterator[Text]:
                 cells += [f"{target} {label(results, name)}" for name in names]
         concerns_result = any(set(selected) & set(names) for names in names_of_target.values())
         style = "yellow" if concerns_result and reason not in LEVEL_REASONS else "dim"
-        yield Text(f"NaN, {reason}: {', '.join(cells)}", style=style)
+        yield Text(f"NaN for {', '.join(cells)}: {reason}", style=style)
 
 
 def _interval_notes(results: Results) -> Iterator[Text]:
@@ -388,8 +393,10 @@ def _how_computed(results: Results) -> Text:
     singular, plural = ("head", "heads") if results.headline == ELSEWHERE else ("repeat", "repeats")
     sample = f"mean ± sd of {repeats} {plural}" if repeats > 1 else f"one {singular}"
     result = ""
-    if results.headline not in UNFITTED:
-        result = f"; the result is the {label(results, results.headline)}"
+    if results.chosen:
+        result = "; each repeat has the options that it chose"
+    elif results.headline in EPOCHS and has_epochs(results.estimator):
+        result = f"; the result is that of the {EPOCHS[results.headline]}"
     return Text(f"{sample}{result}", style="dim")
 
 

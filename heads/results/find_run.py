@@ -157,7 +157,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _listed(runs: Sequence[Path]) -> str:
-    lines = [f"  {run}" for run in runs[:MOST_LISTED]] or ["  none"]
+    lines = [f"  {_digest(run) or run}  {run.name}".rstrip() for run in runs[:MOST_LISTED]] or ["  none"]
     if len(runs) > MOST_LISTED:
         lines.append(f"  and {len(runs) - MOST_LISTED} more")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from tier4k.cache.text import shortened
+from tier4k.cache.text import nearest, shortened
 from tier4k.heads.results.json_files import read_json
 from tier4k.heads.results.own_files import require_own_files
 from tier4k.heads.results.run_format import RUN_FORMAT, ResultError
@@ -117,7 +117,8 @@ def existing_file(run: Path, name: str) -> Path:
         return path
     if _is_damaged_run(run):
         raise ResultError(f"{run} has no {name}: delete {run} and run the command that made it again")
-    raise ResultError(f"there is no run {run}: pass the folder of a run{_likely_run(run)}")
+    close = "" if run.exists() else nearest(run.name, _names_beside(run))
+    raise ResultError(f"there is no run {run}{close}: pass the folder of a run{_likely_run(run)}")
 
 
 def require_current_format(run: Path) -> None:
@@ -163,6 +164,12 @@ def described(error: Exception) -> str:
 def _is_damaged_run(folder: Path) -> bool:
     existing_files = [name for name in FILES_OF_EVERY_RUN if (folder / name).is_file()]
     return len(existing_files) > 1
+
+
+def _names_beside(path: Path) -> list[str]:
+    """Return the names of the folders beside a path."""
+    folder = path.parent
+    return [other.name for other in folder.iterdir() if other.is_dir()] if folder.is_dir() else []
 
 
 def _likely_run(path: Path) -> str:

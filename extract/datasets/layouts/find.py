@@ -7,6 +7,7 @@ from pathlib import Path
 from tier4k.extract.datasets.columns import FoundColumns, find_columns, missing_columns_error
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.candidates import Candidate, read_candidates
+from tier4k.extract.datasets.layouts.hints import column_hints
 from tier4k.extract.datasets.layouts.installed import all_layouts, layout_named
 from tier4k.extract.datasets.layouts.layout import Layout
 from tier4k.extract.datasets.table_choice import TableChoice
@@ -282,7 +283,7 @@ def _only_fitting(
             f"data set, and it is hidden: show it, or pass --sheet {sheet!r} if it is meant"
         )
     if len(candidates) == 1:
-        raise _unfit(candidates[0])
+        raise _unfit(candidates[0], choice)
     raise _none_fits(data, candidates, unreadable)
 
 
@@ -299,12 +300,13 @@ def _of_sheet(
     return named
 
 
-def _unfit(only: Candidate) -> DataError:
+def _unfit(only: Candidate, choice: TableChoice) -> DataError:
     header = only.header
     where = str(header.path) if header.sheet is None else f"{header.path}, sheet {header.sheet}"
     if only.defect:
         return DataError(f"{where}: {only.defect}")
-    return missing_columns_error(where, only.layout, only.found, header.columns, all_layouts())
+    hints = column_hints(read_part(header), only.found, choice) if only.layout.name == "table" else []
+    return missing_columns_error(where, only.layout, only.found, header.columns, all_layouts(), hints)
 
 
 def _none_fits(

@@ -21,7 +21,7 @@ def written(folder: Path, names: Mapping[str, str], **more: object) -> Path:
 
 
 def report_lines(source: SourceTable) -> str:
-    return "\n".join(source.report.lines())
+    return "\n".join(filter(None, (source.report.recognition, *source.report.lines())))
 
 
 @pytest.mark.parametrize("image", ["img", "img_path", "Image", "filename", "File_Name", "image path"])

@@ -69,7 +69,8 @@ def test_the_bytes_are_those_of_features_keys_and_checks() -> None:
 def test_a_line_names_every_factor() -> None:
     line = str(planned(10**6, 5, 512, dtype="float16"))
     assert (
-        line == "image clip: 5.2 GB to write (1,000,000 inputs x 5 crops x 512 numbers in float16, and keys)"
+        line
+        == "image clip: 5.2 GB to write (1,000,000 inputs of 5 crops of 512 numbers in float16, and keys)"
     )
 
 

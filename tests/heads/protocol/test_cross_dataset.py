@@ -19,6 +19,7 @@ from tier4k.heads.reporting.html.page import write_report
 from tier4k.heads.reporting.latex import latex
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.find_run import reference_to
+from tier4k.heads.results.names import digest_in
 from tier4k.heads.results.results import Results
 from tier4k.tests.builders.commands import read_scores, tier
 from tier4k.tests.builders.data import save_picture, write_agiqa
@@ -36,12 +37,13 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     table = write_agiqa(Path("other"), rows=12)
     both = ["--target", "MOS_q=mos_quality", "--target", "MOS_c=mos_align"]
     results, output = evaluated("runs/nr", "other", *both)
-    fitted = reference_to(Path("runs/nr"))
-    assert f"TIER-NR, ridge of {fitted}, fitted elsewhere, on all rows of other, split elsewhere" in output
+    digits = digest_in(reference_to(Path("runs/nr")))
+    assert f"run {digits} (TIER-NR, ridge), tested on all rows of other" in output
+    assert "split elsewhere" not in output
     assert "mean ± sd of 2 heads" in output
     assert "0 of 6 test prompts; of 12 test images, 0 are in training, 0 have siblings there" in output
     assert not any(words in output for words in ("zero-shot", "seeds", "no head was fitted", "the result is"))
-    assert "NaN, RMSE needs predictions on the scale of the column" in output
+    assert "RMSE needs predictions on the scale of the column (pass --calibrate)" in output
     for repeat in (0, 1):
         assert tier("predict", "runs/nr", "other", "--repeat", str(repeat), "-o", "scores.csv")[0] == 0
         by_target = dict(list(read_scores("scores.csv").set_index("name").groupby("target")["score"]))

@@ -376,7 +376,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[TierError], str]] = {
     "no such split": (
         {"split": "weekly"},
         SplitError,
-        "weekly cannot be read as splits .*pass --split prompt, random",
+        "'weekly' is no rule and no file.*pass prompt, random",
     ),
 }
 

@@ -115,7 +115,7 @@ def test_digits_of_no_run_or_of_several_are_an_error_that_lists_runs(runs: Path)
         find_run("8d16")
     assert "nr-clip-8d16a3bb9d" in str(error.value) and "nr-clip-0123456789" not in str(error.value)
     with pytest.raises(
-        ResultError, match="no run in runs has the digits ffff(.|\n)*  runs/nr-clip-0123456789"
+        ResultError, match="no run in runs has the digits ffff(.|\n)*  0123456789  nr-clip-0123456789"
     ):
         find_run("ffff")
     with pytest.raises(ResultError, match="no run in other has the digits 0123(.|\n)*  none"):
