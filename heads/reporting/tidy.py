@@ -32,7 +32,7 @@ NAN = float("nan")
 # Importance of a metric, its interval and the baseline's value in the table on a terminal.
 IMPORTANCE = {"srcc": (ESSENTIAL, 80, 90), "plcc": (85, 70, 65)}
 
-FIRST_SETTINGS = ("head", "changed_options")
+FIRST_SETTINGS = {"method": 95, "head": 94, "changed_options": 94}
 
 # Columns about a run that programs get.
 SETTINGS = (
@@ -153,14 +153,14 @@ def _setting_columns(rows: pd.DataFrame) -> Iterator[Column]:
     """Yield the columns of settings as a reader is shown them.
 
     They say which run is which, so that only SRCC is more important; the first are a warning about leaking
-    splits, the head and its options.
+    splits, the method, the head and its options.
     """
     of_runs = rows.drop_duplicates("run").set_index("run")
     for name in varying_columns(rows):
         if name == "run":
             continue
         is_leaking = name == "benchmark" and rows["leaks"].any()
-        importance = 96 if is_leaking else 94 if name in FIRST_SETTINGS else 92
+        importance = 96 if is_leaking else FIRST_SETTINGS.get(name, 92)
         show = _setting_of(of_runs[name].to_dict())
         yield Column(column_title(name), show, importance, wraps=name in WRAPPED)
 
