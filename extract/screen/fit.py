@@ -22,19 +22,22 @@ class Fit:
         numbers: Places of the shown columns in the table.
         widths: Width of each shown column, in characters.
         left_out: Headings of the other columns, in the order in which they were left out.
+        shared: Heading and cell of each column that was left out because it is the same in all rows.
         is_whole: False if even the essential columns are too wide.
     """
 
     numbers: tuple[int, ...]
     widths: tuple[int, ...]
     left_out: tuple[str, ...]
+    shared: tuple[tuple[str, str], ...]
     is_whole: bool
 
 
 def fit_columns(table: Table, width: int) -> Fit:
-    """Leave out the least important columns until the others fit. No column is narrower than its words.
+    """Leave out columns until the others fit. No column is narrower than its words.
 
-    A column that still fits beside the more important ones is put back.
+    First are those that are the same in all of several rows, then the least important ones. A column that
+    still fits beside the others is put back.
 
     A column without any text is no loss: it is not shown, unless it is essential.
 
@@ -45,16 +48,19 @@ def fit_columns(table: Table, width: int) -> Fit:
     cells = list(table.cells())
     sizes = []
     numbers = []
+    shared = {}
     for number, column in enumerate(table.columns):
         own = [row[number] for row in cells]
         sizes.append(_size(column, own, table.show_headings))
         if any(own) or column.importance == ESSENTIAL:
             numbers.append(number)
+        if len(own) > 1 and len(set(own)) == 1:
+            shared[number] = own[0]
     left_out: list[int] = []
     while _smallest(sizes, numbers) > width:
-        least = min(reversed(numbers), key=lambda number: table.columns[number].importance)
+        least = min(reversed(numbers), key=lambda number: _rank(table.columns[number], number in shared))
         if table.columns[least].importance == ESSENTIAL:
-            return Fit((), (), (), is_whole=False)
+            return Fit((), (), (), (), is_whole=False)
         numbers.remove(least)
         left_out.append(least)
     for number in left_out[::-1]:  # a narrow column may fit where a wider one was left out after it
@@ -62,8 +68,20 @@ def fit_columns(table: Table, width: int) -> Fit:
             numbers = sorted([*numbers, number])
             left_out.remove(number)
     widths = _narrowed([sizes[number] for number in numbers], width)
-    headings = tuple(table.columns[number].heading for number in left_out)
-    return Fit(tuple(numbers), widths, headings, is_whole=True)
+    same = []
+    others = []
+    for number in left_out:
+        heading = table.columns[number].heading
+        if number in shared:
+            same.append((heading, shared[number]))
+        else:
+            others.append(heading)
+    return Fit(tuple(numbers), widths, tuple(others), tuple(same), is_whole=True)
+
+
+def _rank(column: Column, is_shared: bool) -> tuple[bool, bool, int]:
+    """Return what the columns are left out by, the smallest first."""
+    return column.importance == ESSENTIAL, not is_shared, column.importance
 
 
 @dataclass(frozen=True)

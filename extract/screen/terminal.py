@@ -13,7 +13,9 @@ from tier4k.extract.screen.wrap import wrapped
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table with the columns that fit, and name those that were left out.
+    """Print a table with the columns that fit, and name those that were left out below it.
+
+    Of a column that is the same in all rows, its value is named too.
 
     Where even the essential columns do not fit, each row becomes a few lines with all of its values.
     """
@@ -25,13 +27,18 @@ def print_table(console: Console, table: Table) -> None:
             print_whole(console, line, style)
         return
     console.print(_rich_table(table, fit))
+    for text in _notes(fit, console.width):
+        print_sentence(console, text, "dim")
+
+
+def _notes(fit: Fit, width: int) -> Iterator[str]:
+    """Yield sentences about the columns that were left out."""
+    if fit.shared:
+        values = ", ".join(f"{heading} {value}" for heading, value in fit.shared)
+        yield f"the same in all lines: {values}"
     if fit.left_out:
         names = ", ".join(fit.left_out)
-        for line in wrapped(
-            f"left out at {console.width} columns: {names} (shown on a wider terminal, or by `--format csv`)",
-            console.width,
-        ):
-            print_whole(console, line, "dim")
+        yield f"left out at {width} columns: {names} (shown on a wider terminal, or by `--format csv`)"
 
 
 def print_sentence(

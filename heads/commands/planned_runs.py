@@ -9,15 +9,21 @@ if TYPE_CHECKING:
 
 
 def planned_table(runs: "Sequence[PlannedRun]") -> "Table":
-    """Make a table of runs: the options that tell them apart, their names, and whether they exist."""
+    """Make a table of runs: the options that tell them apart, their ten digits, and whether they exist.
+
+    Programs also get the name of each run's folder and its number of heads.
+    """
     from tier4k.extract.screen.table import Table, text_column
+    from tier4k.heads.results.names import digest_in
 
     options = _options_that_differ(runs)
     rows = []
     for run in runs:
         values = {option: _text(run, option) for option in options}
-        rows.append({**values, "run": run.id, "exists": "yes" if run.exists else "no", "heads": run.fits})
-    return Table(tuple(map(text_column, (*options, "run", "exists"))), tuple(rows))
+        about = {"run": digest_in(run.id), "name": run.id, "exists": "yes" if run.exists else "no"}
+        rows.append({**values, **about, "heads": run.fits})
+    columns = [text_column(option, importance=90, wraps=True) for option in options]
+    return Table((text_column("run"), *columns, text_column("exists")), tuple(rows))
 
 
 def _options_that_differ(runs: "Sequence[PlannedRun]") -> list[str]:

@@ -124,7 +124,7 @@ def _print_scores(
     """Print the first scores; in other formats than that of the terminal all of them."""
     from tier4k.extract.screen.table import Table
     from tier4k.heads.inference.score_tables import with_left_out
-    from tier4k.heads.reporting.terminal import score_listing
+    from tier4k.heads.reporting.terminal import score_legend, score_listing
 
     if console.is_for_programs:
         frame = with_left_out(table.table, targets, table.left_out)
@@ -132,6 +132,8 @@ def _print_scores(
         return
     most = LISTED if console.is_for_terminal else table.scored
     console.show(score_listing(table.table, most))
+    if legend := score_legend(table.table):
+        console.note(legend, "dim")
     if table.scored > most:
         remedy = "" if output else ": pass -o FILE.csv to write all scores"
         console.note(f"… and {table.scored - LISTED:,} more images{remedy}")

@@ -24,7 +24,7 @@ def table(
             "--output",
             "-o",
             metavar="FILE",
-            help="File to write: .csv, .parquet, .xlsx; without --by also .tex.",
+            help="File with one metric a line: .csv, .parquet, .xlsx; without --by also .tex.",
             rich_help_panel=panels.OUTPUT,
         ),
     ] = None,

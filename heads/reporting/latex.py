@@ -31,16 +31,16 @@ LATEX = {character: rf"\{character}" for character in "&%$#_{}"} | {
 def latex(frame: pd.DataFrame) -> str:
     """SRCC and PLCC of every run's result, one line for each configuration.
 
-    A line has the targets side by side, each value with its 95 % interval; the best of runs with the
-    same test rows is bold. The metadata baselines of the same rows follow below the runs. The table needs
-    the package booktabs.
+    A line has the columns in which the runs differ, and the targets side by side, each value with its 95 %
+    interval; the best of runs with the same test rows is bold. The metadata baselines of the same rows follow
+    below the runs. The table needs the package booktabs.
 
     Args:
         frame: A tidy table.
     """
     rows = result_rows(frame)
     targets = list(rows["target"].unique())
-    about = varying_columns(rows)
+    about = _columns_about_runs(rows)
     baselines = _baseline_lines(frame, targets, len(about))
     lines = [
         rf"\begin{{tabular}}{{{'l' * len(about)}{'c' * len(PAPER_METRICS) * len(targets)}}}",
@@ -53,6 +53,22 @@ def latex(frame: pd.DataFrame) -> str:
         lines += [r"\midrule", *baselines]
     lines += [r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join(lines)
+
+
+def _columns_about_runs(rows: pd.DataFrame) -> list[str]:
+    """Return the columns in which runs differ, and benchmarks with a mark such as the size of a leak.
+
+    Of one run, these are the columns that a reader is always shown.
+    """
+    columns = varying_columns(rows)
+    if len(rows["run"].unique()) == 1:
+        return columns
+    differing = []
+    for name in columns:
+        is_marked = name == "benchmark" and rows[name].str.endswith(")").any()
+        if is_marked or len(rows[name].unique()) > 1:
+            differing.append(name)
+    return differing or columns
 
 
 def _head(about: Sequence[str], targets: Sequence[str]) -> list[str]:

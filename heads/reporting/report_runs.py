@@ -8,6 +8,7 @@ from string import ascii_uppercase
 import pandas as pd
 
 from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.order import places_in_order
 from tier4k.heads.reporting.run_names import RunName, differing_parts, run_names, short_labels
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.results.read import read_curves, read_predictions
@@ -69,6 +70,8 @@ class ReportRun:
 def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     """Read and name runs; folders that differ in their targets alone become one run, and copies count once.
 
+    Runs whose names differ in their digits alone are in the order of their options.
+
     Raises:
         ReportError: No run was given, or predictions of a target are missing.
         ResultError: A folder is not the folder of a run, or is damaged.
@@ -76,7 +79,7 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     distinct = {folder.resolve(): folder for folder in folders}
     if not distinct:
         raise ReportError("there is no run to show: pass one run or more, for example runs/*")
-    groups = _groups(list(map(_read_folder, distinct.values())))
+    groups = _groups(_in_order([_read_folder(path) for path in distinct.values()]))
     settings = []
     identities = []
     for first, *_ in groups:
@@ -104,6 +107,12 @@ def order_of_targets(runs: Sequence[RunFolder | ReportRun]) -> list[str]:
 
 def _read_folder(path: Path) -> RunFolder:
     return RunFolder(path, read_settings(path), Results.read(path))
+
+
+def _in_order(folders: Sequence[RunFolder]) -> list[RunFolder]:
+    names = [folder.path.absolute().name for folder in folders]
+    places = places_in_order(names, [folder.settings for folder in folders])
+    return [folders[place] for place in places]
 
 
 def _groups(folders: Sequence[RunFolder]) -> list[list[RunFolder]]:

@@ -4,7 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tier4k.heads.reporting.run_settings import ALL_STREAMS, JOINED, WHOLE_IMAGE, RunSettings
+from tier4k.heads.reporting.run_settings import (
+    ALL_STREAMS,
+    JOINED,
+    NONE_MEANS,
+    WHOLE_IMAGE,
+    RunSettings,
+)
 from tier4k.heads.results.config import SEVERAL
 
 # Settings in which two runs may differ, with their titles, in the order of the page.
@@ -230,7 +236,8 @@ def _with_identities(names: Sequence[RunName], identities: Sequence[str]) -> lis
 def _split(run: RunSettings) -> str:
     several = f" × {run.seeds} seeds" if run.seeds > 1 else ""
     first = f", seed {run.seed}" if run.seed else ""
-    return f"{run.split} × {run.repeats}{several}{first}"
+    repeats = "1 repeat" if run.repeats == 1 else f"{run.repeats} repeats"
+    return f"{run.split}, {repeats}{several}{first}"
 
 
 def _streams(run: RunSettings) -> str:
@@ -295,11 +302,11 @@ def _differing_options(options: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _options(values: Mapping[str, Any], shown: Sequence[str]) -> str:
-    texts = [f"{name} {_short(values.get(name))}" for name in shown]
+    texts = [f"{name} {_short(name, values.get(name))}" for name in shown]
     return f" ({', '.join(texts)})" if texts else ""
 
 
-def _short(value: object) -> str:
+def _short(name: str, value: object) -> str:
     if isinstance(value, list) and len(value) > MOST_SHOWN_VALUES:
         return f"{len(value)} values"
-    return str(value)
+    return NONE_MEANS.get(name, "none") if value is None else str(value)

@@ -27,6 +27,8 @@ JOINED = " + "  # between the encoders of one head
 
 ALTERNATIVE = "/"  # between the encoders that a search chose from
 
+NONE_MEANS = {"hidden": "d/2"}  # what an option without a value stands for; d: numbers of a row
+
 WHOLE_IMAGE = "centre"  # the signature's text where a store holds no random crops
 
 

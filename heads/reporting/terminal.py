@@ -17,7 +17,7 @@ from tier4k.heads.evaluation.trial import (
     ZERO_SHOT,
 )
 from tier4k.heads.metrics.all_metrics import METRICS
-from tier4k.heads.metrics.conformal import Interval
+from tier4k.heads.metrics.conformal import LEVEL, Interval
 from tier4k.heads.metrics.levels import LEVEL_METRICS, LEVEL_REASONS
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.metrics.recipe import FEWEST_PROMPTS
@@ -45,13 +45,12 @@ CALIBRATION = (
 
 SHOWN_METRICS = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse")
 
-WITH_INTERVAL = ("srcc", "plcc")
+INTERVAL_IMPORTANCE = {"srcc": 90, "plcc": 70}
 
-# Where a table is too wide, the metrics with the smallest numbers are left out first. The interval of a
-# metric is less important by 20.
+# Where a table is too wide, the metrics with the smallest numbers are left out first.
 RESULT_IMPORTANCE = {
     "srcc": 95,
-    "plcc": 90,
+    "plcc": 85,
     "krcc": 68,
     "plcc_logistic": 64,
     "rmse": 60,
@@ -96,8 +95,8 @@ def results_table(results: Results) -> Table:
     columns = []
     for metric in _table_metrics(results):
         columns.append(_metric_column(metric, RESULT_IMPORTANCE[metric]))
-        if metric in WITH_INTERVAL:
-            columns.append(_interval_column(metric, RESULT_IMPORTANCE[metric] - 20))
+        if metric in INTERVAL_IMPORTANCE:
+            columns.append(_interval_column(metric, INTERVAL_IMPORTANCE[metric]))
     split = "" if results.headline == ELSEWHERE else f", split {results.split}"
     title = f"{described(results)}{split}{leaks}"
     return _metrics_table(title, results, (*selections(results), *references(results)), columns)
@@ -495,14 +494,20 @@ def _signed_interval(low: float, high: float) -> str:
 def score_listing(scores: pd.DataFrame, most: int) -> Table:
     """List the first images, one a line, with score, interval and spread over the heads of every target.
 
+    A score is never left out of a table.
+
     Args:
         scores: The table that `tier4k.heads.inference.scores.ScoreSummary.table` returns.
         most: Largest number of images to list.
     """
     targets = list(dict.fromkeys(scores["target"]))
     columns = [text_column("image")]
-    for number, target in enumerate(targets):
-        columns.append(Column(target, _score_of(target), max(90 - number, 0), is_number=True))
+    for target in targets:
+        columns += [
+            Column(target, _score_of(target), is_number=True),
+            Column(f"{target} interval", _interval_of(target), 80, is_number=True),
+            Column(f"{target} spread", _spread_of(target), 60, is_number=True),
+        ]
     rows = []
     for start in range(0, min(len(scores), most * len(targets)), len(targets)):
         lines = scores.iloc[start : start + len(targets)]
@@ -510,17 +515,30 @@ def score_listing(scores: pd.DataFrame, most: int) -> Table:
     return Table(tuple(columns), tuple(rows))
 
 
+def score_legend(scores: pd.DataFrame) -> str:
+    """Explain the columns of `score_listing` beside the scores; "" where there are none.
+
+    Args:
+        scores: As for `score_listing`.
+    """
+    parts = []
+    if scores["low"].notna().any():
+        parts.append(f"interval: {100 * LEVEL:.0f} % prediction interval")
+    if scores["spread"].notna().any():
+        parts.append("spread: standard deviation of the heads' scores")
+    return "; ".join(parts)
+
+
 def _score_of(target: str) -> Callable[[Row], str]:
-    """Return a function that shows the score of a target."""
+    return lambda row: f"{row[target].score:.3f}"
 
-    def show(row: Row) -> str:
-        """Show score, interval and spread."""
-        line = row[target]
-        interval = "" if np.isnan(line.low) else f" [{line.low:.2f}, {line.high:.2f}]"
-        deviation = "" if np.isnan(line.spread) else f" ± {line.spread:.2f}"
-        return f"{line.score:.3f}{interval}{deviation}"
 
-    return show
+def _interval_of(target: str) -> Callable[[Row], str]:
+    return lambda row: interval_cell(row[target].low, row[target].high, digits=2)
+
+
+def _spread_of(target: str) -> Callable[[Row], str]:
+    return lambda row: "" if np.isnan(row[target].spread) else f"{row[target].spread:.2f}"
 
 
 # ---- cells
@@ -533,6 +551,10 @@ def metric_cell(mean: float, sd: float = float("nan")) -> str:
     return f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
 
 
-def interval_cell(low: float, high: float) -> str:
-    """Format an interval; "" where there is none."""
-    return "" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+def interval_cell(
+    low: float,
+    high: float,
+    digits: int = 3,
+) -> str:
+    """Format an interval with some digits after the point; "" where there is none."""
+    return "" if np.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"

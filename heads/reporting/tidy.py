@@ -14,12 +14,14 @@ from tier4k.heads.metrics.all_metrics import METRICS
 from tier4k.heads.regressors.names import is_head
 from tier4k.heads.reporting.columns import (
     ABOUT,
+    LEAKED,
     PAPER_METRICS,
     column_title,
     result_rows,
     varying_columns,
 )
 from tier4k.heads.reporting.leakage import leaked
+from tier4k.heads.reporting.order import order_key
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import interval_cell, metric_cell, references, selections
 from tier4k.heads.results.results import Results
@@ -27,12 +29,26 @@ from tier4k.heads.results.run import Run, run_folders
 
 NAN = float("nan")
 
-ORDER = ("data", "target", "name", "run")  # of the lines of a tidy table
+# Importance of a metric, its interval and the baseline's value in the table on a terminal.
+IMPORTANCE = {"srcc": (ESSENTIAL, 80, 90), "plcc": (85, 70, 65)}
+
+FIRST_SETTINGS = {"method": 95, "head": 94, "changed_options": 94}
 
 # Columns about a run that programs get.
-SETTINGS = ("run", "name", *ABOUT, "changed_options", "repeats", "seeds")
+SETTINGS = (
+    "run",
+    "name",
+    *ABOUT,
+    "data_digest",
+    "seeds",
+    "options",
+    "changed_options",
+    "leaks",
+    *LEAKED,
+    "repeats",
+)
 
-WRAPPED = ("changed_options", "benchmark", "streams", "data", "start")  # texts of several words
+WRAPPED = ("head", "changed_options", "benchmark", "streams", "data", "start")  # texts of several words
 
 
 def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
@@ -43,7 +59,8 @@ def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
             them. A run that is given twice counts once.
 
     Returns:
-        Lines by data set, target and name of the run, in this order, whatever the order of `runs`. Columns
+        Lines by data set, target, name of the run without its digits, and options, in this order, whatever
+        the order of `runs`. Columns
         `run` (its ten digits; its path where two folders have one run), `name` (of its folder), those of
         `columns.ABOUT`, `data_digest`, `seeds`, `options` (the head's, JSON), `changed_options` (those that
         differ from the head's defaults, as `--set` takes them), `leaks` (`Results.leaks`), those of
@@ -55,10 +72,12 @@ def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
     Raises:
         ResultError: A run cannot be read.
     """
+    found = named_once(run_folders(runs))
+    settings = {name: read_settings(run) for name, run in found.items()}
     lines = []
-    for name, run in named_once(run_folders(runs)).items():
-        lines += _lines(run, name)
-    return pd.DataFrame(lines).sort_values(list(ORDER), kind="stable", ignore_index=True)
+    for name in sorted(found, key=lambda name: (*order_key(_folder_name(found[name]), settings[name]), name)):
+        lines += _lines(found[name], name, settings[name])
+    return pd.DataFrame(lines).sort_values(["data", "target"], kind="stable", ignore_index=True)
 
 
 def named_once(runs: Sequence[Path]) -> dict[str, Path]:
@@ -103,55 +122,61 @@ def run_labels(runs: Sequence[Path], known: Sequence[str]) -> dict[Path, str]:
 def sweep_table(frame: pd.DataFrame) -> Table:
     """SRCC and PLCC of every run's result on every target beside its baseline's, in the order of the frame.
 
-    The best SRCC of runs with the same test rows is bold. The raw values of a line are all columns about the
-    run, and mean, standard deviation and interval of both metrics.
+    The best SRCC of runs with the same test rows is bold. The raw values of a line are all columns of the
+    frame about the run, and mean, standard deviation and interval of every metric.
 
     Args:
         frame: A tidy table.
     """
     rows = result_rows(frame)
+    of_results = rows[rows["metric"] == "srcc"].set_index(["run", "target"])
     baselines = _baseline_values(frame)
     lines = []
-    for (run, target), group in rows.groupby(["run", "target"], sort=False):
+    for key, group in frame[frame["is_result"]].groupby(["run", "target"], sort=False):
         line = group[[*SETTINGS, "target"]].iloc[0].to_dict()
-        metrics = group.set_index("metric")
-        for metric in PAPER_METRICS:
-            mean, sd, low, high = metrics.loc[metric, ["mean", "sd", "low", "high"]]
-            line |= {metric: mean, f"{metric}_sd": sd, f"{metric}_low": low, f"{metric}_high": high}
-            mean, sd = baselines.get((run, target, metric), (None, None))  # a scorer on all rows has none
+        for metric, *values in group[["metric", "mean", "sd", "low", "high"]].itertuples(index=False):
+            names = (metric, f"{metric}_sd", f"{metric}_low", f"{metric}_high")
+            line |= dict(zip(names, values, strict=True))
+            mean, sd = baselines.get((*key, metric), (None, None))  # a scorer on all rows has none
             line |= {f"baseline_{metric}": mean, f"baseline_{metric}_sd": sd}
-        lines.append({**line, "is_best": bool(metrics.loc["srcc", "is_best"])})
-    settings = [name for name in varying_columns(rows) if name != "run"]
+        lines.append({**line, "is_best": bool(of_results.loc[key, "is_best"])})
     columns = (
         text_column("run"),
-        *_setting_columns(rows, settings),
-        text_column("target"),
+        *_setting_columns(rows),
+        text_column("target", importance=97),
         *_metric_columns(),
     )
     return Table(columns, tuple(lines), style=lambda line: "bold" if line["is_best"] else "")
 
 
-def _setting_columns(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[Column]:
-    """Yield the columns of settings.
+def _setting_columns(rows: pd.DataFrame) -> Iterator[Column]:
+    """Yield the columns of settings as a reader is shown them.
 
-    The settings in which runs differ say which run is which, so that only a warning about leaking splits and
-    SRCC are more important.
+    They say which run is which, so that only SRCC is more important; the first are a warning about leaking
+    splits, the method, the head and its options.
     """
-    for name in names:
+    of_runs = rows.drop_duplicates("run").set_index("run")
+    for name in varying_columns(rows):
+        if name == "run":
+            continue
         is_leaking = name == "benchmark" and rows["leaks"].any()
-        differs = len(rows[name].unique()) > 1
-        importance = 94 if is_leaking else 92 if differs else 66
-        yield text_column(name, column_title(name), importance, wraps=name in WRAPPED)
+        importance = 96 if is_leaking else FIRST_SETTINGS.get(name, 92)
+        show = _setting_of(of_runs[name].to_dict())
+        yield Column(column_title(name), show, importance, wraps=name in WRAPPED)
+
+
+def _setting_of(values: dict[str, Any]) -> Callable[[Row], str]:
+    return lambda row: str(values[row["run"]])
 
 
 def _metric_columns() -> Iterator[Column]:
     """Yield the columns of SRCC and PLCC, their intervals and the baseline's."""
-    for number, (metric, title) in enumerate(PAPER_METRICS.items()):
-        importance = ESSENTIAL if number == 0 else 90
-        yield _metric_column(title, metric, importance)
-        yield Column(f"{title} 95 % interval", _interval_of(metric), 80 - 10 * number, is_number=True)
-    for number, (metric, title) in enumerate(PAPER_METRICS.items()):
-        yield _metric_column(f"baseline {title}", f"baseline_{metric}", 75 - 10 * number)
+    for metric, title in PAPER_METRICS.items():
+        value, interval, _ = IMPORTANCE[metric]
+        yield _metric_column(title, metric, value)
+        yield Column(f"{title} 95 % interval", _interval_of(metric), interval, is_number=True)
+    for metric, title in PAPER_METRICS.items():
+        yield _metric_column(f"baseline {title}", f"baseline_{metric}", IMPORTANCE[metric][2])
 
 
 def _metric_column(
@@ -189,12 +214,20 @@ def _setting(
     return f"{column_title(column)} {value}"
 
 
-def _lines(run: Path, name: str) -> list[dict[str, Any]]:
+def _folder_name(run: Path) -> str:
+    return run.absolute().name
+
+
+def _lines(
+    run: Path,
+    name: str,
+    settings: RunSettings,
+) -> list[dict[str, Any]]:
     results = Results.read(run)
     about = {
         "run": name,
-        "name": run.absolute().name,
-        **_about(results, read_settings(run)),
+        "name": _folder_name(run),
+        **_about(results, settings),
         "leaks": results.leaks,
         **leaked(results),
     }

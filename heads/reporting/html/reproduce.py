@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tier4k.heads.reporting.report_runs import ReportRun, RunFolder
-from tier4k.heads.reporting.run_settings import RunSettings
+from tier4k.heads.reporting.run_settings import NONE_MEANS, RunSettings
 from tier4k.heads.reporting.terminal import label
 
 
@@ -97,4 +97,8 @@ def _command_line(settings: RunSettings) -> str:
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: json.dumps(value) for name, value in values.items()}
+    texts = {}
+    for name, value in values.items():
+        is_named = value is None and name in NONE_MEANS
+        texts[name] = NONE_MEANS[name] if is_named else json.dumps(value)
+    return texts

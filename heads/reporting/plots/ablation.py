@@ -146,6 +146,7 @@ def _draw_bar(
         textcoords="offset points",
         verticalalignment="center",
         color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # no line of the grid runs through it
     )
     return bar.patches[0]
 

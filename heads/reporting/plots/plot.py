@@ -181,7 +181,7 @@ def _setting(
     options = " or ".join(f"--setting {_option(one)}" for one in found)
     if setting is None:
         if len(found) > 1:
-            raise ReportError(f"some runs differ in one setting alone, others in another: pass {options}")
+            raise ReportError(f"bars show one setting, and the runs differ in several: pass {options}")
         return found[0]
     key = setting.replace("-", "_")
     if key not in found:

@@ -94,3 +94,17 @@ def test_markdown_has_all_columns_as_a_reader_sees_them() -> None:
         "| --- | ---: |",
         "| x\\|y | 1,000 |",
     ]
+
+
+def test_columns_that_are_the_same_in_all_lines_are_left_out_first_and_their_value_is_named() -> None:
+    columns = (
+        text_column("run"),
+        text_column("method", importance=90),
+        text_column("options", importance=10),
+    )
+    rows = ({"run": "a", "method": "nr", "options": "x" * 12}, {"run": "b", "method": "nr", "options": ""})
+    table, _, below = printed(Table(columns, rows), width=30).partition("the same in all lines: ")
+    assert "x" * 12 in table and "method" not in table
+    assert below.split() == ["method", "nr"]
+    one_line = printed(Table(columns, rows[:1]), width=30)
+    assert "nr" in one_line.partition("left out")[0]

@@ -182,7 +182,7 @@ def test_a_dry_run_lists_each_run_once_and_fits_nothing(project: Path) -> None:
     assert "0 of 2 runs exist already" in succeed(*command)
     listed = succeed(*command, "--dry-run").splitlines()
     for run in Path("runs").iterdir():
-        (line,) = [line for line in listed if run.name in line]
+        (line,) = [line for line in listed if run.name[-10:] in line]
         assert "yes" in line
         assert read_config(run).estimator in line
     assert "2 of 2 runs exist already" in succeed(*command)
@@ -308,14 +308,14 @@ def test_baselines_of_the_same_rows_are_shown_once_below_the_runs_of_a_paper() -
     ).splitlines()
     below = rows[len(rows) - 1 - rows[::-1].index(r"\midrule") : -2]
     assert [row.split(" & ")[0] for row in below[1:]] == [
-        rf"\multicolumn{{3}}{{l}}{{baseline: generator mean, {part}}}" for part in ("I2I", "T2I")
+        rf"\multicolumn{{2}}{{l}}{{baseline: generator mean, {part}}}" for part in ("I2I", "T2I")
     ]
     assert all(row.count(".625") == 2 and "textbf" not in row for row in below[1:])
 
 
 def test_no_run_is_lost_in_the_table_of_a_paper() -> None:
     text = latex(made_up([{"precision": "fp32", "mean": 0.7}, {"precision": "bf16", "mean": 0.8}]))
-    assert "fp32" in text and ".700" in text and r"bf16 & x & \textbf{.800}" in text
+    assert "fp32" in text and ".700" in text and r"bf16 & \textbf{.800}" in text
     text = latex(made_up([{"run": "first", "mean": 0.7}, {"run": "second", "mean": 0.8}]))
     assert "first" in text and "second" in text
 

@@ -671,7 +671,7 @@ def test_the_page_opens_with_its_conclusion_and_a_title_that_says_what_was_compa
     assert re.search(
         rf"<p>{letters[0]} \(.*\) has the highest SRCC for quality, .* is not significant", opening
     )
-    assert "C (NR · ridge · published × 2) has SRCC" in opening  # another split: not ranked
+    assert "C (NR · ridge · published, 2 repeats) has SRCC" in opening  # another split: not ranked
     assert "are not ranked against each other" in opening
 
 
