@@ -70,7 +70,7 @@ ScorerWeightsOption = Annotated[
 def score(
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help=f"{DATA_HELP}; with -o, as for extract."),
+        typer.Argument(metavar="DATA", help=f"{DATA_HELP}; with -o also archives and URLs."),
     ],
     *,
     scorer: ScorerOption = None,

@@ -19,6 +19,7 @@ from tier4k.heads.reporting.columns import (
     result_rows,
     varying_columns,
 )
+from tier4k.heads.reporting.errors import require_runs
 from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal import interval_cell, metric_cell, references, selections
@@ -53,10 +54,11 @@ def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
         none), `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
 
     Raises:
+        ReportError: No run was given.
         ResultError: A run cannot be read.
     """
     lines = []
-    for name, run in named_once(run_folders(runs)).items():
+    for name, run in named_once(require_runs(run_folders(runs))).items():
         lines += _lines(run, name)
     return pd.DataFrame(lines).sort_values(list(ORDER), kind="stable", ignore_index=True)
 
@@ -235,6 +237,7 @@ def _about(results: Results, settings: RunSettings) -> dict[str, Any]:
         "recipe": settings.recipe,
         "start": settings.start,
         "seed": settings.seed,
+        "models": settings.models,
         "seeds": settings.seeds,
         "options": json.dumps(settings.head_options),
         "changed_options": " ".join(settings.changed_options()),

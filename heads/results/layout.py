@@ -116,7 +116,8 @@ def existing_file(run: Path, name: str) -> Path:
         return path
     if _is_damaged_run(run):
         raise ResultError(f"{run} has no {name}: delete {run} and run the command that made it again")
-    raise ResultError(f"there is no run {run}: pass the folder of a run{_likely_run(run)}")
+    problem = f"{run} is a folder without runs" if run.is_dir() else f"there is no run {run}"
+    raise ResultError(f"{problem}: pass the folder of a run{_likely_run(run)}")
 
 
 def require_current_format(run: Path) -> None:

@@ -39,7 +39,10 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     fitted = reference_to(Path("runs/nr"))
     assert f"TIER-NR, ridge of {fitted}, fitted elsewhere, on all rows of other, split elsewhere" in output
     assert "mean ± sd of 2 heads" in output
-    assert "0 of 6 test prompts; of 12 test images, 0 are in training, 0 have siblings there" in output
+    assert (
+        "0 of 6 test prompts; of 12 test images, 0 are in training, 0 share prompt and generator with"
+        in output
+    )
     assert not any(words in output for words in ("zero-shot", "seeds", "no head was fitted", "the result is"))
     assert "NaN, RMSE needs predictions on the scale of the column" in output
     for repeat in (0, 1):
