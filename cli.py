@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import shortened
 from tier4k.extract.pipeline.process_policy import process_policy
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.compare import compare
@@ -49,6 +50,12 @@ class TierGroup(TyperGroup):
             return super().invoke(ctx)
         except TierError as error:
             print_error(str(error))
+            return ctx.exit(EXIT_ERROR)
+        except MemoryError as error:
+            print_error(
+                f"the memory is too small for this command ({shortened(error)}): close other programs, use a "
+                "machine with more memory, or check that no file or option states a size by mistake"
+            )
             return ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt as interruption:
             print_error(interruption_text(interruption))

@@ -16,6 +16,7 @@ import numpy as np
 from tier4k.cache.keys import KEY_BYTES
 from tier4k.cache.shard_content import (
     ROW_MISMATCH,
+    ROW_NOT_FINITE,
     TOO_SHORT,
     byte_rows,
     checks_of,
@@ -30,6 +31,9 @@ from tier4k.cache.shard_content import (
 BLOCK_BYTES = 2**22  # of one sequential read
 SCATTERED_BYTES = 2**19  # of scattered rows in memory at once; fastest where they fit the processor's cache
 MAPPED_BYTES = 2**24  # larger keys and checks are mapped into memory, not loaded
+
+
+FEATURE_TYPES = ("<f2", "<f4", "<f8")
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class Shard:
 
         Raises:
             UnreadableShardError: The system refuses to read the file (VanishedShardError: it is missing).
-            ShardError: A row was changed.
+            ShardError: A row was changed, or a feature is not finite.
         """
         if not len(numbers):
             return
@@ -179,6 +183,7 @@ class Shard:
                 )  # "raise" makes one more copy
                 found = checks_of(buffer_rows[: len(block)])
                 self._require_sound(np.array_equal(found, checks[part]), ROW_MISMATCH)
+                self._require_sound(bool(np.isfinite(block).all()), ROW_NOT_FINITE)
                 out[places[part]] = block
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
@@ -186,7 +191,7 @@ class Shard:
 
         Raises:
             UnreadableShardError: The system refuses to read the file (VanishedShardError: it is missing).
-            ShardError: A row was changed.
+            ShardError: A row was changed, or a feature is not finite.
         """
         out = np.empty((len(numbers), *self.shape), self.dtype)
         self.copy_rows(numbers, self.row_checks[numbers], out, np.arange(len(numbers)))
@@ -212,6 +217,7 @@ class Shard:
                 checks = row_checks(features)
                 expected = all_checks[start : start + size]
                 self._require_sound(np.array_equal(checks, expected), ROW_MISMATCH)
+                self._require_sound(bool(np.isfinite(features).all()), ROW_NOT_FINITE)
                 yield keys, features
 
     def _memory_map(self, file: int) -> np.ndarray:
@@ -273,7 +279,7 @@ def _require_layout(
         raise ValueError(f"keys are {keys.dtype} {keys.shape}, expected uint8 (N, {KEY_BYTES})")
     if checks.dtype != np.dtype("<u8") or checks.shape != keys.shape[:1]:
         raise ValueError(f"row_checks are {checks.dtype} {checks.shape} for {len(keys)} keys")
-    if features.ndim < 2 or len(features) != len(keys) or features.dtype.kind != "f":
+    if features.ndim not in (2, 3) or len(features) != len(keys) or features.dtype.str not in FEATURE_TYPES:
         raise ValueError(f"features are {features.dtype} {features.shape} for {len(keys)} keys")
 
 

@@ -15,9 +15,11 @@ import numpy as np
 import xxhash
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import shortened
 
 TOO_SHORT = "the file ends too early"
 ROW_MISMATCH = "a row does not match its checksum"
+ROW_NOT_FINITE = "a feature is NaN or infinite"
 
 
 class ShardError(TierError):
@@ -111,7 +113,7 @@ def reading_error(
     # HDF5 sets an error number where the system refuses (permission, input and output), and none where the
     # content is wrong.
     if not isinstance(error, OSError) or error.errno is None:
-        return damaged(path, str(error))
+        return damaged(path, shortened(error))
     reason = error.strerror or error
     return UnreadableShardError(
         f"{path} cannot be read ({reason}): fix the cause and run the same command again"

@@ -43,6 +43,15 @@ def shown(path: Path | str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def shortened(value: object, limit: int = 200) -> str:
+    """Return a value, or the message of an error, on one line for a message; a long one is cut.
+
+    An error without a message is shown as its type.
+    """
+    text = " ".join(str(value).split()) or type(value).__name__
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 def first_few(items: Sequence[object], limit: int) -> str:
     """Return the first items of a message, and the number of the others: "a, b and 1,200 more"."""
     listed = ", ".join(map(str, items[:limit]))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.keys import text_key
+from tier4k.cache.text import first_few
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.choices import OnError
 from tier4k.extract.datasets.errors import DataError
@@ -30,6 +31,8 @@ from tier4k.extract.datasets.tables.cells import empty_cells, numbers, shown_cel
 SMALLEST_SCORE, LARGEST_SCORE = 1e-100, 1e100  # fits square scores and multiply squares
 
 REMEDY = "Fix or remove these rows, or skip them with --on-error skip."
+
+LINES_SHOWN = 5  # of rows with the same name
 
 NO_PROMPT = "the text prompt is empty"
 
@@ -258,7 +261,7 @@ def _check_cells(
     named = frame.loc[~no_name, "name"]
     repeated = named[named.duplicated(keep=False)]
     for name, own in repeated.groupby(repeated):
-        lines = ", ".join(str(frame.loc[row, "line"]) for row in own.index)
+        lines = first_few([frame.loc[row, "line"] for row in own.index], LINES_SHOWN)
         problems.add_each(own.index, f"the name {name!r} is in lines {lines}; names must be unique")
 
 

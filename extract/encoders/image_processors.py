@@ -5,14 +5,15 @@ whole grey levels; our pixels are the rounded ones.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from tier4k.cache.text import read_text
+from tier4k.cache.text import read_text, shortened
 from tier4k.extract.encoders.names import EncoderError
-from tier4k.extract.images.preprocessing import Preprocessing
+from tier4k.extract.images.preprocessing import MAX_SIDE, Preprocessing
 from tier4k.extract.weights.files import PROCESSOR_FILES, WeightsError
 from tier4k.extract.weights.unusable import is_pointer, pointer_remedy
 
@@ -45,7 +46,34 @@ def image_preprocessing(folder: Path, patch: int) -> Preprocessing:
     """
     processor = _load(folder)
     kind = type(processor).__name__.removesuffix("Pil").removesuffix("Fast")
-    reader = _Reader(processor, f"the image processor in {folder} ({kind})")
+    title = f"the image processor in {folder} ({kind})"
+    try:
+        found = _preprocessing(_Reader(processor, title), kind, patch)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # transformers does not check the values of the file.
+        raise WeightsError(
+            f"{title} has a value of a wrong type or range ({shortened(error)}): download "
+            f"{PROCESSOR_FILES[0]} again"
+        ) from error
+    _require_ranges(found, title)
+    return found
+
+
+def _require_ranges(found: Preprocessing, title: str) -> None:
+    sides = [side for side in (found.size, found.resize, found.patches) if side is not None]
+    is_finite = all(map(math.isfinite, (*found.mean, *found.std)))
+    if not is_finite or min(found.std) <= 0 or not all(1 <= side <= MAX_SIDE for side in sides):
+        raise WeightsError(
+            f"{title} states {shortened(found)}: sides are from 1 to {MAX_SIDE} pixels, means finite and "
+            f"standard deviations above 0; download {PROCESSOR_FILES[0]} again"
+        )
+
+
+def _preprocessing(
+    reader: "_Reader",
+    kind: str,
+    patch: int,
+) -> Preprocessing:
     if kind == NAFLEX:
         return reader.naflex(patch)
     if kind == CONVNEXT:

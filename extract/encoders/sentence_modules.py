@@ -184,12 +184,9 @@ def _layer(
             f"activation must be one of {', '.join(ACTIVATIONS)}, without a residual, applied to the pooled "
             "vector; pass another encoder"
         )
-    try:
-        width, new_width = int(content["in_features"]), int(content["out_features"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path} lacks the widths in_features and out_features: download the folder again"
-        ) from error
+    width, new_width = content.get("in_features"), content.get("out_features")
+    if not (type(width) is type(new_width) is int and width > 0 and new_width > 0):
+        raise WeightsError(f"{path} lacks the widths in_features and out_features: download the folder again")
     return Dense(place, width, new_width, bool(content.get("bias", True)), activation.rpartition(".")[2])
 
 

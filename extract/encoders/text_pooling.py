@@ -88,13 +88,15 @@ def load_pooling(folder: Path, modules: SentenceModules | None) -> TextPooling:
 
 
 def _dense(folder: Path, layer: Dense) -> nn.Module:
-    linear = nn.Linear(layer.width, layer.new_width, layer.bias)
     paths = [folder / layer.folder / name for name in TEXT_WEIGHT_FILES]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise WeightsError(f"{folder / layer.folder} lacks {paths[0].name}: download the whole folder again")
     with explain_loading_errors(folder, "text"):
         tensors = read_state_dict(path)
-        linear.load_state_dict({name.removeprefix("linear."): value for name, value in tensors.items()})
+        with torch.device("meta"):  # the stated widths take no memory
+            linear = nn.Linear(layer.width, layer.new_width, layer.bias)
+        named = {name.removeprefix("linear."): value.float() for name, value in tensors.items()}
+        linear.load_state_dict(named, assign=True)
     activation: nn.Module = getattr(nn, layer.activation)()
     return nn.Sequential(linear, activation)

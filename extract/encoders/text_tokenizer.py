@@ -1,13 +1,14 @@
 """Tokenizers of text encoders, which need no network: how long a text is, and which tokens it has."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tier4k.cache.text import utf8_path
+from tier4k.cache.text import shortened, utf8_path
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.transformers_loading import explain_loading_errors
@@ -82,16 +83,17 @@ class TextTokenizer:
         """Tokenize texts, truncated at `max_tokens` and padded to the longest, or to `max_tokens`.
 
         Raises:
-            EncoderError: A text has no token.
+            EncoderError: A text has no token, or the tokenizer fails.
         """
-        batch = self._tokenizer(
-            [self._prompt + text for text in texts],
-            truncation=True,
-            max_length=self.max_tokens,
-            padding="max_length" if self._pads_to_limit else True,
-            return_attention_mask=None if self._pads_to_limit else True,
-            return_tensors="pt",
-        )
+        with _tokenizer_errors(self._tokenizer):
+            batch = self._tokenizer(
+                [self._prompt + text for text in texts],
+                truncation=True,
+                max_length=self.max_tokens,
+                padding="max_length" if self._pads_to_limit else True,
+                return_attention_mask=None if self._pads_to_limit else True,
+                return_tensors="pt",
+            )
         ids = batch["input_ids"]
         mask = batch.get("attention_mask", torch.ones_like(ids))
         for text, length in zip(texts, mask.sum(1).tolist(), strict=True):
@@ -103,12 +105,29 @@ class TextTokenizer:
         return TokenBatch(ids, mask, mask.nonzero().T)
 
     def untruncated_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token numbers of each text before truncation, special tokens included."""
+        """Return the token numbers of each text before truncation, special tokens included.
+
+        Raises:
+            EncoderError: The tokenizer fails.
+        """
         ids: list[list[int]] = []
         for start in range(0, len(texts), TOKENIZED_TEXTS):
             part = [self._prompt + text for text in texts[start : start + TOKENIZED_TEXTS]]
-            ids.extend(self._tokenizer(part, truncation=False, verbose=False)["input_ids"])
+            with _tokenizer_errors(self._tokenizer):
+                ids.extend(self._tokenizer(part, truncation=False, verbose=False)["input_ids"])
         return ids
+
+
+@contextmanager
+def _tokenizer_errors(tokenizer: Any) -> Iterator[None]:
+    """Turn the errors of a tokenizer into `EncoderError`."""
+    try:
+        yield
+    except Exception as error:  # tokenizers of damaged files raise errors of many classes
+        raise EncoderError(
+            f"the tokenizer in {tokenizer.name_or_path} fails ({type(error).__name__}: {shortened(error)}): "
+            "download the whole folder again, or pass another text encoder"
+        ) from error
 
 
 def load_text_tokenizer(encoder: TextEncoder) -> TextTokenizer:
@@ -136,4 +155,5 @@ def load_text_tokenizer(encoder: TextEncoder) -> TextTokenizer:
     loaded = TextTokenizer(tokenizer, model.token_limit, model.family.pads_to_limit, prompt)
     with explain_loading_errors(path, "text"):
         loaded([PROBE])
+        loaded.untruncated_ids([PROBE, ""])
     return loaded

@@ -1,14 +1,32 @@
 """config.json of a folder of Hugging Face, read without transformers."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tier4k.cache.text import read_text
+from tier4k.cache.text import read_text, shortened
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.weights.files import WeightsError
 
 CONFIG = "config.json"
+
+# The largest value of the fields whose names contain a text, the first one that fits.
+LARGEST = {
+    "layers": 1000,
+    "depth": 1000,
+    "heads": 10_000,
+    "vocab_size": 100_000_000,
+    "_size": 1_000_000,
+    "dim": 1_000_000,
+    "features": 1_000_000,
+    "d_model": 1_000_000,
+    "d_ff": 1_000_000,
+    "d_kv": 1_000_000,
+}
+
+LARGEST_OTHER = 10**31
+"""Files state a limit of 10^30 tokens where a tokenizer has none."""
 
 
 def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
@@ -25,7 +43,37 @@ def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise WeightsError(f"{path} is no configuration of transformers: download the folder again")
+    _require_ranges(content, path)
     return content
+
+
+def _require_ranges(content: Mapping[str, Any], path: Path) -> None:
+    """Require sizes of a network that can be built; a network of a billion layers would take for ever.
+
+    Raises:
+        WeightsError: A number is too large, negative or not finite.
+    """
+    for name, value in content.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Mapping):
+                _require_ranges(item, path)
+            elif isinstance(item, int | float) and not _is_in_range(name, item):
+                raise WeightsError(
+                    f"{path} states {name} = {shortened(item, 60)}, and networks have at most "
+                    f"{_largest(name):,}: download the folder again"
+                )
+
+
+def _is_in_range(name: str, value: float) -> bool:
+    return not _largest(name) < abs(value) and value == value  # NaN differs from itself
+
+
+def _largest(name: str) -> int:
+    """Return the largest number that a field of a configuration may have."""
+    for part, largest in LARGEST.items():
+        if part in name:
+            return largest
+    return LARGEST_OTHER
 
 
 def read_json(path: Path) -> Any:
@@ -37,7 +85,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} cannot be read ({error}): download the folder again") from error
+        raise WeightsError(
+            f"{path} cannot be read ({shortened(error)}): download the folder again"
+        ) from error
 
 
 def tower_config(config: Any, name: str) -> Any:

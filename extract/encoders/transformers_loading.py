@@ -16,6 +16,13 @@ from tier4k.cache.errors import TierError
 from tier4k.cache.text import utf8_path
 from tier4k.extract.weights.files import WeightsError
 
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+
+LARGEST_GROWTH = 8
+"""How much larger than its files a network in float32 may be; files of float16 double."""
+
+SPARE = 2**27  # bytes of small networks with weights in other files
+
 
 def load_transformer(
     model_class: Any,
@@ -40,6 +47,7 @@ def load_transformer(
         WeightsError: The files of the folder are damaged or do not match.
     """
     with explain_loading_errors(path, stream), _no_progress_bars(), utf8_path(path) as readable:
+        _require_fitting_size(model_class, readable, options.get("config"))
         network, loading = model_class.from_pretrained(
             readable,
             local_files_only=True,
@@ -112,6 +120,32 @@ def _copy_out_of_files(network: nn.Module) -> None:
     """Copy weights into own memory: transformers maps files, so that a changed file would change features."""
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.data = tensor.data.clone()
+
+
+def _require_fitting_size(
+    model_class: Any,
+    folder: Path,
+    config: Any,
+) -> None:
+    """Refuse a network that is much larger than its weights, before memory for it is taken.
+
+    Raises:
+        WeightsError: config.json describes such a network.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    if config is None:
+        config_class = getattr(model_class, "config_class", None) or AutoConfig
+        config = config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        network = AutoModel.from_config(config) if model_class is AutoModel else model_class(config)
+    needed = 4 * sum(parameter.numel() for parameter in network.parameters())
+    stored = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES)
+    if needed > LARGEST_GROWTH * stored + SPARE:
+        raise WeightsError(
+            f"{folder / 'config.json'} describes a network of {needed / 1e9:,.1f} GB, and the weights beside "
+            f"it have {stored / 1e9:,.1f} GB: take both files from one download"
+        )
 
 
 def _require_complete(

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import shortened
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.out_of_memory import is_out_of_memory
+from tier4k.extract.plugins.find import FOREIGN_ERRORS
 
 
 @contextmanager
@@ -23,9 +25,9 @@ def failures_named(name: str, shape: Sequence[int]) -> Iterator[None]:
         yield
     except TierError:
         raise
-    except Exception as error:  # the function is a user's: it may raise anything
+    except FOREIGN_ERRORS as error:  # the function is a user's: it may raise anything
         if is_out_of_memory(error):
             raise
         raise EncoderError(
-            f"{name} fails on images {tuple(shape)}: {type(error).__name__}: {error}"
+            f"{name} fails on images {tuple(shape)}: {type(error).__name__}: {shortened(error)}"
         ) from error

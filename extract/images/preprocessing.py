@@ -6,7 +6,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from tier4k.cache.text import shortened
 from tier4k.extract.images.choices import ImageSize
+from tier4k.extract.images.errors import ImageError
 from tier4k.extract.images.geometry import Geometry, centred, floor_centred, whole
 from tier4k.extract.images.resize import resize
 from tier4k.extract.images.taps import KERNELS
@@ -15,6 +17,8 @@ from tier4k.extract.images.taps import KERNELS
 MIN_SIDE = 32
 # Most pixels of an uncropped image: the first feature maps of an encoder would take gigabytes.
 MAX_WHOLE_PIXELS = 2048 * 4096
+# Longest side in pixels that the preprocessing of an encoder in code may have.
+MAX_SIDE = 8192
 # Largest factor by which an image is enlarged to fill a number of patches.
 MAX_SCALE = 100
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -253,19 +257,40 @@ def image_preprocessing(
         crop: "center", "floor", "squash" or "border" (see `Preprocessing`).
 
     Raises:
-        ValueError: A value is not valid.
+        ImageError: A value is not valid.
     """
     if interpolation not in KERNELS or crop not in CROPS:
-        raise ValueError(
+        raise ImageError(
             f"interpolation {interpolation!r} with crop {crop!r} is not valid: use one of "
             f"{', '.join(KERNELS)}, and one of {', '.join(CROPS)}"
         )
-    if size < 1 or (resize or size) < 1 or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(
-            "size and resize must be at least 1 pixel, mean and std must have three numbers each, and each "
-            "number of std must be above 0"
+    resize = size if resize is None else resize
+    for name, side in (("size", size), ("resize", resize)):
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= MAX_SIDE:
+            raise ImageError(
+                f"{name} is {shortened(repr(side), 60)}: use a number of pixels from 1 to {MAX_SIDE}"
+            )
+    channels = {"mean": _three_numbers("mean", mean), "std": _three_numbers("std", std)}
+    if min(channels["std"]) <= 0:
+        raise ImageError(f"std is {channels['std']}: use three numbers above 0")
+    return Preprocessing("own", size, resize, interpolation, crop, channels["mean"], channels["std"])
+
+
+def _three_numbers(name: str, values: object) -> tuple[float, ...]:
+    """Return the values of three channels.
+
+    Raises:
+        ImageError: They are not three finite numbers.
+    """
+    try:
+        numbers = tuple(map(float, values))  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        numbers = ()
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ImageError(
+            f"{name} is {shortened(repr(values), 60)}: use three finite numbers, one for each channel"
         )
-    return Preprocessing("own", size, resize or size, interpolation, crop, tuple(mean), tuple(std))
+    return numbers
 
 
 def _numbers(values: tuple[float, ...]) -> str:

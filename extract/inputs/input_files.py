@@ -4,7 +4,7 @@ Arrow takes paths whose bytes are not UTF-8 as bytes only.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import xxhash
 
 from tier4k.cache.atomic import publish
+from tier4k.cache.keys import KEY_BYTES
 from tier4k.extract.inputs.inputs import Inputs
 
 VALUES = pa.schema([("value", pa.large_binary())])
@@ -51,11 +52,18 @@ def read_inputs(
     """Return inputs that were written, memory-mapped.
 
     Raises:
-        OSError, EOFError, ValueError, pyarrow.ArrowException: A file is missing or damaged.
+        OSError, EOFError, ValueError, SyntaxError, OverflowError, pyarrow.ArrowException: A file is missing
+            or damaged.
     """
-    keys = read_array(folder, name, digest)
+    keys = read_keys(folder, name, digest)
     mapped = pa.memory_map(os.fsencode(folder / f"{name}-{digest}.arrow"))
-    values = pa.ipc.open_file(mapped).read_all()["value"]
+    table = pa.ipc.open_file(mapped).read_all()
+    if table.schema != VALUES:
+        raise ValueError(f"{name} has columns of other names or types")
+    table.validate(full=True)
+    values = table["value"]
+    if values.null_count:
+        raise ValueError(f"{name} has empty values")
     if len(keys) != len(values):
         raise ValueError(f"{name} has {len(keys)} keys and {len(values)} values")
     return Inputs(keys, values)
@@ -87,9 +95,56 @@ def read_array(
     """Return an array that was written, memory-mapped.
 
     Raises:
-        OSError, EOFError, ValueError: The file is missing, empty or damaged.
+        OSError, EOFError, ValueError, SyntaxError, OverflowError: The file is missing, empty or damaged.
+            NumPy evaluates the header of the file, which raises more than it documents.
     """
     return np.load(folder / f"{name}-{digest}.npy", mmap_mode="r", allow_pickle=False)
+
+
+def read_keys(
+    folder: Path,
+    name: str,
+    digest: str,
+) -> np.ndarray:
+    """Return keys (N, 32) that were written, memory-mapped.
+
+    Raises:
+        OSError, EOFError, ValueError, SyntaxError, OverflowError: The file is missing, damaged, or holds no
+            keys.
+    """
+    keys = read_array(folder, name, digest)
+    if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
+        raise ValueError(f"{name} has no keys, but an array {keys.shape} of {keys.dtype}")
+    return keys
+
+
+def read_numbers(
+    folder: Path,
+    name: str,
+    digest: str,
+    limits: Sequence[int],
+    least: Sequence[int],
+) -> np.ndarray:
+    """Return rows of numbers (len(limits), N) that were written, memory-mapped.
+
+    Args:
+        folder: The folder.
+        name: Name of the array in the folder.
+        digest: Digest of its content.
+        limits: The first number that is too large, of each row.
+        least: The least number of each row.
+
+    Raises:
+        OSError, EOFError, ValueError, SyntaxError, OverflowError: The file is missing, damaged, or holds
+            other numbers.
+    """
+    numbers = read_array(folder, name, digest)
+    if numbers.dtype.kind != "i" or numbers.ndim != 2 or len(numbers) != len(limits):
+        raise ValueError(f"{name} has no numbers of inputs, but an array {numbers.shape} of {numbers.dtype}")
+    for row, limit, smallest in zip(numbers, limits, least, strict=True):
+        if row.size and not smallest <= row.min() <= row.max() < limit:
+            raise ValueError(f"{name} has the number {row.max()}, and there are {limit} inputs")
+    return numbers
 
 
 def _write_values(path: Path, values: pa.ChunkedArray) -> None:

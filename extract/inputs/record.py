@@ -8,22 +8,29 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
 from tier4k.cache.atomic import alone_in, publish_text
 from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import KEY_BYTES, key_array, text_key
-from tier4k.cache.text import shown
+from tier4k.cache.text import shortened, shown
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.images.place_names import is_url
-from tier4k.extract.inputs.dataset import DatasetInputs, RowNumbers
-from tier4k.extract.inputs.input_files import read_array, read_inputs, write_array, write_inputs
+from tier4k.extract.inputs.dataset import NONE, DatasetInputs, RowNumbers
+from tier4k.extract.inputs.input_files import (
+    read_inputs,
+    read_keys,
+    read_numbers,
+    write_array,
+    write_inputs,
+)
 from tier4k.extract.inputs.inputs import Inputs, Pairs, decoded, values_of
 
 FOLDER = "datasets"
@@ -40,6 +47,24 @@ TEMPLATE = "template"  # name of the templates among the inputs of a record
 
 PAIRS = "score"  # keys of pairs of an image and its text prompt
 PAIR_NUMBERS = "score-numbers"
+
+REMEDY = "delete the folder; the next `tier extract` of this data set writes it again"
+
+DIGEST = re.compile("[0-9a-f]{16}")
+
+# NumPy and Arrow raise these for files of wrong content; some come from the header of an array.
+READING_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    MemoryError,
+    pa.ArrowException,
+    SyntaxError,
+    OverflowError,
+    RecursionError,
+)
 
 NO_KEYS = np.empty((0, KEY_BYTES), np.uint8)
 
@@ -86,10 +111,14 @@ class DatasetRecord:
             StoreError: The record is damaged.
         """
         with _explained(path):
-            content = json.loads((path / ABOUT_FILE).read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise ValueError(f"its format is {content['format']!r}, not {FORMAT}")
-            return cls(path, About(**content))
+            # msgspec's own reader refuses the names that are not UTF-8.
+            about = msgspec.convert(json.loads((path / ABOUT_FILE).read_text(encoding="utf-8")), About)
+            if about.format != FORMAT:
+                raise ValueError(f"its format is {about.format}, not {FORMAT}")
+            if not about.data or "\0" in about.data:
+                raise ValueError("`data` is no folder and no URL")
+            _require_files(about.files)
+            return cls(path, about)
 
     @property
     def name(self) -> str:
@@ -112,14 +141,16 @@ class DatasetRecord:
         Raises:
             StoreError: The record is damaged.
         """
+        images, prompts = self._inputs("image"), self._inputs("text")
+        limits = [len(images), len(prompts), len(images)]
         with _explained(self.path):
-            rows = RowNumbers(*read_array(self.path, ROWS, self.about.files[ROWS]))
+            numbers = read_numbers(self.path, ROWS, self.about.files[ROWS], limits, [0, 0, NONE])
         return DatasetInputs(
             name=self.about.name,
             data=self.about.data,
-            images=self._inputs("image"),
-            prompts=self._inputs("text"),
-            rows=rows,
+            images=images,
+            prompts=prompts,
+            rows=RowNumbers(*numbers),
             has_prompts=self.about.has_prompts,
         )
 
@@ -132,7 +163,7 @@ class DatasetRecord:
         if stream not in self.about.files:
             return NO_KEYS
         with _explained(self.path):
-            return read_array(self.path, stream, self.about.files[stream])
+            return read_keys(self.path, stream, self.about.files[stream])
 
     def keys_in_store(self, stream: str) -> np.ndarray:
         """Return the keys (N, 32) of a stream and, if it is "text", of the templates.
@@ -156,12 +187,25 @@ class DatasetRecord:
             yield from self._paths()
         elif stream == PAIRS:
             paths, texts = list(self._paths()), self._texts("text")
+            limits = [len(paths), len(texts)]
             with _explained(self.path):
-                numbers = read_array(self.path, PAIR_NUMBERS, self.about.files[PAIR_NUMBERS])
+                digest = self.about.files[PAIR_NUMBERS]
+                numbers = read_numbers(self.path, PAIR_NUMBERS, digest, limits, [0, 0])
             for image, text in zip(*numbers.tolist(), strict=True):
                 yield f"{paths[image]}: {texts[text]}"
         else:
             yield from self._texts(stream)
+
+    def require_sound(self) -> None:
+        """Read all files of the record.
+
+        Raises:
+            StoreError: The record is damaged.
+        """
+        self.inputs()
+        self.templates()
+        if len(self.keys_of(PAIRS)) != sum(1 for _ in self.names_of(PAIRS)):
+            raise StoreError(f"{self.path} is damaged (it names another number of pairs): {REMEDY}")
 
     def templates(self) -> list[str]:
         """Return the texts that text encoders encoded besides the prompts.
@@ -291,9 +335,22 @@ def _explained(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, EOFError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        remedy = "delete the folder; the next `tier extract` of this data set writes it again"
-        raise StoreError(f"{path} is damaged ({error}): {remedy}") from error
+    except READING_ERRORS as error:
+        raise StoreError(f"{path} is damaged ({shortened(error)}): {REMEDY}") from error
+
+
+def _require_files(files: Mapping[str, str]) -> None:
+    """Require the files of a record by names that stay in its folder.
+
+    Raises:
+        ValueError: A file is missing or has another name.
+    """
+    for name in ("image", "text", TEMPLATE, ROWS):
+        if name not in files:
+            raise ValueError(f"`files` lacks {name!r}")
+    for digest in files.values():
+        if not DIGEST.fullmatch(digest):
+            raise ValueError(f"`files` has {shortened(repr(digest))}, which is no digest")
 
 
 def is_record(path: Path) -> bool:
@@ -301,24 +358,37 @@ def is_record(path: Path) -> bool:
     return path.parent.name == FOLDER and (path / ABOUT_FILE).is_file()
 
 
-def records(root: Path) -> list[DatasetRecord]:
-    """Return all records under `root`, in the order of their names.
+@dataclass(frozen=True)
+class Records:
+    """The records under a folder of stores.
 
-    Raises:
-        StoreError: A record is damaged.
+    Attributes:
+        sound: The records whose files can all be read, in the order of their names.
+        damaged: The reason for each folder of another record; it has the remedy.
     """
-    folders = sorted(file.parent for file in (root / FOLDER).glob(f"[!.]*/{ABOUT_FILE}"))
-    return list(map(DatasetRecord.read, folders))
+
+    sound: tuple[DatasetRecord, ...]
+    damaged: Mapping[Path, str]
 
 
-def input_names(root: Path, stream: str) -> dict[bytes, str]:
-    """Return the readable names of a stream's inputs in the recorded data sets, by key; templates are texts.
+def records(root: Path) -> Records:
+    """Return all records under `root`; a damaged one does not hide the others."""
+    sound = []
+    damaged = {}
+    for folder in sorted(file.parent for file in (root / FOLDER).glob(f"[!.]*/{ABOUT_FILE}")):
+        try:
+            record = DatasetRecord.read(folder)
+            record.require_sound()
+            sound.append(record)
+        except StoreError as error:
+            damaged[folder] = str(error)
+    return Records(tuple(sound), damaged)
 
-    Raises:
-        StoreError: A record is damaged.
-    """
+
+def input_names(sound: Iterable[DatasetRecord], stream: str) -> dict[bytes, str]:
+    """Return the readable names of a stream's inputs in data sets, by key; templates are texts."""
     names: dict[bytes, str] = {}
-    for record in records(root):
+    for record in sound:
         for part in streams_in_stores(stream):
             names.update(zip(map(bytes, record.keys_of(part)), record.names_of(part), strict=True))
     return names

@@ -17,6 +17,9 @@ from tier4k.cache.errors import TierError
 
 Group = Literal["tier4k.heads", "tier4k.encoders", "tier4k.layouts", "tier4k.scorers"]
 
+FOREIGN_ERRORS = (Exception, SystemExit)
+"""What code of other packages may raise; none of it may end a command without a message."""
+
 SCRIPTS = ("__main__", "__mp_main__")  # the running script or notebook, also in a process that it started
 
 
@@ -73,7 +76,7 @@ def import_object(path: str) -> Any:
         value: Any = import_module(module)
         for attribute in name.split("."):
             value = getattr(value, attribute)
-    except (Exception, SystemExit) as error:  # the module is a user's: its import may raise anything
+    except FOREIGN_ERRORS as error:  # the module is a user's: its import may raise anything
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(
             f"{path} cannot be imported: {text}{place_of(error, module)}{_remedy(module, error)}"

@@ -28,6 +28,7 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.images.preprocessing import Preprocessing
 from tier4k.extract.plugins.find import (
+    FOREIGN_ERRORS,
     PluginError,
     distribution_of,
     import_object,
@@ -210,5 +211,5 @@ def make_callable(scorer: CalledScorer) -> Any:
         return value
     try:
         return value()
-    except Exception as error:  # the class is a user's: making it may raise anything
+    except FOREIGN_ERRORS as error:  # the class is a user's: making it may raise anything
         raise PluginError(f"{scorer.path}() cannot be made: {type(error).__name__}: {error}") from error

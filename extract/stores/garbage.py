@@ -52,21 +52,23 @@ def review(
         used: Signature digests of stores that runs use.
         hours: A store whose newest file is younger than this counts as used.
 
-    Raises:
-        StoreError: The record of a data set is damaged, so that the stores it uses are unknown.
+    While a record is damaged, every store is kept, because the data set of the record may use it.
     """
     leftovers = [*unfinished_removals(root), *unfinished_removals(root / RECORDS)]
     findings = [_finding(path, False, "an interrupted removal left this folder") for path in leftovers]
     existing: list[DatasetRecord] = []
-    for record in records(root):
+    found = records(root)
+    for record in found.sound:
         data = record.about.data
-        if is_url(data) or Path(data).exists():
+        if is_url(data) or os.path.exists(data):
             existing.append(record)
         else:
             why = f"the data set {data} of this record no longer exists"
             findings.append(_finding(record.path, False, why))
+    for path in found.damaged:
+        findings.append(_finding(path, True, "the record is damaged, so it is unknown which stores it uses"))
     for store in stores(root):
-        findings += _review_store(store, used, existing, hours)
+        findings += _review_store(store, used, existing, list(found.damaged), hours)
     for path in broken_stores(root):
         findings.append(
             _finding(path, True, "the store cannot be opened, so it is unknown whether a run uses it")
@@ -98,12 +100,15 @@ def _review_store(
     store: FeatureStore,
     used: Collection[str],
     existing: Sequence[DatasetRecord],
+    damaged_records: Sequence[Path],
     hours: float,
 ) -> list[Finding]:
     """Return the finding of a store and, if the store is kept, the findings of its damaged shards."""
     newest = _newest(store.path)
     age = max(time.time() - newest, 0) / 3600
     reason = _reason_to_keep(store, used, existing)
+    if reason is None and damaged_records:
+        reason = f"the damaged record {damaged_records[0].name} may use the store"
     if reason is None and age < hours:
         reason = f"the newest file is {age:.1f} hours old, younger than {hours:g} hours (--older-than)"
     kept = reason is not None

@@ -10,7 +10,7 @@ from tier4k.cache.keys import key_array
 from tier4k.cache.listing import require_stores
 from tier4k.cache.store import FeatureStore
 from tier4k.extract.encoders.presets import weights_note
-from tier4k.extract.inputs.record import TEMPLATE, DatasetRecord, records
+from tier4k.extract.inputs.record import TEMPLATE, DatasetRecord
 from tier4k.extract.screen.table import Column, Row, Table, count_column, text_column
 
 COLUMNS = (
@@ -26,14 +26,17 @@ COLUMNS = (
 )
 
 
-def store_table(root: Path) -> Table:
+def store_table(root: Path, dataset_records: Sequence[DatasetRecord]) -> Table:
     """Return a table of all stores under `root`.
 
+    Args:
+        root: Folder of stores.
+        dataset_records: The records of the data sets whose coverage is shown.
+
     Raises:
-        StoreError: The folder has no store, or the record of a data set is damaged.
+        StoreError: The folder has no store.
     """
     stores = require_stores(root)
-    dataset_records = records(root)
     return Table(COLUMNS, tuple(_row(store, dataset_records) for store in stores))
 
 

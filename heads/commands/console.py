@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -204,3 +204,9 @@ def print_broken_stores(console: Console, features: Path) -> int:
     for message in broken.values():
         console.warn(message, "red")
     return len(broken)
+
+
+def print_damaged_records(console: Console, damaged: Mapping[Path, str]) -> None:
+    """Print the records of data sets that cannot be read."""
+    for message in damaged.values():
+        console.warn(message, "red")

@@ -58,7 +58,7 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="Image and text encoder in one (CLIP, SigLIP): hf:NAME_OR_PATH.",
+        help="Image and text encoder in one: hf:NAME_OR_PATH.",
         rich_help_panel=panels.FEATURES,
     ),
 ]
@@ -76,7 +76,7 @@ StagesOption = Annotated[
     typer.Option(
         "--stages",
         metavar="LIST",
-        help="Stages of --feature multilevel, such as 3,4.",
+        help="Stages of --feature multilevel: 3,4.",
         show_default="all",
         rich_help_panel=panels.FEATURES,
     ),

@@ -95,7 +95,7 @@ KeptModelsOption = Annotated[
     KeptModels | None,
     typer.Option(
         metavar="NAME",
-        help="Repeats whose heads are kept: all, first, none.",
+        help="Heads to keep: all, first, none.",
         show_default="all; --finetune: first",
         rich_help_panel=panels.OUTPUT,
     ),

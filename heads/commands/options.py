@@ -388,7 +388,7 @@ BenchmarkOption = Annotated[
         parser=parse_benchmark,
         metavar="I2I|T2I|all",
         help=ROWS_HELP,
-        show_default="all; fr: I2I",
+        show_default="all",
         autocompletion=choices(get_args(Benchmark)),
         rich_help_panel=panels.DATA,
     ),
@@ -530,7 +530,7 @@ class FitGroup(SplitGroup):
         typer.Option(
             "--head",
             metavar="NAME",
-            help="mlp, ridge, kernel-ridge, svr, gated, …",
+            help="mlp, ridge, svr, …",
             show_default=f"{DEFAULT_HEAD}, or the preset's",
             autocompletion=choices(get_args(HeadName)),
             rich_help_panel=panels.HEAD,
@@ -594,7 +594,7 @@ class TrainingGroup:
         typer.Option(
             min=1,
             metavar="N",
-            help="Batch size of the training.",
+            help="Training batch size.",
             show_default="that of the recipe",
             rich_help_panel=panels.HEAD,
         ),

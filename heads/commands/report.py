@@ -27,7 +27,7 @@ def report(
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="Data set with the images; may be repeated.",
+            help="Data set with the images; may repeat.",
             show_default="as recorded",
             rich_help_panel=panels.DATA,
         ),

@@ -7,7 +7,7 @@ import typer
 
 from tier4k.extract.stores.choices import HOURS_IN_USE
 from tier4k.heads.commands import panels
-from tier4k.heads.commands.console import Console, print_broken_stores
+from tier4k.heads.commands.console import Console, print_broken_stores, print_damaged_records
 from tier4k.heads.commands.options import FEATURES, RUNS, FeaturesOption
 from tier4k.heads.commands.output_options import OutputGroup, QuietOption
 from tier4k.heads.commands.ranges import not_negative
@@ -22,12 +22,15 @@ def store_ls(
     printing: OutputGroup,
 ) -> None:
     """List every feature store, and the data sets that it contains completely."""
+    from tier4k.extract.inputs.record import records
     from tier4k.extract.stores.listing import store_notes, store_table
 
     console = printing.console()
-    console.show(store_table(features))
+    found = records(features)
+    console.show(store_table(features, found.sound))
     for note in store_notes(features):
         console.note(note)
+    print_damaged_records(console, found.damaged)
     print_broken_stores(console, features)
 
 
@@ -205,10 +208,13 @@ def store_export(
     """Write the features of one store to a file for other programs."""
     from tier4k.cache.export import export
     from tier4k.cache.store import FeatureStore
-    from tier4k.extract.inputs.record import input_names
+    from tier4k.extract.inputs.record import input_names, records
 
     folder = Path(store) if Path(store).is_dir() else features / store
     opened = FeatureStore.open(folder)
-    names = input_names(folder.parent, opened.signature.stream)
+    found = records(folder.parent)
+    names = input_names(found.sound, opened.signature.stream)
     rows = export(opened, output, names)
-    Console(quiet=quiet).result(f"{output}: {rows:,} rows of {folder.name}")
+    console = Console(quiet=quiet)
+    console.result(f"{output}: {rows:,} rows of {folder.name}")
+    print_damaged_records(console, found.damaged)

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import shortened
 from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.rows import Rows
 
@@ -17,6 +18,7 @@ MIN_UNITS = 5  # rows or prompts
 MIN_GENERATORS = 3
 MIN_DATASETS = 2
 PUBLISHED_PARTS = 4
+LARGEST_SEED = 2**32 - 1  # of NumPy and scikit-learn
 PARTS = ("train", "validation", "test")
 
 
@@ -39,6 +41,14 @@ class Split:
     validation: np.ndarray
     test: np.ndarray
     seed: int
+
+    def __post_init__(self) -> None:
+        """Check the seed.
+
+        Raises:
+            SplitError: It is out of range.
+        """
+        require_seed(self.seed)
 
     def within(self, takes_part: np.ndarray) -> "Split":
         """Return the split of some of the rows.
@@ -72,6 +82,19 @@ def prompt_and_generator(rows: Rows) -> np.ndarray:
     """Return (N,) identities that images of the same prompt and generator share."""
     pairs = zip(rows.group, rows.generator, strict=True)
     return np.array([f"{group}\0{generator}" for group, generator in pairs], dtype=object)
+
+
+def require_seed(seed: int) -> None:
+    """Require a seed that every generator of random numbers takes.
+
+    Raises:
+        SplitError: The seed of a repeat is out of range.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SplitError(
+            f"a repeat has the seed {shortened(seed, 60)}, and seeds are from 0 to {LARGEST_SEED}: choose a "
+            "smaller --seed (the repeat's number, or its seed in a file of splits, is added to it)"
+        )
 
 
 def with_seeds(splits: Sequence[Split], seeds: int) -> list[Split]:
@@ -117,6 +140,8 @@ def make_splits(
     """
     if rule not in get_args(SplitRule):
         raise SplitError(f"there is no split rule {rule!r}: use one of {', '.join(get_args(SplitRule))}")
+    require_seed(seed)
+    require_seed(seed + repeats - 1)
     _require_enough_units(rows, rule, repeats if folds else 0)
     _require_enough_to_leave_out(rows, rule, repeats)
     if folds:

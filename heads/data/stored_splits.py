@@ -15,13 +15,11 @@ import msgspec
 import numpy as np
 
 from tier4k.cache.atomic import publish_text
-from tier4k.cache.text import nearest, read_text
+from tier4k.cache.text import nearest, read_text, shortened
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.heads.data.choices import SplitRule
 from tier4k.heads.data.rows import Rows
-from tier4k.heads.data.splits import PARTS, Split, SplitError, cut, require_enough_rows
-
-LARGEST_SEED = 2**32 - 1  # of numpy
+from tier4k.heads.data.splits import LARGEST_SEED, PARTS, Split, SplitError, cut, require_enough_rows
 
 FIELDS = ("train", "validation", "val", "test", "seed")
 """Fields of a repeat as users write it; `val` is another name of `validation`."""
@@ -144,8 +142,9 @@ class StoredSplits:
 def _unreadable(where: Path | str, reason: str) -> SplitError:
     rules = ", ".join(get_args(SplitRule))
     return SplitError(
-        f"{where} cannot be read as splits ({reason}): pass --split {rules}, column:NAME, a splits.json that "
-        'a run or `tier split` wrote, or a file such as {"train": [names of images], "test": [names]}'
+        f"{where} cannot be read as splits ({shortened(reason)}): pass --split {rules}, column:NAME, a "
+        'splits.json that a run or `tier split` wrote, or a file such as {"train": [names of images], '
+        '"test": [names]}'
     )
 
 
@@ -187,7 +186,9 @@ def _names(
     names = content[field]
     # Other sequences, such as columns of pandas, come from Python.
     if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
-        raise _unreadable(where, f"field {field!r} of repeat {number} is {names!r}, not a list of names")
+        raise _unreadable(
+            where, f"field {field!r} of repeat {number} is {shortened(repr(names), 60)}, not a list of names"
+        )
     found = list(names)
     for name in found:
         if not isinstance(name, str):

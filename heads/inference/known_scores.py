@@ -11,6 +11,7 @@ import numpy as np
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import shortened
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.heads.inference.scores import CONTENT_BYTES, Scores
 from tier4k.heads.inference.scoring_model import PREFIX, ScoringModel
@@ -179,11 +180,15 @@ def read_rows(
 
     try:
         with pq.ParquetFile(path) as file:
-            _require_model(path, file.schema_arrow, model, columns)
-            yield from file.iter_batches(ROW_GROUP, columns=columns)
-    except (OSError, pa.ArrowException) as error:
+            names = columns or model.schema.names
+            _require_model(path, file.schema_arrow, model, names)
+            schema = pa.schema([model.schema.field(name) for name in names])
+            for batch in file.iter_batches(ROW_GROUP, columns=names):
+                batch.validate(full=True)
+                yield pa.record_batch(batch.select(names).columns, schema=schema)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise ScoreFileError(
-            f"{path} exists and cannot be read as scores ({error}): delete it, or pass another -o"
+            f"{path} exists and cannot be read as scores ({shortened(error)}): delete it, or pass another -o"
         ) from error
 
 
@@ -191,7 +196,7 @@ def _require_model(
     path: Path,
     schema: "pa.Schema",
     model: ScoringModel,
-    columns: Sequence[str] | None,
+    columns: Sequence[str],
 ) -> None:
     """Refuse a file whose scores are of another model."""
     found = {key.decode(): text.decode() for key, text in (schema.metadata or {}).items()}
@@ -208,9 +213,15 @@ def _require_model(
             f"{path} has scores of another model, {found.get(PREFIX + 'model')}, and not of {model.name} "
             f"({'; '.join(differences)}): pass another -o, or delete {path}"
         )
-    missing = [name for name in columns or model.schema.names if name not in schema.names]
+    missing = [name for name in columns if schema.names.count(name) != 1]
     if missing:
         raise ScoreFileError(f"{path} lacks the columns {', '.join(missing)}: delete it, or pass another -o")
+    for name in set(schema.names) & set(model.schema.names):
+        if schema.field(name).type != model.schema.field(name).type:
+            raise ScoreFileError(
+                f"{path} has {shortened(schema.field(name).type, SHOWN)} in the column {name}, and not "
+                f"{model.schema.field(name).type}: delete it, or pass another -o"
+            )
 
 
 def content_array(content: np.ndarray, exists: np.ndarray) -> "pa.Array":

@@ -8,7 +8,7 @@ from tier4k.heads.data.encoder_names import score_signatures, stream_signatures
 from tier4k.heads.data.interactions import NO_INTERACTION
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.conformal import Interval
-from tier4k.heads.results.layout import CARD, is_run
+from tier4k.heads.results.layout import CARD, damaged, is_run
 from tier4k.heads.results.model import Model
 from tier4k.heads.results.read import read_config
 from tier4k.heads.results.results import Results
@@ -32,7 +32,11 @@ def model_card(model: Model) -> str:
         ResultError: The files of the run cannot be read.
     """
     if not is_run(model.folder):
-        return read_text(model.folder / CARD)
+        path = model.folder / CARD
+        try:
+            return read_text(path)
+        except (OSError, ValueError) as error:
+            raise damaged(path, error) from error
     results = Results.read(model.folder)
     sections = (
         HEADER,

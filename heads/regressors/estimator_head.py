@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from tier4k.cache.errors import TierError
-from tier4k.extract.plugins.find import installed_plugins, place_of
+from tier4k.extract.plugins.find import FOREIGN_ERRORS, installed_plugins, place_of
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.regressors.base import BaseHead
 from tier4k.heads.regressors.names import GROUP
@@ -108,7 +108,7 @@ def foreign_errors(name: str, action: str) -> Iterator[None]:
         yield
     except TierError:
         raise
-    except Exception as error:
+    except FOREIGN_ERRORS as error:
         text = " ".join(f"{type(error).__name__}: {error}".split()) + place_of(error, _module_of(name))
         raise HeadError(
             f"the {name} head cannot {action}: {text}. The error is raised "

@@ -11,6 +11,7 @@ from inspect import isclass
 from typing import Any
 
 from tier4k.cache.errors import TierError
+from tier4k.extract.plugins.find import FOREIGN_ERRORS
 
 # Not part of what estimators are made of: tests, examples, and copies of other packages.
 NOT_OF_ESTIMATORS = ("externals", "tests", "conftest", "datasets", "experimental", "_testing")
@@ -31,7 +32,7 @@ def saved_estimator(estimator: Any) -> bytes:
     try:
         content = skops.io.dumps(estimator)
         skops.io.loads(content, trusted=skops.io.get_untrusted_types(data=content))
-    except Exception as error:  # skops asks every object for its state, which may raise anything
+    except FOREIGN_ERRORS as error:  # skops asks every object for its state, which may raise anything
         text = " ".join(str(error).split())
         raise EstimatorError(f"skops cannot save them ({type(error).__name__}: {text})") from error
     return content
@@ -63,7 +64,7 @@ def load_estimator(content: bytes, trusted: Iterable[str]) -> Any:
         return skops.io.loads(content, trusted=skops.io.get_untrusted_types(data=content))
     except EstimatorError:
         raise
-    except Exception as error:  # damaged content, and code that the user trusts, may raise anything
+    except FOREIGN_ERRORS as error:  # damaged content, and code that the user trusts, may raise anything
         text = " ".join(str(error).split())
         raise EstimatorError(
             f"a fitted estimator cannot be read ({type(error).__name__}: {text}): install the versions of "

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+from tier4k.cache.text import shortened
 from tier4k.heads.results.json_files import read_json
 from tier4k.heads.results.own_files import require_own_files
 from tier4k.heads.results.run_format import RUN_FORMAT, ResultError
@@ -156,8 +157,8 @@ def damaged(path: Path, error: Exception) -> ResultError:
 
 
 def described(error: Exception) -> str:
-    """Return the message of an error on one line, or the class of the error if there is no message."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the message of an error on one line, cut if it is long, or the class of the error."""
+    return shortened(error)
 
 
 def _is_damaged_run(folder: Path) -> bool:

@@ -151,5 +151,5 @@ def _read_table(
     try:
         frame = pd.read_csv(path, dtype={**types, **optional}, keep_default_na=False, na_values=nan_texts)
         return frame[[*types, *(name for name in optional if name in frame)]]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         raise damaged(path, error) from error

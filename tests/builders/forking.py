@@ -6,6 +6,7 @@ import importlib
 import json
 import mmap
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 
 
@@ -22,14 +23,13 @@ class Imports:
 
     def name_at_exit(self) -> None:
         """In a forked process: name the modules that it has imported, once it ends by itself."""
-        before = set(sys.modules)
+        atexit.register(self.name, set(sys.modules))
 
-        def name() -> None:
-            text = json.dumps([module for module in sys.modules if module not in before]).encode()
-            self._named[1 : len(text) + 2] = text + b"\n"
-            self._named[0] = True  # last, as the process may be killed before
-
-        atexit.register(name)
+    def name(self, before: Collection[str]) -> None:
+        """In a forked process: name the modules that it has imported, but not those of `before`."""
+        text = json.dumps([module for module in sys.modules if module not in before]).encode()
+        self._named[1 : len(text) + 2] = text + b"\n"
+        self._named[0] = True  # last, as the process may be killed before
 
     def repeat(self) -> None:
         """In the forking process: import what a forked one has named; some are no modules that it can."""

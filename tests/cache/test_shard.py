@@ -392,6 +392,18 @@ def test_a_damaged_row_is_noticed_where_it_is_read_and_nowhere_else(shard: Path)
             list(opened.blocks())
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_nan_with_a_valid_checksum_is_refused_by_every_reader(tmp_path: Path, value: float) -> None:
+    features = FEATURES.copy()
+    features[1, 1] = value
+    path = write_blocks(tmp_path, "signature", NewRows.of(KEYS, row_checks(features), features))
+    opened = Shard.open(path)
+    np.testing.assert_array_equal(opened.rows(np.array([0, 2])), FEATURES[[0, 2]])
+    for read in (lambda: opened.rows(np.array([1])), lambda: list(opened.blocks())):
+        with pytest.raises(ShardError, match="NaN or infinite(?s:.)*store verify --repair"):
+            read()
+
+
 @pytest.mark.parametrize("missing", [1, 5, 20, 24, 1000])
 def test_a_shard_that_is_cut_short_after_opening_is_refused(shard: Path, missing: int) -> None:
     opened = Shard.open(shard)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tier4k.cache.text import shortened
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.find import table_files
 from tier4k.extract.datasets.tables.part import TablePart
@@ -118,7 +119,9 @@ def _arrays(path: Path, what: str) -> Mapping[str, np.ndarray]:
     except NotImplementedError as error:  # version 7.3 is HDF5
         raise DataError(f"{path} is a file of MATLAB 7.3: save it in MATLAB with the option -v7") from error
     except Exception as error:  # the parser of SciPy meets damage with errors of many classes
-        raise DataError(f"{path} cannot be read as a file of MATLAB ({error}): {RESTORE}") from error
+        raise DataError(
+            f"{path} cannot be read as a file of MATLAB ({shortened(error)}): {RESTORE}"
+        ) from error
     return {name: array for name, array in content.items() if not name.startswith("__")}
 
 

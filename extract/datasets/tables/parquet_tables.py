@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tier4k.cache.text import shortened
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.cells import PlacedImage
 from tier4k.extract.datasets.tables.column_names import column_names
@@ -53,9 +54,10 @@ def _damage_explained(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read as .parquet: {reason}") from error
+    except (pa.ArrowException, ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+        raise DataError(
+            f"{path} cannot be read as .parquet ({shortened(error)}): restore the file, or write it again"
+        ) from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import pandas as pd
 
+from tier4k.cache.text import shortened
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.tables.cells import Formula
 from tier4k.extract.datasets.tables.column_names import UNNAMED, column_names
@@ -32,6 +33,15 @@ FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
 CHUNK = 2**20
 
 LONGEST_TAG = 64
+
+LARGEST_CONTENT = 2**28
+"""Bytes of all members of a workbook. One with a million rows of ten columns has fewer."""
+
+MOST_ROWS = 2**20
+"""Rows that a spreadsheet program can write."""
+
+MOST_CELLS = 20_000_000
+"""Cells of a sheet, counted in each row up to the last filled one."""
 
 
 def workbook_headers(path: Path) -> tuple[PartHeader, ...]:
@@ -100,11 +110,26 @@ class _Book:
         from openpyxl import load_workbook
 
         with _damage_explained(self._path):
+            self._require_size()
             return load_workbook(
                 io.BytesIO(self._data),
                 read_only=True,
                 data_only=data_only,
                 keep_links=False,
+            )
+
+    def _require_size(self) -> None:
+        """Require that the members are no larger than tables are. None is read beyond its stated size.
+
+        Raises:
+            DataError: The members are too large.
+        """
+        with zipfile.ZipFile(io.BytesIO(self._data)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST_CONTENT:
+            raise DataError(
+                f"{self._path} would take {size / 1e6:,.0f} MB of memory, more than the "
+                f"{LARGEST_CONTENT / 1e6:,.0f} MB that are allowed: save the table as .csv or .parquet"
             )
 
     def sheets(self) -> list[tuple[str, bool]]:
@@ -114,7 +139,8 @@ class _Book:
     def header(self, name: str) -> list[object]:
         """Return the cells of the first row of a sheet that is not blank; none if all rows are."""
         with _damage_explained(self._path):
-            for cells in self._cells(name):
+            for number, cells in enumerate(self._cells(name)):
+                self._require_within_limits(name, number, len(cells))
                 if filled := _filled(cells):
                     return filled
         return []
@@ -124,10 +150,30 @@ class _Book:
 
         A cell with a formula whose value is not stored is a `Formula`.
         """
-        cells = self._cells_with_formulas(name) if self._has_formulas() else self._cells(name)
+        has_formulas = self._has_formulas()
+        found = []
+        count = 0
         with _damage_explained(self._path):
-            rows = ((number, _filled(row)) for number, row in enumerate(cells))
-            return [row for row in rows if row[1]]
+            rows = self._cells_with_formulas(name) if has_formulas else self._cells(name)
+            for number, row in enumerate(rows):
+                cells = _filled(row)
+                count += len(cells)
+                self._require_within_limits(name, number, count)
+                if cells:
+                    found.append((number, cells))
+        return found
+
+    def _require_within_limits(
+        self,
+        name: str,
+        number: int,
+        count: int,
+    ) -> None:
+        if number >= MOST_ROWS or count > MOST_CELLS:
+            raise DataError(
+                f"{self._path}, sheet {name}, has more than {MOST_ROWS:,} rows, or more than {MOST_CELLS:,} "
+                "cells up to the last filled one of each row: delete the cells far below or beside the table"
+            )
 
     def _cells(self, name: str) -> Iterator[Sequence[object]]:
         return _sheet(self._book, name).iter_rows(values_only=True)
@@ -186,14 +232,18 @@ def _damage_explained(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except DataError:
+        raise
     except zipfile.BadZipFile as error:
         raise DataError(
-            f"{path} is no workbook, or it is damaged ({error}): save it again as .xlsx in a spreadsheet "
-            "program; a table of text must end in .csv or .tsv"
+            f"{path} is no workbook, or it is damaged ({shortened(error)}): save it again as .xlsx in a "
+            "spreadsheet program; a table of text must end in .csv or .tsv"
         ) from error
     except Exception as error:  # a damaged workbook makes openpyxl raise errors of any type
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be read as .xlsx: {reason}") from error
+        raise DataError(
+            f"{path} cannot be read as .xlsx ({shortened(error)}): save it again as .xlsx in a spreadsheet "
+            "program, without a password"
+        ) from error
 
 
 def _frame(

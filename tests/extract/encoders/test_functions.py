@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 import tier4k
+from tier4k import image_preprocessing
 from tier4k.cache.errors import TierError
 from tier4k.cache.keys import file_key, key_array
 from tier4k.cache.signature import SignatureError
@@ -231,3 +233,38 @@ def test_an_error_or_another_length_after_the_first_images_is_one_of_tier4k() ->
         network(images)
     with pytest.raises(TierError, match="quarters fails on images .*: StopIteration"):
         network(images)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), SystemExit(), ValueError("x" * 5000)])
+def test_a_function_cannot_end_the_program_nor_fill_the_screen(error: BaseException) -> None:
+    def failing(images: Tensor) -> Tensor:
+        raise error
+
+    network = load_network(function_encoder(replace(QUARTERS, function=failing), ImageChoice()))
+    with pytest.raises(TierError, match=f"quarters fails on images .*: {type(error).__name__}") as caught:
+        network(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"size": 0},
+        {"size": 2**64},
+        {"size": 32.5},
+        {"size": "32"},
+        {"size": True},
+        {"size": 32, "resize": 0},
+        {"size": 32, "mean": (0.5, 0.5)},
+        {"size": 32, "mean": None},
+        {"size": 32, "mean": (0.5, 0.5, "a")},
+        {"size": 32, "std": (0.5, 0.5, 0)},
+        {"size": 32, "std": (0.5, 0.5, float("nan"))},
+        {"size": 32, "std": (10**400, 1, 1)},
+        {"size": 32, "interpolation": "nearest"},
+        {"size": 32, "crop": None},
+    ],
+)
+def test_a_wrong_value_of_a_preprocessing_is_an_error_of_tier4k(values: dict[str, Any]) -> None:
+    with pytest.raises(TierError, match="use"):
+        image_preprocessing(**values)

@@ -152,3 +152,23 @@ def test_patches_of_another_size_and_unknown_processors_are_refused(tmp_path: Pa
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(WeightsError, match="lacks preprocessor_config.json"):
         image_preprocessing(tmp_path, 16)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"image_mean": ["a", "b", "c"]},
+        {"image_mean": [10**400, 0.5, 0.5]},
+        {"image_std": [-1, 0.5, 0.5]},
+        {"image_std": [1e999, 0.5, 0.5]},
+        {"rescale_factor": {}},
+        {"size": {"height": 2**64, "width": 2**64}},
+        {"size": {"height": 0, "width": 0}},
+        {"resample": [1]},
+    ],
+)
+def test_a_value_of_a_wrong_type_or_range_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    content = {"image_processor_type": "ViTImageProcessor", **SQUARE, **content}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    with pytest.raises((EncoderError, WeightsError), match=str(tmp_path)):
+        image_preprocessing(tmp_path, 8)

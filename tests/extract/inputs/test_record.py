@@ -1,7 +1,9 @@
 """A folder of stores records which data sets it holds."""
 
 import os
+import re
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tier4k.extract.datasets.check import check
 from tier4k.extract.inputs import record
 from tier4k.extract.inputs.dataset import DatasetInputs
 from tier4k.extract.inputs.record import records, write_record
+from tier4k.extract.stores.garbage import review
 from tier4k.extract.stores.listing import store_table
 from tier4k.tests.builders.data import table_rows, write_pku, write_table
 from tier4k.tests.builders.screens import printed
@@ -24,7 +27,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     write_pku(tmp_path / "PKU-AIGIQA-4K")
     manifest = check(tmp_path).manifest
     write_record(tmp_path / "f", DatasetInputs.of(manifest))
-    (found,) = records(tmp_path / "f")
+    (found,) = records(tmp_path / "f").sound
     assert (found.about.name, found.about.data, found.about.rows) == (
         "PKU-AIGIQA-4K",
         str(tmp_path / "PKU-AIGIQA-4K"),
@@ -39,9 +42,9 @@ def test_writing_again_renews_and_another_data_set_of_the_same_name_is_another_r
         write_record(
             tmp_path / "f", DatasetInputs.of(check(write_table(tmp_path / folder / "mine.csv")).manifest)
         )
-    assert len(list(records(tmp_path / "f"))) == 2
+    assert len(records(tmp_path / "f").sound) == 2
     write_record(tmp_path / "f", DatasetInputs.of(check(tmp_path / "a" / "mine.csv").manifest))
-    assert sorted(one.about.data for one in records(tmp_path / "f")) == [
+    assert sorted(one.about.data for one in records(tmp_path / "f").sound) == [
         str(tmp_path / "a"),
         str(tmp_path / "b"),
     ]
@@ -52,8 +55,8 @@ def test_a_damaged_record_is_an_error_with_its_remedy(tmp_path: Path, content: b
     path = tmp_path / "datasets" / "x-12345678" / "about.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"x-12345678 is damaged.*delete the folder"):
-        list(records(tmp_path))
+    (reason,) = records(tmp_path).damaged.values()
+    assert re.search(r"x-12345678 is damaged.*delete the folder", reason)
 
 
 def test_the_list_of_stores_distinguishes_complete_from_partial_data_sets(tmp_path: Path) -> None:
@@ -62,12 +65,51 @@ def test_the_list_of_stores_distinguishes_complete_from_partial_data_sets(tmp_pa
     for name, rows in (("resnet18", 3), ("resnet50", 2)):
         with FeatureStore.create(tmp_path / "f", signature(name), {}).writer() as writer:
             writer.add(manifest.keys("image")[:rows], np.ones((rows, 4), np.float32))
-    shown = printed(store_table(tmp_path / "f"), width=250).splitlines()
+    shown = printed(store_table(tmp_path / "f", records(tmp_path / "f").sound), width=250).splitlines()
     lines = {name: next(line for line in shown if name in line) for name in ("resnet18", "resnet50")}
     assert "mine" in lines["resnet18"] and "of 3" not in lines["resnet18"]
     assert "mine (2 of 3)" in lines["resnet50"]
     with pytest.raises(StoreError, match="no feature stores.*tier extract"):
-        store_table(tmp_path / "nowhere")
+        store_table(tmp_path / "nowhere", ())
+
+
+def damage_array(folder: Path, name: str, change: Callable[[np.ndarray], object]) -> None:
+    (file,) = folder.glob(f"{name}-*.npy")
+    np.save(file, change(np.load(file)), allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("image", lambda keys: keys[:, :31]),
+        ("text", lambda keys: keys.astype(np.int64)),
+        ("image", lambda keys: keys[:-1]),
+        ("rows", lambda numbers: numbers + 1),
+        ("rows", lambda numbers: numbers - 1),
+        ("rows", lambda numbers: numbers[:2]),
+        ("rows", lambda numbers: numbers.astype(float)),
+        ("text", lambda _: np.array([None])),
+    ],
+)
+def test_a_damaged_record_does_not_hide_the_others(
+    tmp_path: Path, name: str, change: Callable[[np.ndarray], object]
+) -> None:
+    sound = DatasetInputs.of(check(write_table(tmp_path / "d" / "mine.csv")).manifest)
+    for dataset in (sound, replace(sound, name="other")):
+        written = write_record(tmp_path / "f", dataset)
+    damage_array(written.path, name, change)
+    found = records(tmp_path / "f")
+    assert [record.name for record in found.sound] == ["mine"]
+    assert list(found.damaged) == [written.path]
+
+
+def test_while_a_record_is_damaged_no_store_is_garbage(tmp_path: Path) -> None:
+    root = tmp_path / "f"
+    FeatureStore.create(root, signature("resnet18"), {})
+    assert [finding.kept for finding in review(root, (), hours=0)] == [False]
+    (root / "datasets" / "x-1").mkdir(parents=True)
+    (root / "datasets" / "x-1" / "about.json").write_text("{}")
+    assert all(finding.kept for finding in review(root, (), hours=0))
 
 
 def test_an_empty_array_of_a_record_is_damage(tmp_path: Path) -> None:
@@ -100,7 +142,7 @@ def test_writers_at_the_same_time_leave_a_record_with_its_arrays(
     monkeypatch.setattr(record, "publish_text", publish_later)
     write_record(tmp_path / "f", first)
     writers[0].join()
-    (found,) = records(tmp_path / "f")
+    (found,) = records(tmp_path / "f").sound
     assert len(found.inputs().rows) == found.about.rows == 2
 
 
@@ -108,7 +150,7 @@ def test_writers_at_the_same_time_leave_a_record_with_its_arrays(
 def test_a_record_is_found_whatever_the_name_of_its_data_set(tmp_path: Path, name: str) -> None:
     inputs = DatasetInputs.of(check(write_table(tmp_path / "mine.csv")).manifest)
     written = write_record(tmp_path / "f", replace(inputs, name=name))
-    assert records(tmp_path / "f") == [written]
+    assert records(tmp_path / "f").sound == (written,)
     assert written.name == name
 
 

@@ -70,7 +70,7 @@ def sha256(text: str) -> str:
 
 
 def shown_stores(root: Path) -> str:
-    return printed(store_table(root), width=250)
+    return printed(store_table(root, records(root).sound), width=250)
 
 
 @pytest.mark.slow
@@ -141,10 +141,10 @@ def test_a_store_with_templates_alone_is_no_garbage(tmp_path: Path, manifest: Ma
     write_record(root, DatasetInputs.of(manifest), ["an ugly photo", TEMPLATES[1]])
     write_record(root, DatasetInputs.of(manifest))
     assert [one.kept for one in review(root, (), 0)] == [True]
-    names = input_names(root, "text")
+    names = input_names(records(root).sound, "text")
     assert names.keys() >= {bytes.fromhex(sha256(one)) for one in (*TEMPLATES, "an ugly photo")}
     assert {names[bytes.fromhex(key)] for key in manifest.table["prompt_key"]} == set(manifest.prompts())
-    (record,) = records(root)
+    (record,) = records(root).sound
     assert len(record.keys_of("template")) == 3 and len(record.keys_of("text")) == 4
 
 

@@ -169,7 +169,7 @@ def test_the_data_set_is_recorded_before_the_first_input_is_encoded(
     recorded: list[str] = []
 
     def look(self: Silent, stream: str, total: int) -> None:
-        recorded.extend(record.about.name for record in records(tmp_path / "f"))
+        recorded.extend(record.about.name for record in records(tmp_path / "f").sound)
         assert not list((tmp_path / "f").glob("*/*.h5"))
 
     monkeypatch.setattr(Silent, "started", look)
@@ -182,7 +182,7 @@ def test_the_data_set_is_recorded_where_all_inputs_are_stored(tmp_path: Path, im
     run(tmp_path / "data", [image], tmp_path / "f")
     shutil.rmtree(tmp_path / "f" / "datasets")
     run(tmp_path / "data", [image], tmp_path / "f")
-    (record,) = records(tmp_path / "f")
+    (record,) = records(tmp_path / "f").sound
     assert len(record.keys_of("image")) == 10
 
 

@@ -21,7 +21,7 @@ from transformers import (
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.images.decode import decode
 from tier4k.extract.inputs.dataset import DatasetInputs
-from tier4k.extract.inputs.record import input_names, write_record
+from tier4k.extract.inputs.record import input_names, records, write_record
 from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
@@ -222,7 +222,7 @@ def test_half_precision_scores_are_near(
 def test_a_pair_is_identified_by_its_image_and_its_prompt(manifest: Manifest, tmp_path: Path) -> None:
     dataset = DatasetInputs.of(manifest)
     write_record(tmp_path, dataset, pairs=dataset.pairs)
-    names = input_names(tmp_path, "score")
+    names = input_names(records(tmp_path).sound, "score")
     assert len(names) == 8
     assert names[bytes.fromhex(manifest.pair_keys()[1])] == f"MJ_1.png: {manifest.table['prompt'][1]}"
     swapped = manifest.table.assign(

@@ -187,6 +187,18 @@ def test_the_scores_of_a_failed_run_of_another_model_are_refused_too(output: Pat
         require_addable(output, OTHERS["digest"][0])
 
 
+@pytest.mark.parametrize("column", ["line", "file", "key", "MOS_q_score"])
+def test_a_file_with_a_column_of_another_type_is_refused_before_work(output: Path, column: str) -> None:
+    write_formula_scores(output, rows_of(range(30)), FormulaScorer())
+    table = pq.read_table(output)
+    other = pa.nulls(table.num_rows)
+    pq.write_table(table.set_column(table.column_names.index(column), column, other), output)
+    before = output.read_bytes()
+    with pytest.raises(ScoreFileError, match=f"has null in the column {column}, and not"):
+        write_formula_scores(output, rows_of(range(40)), FormulaScorer())
+    assert output.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("write_other", "expected"),
     [

@@ -21,7 +21,7 @@ from tier4k.extract.plugins.find import PluginError
 from tier4k.heads.data.streams import Streams
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
 from tier4k.heads.regressors.base import BaseHead
-from tier4k.heads.regressors.estimator_head import EstimatorHead
+from tier4k.heads.regressors.estimator_head import EstimatorHead, foreign_errors
 from tier4k.heads.regressors.literals import literal_text, parse_literal
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.own_heads import own_head
@@ -228,6 +228,12 @@ def test_an_error_of_an_estimator_names_the_head_and_the_repeat(name: str, text:
         fit_heads(name, [head], X, Streams.of(image=COLUMNS), [task], lambda _: None)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, RuntimeError | ValueError)
+
+
+def test_a_head_that_ends_the_program_is_an_error_of_the_head() -> None:
+    message = "mine head cannot be fitted: SystemExit: 3.*correct the head"
+    with pytest.raises(HeadError, match=message), foreign_errors("mine", "be fitted"):
+        raise SystemExit(3)
 
 
 @pytest.mark.parametrize(

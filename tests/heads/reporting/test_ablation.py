@@ -191,7 +191,7 @@ def test_a_pair_of_two_groups_counts_once(folder: Path) -> None:
 def test_runs_that_differ_in_the_kept_heads_alone_count_once(folder: Path) -> None:
     pooled, copy = run_on(folder, POOLED), run_on(folder, POOLED, models="first")
     runs = read_runs([pooled, copy, run_on(folder, MULTILEVEL)])
-    assert [run.folders[0].path for run in runs][0] == pooled
+    assert runs[0].folders[0].path == pooled
     (ablation,) = ablations(runs)
     assert members(ablation) == [("", [("A", "pooled"), ("B", "multilevel")])]
 

@@ -156,6 +156,55 @@ def test_a_cell_in_the_last_corner_costs_no_memory(tmp_path: Path) -> None:
     assert frame.index.tolist() == [0, 29998]
 
 
+@pytest.mark.parametrize("row", ["99999999999", "1048577"])
+def test_a_row_beyond_those_of_a_spreadsheet_is_refused(tmp_path: Path, row: str) -> None:
+    path = write_book(tmp_path / "t.xlsx", s=[["image", "mos"], ["a.png", 1]])
+    replace_in_sheet(path, b'<row r="2"', f'<row r="{row}"'.encode())
+    with pytest.raises(DataError, match="sheet s, has more than 1,048,576 rows.*delete the cells"):
+        read_part(part_headers(path)[0])
+
+
+def test_cells_far_to_the_right_in_many_rows_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbooks, "MOST_CELLS", 100_000)
+    path = write_book(tmp_path / "t.xlsx", s=[["image", "mos"], ["a.png", 1]])
+    rows = "".join(f'<row r="{row}"><c r="XFD{row}"><v>1</v></c></row>' for row in range(3, 20))
+    replace_in_sheet(path, b"</sheetData>", f"{rows}</sheetData>".encode())
+    with pytest.raises(DataError, match="more than 100,000 cells.*delete the cells"):
+        read_part(part_headers(path)[0])
+
+
+def test_members_that_unpack_to_more_than_any_table_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbooks, "LARGEST_CONTENT", 10_000)
+    monkeypatch.setattr(openpyxl, "load_workbook", None)
+    path = write_book(tmp_path / "t.xlsx", s=[["image", "mos"], ["a.png", 1]])
+    with pytest.raises(DataError, match="MB of memory.*save the table as .csv"):
+        part_headers(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(8, 1), (10, 99), (10, 9)], ids=["encrypted", "AES", "Deflate64"]
+)
+@pytest.mark.parametrize("member", ["xl/workbook.xml", "xl/worksheets/sheet1.xml", "[Content_Types].xml"])
+def test_a_member_that_is_encrypted_or_packed_unusually_is_explained(
+    tmp_path: Path, member: str, field: int, value: int
+) -> None:
+    """`field` is a position in the directory of the zip archive: flags, or the number of the method."""
+    path = write_book(tmp_path / "t.xlsx", s=[["image", "mos"], ["a.png", 1]])
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(member.encode()))
+    place = int.from_bytes(content[entry + 42 : entry + 46], "little")
+    for start in (entry + field, place + field - 2):
+        content[start : start + 2] = value.to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="t.xlsx cannot be read as .xlsx.*save it again") as error:
+        read_part(part_headers(path)[0])
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
