@@ -46,7 +46,7 @@ def load_transformer(
     Raises:
         WeightsError: The files of the folder are damaged or do not match.
     """
-    with explain_loading_errors(path, stream), utf8_path(path) as readable:
+    with explain_loading_errors(path, stream), _no_progress_bars(), utf8_path(path) as readable:
         _require_fitting_size(model_class, readable, options.get("config"))
         network, loading = model_class.from_pretrained(
             readable,
@@ -60,6 +60,21 @@ def load_transformer(
     _require_no_more_blocks(network, loading["unexpected_keys"], path)
     _copy_out_of_files(network)
     return network
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Let transformers print no bar of its own while it loads weights."""
+    from transformers.utils import logging
+
+    showed_bars = logging.is_progress_bar_enabled()
+    if showed_bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if showed_bars:
+            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -98,7 +98,7 @@ class _Section:
             if key not in parameters:
                 raise ConfigError(
                     f"{self.path}: [{self.name}] has no option {key!r}{nearest(key, parameters)}: "
-                    f"use some of {', '.join(sorted(parameters))}"
+                    f"use one of {', '.join(sorted(parameters))}"
                 )
             parameter = parameters[key]
             values[parameter.name] = self._value(context, key, value, parameter)
@@ -116,6 +116,8 @@ class _Section:
         expected = _Expected.of(context.command, parameter.name)
         if not expected.accepts(value):
             raise ConfigError(f"{where} has the wrong type: use {expected}")
+        if parameter.required and value == []:
+            raise ConfigError(f"{where} is empty: list one or more")
         given = expected.given(value)
         try:
             parameter.process_value(context, given)
@@ -234,6 +236,8 @@ def _require_known(
     """Refuse sections of no command, and options outside of sections."""
     for name, content in sections.items():
         section = ".".join((*parents, name))
+        if name in commands and isinstance(content, list):
+            raise ConfigError(f"{path}: [[{section}]] is a list: write [{section}] with single brackets")
         if not isinstance(content, Mapping):
             raise ConfigError(
                 f"{path}: {section} = {_shown(content)} is in no section: write it below the name of its "
@@ -241,7 +245,7 @@ def _require_known(
             )
         if name not in commands:
             raise ConfigError(
-                f"{path}: [{section}] is no command{nearest(name, commands)}: use some of "
+                f"{path}: [{section}] is no command{nearest(name, commands)}: use one of "
                 f"{', '.join(sorted(commands))}"
             )
 

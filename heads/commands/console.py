@@ -44,6 +44,7 @@ class Console:
         self._is_quiet = quiet
         self._screen = _rich_console(sys.stdout if table_format == "table" else sys.stderr)
         self._screen.quiet = not self._is_first
+        self._tables = 0  # printed so far
 
     @property
     def is_for_terminal(self) -> bool:
@@ -65,7 +66,10 @@ class Console:
         if self._format == "table":
             print_table(self._screen, table)
         else:
+            if self._tables and self._format == "md":
+                sys.stdout.write("\n")  # two tables without an empty line would be one table
             sys.stdout.write(shown(PROGRAM_FORMATS.get(self._format, as_markdown)(table)))
+        self._tables += 1
 
     def result(self, text: str) -> None:
         """Print a line with a path that was written; it is never broken."""

@@ -58,7 +58,7 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="Checkpoint with both (CLIP, SigLIP): hf:NAME_OR_PATH.",
+        help="Image and text encoder in one: hf:NAME_OR_PATH.",
         rich_help_panel=panels.FEATURES,
     ),
 ]
@@ -76,7 +76,7 @@ StagesOption = Annotated[
     typer.Option(
         "--stages",
         metavar="LIST",
-        help="Stages of multilevel features, such as 3,4.",
+        help="Stages of --feature multilevel: 3,4.",
         show_default="all",
         rich_help_panel=panels.FEATURES,
     ),
@@ -145,7 +145,7 @@ class ImageGroup:
         typer.Option(
             "--image-size",
             metavar="N|full",
-            help="Pixels of the shorter side, or full.",
+            help="Whole image: shorter side in pixels, or full.",
             show_default="a crop",
             rich_help_panel=panels.FEATURES,
         ),

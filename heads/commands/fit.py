@@ -61,10 +61,22 @@ ScoreFeaturesOption = Annotated[
         rich_help_panel=panels.FEATURES,
     ),
 ]
+
+
+def _known_part(part: str) -> str:
+    """Return what --finetune names; refuse unknown parts before data and weights are read."""
+    from tier4k.heads.finetuning.recipe import full_part
+
+    if part != "none":
+        full_part(part)
+    return part
+
+
 FinetuneOption = Annotated[
     str,
     typer.Option(
         metavar="PART",
+        callback=_known_part,
         help="Encoders to train: image, text, all, last:N, lora:R.",
         autocompletion=choices(("none", "image", "text", "all", "last:", "lora", "lora:")),
         rich_help_panel=panels.END_TO_END,
@@ -83,8 +95,8 @@ KeptModelsOption = Annotated[
     KeptModels | None,
     typer.Option(
         metavar="NAME",
-        help="Repeats whose heads are kept: all, first, none.",
-        show_default="all",
+        help="Heads to keep: all, first, none.",
+        show_default="all; --finetune: first",
         rich_help_panel=panels.OUTPUT,
     ),
 ]

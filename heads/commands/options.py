@@ -13,7 +13,7 @@ from tier4k.extract.datasets.benchmarks import parse_benchmark
 from tier4k.extract.datasets.choices import Benchmark, LayoutName, OnError
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.completion import choices
-from tier4k.heads.commands.ranges import within
+from tier4k.heads.commands.ranges import not_negative, within
 from tier4k.heads.data.choices import FOLDS, REPEATS, SEED, SEEDS, Method, SplitRule
 from tier4k.heads.regressors.choices import HeadName, RecipeName
 
@@ -174,7 +174,7 @@ RatersOption = Annotated[
         "--raters",
         min=2,
         metavar="N",
-        help="Ratings of each score.",
+        help="Number of ratings per score.",
         show_default="column raters",
         rich_help_panel=panels.DATA,
     ),
@@ -313,9 +313,9 @@ class EngineGroup(SpeedGroup):
     gpus_per_actor: Annotated[
         float | None,
         typer.Option(
-            min=0,
+            callback=not_negative,
             metavar="N",
-            help="GPUs of each of them, such as 0.5.",
+            help="GPUs of each Ray process, such as 0.5.",
             show_default="1, or 0",
             rich_help_panel=panels.SPEED,
         ),
@@ -455,7 +455,7 @@ class SplitGroup:
         typer.Option(
             "--split",
             metavar="RULE",
-            help="prompt, random, generator, dataset, published, FILE.",
+            help="prompt, random, generator, published, column:NAME, …",
             autocompletion=choices(get_args(SplitRule)),
             rich_help_panel=panels.PROTOCOL,
         ),
@@ -530,8 +530,8 @@ class FitGroup(SplitGroup):
         typer.Option(
             "--head",
             metavar="NAME",
-            help="mlp, ridge, kernel-ridge, svr, gated, …",
-            show_default=DEFAULT_HEAD,
+            help="mlp, ridge, svr, …",
+            show_default=f"{DEFAULT_HEAD}, or the preset's",
             autocompletion=choices(get_args(HeadName)),
             rich_help_panel=panels.HEAD,
         ),
@@ -572,7 +572,7 @@ class TrainingGroup:
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            min=0,
+            callback=not_negative,
             metavar="X",
             help="Learning rate.",
             show_default="that of the recipe",
@@ -582,7 +582,7 @@ class TrainingGroup:
     weight_decay: Annotated[
         float | None,
         typer.Option(
-            min=0,
+            callback=not_negative,
             metavar="X",
             help="Weight decay.",
             show_default="that of the recipe",
@@ -594,8 +594,8 @@ class TrainingGroup:
         typer.Option(
             min=1,
             metavar="N",
-            help="Batch size of the training.",
-            show_default="recipe",
+            help="Training batch size.",
+            show_default="that of the recipe",
             rich_help_panel=panels.HEAD,
         ),
     ] = None

@@ -29,7 +29,7 @@ def plot(
         typer.Option(
             metavar="NAME",
             help="scatter, generators or ablation.",
-            show_default="scatter; ablation",
+            show_default="scatter of one run",
         ),
     ] = None,
     target: Annotated[
@@ -62,7 +62,7 @@ def plot(
     ] = None,
     repeat: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Repeat of a scatter, from 0.", show_default="the middle one"),
+        typer.Option(metavar="N", help="Repeat of a scatter, from 0.", show_default="nearest to the mean"),
     ] = None,
     *,
     quiet: QuietOption = False,

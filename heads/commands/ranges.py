@@ -1,5 +1,6 @@
 """Ranges of options: numbers that are too small or too large are refused."""
 
+import math
 from collections.abc import Callable
 
 import typer
@@ -26,3 +27,14 @@ def within(limits: tuple[int, int]) -> Callable[[int | None], int | None]:
         return value
 
     return check
+
+
+def not_negative(value: float | None) -> float | None:
+    """Return a number, as the callback of an option.
+
+    Raises:
+        typer.BadParameter: It is negative or not finite.
+    """
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise typer.BadParameter(f"{value} is out of range: pass a number of 0 or more")
+    return value

@@ -27,7 +27,7 @@ def report(
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="Data set with the images; may be repeated.",
+            help="Data set with the images; may repeat.",
             show_default="as recorded",
             rich_help_panel=panels.DATA,
         ),
@@ -35,10 +35,10 @@ def report(
     images: Annotated[
         int,
         typer.Option(
-            "--pictures",
+            "--thumbnails",
             min=0,
             metavar="N",
-            help="Thumbnails, at most; largest errors first.",
+            help="Number of thumbnails at most; largest errors first.",
             rich_help_panel=panels.DATA,
         ),
     ] = 400,

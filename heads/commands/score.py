@@ -19,7 +19,6 @@ from tier4k.heads.commands.encoding import encode
 from tier4k.heads.commands.given import join
 from tier4k.heads.commands.loading import check_sources
 from tier4k.heads.commands.options import (
-    DATA_HELP,
     FEATURES,
     RUNS,
     AnyBenchmarkOption,
@@ -70,7 +69,7 @@ ScorerWeightsOption = Annotated[
 def score(
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", help=f"{DATA_HELP}; with -o, as for extract."),
+        typer.Argument(metavar="DATA", help="A folder or table (.csv, …); with -o also archives, URLs."),
     ],
     *,
     scorer: ScorerOption = None,

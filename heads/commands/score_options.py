@@ -86,7 +86,7 @@ LowerIsBetterOption = Annotated[
     bool,
     typer.Option(
         "--lower-is-better",
-        help="Change the sign of the scores.",
+        help="Lower scores mean better images.",
         rich_help_panel=panels.SCORES,
     ),
 ]

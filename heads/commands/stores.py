@@ -10,6 +10,7 @@ from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console, print_broken_stores, print_damaged_records
 from tier4k.heads.commands.options import FEATURES, RUNS, FeaturesOption
 from tier4k.heads.commands.output_options import OutputGroup, QuietOption
+from tier4k.heads.commands.ranges import not_negative
 
 if TYPE_CHECKING:
     from tier4k.extract.stores.garbage import Finding
@@ -118,9 +119,9 @@ def store_gc(
     older_than: Annotated[
         float,
         typer.Option(
-            min=0,
+            callback=not_negative,
             metavar="HOURS",
-            help="Keep stores with younger files.",
+            help="Keep stores changed in the last HOURS.",
         ),
     ] = HOURS_IN_USE,
     quiet: QuietOption = False,

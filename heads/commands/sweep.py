@@ -286,7 +286,7 @@ def _sweep(
 
     def begun(existing: int, total: int) -> None:
         """Print how many runs are fitted, before the first fit."""
-        console.note(f"{existing:,} of {total:,} runs exist already in {job.out}")
+        console.note(f"{existing:,} of {_runs(total)} exist already in {job.out}")
 
     with explain_interruption(SWEEP), console.task("sweep") as count:
         runs = sweep(
@@ -332,7 +332,7 @@ def _list_runs(
     missing = [run for run in runs if not run.exists]
     heads = sum(run.fits for run in missing)
     console.note(
-        f"{len(runs) - len(missing):,} of {len(runs):,} runs exist already in {job.out}; heads to fit: "
+        f"{len(runs) - len(missing):,} of {_runs(len(runs))} exist already in {job.out}; heads to fit: "
         f"{heads:,}"
     )
 
@@ -374,7 +374,8 @@ def _search(
         "procedure, search included."
     )
     print_runs(console, [found.run])
-    candidates = f"the {len(found.candidates)} candidates on the selection parts"
+    number = len(found.candidates)
+    candidates = f"the {f'{number} candidates' if number > 1 else 'candidate'} on the selection parts"
     console.note(f"{job.out / CANDIDATES} has the runs of {candidates}", "dim")
     _print_commands(console, found, data, passed | _single_values(blocks))
     return found.run
@@ -457,6 +458,10 @@ def _single_values(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return fixed
 
 
+def _runs(number: int) -> str:
+    return f"{number:,} {'run' if number == 1 else 'runs'}"
+
+
 def _print_totals(
     console: Console,
     runs: "Sequence[Run]",
@@ -466,8 +471,8 @@ def _print_totals(
     seconds = sum(run.seconds for run in fitted)
     existing_count = len(runs) - len(fitted)
     console.result(
-        f"{out} has {len(runs)} runs of this sweep: {existing_count} existed already, "
-        f"{len(fitted)} were fitted in {seconds:.1f} s",
+        f"{out} has {_runs(len(runs))} of this sweep: {existing_count} existed already, "
+        f"{len(fitted)} {'was' if len(fitted) == 1 else 'were'} fitted in {seconds:.1f} s",
     )
 
 

@@ -69,7 +69,7 @@ def finetuning_recipe(
         FinetuningError: No such part or hyperparameter exists.
         HeadError: A hyperparameter does not take the value.
     """
-    part = _full_part(part)
+    part = full_part(part)
     _require_options(changed)
     published = _published_options(image_architecture)
     given = {name: parse_option(name, value, OPTION_TYPES[name]) for name, value in changed.items()}
@@ -133,8 +133,8 @@ def _require_trained_streams(options: FitOptions) -> None:
         )
 
 
-def _full_part(part: str) -> str:
-    """Return the part with the rank of its adapters, where it has adapters.
+def full_part(part: str) -> str:
+    """Return the part that --finetune names, with the rank of its adapters where it has adapters.
 
     Raises:
         FinetuningError: There is no such part.

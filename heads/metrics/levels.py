@@ -21,17 +21,18 @@ LEVEL_METRICS = (*SYSTEM_METRICS, *PROMPT_METRICS)
 
 LEAST_GENERATORS = 3
 
-TOO_FEW_GENERATORS = (
-    f"fewer than {LEAST_GENERATORS} generators in the test rows (only the metrics of generators are missing)"
-)
+TOO_FEW_GENERATORS = f"fewer than {LEAST_GENERATORS} generators in the test rows"
 
-EQUAL_GENERATORS = "all generators have the same mean (only the metrics of generators are missing)"
+EQUAL_GENERATORS = "all generators have the same mean"
 
-NO_PAIRS = (
-    "no prompt has two test rows with different true scores (only the metrics within prompts are missing)"
-)
+NO_PAIRS = "no prompt has two test rows with different true scores"
 
-LEVEL_REASONS = frozenset((TOO_FEW_GENERATORS, EQUAL_GENERATORS, NO_PAIRS))
+# Reasons for missing values, with what is missing.
+LEVEL_REASONS = {
+    TOO_FEW_GENERATORS: "no metrics of generators",
+    EQUAL_GENERATORS: "no metrics of generators",
+    NO_PAIRS: "no metrics within prompts",
+}
 
 DIGITS = 12  # values that are equal in so many digits of the largest one differ by rounding errors only
 

@@ -207,7 +207,8 @@ def _without_none(type_: Any) -> list[Any]:
 def _type_name(type_: Any) -> str:
     if get_origin(type_) is tuple:
         entry = _type_name(get_args(type_)[0]).removeprefix("a ")
-        return f"a list of {entry}s, such as a,b"
+        example = "1,10" if entry in ("number", "whole number") else "a,b"
+        return f'a list of {entry}s in one text, such as "{example}"'
     if NoneType in get_args(type_):
         names = [_type_name(member) for member in _without_none(type_)]
         return " or ".join([*names, "none"])

@@ -10,6 +10,7 @@ from rich.text import Text
 from tier4k.extract.screen.table import ESSENTIAL, Column, Table, count_column, text_column
 from tier4k.heads.metrics.correlation import Metric, plcc, srcc
 from tier4k.heads.reporting.choices import Part
+from tier4k.heads.reporting.errors import require_runs
 from tier4k.heads.reporting.terminal import metric_cell
 from tier4k.heads.reporting.tidy import named_once, run_labels
 from tier4k.heads.results.read import read_predictions
@@ -35,10 +36,11 @@ def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
         over these repeats, and the standard deviation in a column `METRIC_sd`.
 
     Raises:
+        ReportError: No run was given.
         ResultError: A run cannot be read.
     """
     frames = []
-    for name, run in named_once(runs).items():
+    for name, run in named_once(require_runs(runs)).items():
         results = Results.read(run)
         rows = read_predictions(run)
         if by == "dataset" and by not in rows:  # of one data set

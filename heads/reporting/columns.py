@@ -25,6 +25,7 @@ ABOUT = (
     "recipe",
     "start",
     "seed",
+    "models",
 )
 
 # Columns that are empty where no stream has images, or text.
@@ -67,18 +68,23 @@ def baseline_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def varying_columns(rows: pd.DataFrame) -> list[str]:
-    """Columns of `result_rows` that tell the runs apart, beside `ALWAYS`; `run` where they do not suffice.
+    """Columns of `result_rows` that tell the runs apart, beside `ALWAYS`; `models`, and then `run`, only
+    where the others do not suffice.
 
     A column of `ENCODED` is not one of them if runs have it or lack it, and all that have it are alike: then
     the streams tell them apart.
     """
     columns = []
     for column in (*ABOUT, "changed_options", "repeats", "seeds"):
+        if column == "models":
+            continue
         values = set(rows[column]) - ({NONE} if column in ENCODED else set())
         if len(values) > 1 or column in ALWAYS:
             columns.append(column)
-    if rows.duplicated([*columns, "target", "metric"]).any():
-        columns.append("run")
+    for column in ("models", "run"):
+        is_different = len(rows[column].unique()) > 1
+        if is_different and rows.duplicated([*columns, "target", "metric"]).any():
+            columns.append(column)
     return columns
 
 

@@ -7,7 +7,7 @@ from string import ascii_uppercase
 
 import pandas as pd
 
-from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.errors import ReportError, require_runs
 from tier4k.heads.reporting.order import places_in_order
 from tier4k.heads.reporting.run_names import RunName, differing_parts, run_names, short_labels
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
@@ -70,15 +70,14 @@ class ReportRun:
 def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     """Read and name runs; folders that differ in their targets alone become one run, and copies count once.
 
-    Runs whose names differ in their digits alone are in the order of their options.
+    Runs whose names differ in their digits alone are in the order of their options. Of runs that differ in
+    nothing but the heads that were kept (--models), the first counts.
 
     Raises:
         ReportError: No run was given, or predictions of a target are missing.
         ResultError: A folder is not the folder of a run, or is damaged.
     """
-    distinct = {folder.resolve(): folder for folder in folders}
-    if not distinct:
-        raise ReportError("there is no run to show: pass one run or more, for example runs/*")
+    distinct = {folder.resolve(): folder for folder in require_runs(folders)}
     groups = _groups(_in_order([_read_folder(path) for path in distinct.values()]))
     settings = []
     identities = []
@@ -134,12 +133,12 @@ def _groups(folders: Sequence[RunFolder]) -> list[list[RunFolder]]:
 
 
 def _add_to_group(folder: RunFolder, groups: list[list[RunFolder]]) -> None:
-    """Add a folder to the first group without its targets, or to a new group; leave out a copy."""
+    """Add a folder to the first group without its targets, or to a new group; leave out an equal run."""
     free_group = None
     for group in groups:
         known_targets: set[str] = set()
         for other in group:
-            if other.results.id == folder.results.id:
+            if other.results.summaries.keys() == folder.results.summaries.keys():
                 return
             known_targets |= other.results.summaries.keys()
         if free_group is None and known_targets.isdisjoint(folder.results.summaries):

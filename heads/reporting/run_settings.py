@@ -19,7 +19,8 @@ from tier4k.heads.results.config import SEARCH, ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.layout import CONFIG_FILE, damaged
 from tier4k.heads.results.read import read_config
 
-VARY_WITHIN_A_RUN = ("targets", "environment")  # runs that differ in these alone are one run to a reader
+# Runs that differ in these alone are one run to a reader.
+VARY_WITHIN_A_RUN = ("targets", "models", "environment")
 
 ALL_STREAMS = "all"
 
@@ -47,7 +48,8 @@ class RunSettings:
         plugins: What the run uses of other packages, such as a user's head.
         finetuning: Every option of end-to-end training; empty where the encoders were frozen.
         signatures: The signature of each store, named as in config.json.
-        key: Equal for runs that differ in nothing but their targets and their environment.
+        models: Repeats whose fitted heads were kept: "all", "first" or "none".
+        key: Equal for runs that differ in `VARY_WITHIN_A_RUN` alone.
         data_paths: Recorded paths of the data sets, empty where none were recorded.
         table: Recorded options about the tables, as `TableChoice.given`.
         command: Recorded command line, empty where none was recorded.
@@ -76,6 +78,7 @@ class RunSettings:
     start: str
     protocol: int
     signatures: Mapping[str, Signature]
+    models: str
     key: str
     data_paths: tuple[str, ...]
     table: Mapping[str, str]
@@ -205,6 +208,7 @@ def read_settings(run: Path) -> RunSettings:
         start=config.start,
         protocol=config.protocol,
         signatures=config.signatures,
+        models=config.models,
         key=_key(config),
         data_paths=(environment.data, *environment.more_data) if environment.data else (),
         table=environment.table,
@@ -214,6 +218,12 @@ def read_settings(run: Path) -> RunSettings:
         finished=environment.finished,
         seconds=environment.seconds,
     )
+
+
+def option_value(run: RunSettings, setting: str) -> str:
+    """Return a setting as the option of `fit-head` takes it, such as "nr"; "" if it has no such option."""
+    value = run.used_streams if setting == "streams" else getattr(run, setting, "")
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _own_changes(options: Mapping[str, Any], defaults: Sequence[str]) -> list[str]:

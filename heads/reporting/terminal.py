@@ -31,11 +31,11 @@ from tier4k.heads.results.results import Results
 SIGNIFICANT = 0.05
 
 ESTIMAND = (
-    "the metric that is expected when the head is fitted on a new training set of this size and tested on "
-    "infinitely many new prompts of the same generators."
+    "the expected metric of a head fitted on another training set of this size, on new prompts of the same "
+    "generators."
 )
 
-ESTIMAND_UNFITTED = "the metric that is expected on infinitely many new prompts"
+ESTIMAND_UNFITTED = "the expected metric on new prompts"
 
 CALIBRATION = (
     "RMSE is that of predictions mapped linearly to the scores, the map of each prompt fitted on other "
@@ -274,8 +274,8 @@ def leakage(results: Results) -> Text:
     line = (
         f"seen in training{mean_of}: {numbers['leaked_prompts']} of "
         f"{numbers['test_prompts']} test prompts; of {numbers['test_images']} test images, "
-        f"{numbers['leaked_images']} are in training, {siblings} have siblings there (images of the same "
-        "prompt and generator)"
+        f"{numbers['leaked_images']} are in training, {siblings} share prompt and generator with a "
+        "training image"
     )
     if not results.leaks:
         return Text(line, style="green")
@@ -350,7 +350,8 @@ def _nan_notes(results: Results) -> Iterator[Text]:
                 cells += [f"{target} {label(results, name)}" for name in names]
         concerns_result = any(set(selected) & set(names) for names in names_of_target.values())
         style = "yellow" if concerns_result and reason not in LEVEL_REASONS else "dim"
-        yield Text(f"NaN for {', '.join(cells)}: {reason}", style=style)
+        missing = LEVEL_REASONS.get(reason, "NaN")
+        yield Text(f"{missing} for {', '.join(cells)}: {reason}", style=style)
 
 
 def _interval_notes(results: Results) -> Iterator[Text]:
@@ -367,9 +368,9 @@ def _interval_notes(results: Results) -> Iterator[Text]:
         yield Text(f"no 95 % interval for new prompts ({', '.join(targets)}), as {reason}", "dim")
     if shown and results.headline in UNFITTED:
         condition = ", if none of these prompts was in training" if results.seen_unknown else ""
-        yield Text(f"[95 % interval]: {ESTIMAND_UNFITTED}{condition}", "dim")
+        yield Text(f"the 95 % interval is for {ESTIMAND_UNFITTED}{condition}", "dim")
     elif shown:
-        yield Text(f"[95 % interval]: {ESTIMAND}", "dim")
+        yield Text(f"the 95 % interval is for {ESTIMAND}", "dim")
     for target in shown:
         fewest = results.fewest_prompts[target]
         if fewest < FEWEST_PROMPTS:
@@ -404,6 +405,8 @@ def _interval_text(interval: Interval) -> str:
     level = f"{100 * interval.level:.0f} % prediction interval"
     if not np.isfinite(width):
         return f"no {level}, as {min(interval.prompts)} held-out prompts are too few for it"
+    if width == 0:
+        return f"no {level}: all scores are equal"
     coverage = 100 * np.mean(interval.coverage)
     return f"± {width:.3g} is the {level} (test coverage {coverage:.1f} %)"
 

@@ -20,6 +20,7 @@ from tier4k.heads.reporting.columns import (
     result_rows,
     varying_columns,
 )
+from tier4k.heads.reporting.errors import require_runs
 from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.order import order_key
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
@@ -70,9 +71,10 @@ def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
         none), `low_fitted_heads`, `high_fitted_heads` (95 % interval for these fitted heads) and `repeats`.
 
     Raises:
+        ReportError: No run was given.
         ResultError: A run cannot be read.
     """
-    found = named_once(run_folders(runs))
+    found = named_once(require_runs(run_folders(runs)))
     settings = {name: read_settings(run) for name, run in found.items()}
     lines = []
     for name in sorted(found, key=lambda name: (*order_key(_folder_name(found[name]), settings[name]), name)):
@@ -268,6 +270,7 @@ def _about(results: Results, settings: RunSettings) -> dict[str, Any]:
         "recipe": settings.recipe,
         "start": settings.start,
         "seed": settings.seed,
+        "models": settings.models,
         "seeds": settings.seeds,
         "options": json.dumps(settings.head_options),
         "changed_options": " ".join(settings.changed_options()),

@@ -118,7 +118,8 @@ def existing_file(run: Path, name: str) -> Path:
     if _is_damaged_run(run):
         raise ResultError(f"{run} has no {name}: delete {run} and run the command that made it again")
     close = "" if run.exists() else nearest(run.name, _names_beside(run))
-    raise ResultError(f"there is no run {run}{close}: pass the folder of a run{_likely_run(run)}")
+    problem = f"{run} is a folder without runs" if run.is_dir() else f"there is no run {run}{close}"
+    raise ResultError(f"{problem}: pass the folder of a run{_likely_run(run)}")
 
 
 def require_current_format(run: Path) -> None:

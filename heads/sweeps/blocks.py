@@ -85,7 +85,10 @@ def _read_blocks(path: Path) -> list[dict[str, Any]]:
         raise SweepError(
             f"{path} cannot be read as a grid ({error}): pass a TOML file such as\n{EXAMPLE}"
         ) from error
-    return _blocks_of(content, str(path))
+    blocks = _blocks_of(content, str(path))
+    if not any(blocks):
+        raise SweepError(f"{path} has no options: write one or more into it, such as\n{EXAMPLE}")
+    return blocks
 
 
 def _blocks_of(content: dict[str, Any], where: str) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from tier4k.extract.images.choices import PreprocessingName
 from tier4k.heads.data.choices import FOLDS, REPEATS, SEED, SEEDS, Method
 from tier4k.heads.regressors.choices import RecipeName
 from tier4k.heads.regressors.names import OURS, head_names, is_head
-from tier4k.heads.regressors.registry import option_names
+from tier4k.heads.regressors.options import OPTION_OF, HeadError, parse_option
+from tier4k.heads.regressors.registry import head_options, option_names
 from tier4k.heads.sweeps.blocks import SweepError
 
 # Options of `fit-head` that a grid may have, with underscores: first the options whose value is a known name.
@@ -80,7 +81,21 @@ def value_lists(grid: Mapping[str, Any], head: str) -> dict[str, list[Any]]:
             )
         _require_valid(name, given)
     _require_options_of_each(heads, values)
+    _require_values_of_options(heads, values)
     return values
+
+
+def _require_values_of_options(heads: Sequence[str], values: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse values that options of our heads cannot have, before anything is fitted."""
+    for head in heads:
+        types = head_options(head) if head in OURS else {}
+        for name, given in values.items():
+            option = OPTION_OF.get(name, name)
+            for value in given if option in types else ():
+                try:
+                    parse_option(option, value, types[option])
+                except HeadError as error:
+                    raise SweepError(f"in the grid, {error}") from error
 
 
 def _require_options_of_each(heads: Sequence[str], names: Iterable[str]) -> None:

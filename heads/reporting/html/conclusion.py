@@ -166,7 +166,11 @@ def _against_baseline(evidence: Evidence, measured: Sequence[int]) -> str:
     if not any(math.isfinite(evidence.p_baseline[place]) for place in higher):
         return f"Differences from {described} have no test{_because(evidence.no_test)}."
     if not above:
-        return f"No run is significantly above {described}."
+        smallest = p_text(min(p for p in evidence.p_baseline if math.isfinite(p)))
+        return (
+            f"No run is significantly above {described}: the smallest p-value of the paired tests is "
+            f"{smallest.removeprefix('p = ')} after Holm's correction."
+        )
     if len(above) == len(evidence.runs):
         all_named = "Both" if len(above) == 2 else f"All {len(above)}"
         return f"{all_named} runs are significantly above {described}."

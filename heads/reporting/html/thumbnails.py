@@ -155,10 +155,10 @@ def make_thumbnails(
     if limit and len(known) > len(chosen):
         notes.append(
             f"{len(chosen):,} of {len(known):,} test images are in this page: images with the largest "
-            "errors, then images of the first repeats. The option `--pictures N` includes more."
+            "errors, then images of the first repeats. The option `--thumbnails N` includes more."
         )
     if not limit:
-        notes.append("The report was written without images (`--pictures 0`).")
+        notes.append("The report was written without images (`--thumbnails 0`).")
     if broken:
         notes.append(f"{len(broken)} images cannot be shown; the first: {broken[0]}")
     shown_prompts: dict[ImageKey, str] = {}

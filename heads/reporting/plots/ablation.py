@@ -173,7 +173,7 @@ def _caption(ablation: Ablation) -> list[str]:
     reasons = dict.fromkeys(group.why_not for group in ablation.groups if group.why_not)
     sentences += [f"No paired differences: {reason}." for reason in reasons]
     if ablation.common:
-        sentences.append(f"All runs: {ablation.common}.")
+        sentences.append(f"The runs drawn: {ablation.common}.")
     return sentences + leak_sentences(of_runs)
 
 

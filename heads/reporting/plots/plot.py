@@ -12,6 +12,7 @@ from tier4k.heads.reporting.choices import ComparedMetric, PlotKind, PlotWidth
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.report_runs import ReportRun, order_of_targets, read_runs
 from tier4k.heads.reporting.run_names import differing_parts
+from tier4k.heads.reporting.run_settings import option_value
 from tier4k.heads.results.run import Run, run_folders
 
 if TYPE_CHECKING:
@@ -159,10 +160,30 @@ def find_ablation(
         )
     values = values_of(runs, targets)
     key = _setting(runs, setting, list(values))
-    if reference is not None and reference not in values[key]:
-        known = " or ".join(f'"{value}"' for value in values[key])
-        raise ReportError(f"no run has {SETTINGS[key]} {reference!r}: pass --reference {known}")
+    if reference is not None:
+        reference = _shown_value(runs, key, reference, values[key])
     return ablation_of(runs, key, targets, metric, reference)
+
+
+def _shown_value(
+    runs: Sequence[ReportRun],
+    setting: str,
+    reference: str,
+    values: Sequence[str],
+) -> str:
+    """Return a value as figures show it, given as they or as options and files write it: "NR" for "nr"."""
+    if reference in values:
+        return reference
+    shown = set()
+    for run in runs:
+        value = getattr(run.name, setting)
+        if value in values and option_value(run.settings, setting) == reference:
+            shown.add(value)
+    if len(shown) != 1:
+        known = " or ".join(f'"{value}"' for value in values)
+        found = "several values begin with" if shown else "no run has"
+        raise ReportError(f"{found} {SETTINGS[setting]} {reference!r}: pass --reference {known}")
+    return shown.pop()
 
 
 def _setting(

@@ -135,4 +135,10 @@ def _described(
     low, high = srcc.bounds
     interval = "" if np.isnan(low) else f" [{paper_number(low)}, {paper_number(high)}]"
     mean = paper_number(srcc.mean)
-    return f"{subject}: repeat {repeat} of 0 to {repeats - 1}; mean SRCC of all repeats {mean}{interval}."
+    which = f"repeat {repeat} (repeats are {_numbers(repeats)})" if repeats > 1 else "the one repeat"
+    return f"{subject}: {which}; mean SRCC of all repeats {mean}{interval}."
+
+
+def _numbers(repeats: int) -> str:
+    """Return the numbers of two repeats or more, such as "0 and 1"."""
+    return "0 and 1" if repeats == 2 else f"0 to {repeats - 1}"

@@ -71,6 +71,9 @@ def test_texts_with_quotes_and_other_letters_are_printed_as_they_are_read(folder
         ("target = [[1]]", "wrong type: use a text, or a list of them"),
         ("features = ['a', 'b']", "wrong type: use a text"),
         ("repeats = 0", "repeats = 0 is not valid: 0 is out of range: pass a whole number from 1 to"),
+        ("data = []", "data = [] is empty: list one or more"),
+        ("learning-rate = nan", "nan is out of range: pass a number of 0 or more"),
+        ("finetune = 'last:0'", "--finetune 'last:0' is not known"),
         ("raters = 1", "raters = 1 is not valid"),
         ("method = 'xr'", "method = \"xr\" is not valid: 'xr' is not one of 'nr', 'fr', 'pr'"),
         ("benchmark = 'x'", 'benchmark = "x" is not valid: there is no benchmark'),
@@ -92,6 +95,7 @@ def test_a_wrong_option_is_refused_with_file_key_value_and_remedy(
         ("repeats = 1", "fit-head", "repeats = 1 is in no section: write it below"),
         ("[fithead]", "fit-head", "[fithead] is no command (nearest: fit-head)"),
         ("[extract]", "fit-head", "has no section [fit-head] for this command: add it. Sections of the file"),
+        ("[[fit-head]]", "fit-head", "[[fit-head]] is a list: write [fit-head] with single brackets"),
         ("[store.gcc]", "store gc", "[store.gcc] is no command (nearest: gc)"),
     ],
 )
@@ -107,3 +111,16 @@ def test_an_unknown_command_has_no_options_to_print(folder: Path) -> None:
     code, output = tier("config", "fithead")
     assert code == 2
     assert "there is no command 'fithead' (nearest: fit-head): pass one of" in on_one_line(output)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["config"], "config reads no options from a file: pass another command"),
+        (["store"], "store is a group: pass one of ls, verify"),
+    ],
+)
+def test_what_has_no_options_of_its_own_is_refused(words: list[str], message: str) -> None:
+    code, output = tier("config", *words)
+    assert code == 2
+    assert message in on_one_line(output)

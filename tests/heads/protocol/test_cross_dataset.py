@@ -41,7 +41,10 @@ def test_the_figures_are_those_of_every_head_on_all_rows_of_the_other_data(fitte
     assert f"run {digits} (TIER-NR, ridge), tested on all rows of other" in output
     assert "split elsewhere" not in output
     assert "mean ± sd of 2 heads" in output
-    assert "0 of 6 test prompts; of 12 test images, 0 are in training, 0 have siblings there" in output
+    assert (
+        "0 of 6 test prompts; of 12 test images, 0 are in training, 0 share prompt and generator with"
+        in output
+    )
     assert not any(words in output for words in ("zero-shot", "seeds", "no head was fitted", "the result is"))
     assert "RMSE needs predictions on the scale of the column (pass --calibrate)" in output
     for repeat in (0, 1):

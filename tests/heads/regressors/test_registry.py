@@ -183,7 +183,7 @@ def test_texts_become_values_of_the_options_type(
         (
             "ridge",
             {"penalties": "1,x"},
-            "penalties is '1,x', which is not valid: use a list of numbers, such as a,b",
+            "penalties is '1,x', which is not valid: use a list of numbers in one text, such as \"1,10\"",
         ),
         (
             "ensemble",

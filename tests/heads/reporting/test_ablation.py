@@ -18,8 +18,11 @@ from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.reporting.ablation import Ablation, ablation_frame, ablation_of, ablations, values_of
+from tier4k.heads.reporting.columns import result_rows, varying_columns
 from tier4k.heads.reporting.comparison import compare
+from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.report_runs import ReportRun, read_runs
+from tier4k.heads.reporting.tidy import tidy
 from tier4k.tests.builders.data import write_table
 from tier4k.tests.builders.reports import fit_run
 from tier4k.tests.builders.signatures import signature
@@ -183,3 +186,23 @@ def test_a_pair_of_two_groups_counts_once(folder: Path) -> None:
     ablation = ablation_of(runs, "streams", reference="only image")
     assert len(ablation.groups) == 2  # minilm and bert
     assert ablation.differences == 3  # image-prompt against image is in both groups
+
+
+def test_runs_that_differ_in_the_kept_heads_alone_count_once(folder: Path) -> None:
+    pooled, copy = run_on(folder, POOLED), run_on(folder, POOLED, models="first")
+    runs = read_runs([pooled, copy, run_on(folder, MULTILEVEL)])
+    assert runs[0].folders[0].path == pooled
+    (ablation,) = ablations(runs)
+    assert members(ablation) == [("", [("A", "pooled"), ("B", "multilevel")])]
+
+
+def test_a_table_says_which_heads_were_kept_only_where_nothing_else_differs(folder: Path) -> None:
+    runs = [run_on(folder, POOLED), run_on(folder, POOLED, models="first")]
+    assert "models" in varying_columns(result_rows(tidy(runs)))
+    runs[1] = run_on(folder, MULTILEVEL, models="first")
+    assert not {"models", "run"} & set(varying_columns(result_rows(tidy(runs))))
+
+
+def test_a_table_of_no_runs_is_refused() -> None:
+    with pytest.raises(ReportError, match="there is no run to show: pass one run or more"):
+        tidy([])

@@ -95,7 +95,7 @@ def test_metrics_that_no_line_has_are_left_out_with_one_reason(data: Path, tmp_p
     (header,) = [line for line in printed(levels_table(results)).splitlines() if "selection" in line]
     assert "within prompts: pairwise accuracy" in header and "generators" not in header
     told = [note for note in notes(results) if TOO_FEW_GENERATORS in note.plain]
-    assert [note.plain for note in told] == [f"NaN for mos: {TOO_FEW_GENERATORS}"]
+    assert [note.plain for note in told] == [f"no metrics of generators for mos: {TOO_FEW_GENERATORS}"]
     assert told[0].style == "dim"
 
 

@@ -569,7 +569,7 @@ def test_a_folder_that_is_no_run_is_refused_with_a_remedy(sample: Sample, tmp_pa
 
     refused("there is no run to show: pass one run or more")
     refused("there is no run .*nowhere: pass the folder of a run, for example runs/ID", tmp_path / "nowhere")
-    refused("there is no run .*for example runs/ID", tmp_path)
+    refused("is a folder without runs: .*for example runs/ID", tmp_path)
     refused(
         f"pass the folder of a run, {re.escape(str(sample.ridge))}, not a file in the folder",
         sample.ridge / "results.json",
