@@ -319,3 +319,11 @@ def test_control_characters_of_a_name_cannot_break_the_line_of_its_problem(tmp_p
     assert "a\\nb.png" in lines[0]
     assert "\\x1b[31mred.png" in lines[1]
     assert "\\u202egnp.png" in lines[2]
+
+
+def test_a_long_name_of_many_rows_is_shown_shortened(tmp_path: Path) -> None:
+    write_pku(tmp_path)
+    rows = table_rows(30)
+    rows.iloc[:, 0] = "a" * 5000
+    problems = messages(check(save_table(tmp_path / "table.csv", rows)))
+    assert max(map(len, problems.values())) < 400
