@@ -3,8 +3,6 @@
 import zipfile
 from pathlib import Path
 
-from tier4k.cache.zip_size import why_too_large
-
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 PAGE = b"<"  # HTML and XML begin with this byte; no file of weights does
@@ -61,8 +59,6 @@ def why_unusable(path: Path) -> str | None:
             "trusted, save only its tensors (torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)) and "
             "pass that file"
         )
-    if reason := why_too_large(path):
-        return f"{path} is not read: {reason}, as no file of weights does; download the file again"
     return None
 
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 
 from tier4k.cache import zip_size
 from tier4k.cache.zip_size import why_too_large
-from tier4k.extract.weights.unusable import why_unusable
+from tier4k.extract.weights.files import WeightsError, file_weights
 from tier4k.heads.results.estimators import EstimatorError, load_estimator, saved_estimator
 
 ZEROS = 2**20
@@ -36,9 +36,10 @@ def test_an_archive_that_unpacks_to_much_more_is_refused_with_both_sizes() -> No
 def test_the_size_of_weights_is_checked_before_they_are_read(tmp_path: Path) -> None:
     for name in ("net.npz", "net.pth"):
         (tmp_path / name).write_bytes(archive(zipfile.ZIP_DEFLATED))
-        assert "would unpack to 1 MB" in (why_unusable(tmp_path / name) or "")
+        with pytest.raises(WeightsError, match=f"{name} is not read: .*would unpack to 1 MB"):
+            file_weights(tmp_path / name, "test")
         (tmp_path / name).write_bytes(archive(zipfile.ZIP_STORED))
-        assert why_unusable(tmp_path / name) is None
+        assert file_weights(tmp_path / name, "test")
 
 
 def test_the_size_of_an_estimator_is_checked_before_it_is_read() -> None:
