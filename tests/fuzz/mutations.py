@@ -622,7 +622,7 @@ def change_mat(data: bytes, chance: random.Random) -> bytes:
         array * NAN,
     ]
     others += [
-        np.array(["a", 1, None], dtype=object),
+        np.array(["a", 1, [2]], dtype=object),
         np.where(array > 30, INF, array),
         array.astype(int),
         array > 5,
