@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow fuzz browser lint install clean
+.PHONY: demo test slow fuzz browser lint lowest install clean
 
 demo: $(VENV)/installed
 	$(BIN)/tier demo
@@ -25,6 +25,18 @@ fuzz: $(VENV)/installed-dev
 
 browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser
+
+# The suite with the lowest version of every dependency that pyproject.toml allows, in an environment of its own.
+# By hand, before a range is changed: the environment has 7 GB.
+LOWEST := .venv-lowest
+lowest: $(LOWEST)/installed .types/tier4k
+	PYTHONPATH=.types $(LOWEST)/bin/pytest $(PARALLEL)
+
+$(LOWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	touch $@
 
 # mypy and editors find the package through a link: the folders at the top are sub-packages of tier4k.
 .types/tier4k:
@@ -54,4 +66,4 @@ $(VENV)/installed-all: pyproject.toml $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .types build *.egg-info demo
+	rm -rf $(VENV) $(LOWEST) .types build *.egg-info demo

@@ -65,10 +65,10 @@ def publish_beside(path: Path, write: Callable[[Path], object]) -> None:
     with _temporary_folder(path.parent) as folder:
         temporary = folder / path.name
         write(temporary)
-        mode = _mode_of_new_file(folder)
+        file_mode, folder_mode = _modes_of_new(folder)
         for written_path in (temporary, *temporary.rglob("*")):
-            if written_path.is_file() and not written_path.is_symlink():
-                _set_mode(written_path, mode)
+            if not written_path.is_symlink():
+                _set_mode(written_path, folder_mode if written_path.is_dir() else file_mode)
             fsync(written_path)
         os.replace(temporary, path)
     fsync(path.parent)
@@ -181,17 +181,19 @@ def _lock(folder: Path, operation: int) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def _mode_of_new_file(folder: Path) -> int:
-    """Return the permissions that the system gives a new file, without a change of the umask."""
-    probe = folder / ".new"
-    probe.touch()
-    return stat.S_IMODE(probe.stat().st_mode)
+def _modes_of_new(folder: Path) -> tuple[int, int]:
+    """Return the permissions of a new file and a new folder, without a change of the umask."""
+    file, inner = folder / ".new", folder / ".new-folder"
+    file.touch()
+    inner.mkdir()
+    return stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(inner.stat().st_mode)
 
 
 def _set_mode(path: Path, mode: int) -> None:
-    """Set the permissions of a file where they differ: safetensors makes files that only their owner reads.
+    """Set the permissions of a file or folder where they differ.
 
-    A share without permissions refuses to set any, and there all files have the same.
+    safetensors makes files that only their owner reads, and a copied folder has the permissions of its
+    source. A share without permissions refuses to set any, and there all files have the same.
     """
     if stat.S_IMODE(path.stat().st_mode) != mode:
         path.chmod(mode)

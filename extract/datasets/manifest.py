@@ -250,4 +250,5 @@ def prompt_groups(
     graph = coo_array((np.ones(len(ends[0])), ends), shape=(nodes, nodes))
     _, component_of_node = connected_components(graph, directed=False)
     component = component_of_node[text_node]
-    return texts.groupby(component).transform("min").str[:GROUP_DIGITS]
+    smallest = texts.groupby(component).transform("min")
+    return smallest.map(lambda key: key[:GROUP_DIGITS])

@@ -96,4 +96,4 @@ class ProblemCollector:
 
 def _write_csv(table: pa.Table, path: Path) -> None:
     with path.open("wb") as file:  # Arrow opens no path whose bytes are not UTF-8
-        pa.csv.write_csv(table, file)
+        pa.csv.write_csv(table.combine_chunks(), file)  # Arrow 19 repeats the header for an empty chunk

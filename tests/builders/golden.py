@@ -98,8 +98,8 @@ def write_tiny_bert(folder: Path) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=192,
-        hidden_dropout_prob=0,
-        attention_probs_dropout_prob=0,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
     config.save_pretrained(folder)
     torch.save(fill(BertModel(config).state_dict(), 71), folder / "pytorch_model.bin")

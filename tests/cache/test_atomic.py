@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,6 +180,19 @@ def test_a_writer_that_hides_its_files_from_others_does_not_change_the_permissio
 
     publish(tmp_path / "data", write)
     assert (tmp_path / "data" / "weights.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_copied_folder_has_the_permissions_of_new_files_and_not_of_its_source(
+    tmp_path: Path, umask: int
+) -> None:
+    source = tmp_path / "source"
+    fill_whole(source)
+    for path in (source, source / "inner", source / "first.txt"):
+        path.chmod(0o750)
+    publish(tmp_path / "data", lambda folder: shutil.copytree(source, folder))
+    for path in (tmp_path / "data", tmp_path / "data" / "inner"):
+        assert path.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert (tmp_path / "data" / "first.txt").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_publishing_does_not_change_the_umask(tmp_path: Path, umask: int) -> None:
