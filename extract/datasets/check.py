@@ -9,7 +9,7 @@ import pandas as pd
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.keys import text_key
-from tier4k.cache.text import first_few
+from tier4k.cache.text import first_few, shortened
 from tier4k.cache.write_errors import explain_write_errors
 from tier4k.extract.datasets.choices import OnError
 from tier4k.extract.datasets.errors import DataError
@@ -262,7 +262,9 @@ def _check_cells(
     repeated = named[named.duplicated(keep=False)]
     for name, own in repeated.groupby(repeated):
         lines = first_few([frame.loc[row, "line"] for row in own.index], LINES_SHOWN)
-        problems.add_each(own.index, f"the name {name!r} is in lines {lines}; names must be unique")
+        problems.add_each(
+            own.index, f"the name {shortened(name, 60)!r} is in lines {lines}; names must be unique"
+        )
 
 
 def _located_files(

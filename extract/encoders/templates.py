@@ -63,7 +63,7 @@ def read_templates(path: Path | None) -> Templates:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TemplateError(
             f"{path} cannot be read as templates ({error}): pass a UTF-8 file of TOML such as\n"
             f"{BUILT_IN.read_text(encoding='utf-8')}"

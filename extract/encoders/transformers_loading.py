@@ -132,13 +132,14 @@ def _require_fitting_size(
     Raises:
         WeightsError: config.json describes such a network.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig
 
     if config is None:
         config_class = getattr(model_class, "config_class", None) or AutoConfig
         config = config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
-        network = AutoModel.from_config(config) if model_class is AutoModel else model_class(config)
+        is_auto = hasattr(model_class, "from_config")  # an AutoModel, which has no networks of its own
+        network = model_class.from_config(config) if is_auto else model_class(config)
     needed = 4 * sum(parameter.numel() for parameter in network.parameters())
     stored = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES)
     if needed > LARGEST_GROWTH * stored + SPARE:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from tier4k.cache.errors import TierError
 from tier4k.cache.keys import file_key
 from tier4k.cache.text import first_few, read_text
+from tier4k.cache.zip_size import why_too_large
 from tier4k.extract.weights.unusable import is_pointer, pointer_remedy, why_unusable
 
 PRETRAINED = "pretrained"  # name of the folder in which weights are searched
@@ -258,6 +259,8 @@ def weight_parts(file: Path) -> list[Path]:
 def _require_usable(path: Path) -> Path:
     if reason := why_unusable(path):
         raise WeightsError(reason)
+    if reason := why_too_large(path):
+        raise WeightsError(f"{path} is not read: {reason}, as no weights do; download the file again")
     return path
 
 

@@ -220,7 +220,7 @@ def read_sections(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(read_text(path))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} cannot be read as a file of options ({error}): pass a TOML file such as `tier config "
             "COMMAND` prints"

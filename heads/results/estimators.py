@@ -11,6 +11,7 @@ from inspect import isclass
 from typing import Any
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.zip_size import why_too_large
 from tier4k.extract.plugins.find import FOREIGN_ERRORS
 
 # Not part of what estimators are made of: tests, examples, and copies of other packages.
@@ -39,9 +40,15 @@ def saved_estimator(estimator: Any) -> bytes:
 
 
 def untrusted_types(content: bytes) -> list[str]:
-    """Return the types of a file that are neither trusted by skops nor classes of scikit-learn, sorted."""
+    """Return the types of a file that are neither trusted by skops nor classes of scikit-learn, sorted.
+
+    Raises:
+        EstimatorError: The file would unpack to far more than it has.
+    """
     import skops.io
 
+    if reason := why_too_large(content):
+        raise EstimatorError(f"a fitted estimator is not read: {reason}; fit the run again")
     return [name for name in skops.io.get_untrusted_types(data=content) if not _is_sklearn_class(name)]
 
 

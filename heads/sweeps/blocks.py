@@ -81,7 +81,7 @@ def with_preset(
 def _read_blocks(path: Path) -> list[dict[str, Any]]:
     try:
         content = tomllib.loads(read_text(path))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SweepError(
             f"{path} cannot be read as a grid ({error}): pass a TOML file such as\n{EXAMPLE}"
         ) from error

@@ -7,10 +7,13 @@ import pickle
 import random
 import re
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +144,21 @@ def change_json(data: bytes, chance: random.Random) -> bytes:
         number = chance.randrange(len(lines))
         lines[number] = change_json(lines[number], chance)
         return b"\n".join(lines) + b"\n"
-    for _ in range(chance.choice((1, 1, 1, 2))):
-        content = change_value(content, chance)
-    return json.dumps(content).encode()
+    with _deep_recursion():
+        for _ in range(chance.choice((1, 1, 1, 2))):
+            content = change_value(content, chance)
+        return json.dumps(content).encode()
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """Let functions go through values that are nested deeper than Python's limit."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def change_value(content: Any, chance: random.Random) -> Any:
@@ -170,7 +185,8 @@ def change_value(content: Any, chance: random.Random) -> Any:
 
 def pick(chance: random.Random) -> Any:
     """A hostile value."""
-    return chance.choice(NUMBERS if chance.random() < 0.5 else VALUES)
+    value = chance.choice(NUMBERS if chance.random() < 0.5 else VALUES)
+    return deepcopy(value)  # a second damage may change it
 
 
 def nested(depth: int, chance: random.Random) -> Any:
@@ -606,7 +622,7 @@ def change_mat(data: bytes, chance: random.Random) -> bytes:
         array * NAN,
     ]
     others += [
-        np.array(["a", 1, None], dtype=object),
+        np.array(["a", 1, [2]], dtype=object),
         np.where(array > 30, INF, array),
         array.astype(int),
         array > 5,

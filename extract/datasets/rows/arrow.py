@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
+import msgspec
 import numpy as np
 
-from tier4k.cache.text import shown
+from tier4k.cache.text import first_few, shortened, shown
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.rows.cells import (
     Images,
@@ -35,6 +36,22 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.json"
 SPLITS_FILE = "dataset_dict.json"
+
+
+class _File(TypedDict):
+    filename: str
+
+
+class _State(TypedDict, total=False):
+    _data_files: list[_File] | None
+    _indices_data_files: list[_File] | None
+
+
+class _Splits(TypedDict, total=False):
+    splits: list[str] | None
+
+
+Content = TypeVar("Content")
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -94,13 +111,13 @@ def _only_split(data: Path) -> tuple[Path, tuple[str, ...]]:
     """
     if not (data / SPLITS_FILE).is_file():
         return data, ()
-    splits = _json(data / SPLITS_FILE).get("splits") or []
+    splits = _read(data / SPLITS_FILE, _Splits).get("splits") or []
     if not splits:
         raise DataError(f"{data / SPLITS_FILE} names no split: save the data set again")
     if len(splits) > 1:
         raise DataError(
-            f"{data} has several splits ({', '.join(splits)}): pass the folder of one, such as "
-            f"{data / splits[0]}, or several of these folders"
+            f"{data} has several splits ({shortened(first_few(splits, 10))}): pass the folder of one, "
+            f"such as {shortened(data / splits[0])}, or several of these folders"
         )
     return data / splits[0], (f"The rows are those of the only split, {splits[0]}",)
 
@@ -111,7 +128,7 @@ def _stream_files(folder: Path) -> tuple[str, ...]:
     Raises:
         DataError: The folder is incomplete, or its rows are in another order than their files say.
     """
-    state = _json(folder / STATE_FILE)
+    state = _read(folder / STATE_FILE, _State)
     if state.get("_indices_data_files"):
         raise DataError(
             f"{folder} was saved by an old version of datasets, which keeps the order of rows apart: save it "
@@ -120,14 +137,25 @@ def _stream_files(folder: Path) -> tuple[str, ...]:
     names = [entry["filename"] for entry in state.get("_data_files") or []]
     if not names:
         raise DataError(f"{folder / STATE_FILE} names no files: save the data set again")
+    elsewhere = next((name for name in names if Path(name).name != name), None)
+    if elsewhere is not None:
+        raise DataError(
+            f"{folder / STATE_FILE} names the file {shortened(shown(elsewhere), 60)!r}, and its files must "
+            "be beside it: save the data set again"
+        )
     return tuple(str((folder / name).absolute()) for name in names)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read(path: Path, kind: type[Content]) -> Content:
+    """Return the content of a JSON file of a saved data set.
+
+    Raises:
+        DataError: The file is damaged, or its values have other types.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}): save the data set again") from error
+        return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read ({shortened(error)}): save the data set again") from error
 
 
 @dataclass(frozen=True)

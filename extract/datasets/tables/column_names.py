@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tier4k.cache.text import shown
+from tier4k.cache.text import shortened, shown
 from tier4k.extract.datasets.errors import DataError
 
 UNNAMED = "Unnamed: "
@@ -37,7 +37,7 @@ def _require_distinct(names: Sequence[str], where: str) -> None:
     for position, name in enumerate(names, start=1):
         if name in first:
             raise DataError(
-                f"{where} has two columns called {name!r}, at positions {first[name]} and {position}: rename "
-                "or remove one"
+                f"{where} has two columns called {shortened(name, 60)!r}, at positions {first[name]} and "
+                f"{position}: rename or remove one"
             )
         first[name] = position

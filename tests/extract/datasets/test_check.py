@@ -319,3 +319,10 @@ def test_control_characters_of_a_name_cannot_break_the_line_of_its_problem(tmp_p
     assert "a\\nb.png" in lines[0]
     assert "\\x1b[31mred.png" in lines[1]
     assert "\\u202egnp.png" in lines[2]
+
+
+def test_a_name_of_many_rows_is_reported_with_few_of_their_lines(tmp_path: Path) -> None:
+    write_table(tmp_path / "table.csv", table_rows(["MJ_0.png"] * 300))
+    found = messages(check(tmp_path / "table.csv"))
+    assert "'MJ_0.png' is in lines 2, 3, 4, 5, 6 and 295 more; names must be unique" in found[2]
+    assert max(map(len, found.values())) < 300

@@ -284,6 +284,7 @@ def test_the_default_prompt_of_sentence_transformers_is_put_before_every_text(tm
         ("2_Dense/config.json", {"activation_function": "mine.Snake"}, "dense layer that tier4k does not"),
         ("2_Dense/config.json", {"in_features": 64, "use_residual": True}, "dense layer that tier4k does"),
         ("2_Dense/config.json", {}, "lacks the widths"),
+        ("2_Dense/config.json", {"in_features": 1e300, "out_features": 8}, "in_features = 1e.300.*at most"),
         ("modules.json", {}, "Pooling.*reads a Transformer"),
     ],
 )

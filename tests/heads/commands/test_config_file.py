@@ -78,6 +78,7 @@ def test_texts_with_quotes_and_other_letters_are_printed_as_they_are_read(folder
         ("method = 'xr'", "method = \"xr\" is not valid: 'xr' is not one of 'nr', 'fr', 'pr'"),
         ("benchmark = 'x'", 'benchmark = "x" is not valid: there is no benchmark'),
         ("data = [", "cannot be read as a file of options"),
+        ("data = " + "[" * 5000, "cannot be read as a file of options"),
     ],
 )
 def test_a_wrong_option_is_refused_with_file_key_value_and_remedy(

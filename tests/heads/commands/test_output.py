@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import Result
+from typer import Typer
 from typer.testing import CliRunner
 
 from tier4k import cli
@@ -102,3 +103,18 @@ def test_an_interrupted_fit_says_that_no_run_was_written(
     assert result.exit_code == 130
     assert "the fit was interrupted" in result.stderr and "no run was written" in result.stderr
     assert "epoch" not in result.stderr
+
+
+def test_a_command_without_enough_memory_ends_with_a_message() -> None:
+    app = Typer(cls=cli.TierGroup)
+
+    @app.command()
+    def fill() -> None:
+        raise MemoryError("Unable to allocate 7.00 EiB")
+
+    app.callback()(lambda: None)
+    ended = CliRunner().invoke(app, ["fill"])
+    assert ended.exit_code == cli.EXIT_ERROR
+    assert "the memory is too small for this command (Unable to allocate 7.00 EiB)" in " ".join(
+        ended.stderr.split()
+    )

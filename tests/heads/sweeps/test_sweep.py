@@ -128,7 +128,8 @@ def test_a_grid_file_is_toml(tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_text('method = ["nr", "fr"]\nrepeats = 3\n')
     assert as_blocks(tmp_path / "grid.toml") == [{"method": ["nr", "fr"], "repeats": 3}]
     (tmp_path / "bad.toml").write_text("method = nr")
-    for name in ("bad.toml", "missing.toml"):
+    (tmp_path / "deep.toml").write_text("method = " + "[" * 5000)
+    for name in ("bad.toml", "deep.toml", "missing.toml"):
         with pytest.raises(SweepError, match=f"(?s){name} cannot be read as a grid.*such as\nmethod"):
             as_blocks(tmp_path / name)
 

@@ -118,6 +118,31 @@ def test_a_single_split_is_read_and_named_and_several_splits_are_refused(
     assert pairs_of(opened(tmp_path / "test")) == pictures.pairs
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("state.json", "null", "Expected `object`, got `null`"),
+        ("state.json", '{"_data_files": [3]}', "Expected `object`, got `int`"),
+        ("state.json", '{"_data_files": [{"filename": null}]}', "Expected `str`, got `null`"),
+        (
+            "state.json",
+            '{"_data_files": [{"filename": "../x.arrow"}]}',
+            r"'\.\./x\.arrow'.*must be beside it",
+        ),
+        ("state.json", "[" * 100_000, "recursion"),
+        ("dataset_dict.json", '{"splits": 1}', "Expected `array | null`, got `int`"),
+        ("dataset_dict.json", "[]", "Expected `object`, got `array`"),
+    ],
+)
+def test_wrong_values_of_a_saved_data_set_are_refused_with_the_file(
+    tmp_path: Path, pictures: Pictures, file: str, content: str, message: str
+) -> None:
+    folder = save(tmp_path / "d", [table_of(pictures)])
+    (folder / file).write_text(content)
+    with pytest.raises(DataError, match=f"{file}.*{message}.*: save the data set again"):
+        opened(folder)
+
+
 def test_files_that_cannot_be_read_are_problems_and_the_others_are_read(
     tmp_path: Path, pictures: Pictures
 ) -> None:
