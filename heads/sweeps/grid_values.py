@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
-from tier4k.cache.text import nearest
+from tier4k.cache.text import nearest, shortened
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.streams import parse_streams
 from tier4k.extract.encoders.choices import FeatureName, Precision, StoreDtype
@@ -150,7 +150,8 @@ def _require_type(name: str, value: Any) -> None:
         type_names = " or ".join(TYPE_NAMES[type_] for type_ in types)
         in_range = "{} from {:,} to {:,}".format(TYPE_NAMES[int], *RANGES[name]) if name in RANGES else ""
         raise SweepError(
-            f"{name} in the grid is {value!r}, which has the wrong type: use {in_range or type_names}"
+            f"{name} in the grid is {shortened(repr(value), 60)}, which has the wrong type: use "
+            f"{in_range or type_names}"
         )
     if name == "image_size" and isinstance(value, str) and value != FULL_SIZE:
         raise SweepError(f"image_size in the grid is {value!r}: use a number of pixels, or {FULL_SIZE!r}")
