@@ -8,6 +8,7 @@ import pandas as pd
 
 from tier4k.heads.data.fusion import STREAMS_OF
 from tier4k.heads.reporting.columns import (
+    ALWAYS,
     CONTEXT,
     PAPER_METRICS,
     baseline_rows,
@@ -33,7 +34,8 @@ def latex(frame: pd.DataFrame) -> str:
 
     A line has the columns in which the runs differ, and the targets side by side, each value with its 95 %
     interval; the best of runs with the same test rows is bold. The metadata baselines of the same rows follow
-    below the runs. The table needs the package booktabs.
+    below the runs. A comment above the table names method, benchmark and head where all runs are alike in
+    them. The table needs the package booktabs.
 
     Args:
         frame: A tidy table.
@@ -43,6 +45,7 @@ def latex(frame: pd.DataFrame) -> str:
     about = _columns_about_runs(rows)
     baselines = _baseline_lines(frame, targets, len(about))
     lines = [
+        *_shared_values(rows, about),
         rf"\begin{{tabular}}{{{'l' * len(about)}{'c' * len(PAPER_METRICS) * len(targets)}}}",
         r"\toprule",
         *_head(about, targets),
@@ -69,6 +72,15 @@ def _columns_about_runs(rows: pd.DataFrame) -> list[str]:
         if is_marked or len(rows[name].unique()) > 1:
             differing.append(name)
     return differing or columns
+
+
+def _shared_values(rows: pd.DataFrame, about: Sequence[str]) -> list[str]:
+    """Return a comment with the columns of `ALWAYS` that the table leaves out, as all runs are alike."""
+    shared = []
+    for name in ALWAYS:
+        if name not in about:
+            shared.append(f"{column_title(name)} {' '.join(str(rows[name].iloc[0]).split())}")
+    return [f"% all runs: {', '.join(shared)}"] if shared else []
 
 
 def _head(about: Sequence[str], targets: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 
 def order_key(name: str, settings: RunSettings) -> tuple[object, ...]:
-    """Return what runs are sorted by: name without digits, changed options, repeats, seeds; last the digits.
+    """Return what runs are sorted by: name without digits, changed options, repeats, seeds and seed.
 
     Numbers in options are sorted as numbers.
 
@@ -18,15 +18,14 @@ def order_key(name: str, settings: RunSettings) -> tuple[object, ...]:
         name: Name of the run's folder.
         settings: Settings of the run.
     """
-    digits = digest_in(name)
     options = _natural(" ".join(settings.changed_options()))
-    return name.removesuffix(digits), options, settings.repeats, settings.seeds, settings.seed, digits
+    return name.removesuffix(digest_in(name)), options, settings.repeats, settings.seeds, settings.seed
 
 
 def places_in_order(names: Sequence[str], settings: Sequence[RunSettings]) -> list[int]:
     """Return the places of runs in their order: runs whose names differ in their digits alone are sorted.
 
-    All others keep their places, which may be a user's choice.
+    All others keep their places, and runs with equal options their order, which may be a user's choice.
 
     Args:
         names: Name of each run's folder.

@@ -7,6 +7,7 @@ from string import ascii_uppercase
 
 import pandas as pd
 
+from tier4k.heads.reporting.comparison import ROW_IDENTITY, ROW_ORDER
 from tier4k.heads.reporting.errors import ReportError, require_runs
 from tier4k.heads.reporting.order import places_in_order
 from tier4k.heads.reporting.run_names import RunName, differing_parts, run_names, short_labels
@@ -71,7 +72,8 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     """Read and name runs; folders that differ in their targets alone become one run, and copies count once.
 
     Runs whose names differ in their digits alone are in the order of their options. Of runs that differ in
-    nothing but the heads that were kept (--models), the first counts.
+    nothing but the heads that were kept (--models), the first counts. Runs with other test rows or scores all
+    count.
 
     Raises:
         ReportError: No run was given, or predictions of a target are missing.
@@ -138,7 +140,7 @@ def _add_to_group(folder: RunFolder, groups: list[list[RunFolder]]) -> None:
     for group in groups:
         known_targets: set[str] = set()
         for other in group:
-            if other.results.summaries.keys() == folder.results.summaries.keys():
+            if _is_equal(other, folder):
                 return
             known_targets |= other.results.summaries.keys()
         if free_group is None and known_targets.isdisjoint(folder.results.summaries):
@@ -147,6 +149,19 @@ def _add_to_group(folder: RunFolder, groups: list[list[RunFolder]]) -> None:
         groups.append([folder])
     else:
         free_group.append(folder)
+
+
+def _is_equal(one: RunFolder, other: RunFolder) -> bool:
+    """Return whether two runs with the same settings have the same targets, test rows and scores."""
+    if one.results.summaries.keys() != other.results.summaries.keys():
+        return False
+    return one.results.id == other.results.id or _test_rows(one).equals(_test_rows(other))
+
+
+def _test_rows(folder: RunFolder) -> pd.DataFrame:
+    """Return target, repeat, name, prompt and score of every test row, in one order."""
+    rows = read_predictions(folder.path).sort_values(["target", *ROW_ORDER], kind="stable", ignore_index=True)
+    return rows[["target", *ROW_IDENTITY]]
 
 
 def _report_run(

@@ -166,7 +166,8 @@ def _against_baseline(evidence: Evidence, measured: Sequence[int]) -> str:
     if not any(math.isfinite(evidence.p_baseline[place]) for place in higher):
         return f"Differences from {described} have no test{_because(evidence.no_test)}."
     if not above:
-        smallest = p_text(min(p for p in evidence.p_baseline if math.isfinite(p)))
+        tests = [evidence.p_baseline[place] for place in higher]
+        smallest = p_text(min(p for p in tests if math.isfinite(p)))
         return (
             f"No run is significantly above {described}: the smallest p-value of the paired tests is "
             f"{smallest.removeprefix('p = ')} after Holm's correction."

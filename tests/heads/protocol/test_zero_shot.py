@@ -359,7 +359,7 @@ def test_new_pictures_are_scored_by_the_scorer_of_a_run(folder: Path) -> None:
         code, output = tier(*predict, "data/MJ_0.png", "--prompt", "unheard of", *options)
         assert code == 2 and words in " ".join(output.split()), output
     code, output = tier("evaluate", str(run), "data/t.csv")
-    assert code == 2 and "tier score DATA" in output
+    assert code == 2 and "run `tier score data/t.csv`" in " ".join(output.split())
 
 
 def test_what_is_wrong_is_said_before_anything_is_written(folder: Path) -> None:

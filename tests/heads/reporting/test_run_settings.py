@@ -83,6 +83,8 @@ def test_numbers_in_options_are_sorted_as_numbers_and_other_runs_keep_their_plac
     names = ["mlp-0000000001", "ridge-0000000002", "mlp-0000000003", "mlp-0000000004"]
     settings = [with_hidden(mlp, 1024), mlp, with_hidden(mlp, 64), with_hidden(mlp, None)]
     assert places_in_order(names, settings) == [3, 1, 2, 0]
+    # Digits say nothing to a user, so runs with equal options stay in the given order.
+    assert places_in_order(["mlp-0000000009", "mlp-0000000001"], [mlp, mlp]) == [0, 1]
 
 
 def test_the_width_of_a_head_without_a_given_width_is_half_the_inputs(sample: Sample) -> None:
