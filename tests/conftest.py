@@ -15,6 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests of several threads share the cores with these processes: a waiting thread must not keep a core busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+os.environ["COLUMNS"] = "160"  # what commands print must not depend on the terminal that runs the tests
+
 # A shell lets its background jobs ignore Ctrl-C, and so would the processes that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -145,7 +145,7 @@ class ImageGroup:
         typer.Option(
             "--image-size",
             metavar="N|full",
-            help="Whole image: shorter side in pixels, or full.",
+            help="Whole image: its shorter side, or full.",
             show_default="a crop",
             rich_help_panel=panels.FEATURES,
         ),

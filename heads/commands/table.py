@@ -24,7 +24,7 @@ def table(
             "--output",
             "-o",
             metavar="FILE",
-            help="File with one metric a line: .csv, .parquet, .xlsx; without --by also .tex.",
+            help="File, one metric a line: .csv, .parquet, .xlsx, or .tex (not with --by).",
             rich_help_panel=panels.OUTPUT,
         ),
     ] = None,

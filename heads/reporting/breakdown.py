@@ -2,24 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.text import Text
 
 from tier4k.extract.screen.table import ESSENTIAL, Column, Table, count_column, text_column
-from tier4k.heads.metrics.correlation import Metric, plcc, srcc
 from tier4k.heads.reporting.choices import Part
 from tier4k.heads.reporting.errors import require_runs
+from tier4k.heads.reporting.parts import PART_METRICS, TITLES, within_parts
 from tier4k.heads.reporting.terminal import metric_cell
 from tier4k.heads.reporting.tidy import named_once, run_labels
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
-
-# No metric after a logistic: on the few rows of a part, a logistic fits noise.
-PART_METRICS: dict[str, Metric] = {"srcc": srcc, "plcc": plcc}
-
-TITLES = ("SRCC", "PLCC")
 
 
 def breakdown(runs: Sequence[Path], by: Part) -> pd.DataFrame:
@@ -102,33 +96,6 @@ def breakdown_notes(frame: pd.DataFrame) -> Iterator[Text]:
         )
 
 
-def within_parts(rows: pd.DataFrame, by: Part) -> pd.DataFrame:
-    """Measure predictions within each part of their rows.
-
-    Args:
-        rows: Predictions, as `read_predictions` reads them.
-        by: Column that contains the part of each row.
-
-    Returns:
-        The lines of `breakdown` without the columns about the run, by target and part in the order of the
-        predictions.
-    """
-    lines = []
-    for (target, part), part_rows in rows.groupby(["target", by], sort=False):
-        metrics = _metrics_of_repeats(part_rows)
-        measured = metrics[metrics["srcc"].notna()]
-        line = {
-            "target": target,
-            by: part,
-            "images": part_rows["name"].nunique(),
-            "repeats": len(measured),
-            **measured.mean().to_dict(),
-            **measured.std().add_suffix("_sd").to_dict(),
-        }
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
 def _settings(
     frame: pd.DataFrame,
     runs: Sequence[Path],
@@ -139,16 +106,3 @@ def _settings(
     for name, run in named_once(runs).items():
         by_name[name] = labels[run.resolve()]
     return frame["run"].map(by_name)
-
-
-def _metrics_of_repeats(rows: pd.DataFrame) -> pd.DataFrame:
-    """Measure each repeat: one line for each repeat, one column for each of `PART_METRICS`."""
-    lines: list[dict[str, Any]] = []
-    for _, repeat in rows.groupby("repeat"):
-        truth = repeat["truth"].to_numpy()
-        prediction = repeat["prediction"].to_numpy()
-        line = {}
-        for name, metric in PART_METRICS.items():
-            line[name] = metric(truth, prediction)
-        lines.append(line)
-    return pd.DataFrame(lines)

@@ -27,7 +27,6 @@ from tier4k.extract.pipeline.versions import library_version
 from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.reporting.ablation import comparable_groups, factor_comparisons
-from tier4k.heads.reporting.breakdown import TITLES
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.detail import (
     LargeError,
@@ -58,6 +57,7 @@ from tier4k.heads.reporting.html.thumbnails import (
     test_images,
 )
 from tier4k.heads.reporting.html.title import report_title
+from tier4k.heads.reporting.parts import TITLES
 from tier4k.heads.reporting.report_runs import ReportRun, read_runs
 from tier4k.heads.reporting.run_names import FACTORS, USUAL
 from tier4k.heads.reporting.terminal import (

@@ -119,7 +119,7 @@ def test_what_is_announced_is_what_is_written(tmp_path: Path, manifest: Manifest
         store = FeatureStore.open(tmp_path / "f" / one.signature.folder_name)
         features = store.read(store.keys)
         factors = [f"{len(features)} inputs", *([f"{features.shape[1]} crops"] if features.ndim > 2 else [])]
-        assert " x ".join([*factors, f"{features.shape[-1]} numbers in {features.dtype}"]) in note
+        assert " of ".join([*factors, f"{features.shape[-1]} numbers in {features.dtype}"]) in note
     repeated = Silent()
     extract(DatasetInputs.of(manifest), several, tmp_path / "f", OPTIONS, repeated)
     assert not repeated.notes

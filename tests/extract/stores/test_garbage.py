@@ -97,10 +97,13 @@ def test_only_remove_deletes_files_and_a_review_deletes_none(root: Path) -> None
     assert len(list(root.glob("resnet*"))) == 2
 
 
-def test_a_damaged_record_of_a_data_set_stops_the_review(root: Path) -> None:
-    next((root / "datasets").glob("*/about.json")).write_bytes(b"broken")
-    with pytest.raises(StoreError, match="is damaged"):
-        review(root, (), 0)
+def test_while_a_record_of_a_data_set_is_damaged_nothing_is_removable(root: Path) -> None:
+    record = next((root / "datasets").glob("*/about.json"))
+    record.write_bytes(b"broken")
+    findings = review(root, (), 0)
+    assert names(findings) == []
+    assert why(findings, record.parent.name) == "the record is damaged, so it is unknown which stores it uses"
+    assert why(findings, "vit") == f"the damaged record {record.parent.name} may use the store"
 
 
 def test_a_store_that_cannot_be_opened_is_kept(root: Path) -> None:

@@ -345,7 +345,10 @@ WRONG = {
         ["extract", "Dataset", *OTHER_WEIGHTS, "-F", "fresh"],
         "tensors are missing, first 'layer1.2.conv1.weight'",
     ),
-    "no features": (["fit-head", "Dataset", "--features", "nowhere"], "tier extract DATA --features nowhere"),
+    "no features": (
+        ["fit-head", "Dataset", "--features", "nowhere"],
+        "tier extract Dataset --features nowhere",
+    ),
     "not this preparation": ([*FIT, "--preprocessing", "native"], "is 'reference' instead of 'native'"),
     "FR on T2I": ([*FIT, "--method", "fr", "--benchmark", "T2I"], "use the benchmark I2I"),
     "unknown target": (
@@ -357,7 +360,7 @@ WRONG = {
     "too few prompts": (FIT, "a prompt split into"),
     "unknown suffix": (["features", "Dataset", *ENCODERS, "-o", "X.csv"], ".npz or .parquet"),
     "no stores": (["store", "ls", "-F", "nowhere"], "there are no feature stores"),
-    "no repeats": (["fit-head", "Dataset", "--repeats", "0"], "greater than or equal to 1"),
+    "no repeats": (["fit-head", "Dataset", "--repeats", "0"], "pass a whole number from 1 to 10,000"),
     "weights of a stored fit": ([*FIT, "--image-weights", "x.pth"], "pass --finetune too"),
     "raters of unknown spread": ([*FIT, "--raters", "21"], "add a column std_MOS_q, std_MOS_a, std_MOS_c"),
     "no sweep": (["sweep", "Dataset"], "pass either --paper or --grid FILE"),

@@ -75,7 +75,7 @@ def test_texts_with_quotes_and_other_letters_are_printed_as_they_are_read(folder
         ("learning-rate = nan", "nan is out of range: pass a number of 0 or more"),
         ("finetune = 'last:0'", "--finetune 'last:0' is not known"),
         ("raters = 1", "raters = 1 is not valid"),
-        ("method = 'xr'", "method = \"xr\" is not valid: 'xr' is not one of 'nr', 'fr', 'pr'"),
+        ("method = 'xr'", "method = \"xr\" is not valid: 'xr' is not one of nr, fr, pr"),
         ("benchmark = 'x'", 'benchmark = "x" is not valid: there is no benchmark'),
         ("data = [", "cannot be read as a file of options"),
         ("data = " + "[" * 5000, "cannot be read as a file of options"),

@@ -80,8 +80,8 @@ WRONG = [
     (["--image-encoder", "resnet50@100000"], "pass a number from 32 to 2048, or full"),
     (["--crops-seed", "5"], "pass --crops too"),
     (["--crops", "-1"], "greater than or equal to 0"),
-    (["--feature", "tokens"], "'multilevel'"),
-    (["--precision", "int8"], "'bf16'"),
+    (["--feature", "tokens"], "pooled, multilevel"),
+    (["--precision", "int8"], "fp32, tf32, bf16, fp16"),
     (
         ["--image-encoder", "resnet50", "--image-weights", "x.pth"],
         "one file of weights cannot serve several image encoders",

@@ -82,7 +82,7 @@ def test_an_exported_store_has_the_stored_type(both_types: Path, suffix: str) ->
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--store-dtype", "bfloat16"], "'float16'"),
+        (["--store-dtype", "bfloat16"], "nearest: float16"),
         ([*HALF, "--finetune", "all"], "end-to-end training stores no features"),
     ],
 )

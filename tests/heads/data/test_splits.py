@@ -280,8 +280,8 @@ def test_splits_of_the_command_serve_another_run_and_are_part_of_its_identity(pr
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--split", "promt"], r"no rule and no file .nearest: prompt"),
-        (["--split", "promt:1"], r"no rule and no file .nearest: prompt"),
+        (["--split", "promt"], "no rule and no file (nearest: prompt"),
+        (["--split", "promt:1"], "no rule and no file (nearest: prompt"),
         (["--split", "mine.json:3"], "mine.json has no repeat 3: use a repeat from 0 to 1"),
         (["--split", "mine.json", "--repeats", "2"], "leave out --repeats"),
         (["--folds", "3", "--repeats", "2"], "--folds 3 already means 3 repeats"),

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from tier4k import cli
 from tier4k.extract.datasets.check import check
-from tier4k.heads.reporting.breakdown import breakdown, breakdown_notes, breakdown_table, within_parts
+from tier4k.heads.reporting.breakdown import breakdown, breakdown_notes, breakdown_table
+from tier4k.heads.reporting.parts import within_parts
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.reports import Sample, make_sample, random_features
 from tier4k.tests.builders.screens import cells_by_heading, headings

@@ -28,7 +28,7 @@ from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.regressors.choices import HeadName
 from tier4k.heads.reporting.ablation import comparable_groups, factor_comparisons
-from tier4k.heads.reporting.breakdown import PART_METRICS, breakdown
+from tier4k.heads.reporting.breakdown import breakdown
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.html.detail import by_part, largest_errors
@@ -38,6 +38,7 @@ from tier4k.heads.reporting.html.panels import ablation_panels
 from tier4k.heads.reporting.html.runs import ablation_lines, letter_ranges
 from tier4k.heads.reporting.latex import latex
 from tier4k.heads.reporting.logistic_curve import logistic_curve
+from tier4k.heads.reporting.parts import PART_METRICS
 from tier4k.heads.reporting.report_runs import read_runs
 from tier4k.heads.reporting.terminal import ESTIMAND
 from tier4k.heads.reporting.tidy import tidy
