@@ -1,6 +1,5 @@
 """A sweep fits every combination once, and leaves runs on disk alone."""
 
-import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -416,9 +415,7 @@ def test_the_command_shows_runs_and_says_what_is_no_run(project: Path) -> None:
     manifest = check(Path("Dataset")).manifest
     run = next(run_sweep(manifest, Path("features"), paper_cells(manifest, BASE).cells[:1], Path("runs")))
     shown = CliRunner().invoke(cli.app, ["table", str(run.folder)])
-    assert shown.exit_code == 0 and "ridge" in shown.output
-    # The heading has two lines.
-    assert re.search(r"baseline ┃\n.* SRCC ┃ +SRCC ┃\n", shown.output)
+    assert shown.exit_code == 0 and "baseline SRCC" in shown.output and "ridge" in shown.output
     assert run.folder.name[-10:] in shown.output
     for given in ([], ["runs"], [run.folder.name[-10:-4]]):  # all runs, by default; digits
         assert CliRunner().invoke(cli.app, ["table", *given]).output == shown.output
