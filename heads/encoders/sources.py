@@ -22,9 +22,11 @@ from tier4k.heads.encoders.finetuned import (
     finetuned_encoders,
     keeps_finetuned_encoders,
 )
+from tier4k.heads.results.find_run import reference_to
 from tier4k.heads.results.layout import ENCODERS, is_run
 from tier4k.heads.results.model import HeadKey, Model, ModelError
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.run_format import ResultError
 
 KINDS = ("image", "text")
 
@@ -156,9 +158,17 @@ def _marked_encoders(runs: Path, mark: str) -> SavedEncoders | None:
         run = record.parents[3]
         target = unquote(record.parts[-3])
         repeat = record.parts[-2]
-        if f"{run.name}-{target}-{repeat}" == mark:
+        if mark == f"{_reference(run)}-{target}-{repeat}":
             return finetuned_encoders(run, target, int(repeat))
     return None
+
+
+def _reference(run: Path) -> str:
+    """Return the text by which other runs refer to a run; "" for a damaged one, which must not hide others."""
+    try:
+        return reference_to(run)
+    except ResultError:
+        return ""
 
 
 def _finetuned_source(model: Model, key: HeadKey) -> EncoderSource:

@@ -74,7 +74,7 @@ def test_heads_and_sweeps_take_interactions_and_other_templates(folder: Path) ->
     chosen = [*fit, "--set", "interaction=templates", "--templates", "own.toml"]
     code, output = tier(*chosen)
     assert code == 2
-    assert "no features of 3 of 3 templates, first 'sharp': run `tier extract DATA --encoder" in on_one_line(
+    assert "no features of 3 of 3 templates, first 'sharp': run `tier extract data --encoder" in on_one_line(
         output
     )
     succeed(*extract, "--templates", "own.toml")

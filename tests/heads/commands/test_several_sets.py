@@ -160,8 +160,8 @@ def test_results_within_each_data_set_are_shown(folder: Path) -> None:
     predictions = read_predictions(run)
     for name, rows in predictions.groupby("dataset"):
         values = [spearmanr(own["truth"], own["prediction"]).statistic for _, own in rows.groupby("repeat")]
-        assert parts.loc[(run.name, name), "srcc"] == pytest.approx(np.mean(values))
-    assert (single.name, "a") in parts.index
+        assert parts.loc[(run.name[-10:], name), "srcc"] == pytest.approx(np.mean(values))
+    assert (single.name[-10:], "a") in parts.index
 
 
 def test_one_data_set_is_left_out(folder: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_column_is_the_split_of_every_command(folder: Path) -> None:
     table = raw_scores()
     for part, value in (("train", "train"), ("validation", "val"), ("test", "test")):
         assert stored[part] == table.index[table["part"] == value].tolist()
-    assert run.name.startswith("nr-all-column-part-")
+    assert "-column-part-" in run.name
     succeed("split", *SETS, *options, "-o", "splits.json")
     (written,) = json.loads(Path("splits.json").read_text())
     assert written == stored
