@@ -164,7 +164,7 @@ def _marked_encoders(runs: Path, mark: str) -> SavedEncoders | None:
 
 
 def _reference(run: Path) -> str:
-    """Return the text by which other runs refer to a run; "" for a damaged one, which must not hide others."""
+    """Return the text by which other runs refer to a run; "" for a damaged one, which hides no other."""
     try:
         return reference_to(run)
     except ResultError:

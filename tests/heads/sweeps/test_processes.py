@@ -109,7 +109,7 @@ def test_a_process_that_the_system_kills_ends_the_sweep_with_a_remedy(project: P
 @pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C", "kill"])
 def test_an_interrupted_sweep_ends_its_processes_and_keeps_its_runs(project: Path, to_all: bool) -> None:
     Path("grid.toml").write_text(
-        'target = "MOS_q"\nseed = [0, 1, 2]\nepochs = [2, 1000000]\nhidden = 4\npatience = 1000000\n'
+        'target = "MOS_q"\nseed = [0, 1, 2]\nepochs = [2, 100000]\nhidden = 4\npatience = 100000\n'
     )
     options = [
         "-F",
