@@ -335,7 +335,7 @@ def test_images_seen_by_finetuned_encoders_are_recorded_beside_every_store_of_th
     shutil.rmtree(Path("features") / SEEN_FOLDER)
     result = CliRunner().invoke(cli.app, [*fit, *stores, "--seed", "1"])
     assert result.exit_code == 2
-    assert "run `tier extract DATA --finetuned RUN` again" in result.output
+    assert "run `tier extract Dataset --finetuned RUN` again" in result.output
 
 
 @pytest.mark.slow
