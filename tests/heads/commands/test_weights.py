@@ -19,7 +19,7 @@ from tier4k.extract.weights import known
 from tier4k.extract.weights import wheel as wheel_module
 from tier4k.heads.protocol.presets import PRESETS
 from tier4k.heads.results.model import read_model
-from tier4k.tests.builders.commands import ENCODERS, succeed, tier
+from tier4k.tests.builders.commands import ENCODERS, on_one_line, succeed, tier
 
 pytestmark = pytest.mark.usefixtures("no_hub")
 
@@ -144,7 +144,7 @@ def test_extract_mentions_clip_where_its_weights_are(project: Path) -> None:
     hint = "`--preset clip` was better"
     assert hint not in succeed("extract", "Dataset", *ENCODERS)
     put_clip()
-    output = succeed("extract", "Dataset", *ENCODERS)
+    output = on_one_line(succeed("extract", "Dataset", *ENCODERS))
     assert output.count(hint) == 1
     assert str(project / CLIP_FILE) in output
 
