@@ -140,6 +140,7 @@ def _write_range(
             yield run.window(position, end)
 
     def features() -> Iterator[np.ndarray]:
+        """Read the features of the rows, a block at a time."""
         done = start
         for block in records(max(BLOCK_BYTES // first.row_bytes, 1)):
             yield store.read_places(block["place"])

@@ -75,6 +75,7 @@ class _Section:
 
     @classmethod
     def of(cls, context: typer.Context, path: Path) -> "_Section":
+        """Return the section of a command; raise ConfigError if the file has none."""
         content = read_sections(path)
         names = section_names(context)
         group = context.find_root().command

@@ -125,11 +125,11 @@ def _require_valid(name: str, values: Sequence[Any]) -> None:
         raise SweepError(f"{name} has no value in the grid: set it to a value or to a list of values")
     for value in values:
         if isinstance(value, list | dict):
-            raise SweepError(f"{name} in the grid is {value!r}: write a list as a text, such as '1,2'")
+            raise SweepError(f"{name} in the grid is {_quoted(value)}: write a list as a text, such as '1,2'")
         _require_name(name, value)
         _require_type(name, value)
         if name == "head" and not is_head(value):
-            raise SweepError(f"head in the grid is {value!r}, which is unknown: use {head_names()}")
+            raise SweepError(f"head in the grid is {_quoted(value)}, which is unknown: use {head_names()}")
         if name == "streams":
             parse_streams(value)
         _require_within_range(name, value)
@@ -138,7 +138,7 @@ def _require_valid(name: str, values: Sequence[Any]) -> None:
 def _require_name(name: str, value: Any) -> None:
     if name in NAMES_OF and value not in NAMES_OF[name]:
         raise SweepError(
-            f"{name} in the grid is {value!r}, which is unknown: use {', '.join(NAMES_OF[name])}"
+            f"{name} in the grid is {_quoted(value)}, which is unknown: use {', '.join(NAMES_OF[name])}"
         )
 
 
@@ -150,11 +150,12 @@ def _require_type(name: str, value: Any) -> None:
         type_names = " or ".join(TYPE_NAMES[type_] for type_ in types)
         in_range = "{} from {:,} to {:,}".format(TYPE_NAMES[int], *RANGES[name]) if name in RANGES else ""
         raise SweepError(
-            f"{name} in the grid is {shortened(repr(value), 60)}, which has the wrong type: use "
-            f"{in_range or type_names}"
+            f"{name} in the grid is {_quoted(value)}, which has the wrong type: use {in_range or type_names}"
         )
     if name == "image_size" and isinstance(value, str) and value != FULL_SIZE:
-        raise SweepError(f"image_size in the grid is {value!r}: use a number of pixels, or {FULL_SIZE!r}")
+        raise SweepError(
+            f"image_size in the grid is {_quoted(value)}: use a number of pixels, or {FULL_SIZE!r}"
+        )
 
 
 def _require_within_range(name: str, value: Any) -> None:
@@ -163,6 +164,11 @@ def _require_within_range(name: str, value: Any) -> None:
     least, most = RANGES[name]
     if not least <= value <= most:
         raise SweepError(
-            f"{name} in the grid is {value!r}, which is out of range: use a whole number from {least:,} to "
-            f"{most:,}"
+            f"{name} in the grid is {_quoted(value)}, which is out of range: use a whole number "
+            f"from {least:,} to {most:,}"
         )
+
+
+def _quoted(value: object) -> str:
+    """Return a value as it stands in a message; a long one is cut."""
+    return shortened(repr(value), 60)
