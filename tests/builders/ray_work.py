@@ -23,8 +23,9 @@ from tier4k.tests.builders.data import save_picture, tiny_encoder, write_pku
 from tier4k.tests.builders.listener import Silent
 
 KILLING, FAILING = (41, 37), (43, 37)  # width and height of images that `Troubled` fails at
+WAITING = (47, 37)  # of images that `Troubled` waits at
 
-ACTOR = "EncodingActor"  # part of the name of a process that encodes
+ACTOR = "EncodingActor"  # part of the name of an actor that encodes
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ class Troubled(Preprocessing):
         seconds: Time of an image.
         killing: An image of this size ends the process as a fault of a library does.
         failing: An image of this size raises an error that nobody foresaw.
+        awaited: An image of the size WAITING is not ready before this file exists.
     """
 
     seconds: float = 0.0
     killing: tuple[int, int] | None = None
     failing: tuple[int, int] | None = None
+    awaited: Path | None = None
 
     def apply(self, pixels):
         """Preprocess an image."""
@@ -47,6 +50,8 @@ class Troubled(Preprocessing):
         size = (pixels.shape[1], pixels.shape[0])
         if size == self.killing:
             os.kill(os.getpid(), signal.SIGKILL)
+        while size == WAITING and self.awaited and not self.awaited.exists():
+            time.sleep(0.05)
         if size == self.failing:
             raise RuntimeError("a fault of a library")
         return super().apply(pixels)
@@ -92,16 +97,11 @@ class At(Silent):
 
 
 def encoding_processes() -> list[psutil.Process]:
-    """The processes on this machine that encode for Ray."""
-    return [process for process in psutil.process_iter() if ACTOR in command_of(process)]
+    """The processes of this machine's Ray that encode."""
+    from ray._private.state import actors  # the public list of actors needs Ray's dashboard
 
-
-def command_of(process: psutil.Process) -> str:
-    """The command line of a process, as Ray shows it."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+    alive = [actor for actor in actors().values() if actor["State"] == "ALIVE"]
+    return [psutil.Process(actor["Pid"]) for actor in alive if ACTOR in actor["ActorClassName"]]
 
 
 def drive(data: Path, weights: Path, root: Path) -> None:

@@ -31,6 +31,7 @@ from tier4k.tests.builders.listener import Silent
 from tier4k.tests.builders.ray_work import (
     FAILING,
     KILLING,
+    WAITING,
     At,
     compacted,
     encoding_processes,
@@ -105,16 +106,18 @@ def test_all_kinds_of_encoders_fill_the_stores_of_the_local_engine(
 
 def test_lost_processes_cost_no_row_but_those_of_inputs_that_end_them_each_time(tmp_path: Path) -> None:
     dataset, encoder = (
-        write_inputs(tmp_path / "data", rows=24, sizes=(KILLING, FAILING)),
+        write_inputs(tmp_path / "data", rows=24, sizes=(KILLING, FAILING, WAITING)),
         tiny_encoder(tmp_path),
     )
-    bad = troubled(encoder, seconds=0.05, killing=KILLING, failing=FAILING)
+    killed = tmp_path / "killed"  # the job cannot end before
+    bad = troubled(encoder, seconds=0.05, killing=KILLING, failing=FAILING, awaited=killed)
     lost: list[psutil.Process] = []
 
     def kill() -> None:
         for process in encoding_processes():
             process.kill()
             lost.append(process)
+        killed.touch()
 
     two = replace(RAY, ray=RayOptions(actors=2))
     (summary,) = extract(dataset, [bad], tmp_path / "ray", two, At(4, kill))
