@@ -29,7 +29,7 @@ browser: $(VENV)/installed-dev
 # The site in build/site; any warning ends the build. mkdocstrings reads the package through links: it follows every
 # folder beside __init__.py, and would read .venv too.
 docs: $(VENV)/installed-docs build/api/tier4k ## builds the documentation as a site in build/site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 build/api/tier4k:
 	mkdir -p $@
