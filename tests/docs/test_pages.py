@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tier4k.tests.builders.doc_blocks import TOP, Block, pages, read_blocks
-from tier4k.tests.builders.doc_project import fresh_project, write_project
+from tier4k.tests.builders.doc_project import fresh_project
 from tier4k.tests.builders.doc_shell import check_options, commands, run_bash
 
 # A warning does not stop a reader's program.
@@ -21,16 +21,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 REASONS = ("GPU", "cluster", "download", "server", "long", "interactive", "two machines")
 
 MOST_NOT_RUN = 0.2  # of all blocks with a command of `tier` or with Python
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The prepared folder, and the place where it was prepared and where its copies work."""
-    root = tmp_path_factory.mktemp("docs")
-    place, stored = root / "project", root / "prepared"
-    write_project(place)
-    place.rename(stored)
-    return stored, place
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(TOP)))
