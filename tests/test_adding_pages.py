@@ -1,4 +1,4 @@
-"""The changes that docs/adding/ shows apply to the repository as it is, and pass the tests that the pages name."""
+"""The changes that docs/adding/ shows apply to this repository and pass the tests that the pages name."""
 
 import os
 import re
