@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo install test slow fuzz browser lint check lowest clean
+.PHONY: help demo install test slow fuzz browser docs lint check lowest clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -28,6 +28,15 @@ fuzz: $(VENV)/installed-dev ## gives damaged files to every command, MINUTES=40 
 
 browser: $(VENV)/installed-dev ## tests the report page in chromium
 	$(BIN)/pytest -m browser
+
+# The site in build/site; any warning ends the build. mkdocstrings reads the package through links: it follows every
+# folder beside __init__.py, and would read .venv too.
+docs: $(VENV)/installed-docs build/api/tier4k ## builds the documentation as a site in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+build/api/tier4k:
+	mkdir -p $@
+	for part in __init__.py cache extract heads; do ln -sfn ../../../$$part $@/$$part; done
 
 # The suite with the lowest version of every dependency that pyproject.toml allows, in an environment of its own.
 # By hand, before a range is changed: the environment has 7 GB.
@@ -64,6 +73,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/installed-docs: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@
 
 $(VENV)/installed-all: pyproject.toml $(VENV)/installed
