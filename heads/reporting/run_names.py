@@ -1,4 +1,4 @@
-"""Names of the runs in a report: the settings of each, and a short label that tells it from the others."""
+"""Names of the runs in a report: the settings of each, and a short label that distinguishes it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,7 +76,7 @@ class RunName:
         method, image_encoder, streams, text_encoder, feature, stages, preprocessing, crops, precision,
             scores, interaction, image_transform, target_transform, head, start, training: The settings in
             `FACTORS`; "" where a run has none, a value of `USUAL` where it has the usual one.
-        other: Identity of the run where no other setting tells it from another run, else "".
+        other: Identity of the run where no other setting distinguishes it from another run, else "".
     """
 
     data: str
