@@ -50,3 +50,13 @@ def test_issue_templates_have_a_name_and_a_description(path: Path) -> None:
     _, header, body = path.read_text(encoding="utf-8").split("---\n", 2)
     fields = yaml.safe_load(header)
     assert fields["name"] and fields["about"] and body.strip()
+
+
+def test_modules_that_the_pages_for_contributors_name_exist() -> None:
+    existing = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("*.py")]
+    for folder in ("benchmarks", "cache", "docs", "extract", "heads", "tests"):
+        existing.extend(path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py"))
+    for page in [ROOT / "docs" / "architecture.md", *(ROOT / "docs" / "adding").glob("*.md")]:
+        prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for name in re.findall(r"`([\w/.-]+\.py)`", prose):
+            assert any(f"/{path}".endswith(f"/{name}") for path in existing), f"{page.name}: {name}"
