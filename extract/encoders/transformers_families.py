@@ -205,8 +205,8 @@ def _impossible(
     smallest: int,
 ) -> str:
     return (
-        f"{folder / CONFIG} states {name} = {shortened(value, 60)}, and it is a whole number from {smallest}: "
-        "download the folder again"
+        f"{folder / CONFIG} states {name} = {shortened(value, 60)}, and it is a whole number from "
+        f"{smallest}: download the folder again"
     )
 
 

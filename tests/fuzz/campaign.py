@@ -5,6 +5,7 @@ failure.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -125,12 +126,15 @@ class Campaign:
         case, chance = draw(seed, self.project, self._kinds)
         copy = self._copy(case.kind)
         file = copy / case.file
-        name, content = mutate(file, file.read_bytes(), chance, case.kind.is_closed)
+        before = file.read_bytes()
+        name, content = mutate(file, before, chance, case.kind.is_closed)
         if chance.random() < 0.02:
             case = renamed(case, chance)
             file.unlink()
         place(copy / case.file, content)
         self._content = content
+        if case.kind.digests_in and isinstance(content, bytes) and chance.random() < 0.9:
+            _repair_digest(copy / case.kind.digests_in, before, content)
         ended = run(list(case.command), copy, self._imports)
         self._imports.repeat()
         self.tally.add(case, ended)
@@ -141,10 +145,13 @@ class Campaign:
         about = json.loads((folder / "case.json").read_text())
         (kind,) = (kind for kind in self._kinds if kind.name == about["kind"])
         copy = self._copy(kind)
-        (copy / about["original"]).unlink()
         replacement = about["replacement"]
         content = Replacement(**replacement) if replacement else (folder / "content").read_bytes()
+        before = (copy / about["original"]).read_bytes()
+        (copy / about["original"]).unlink()
         place(copy / about["file"], content)
+        if kind.digests_in and isinstance(content, bytes):
+            _repair_digest(copy / kind.digests_in, before, content)
         return run(about["command"], copy, self._imports, seconds=60)
 
     def keep(
@@ -182,6 +189,20 @@ def _copy_file(source: str, target: str) -> str:
     else:
         shutil.copy2(source, target)
     return target
+
+
+def _repair_digest(
+    listing: Path,
+    before: bytes,
+    after: bytes,
+) -> None:
+    """Replace the SHA-256 of one content by that of another in a file."""
+    text = listing.read_text()
+    old, new = (hashlib.sha256(content).hexdigest() for content in (before, after))
+    if old not in text:
+        raise RuntimeError(f"{listing} does not have the SHA-256 of the file")
+    listing.unlink()  # it may be a link to the well-formed one
+    listing.write_text(text.replace(old, new))
 
 
 def fault_folder(fault: str) -> str:

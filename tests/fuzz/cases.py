@@ -31,6 +31,8 @@ class Kind:
         weight: How often the kind is drawn, relative to others.
         code: Exit code of the commands on the well-formed files.
         is_closed: Whether the commands must not follow links out of the folder.
+        digests_in: File of the project with the SHA-256 of the files; most often the damaged file's is put
+            there, so that the damage is not noticed by it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Kind:
     weight: float = 1.0
     code: int = 0
     is_closed: bool = False
+    digests_in: str = ""
 
     def files(self, project: Path) -> list[Path]:
         """Return the files of this kind, sorted."""
@@ -52,7 +55,7 @@ CHECK = ["data", "check", "{file}", *SMALL_TOKENIZER]
 
 GIVEN: list[Command] = [
     ["table", "runs/given", "-o", "new.parquet"],
-    ["report", "runs/given", "-o", "new.html", "--pictures", "3"],
+    ["report", "runs/given", "-o", "new.html"],
     ["predict", "runs/given", "data/table.csv", "-o", "new.csv"],
     ["compare", "runs/given", "runs/given"],
     ["store", "gc", "--runs", "runs"],
@@ -66,7 +69,7 @@ def _readers_of_run(name: str) -> list[Command]:
         ["table", run, "--by", "generator"],
         ["compare", run, "runs/mlp"],
         ["plot", run, "-o", "new.svg"],
-        ["report", run, "-o", "new.html", "--pictures", "3"],
+        ["report", run, "-o", "new.html"],
         ["predict", run, "data/table.csv", *IMAGE[2:], "-o", "new.csv"],
         ["evaluate", run, "data/table.csv", "--out", "new", *IMAGE[2:]],
         ["export", run, "new", *IMAGE[2:]],
@@ -76,7 +79,7 @@ def _readers_of_run(name: str) -> list[Command]:
 
 TUNED: list[Command] = [
     ["table", "runs/tuned", "-o", "new.parquet"],
-    ["report", "runs/tuned", "-o", "new.html", "--pictures", "3"],
+    ["report", "runs/tuned", "-o", "new.html"],
     ["plot", "runs/tuned", "-o", "new.svg"],
     ["store", "gc", "--runs", "runs"],
     ["predict", "runs/tuned", "data/table.csv", "-F", "new", "-o", "new.csv"],
@@ -188,10 +191,25 @@ KINDS: tuple[Kind, ...] = (
         [["extract", "{folder}", *IMAGE, "--text-encoder", "hf:text", *NEW], ["data", "check", "{folder}"]],
         1,
     ),
-    Kind("layout of JSON", "evalmuse/*.json", ["evalmuse", "text"], [["data", "check", "evalmuse", *SMALL_TOKENIZER]]),
-    Kind("layout of parts", "aigiqa20k/*.csv", ["aigiqa20k", "text"], [["data", "check", "aigiqa20k", *SMALL_TOKENIZER]], 0.5),
     Kind(
-        "MATLAB file", "aigciqa2023/DATA/*/*.mat", ["aigciqa2023", "text"], [["data", "check", "aigciqa2023", *SMALL_TOKENIZER]], code=2
+        "layout of JSON",
+        "evalmuse/*.json",
+        ["evalmuse", "text"],
+        [["data", "check", "evalmuse", *SMALL_TOKENIZER]],
+    ),
+    Kind(
+        "layout of parts",
+        "aigiqa20k/*.csv",
+        ["aigiqa20k", "text"],
+        [["data", "check", "aigiqa20k", *SMALL_TOKENIZER]],
+        0.5,
+    ),
+    Kind(
+        "MATLAB file",
+        "aigciqa2023/DATA/*/*.mat",
+        ["aigciqa2023", "text"],
+        [["data", "check", "aigciqa2023", *SMALL_TOKENIZER]],
+        code=2,
     ),
     Kind(
         "prompt workbook",
@@ -276,7 +294,19 @@ KINDS: tuple[Kind, ...] = (
         Kind(f"run {name}", f"runs/{name}/*.[cjs]*", RUNS, _readers_of_run(name), 2, is_closed=True)
         for name in ("ridge", "mlp", "own")
     ),
-    Kind("estimator", "runs/own/heads/*.skops", RUNS, _readers_of_run("own")[-5:-1], 2, is_closed=True),
+    Kind(
+        "estimator",
+        "runs/own/heads/*.skops",
+        RUNS,
+        [
+            ["predict", "runs/own", "data/table.csv", *IMAGE[2:], "-o", "new.csv"],
+            ["evaluate", "runs/own", "data/table.csv", "--out", "new", *IMAGE[2:]],
+            ["export", "runs/own", "new", *IMAGE[2:]],
+        ],
+        3,
+        is_closed=True,
+        digests_in="runs/own/model.json",
+    ),
     Kind("run given", "runs/given/*", RUNS, GIVEN, is_closed=True),
     Kind("finetuned run", "runs/tuned/*.*", RUNS, TUNED, 1.5, is_closed=True),
     Kind("finetuned encoder", "runs/tuned/*/**/*", RUNS, TUNED[-3:], 1.5, is_closed=True),

@@ -59,8 +59,8 @@ set = ["penalties=1,10"]
 out = "new"
 
 [predict]
-model = "runs/ridge"
-data = "data/table.csv"
+run = "runs/ridge"
+inputs = ["data/table.csv"]
 image-weights = "weights/net.pth"
 output = "new.csv"
 

@@ -509,9 +509,12 @@ FORGED = (
 )
 """Names of types, with their modules, that a file of an estimator may claim for an object."""
 
-LOADERS = (
-    *("ObjectNode", "TypeNode", "FunctionNode", "MethodNode", "PartialNode", "OperatorFuncNode", "ReduceNode"),
-    *("DictNode", "ListNode", "JsonNode", "BytesNode", "NdArrayNode", "CachedNode", "RandomStateNode", "None"),
+LOADERS = tuple(
+    f"{name}Node"
+    for name in (
+        *("Object", "Type", "Function", "Method", "Partial", "OperatorFunc", "Reduce", "Dict", "List"),
+        *("Json", "Bytes", "NdArray", "Cached", "RandomState", "None"),
+    )
 )
 """How skops makes an object; the last one does not exist."""
 
@@ -534,9 +537,7 @@ def change_skops(data: bytes, chance: random.Random) -> bytes:
         key = chance.choice(list(node))
         node[key] = pick(chance)
     else:
-        node["content"] = chance.choice([{"__id__": node.get("__id__")}, nodes[0]["__class__"], node, SECRET])
-        if node["content"] is node:
-            node["content"] = {key: value for key, value in node.items() if key != "content"}
+        node["content"] = chance.choice([{"__id__": node.get("__id__")}, [], SECRET, deepcopy(node)])
     members["schema.json"] = json.dumps(schema).encode()
     return _zip(members)
 
@@ -555,13 +556,13 @@ def _called(chance: random.Random) -> dict[str, Any]:
     function = {"__class__": "open", "__module__": "builtins", "__loader__": "FunctionNode", "__id__": 9}
     function["content"] = {"function": "open", "module_path": chance.choice(("builtins", "io"))}
     empty = {"__class__": "dict", "__module__": "builtins", "__loader__": "DictNode", "__id__": 10}
-    empty |= {"content": {}, "key_types": {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode"}}
-    loader, kind = chance.choice(
-        (("ReduceNode", "reduce"), ("PartialNode", "partial"), ("MethodNode", "method"), ("ObjectNode", "open"))
-    )
+    keys = {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": []}
+    empty |= {"content": {}, "key_types": keys}
+    kinds = {"Reduce": "reduce", "Partial": "partial", "Method": "method", "Object": "open"}
+    loader, kind = chance.choice(list(kinds.items()))
     content = {"func": function, "args": arguments, "kwds": empty, "namespace": empty, "function": function}
     module = "functools" if kind == "partial" else "builtins"
-    made = {"__class__": kind, "__module__": module, "__loader__": loader, "__id__": 11}
+    made = {"__class__": kind, "__module__": module, "__loader__": f"{loader}Node", "__id__": 11}
     return made | {"content": content, "reduce": arguments, "constructor": function}
 
 
@@ -874,7 +875,7 @@ REPLACEMENTS = (
 """Nothing, a folder, and links; `itself` becomes a loop."""
 
 OUTSIDE_LINK = Replacement("outside")
-"""A link to the file that no command may read; only for files that a command may not follow out of a folder."""
+"""A link to the file that no command may read, for folders out of which no link may be followed."""
 
 
 def place(path: Path, content: "bytes | Replacement") -> None:

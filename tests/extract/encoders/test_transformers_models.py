@@ -396,7 +396,11 @@ def test_a_size_or_a_deviation_of_zero_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "field", "value"),
-    [("vit", "patch_size", []), ("vit", "patch_size", 0), ("dinov2_with_registers", "num_register_tokens", -1)],
+    [
+        ("vit", "patch_size", []),
+        ("vit", "patch_size", 0),
+        ("dinov2_with_registers", "num_register_tokens", -1),
+    ],
 )
 def test_a_number_from_which_tokens_cannot_be_counted_is_refused(
     folders: dict[str, Path], tmp_path: Path, name: str, field: str, value: Any
