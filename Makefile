@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow fuzz browser lint lowest install clean
+.PHONY: demo test slow fuzz crash browser lint lowest install clean
 
 demo: $(VENV)/installed
 	$(BIN)/tier demo
@@ -22,6 +22,11 @@ slow: $(VENV)/installed-all
 MINUTES := 40
 fuzz: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tier4k.tests.fuzz.campaign --minutes $(MINUTES)
+
+# Commands killed at random moments, on full, read-only and removed folders; seeds continue over runs (.crash/).
+KILLS := 250
+crash: $(VENV)/installed-all
+	OMP_NUM_THREADS=1 $(BIN)/python -m tier4k.tests.crash.campaign --kills $(KILLS)
 
 browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser

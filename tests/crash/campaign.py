@@ -8,7 +8,6 @@
 import argparse
 import importlib.util
 import json
-import os
 import random
 import shutil
 import signal
@@ -450,7 +449,10 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="tier4k-crash-"))
     try:
         campaign = Campaign(root, _scenarios(options.scenario, options.cheap))
-        _run(campaign, root, options.state, options.seed, options.kills, options.rounds)
+        try:
+            _run(campaign, root, options.state, options.seed, options.kills, options.rounds)
+        except KeyboardInterrupt:
+            outliving([], seconds=0)
         print_table(campaign)
     finally:
         shutil.rmtree(root)
@@ -500,13 +502,7 @@ def _keep(
     folder.mkdir(parents=True)
     (folder / "about.json").write_text(json.dumps({"scenario": name, "fault": fault}, indent=1))
     if failure.exists():
-        failure.rename(folder / "place") if _same_disk(failure, folder) else shutil.move(
-            failure, folder / "place"
-        )
-
-
-def _same_disk(one: Path, other: Path) -> bool:
-    return os.stat(one).st_dev == os.stat(other).st_dev
+        shutil.move(failure, folder / "place")
 
 
 def print_table(campaign: Campaign) -> None:

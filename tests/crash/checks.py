@@ -144,7 +144,9 @@ def require_no_doubles(folder: Path, results: tuple[str, ...]) -> None:
             if checked.damaged:
                 raise CrashError(f"damaged shards: {checked.damaged}")
             if checked.rows != len(store.keys):
-                raise CrashError(f"{checked.rows - len(store.keys)} rows of {store.path.name} were encoded twice")
+                raise CrashError(
+                    f"{checked.rows - len(store.keys)} rows of {store.path.name} were encoded twice"
+                )
 
 
 def leftovers(folder: Path) -> list[str]:
