@@ -1,8 +1,8 @@
-"""Kills commands at random moments, or disturbs their folders, and checks what is left; keeps seeds over runs.
+"""Kills commands at random moments, or disturbs their folders, and checks what is left.
 
-`make crash KILLS=250` runs it by hand. A seed draws a scenario, its disturbance and all moments, so
-`--seed S --rounds 1` tries a round again; what a moment hits depends on the machine. Failures lie in
-`.crash/failures/`.
+`make crash KILLS=250` runs it by hand, and seeds continue over runs. A seed draws a scenario, its disturbance
+and all moments, so `--seed S --rounds 1` tries a round again; what a moment hits depends on the machine.
+Failures lie in `.crash/failures/`, the table of the last run in `.crash/table.txt`.
 """
 
 import argparse
@@ -137,7 +137,7 @@ class Campaign:
                 try:
                     one.run(kind)
                 except CrashError:
-                    self._keep(seed)
+                    self._keep()
                     raise
         except CrashError as error:
             tally.faults += 1
@@ -194,7 +194,7 @@ class Campaign:
             self._whole[scenario.name] = Undisturbed(seen, files, [seconds])
         return self._whole[scenario.name]
 
-    def _keep(self, seed: int) -> None:
+    def _keep(self) -> None:
         """Keep the folder of a failure."""
         folder = self._root / "failure"
         shutil.rmtree(folder, ignore_errors=True)
@@ -396,7 +396,7 @@ class Round:
             for number, arguments in enumerate(self.scenario.commands)
         ]
         began, is_done = time.monotonic(), False
-        while not all([one.has_ended() for one in running]):
+        while not all(one.has_ended() for one in running):
             now = time.monotonic()
             if not is_done and now - began >= moment:
                 is_done = disturb()
@@ -453,7 +453,7 @@ def main() -> None:
             _run(campaign, root, options.state, options.seed, options.kills, options.rounds)
         except KeyboardInterrupt:
             outliving([], seconds=0)
-        print_table(campaign)
+        sys.stdout.write(table(campaign))
     finally:
         shutil.rmtree(root)
     sys.exit(bool(campaign.faults))
@@ -487,6 +487,7 @@ def _run(
             _keep(root / "failure", state / "failures" / str(seed), name, fault)
             sys.stdout.write(f"FAULT seed {seed} {name}, {fault}\n")
             sys.stdout.flush()
+        (state / "table.txt").write_text(table(campaign))
         seed += 1
         if first_seed is None:
             count.write_text(str(seed))
@@ -505,11 +506,11 @@ def _keep(
         shutil.move(failure, folder / "place")
 
 
-def print_table(campaign: Campaign) -> None:
-    """Print what happened in each scenario, and the sums."""
+def table(campaign: Campaign) -> str:
+    """Return what happened in each scenario, and the sums."""
     heads = ("scenario", "rounds", "kills", "working", "missed", *KINDS, "rows", "files", "faults")
-    lines = [heads]
     sums = [0] * (len(heads) - 1)
+    lines = [heads]
     for name, tally in campaign.tallies.items():
         values = [tally.rounds, tally.kills, tally.working, tally.missed, *tally.disturbed.values()]
         values += [tally.rows, tally.files, tally.faults]
@@ -517,10 +518,11 @@ def print_table(campaign: Campaign) -> None:
         lines.append((name, *map(str, values)))
     lines.append(("all", *map(str, sums)))
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    text = ""
     for name, *values in lines:
-        cells = [name.ljust(widths[0])]
-        cells += [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
-        sys.stdout.write("  ".join(cells) + "\n")
+        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
+        text += "  ".join([name.ljust(widths[0]), *cells]) + "\n"
+    return text
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""A command that is killed at a random moment loses nothing, and the next one gives the files of an undisturbed
-one.
+"""Killed commands lose nothing, and the next one gives the files of an undisturbed one.
 
 `make crash` kills all commands many times; `campaign.py` describes it.
 """
