@@ -263,16 +263,14 @@ class Round:
             if len(running) < number and now - began >= delays[len(running)]:
                 running.append(self._start_command(len(running)))
             for index in [one for one in moments if one < len(running)]:
-                if running[index].has_ended():
-                    self.tally.missed += 1
-                    del moments[index]
-                elif now - running[index].start >= moments[index]:
+                if not running[index].has_ended() and now - running[index].start >= moments[index]:
                     del moments[index]
                     before |= self._kill_now(running[index])
                     kills += 1
             if now - began > LONGEST:
                 self._give_up(running)
             time.sleep(0.0005)
+        self.tally.missed += len(moments)
         self._check_ends(running)
         self._stop_reader(with_reader)
         self._check_processes()
