@@ -18,7 +18,7 @@ from tier4k.tests.builders.doc_shell import check_options, commands, run_bash
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 # Why a block with a `tier` command may be left out; a reason has one of these words.
-REASONS = ("GPU", "cluster", "download", "server", "long", "interactive", "two machines")
+REASONS = ("GPU", "cluster", "download", "server", "long", "interactive", "two machines", "your package")
 
 MOST_NOT_RUN = 0.2  # of all blocks with a command of `tier` or with Python
 
