@@ -20,7 +20,7 @@ from tier4k.tests.builders.text_models import write_text_folder
 
 IMAGE_TO_IMAGE_PROMPTS = 8  # 4 rows each
 
-TEXT_TO_IMAGE_PROMPTS = 4  # 6 rows each
+TEXT_TO_IMAGE_PROMPTS = 5  # 6 rows each; a split by prompt needs 5
 
 LARGE = 1 << 20  # bytes; no command changes a larger file of the prepared folder in place
 

@@ -124,7 +124,10 @@ def _run_whole(code: str) -> str:
 
 
 def _bash(script: str, stdin: str = "") -> str:
-    path = f"{_folder_of_tier()}:{os.environ['PATH']}"
+    programs = Path(
+        sys.executable
+    ).parent  # python and the scripts of installed packages, as in an active .venv
+    path = f"{_folder_of_tier()}:{programs}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         input=stdin,
