@@ -33,8 +33,8 @@ def values_of(texts: Iterable[str]) -> pa.ChunkedArray:
 def absolute_places(places: pa.Array) -> pa.Array:
     """Return encoded places of images that are the same in every working directory.
 
-    A plan may be used in another one. Steps such as `..` stay, as a folder before them may be a link. A `./` at
-    the start, as of data in the working directory itself, is left out.
+    A plan may be used in another one. Steps such as `..` stay, as a folder before them may be a link. A `./`
+    at the start, as of data in the working directory itself, is left out.
     """
     is_absolute = pc.match_substring_regex(places, f"^(/|{URL_START})")
     folder = pa.scalar(os.path.join(os.getcwdb(), b""), places.type)
