@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo install test slow fuzz browser docs lint check lowest clean
+.PHONY: help demo install test slow fuzz crash browser docs lint check lowest clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -25,6 +25,11 @@ slow: $(VENV)/installed-all ## runs the long tests
 MINUTES := 40
 fuzz: $(VENV)/installed-dev ## gives damaged files to every command, MINUTES=40 minutes long
 	OMP_NUM_THREADS=1 $(BIN)/python -m tier4k.tests.fuzz.campaign --minutes $(MINUTES)
+
+# Commands killed at random moments, on full, read-only and removed folders; seeds continue over runs (.crash/).
+KILLS := 250
+crash: $(VENV)/installed-all ## kills commands KILLS=250 times at random moments
+	OMP_NUM_THREADS=1 $(BIN)/python -m tier4k.tests.crash.campaign --kills $(KILLS)
 
 browser: $(VENV)/installed-dev ## tests the report page in chromium
 	$(BIN)/pytest -m browser

@@ -377,12 +377,36 @@ def records(root: Path) -> Records:
     damaged = {}
     for folder in sorted(file.parent for file in (root / FOLDER).glob(f"[!.]*/{ABOUT_FILE}")):
         try:
-            record = DatasetRecord.read(folder)
-            record.require_sound()
-            sound.append(record)
+            sound.append(_sound_record(folder))
         except StoreError as error:
             damaged[folder] = str(error)
     return Records(tuple(sound), damaged)
+
+
+def _sound_record(folder: Path) -> DatasetRecord:
+    """Return a record whose files can all be read.
+
+    A writer that replaces the record removes the arrays of the earlier one, perhaps between the reading of
+    about.json and that of the arrays. Then about.json has changed, and the record is read again.
+
+    Raises:
+        StoreError: The record is damaged.
+    """
+    while True:
+        content = _about_content(folder)
+        try:
+            record = DatasetRecord.read(folder)
+            record.require_sound()
+            return record
+        except StoreError:
+            if _about_content(folder) == content:
+                raise
+
+
+def _about_content(folder: Path) -> bytes:
+    with suppress(OSError):
+        return (folder / ABOUT_FILE).read_bytes()
+    return b""
 
 
 def input_names(sound: Iterable[DatasetRecord], stream: str) -> dict[bytes, str]:

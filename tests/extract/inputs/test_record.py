@@ -146,6 +146,25 @@ def test_writers_at_the_same_time_leave_a_record_with_its_arrays(
     assert len(found.inputs().rows) == found.about.rows == 2
 
 
+def test_a_record_that_is_replaced_while_it_is_read_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_table(tmp_path / "mine.csv")
+    write_record(tmp_path / "f", DatasetInputs.of(check(path).manifest))
+    write_table(path, table_rows().iloc[:2])
+    fewer = DatasetInputs.of(check(path).manifest)
+    require_sound = record.DatasetRecord.require_sound
+
+    def after_a_writer(found: record.DatasetRecord) -> None:
+        write_record(tmp_path / "f", fewer)
+        require_sound(found)
+
+    monkeypatch.setattr(record.DatasetRecord, "require_sound", after_a_writer)
+    found = records(tmp_path / "f")
+    assert not found.damaged
+    assert [one.about.rows for one in found.sound] == [2]
+
+
 @pytest.mark.parametrize("name", [".hidden", "+".join(f"part_{number:03d}" for number in range(80))])
 def test_a_record_is_found_whatever_the_name_of_its_data_set(tmp_path: Path, name: str) -> None:
     inputs = DatasetInputs.of(check(write_table(tmp_path / "mine.csv")).manifest)
