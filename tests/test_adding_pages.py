@@ -49,6 +49,12 @@ def run(
     assert done.returncode == 0, f"{command}\n{done.stdout[-5000:]}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_change_of_a_page_applies_to_the_repository_as_it_is(page: Path) -> None:
+    (diff,) = DIFF.findall(page.read_text(encoding="utf-8"))
+    run(["git", "apply", "--check", "-"], ROOT, given=diff)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_change_of_a_page_applies_and_passes_the_tests_that_the_page_names(
