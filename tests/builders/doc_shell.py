@@ -92,6 +92,9 @@ def check_options(command: Command) -> None:
     group: Any = typer.main.get_command(_app())
     try:
         with group.make_context("tier", arguments[:1] or ["--help"], resilient_parsing=True) as context:
+            if arguments and arguments[0].startswith("-"):  # an option of the app itself
+                group.make_parser(context).parse_args(args=arguments)
+                return
             name, found, rest = group.resolve_command(context, arguments)
             while hasattr(found, "resolve_command"):
                 with found.make_context(name, rest[:1], resilient_parsing=True) as context:
