@@ -146,6 +146,7 @@ class Campaign:
         (kind,) = (kind for kind in self._kinds if kind.name == about["kind"])
         copy = self._copy(kind)
         replacement = about["replacement"]
+        content: bytes | Replacement
         content = Replacement(**replacement) if replacement else (folder / "content").read_bytes()
         before = (copy / about["original"]).read_bytes()
         (copy / about["original"]).unlink()
@@ -165,12 +166,13 @@ class Campaign:
         folder.mkdir(parents=True, exist_ok=True)
         about = {"seed": case.seed, "kind": case.kind.name, "damage": damage, "file": str(case.file)}
         about |= {"command": case.command, "code": ended.code, "seconds": ended.seconds, "fault": ended.fault}
-        is_file = isinstance(self._content, bytes)
-        about |= {"original": str(case.original), "replacement": None if is_file else asdict(self._content)}
+        content = self._content
+        replacement = asdict(content) if isinstance(content, Replacement) else None
+        about |= {"original": str(case.original), "replacement": replacement}
         (folder / "case.json").write_text(json.dumps(about, indent=1))
         (folder / "errors.txt").write_text(ended.errors[-20_000:])
-        if is_file:
-            (folder / "content").write_bytes(self._content)
+        if isinstance(content, bytes):
+            (folder / "content").write_bytes(content)
 
     def _copy(self, kind: Kind) -> Path:
         """Copy the folders that a kind needs; large files as links."""
@@ -272,7 +274,9 @@ def _run(
 def _print(tally: Tally) -> None:
     lines = [f"{tally.inputs.total()} inputs, {tally.since_fault} since the last fault"]
     lines += [f"exit code {code}: {count}" for code, count in tally.codes.most_common()]
-    every = sum((Counter(counts) for counts in tally.by_kind.values()), Counter())
+    every: Counter[str] = Counter()
+    for counts in tally.by_kind.values():
+        every.update(counts)
     lines += ["of all runs:", "inputs  code 0  code 2  faults  kind of file"]
     for kind, counts in [*sorted(tally.by_kind.items()), ("all", every)]:
         columns = (counts.total(), counts["0"], counts["2"], counts["faults"])

@@ -548,21 +548,47 @@ def _values(content: Any) -> list[Any]:
 
 def _called(chance: random.Random) -> dict[str, Any]:
     """An object of skops that is made by calling `open`, to write the canary."""
-    name, mode = ({"__loader__": "JsonNode", "content": json.dumps(text)} for text in (CANARY, "w"))
+    name: dict[str, Any] = {"__loader__": "JsonNode", "content": json.dumps(CANARY)}
+    mode: dict[str, Any] = {"__loader__": "JsonNode", "content": json.dumps("w")}
     for each in (name, mode):
         each |= {"__class__": "str", "__module__": "builtins", "is_json": True, "__id__": 7}
-    arguments = {"__class__": "tuple", "__module__": "builtins", "__loader__": "TupleNode", "__id__": 8}
+    arguments: dict[str, Any] = {
+        "__class__": "tuple",
+        "__module__": "builtins",
+        "__loader__": "TupleNode",
+        "__id__": 8,
+    }
     arguments["content"] = [name, mode]
-    function = {"__class__": "open", "__module__": "builtins", "__loader__": "FunctionNode", "__id__": 9}
+    function: dict[str, Any] = {
+        "__class__": "open",
+        "__module__": "builtins",
+        "__loader__": "FunctionNode",
+        "__id__": 9,
+    }
     function["content"] = {"function": "open", "module_path": chance.choice(("builtins", "io"))}
-    empty = {"__class__": "dict", "__module__": "builtins", "__loader__": "DictNode", "__id__": 10}
-    keys = {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": []}
+    empty: dict[str, Any] = {
+        "__class__": "dict",
+        "__module__": "builtins",
+        "__loader__": "DictNode",
+        "__id__": 10,
+    }
+    keys: dict[str, Any] = {
+        "__class__": "list",
+        "__module__": "builtins",
+        "__loader__": "ListNode",
+        "content": [],
+    }
     empty |= {"content": {}, "key_types": keys}
     kinds = {"Reduce": "reduce", "Partial": "partial", "Method": "method", "Object": "open"}
     loader, kind = chance.choice(list(kinds.items()))
     content = {"func": function, "args": arguments, "kwds": empty, "namespace": empty, "function": function}
     module = "functools" if kind == "partial" else "builtins"
-    made = {"__class__": kind, "__module__": module, "__loader__": f"{loader}Node", "__id__": 11}
+    made: dict[str, Any] = {
+        "__class__": kind,
+        "__module__": module,
+        "__loader__": f"{loader}Node",
+        "__id__": 11,
+    }
     return made | {"content": content, "reduce": arguments, "constructor": function}
 
 
