@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow fuzz browser lint lowest install clean
+.PHONY: demo test slow fuzz browser docs lint lowest install clean
 
 demo: $(VENV)/installed
 	$(BIN)/tier demo
@@ -25,6 +25,15 @@ fuzz: $(VENV)/installed-dev
 
 browser: $(VENV)/installed-dev
 	$(BIN)/pytest -m browser
+
+# The site in build/site; any warning ends the build. mkdocstrings reads the package through links: it follows every
+# folder beside __init__.py, and would read .venv too.
+docs: $(VENV)/installed-docs build/api/tier4k ## builds the documentation as a site in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+build/api/tier4k:
+	mkdir -p $@
+	for part in __init__.py cache extract heads; do ln -sfn ../../../$$part $@/$$part; done
 
 # The suite with the lowest version of every dependency that pyproject.toml allows, in an environment of its own.
 # By hand, before a range is changed: the environment has 7 GB.
@@ -59,6 +68,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/installed-docs: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@
 
 $(VENV)/installed-all: pyproject.toml $(VENV)/installed

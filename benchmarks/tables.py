@@ -9,6 +9,7 @@ Each table is a function; it fits the heads that it shows with the public functi
 that are not stored are extracted, and runs in the folder are read, so a killed program continues where it
 stopped. The PKU layout of the data is made in a temporary folder. In the page, a table stands between
 `<!-- table: NAME -->` and `<!-- end -->`. Tables of speed depend on the machine: run them on an idle one.
+README and other pages include some values: `python benchmarks/included_values.py --write` updates them.
 
 The last line is one JSON object: `tables` (names), `seconds` (of each table), `written`.
 """

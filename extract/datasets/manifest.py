@@ -45,22 +45,23 @@ class Manifest:
     Attributes:
         name: Name of the data set, for messages and reports; of several, their names with "+" between them.
         sources: File of the table of each data set, or its folder if it has several files.
-        table: One line per row, with the columns
-            row            number of the row in the source table, from 0
-            name           name of the image in the table, unique
-            image          place of the image (see `tier4k.extract.images.places`)
-            prompt         text prompt, "" without one
-            image_prompt   place of the image prompt, "" without one
-            generator      text-to-image model, in its canonical spelling
-            group          rows that a chain of equal prompts and equal images connects share it; a column of
-                           groups replaces the prompts
-            benchmark      "I2I" (with image prompt) or "T2I"
-            position       number of the row within its benchmark in the source table, from 0
-            image_key, prompt_key, image_prompt_key   content keys, hexadecimal ("" without image prompt)
-            dataset        name of the row's data set
-            and one float column for each target, NaN where a row has no score for it; every row has a score
-            for at least one target, and where a target's ratings are known a float column `ERROR_OF` with
-            the standard error of each score.
+        table: One line per row, with the columns below, and one float column for each target. A score that a
+            row lacks is NaN; every row has a score for at least one target. Where a target's ratings are
+            known, there is a float column `ERROR_OF` with the standard error of each score.
+
+            - row: number of the row in the source table, from 0
+            - name: name of the image in the table, unique
+            - image: place of the image (see `tier4k.extract.images.places`)
+            - prompt: text prompt, "" without one
+            - image_prompt: place of the image prompt, "" without one
+            - generator: text-to-image model, in its canonical spelling
+            - group: rows that a chain of equal prompts and equal images connects share it; a column of groups
+              replaces the prompts
+            - benchmark: "I2I" (with image prompt) or "T2I"
+            - position: number of the row within its benchmark in the source table, from 0
+            - image_key, prompt_key, image_prompt_key: content keys, hexadecimal ("" without image prompt)
+            - dataset: name of the row's data set
+
         targets: Names of the target columns (mean opinion scores).
         columns: All other columns of the tables as in their files, aligned with `table`.
         has_prompts: Whether the rows have text prompts; otherwise only streams of images exist.

@@ -252,7 +252,8 @@ def image_preprocessing(
     Args:
         size: Side of the square crop in pixels.
         resize: Length of the shorter side before the crop in pixels; None is `size`.
-        mean, std: Mean and standard deviation of each channel, for values from 0 to 1.
+        mean: Mean of each channel, for values from 0 to 1.
+        std: Standard deviation of each channel, for values from 0 to 1.
         interpolation: "bilinear", "bicubic" or "lanczos".
         crop: "center", "floor", "squash" or "border" (see `Preprocessing`).
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from tier4k.heads.commands.console import Console
-from tier4k.heads.commands.options import found_runs
 from tier4k.heads.commands.output_options import OutputGroup
+from tier4k.heads.commands.run_options import found_runs
 from tier4k.heads.reporting.choices import ComparedMetric
 
 NAMED_PARTS = ("method", "head", "benchmark", "data", "split", "run")  # what `described` and the split print
@@ -44,7 +44,7 @@ def compare(
     from tier4k.heads.reporting.comparison import compare as compare_runs
     from tier4k.heads.reporting.comparison import comparison_frame
     from tier4k.heads.reporting.tables import require_frame_suffix, write_table
-    from tier4k.heads.reporting.terminal import comparison_notes, comparison_table
+    from tier4k.heads.reporting.terminal.comparison import comparison_notes, comparison_table
 
     if output is not None:
         require_frame_suffix(output)
@@ -69,7 +69,7 @@ def _print_runs(
     names: Sequence[str],
     runs: Sequence[Path],
 ) -> None:
-    from tier4k.heads.reporting.terminal import described
+    from tier4k.heads.reporting.terminal.results import described
     from tier4k.heads.reporting.tidy import run_labels
     from tier4k.heads.results.results import Results
 

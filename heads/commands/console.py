@@ -164,7 +164,7 @@ def print_summaries(console: Console, summaries: "Sequence[StreamSummary]") -> N
 def print_runs(console: Console, runs: "Sequence[Run]") -> None:
     """Print the metrics of runs, their notes, and their folders; for programs as one table."""
     from tier4k.extract.screen.table import joined, with_value
-    from tier4k.heads.reporting.terminal import results_table
+    from tier4k.heads.reporting.terminal.results import results_table
 
     if console.is_for_programs:
         tables = [with_value(results_table(run.results), "folder", str(run.folder)) for run in runs]
@@ -174,7 +174,8 @@ def print_runs(console: Console, runs: "Sequence[Run]") -> None:
 
 
 def _print_run(console: Console, run: "Run") -> None:
-    from tier4k.heads.reporting.terminal import interval_lines, leakage, levels_table, notes, results_table
+    from tier4k.heads.reporting.terminal.notes import interval_lines, leakage, notes
+    from tier4k.heads.reporting.terminal.results import levels_table, results_table
     from tier4k.heads.results.model import heads_note
 
     results = run.results

@@ -10,9 +10,9 @@ from tier4k.extract.encoders.choices import DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.completion import choices
 from tier4k.heads.commands.console import Console
+from tier4k.heads.commands.data_options import RatersOption, StreamedDataArgument, TableGroup
 from tier4k.heads.commands.encoder_options import TEXT_ENCODERS
 from tier4k.heads.commands.encoders import weight_folders
-from tier4k.heads.commands.options import RatersOption, StreamedDataArgument, TableGroup
 from tier4k.heads.commands.other_command import next_command
 from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.reporter import ConsoleReporter

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tier4k.heads.commands.console import Console, print_runs
+from tier4k.heads.commands.data_options import RowsGroup
 from tier4k.heads.commands.encoder_options import EncodersGroup, ImageGroup
 from tier4k.heads.commands.encoders import encoder_choice
 from tier4k.heads.commands.fit import fit_with_progress
 from tier4k.heads.commands.loading import load_with_stores
-from tier4k.heads.commands.options import RowsGroup
 from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.reporter import ConsoleReporter
 

@@ -8,25 +8,21 @@ import typer
 
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console, print_runs, print_summaries
-from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.given import with_given_scores
-from tier4k.heads.commands.loading import IMAGE_RUN, check_sources
-from tier4k.heads.commands.options import (
+from tier4k.heads.commands.data_options import (
     FEATURES,
-    RUNS,
     BenchmarkOption,
     FeaturesOption,
     OneDataArgument,
-    OutOption,
     RatedRowsGroup,
-    RepeatOption,
-    RunArgument,
-    SpeedGroup,
-    TrustOption,
 )
+from tier4k.heads.commands.encoder_options import WeightsGroup
+from tier4k.heads.commands.given import with_given_scores
+from tier4k.heads.commands.loading import IMAGE_RUN, check_sources
 from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.reporter import ConsoleReporter
+from tier4k.heads.commands.run_options import RUNS, OutOption, RepeatOption, RunArgument, TrustOption
 from tier4k.heads.commands.score_options import GivenFeaturesOption
+from tier4k.heads.commands.speed_options import SpeedGroup
 from tier4k.heads.extraction.prompts import require_prompts
 
 if TYPE_CHECKING:

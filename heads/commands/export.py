@@ -7,8 +7,8 @@ import typer
 
 from tier4k.heads.commands.console import Console
 from tier4k.heads.commands.encoder_options import WeightsGroup
-from tier4k.heads.commands.options import OneTargetOption, RepeatOption, RunArgument, TrustOption
 from tier4k.heads.commands.output_options import QuietOption
+from tier4k.heads.commands.run_options import OneTargetOption, RepeatOption, RunArgument, TrustOption
 
 
 def export_model(

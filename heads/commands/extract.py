@@ -10,19 +10,14 @@ import typer
 
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console
+from tier4k.heads.commands.data_options import FEATURES, FeaturesOption, RowsGroup, StreamedDataOrPlanArgument
 from tier4k.heads.commands.encoder_options import ImageGroup, PresetOption, WeightsGroup
 from tier4k.heads.commands.extract_encoders import InputsGroup
-from tier4k.heads.commands.options import (
-    FEATURES,
-    EngineGroup,
-    FeaturesOption,
-    RowsGroup,
-    StreamedDataOrPlanArgument,
-    found_run,
-)
 from tier4k.heads.commands.other_command import next_command
 from tier4k.heads.commands.output_options import QuietOption
 from tier4k.heads.commands.reporter import ConsoleReporter
+from tier4k.heads.commands.run_options import found_run
+from tier4k.heads.commands.speed_options import EngineGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,6 +6,13 @@ import typer
 
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console
+from tier4k.heads.commands.data_options import (
+    FEATURES,
+    BenchmarkOption,
+    DataArgument,
+    FeaturesOption,
+    RowsGroup,
+)
 from tier4k.heads.commands.encoder_options import (
     EncodersGroup,
     ImageGroup,
@@ -15,17 +22,10 @@ from tier4k.heads.commands.encoder_options import (
     TemplatesOption,
 )
 from tier4k.heads.commands.encoders import encoder_choice
+from tier4k.heads.commands.fit_options import MethodOption
 from tier4k.heads.commands.loading import load_with_stores, template_texts
-from tier4k.heads.commands.options import (
-    FEATURES,
-    BenchmarkOption,
-    DataArgument,
-    FeaturesOption,
-    MatrixOutputOption,
-    MethodOption,
-    RowsGroup,
-)
 from tier4k.heads.commands.output_options import QuietOption
+from tier4k.heads.commands.run_options import MatrixOutputOption
 from tier4k.heads.extraction.prompts import require_prompts
 
 InteractionOption = Annotated[

@@ -11,6 +11,14 @@ from tier4k.extract.encoders.choices import Precision
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.completion import choices
 from tier4k.heads.commands.console import Console, print_runs
+from tier4k.heads.commands.data_options import (
+    FEATURES,
+    BenchmarkOption,
+    DataArgument,
+    FeaturesOption,
+    RatedRowsGroup,
+    TargetOption,
+)
 from tier4k.heads.commands.encoder_options import (
     EncodersGroup,
     ImageGroup,
@@ -21,23 +29,11 @@ from tier4k.heads.commands.encoder_options import (
     WeightsGroup,
 )
 from tier4k.heads.commands.encoders import encoder_choice, find_encoder_pair
+from tier4k.heads.commands.fit_options import FitGroup, MethodOption, TrainingGroup
 from tier4k.heads.commands.interruption import FIT, TRAINING, explain_interruption
 from tier4k.heads.commands.loading import check_sources, load_with_stores, template_texts
-from tier4k.heads.commands.options import (
-    FEATURES,
-    RUNS,
-    BenchmarkOption,
-    DataArgument,
-    FeaturesOption,
-    FitGroup,
-    MethodOption,
-    OutOption,
-    RatedRowsGroup,
-    TargetOption,
-    TrainingGroup,
-    found_run,
-)
 from tier4k.heads.commands.output_options import OutputGroup
+from tier4k.heads.commands.run_options import RUNS, OutOption, found_run
 from tier4k.heads.extraction.prompts import require_prompts
 from tier4k.heads.finetuning.choices import Device
 from tier4k.heads.results.choices import KeptModels

@@ -7,7 +7,7 @@ import typer
 
 from tier4k.extract.datasets.choices import OnError
 from tier4k.heads.commands.console import Console
-from tier4k.heads.commands.options import RowsGroup
+from tier4k.heads.commands.data_options import RowsGroup
 from tier4k.heads.commands.reporter import ConsoleReporter
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 
 from tier4k.extract.encoders.choices import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER
 from tier4k.heads.commands import panels
-from tier4k.heads.commands.options import FEATURES
+from tier4k.heads.commands.data_options import FEATURES
 
 DATA = "data"  # the argument with the data sets
 

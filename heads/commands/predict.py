@@ -8,23 +8,14 @@ import typer
 
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console, print_summaries
+from tier4k.heads.commands.data_options import FEATURES, FeaturesOption, OnErrorOption, TableGroup
 from tier4k.heads.commands.encoder_options import WeightsGroup
 from tier4k.heads.commands.given import with_given_scores
 from tier4k.heads.commands.loading import IMAGE_RUN
-from tier4k.heads.commands.options import (
-    FEATURES,
-    EngineGroup,
-    FeaturesOption,
-    OnErrorOption,
-    OneTargetOption,
-    RepeatOption,
-    TableGroup,
-    TrustOption,
-    found_run,
-)
 from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.planning import plan_rows
 from tier4k.heads.commands.reporter import ConsoleReporter
+from tier4k.heads.commands.run_options import OneTargetOption, RepeatOption, TrustOption, found_run
 from tier4k.heads.commands.score_options import GivenFeaturesOption
 from tier4k.heads.commands.scoring import (
     LISTED,
@@ -33,6 +24,7 @@ from tier4k.heads.commands.scoring import (
     require_suffix_of,
     show_scores,
 )
+from tier4k.heads.commands.speed_options import EngineGroup
 from tier4k.heads.extraction.prompts import require_prompts
 
 if TYPE_CHECKING:

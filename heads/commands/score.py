@@ -13,27 +13,26 @@ from tier4k.extract.scorers.choices import ScorerName
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.completion import choices
 from tier4k.heads.commands.console import Console, print_runs
+from tier4k.heads.commands.data_options import (
+    FEATURES,
+    AnyBenchmarkOption,
+    FeaturesOption,
+    RatedRowsGroup,
+    RowsGroup,
+    TargetOption,
+)
 from tier4k.heads.commands.encoder_options import PrecisionOption
 from tier4k.heads.commands.encoders import weight_folders
 from tier4k.heads.commands.encoding import encode
+from tier4k.heads.commands.fit_options import SplitGroup
 from tier4k.heads.commands.given import join
 from tier4k.heads.commands.loading import check_sources
-from tier4k.heads.commands.options import (
-    FEATURES,
-    RUNS,
-    AnyBenchmarkOption,
-    EngineGroup,
-    FeaturesOption,
-    OutOption,
-    RatedRowsGroup,
-    RowsGroup,
-    SplitGroup,
-    TargetOption,
-)
 from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.planning import plan_rows
+from tier4k.heads.commands.run_options import RUNS, OutOption
 from tier4k.heads.commands.score_options import GivenScoresGroup, LowerIsBetterOption
 from tier4k.heads.commands.scoring import ScoresOption, require_addable_to, require_suffix_of, show_scores
+from tier4k.heads.commands.speed_options import EngineGroup
 from tier4k.heads.extraction.prompts import require_prompts
 
 if TYPE_CHECKING:

@@ -124,7 +124,7 @@ def _print_scores(
     """Print the first scores; in other formats than that of the terminal all of them."""
     from tier4k.extract.screen.table import Table
     from tier4k.heads.inference.score_tables import with_left_out
-    from tier4k.heads.reporting.terminal import score_legend, score_listing
+    from tier4k.heads.reporting.terminal.scores import score_legend, score_listing
 
     if console.is_for_programs:
         frame = with_left_out(table.table, targets, table.left_out)

@@ -7,8 +7,9 @@ import typer
 
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console
+from tier4k.heads.commands.data_options import FEATURES, AnyBenchmarkOption, DataArgument, RowsGroup
+from tier4k.heads.commands.fit_options import SplitGroup
 from tier4k.heads.commands.loading import load_data
-from tier4k.heads.commands.options import FEATURES, AnyBenchmarkOption, DataArgument, RowsGroup, SplitGroup
 from tier4k.heads.commands.output_options import QuietOption
 
 

@@ -8,9 +8,10 @@ import typer
 from tier4k.extract.stores.choices import HOURS_IN_USE
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console, print_broken_stores, print_damaged_records
-from tier4k.heads.commands.options import FEATURES, RUNS, FeaturesOption
+from tier4k.heads.commands.data_options import FEATURES, FeaturesOption
 from tier4k.heads.commands.output_options import OutputGroup, QuietOption
 from tier4k.heads.commands.ranges import not_negative
+from tier4k.heads.commands.run_options import RUNS
 
 if TYPE_CHECKING:
     from tier4k.extract.stores.garbage import Finding

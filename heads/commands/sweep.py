@@ -14,6 +14,7 @@ from tier4k.extract.encoders.choices import PresetName
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.completion import choices
 from tier4k.heads.commands.console import Console, print_runs
+from tier4k.heads.commands.data_options import FEATURES, DataArgument, FeaturesOption, RatedRowsGroup
 from tier4k.heads.commands.encoder_options import (
     EncodersGroup,
     ImageGroup,
@@ -22,20 +23,13 @@ from tier4k.heads.commands.encoder_options import (
     TemplatesOption,
 )
 from tier4k.heads.commands.encoders import encoder_choice
+from tier4k.heads.commands.fit_options import FitGroup
 from tier4k.heads.commands.interruption import SWEEP, explain_interruption
 from tier4k.heads.commands.loading import load_data
-from tier4k.heads.commands.options import (
-    FEATURES,
-    RUNS,
-    DataArgument,
-    FeaturesOption,
-    FitGroup,
-    OutOption,
-    RatedRowsGroup,
-)
 from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.planned_runs import planned_table
 from tier4k.heads.commands.reporter import ConsoleReporter
+from tier4k.heads.commands.run_options import RUNS, OutOption
 from tier4k.heads.results.choices import KeptModels
 
 if TYPE_CHECKING:
@@ -346,7 +340,7 @@ def _search(
     passed: dict[str, Any],
 ) -> "Run":
     """Search a grid; print the result, and the commands that fit the chosen options."""
-    from tier4k.heads.reporting.terminal import choices_table
+    from tier4k.heads.reporting.terminal.results import choices_table
     from tier4k.heads.results.layout import CANDIDATES
     from tier4k.heads.sweeps.grid import left_out_lines
     from tier4k.heads.sweeps.search import search

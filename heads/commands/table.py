@@ -8,8 +8,8 @@ import typer
 
 from tier4k.heads.commands import panels
 from tier4k.heads.commands.console import Console
-from tier4k.heads.commands.options import RunsArgument
 from tier4k.heads.commands.output_options import OutputGroup
+from tier4k.heads.commands.run_options import RunsArgument
 from tier4k.heads.reporting.choices import Part
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ class EncoderPair:
                 None for no image encoder.
             text_encoder: Name of a text encoder, such as "minilm"; None for no text encoder.
             data: Data folder, where weights are searched besides the working directory.
-            image_weights, text_weights: Weights of the encoders; None searches for them.
+            image_weights: Weights of the image encoder; None searches for them.
+            text_weights: Weights of the text encoder; None searches for them.
 
         Raises:
             EncoderError, WeightsError: An encoder or its weights do not exist.

@@ -59,8 +59,8 @@ def extract_features(
         encoder: A checkpoint with an image encoder and a text encoder, `hf:NAME_OR_PATH`.
         streams: Streams whose inputs are encoded, such as "image+text", or "all".
         templates: TOML file of texts that `encoder` encodes besides the prompts; None for the built-in texts.
-        image_weights, text_weights: Weights of the only encoder of images or texts; None searches the usual
-            folders.
+        image_weights: Weights of the only image encoder; None searches the usual folders.
+        text_weights: Weights of the only text encoder; None searches the usual folders.
         table: What you say about layout, columns and sheet; they are recognised otherwise.
         on_error: What happens to rows with problems and to images that cannot be read: "stop" raises (for
             images once all others are stored), "skip" leaves them out and warns.

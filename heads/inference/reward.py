@@ -128,7 +128,8 @@ def reward(
             resize does not round, so that rewards differ a little from those without a gradient.
         weights: Weights of a scorer: a file or a folder; None searches as `tier score` does.
         lower_is_better: Whether the sign of a scorer of another package is changed, so that higher is better.
-        image_weights, text_weights: Weights of the encoders of heads; None searches as `load` does.
+        image_weights: Weights of the image encoder of heads; None searches as `load` does.
+        text_weights: Weights of the text encoder of heads; None searches as `load` does.
         trusted: Names of types and scorers of other packages that a run may import (see `load`).
 
     Raises:

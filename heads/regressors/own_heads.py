@@ -17,6 +17,7 @@ from tier4k.cache.text import nearest
 from tier4k.extract.plugins.identity import Plugin, import_plugin
 from tier4k.heads.regressors.base import BaseHead, Head
 from tier4k.heads.regressors.estimator_head import EstimatorHead, foreign_errors
+from tier4k.heads.regressors.head_spec import HeadSpec
 from tier4k.heads.regressors.literals import literals, parse_literal
 from tier4k.heads.regressors.names import GROUP, require_head
 from tier4k.heads.regressors.options import (
@@ -27,7 +28,6 @@ from tier4k.heads.regressors.options import (
     parse_option,
     require_within,
 )
-from tier4k.heads.regressors.single_heads import HeadSpec
 
 SEED = "random_state"
 

@@ -17,6 +17,7 @@ from tier4k.heads.regressors.base import Head
 from tier4k.heads.regressors.choices import RecipeName
 from tier4k.heads.regressors.ensemble import EnsembleHead
 from tier4k.heads.regressors.estimator_head import foreign_errors
+from tier4k.heads.regressors.head_spec import HeadSpec
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.mlp.recipes import recipe_options
 from tier4k.heads.regressors.options import (
@@ -28,7 +29,7 @@ from tier4k.heads.regressors.options import (
     require_within,
 )
 from tier4k.heads.regressors.own_heads import EstimatorSpec, own_head
-from tier4k.heads.regressors.single_heads import SINGLE_HEADS, HeadSpec
+from tier4k.heads.regressors.single_heads import SINGLE_HEADS
 from tier4k.heads.regressors.tasks import FitTask
 
 HEADS: dict[str, HeadSpec] = {**SINGLE_HEADS, "ensemble": HeadSpec(EnsembleHead)}

@@ -10,7 +10,7 @@ from tier4k.extract.screen.table import ESSENTIAL, Column, Table, count_column, 
 from tier4k.heads.reporting.choices import Part
 from tier4k.heads.reporting.errors import require_runs
 from tier4k.heads.reporting.parts import PART_METRICS, TITLES, within_parts
-from tier4k.heads.reporting.terminal import metric_cell
+from tier4k.heads.reporting.terminal.cells import metric_cell
 from tier4k.heads.reporting.tidy import named_once, run_labels
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results

@@ -28,6 +28,8 @@ from tier4k.heads.results.results import Results
 
 COMPARED = {**CORRELATIONS, "rmse": rmse}
 
+SIGNIFICANT = 0.05  # p-values after Holm's correction under this are shown as significant
+
 NAN = float("nan")
 
 ROW_ORDER = ["repeat", "name"]

@@ -16,8 +16,8 @@ from tier4k.heads.reporting.columns import (
     result_rows,
     varying_columns,
 )
+from tier4k.heads.reporting.labels import LABELS
 from tier4k.heads.reporting.run_settings import ALL_STREAMS
-from tier4k.heads.reporting.terminal import LABELS
 
 MISSING = "--"
 

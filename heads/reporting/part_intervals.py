@@ -11,7 +11,7 @@ from tier4k.heads.metrics.bootstrap import distinct_prompts, resampled_means, sp
 from tier4k.heads.metrics.recipe import recipe_interval
 from tier4k.heads.metrics.test_rows import TestRows
 from tier4k.heads.reporting.choices import Part
-from tier4k.heads.reporting.report_runs import ReportRun
+from tier4k.heads.reporting.report_run import ReportRun
 
 NAN = float("nan")
 

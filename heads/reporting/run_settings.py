@@ -15,6 +15,7 @@ from tier4k.heads.regressors.choices import RecipeName
 from tier4k.heads.regressors.literals import literal_text
 from tier4k.heads.regressors.options import cli_name
 from tier4k.heads.regressors.registry import changed_options, require_head_options
+from tier4k.heads.reporting.order import SortKey, natural_key
 from tier4k.heads.results.config import SEARCH, ZERO_SHOT_METHOD, RunConfig
 from tier4k.heads.results.layout import CONFIG_FILE, damaged
 from tier4k.heads.results.read import read_config
@@ -152,6 +153,11 @@ class RunSettings:
         architecture = images[0].architecture if len(images) == 1 else ""
         recipe = cast(RecipeName, self.recipe)
         return changed_options(self.head, recipe, architecture, self.head_options)
+
+    @property
+    def sort_key(self) -> SortKey:
+        """What runs of one name are sorted by: changed options, repeats, seeds."""
+        return natural_key(" ".join(self.changed_options())), self.repeats, self.seeds, self.seed
 
     @property
     def _is_search(self) -> bool:

@@ -21,10 +21,11 @@ from tier4k.heads.reporting.columns import (
     varying_columns,
 )
 from tier4k.heads.reporting.errors import require_runs
+from tier4k.heads.reporting.labels import references, selections
 from tier4k.heads.reporting.leakage import leaked
 from tier4k.heads.reporting.order import order_key
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
-from tier4k.heads.reporting.terminal import interval_cell, metric_cell, references, selections
+from tier4k.heads.reporting.terminal.cells import interval_cell, metric_cell
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run import Run, run_folders
 
@@ -77,7 +78,9 @@ def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
     found = named_once(require_runs(run_folders(runs)))
     settings = {name: read_settings(run) for name, run in found.items()}
     lines = []
-    for name in sorted(found, key=lambda name: (*order_key(_folder_name(found[name]), settings[name]), name)):
+    for name in sorted(
+        found, key=lambda name: (*order_key(_folder_name(found[name]), settings[name].sort_key), name)
+    ):
         lines += _lines(found[name], name, settings[name])
     return pd.DataFrame(lines).sort_values(["data", "target"], kind="stable", ignore_index=True)
 

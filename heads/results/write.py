@@ -17,8 +17,8 @@ from tier4k.heads.data.features import FeatureSet
 from tier4k.heads.data.splits import Split
 from tier4k.heads.data.stored_splits import stored_splits
 from tier4k.heads.evaluation.trial import CALIBRATED, Trial
+from tier4k.heads.regressors.head_spec import HeadSpec
 from tier4k.heads.regressors.registry import head_spec
-from tier4k.heads.regressors.single_heads import HeadSpec
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.json_files import write_json
 from tier4k.heads.results.layout import (

@@ -83,11 +83,20 @@ def search(
     procedure. It keeps no heads. A killed or a larger search finds the runs of its candidates.
 
     Args:
+        manifest: The data set, from `load_manifest`.
+        grid: As for `tier4k.sweep`. The search chooses from its lists, except from `target`: every target has
+            choices of its own.
         count: Number of combinations to try; all combinations are tried if there are fewer.
+        features: Folder of stores; those of all combinations must exist.
+        out: Folder of runs.
+        image_encoder: Image encoders of combinations for which the grid names none.
+        text_encoder: Text encoders of these combinations.
+        encoder: Image and text encoder in one of these combinations.
+        streams: Streams of a grid that names none, such as "image+text".
+        options: Options that the grid does not name, for example the split.
+        jobs: Number of processes; the result is the same for any number.
+        command: Command line, which is recorded in the runs.
         progress: Called with (heads fitted or found, heads in all).
-        manifest, grid, features, out: As for `tier4k.sweep`. The search chooses from the grid's lists, except
-            from `target`: every target has choices of its own.
-        image_encoder, text_encoder, encoder, streams, options, jobs, command: As for `tier4k.sweep`.
 
     Returns:
         The search: `run` is its result, `run.results.chosen` has what every repeat chose.

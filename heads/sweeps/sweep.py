@@ -56,8 +56,9 @@ def sweep(
             [[grid]]), each a grid of its own, whose runs are united. Each target is a run of its own.
         features: Folder of stores; those of all combinations must exist.
         out: Folder of runs.
-        image_encoder, text_encoder, encoder: Encoders of combinations for which the grid names none, as for
-            `find_features`.
+        image_encoder: Image encoders of combinations for which the grid names none, as for `find_features`.
+        text_encoder: Text encoders of these combinations.
+        encoder: Image and text encoder in one of these combinations.
         streams: Streams of "paper", or of a grid that names none, such as "image+text".
         options: Options that the grid does not name, for example the split; by default no heads are kept.
         jobs: Number of processes; the runs are the same for any number.

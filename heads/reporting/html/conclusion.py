@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tier4k.heads.reporting.terminal import SIGNIFICANT
+from tier4k.heads.reporting.comparison import SIGNIFICANT
 
 Interval = tuple[float, float]
 

@@ -8,7 +8,7 @@ import pandas as pd
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.reporting.choices import Part
 from tier4k.heads.reporting.parts import PART_METRICS, within_parts
-from tier4k.heads.reporting.report_runs import ReportRun
+from tier4k.heads.reporting.report_run import ReportRun
 
 LARGEST = 12
 

@@ -13,8 +13,8 @@ from tier4k.heads.metrics.recipe import largest_p
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.reporting.comparison import ROW_IDENTITY, ROW_ORDER, Comparison, compare
 from tier4k.heads.reporting.html.conclusion import Evidence, MeasuredRun, conclude
-from tier4k.heads.reporting.report_runs import ReportRun
-from tier4k.heads.reporting.terminal import LABELS, shown_baselines
+from tier4k.heads.reporting.labels import LABELS, shown_baselines
+from tier4k.heads.reporting.report_run import ReportRun
 
 METRIC = "srcc"
 

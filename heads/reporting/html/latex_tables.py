@@ -5,13 +5,14 @@ from typing import Any
 
 from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.metrics.raters import RATERS
-from tier4k.heads.reporting.ablation import Ablation, FactorComparison, ablation_frame
+from tier4k.heads.reporting.ablation import Ablation, ablation_frame
+from tier4k.heads.reporting.factors import FactorComparison
 from tier4k.heads.reporting.html.detail import PartMetrics
 from tier4k.heads.reporting.html.runs import TableLine, line_title
+from tier4k.heads.reporting.labels import LABELS
 from tier4k.heads.reporting.latex import latex, plain_table
 from tier4k.heads.reporting.parts import TITLES
-from tier4k.heads.reporting.report_runs import ReportRun
-from tier4k.heads.reporting.terminal import LABELS
+from tier4k.heads.reporting.report_run import ReportRun
 from tier4k.heads.reporting.tidy import tidy
 
 Cells = list[str | float]

@@ -26,8 +26,10 @@ from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.extract.pipeline.versions import library_version
 from tier4k.heads.metrics.levels import LEVEL_METRICS
 from tier4k.heads.metrics.raters import RATERS
-from tier4k.heads.reporting.ablation import comparable_groups, factor_comparisons
+from tier4k.heads.reporting.comparable import comparable_groups
+from tier4k.heads.reporting.comparison import SIGNIFICANT
 from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.factors import factor_comparisons
 from tier4k.heads.reporting.html.detail import (
     LargeError,
     by_part,
@@ -57,19 +59,12 @@ from tier4k.heads.reporting.html.thumbnails import (
     test_images,
 )
 from tier4k.heads.reporting.html.title import report_title
+from tier4k.heads.reporting.labels import LABELS, SHOWN_METRICS, label
 from tier4k.heads.reporting.parts import TITLES
-from tier4k.heads.reporting.report_runs import ReportRun, read_runs
-from tier4k.heads.reporting.run_names import FACTORS, USUAL
-from tier4k.heads.reporting.terminal import (
-    ESTIMAND,
-    LABELS,
-    SHOWN_METRICS,
-    SIGNIFICANT,
-    interval_lines,
-    label,
-    leakage,
-    notes,
-)
+from tier4k.heads.reporting.read_runs import read_runs
+from tier4k.heads.reporting.report_run import ReportRun
+from tier4k.heads.reporting.run_name import FACTORS, USUAL
+from tier4k.heads.reporting.terminal.notes import ESTIMAND, interval_lines, leakage, notes
 from tier4k.heads.results.run import Run, run_folders
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -17,9 +17,9 @@ from tier4k.heads.reporting.html.detail import (
 )
 from tier4k.heads.reporting.html.runs import TableLine, line_title
 from tier4k.heads.reporting.html.thumbnails import ImageKey, Thumbnails
+from tier4k.heads.reporting.labels import LABELS, SHOWN_METRICS
 from tier4k.heads.reporting.logistic_curve import logistic_curve
-from tier4k.heads.reporting.report_runs import ReportRun
-from tier4k.heads.reporting.terminal import LABELS, SHOWN_METRICS
+from tier4k.heads.reporting.report_run import ReportRun
 
 Values = dict[str, Any]  # as JSON has them
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tier4k.heads.reporting.ablation import Ablation, ablations
-from tier4k.heads.reporting.report_runs import ReportRun
+from tier4k.heads.reporting.report_run import ReportRun
 
 SHOWN_SETTINGS = ("data", "streams", "feature")
 

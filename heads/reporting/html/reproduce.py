@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tier4k.heads.reporting.report_runs import ReportRun, RunFolder
+from tier4k.heads.reporting.labels import label
+from tier4k.heads.reporting.report_run import ReportRun, RunFolder
 from tier4k.heads.reporting.run_settings import NONE_MEANS, RunSettings
-from tier4k.heads.reporting.terminal import label
 
 
 @dataclass

@@ -8,10 +8,10 @@ import numpy as np
 
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.metrics.levels import LEVEL_METRICS
+from tier4k.heads.reporting.labels import LABELS, SHOWN_METRICS, references
 from tier4k.heads.reporting.leakage import leak_mark, leaked
-from tier4k.heads.reporting.report_runs import ReportRun
-from tier4k.heads.reporting.run_names import Context, RunName
-from tier4k.heads.reporting.terminal import LABELS, SHOWN_METRICS, references
+from tier4k.heads.reporting.report_run import ReportRun
+from tier4k.heads.reporting.run_name import Context, RunName
 
 LinePlace = tuple[str, str, Context]
 

@@ -19,7 +19,7 @@ from tier4k.extract.images.decode import decode
 from tier4k.extract.images.errors import ImageError
 from tier4k.extract.images.places import read_bytes, reading_order
 from tier4k.heads.reporting.errors import ReportError
-from tier4k.heads.reporting.report_runs import ReportRun
+from tier4k.heads.reporting.report_run import ReportRun
 
 SIDE = 128
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tier4k.heads.reporting.report_runs import ReportRun
-from tier4k.heads.reporting.run_names import FACTORS, differing_parts
+from tier4k.heads.reporting.report_run import ReportRun
+from tier4k.heads.reporting.run_name import FACTORS, differing_parts
 
 MOST_NAMED = 3  # of data sets, methods, factors and targets
 

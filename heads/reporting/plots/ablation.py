@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 
 from tier4k.heads.reporting.ablation import Ablation, AblationGroup, Member
 from tier4k.heads.reporting.choices import PlotWidth
+from tier4k.heads.reporting.comparison import SIGNIFICANT
+from tier4k.heads.reporting.labels import LABELS
 from tier4k.heads.reporting.plots.caption import interval_sentences, leak_sentences
 from tier4k.heads.reporting.plots.style import (
     COLOURS,
@@ -21,7 +23,6 @@ from tier4k.heads.reporting.plots.style import (
     paper_number,
     wrapped,
 )
-from tier4k.heads.reporting.terminal import LABELS, SIGNIFICANT
 
 COLUMNS: dict[PlotWidth, int] = {"single": 1, "double": 2}
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from tier4k.heads.evaluation.trial import UNFITTED
 from tier4k.heads.reporting.leakage import leak_sentence
-from tier4k.heads.reporting.report_runs import ReportRun
-from tier4k.heads.reporting.run_names import ORDER, differing_parts, join_parts
-from tier4k.heads.reporting.terminal import ESTIMAND, ESTIMAND_UNFITTED
+from tier4k.heads.reporting.report_run import ReportRun
+from tier4k.heads.reporting.run_name import ORDER, differing_parts, join_parts
+from tier4k.heads.reporting.terminal.notes import ESTIMAND, ESTIMAND_UNFITTED
 
 
 def differing_labels(runs: Sequence[ReportRun]) -> list[str]:

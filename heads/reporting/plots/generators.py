@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from tier4k.heads.reporting.choices import PlotWidth
 from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.labels import LABELS
 from tier4k.heads.reporting.part_intervals import PartInterval, part_intervals
 from tier4k.heads.reporting.plots.caption import differing_labels, interval_sentences, leak_sentences
 from tier4k.heads.reporting.plots.style import (
@@ -21,8 +22,7 @@ from tier4k.heads.reporting.plots.style import (
     make_panels,
     wrapped,
 )
-from tier4k.heads.reporting.report_runs import ReportRun
-from tier4k.heads.reporting.terminal import LABELS
+from tier4k.heads.reporting.report_run import ReportRun
 
 OfRuns = Mapping[int, Mapping[str, PartInterval]]  # by place of the run and generator
 

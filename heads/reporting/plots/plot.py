@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from tier4k.cache.atomic import require_suffix
-from tier4k.heads.reporting.ablation import SETTINGS, Ablation, ablation_of, values_of
+from tier4k.heads.reporting.ablation import Ablation, ablation_of
 from tier4k.heads.reporting.choices import ComparedMetric, PlotKind, PlotWidth
+from tier4k.heads.reporting.comparable import SETTINGS, values_of
 from tier4k.heads.reporting.errors import ReportError
-from tier4k.heads.reporting.report_runs import ReportRun, order_of_targets, read_runs
-from tier4k.heads.reporting.run_names import differing_parts
+from tier4k.heads.reporting.read_runs import read_runs
+from tier4k.heads.reporting.report_run import ReportRun, order_of_targets
+from tier4k.heads.reporting.run_name import differing_parts
 from tier4k.heads.reporting.run_settings import option_value
 from tier4k.heads.results.run import Run, run_folders
 

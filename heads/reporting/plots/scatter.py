@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from tier4k.heads.evaluation.summary import Summary
 from tier4k.heads.reporting.choices import PlotWidth
 from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.labels import LABELS
 from tier4k.heads.reporting.logistic_curve import logistic_curve
 from tier4k.heads.reporting.plots.caption import differing_labels, leak_sentences
 from tier4k.heads.reporting.plots.style import (
@@ -20,8 +21,7 @@ from tier4k.heads.reporting.plots.style import (
     paper_number,
     wrapped,
 )
-from tier4k.heads.reporting.report_runs import ReportRun
-from tier4k.heads.reporting.terminal import LABELS
+from tier4k.heads.reporting.report_run import ReportRun
 
 COLUMNS: dict[PlotWidth, int] = {"single": 2, "double": 4}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tier4k.extract.pipeline.options import RayOptions
-from tier4k.heads.commands.options import EngineGroup
+from tier4k.heads.commands.speed_options import EngineGroup
 from tier4k.tests.builders.commands import on_one_line, tier
 
 

@@ -33,7 +33,7 @@ from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.zero_shot import NO_UNIT, ScoreOptions, evaluate_scorer, plan_evaluation
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.html.detail import by_part, in_units, target_rows
-from tier4k.heads.reporting.report_runs import read_runs
+from tier4k.heads.reporting.read_runs import read_runs
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions, used_stores

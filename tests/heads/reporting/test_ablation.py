@@ -17,11 +17,13 @@ from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.regressors.choices import HeadName
-from tier4k.heads.reporting.ablation import Ablation, ablation_frame, ablation_of, ablations, values_of
+from tier4k.heads.reporting.ablation import Ablation, ablation_frame, ablation_of, ablations
 from tier4k.heads.reporting.columns import result_rows, varying_columns
+from tier4k.heads.reporting.comparable import values_of
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.errors import ReportError
-from tier4k.heads.reporting.report_runs import ReportRun, read_runs
+from tier4k.heads.reporting.read_runs import read_runs
+from tier4k.heads.reporting.report_run import ReportRun
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.tests.builders.data import write_table
 from tier4k.tests.builders.reports import fit_run

@@ -15,7 +15,7 @@ from tier4k import cli
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.reporting.comparison import compare, comparison_frame
 from tier4k.heads.reporting.errors import ReportError
-from tier4k.heads.reporting.terminal import comparison_notes
+from tier4k.heads.reporting.terminal.comparison import comparison_notes
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.results import write_results
 

@@ -12,7 +12,8 @@ from tier4k.heads.metrics.levels import LEVEL_METRICS, PROMPT_METRICS, TOO_FEW_G
 from tier4k.heads.metrics.raters import RATERS
 from tier4k.heads.reporting.html.page import write_report
 from tier4k.heads.reporting.latex import latex
-from tier4k.heads.reporting.terminal import levels_table, notes, results_table
+from tier4k.heads.reporting.terminal.notes import notes
+from tier4k.heads.reporting.terminal.results import levels_table, results_table
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.results import Results
 from tier4k.tests.builders.data import table_rows, write_table

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tier4k.heads.reporting.name_runs import run_names
 from tier4k.heads.reporting.order import places_in_order
-from tier4k.heads.reporting.run_names import run_names
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.reports import Sample, make_sample
@@ -82,9 +82,9 @@ def test_numbers_in_options_are_sorted_as_numbers_and_other_runs_keep_their_plac
     mlp = read_settings(sample.mlp)
     names = ["mlp-0000000001", "ridge-0000000002", "mlp-0000000003", "mlp-0000000004"]
     settings = [with_hidden(mlp, 1024), mlp, with_hidden(mlp, 64), with_hidden(mlp, None)]
-    assert places_in_order(names, settings) == [3, 1, 2, 0]
+    assert places_in_order(names, [one.sort_key for one in settings]) == [3, 1, 2, 0]
     # Digits say nothing to a user, so runs with equal options stay in the given order.
-    assert places_in_order(["mlp-0000000009", "mlp-0000000001"], [mlp, mlp]) == [0, 1]
+    assert places_in_order(["mlp-0000000009", "mlp-0000000001"], [mlp.sort_key, mlp.sort_key]) == [0, 1]
 
 
 def test_the_width_of_a_head_without_a_given_width_is_half_the_inputs(sample: Sample) -> None:

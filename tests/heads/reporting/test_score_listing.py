@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tier4k.heads.reporting.terminal import score_legend, score_listing
+from tier4k.heads.reporting.terminal.scores import score_legend, score_listing
 from tier4k.tests.builders.screens import printed
 
 SCORES = pd.DataFrame(

@@ -12,12 +12,12 @@ import pytest
 
 from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.check import check
-from tier4k.heads.reporting.ablation import factor_comparisons
 from tier4k.heads.reporting.columns import result_rows, varying_columns
 from tier4k.heads.reporting.comparison import compare
+from tier4k.heads.reporting.factors import factor_comparisons
 from tier4k.heads.reporting.html.page import write_report
 from tier4k.heads.reporting.latex import latex
-from tier4k.heads.reporting.report_runs import read_runs
+from tier4k.heads.reporting.read_runs import read_runs
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.tidy import run_labels, sweep_table, tidy
 from tier4k.tests.builders.data import write_table

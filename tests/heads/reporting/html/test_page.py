@@ -27,10 +27,11 @@ from tier4k.heads.metrics.correlation import srcc
 from tier4k.heads.metrics.logistic import logistic_mapping
 from tier4k.heads.metrics.significance import holm
 from tier4k.heads.regressors.choices import HeadName
-from tier4k.heads.reporting.ablation import comparable_groups, factor_comparisons
 from tier4k.heads.reporting.breakdown import breakdown
+from tier4k.heads.reporting.comparable import comparable_groups
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.errors import ReportError
+from tier4k.heads.reporting.factors import factor_comparisons
 from tier4k.heads.reporting.html.detail import by_part, largest_errors
 from tier4k.heads.reporting.html.evidence import comparable_runs
 from tier4k.heads.reporting.html.page import write_report
@@ -39,8 +40,8 @@ from tier4k.heads.reporting.html.runs import ablation_lines, letter_ranges
 from tier4k.heads.reporting.latex import latex
 from tier4k.heads.reporting.logistic_curve import logistic_curve
 from tier4k.heads.reporting.parts import PART_METRICS
-from tier4k.heads.reporting.report_runs import read_runs
-from tier4k.heads.reporting.terminal import ESTIMAND
+from tier4k.heads.reporting.read_runs import read_runs
+from tier4k.heads.reporting.terminal.notes import ESTIMAND
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config
 from tier4k.heads.results.results import Results

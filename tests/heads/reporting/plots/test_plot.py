@@ -21,7 +21,7 @@ from tier4k.heads.reporting.errors import ReportError
 from tier4k.heads.reporting.part_intervals import part_intervals
 from tier4k.heads.reporting.plots import plot as plot_module
 from tier4k.heads.reporting.plots.plot import find_ablation
-from tier4k.heads.reporting.report_runs import read_runs
+from tier4k.heads.reporting.read_runs import read_runs
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
 from tier4k.tests.builders.data import write_table

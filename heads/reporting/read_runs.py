@@ -1,7 +1,7 @@
-"""Runs as a report and a figure show them: read, joined where only their targets differ, and named."""
+"""Reading runs for a report or a figure: joined where only their targets differ, and named."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -9,63 +9,13 @@ import pandas as pd
 
 from tier4k.heads.reporting.comparison import ROW_IDENTITY, ROW_ORDER
 from tier4k.heads.reporting.errors import ReportError, require_runs
+from tier4k.heads.reporting.name_runs import run_names
 from tier4k.heads.reporting.order import places_in_order
-from tier4k.heads.reporting.run_names import RunName, differing_parts, run_names, short_labels
-from tier4k.heads.reporting.run_settings import RunSettings, read_settings
+from tier4k.heads.reporting.report_run import ReportRun, RunFolder, order_of_targets
+from tier4k.heads.reporting.run_name import RunName, differing_parts, short_labels
+from tier4k.heads.reporting.run_settings import read_settings
 from tier4k.heads.results.read import read_curves, read_predictions
 from tier4k.heads.results.results import Results
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """A folder of runs/ with its settings and results."""
-
-    path: Path
-    settings: RunSettings
-    results: Results
-
-
-@dataclass(frozen=True)
-class ReportRun:
-    """A run for a reader: one folder, or several that differ in their targets alone, such as a sweep's.
-
-    Attributes:
-        letter: A, B, … as in `tier compare`.
-        folders: The folders of the run; no two have a target in common.
-        settings: Settings of the first folder.
-        results: Results of all folders together.
-        predictions: Lines of predictions.csv of all folders.
-        curves: Lines of curves.csv of all folders; empty where the heads have no epochs.
-        name: The settings that a reader sees.
-        label: The letter and the settings that tell the run apart from the others.
-        short_label: The label without the letter and the data set.
-    """
-
-    letter: str
-    folders: tuple[RunFolder, ...]
-    settings: RunSettings
-    results: Results
-    predictions: pd.DataFrame
-    curves: pd.DataFrame
-    name: RunName
-    label: str
-    short_label: str
-
-    @property
-    def leaks(self) -> bool:
-        """Whether prompts or images of the test rows were seen in training."""
-        return self.results.leaks
-
-    def folder(self, target: str) -> Path:
-        """Folder with the results of a target.
-
-        Raises:
-            KeyError: The run has no such target.
-        """
-        for folder in self.folders:
-            if target in folder.results.summaries:
-                return folder.path
-        raise KeyError(target)
 
 
 def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
@@ -97,22 +47,13 @@ def read_runs(folders: Sequence[Path]) -> list[ReportRun]:
     return runs
 
 
-def order_of_targets(runs: Sequence[RunFolder | ReportRun]) -> list[str]:
-    """Order targets as in the runs with most targets; targets of separate runs by name."""
-    lists = [list(run.results.summaries) for run in runs]
-    order: dict[str, None] = {}
-    for targets in sorted(lists, key=lambda names: (-len(names), names[0])):
-        order.update(dict.fromkeys(targets))
-    return list(order)
-
-
 def _read_folder(path: Path) -> RunFolder:
     return RunFolder(path, read_settings(path), Results.read(path))
 
 
 def _in_order(folders: Sequence[RunFolder]) -> list[RunFolder]:
     names = [folder.path.absolute().name for folder in folders]
-    places = places_in_order(names, [folder.settings for folder in folders])
+    places = places_in_order(names, [folder.settings.sort_key for folder in folders])
     return [folders[place] for place in places]
 
 
