@@ -70,7 +70,8 @@ def test_frozen_weights_get_no_slopes() -> None:
     inputs = torch.randn(2, 5, requires_grad=True)
     layer(inputs).sum().backward()
     assert layer.weight.grad is None and layer.bias.grad is None
-    held = layer(inputs).grad_fn.next_functions[0][0].saved_tensors
+    output = layer(inputs)  # holds the tensors that are saved for its gradient
+    held = output.grad_fn.next_functions[0][0].saved_tensors
     assert len(held) == 2 and held[0] is None, "inputs should not be kept for nothing"
     torch.testing.assert_close(inputs.grad, layer.weight.sum(0).expand(2, 5))
 

@@ -55,9 +55,8 @@ from tier4k.tests.golden.head_values import small_encoders
 from tier4k.tests.golden.test_published_features import GOLDEN
 
 
-@pytest.mark.parametrize(
-    ("method", "benchmark"), [("nr", "all"), pytest.param("fr", "I2I", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # the golden heads hold the losses of small networks
+@pytest.mark.parametrize(("method", "benchmark"), [("nr", "all"), ("fr", "I2I")])
 def test_losses_of_the_published_training(
     golden_project: Path, method: Any, benchmark: Any, tmp_path: Path
 ) -> None:
