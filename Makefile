@@ -3,32 +3,35 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow fuzz crash browser docs lint lowest install clean
+.PHONY: help demo install test slow fuzz crash browser docs lint check lowest clean
 
-demo: $(VENV)/installed
+help: ## lists the targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
+
+demo: $(VENV)/installed ## installs, and runs everything once on a synthetic data set
 	$(BIN)/tier demo
 
 # One process per core, at most 8: each loads torch. An idle process takes tests from a busy one.
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev ## runs the fast tests
 	$(BIN)/pytest $(PARALLEL)
 
 # A process of the full-size scorers takes 4 GB.
-slow: $(VENV)/installed-all
+slow: $(VENV)/installed-all ## runs the long tests
 	$(BIN)/pytest -m slow $(PARALLEL)
 
 # Damaged files of every kind into every command that reads them; seeds continue over runs (.fuzz/).
 MINUTES := 40
-fuzz: $(VENV)/installed-dev
+fuzz: $(VENV)/installed-dev ## gives damaged files to every command, MINUTES=40 minutes long
 	OMP_NUM_THREADS=1 $(BIN)/python -m tier4k.tests.fuzz.campaign --minutes $(MINUTES)
 
 # Commands killed at random moments, on full, read-only and removed folders; seeds continue over runs (.crash/).
 KILLS := 250
-crash: $(VENV)/installed-all
+crash: $(VENV)/installed-all ## kills commands KILLS=250 times at random moments
 	OMP_NUM_THREADS=1 $(BIN)/python -m tier4k.tests.crash.campaign --kills $(KILLS)
 
-browser: $(VENV)/installed-dev
+browser: $(VENV)/installed-dev ## tests the report page in chromium
 	$(BIN)/pytest -m browser
 
 # The site in build/site; any warning ends the build. mkdocstrings reads the package through links: it follows every
@@ -43,7 +46,7 @@ build/api/tier4k:
 # The suite with the lowest version of every dependency that pyproject.toml allows, in an environment of its own.
 # By hand, before a range is changed: the environment has 7 GB.
 LOWEST := .venv-lowest
-lowest: $(LOWEST)/installed .types/tier4k
+lowest: $(LOWEST)/installed .types/tier4k ## runs the fast tests with the lowest versions of the dependencies
 	PYTHONPATH=.types $(LOWEST)/bin/pytest $(PARALLEL)
 
 $(LOWEST)/installed: pyproject.toml
@@ -57,12 +60,14 @@ $(LOWEST)/installed: pyproject.toml
 	mkdir -p .types
 	ln -s .. $@
 
-lint: $(VENV)/installed-dev .types/tier4k
+lint: $(VENV)/installed-dev .types/tier4k ## checks style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-install: $(VENV)/installed
+check: lint test ## checks style and types and runs the fast tests: do so before a pull request
+
+install: $(VENV)/installed ## installs tier4k into .venv
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -83,5 +88,5 @@ $(VENV)/installed-all: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[test-all]'
 	touch $@
 
-clean:
+clean: ## removes the environments and what was built
 	rm -rf $(VENV) $(LOWEST) .types build *.egg-info demo

@@ -38,7 +38,7 @@ from tier4k.cache.signature import SIGNATURE_FILE, SignatureError
 from tier4k.cache.write_errors import explain_store_write_errors, explain_write_errors
 
 INDEX_FILE = "keys.index"  # in the folder of a large store
-SHARDS_IN_MEMORY = 1024  # that no index file names: more are added to the file. Opening one takes 1 ms
+SHARDS_IN_MEMORY = 1024  # that no index file names: more are added to the file, since each is opened on its own
 ROWS_IN_MEMORY = 2**20  # of these shards; each row takes 48 bytes
 GROWTH = 16  # a large file is made again only when the new rows are more than 1/16 of its rows
 KEYS_AT_ONCE = 2**20  # looked up together

@@ -20,6 +20,9 @@ _ENCODINGS = {
 # Half characters other than U+DC80 to U+DCFF, in which Python keeps the bytes of names that are not UTF-8.
 _HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
+# Characters that a terminal obeys instead of showing them, except for ends of lines and tabs.
+_CONTROL_CHARACTER = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
+
 
 def read_text(path: Path) -> str:
     """Return the text of a file: by its byte order mark UTF-8, UTF-16 or UTF-32, without a mark UTF-8.
@@ -41,6 +44,11 @@ def shown(path: Path | str) -> str:
     """
     text = _HALF_CHARACTER.sub(_escaped, str(path))
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    r"""Return a text without characters that a terminal obeys: the start of a colour becomes `\x1b[31m`."""
+    return _CONTROL_CHARACTER.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
 def shortened(value: object, limit: int = 200) -> str:

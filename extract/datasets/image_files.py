@@ -68,7 +68,7 @@ def examine_images(
     report = progress or no_progress
     in_order = reading_order(places)
     examined = {}
-    # Processes would be 1.5 times as fast as threads, but workers of a killed process would wait for ever.
+    # Threads, although processes would be faster: workers of a killed process would wait for ever.
     with ThreadPoolExecutor(cpu_count()) as pool:
         decoder = _Decoder(pool, known) if decode else None
         for start in range(0, len(in_order), AT_ONCE):

@@ -40,7 +40,7 @@ def _gains(dtype: torch.dtype) -> bool:
     """Return whether products of this type are faster by oneDNN's operator than by torch's linear layer.
 
     - float32: torch's linear layer uses MKL, which uses half of an AVX-512 unit on processors of other makers
-      than Intel. oneDNN is twice as fast on AMD's Zen 5, and 4 to 9 % slower on an Intel Xeon.
+      than Intel. oneDNN is faster there, and slower on processors of Intel (docs/benchmarks.md).
     - bfloat16: torch's linear layer uses oneDNN, but first copies the bias to every row of the output.
     """
     if not has_onednn("_linear_pointwise"):

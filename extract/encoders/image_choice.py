@@ -33,8 +33,8 @@ def parse_image_size(text: str) -> ImageSize:
         return FULL_SIZE
     if not (text.isdecimal() and SMALLEST_SIDE <= int(text) <= LARGEST_SIDE):
         raise EncoderError(
-            f"the image size {text!r} is neither a number of pixels nor {FULL_SIZE!r}: pass a number from "
-            f"{SMALLEST_SIDE} to {LARGEST_SIDE}, or {FULL_SIZE}"
+            f"there is no image size {text!r}: pass a number from {SMALLEST_SIDE} to {LARGEST_SIDE}, or "
+            f"{FULL_SIZE}"
         )
     return int(text)
 

@@ -3,9 +3,9 @@
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from tier4k.cache.text import shortened
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.transformers_config import CONFIG, read_config, refuse_unknown_type, tower_config
 from tier4k.extract.weights.files import WeightsError
@@ -169,14 +169,45 @@ def vision_model(folder: Path) -> VisionModel:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # checks of many kinds of values raise errors of many classes
-        reason = shorten(str(error), 300)
+        reason = shortened(error, 300)
         raise WeightsError(f"{folder / CONFIG} cannot be read ({reason}): download it again") from error
     family = FAMILIES.get(kind)
     if _CLIP_WITHOUT_PROJECTION.model in (config.architectures or ()):
         family = _CLIP_WITHOUT_PROJECTION
     if family is not None:
-        return VisionModel(family, tower_config(config, "vision_config"))
+        model = VisionModel(family, tower_config(config, "vision_config"))
+        _require_token_counts(model, folder)
+        return model
     return VisionModel(_unlisted_family(folder, kind, config), config, known=False)
+
+
+def _require_token_counts(model: VisionModel, folder: Path) -> None:
+    """Require numbers from which the tokens of an image can be counted.
+
+    Raises:
+        WeightsError: The side of a patch, or the number of other tokens, is no number that is possible.
+    """
+    patch = getattr(model.config, "patch_size", 1)
+    sides = patch if isinstance(patch, list | tuple) else [patch]
+    if model.family.has_patches and not (sides and all(type(side) is int and side > 0 for side in sides)):
+        raise WeightsError(_impossible(folder, "patch_size", patch, 1))
+    other = model.family.other_tokens
+    if isinstance(other, str):
+        count = getattr(model.config, other)
+        if type(count) is not int or count < 0:
+            raise WeightsError(_impossible(folder, other, count, 0))
+
+
+def _impossible(
+    folder: Path,
+    name: str,
+    value: object,
+    smallest: int,
+) -> str:
+    return (
+        f"{folder / CONFIG} states {name} = {shortened(value, 60)}, and it is a whole number from "
+        f"{smallest}: download the folder again"
+    )
 
 
 def keep_windows(network: Any) -> None:

@@ -33,11 +33,13 @@ def values_of(texts: Iterable[str]) -> pa.ChunkedArray:
 def absolute_places(places: pa.Array) -> pa.Array:
     """Return encoded places of images that are the same in every working directory.
 
-    A plan may be used in another one. Steps such as `..` stay, as a folder before them may be a link.
+    A plan may be used in another one. Steps such as `..` stay, as a folder before them may be a link. A `./`
+    at the start, as of data in the working directory itself, is left out.
     """
     is_absolute = pc.match_substring_regex(places, f"^(/|{URL_START})")
     folder = pa.scalar(os.path.join(os.getcwdb(), b""), places.type)
-    below = pc.binary_join_element_wise(folder, places, pa.scalar(b"", places.type))
+    names = pc.replace_substring_regex(places, r"^(\./)+", "")
+    below = pc.binary_join_element_wise(folder, names, pa.scalar(b"", places.type))
     return pc.if_else(is_absolute, places, below)
 
 

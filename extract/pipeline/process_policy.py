@@ -7,7 +7,7 @@ Two settings belong to a computation, not to the process, and have separate cont
 that encode, and those that train encoders, enter `tier4k.extract.pipeline.arithmetic.arithmetic`, as their
 results depend on this setting. The command that trains encoders also enters
 `tier4k.extract.pipeline.allocator.keep_all_freed_memory`. How threads wait (OMP_WAIT_POLICY) is left to the
-user: what helps on a busy machine costs 10 to 30 % on a free one.
+user: what helps on a busy machine is slower on a free one.
 """
 
 import logging

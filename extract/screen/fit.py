@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from tier4k.cache.text import printable
 from tier4k.extract.screen.table import ESSENTIAL, Column, Table
 from tier4k.extract.screen.wrap import words
 
@@ -97,7 +98,7 @@ def _size(
     cells: Sequence[str],
     with_heading: bool,
 ) -> _Size:
-    heading = [column.heading] if with_heading else []
+    heading = [printable(column.heading)] if with_heading else []
     longest = _longest(cells)
     smallest = max(_longest(_words(cells)), min(longest, WRAPPED_WIDTH)) if column.wraps else longest
     return _Size(_longest([*cells, *heading]), max(smallest, _longest(_words(heading))))

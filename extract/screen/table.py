@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tier4k.cache.text import printable
+
 Row = Mapping[str, Any]
 """Raw values by name: numbers, texts, NaN or None."""
 
@@ -53,9 +55,9 @@ class Table:
     show_headings: bool = True
 
     def cells(self) -> Iterator[list[str]]:
-        """Yield the texts of each row."""
+        """Yield the texts of each row, without characters that a terminal obeys."""
         for row in self.rows:
-            yield [column.show(row) for column in self.columns]
+            yield [printable(column.show(row)) for column in self.columns]
 
 
 def text_column(

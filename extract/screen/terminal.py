@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from tier4k.cache.text import printable
 from tier4k.extract.screen.fit import Fit, fit_columns
 from tier4k.extract.screen.table import Table
 from tier4k.extract.screen.wrap import wrapped
@@ -57,14 +58,15 @@ def print_whole(
     style: str | None = None,
 ) -> None:
     """Print one line that is never broken, so that it can be copied."""
-    console.print(line, style=style, soft_wrap=True)
+    console.print(printable(line), style=style, soft_wrap=True)
 
 
 def _rich_table(table: Table, fit: Fit) -> rich_table.Table:
     shown = rich_table.Table(show_header=table.show_headings)
     for number, width in zip(fit.numbers, fit.widths, strict=True):
         column = table.columns[number]
-        shown.add_column(column.heading, justify="right" if column.is_number else "left", width=width)
+        heading = printable(column.heading)
+        shown.add_column(heading, justify="right" if column.is_number else "left", width=width)
     following = [*table.rows[1:], {}]
     for row, after, cells in zip(table.rows, following, table.cells(), strict=False):
         end_section = bool(table.section) and row[table.section] != after.get(table.section)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tier4k.cache.text import shortened
 from tier4k.heads.evaluation.trial import UNFITTED
 from tier4k.heads.metrics.all_metrics import CORRELATIONS
 from tier4k.heads.metrics.bootstrap import distinct_prompts, resampled_means, spread
@@ -22,7 +21,6 @@ from tier4k.heads.metrics.significance import holm
 from tier4k.heads.metrics.test_rows import TestRows, columns_of, from_columns
 from tier4k.heads.metrics.williams import WILLIAMS, Williams, williams
 from tier4k.heads.reporting.errors import ReportError
-from tier4k.heads.results.layout import PREDICTIONS_FILE, RESULTS_FILE, damaged
 from tier4k.heads.results.read import read_predictions
 from tier4k.heads.results.results import Results
 
@@ -99,7 +97,6 @@ def compare(
         raise ReportError("a comparison needs two runs or more: use tier compare RUN RUN")
     tables = list(map(read_predictions, runs))
     results = list(map(Results.read, runs))
-    _require_results(runs, tables, results)
     comparisons = []
     for target in _common_targets(tables):
         if metric == "rmse":
@@ -109,23 +106,6 @@ def compare(
             compared.append(_Compared.of(own_results, target, metric, rows, seed))
         comparisons += _compare_pairs(target, metric, compared, reference)
     return _correct_for_number(comparisons)
-
-
-def _require_results(
-    runs: Sequence[Path],
-    tables: Sequence[pd.DataFrame],
-    results: Sequence[Results],
-) -> None:
-    """Require that each target of the predictions has results.
-
-    Raises:
-        ResultError: One has none, so that a file of the run was changed.
-    """
-    for run, table, own_results in zip(runs, tables, results, strict=True):
-        unknown = set(table["target"]) - set(own_results.summaries)
-        if unknown:
-            problem = f"the target {shortened(min(unknown), 60)!r} is not in {RESULTS_FILE}"
-            raise damaged(run / PREDICTIONS_FILE, ValueError(problem))
 
 
 def _require_unit(

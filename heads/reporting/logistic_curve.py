@@ -23,10 +23,14 @@ def logistic_curve(truth: np.ndarray, prediction: np.ndarray) -> LogisticCurve:
 
     Between two predictions the curve is a monotonic cubic through the values of the logistic at predictions.
 
+    The curve is empty where no monotonic logistic fits, and where there are no predictions.
+
     Args:
         truth: Scores (N,).
         prediction: Predictions (N,).
     """
+    if not len(prediction):
+        return LogisticCurve(np.empty(0), np.empty(0))
     mapped = logistic_mapping(truth, prediction)
     if not np.isfinite(mapped).all():
         return LogisticCurve(np.empty(0), np.empty(0))

@@ -11,11 +11,14 @@ from inspect import isclass
 from typing import Any
 
 from tier4k.cache.errors import TierError
+from tier4k.cache.text import first_few, shortened
 from tier4k.cache.zip_size import why_too_large
 from tier4k.extract.plugins.find import FOREIGN_ERRORS
 
 # Not part of what estimators are made of: tests, examples, and copies of other packages.
 NOT_OF_ESTIMATORS = ("externals", "tests", "conftest", "datasets", "experimental", "_testing")
+
+NAMED_TYPES = 10  # types in a message
 
 
 class EstimatorError(TierError):
@@ -34,8 +37,8 @@ def saved_estimator(estimator: Any) -> bytes:
         content = skops.io.dumps(estimator)
         skops.io.loads(content, trusted=skops.io.get_untrusted_types(data=content))
     except FOREIGN_ERRORS as error:  # skops asks every object for its state, which may raise anything
-        text = " ".join(str(error).split())
-        raise EstimatorError(f"skops cannot save them ({type(error).__name__}: {text})") from error
+        reason = f"{type(error).__name__}: {shortened(error)}"
+        raise EstimatorError(f"skops cannot save them ({reason})") from error
     return content
 
 
@@ -72,20 +75,20 @@ def load_estimator(content: bytes, trusted: Iterable[str]) -> Any:
     except EstimatorError:
         raise
     except FOREIGN_ERRORS as error:  # damaged content, and code that the user trusts, may raise anything
-        text = " ".join(str(error).split())
         raise EstimatorError(
-            f"a fitted estimator cannot be read ({type(error).__name__}: {text}): install the versions of "
-            "scikit-learn and skops that the run was fitted with, or fit the run again"
+            f"a fitted estimator cannot be read ({type(error).__name__}: {shortened(error)}): install the "
+            "versions of scikit-learn and skops that the run was fitted with, or fit the run again"
         ) from error
 
 
 def refusal(untrusted: Iterable[str]) -> str:
     """Return why objects of types are not made, and how to allow it."""
-    names = list(untrusted)
-    options = " ".join(f"--trust {name}" for name in names)
+    names = [shortened(name) for name in untrusted]
+    named = names[:NAMED_TYPES]
+    options = " ".join(f"--trust {name}" for name in named)
     return (
-        f"the heads contain {', '.join(names)}, which is code of neither scikit-learn nor tier4k: if you "
-        f"trust it, pass {options} (in Python trusted={names!r})"
+        f"the heads contain {first_few(names, NAMED_TYPES)}, which is code of neither scikit-learn nor "
+        f"tier4k: if you trust it, pass {options} (in Python trusted={named!r})"
     )
 
 

@@ -1,12 +1,14 @@
 """Read the files of a run. `layout.py` lists the files, `write.py` writes them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
+import numpy as np
 import pandas as pd
 
+from tier4k.cache.text import shortened
 from tier4k.extract.datasets.choices import Stream
 from tier4k.heads.data.fusion import encoder_kinds
 from tier4k.heads.data.stored_splits import StoredSplit
@@ -16,6 +18,7 @@ from tier4k.heads.results.layout import (
     CONFIG_FILE,
     CURVES_FILE,
     PREDICTIONS_FILE,
+    RESULTS_FILE,
     ROWS_FILE,
     SPLITS_FILE,
     damaged,
@@ -23,6 +26,7 @@ from tier4k.heads.results.layout import (
     read_run_file,
     require_current_format,
 )
+from tier4k.heads.results.results import Results
 
 PREDICTION_TYPES: Mapping[str, type] = {
     "name": str,
@@ -84,11 +88,28 @@ def read_predictions(run: Path) -> pd.DataFrame:
     """Read the predictions of a run, with the columns of `PREDICTION_TYPES`; benchmark is I2I or T2I.
 
     Raises:
-        ResultError: The predictions are missing or damaged, or the run has another format.
+        ResultError: The predictions are missing or damaged, do not belong to the results, or the run has
+            another format.
     """
     path = existing_file(run, PREDICTIONS_FILE)
     require_current_format(run)
-    return _read_table(path, PREDICTION_TYPES, DATASET_TYPE)
+    predictions = _read_table(path, PREDICTION_TYPES, DATASET_TYPE)
+    for problem in _contradictions(predictions, Results.read(run)):
+        raise damaged(path, ValueError(problem))
+    return predictions
+
+
+def _contradictions(predictions: pd.DataFrame, results: Results) -> Iterator[str]:
+    """Yield what predictions have that the results of the same run cannot have."""
+    unknown = set(predictions["target"]) - set(results.summaries)
+    if unknown:
+        yield f"the target {shortened(min(unknown), 60)!r} is not in {RESULTS_FILE}"
+    repeats = len(results.test_rows)
+    outside = predictions["repeat"][~predictions["repeat"].between(0, repeats - 1)]
+    if len(outside):
+        yield f"there is a repeat {outside.iloc[0]}, and {RESULTS_FILE} has {repeats} repeats, from 0"
+    if np.isinf(predictions["truth"]).any():
+        yield "a score is infinite"
 
 
 def read_rows(run: Path) -> pd.DataFrame:

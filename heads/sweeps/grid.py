@@ -255,8 +255,8 @@ def _image_choices(chosen: Mapping[str, Any], base: Sequence[ImageChoice]) -> tu
     choices = [replace(choice, **options) for choice in base]
     if len(set(choices)) < len(base):
         raise SweepError(
-            f"{', '.join(options)} in the grid makes image encoders equal that the command line tells apart: "
-            "name the encoders in the grid, such as image_encoder = 'clip@448+clip'"
+            f"{', '.join(options)} in the grid makes image encoders equal that the command line "
+            "distinguishes: name the encoders in the grid, such as image_encoder = 'clip@448+clip'"
         )
     return tuple(choices)
 

@@ -5,6 +5,7 @@ failure.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -14,14 +15,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tier4k.tests.builders.forking import Imports
-from tier4k.tests.fuzz.cases import KINDS, Case, Kind, draw, with_file
+from tier4k.tests.fuzz.cases import KINDS, Case, Kind, draw, renamed, with_file
 from tier4k.tests.fuzz.child import OUTSIDE, Ended, run
 from tier4k.tests.fuzz.material import build
-from tier4k.tests.fuzz.mutations import mutate
+from tier4k.tests.fuzz.mutations import Replacement, mutate, place
 
 STATE = Path(".fuzz")
 
@@ -38,12 +39,14 @@ class Tally:
         inputs: Number of inputs by kind of file.
         codes: Number of inputs by exit code.
         faults: Number of inputs by fault.
+        by_kind: Number of inputs by kind of file and by what came out: "0", "2" or "faults".
         since_fault: Number of inputs since the last fault.
     """
 
     inputs: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    by_kind: dict[str, Counter[str]] = field(default_factory=dict)
     since_fault: int = 0
 
     def add(self, case: Case, ended: Ended) -> None:
@@ -51,9 +54,24 @@ class Tally:
         self.inputs[case.kind.name] += 1
         self.codes[ended.code] += 1
         self.since_fault += 1
+        outcome = "faults" if ended.fault else str(ended.code)
+        self.by_kind.setdefault(case.kind.name, Counter())[outcome] += 1
         if ended.fault:
             self.faults[ended.fault] += 1
             self.since_fault = 0
+
+    def write(self, path: Path) -> None:
+        """Write what is counted over runs: inputs by kind, and inputs since the last fault."""
+        path.write_text(json.dumps({"since_fault": self.since_fault, "by_kind": self.by_kind}, indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> "Tally":
+        """Continue the counts of earlier runs."""
+        if not path.exists():
+            return cls()
+        earlier = json.loads(path.read_text())
+        kinds = {kind: Counter(counts) for kind, counts in earlier["by_kind"].items()}
+        return cls(by_kind=kinds, since_fault=earlier["since_fault"])
 
 
 class Campaign:
@@ -69,6 +87,7 @@ class Campaign:
         self._kinds = kinds
         self._place = root / "place"
         self._imports = Imports()
+        self._content: bytes | Replacement = b""
         self.tally = Tally()
         if not self.project.exists():
             self._build()
@@ -91,8 +110,7 @@ class Campaign:
         seen = set()
         for kind in self._kinds:
             for command in kind.commands:
-                file = sorted(path for path in self.project.glob(kind.pattern) if path.is_file())[0]
-                arguments = with_file(command, file.relative_to(self.project))
+                arguments = with_file(command, kind.files(self.project)[0].relative_to(self.project))
                 if tuple(arguments) in seen:
                     continue
                 seen.add(tuple(arguments))
@@ -108,9 +126,15 @@ class Campaign:
         case, chance = draw(seed, self.project, self._kinds)
         copy = self._copy(case.kind)
         file = copy / case.file
-        name, content = mutate(file, file.read_bytes(), chance)
-        file.unlink()
-        file.write_bytes(content)
+        before = file.read_bytes()
+        name, content = mutate(file, before, chance, case.kind.is_closed)
+        if chance.random() < 0.02:
+            case = renamed(case, chance)
+            file.unlink()
+        place(copy / case.file, content)
+        self._content = content
+        if case.kind.digests_in and isinstance(content, bytes) and chance.random() < 0.9:
+            _repair_digest(copy / case.kind.digests_in, before, content)
         ended = run(list(case.command), copy, self._imports)
         self._imports.repeat()
         self.tally.add(case, ended)
@@ -121,8 +145,13 @@ class Campaign:
         about = json.loads((folder / "case.json").read_text())
         (kind,) = (kind for kind in self._kinds if kind.name == about["kind"])
         copy = self._copy(kind)
-        (copy / about["file"]).unlink()
-        shutil.copy(folder / "content", copy / about["file"])
+        replacement = about["replacement"]
+        content = Replacement(**replacement) if replacement else (folder / "content").read_bytes()
+        before = (copy / about["original"]).read_bytes()
+        (copy / about["original"]).unlink()
+        place(copy / about["file"], content)
+        if kind.digests_in and isinstance(content, bytes):
+            _repair_digest(copy / kind.digests_in, before, content)
         return run(about["command"], copy, self._imports, seconds=60)
 
     def keep(
@@ -136,9 +165,12 @@ class Campaign:
         folder.mkdir(parents=True, exist_ok=True)
         about = {"seed": case.seed, "kind": case.kind.name, "damage": damage, "file": str(case.file)}
         about |= {"command": case.command, "code": ended.code, "seconds": ended.seconds, "fault": ended.fault}
+        is_file = isinstance(self._content, bytes)
+        about |= {"original": str(case.original), "replacement": None if is_file else asdict(self._content)}
         (folder / "case.json").write_text(json.dumps(about, indent=1))
         (folder / "errors.txt").write_text(ended.errors[-20_000:])
-        shutil.copy(self._place / "work" / case.file, folder / "content")
+        if is_file:
+            (folder / "content").write_bytes(self._content)
 
     def _copy(self, kind: Kind) -> Path:
         """Copy the folders that a kind needs; large files as links."""
@@ -157,6 +189,20 @@ def _copy_file(source: str, target: str) -> str:
     else:
         shutil.copy2(source, target)
     return target
+
+
+def _repair_digest(
+    listing: Path,
+    before: bytes,
+    after: bytes,
+) -> None:
+    """Replace the SHA-256 of one content by that of another in a file."""
+    text = listing.read_text()
+    old, new = (hashlib.sha256(content).hexdigest() for content in (before, after))
+    if old not in text:
+        raise RuntimeError(f"{listing} does not have the SHA-256 of the file")
+    listing.unlink()  # it may be a link to the well-formed one
+    listing.write_text(text.replace(old, new))
 
 
 def fault_folder(fault: str) -> str:
@@ -208,11 +254,12 @@ def _run(
     seed = first_seed
     if seed is None:
         seed = int(count.read_text()) if count.exists() else FIRST_SEED
-    tally = campaign.tally
+    tally = campaign.tally = Tally.read(state / "tally.json")
     while time.monotonic() < end if inputs is None else tally.inputs.total() < inputs:
         case, damage, ended = campaign.run_seed(seed)
         seed += 1
         count.write_text(str(seed))
+        tally.write(state / "tally.json")
         if ended.fault:
             if tally.faults[ended.fault] <= KEPT:
                 folder = state / "failures" / fault_folder(ended.fault) / str(case.seed)
@@ -225,7 +272,11 @@ def _run(
 def _print(tally: Tally) -> None:
     lines = [f"{tally.inputs.total()} inputs, {tally.since_fault} since the last fault"]
     lines += [f"exit code {code}: {count}" for code, count in tally.codes.most_common()]
-    lines += [f"{kind}: {count}" for kind, count in tally.inputs.most_common()]
+    every = sum((Counter(counts) for counts in tally.by_kind.values()), Counter())
+    lines += ["of all runs:", "inputs  code 0  code 2  faults  kind of file"]
+    for kind, counts in [*sorted(tally.by_kind.items()), ("all", every)]:
+        columns = (counts.total(), counts["0"], counts["2"], counts["faults"])
+        lines.append("".join(f"{column:>6,}  " for column in columns) + kind)
     lines += [f"FAULT {count} times: {fault}" for fault, count in tally.faults.most_common()]
     sys.stdout.write("\n".join(lines) + "\n")
 

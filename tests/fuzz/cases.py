@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tier4k.tests.fuzz.material import ENCODERS, IMAGE, STORED_ENCODERS
@@ -13,6 +13,9 @@ RUNS = [*STORED, "runs", "packages"]
 Command = Sequence[str]
 
 NEW = ["-F", "new", "--workers", "0"]
+
+TURNS = 8
+"""Twice the largest weight of a kind, or more."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Kind:
             folder.
         weight: How often the kind is drawn, relative to others.
         code: Exit code of the commands on the well-formed files.
+        is_closed: Whether the commands must not follow links out of the folder.
+        digests_in: File of the project with the SHA-256 of the files; most often the damaged file's is put
+            there, so that the damage is not noticed by it.
     """
 
     name: str
@@ -35,11 +41,21 @@ class Kind:
     commands: Sequence[Command]
     weight: float = 1.0
     code: int = 0
+    is_closed: bool = False
+    digests_in: str = ""
 
+    def files(self, project: Path) -> list[Path]:
+        """Return the files of this kind, sorted."""
+        return sorted(path for path in project.glob(self.pattern) if path.is_file())
+
+
+SMALL_TOKENIZER = ["--text-encoder", "hf:text"]
+CHECK = ["data", "check", "{file}", *SMALL_TOKENIZER]
+"""The default tokenizer would be searched in large files."""
 
 GIVEN: list[Command] = [
     ["table", "runs/given", "-o", "new.parquet"],
-    ["report", "runs/given", "-o", "new.html", "--pictures", "3"],
+    ["report", "runs/given", "-o", "new.html"],
     ["predict", "runs/given", "data/table.csv", "-o", "new.csv"],
     ["compare", "runs/given", "runs/given"],
     ["store", "gc", "--runs", "runs"],
@@ -52,13 +68,41 @@ def _readers_of_run(name: str) -> list[Command]:
         ["table", run, "-o", "new.parquet"],
         ["table", run, "--by", "generator"],
         ["compare", run, "runs/mlp"],
-        ["report", run, "-o", "new.html", "--pictures", "3"],
+        ["plot", run, "-o", "new.svg"],
+        ["report", run, "-o", "new.html"],
         ["predict", run, "data/table.csv", *IMAGE[2:], "-o", "new.csv"],
         ["evaluate", run, "data/table.csv", "--out", "new", *IMAGE[2:]],
         ["export", run, "new", *IMAGE[2:]],
         ["store", "gc", "--runs", "runs"],
     ]
 
+
+TUNED: list[Command] = [
+    ["table", "runs/tuned", "-o", "new.parquet"],
+    ["report", "runs/tuned", "-o", "new.html"],
+    ["plot", "runs/tuned", "-o", "new.svg"],
+    ["store", "gc", "--runs", "runs"],
+    ["predict", "runs/tuned", "data/table.csv", "-F", "new", "-o", "new.csv"],
+    ["extract", "data/table.csv", "--finetuned", "runs/tuned", *NEW],
+    ["export", "runs/tuned", "new"],
+]
+
+CURVES: list[Command] = [
+    ["report", "runs/mlp", "-o", "new.html"],
+    ["plot", "runs/mlp", "-o", "new.svg"],
+    ["table", "runs/tuned"],
+]
+
+SCORER: list[Command] = [
+    ["score", "data/table.csv", "--scorer", "clipscore", "--weights", "scorer", "-F", "new", "--out", "new"],
+]
+
+OPTIONS: list[Command] = [
+    ["fit-head", "--config", "{file}"],
+    ["predict", "--config", "{file}"],
+    ["store", "gc", "--config", "{file}"],
+    ["config", "fit-head", "--config", "{file}"],
+]
 
 STORE_COMMANDS: list[Command] = [
     ["store", "ls"],
@@ -72,7 +116,7 @@ STORE_COMMANDS: list[Command] = [
 ]
 
 TABLE_COMMANDS: list[Command] = [
-    ["data", "check", "{file}"],
+    CHECK,
     ["features", "{file}", *STORED_ENCODERS, "-o", "new.npz", "--on-error", "skip"],
     [
         "fit-head",
@@ -121,7 +165,7 @@ KINDS: tuple[Kind, ...] = (
         "data/*.[pjwg]*",
         STORED,
         [
-            ["data", "check", "data/table.csv", "--decode"],
+            ["data", "check", "data/table.csv", "--decode", *SMALL_TOKENIZER],
             ["extract", "data/table.csv", *IMAGE, *NEW, "--streams", "image"],
         ],
         1,
@@ -147,16 +191,31 @@ KINDS: tuple[Kind, ...] = (
         [["extract", "{folder}", *IMAGE, "--text-encoder", "hf:text", *NEW], ["data", "check", "{folder}"]],
         1,
     ),
-    Kind("layout of JSON", "evalmuse/*.json", ["evalmuse"], [["data", "check", "evalmuse"]]),
-    Kind("layout of parts", "aigiqa20k/*.csv", ["aigiqa20k"], [["data", "check", "aigiqa20k"]], 0.5),
     Kind(
-        "MATLAB file", "aigciqa2023/DATA/*/*.mat", ["aigciqa2023"], [["data", "check", "aigciqa2023"]], code=2
+        "layout of JSON",
+        "evalmuse/*.json",
+        ["evalmuse", "text"],
+        [["data", "check", "evalmuse", *SMALL_TOKENIZER]],
+    ),
+    Kind(
+        "layout of parts",
+        "aigiqa20k/*.csv",
+        ["aigiqa20k", "text"],
+        [["data", "check", "aigiqa20k", *SMALL_TOKENIZER]],
+        0.5,
+    ),
+    Kind(
+        "MATLAB file",
+        "aigciqa2023/DATA/*/*.mat",
+        ["aigciqa2023", "text"],
+        [["data", "check", "aigciqa2023", *SMALL_TOKENIZER]],
+        code=2,
     ),
     Kind(
         "prompt workbook",
         "aigciqa2023/*.xlsx",
-        ["aigciqa2023"],
-        [["data", "check", "aigciqa2023"]],
+        ["aigciqa2023", "text"],
+        [["data", "check", "aigciqa2023", *SMALL_TOKENIZER]],
         0.5,
         code=2,
     ),
@@ -232,10 +291,28 @@ KINDS: tuple[Kind, ...] = (
         [["predict", "runs/ridge", "data/table.csv", *IMAGE[2:], "-o", "{file}"]],
     ),
     *(
-        Kind(f"run {name}", f"runs/{name}/*", RUNS, _readers_of_run(name), 1.5)
+        Kind(f"run {name}", f"runs/{name}/*.[cjs]*", RUNS, _readers_of_run(name), 2, is_closed=True)
         for name in ("ridge", "mlp", "own")
     ),
-    Kind("run given", "runs/given/*", RUNS, GIVEN),
+    Kind(
+        "estimator",
+        "runs/own/heads/*.skops",
+        RUNS,
+        [
+            ["predict", "runs/own", "data/table.csv", *IMAGE[2:], "-o", "new.csv"],
+            ["evaluate", "runs/own", "data/table.csv", "--out", "new", *IMAGE[2:]],
+            ["export", "runs/own", "new", *IMAGE[2:]],
+        ],
+        3,
+        is_closed=True,
+        digests_in="runs/own/model.json",
+    ),
+    Kind("run given", "runs/given/*", RUNS, GIVEN, is_closed=True),
+    Kind("finetuned run", "runs/tuned/*.*", RUNS, TUNED, 1.5, is_closed=True),
+    Kind("finetuned encoder", "runs/tuned/*/**/*", RUNS, TUNED[-3:], 1.5, is_closed=True),
+    Kind("curves", "runs/*/curves.csv", RUNS, CURVES, 0.5, is_closed=True),
+    Kind("scorer", "scorer/*", ["scorer", "data"], SCORER),
+    Kind("options", "settings/options.toml", RUNS, OPTIONS, 2),
     Kind(
         "exported model",
         "exported/**/*",
@@ -245,6 +322,7 @@ KINDS: tuple[Kind, ...] = (
             ["export", "exported", "new"],
         ],
         1.5,
+        is_closed=True,
     ),
     Kind("signature", "features/*/signature.json", RUNS, STORE_COMMANDS),
     Kind("shard", "features/*/*.h5", RUNS, STORE_COMMANDS, 3),
@@ -286,12 +364,21 @@ KINDS: tuple[Kind, ...] = (
 
 @dataclass(frozen=True)
 class Case:
-    """One input: a damaged file and the command that reads it."""
+    """One input: a damaged file and the command that reads it.
+
+    Attributes:
+        seed: Decides everything else.
+        kind: Kind of the file.
+        file: Its path in the project.
+        command: The command.
+        original: Path of the well-formed file, if the damaged one has another name.
+    """
 
     seed: int
     kind: Kind
     file: Path
     command: tuple[str, ...]
+    original: Path
 
 
 def draw(
@@ -299,15 +386,26 @@ def draw(
     project: Path,
     kinds: Sequence[Kind] = KINDS,
 ) -> tuple[Case, random.Random]:
-    """Return the case of a seed, and the state of chance after it, which the damage continues."""
+    """Return the case of a seed, and the state of chance after it, which the damage continues.
+
+    Consecutive seeds go through all kinds, as often as their weights say.
+    """
     chance = random.Random(seed)
-    kind = chance.choices(kinds, [kind.weight for kind in kinds])[0]
-    files = sorted(path for path in project.glob(kind.pattern) if path.is_file())
-    file = chance.choice(files).relative_to(project)
+    turns = [kind for turn in range(TURNS) for kind in kinds if turn < kind.weight * 2]
+    kind = turns[seed % len(turns)]
+    file = chance.choice(kind.files(project)).relative_to(project)
     command = tuple(with_file(chance.choice(kind.commands), file))
-    return Case(seed, kind, file, command), chance
+    return Case(seed, kind, file, command, file), chance
 
 
 def with_file(command: Command, file: Path) -> list[str]:
     """Return a command with the path of a file in its place."""
     return [part.replace("{file}", str(file)).replace("{folder}", str(file.parent)) for part in command]
+
+
+def renamed(case: Case, chance: random.Random) -> Case:
+    """Return a case whose file, and where the command names it, has a name that is hard to print."""
+    stem = chance.choice(("a\nb", "\x1b[31mred", "-o", "é\u202e", "a b'\"c", "n" * 200, "\udcff", "%s{0}[b]"))
+    file = case.file.with_name(stem + case.file.suffix)
+    command = tuple(part.replace(str(case.file), str(file)) for part in case.command)
+    return replace(case, file=file, command=command)

@@ -8,7 +8,9 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tier4k.tests.builders.forking import Imports
 
@@ -17,6 +19,9 @@ SECONDS = 20  # of the processor, as other programs may be busy too
 WAITING = 120.0  # seconds that a process may take that waits for something
 LONGEST_MESSAGE = 10_000
 LONGEST_LINE = 1500
+
+CONTROL = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]")
+"""Characters that a terminal does not show, but obeys."""
 
 OUTSIDE = "outside"
 """Name of the folder beside the project that no command may touch."""
@@ -30,12 +35,14 @@ class Ended:
         code: Exit code; negative for a signal.
         seconds: How long it took.
         errors: What it wrote to standard error.
+        output: What it wrote to standard output.
         violations: What it did outside its folder, or executed.
     """
 
     code: int
     seconds: float
     errors: str
+    output: str
     violations: tuple[str, ...]
 
     @property
@@ -57,6 +64,8 @@ class Ended:
             return "line of more than 1,500 characters"
         if "Aborted" in self.errors or (self.code == 2 and "\n\n" in self.errors.strip()):
             return "not one paragraph"
+        if CONTROL.search(self.errors + self.output):
+            return "control characters on the terminal"
         return ""
 
 
@@ -87,19 +96,33 @@ def run(
     """Run `tier` in a forked process with `folder` as working directory."""
     log = folder.parent / "errors.txt"
     notes = folder.parent / "violations.txt"
-    for path in (log, notes):
+    printed = folder.parent / "output.txt"
+    for path in (log, notes, printed):
         path.unlink(missing_ok=True)
+    _commands()
     start = time.monotonic()
     child = os.fork()
     if not child:
-        _become_tier(arguments, folder, imports, log, notes)
+        _become_tier(arguments, folder, imports, log, notes, printed)
     code = _wait(child, start + seconds)
     took = time.monotonic() - start
     errors = log.read_text(errors="replace") if log.exists() else ""
+    output = printed.read_text(errors="replace") if printed.exists() else ""
     violations = tuple(notes.read_text(errors="replace").splitlines()) if notes.exists() else ()
     if list(folder.rglob("EXECUTED")):
         violations += ("executed",)
-    return Ended(code, took, errors, violations)
+    return Ended(code, took, errors, output, violations)
+
+
+@cache
+def _commands() -> Any:
+    """Return the module of the commands, which are built once and not in each forked process."""
+    from typer.main import get_command
+
+    from tier4k import cli
+
+    cli.app = get_command(cli.app)  # type: ignore[assignment]
+    return cli
 
 
 def _wait(child: int, latest: float) -> int:
@@ -128,14 +151,15 @@ def _become_tier(
     imports: Imports,
     log: Path,
     notes: Path,
+    printed: Path,
 ) -> None:
     """Run `tier` in this process, and end it."""
     code, before = 1, set(sys.modules)
     try:
         os.setpgid(0, 0)
-        output = os.open(os.devnull, os.O_RDWR)
-        errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        for source, target in ((output, 0), (output, 1), (errors, 2)):
+        nothing = os.open(os.devnull, os.O_RDWR)
+        output, errors = (os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for path in (printed, log))
+        for source, target in ((nothing, 0), (output, 1), (errors, 2)):
             os.dup2(source, target)
         sys.stdin, sys.stdout, sys.stderr = (
             os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w"))
@@ -145,9 +169,7 @@ def _become_tier(
         _watch_actions(folder, os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         sys.path.insert(0, str(folder / "packages"))
         sys.argv = ["tier", *arguments]
-        from tier4k import cli
-
-        cli.main()
+        _commands().main()
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

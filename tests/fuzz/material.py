@@ -20,6 +20,7 @@ from tier4k.tests.builders.data import make_picture, write_state
 from tier4k.tests.builders.forms import write_tar
 from tier4k.tests.builders.layouts import save_sheet, write_aigiqa20k, write_evalmuse
 from tier4k.tests.builders.own_heads import write_module
+from tier4k.tests.builders.scorers import write_clip as write_scorer
 from tier4k.tests.builders.text_models import write_sentence_folder, write_text_folder
 
 ROWS = 12
@@ -44,6 +45,28 @@ penalties = "1,10"
 TEMPLATES = """\
 quality = ["a good photo", "a bad photo"]
 agreement = ["a photo that matches its description", "a photo that does not"]
+"""
+
+OPTIONS = """\
+[fit-head]
+data = ["data/table.csv"]
+image-encoder = ["timm:test_resnet"]
+text-encoder = ["hf:text"]
+head = "ridge"
+repeats = 1
+seed = 3
+set = ["penalties=1,10"]
+out = "new"
+
+[predict]
+run = "runs/ridge"
+inputs = ["data/table.csv"]
+image-weights = "weights/net.pth"
+output = "new.csv"
+
+[store.gc]
+runs = ["runs"]
+older-than = 1.5
 """
 
 SUFFIXES = (".png", ".jpg", ".webp", ".gif")
@@ -149,12 +172,14 @@ def _write_networks() -> None:
     write_text_folder(Path("text"), "bert")
     write_text_folder(Path("t5"), "t5")
     write_text_folder(Path("clip"), "clip")
+    write_scorer(Path("scorer"))
     write_sentence_folder(Path("sentence"), layers=("Dense", "Normalize"))
 
 
 def _write_settings(frame: pd.DataFrame) -> None:
     Path("settings").mkdir()
     Path("settings/grid.toml").write_text(GRID)
+    Path("settings/options.toml").write_text(OPTIONS)
     Path("settings/templates.toml").write_text(TEMPLATES)
     names = list(frame["image"])
     parts = [
@@ -177,6 +202,7 @@ def _run_commands() -> None:
         "ridge": ["--head", "ridge"],
         "mlp": ["--epochs", "2", "--set", "hidden=4"],
         "own": ["--head", "own_heads:linear"],
+        "tuned": ["--finetune", "image", *IMAGE[2:], "--epochs", "1", "--train-batch-size", "4"],
     }
     for name, options in heads.items():
         tier(*fit, *options, "--out", f"out-{name}")

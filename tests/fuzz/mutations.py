@@ -1,8 +1,9 @@
-"""Damages of files: bytes of any file, values of structured texts, members of archives, arrays."""
+"""Damages of files: bytes of any file, values of structured texts, members of archives, arrays, links."""
 
 import csv
 import io
 import json
+import os
 import pickle
 import random
 import re
@@ -14,13 +15,17 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 CANARY = "EXECUTED"
-"""The file that hostile pickles would write."""
+"""The file that hostile pickles and objects would write."""
+
+SECRET = "../outside/secret.png"
+"""A file beside the project that no command may read, as seen from the project."""
 
 NAN, INF = float("nan"), float("inf")
 
@@ -47,6 +52,8 @@ TEXTS = [
     *(
         "a" * 100_000,
         "é\u202e\u0000",
+        "\x1b[31mred\x1b]0;title\x07",
+        "a\nb\r\tc",
         "[red]",
         "{0}",
         "%s",
@@ -187,6 +194,27 @@ def pick(chance: random.Random) -> Any:
     """A hostile value."""
     value = chance.choice(NUMBERS if chance.random() < 0.5 else VALUES)
     return deepcopy(value)  # a second damage may change it
+
+
+RAW = (
+    *("1e400", "-1e400", "NaN", "Infinity", "-0", "01", "1.", "0x10", "1" + "0" * 5000, "-1" + "0" * 400),
+    *('"\\ud800"', '"\\u0000"', '"\x01"', "'a'", '{"a": 1, "a": 2}', "[1,]", "// comment\n1", "True", ""),
+)
+"""Values that a JSON writer does not write."""
+
+
+def change_json_text(data: bytes, chance: random.Random) -> bytes:
+    """Write one value of a JSON text as no JSON writer does, or one key twice."""
+    text = data.decode()
+    values = list(re.finditer(r'(?<=[:\[,])\s*("(?:[^"\\]|\\.)*"|[\w.+-]+)(?=\s*[,\]}])', text))
+    keys = list(re.finditer(r'"(?:[^"\\]|\\.)*"\s*:', text))
+    if keys and (not values or chance.random() < 0.25):
+        key = chance.choice(keys)
+        return (text[: key.start()] + f"{key[0]} {chance.choice(RAW)}, " + text[key.start() :]).encode()
+    if not values:
+        return chance.choice(RAW).encode()
+    value = chance.choice(values)
+    return (text[: value.start()] + chance.choice(RAW) + text[value.end() :]).encode()
 
 
 def nested(depth: int, chance: random.Random) -> Any:
@@ -472,6 +500,72 @@ class Pickled:
         return (open, (CANARY, "w"))
 
 
+FORGED = (
+    *(("open", "builtins"), ("eval", "builtins"), ("exec", "builtins"), ("getattr", "builtins")),
+    *(("system", "os"), ("Popen", "subprocess"), ("call", "subprocess"), ("methodcaller", "operator")),
+    *(("Path", "pathlib"), ("partial", "functools"), ("Own", "own_heads"), ("Pipeline", "sklearn.pipeline")),
+    *(("nothing", "unknown_package"), ("", ""), ("FunctionTransformer", "sklearn.preprocessing")),
+    *(("load", "joblib"), ("loads", "pickle"), ("RidgeHead", "tier4k.heads.regressors.ridge")),
+)
+"""Names of types, with their modules, that a file of an estimator may claim for an object."""
+
+LOADERS = tuple(
+    f"{name}Node"
+    for name in (
+        *("Object", "Type", "Function", "Method", "Partial", "OperatorFunc", "Reduce", "Dict", "List"),
+        *("Json", "Bytes", "NdArray", "Cached", "RandomState", "None"),
+    )
+)
+"""How skops makes an object; the last one does not exist."""
+
+
+def change_skops(data: bytes, chance: random.Random) -> bytes:
+    """Claim other types in a file of an estimator, such as a function that would write the canary."""
+    members = _zip_members(data)
+    schema = json.loads(members["schema.json"])
+    nodes = [value for value in _values(schema) if isinstance(value, dict) and "__class__" in value]
+    node = chance.choice(nodes)
+    action = chance.random()
+    if action < 0.35:
+        node["__class__"], node["__module__"] = chance.choice(FORGED)
+    elif action < 0.7:
+        node.clear()
+        node.update(_called(chance))
+    elif action < 0.8:
+        node["__loader__"] = chance.choice(LOADERS)
+    elif action < 0.9:
+        key = chance.choice(list(node))
+        node[key] = pick(chance)
+    else:
+        node["content"] = chance.choice([{"__id__": node.get("__id__")}, [], SECRET, deepcopy(node)])
+    members["schema.json"] = json.dumps(schema).encode()
+    return _zip(members)
+
+
+def _values(content: Any) -> list[Any]:
+    return [content, *(holder[key] for holder, key in _places(content))]
+
+
+def _called(chance: random.Random) -> dict[str, Any]:
+    """An object of skops that is made by calling `open`, to write the canary."""
+    name, mode = ({"__loader__": "JsonNode", "content": json.dumps(text)} for text in (CANARY, "w"))
+    for each in (name, mode):
+        each |= {"__class__": "str", "__module__": "builtins", "is_json": True, "__id__": 7}
+    arguments = {"__class__": "tuple", "__module__": "builtins", "__loader__": "TupleNode", "__id__": 8}
+    arguments["content"] = [name, mode]
+    function = {"__class__": "open", "__module__": "builtins", "__loader__": "FunctionNode", "__id__": 9}
+    function["content"] = {"function": "open", "module_path": chance.choice(("builtins", "io"))}
+    empty = {"__class__": "dict", "__module__": "builtins", "__loader__": "DictNode", "__id__": 10}
+    keys = {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": []}
+    empty |= {"content": {}, "key_types": keys}
+    kinds = {"Reduce": "reduce", "Partial": "partial", "Method": "method", "Object": "open"}
+    loader, kind = chance.choice(list(kinds.items()))
+    content = {"func": function, "args": arguments, "kwds": empty, "namespace": empty, "function": function}
+    module = "functools" if kind == "partial" else "builtins"
+    made = {"__class__": kind, "__module__": module, "__loader__": f"{loader}Node", "__id__": 11}
+    return made | {"content": content, "reduce": arguments, "constructor": function}
+
+
 def change_safetensors(data: bytes, chance: random.Random) -> bytes:
     """Change the header or the values of safetensors."""
     size = int.from_bytes(data[:8], "little")
@@ -745,12 +839,64 @@ def change_image(data: bytes, chance: random.Random) -> bytes:
         header = b"IHDR" + struct.pack(">II", side, chance.choice((side, 1, 0))) + data[24:29]
         header = header[:12] + bytes((chance.choice((1, 8, 16)), chance.choice((0, 2, 3, 6)))) + header[14:]
         return data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
+    if chance.random() < 0.3:
+        return chance.choice((data + _zip({"a.txt": b"a"}), b"GIF89a" + data, *_other_images(data), data * 2))
     return chance.choice(BYTES)(data, chance)
 
 
+def _other_images(data: bytes) -> list[bytes]:
+    """Texts and data that other programs take for images."""
+    drawing = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/hostname"/></svg>'
+    pixels = b"P6\n100000 100000\n255\n"
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(EXECUTED) (w) file closefile\n"
+    return [drawing, pixels, script, data[:30] + drawing, b"\xff\xd8\xff\xe0" + data]
+
+
+# Paths
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What stands at the path of a file instead of the file.
+
+    Attributes:
+        link: Target of a symbolic link; "" for none.
+        folder: Whether it is a folder.
+    """
+
+    link: str = ""
+    folder: bool = False
+
+
+REPLACEMENTS = (
+    *(Replacement(), Replacement(folder=True), Replacement("missing"), Replacement("."), Replacement("..")),
+    *(Replacement("/etc/hostname"), Replacement("/dev/null"), Replacement("itself")),
+)
+"""Nothing, a folder, and links; `itself` becomes a loop."""
+
+OUTSIDE_LINK = Replacement("outside")
+"""A link to the file that no command may read, for folders out of which no link may be followed."""
+
+
+def place(path: Path, content: "bytes | Replacement") -> None:
+    """Put other content, or something else, at the path of a file."""
+    path.unlink(missing_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content.folder:
+        path.mkdir()
+    elif content.link:
+        special = {"itself": path.name, "outside": os.path.abspath(_project_of(path) / SECRET)}
+        path.symlink_to(special.get(content.link, content.link))
+
+
+def _project_of(path: Path) -> Path:
+    return next(folder for folder in path.parents if (folder / SECRET).exists())
+
+
 BY_SUFFIX: Mapping[str, tuple[Mutate, ...]] = {
-    ".json": (change_json,),
-    ".jsonl": (change_json,),
+    ".json": (change_json, change_json, change_json_text),
+    ".jsonl": (change_json, change_json_text),
     ".toml": (change_toml,),
     ".csv": (change_csv,),
     ".tsv": (change_csv,),
@@ -758,7 +904,7 @@ BY_SUFFIX: Mapping[str, tuple[Mutate, ...]] = {
     ".xlsx": (change_zip,),
     ".npz": (change_zip,),
     ".npy": (change_npy,),
-    ".skops": (change_zip,),
+    ".skops": (change_skops, change_skops, change_zip),
     ".pth": (change_checkpoint, change_checkpoint, change_zip),
     ".safetensors": (change_safetensors,),
     ".parquet": (change_arrow,),
@@ -780,8 +926,18 @@ def mutate(
     path: Path,
     data: bytes,
     chance: random.Random,
-) -> tuple[str, bytes]:
-    """Return the name of a damage and the damaged content of a file."""
+    is_closed: bool = False,
+) -> tuple[str, bytes | Replacement]:
+    """Return the name of a damage, and the damaged content of a file or what replaces the file.
+
+    Args:
+        path: The file.
+        data: Its content.
+        chance: Decides the damage.
+        is_closed: Whether a link out of the file's folder must not be followed.
+    """
+    if chance.random() < 0.03:
+        return "replace", chance.choice((*REPLACEMENTS, *[OUTSIDE_LINK] * 4 * is_closed))
     own = BY_SUFFIX.get(path.suffix, ())
     damages: tuple[Mutate, ...] = BYTES
     if own and chance.random() < 0.75:

@@ -82,7 +82,7 @@ def numbers(cells: pd.Series) -> pd.Series:
 def with_numbers(cells: pd.Series) -> pd.Series:
     """Return the cells (N,) with numbers in place of texts that write them with decimal commas or per cent.
 
-    How a column writes numbers can be told from all of its cells only, so that this comes before its cells
+    How a column writes numbers is known from all of its cells only, so that this comes before its cells
     are joined with those of another table.
     """
     read = read_numbers(cells)

@@ -394,6 +394,23 @@ def test_a_size_or_a_deviation_of_zero_is_refused(
         find(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("vit", "patch_size", []),
+        ("vit", "patch_size", 0),
+        ("dinov2_with_registers", "num_register_tokens", -1),
+    ],
+)
+def test_a_number_from_which_tokens_cannot_be_counted_is_refused(
+    folders: dict[str, Path], tmp_path: Path, name: str, field: str, value: Any
+) -> None:
+    folder = copy(folders, name, tmp_path)
+    edit(folder / "config.json", **{field: value})
+    with pytest.raises(WeightsError, match=rf"config.json.*{field}.*download"):
+        find(folder)
+
+
 def test_a_damaged_file_of_the_image_processor_is_told_in_one_paragraph(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -156,10 +156,11 @@ def test_a_plan_of_relative_paths_holds_in_another_working_directory(
 
 
 def test_places_that_are_absolute_or_urls_stay() -> None:
-    places = [b"/a b/\xff.png", b"s3://bucket/x.png", b"a/s3:x.png", b"nl\n/x.png"]
+    places = [b"/a b/\xff.png", b"s3://bucket/x.png", b"a/s3:x.png", b"nl\n/x.png", b"./\xff/./../x.png"]
     found = absolute_places(pa.array(places, pa.large_binary())).to_pylist()
     folder = os.getcwdb()
-    assert found == [*places[:2], folder + b"/a/s3:x.png", folder + b"/nl\n/x.png"]
+    below = [b"/a/s3:x.png", b"/nl\n/x.png", b"/\xff/./../x.png"]
+    assert found == [*places[:2], *(folder + name for name in below)]
 
 
 def test_a_full_temporary_folder_is_an_error_of_writing(

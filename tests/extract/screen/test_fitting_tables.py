@@ -49,6 +49,14 @@ def test_the_least_important_columns_are_left_out_and_named_in_that_order() -> N
     assert "0.333 ± 0.010" in text and RUN in text
 
 
+def test_names_of_users_cannot_give_the_terminal_commands() -> None:
+    columns = (text_column("run"), text_column("\x1b]0;title\x07"))
+    table = Table(columns, ({"run": "\x1b[31mred\x9b2J", "\x1b]0;title\x07": "a"},), title="\x1b[1mbold")
+    text = printed(table, width=120)
+    assert r"\x1b[31mred\x9b2J" in text and r"\x1b]0;title\x07" in text and r"\x1b[1mbold" in text
+    assert not set(text) & set("\x1b\x07\x9b")
+
+
 def test_a_narrow_column_is_kept_where_a_wide_one_is_left_out() -> None:
     columns = (text_column("run"), text_column("narrow", importance=10), text_column("wide", importance=20))
     table = Table(columns, ({"run": "a", "narrow": "n", "wide": "w" * 60},))

@@ -266,6 +266,24 @@ READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("target", "other", r"'other' is not in results\.json"),
+        ("repeat", REPEATS, rf"a repeat {REPEATS}, and results\.json has {REPEATS}"),
+        ("truth", np.inf, "a score is infinite"),
+    ],
+)
+def test_predictions_that_do_not_belong_to_the_results_are_damaged(
+    run: Path, column: str, value: object, problem: str
+) -> None:
+    table = pd.read_csv(run / "predictions.csv")
+    table.loc[0, column] = value
+    table.to_csv(run / "predictions.csv", index=False)
+    with pytest.raises(ResultError, match=rf"predictions\.csv .*{problem}"):
+        read_predictions(run)
+
+
 @pytest.mark.parametrize("version", [RUN_FORMAT - 1, RUN_FORMAT + 1])
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 def test_a_run_of_another_format_must_be_fitted_again_whichever_file_is_read(
