@@ -27,8 +27,10 @@ def unreadable_images(summaries: Sequence[StreamSummary]) -> list[UnreadableImag
 def write_unreadable(path: Path, images: Sequence[UnreadableImage]) -> None:
     """Write images that were left out to a CSV file with the columns place and reason.
 
+    If there are none, the file of an earlier extraction is removed.
+
     Raises:
-        StoreError: The file cannot be written.
+        StoreError: The file cannot be written or removed.
     """
 
     def write(temporary: Path) -> None:
@@ -39,7 +41,10 @@ def write_unreadable(path: Path, images: Sequence[UnreadableImage]) -> None:
             lines.writerows([shown(image.place), shown(image.reason)] for image in images)
 
     with explain_write_errors(path):
-        publish(path, write)
+        if images:
+            publish(path, write)
+        elif path.exists():  # a read-only file system refuses to remove even a missing file
+            path.unlink(missing_ok=True)
 
 
 def require_all_encoded(summaries: Sequence[StreamSummary], on_error: OnError = "stop") -> None:

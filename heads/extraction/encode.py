@@ -65,8 +65,7 @@ def encode(
     for summary in summaries:
         reporter.noted(describe(summary))
     unreadable = unreadable_images(summaries)
-    if unreadable:
-        write_unreadable(features / UNREADABLE_FILE, unreadable)
+    write_unreadable(features / UNREADABLE_FILE, unreadable)
     require_all_encoded(summaries, on_error)
     for image in unreadable[:LISTED]:
         reporter.warned(f"Skipped {image.place}: {image.reason}")
