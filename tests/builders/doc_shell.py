@@ -93,12 +93,14 @@ def check_options(command: Command) -> None:
     try:
         with group.make_context("tier", arguments[:1] or ["--help"], resilient_parsing=True) as context:
             if arguments and arguments[0].startswith("-"):  # an option of the app itself
+                context.resilient_parsing = False
                 group.make_parser(context).parse_args(args=arguments)
                 return
             name, found, rest = group.resolve_command(context, arguments)
             while hasattr(found, "resolve_command"):
                 with found.make_context(name, rest[:1], resilient_parsing=True) as context:
                     name, found, rest = found.resolve_command(context, rest)
+            context.resilient_parsing = False  # with it, the parser ignores unknown options
             found.make_parser(context).parse_args(args=list(rest))
     except click.UsageError as error:
         raise BashError(f"{command.text}: {error.format_message()}") from None
