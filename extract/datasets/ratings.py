@@ -15,6 +15,8 @@ RATERS_COLUMNS = ("raters", "n_ratings")
 
 FEWEST_RATERS = 2  # a single rating has no standard deviation
 
+SPREAD_WORDS = ("std", "sd", "stdev", "stddev")  # in the names of columns with standard deviations
+
 SPREAD_OF = "standard deviation of "  # the canonical column of a target's ratings begins so
 
 ERROR_OF = "standard error of "  # the manifest's column of a target's standard errors begins so
@@ -29,7 +31,8 @@ def spread_columns(targets: Iterable[str], columns: Iterable[str]) -> dict[str, 
     """Find the column with the standard deviation of the ratings of each target, such as std_quality.
 
     For a target `quality`, `mos_quality` or `MOS_quality` these are `std_quality` and `quality_std`, with or
-    without the `mos_`, in upper or lower case; for a target `MOS` also `std`.
+    without the `mos_`, in upper or lower case; for a target `MOS` also `std`. Each of `SPREAD_WORDS` may stand
+    for `std`; earlier words are preferred.
 
     Returns:
         {target: column}, for the targets that have such a column.
@@ -46,12 +49,13 @@ def spread_columns(targets: Iterable[str], columns: Iterable[str]) -> dict[str, 
 
 def _spread_spellings(target: str) -> Iterator[str]:
     quantity = target.removeprefix("mos").strip("_")
-    for name in (target, quantity):
-        if name:
-            yield f"std_{name}"
-            yield f"{name}_std"
-    if not quantity:
-        yield "std"
+    for word in SPREAD_WORDS:
+        for name in (target, quantity):
+            if name:
+                yield f"{word}_{name}"
+                yield f"{name}_{word}"
+        if not quantity:
+            yield word
 
 
 def ratings(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.manifest import COLUMNS
-from tier4k.extract.datasets.ratings import is_about_ratings, spread_columns
+from tier4k.extract.datasets.ratings import SPREAD_WORDS, is_about_ratings, spread_columns
 from tier4k.extract.datasets.source import ROW_COLUMNS
 from tier4k.extract.datasets.tables.cells import (
     Formula,
@@ -46,7 +46,7 @@ RESERVED_WORDS = frozenset(
     )
 )
 
-SPREAD_WORD = "(std|sd|stdev|stddev|sem)"
+SPREAD_WORD = f"({'|'.join(SPREAD_WORDS)}|sem)"
 SPREAD_NAME = re.compile(rf"{SPREAD_WORD}[0-9]*|{SPREAD_WORD}[\W_].*|.*[\W_]{SPREAD_WORD}")
 
 SCORE_WORDS = "score|rating|quality|align|authentic|correspond|aesthetic|fidelity"

@@ -30,6 +30,9 @@ def summary_text(root: Path, raters: int | None = None) -> str:
         ("mos_q", "mos_q_std"),
         ("mos", "std"),
         ("MOS", "MOS_std"),
+        ("MOS_look", "SD_look"),
+        ("MOS", "MOS_SD"),
+        ("quality", "stddev_quality"),
     ],
 )
 def test_a_standard_deviation_is_found_by_its_name(target: str, column: str) -> None:
@@ -37,7 +40,7 @@ def test_a_standard_deviation_is_found_by_its_name(target: str, column: str) -> 
 
 
 def test_other_columns_are_no_standard_deviations() -> None:
-    columns = ["quality", "std", "std_align", "qualitystd", "sd_quality", "std_quality_2"]
+    columns = ["quality", "std", "std_align", "qualitystd", "sem_quality", "std_quality_2"]
     assert spread_columns(["quality"], columns) == {}
 
 
