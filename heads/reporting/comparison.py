@@ -261,7 +261,7 @@ def _require_same_rows(runs: Sequence[Path], tables: Sequence[pd.DataFrame]) -> 
         if not np.array_equal(expected, identities):
             raise ReportError(
                 f"{runs[0]} and {run} were not tested on the same rows with the same scores: "
-                "compare runs with equal data, --benchmark, --split, --seed and --repeats"
+                "compare runs with equal data, --benchmark, --split, --seed, --repeats and --seeds"
             )
 
 
