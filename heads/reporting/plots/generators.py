@@ -98,7 +98,7 @@ def require_same_test_rows(runs: Sequence[ReportRun]) -> None:
             raise ReportError(
                 f"{first.folders[0].path} and {run.folders[0].path} were not tested on the same rows "
                 f"({_protocol(first)}; {_protocol(run)}): pass runs with equal data, --benchmark, --split, "
-                "--seed and --repeats"
+                "--seed, --repeats and --seeds"
             )
 
 
