@@ -119,8 +119,9 @@ class Metric(
         if target is None and len(self.targets) == 1:
             return self.targets[0]
         if target not in self.targets:
-            fault = "there are several targets" if target is None else f"there is no target {target!r}"
-            raise ModelError(f"{fault}: pass target=…, one of {', '.join(self.targets)}")
+            raise ModelError(
+                f"there is no target {target!r}: pass target=…, one of {', '.join(self.targets)}"
+            )
         return target
 
     def _predict(
