@@ -1,1 +1,1 @@
-"""Stage 1: data sets become a manifest, pictures and prompts become features in a store."""
+"""Stage 1: data sets become a manifest, images and prompts become features in a store."""

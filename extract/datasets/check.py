@@ -36,7 +36,7 @@ LINES_SHOWN = 5  # of rows with the same name
 
 NO_PROMPT = "the text prompt is empty"
 
-IMAGE_LABELS = {"image": "picture", "image_prompt": "image prompt"}
+IMAGE_LABELS = {"image": "image", "image_prompt": "image prompt"}
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _check_cells(
             f"{columns} is a formula without a stored value: save the workbook in a spreadsheet program",
         )
     no_name = frame["name"] == ""
-    problems.add_each(frame.index[no_name], "the name of the picture is empty")
+    problems.add_each(frame.index[no_name], "the name of the image is empty")
     if rows.has_groups:
         problems.add_each(frame.index[frame["group"] == ""], "the group is empty")
     named = frame.loc[~no_name, "name"]

@@ -78,10 +78,10 @@ def read_inputs(
     data = whole[0]
     kind = _kind(data)
     if len(inputs) > 1:
-        raise DataError(f"{data} is a {kind}: pass only this {kind}, or only pictures")
+        raise DataError(f"{data} is a {kind}: pass only this {kind}, or only images")
     if prompt is not None or image_prompt is not None:
         raise DataError(
-            f"{data} contains the prompts: do not pass --prompt and --image-prompt, or pass pictures instead"
+            f"{data} contains the prompts: do not pass --prompt and --image-prompt, or pass images instead"
         )
     if kind == FOLDER:
         folder = ImageFolder.read(Path(data))
@@ -112,7 +112,7 @@ def _require_existing(inputs: Sequence[str | Path]) -> None:
     missing = [str(path) for path in inputs if not Path(path).exists()]
     if missing:
         raise DataError(
-            f"there is no {', '.join(missing)}: pass pictures, a folder, or a table "
+            f"there is no {', '.join(missing)}: pass images, a folder, or a table "
             f"({', '.join(TABLE_SUFFIXES)})"
         )
 
@@ -126,19 +126,19 @@ def _from_images(
     """Return images that are given one by one; those with one prompt, or with a prompt file beside each."""
     if image_prompt is not None and not image_prompt.is_file():
         raise DataError(
-            f"there is no image prompt {image_prompt}: pass a picture file, or do not pass --image-prompt"
+            f"there is no image prompt {image_prompt}: pass an image file, or do not pass --image-prompt"
         )
     text = None if prompt is None else _prompt_argument(prompt, needs_prompts)
     distinct = dict.fromkeys(paths)
     rows, left_out = _rows(distinct, list(map(shown, distinct)), text, needs_prompts)
     if not rows:
         raise DataError(
-            f"{_listing(left_out)}\nA picture is scored for its text prompt: pass --prompt TEXT, write a "
-            ".txt file beside each picture, or pass a table with the columns image and prompt."
+            f"{_listing(left_out)}\nAn image is scored for its text prompt: pass --prompt TEXT, write a "
+            ".txt file beside each image, or pass a table with the columns image and prompt."
         )
     if image_prompt is not None:
         rows = [row._replace(image_prompt=str(image_prompt.absolute())) for row in rows]
-    table = _table("pictures", Path.cwd(), rows, needs_prompts)
+    table = _table("images", Path.cwd(), rows, needs_prompts)
     return PredictionInputs(TableRows(table), left_out)
 
 
@@ -159,7 +159,7 @@ def _prompt_argument(text: str, needs_prompts: bool) -> str:
         except UnicodeError:
             raise DataError(
                 f"the prompt {shown(text)!r} is neither UTF-8 nor {encoding}: write it into a .txt file in "
-                "UTF-8 beside the picture, and leave out --prompt"
+                "UTF-8 beside the image, and leave out --prompt"
             ) from None
     if needs_prompts and not text.strip():
         raise DataError("the prompt is empty: pass --prompt TEXT, or leave it out and write .txt files")
@@ -169,7 +169,7 @@ def _prompt_argument(text: str, needs_prompts: bool) -> str:
 def _from_folder(folder: ImageFolder, needs_prompts: bool) -> PredictionInputs:
     if not folder.images:
         raise DataError(
-            f"{folder.path} contains neither a table ({', '.join(TABLE_SUFFIXES)}) nor pictures "
+            f"{folder.path} contains neither a table ({', '.join(TABLE_SUFFIXES)}) nor images "
             f"({', '.join(sorted(image_suffixes()))})"
         )
     report = folder.report()
@@ -177,10 +177,10 @@ def _from_folder(folder: ImageFolder, needs_prompts: bool) -> PredictionInputs:
     rows, left_out = _rows(folder.images, names, None, needs_prompts)
     if not rows:
         lines = [
-            f"none of the pictures in {folder.path} can be scored:",
+            f"none of the images in {folder.path} can be scored:",
             _listing(left_out),
             *report.lines(),
-            "Write the prompt of each picture into a .txt file beside it, or add a table with the columns "
+            "Write the prompt of each image into a .txt file beside it, or add a table with the columns "
             "image and prompt.",
         ]
         raise DataError("\n".join(lines))
@@ -205,7 +205,7 @@ def _rows(
     rows, left_out = [], []
     for path, name in zip(images, names, strict=True):
         if is_clutter(path):
-            left_out.append(LeftOut(name, "a hidden file or one of a system or program, not a picture"))
+            left_out.append(LeftOut(name, "a hidden file or one of a system or program, not an image"))
             continue
         try:
             text = prompt_beside(path) if prompt is None else prompt

@@ -31,8 +31,8 @@ def spread_columns(targets: Iterable[str], columns: Iterable[str]) -> dict[str, 
     """Find the column with the standard deviation of the ratings of each target, such as std_quality.
 
     For a target `quality`, `mos_quality` or `MOS_quality` these are `std_quality` and `quality_std`, with or
-    without the `mos_`, in upper or lower case; for a target `MOS` also `std`. Each of `SPREAD_WORDS` may stand
-    for `std`; earlier words are preferred.
+    without the `mos_`, in upper or lower case; for a target `MOS` also `std`. Each of `SPREAD_WORDS` may
+    stand for `std`; earlier words are preferred.
 
     Returns:
         {target: column}, for the targets that have such a column.

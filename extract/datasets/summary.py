@@ -219,10 +219,10 @@ def _numbers(summary: DataSummary) -> dict[str, dict[str, float]]:
     """Return the raw numbers of findings: counts, and ranges of scores."""
     numbers: dict[str, dict[str, float]] = {
         "rows": {"count": summary.rows},
-        "pictures": {"count": summary.images},
+        "images": {"count": summary.images},
         "image prompts": {"count": summary.image_prompts},
         "text prompts": {"count": summary.prompts},
-        "equal pictures": {"count": len(summary.duplicates)},
+        "equal images": {"count": len(summary.duplicates)},
     }
     for name, scores in summary.targets.items():
         numbers[f"target {name}"] = {"low": scores.low, "mean": scores.mean, "high": scores.high}
@@ -237,7 +237,7 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
     for name, report in summary.reading.items():
         yield from _reading_lines(report, f" of {name}" if name else "")
     yield "benchmarks", f"I2I {summary.image_to_image:,}, T2I {text_to_image:,}"
-    yield "pictures", f"{summary.images:,} distinct"
+    yield "images", f"{summary.images:,} distinct"
     if summary.turned:
         yield "turned upright", f"{summary.turned:,} images, as their EXIF orientation says"
     if summary.transparent:
@@ -253,7 +253,7 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
     for name, value in summary.reliability.items():
         yield f"reliability of {name}", _reliability_text(value)
     yield "on disk", f"{summary.megabytes:,.1f} MB"
-    yield "equal pictures", _duplicates_text(summary.duplicates)
+    yield "equal images", _duplicates_text(summary.duplicates)
     if not summary.has_prompts:
         return
     if summary.tokens is None:

@@ -208,7 +208,7 @@ def _row_problems(source: RowSource, batch: RowBatch) -> list[tuple[int, str]]:
     has_no_image = pc.equal(pc.binary_length(batch.rows["image"]), 0).to_numpy(zero_copy_only=False)
     for row in np.flatnonzero(has_no_image).tolist():
         if row not in with_problem:
-            problems.append((row, "the row names no picture"))
+            problems.append((row, "the row names no image"))
     if source.has_prompts and source.needs_prompts:
         has_no_prompt = pc.equal(batch.rows["prompt"], "").to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(has_no_prompt).tolist():

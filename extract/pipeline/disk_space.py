@@ -34,7 +34,7 @@ class PlannedRows:
     def __str__(self) -> str:
         """Return a line for the user."""
         signature = self.signature
-        sizes = [f"{self.rows:,} inputs"]
+        sizes = ["1 input" if self.rows == 1 else f"{self.rows:,} inputs"]
         if len(self.shape) > 1:
             sizes.append(f"{self.shape[0]:,} crops")
         sizes.append(f"{self.shape[-1]:,} numbers in {signature.dtype}")

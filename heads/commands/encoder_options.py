@@ -29,7 +29,7 @@ IMAGE_ENCODERS = (
     "hf:",
 )
 TEXT_ENCODERS = ("minilm", "bert-base-uncased", "hf:")
-STREAMS_HELP = "Some of text+image+image-prompt, or all."
+STREAMS_HELP = "Some of text+image+image-prompt (fr), or all."
 
 ImageEncodersOption = Annotated[
     list[str] | None,

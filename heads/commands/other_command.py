@@ -72,9 +72,9 @@ def _words(
 
 
 def _passed_words(context: typer.Context, parameter: Any) -> Iterator[str]:
-    """Yield an option as the user passed it; nothing for its default."""
+    """Yield an option as the user passed it, also in a file of options; nothing for its default."""
     value = context.params[parameter.name]
-    if value is None or str(value) == str(parameter.get_default(context, call=False)):
+    if value is None or str(value) == str(parameter.default):
         return
     for one in _several(value):
         yield parameter.opts[0]

@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from tier4k.cache.text import first_few
 from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import Split
 
 SEEN_PROMPTS = "test prompts are also in training, so the test rows are not new prompts"
 
 NEW_GENERATORS = "generators of the test rows are not in training"
+
+MOST_NAMED = 3
 
 NEW_DATASETS = "data sets of the test rows are not in training"
 
@@ -28,11 +33,19 @@ def new_prompts_reason(rows: Rows, splits: Sequence[Split]) -> str:
     fitted = [split for split in splits if len(split.train)]
     if any(split.seen(rows.group).any() for split in fitted):
         return SEEN_PROMPTS
-    if not all(split.seen(rows.generator).all() for split in fitted):
-        return NEW_GENERATORS
-    if not all(split.seen(rows.dataset).all() for split in fitted):
-        return NEW_DATASETS
+    for unseen, identity in ((NEW_GENERATORS, rows.generator), (NEW_DATASETS, rows.dataset)):
+        names = _tested_but_not_seen(fitted, identity)
+        if names:
+            return f"{unseen} ({first_few(names, MOST_NAMED)})"
     return ""
+
+
+def _tested_but_not_seen(splits: Sequence[Split], identity: np.ndarray) -> list[str]:
+    """Return the distinct names of test rows that no other part of their split has, in alphabetical order."""
+    names: set[str] = set()
+    for split in splits:
+        names.update(identity[split.test][~split.seen(identity)])
+    return sorted(names)
 
 
 def training_set_reason(splits: Sequence[Split]) -> str:

@@ -119,9 +119,8 @@ class Metric(
         if target is None and len(self.targets) == 1:
             return self.targets[0]
         if target not in self.targets:
-            raise ModelError(
-                f"there is no target {target!r}: pass target=…, one of {', '.join(self.targets)}"
-            )
+            problem = "the run has several targets" if target is None else f"there is no target {target!r}"
+            raise ModelError(f"{problem}: pass target=…, one of {', '.join(self.targets)}")
         return target
 
     def _predict(

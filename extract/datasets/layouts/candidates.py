@@ -115,9 +115,13 @@ def _candidate(
         if header.defect:
             return Candidate(headers, layouts[-1], FoundColumns({}), header.defect)
     candidates: list[Candidate] = []
+    present = headers[0].columns
     for layout in layouts:
+        is_last = layout is layouts[-1]  # the generic one, or the one that --layout names
+        if columns.of_field and not is_last and not _is_recognised(layout, present):
+            continue
         try:
-            found = find_columns(layout, headers[0].columns, columns)
+            found = find_columns(layout, present, columns)
         except DataError as error:
             return Candidate(headers, layout, FoundColumns({}), str(error))
         candidates.append(Candidate(headers, layout, found))
@@ -126,3 +130,11 @@ def _candidate(
     if columns.of_field or columns.targets:
         return candidates[-1]  # who names columns means a table of any form
     return min(reversed(candidates), key=lambda candidate: candidate.missing_share)
+
+
+def _is_recognised(layout: Layout, present: Sequence[str]) -> bool:
+    """Return whether a table has the images or a score of a layout under their own names.
+
+    `--columns` can give a table the columns of every layout, whose folders of images it does not have.
+    """
+    return bool({layout.columns["name"], *layout.targets} & set(present))

@@ -9,7 +9,7 @@ from tier4k.cache.text import shown
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.find import FoundTable, find_table
 from tier4k.extract.datasets.layouts.layout import Layout
-from tier4k.extract.datasets.ratings import ratings
+from tier4k.extract.datasets.ratings import ratings, spread_columns
 from tier4k.extract.datasets.source import TEXT_COLUMNS, SourceTable, TableReport
 from tier4k.extract.datasets.table_choice import RECOGNISED, ColumnChoice, TableChoice
 from tier4k.extract.datasets.tables.cells import Formula, PlacedImage, with_numbers
@@ -161,7 +161,11 @@ def _score_columns(
         require_free_names(choice.targets)
         for target, names in choice.targets.items():
             chosen[target] = next(name for name in names if name in cells.columns)
-        return ScoreColumns(chosen, dict.fromkeys(chosen, "named by --columns"), {})
+        others = choose_targets(cells, [*columns.values(), *chosen.values()])
+        unused = {**dict.fromkeys(others.columns, "--columns names other scores"), **others.unused}
+        for spread in spread_columns(chosen, cells.columns).values():
+            unused.pop(spread, None)
+        return ScoreColumns(chosen, dict.fromkeys(chosen, "named by --columns"), unused)
     if layout.targets:
         chosen = {target: target for target in layout.targets}
         unused = {column: reason for column, reason in layout.not_scores.items() if column in cells}

@@ -98,7 +98,7 @@ def test_every_kind_of_problem_is_reported_at_once_with_line_and_name(tmp_path: 
         12: "the text prompt is empty",
         13: f"{names[11]!r} is in lines 13, 14",
         14: "names must be unique",
-        15: "the name of the picture is empty",
+        15: "the name of the image is empty",
     }
     assert set(found) == set(expected)
     for line, text in expected.items():

@@ -233,3 +233,18 @@ def test_a_folder_whose_tables_all_lack_columns_lists_each_of_them(tmp_path: Pat
     message = str(error.value)
     assert all(f"  {name} (it " in message for name in ("one.csv", "two.parquet", "three.xlsx"))
     assert "--columns" in message
+
+
+@pytest.mark.parametrize(
+    "columns", ["image=file,prompt=caption", "image=file,prompt=caption,image_prompt=start"]
+)
+def test_a_table_whose_columns_the_user_names_has_no_published_layout(tmp_path: Path, columns: str) -> None:
+    names = {"image": "file", "prompt": "caption", "mos": "look"}
+    path = written(
+        tmp_path, names, start=["a.png", "b.png", "c.png"], fit=[1.0, 2, 3], sd_look=[0.1, 0.2, 0.3]
+    )
+    source = read_source(path, TableChoice(columns=f"{columns},mos.quality=look"))
+    assert (source.name, source.image_folder) == ("t", tmp_path)
+    assert list(source.report.unused) == ["fit", "sd_look"]
+    named_as_target = read_source(path, TableChoice(columns=f"{columns},mos=look"))
+    assert list(named_as_target.report.unused) == ["fit"]  # the ratings of look are used

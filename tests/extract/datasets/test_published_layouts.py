@@ -251,7 +251,7 @@ def test_a_row_of_aigiqa20k_without_a_name_is_reported(tmp_path: Path) -> None:
     save_table(frame, tmp_path / "info_train.csv")
     checked = check(tmp_path)
     assert [str(problem) for problem in checked.problems] == [
-        "line 4, (no name): the name of the picture is empty"
+        "line 4, (no name): the name of the image is empty"
     ]
     assert checked.manifest.table["name"].tolist() == truth["name"][[0, 1, 3]].tolist()
 

@@ -55,6 +55,12 @@ def test_a_check_without_problems_prints_the_next_command(ratings: str) -> None:
     assert "next:" not in succeed("data", "check", ratings, *COLUMNS, "--quiet")
 
 
+def test_the_next_command_has_the_options_of_a_file_of_options(ratings: str) -> None:
+    Path("tier.toml").write_text('[data.check]\ncolumns = "image=file"\n')
+    output = succeed("data", "check", ratings, "--config", "tier.toml")
+    assert output.endswith("next: tier extract 'my ratings.csv' --columns image=file\n")
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

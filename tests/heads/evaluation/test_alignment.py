@@ -170,8 +170,9 @@ def test_without_training_rows_of_a_set_its_scores_stay_and_have_no_rmse(head: s
         assert trial.metrics["last"]["srcc"] == pytest.approx(expected)
     assert np.isfinite(trials[0].metrics[RATERS]["plcc"])
     # Rows of the same generators, but of new prompts in another data set: no interval for the recipe.
-    assert new_prompts_reason(features, splits) == NEW_DATASETS
-    assert summarize(features, trials, splits)[TARGET]["last"]["srcc"].interval_reason == NEW_DATASETS
+    reason = f"{NEW_DATASETS} (A, B)"
+    assert new_prompts_reason(features, splits) == reason
+    assert summarize(features, trials, splits)[TARGET]["last"]["srcc"].interval_reason == reason
 
 
 def test_where_the_first_set_has_no_training_rows_the_scale_is_that_of_the_next() -> None:

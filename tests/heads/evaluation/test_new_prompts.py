@@ -52,6 +52,13 @@ def with_prompts_of_one_generator(features: FeatureSet) -> FeatureSet:
     return replace(features, group=group)
 
 
+def test_the_generator_that_takes_the_interval_away_is_named() -> None:
+    features = feature_set(120)
+    features.generator[7] = "a rare one"
+    reason = new_prompts_reason(features, make_splits(features, "prompt", 10, seed=0, validation=0.0))
+    assert reason == "generators of the test rows are not in training (a rare one)"
+
+
 def test_several_seeds_of_one_split_are_one_training_set() -> None:
     features = feature_set(120)
     splits = with_seeds(make_splits(features, "prompt", 1, seed=0, validation=0.0), 5)

@@ -199,7 +199,7 @@ WRONG = {
     "no prompt": (["runs/nr", "new.png"], nothing, "--prompt TEXT"),
     "blank prompt": (["runs/nr", "new.png", "--prompt", "  "], nothing, "--prompt TEXT"),
     "no picture": (["runs/nr", "gone.png", "--prompt", "x"], nothing, "there is no gone.png"),
-    "not a picture": (
+    "not an image": (
         ["runs/nr", "bad.png", "--prompt", "x"],
         write("bad.png", "text"),
         "the file is not an image of the formats",
