@@ -23,6 +23,8 @@ _HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # Characters that a terminal obeys instead of showing them, except for ends of lines and tabs.
 _CONTROL_CHARACTER = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
+LONGEST_LINE = 4000  # characters of a line of a message
+
 
 def read_text(path: Path) -> str:
     """Return the text of a file: by its byte order mark UTF-8, UTF-16 or UTF-32, without a mark UTF-8.
@@ -58,6 +60,15 @@ def shortened(value: object, limit: int = 200) -> str:
     """
     text = " ".join(str(value).split()) or type(value).__name__
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def without_long_lines(message: str) -> str:
+    """Return a message with the middle of very long lines left out: a name from a file has any length."""
+    lines = []
+    for line in message.split("\n"):
+        is_long = len(line) > LONGEST_LINE
+        lines.append(f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 4 :]}" if is_long else line)
+    return "\n".join(lines)
 
 
 def first_few(items: Sequence[object], limit: int) -> str:

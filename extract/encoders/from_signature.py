@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from tier4k.cache.signature import Signature, SignatureError
+from tier4k.cache.text import shortened
 from tier4k.extract.encoders.choices import Precision, StoreDtype
 from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_image_encoder, find_text_encoder, function_encoder
@@ -37,6 +38,38 @@ def split_run_mark(encoder: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (encoder, "")
 
 
+def precision_of(signature: Signature) -> Precision:
+    """Return the precision that a signature names.
+
+    Raises:
+        EncoderError: This program has no such precision.
+    """
+    return cast(Precision, _known(signature, "precision", get_args(Precision)))
+
+
+def dtype_of(signature: Signature) -> StoreDtype:
+    """Return the type of the stored numbers that a signature names.
+
+    Raises:
+        EncoderError: This program has no such type.
+    """
+    return cast(StoreDtype, _known(signature, "dtype", get_args(StoreDtype)))
+
+
+def _known(
+    signature: Signature,
+    field: str,
+    values: Sequence[str],
+) -> str:
+    value = getattr(signature, field)
+    if value not in values:
+        raise EncoderError(
+            f"the features of {shortened(signature.encoder)} have the {field} {shortened(repr(value))}, "
+            f"which tier4k does not know ({', '.join(values)}): the record is damaged, or of a later version"
+        )
+    return value
+
+
 def image_choice(signature: Signature) -> ImageChoice:
     """Return the encoder and all options that make features of a signature."""
     preprocessing, _, size = signature.preparation_name.partition(" at ")
@@ -45,9 +78,9 @@ def image_choice(signature: Signature) -> ImageChoice:
         preprocessing=cast(PreprocessingName, preprocessing),
         image_size=_image_size(size),
         feature="multilevel" if signature.feature_name == "multilevel" else "pooled",
-        precision=cast(Precision, signature.precision),
+        precision=precision_of(signature),
         crops=_crops(signature.views),
-        store_dtype=cast(StoreDtype, signature.dtype),
+        store_dtype=dtype_of(signature),
     )
 
 
@@ -127,8 +160,7 @@ def text_encoder_of(
         SignatureError: The encoder gives other features, for example because its weights differ.
     """
     name = split_run_mark(signature.encoder)[0]
-    precision, dtype = cast(Precision, signature.precision), cast(StoreDtype, signature.dtype)
-    encoder = find_text_encoder(name, weights, folders, precision, dtype)
+    encoder = find_text_encoder(name, weights, folders, precision_of(signature), dtype_of(signature))
     encoder = replace(encoder, preset=replace(encoder.preset, name=signature.encoder))
     require_signature(signature, encoder.signature, encoder.weights, "--text-weights DIR", rewritten)
     return encoder

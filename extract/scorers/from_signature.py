@@ -2,10 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import cast
 
 from tier4k.cache.signature import Signature, SignatureError
-from tier4k.extract.encoders.choices import Precision
+from tier4k.extract.encoders.from_signature import precision_of
 from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.scorers.called import is_called, path_of, require_trusted
 from tier4k.extract.scorers.find import AnyScorer, find_scorer
@@ -42,7 +41,7 @@ def scorer_of(
         scorer = find_scorer(path_of(signature), weights, lower_is_better=is_negated(signature))
         remedy = "Install the former, or fit and score again with the latter."
     else:
-        scorer = find_scorer(signature.encoder, weights, folders, cast(Precision, signature.precision))
+        scorer = find_scorer(signature.encoder, weights, folders, precision_of(signature))
         remedy = (
             "Pass the weights of the former with --weights PATH, or score with the latter: tier score DATA."
         )

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tier4k.cache.text import shown
+from tier4k.cache.text import shown, without_long_lines
 from tier4k.extract.screen.choices import TableFormat
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ def print_error(message: str) -> None:
     """Print an error to standard error, with bytes that are not UTF-8 as `\xe9`, also within quotes."""
     from tier4k.extract.screen.terminal import print_whole
 
-    text = re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", shown(message))  # as `repr` writes them
+    whole = shown(without_long_lines(message))
+    text = re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", whole)  # as `repr` writes them
     print_whole(_rich_console(sys.stderr), f"error: {text}", "red")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tier4k.cache.text import first_few, read_text, shown, utf8_path
+from tier4k.cache.text import first_few, read_text, shown, utf8_path, without_long_lines
 
 TEXT = '{"prompt": "a café in Zürich, 猫"}\r\n'
 
@@ -75,3 +75,11 @@ def test_a_path_in_utf_8_leads_to_a_file_or_folder_of_any_name(tmp_path: Path):
 )
 def test_a_message_has_the_first_items_and_the_number_of_the_others(count: int, text: str) -> None:
     assert first_few(range(1, count + 1), 3) == text
+
+
+def test_a_long_line_of_a_message_keeps_its_beginning_and_its_end() -> None:
+    message = f"first line\nthe name {'x' * 1_000_000} is unknown: pass another one\nlast line"
+    first, middle, last = without_long_lines(message).split("\n")
+    assert (first, last) == ("first line", "last line")
+    assert len(middle) < 4000
+    assert middle.startswith("the name xxx") and middle.endswith("xxx is unknown: pass another one")

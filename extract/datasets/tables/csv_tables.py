@@ -57,8 +57,9 @@ class _Form:
 
     def lines(self, text: str) -> list[int]:
         """Return the line that each record begins in, from 1, and the line after the last record."""
-        records: Any = self.records(text)
-        return [1, *(records.line_num + 1 for _ in records)]
+        with _fields_of_any_length(text):
+            records: Any = self.records(text)
+            return [1, *(records.line_num + 1 for _ in records)]
 
 
 def csv_headers(path: Path) -> tuple[PartHeader, ...]:

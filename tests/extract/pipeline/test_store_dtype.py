@@ -15,6 +15,7 @@ from tier4k.extract.encoders.encoder import ImageEncoder, TextEncoder
 from tier4k.extract.encoders.find import find_text_encoder
 from tier4k.extract.encoders.from_signature import image_choice
 from tier4k.extract.encoders.image_network import ImageNetwork
+from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.images.crops import Crops
 from tier4k.extract.inputs.dataset import DatasetInputs
 from tier4k.extract.pipeline.loaded_encoders import LiveEncoders
@@ -108,3 +109,9 @@ def test_a_feature_beyond_float16_ends_the_extraction_and_the_encoder_in_memory(
     with pytest.raises(StoreError, match="float16 holds numbers up to 65504"):
         LiveEncoders({"i": half}, {}, "cpu").images(list(manifest.images())[:1])
     extract(DatasetInputs.of(manifest), [image], tmp_path, OPTIONS, Silent())
+
+
+@pytest.mark.parametrize("field", ["precision", "dtype"])
+def test_a_record_with_an_unknown_type_of_numbers_is_refused(image: ImageEncoder, field: str) -> None:
+    with pytest.raises(EncoderError, match=rf"have the {field} '\*', which tier4k does not know \(f"):
+        image_choice(replace(image.signature, **{field: "*"}))

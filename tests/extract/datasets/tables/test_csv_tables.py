@@ -153,6 +153,17 @@ def test_a_field_may_be_longer_than_the_limit_of_the_csv_module(tmp_path: Path) 
     assert csv.field_size_limit() == limit
 
 
+def test_errors_about_lines_with_a_long_field_are_told_as_others(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    long = "x" * 2 * csv.field_size_limit()
+    path.write_text(f"image,data\na.png,{long}\nb.png,1,2\n")
+    with pytest.raises(DataError, match="line 3"):
+        read(path)
+    path.write_text(f'image,data\n"a"b,{long}"\n"')
+    with pytest.raises(DataError, match="quotes in line"):
+        read(path)
+
+
 def test_a_line_that_states_the_separator_is_no_header(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes("\ufeffsep=;\r\nimage;a,b,c,d\r\nx.png;1,5\r\n".encode())
