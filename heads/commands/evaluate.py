@@ -74,6 +74,7 @@ def evaluate(
 ) -> None:
     """Evaluate each head of a run on all rows of another data set."""
     from tier4k.heads.data.fusion import default_benchmark, require_valid_benchmark
+    from tier4k.heads.inference.predict import stores_for
     from tier4k.heads.protocol.cross_dataset import evaluate_model, match_targets
     from tier4k.heads.results.model import read_model
 
@@ -87,14 +88,15 @@ def evaluate(
     report = check_sources(console, sources, features, rows.on_error)
     pairs = match_targets(model, report.manifest, target or ())
     manifest = report.manifest.select(selected)
+    stores = stores_for(model, features)
     if scores:
-        model = _with_given_scores(console, model, scores, manifest, features)
+        model = _with_given_scores(console, model, scores, manifest, stores)
     options = speed.extraction_options()
     predicted = _predict_with_progress(
         console,
         model,
         replace(report, manifest=manifest),
-        features,
+        stores,
         weights,
         options,
         trust or (),

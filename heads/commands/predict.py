@@ -117,7 +117,7 @@ def predict(
     """Score images with the heads of a run, with prediction intervals."""
     from tier4k.extract.scorers.called import depends_on_prompts
     from tier4k.heads.inference.planned_rows import rows_left_out, rows_of_plan
-    from tier4k.heads.inference.predict import is_zero_shot, scorer_signature
+    from tier4k.heads.inference.predict import is_zero_shot, scorer_signature, stores_for
     from tier4k.heads.inference.scoring_model import scoring_model, scoring_scorer
     from tier4k.heads.results.model import read_model
 
@@ -132,8 +132,9 @@ def predict(
     needs_prompts = model.reads_prompts if model else depends_on_prompts(scorer_signature(run))
     read = _read_inputs(console, inputs, prompt, image_prompt, table, model, needs_prompts)
     plan = plan_rows(console, [read.source], features, on_error)
+    stores = stores_for(model, features) if model else features
     if model and scores:
-        model = _with_given_scores(console, model, scores, read.source, plan, features, on_error)
+        model = _with_given_scores(console, model, scores, read.source, plan, stores, on_error)
     folder, trusted = read.source.folder, trust or ()
     sources = _sources(model, encoder_weights, folder, trusted) if model else []
     scoring = scoring_model(sources) if model else scoring_scorer(scorer_signature(run))
@@ -143,7 +144,7 @@ def predict(
     if no_store:
         scorer = _live_scorer(sources, plan.inputs, options)
     elif model:
-        scorer = _head_scorer(console, sources, plan.inputs, features, options, on_error)
+        scorer = _head_scorer(console, sources, plan.inputs, stores, options, on_error)
     else:
         scorer = _pair_scorer(
             console, run, plan.inputs, features, weights, folder, options, on_error, trusted

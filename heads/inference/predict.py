@@ -29,6 +29,8 @@ from tier4k.heads.results.layout import is_run
 from tier4k.heads.results.model import HeadKey, Model
 from tier4k.heads.results.read import read_config
 
+EXPORTED = "exported"  # folder in a folder of stores
+
 
 def predict(
     sources: Sequence[EncoderSource],
@@ -56,6 +58,15 @@ def predict(
     summaries = encode_for_heads(sources, DatasetInputs.of(manifest), root, options, listener)
     heads = StoredHeads([source.model for source in sources], root)
     return heads.predict_stored(RowKeys.of(manifest)), summaries
+
+
+def stores_for(model: Model, features: Path) -> Path:
+    """Return the folder of the stores that a model's encoders fill.
+
+    The weights of an exported model are files with other digests. Beside the features of the original files,
+    theirs would be second stores that no option tells apart.
+    """
+    return features / EXPORTED if model.is_exported else features
 
 
 def encode_for_heads(

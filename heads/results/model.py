@@ -151,6 +151,11 @@ class Model:
     code: tuple[Plugin, ...] = ()
 
     @property
+    def is_exported(self) -> bool:
+        """Whether this is an exported model, whose encoders are files of its own."""
+        return record_file(self.folder).name == EXPORTED_FILE
+
+    @property
     def interaction(self) -> str:
         """The interaction whose embeddings the heads need; "none" also for heads from before the option."""
         return str(self.options.get("interaction", NO_INTERACTION))

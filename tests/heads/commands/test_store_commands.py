@@ -75,8 +75,8 @@ def test_every_choice_has_its_own_store_and_no_option_is_the_default(project: Pa
 
 WRONG = [
     (["--image-size", "31"], "pass a number from 32 to 2048, or full"),
-    (["--image-size", "huge"], "'huge' is neither"),
-    (["--image-encoder", "resnet50@0"], "'0' is neither"),
+    (["--image-size", "huge"], "no image size 'huge'"),
+    (["--image-encoder", "resnet50@0"], "no image size '0'"),
     (["--image-encoder", "resnet50@100000"], "pass a number from 32 to 2048, or full"),
     (["--crops-seed", "5"], "pass --crops too"),
     (["--crops", "-1"], "greater than or equal to 0"),

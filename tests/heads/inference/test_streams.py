@@ -141,6 +141,9 @@ def test_an_exported_model_needs_neither_stores_nor_weights(fitted: Path, elsewh
     succeed("predict", "first", "Dataset", "-o", "scores.csv", *READING)
     assert_scores_are_those_of_the_run(read_scores("scores.csv"), fitted / run)
     assert_scores_are_those_of_the_run(scores_in_memory("second"), fitted / run)
+    # Beside stores of the original files, these would be second ones that no option tells apart.
+    assert not list(stores(Path("features")))
+    assert list(stores(Path("features", "exported")))
 
 
 def encoder_files(model: Path) -> set[str]:

@@ -157,7 +157,9 @@ def test_what_each_head_has_seen_in_training_is_counted_by_content(fitted_copy: 
 def test_what_an_exported_model_has_seen_is_unknown_and_not_zero(fitted_copy: Path) -> None:
     write_agiqa(Path("other"), rows=12)
     assert tier("export", "runs/nr", "model")[0] == 0
+    before = set(Path("features").glob("*/signature.json"))
     results, output = evaluated("model", "other", "--target", "MOS_q=mos_quality")
+    assert set(Path("features").glob("*/signature.json")) == before
     assert results.seen_images is results.seen_prompts is results.seen_siblings is None and not results.leaks
     assert "leakage is unknown: an exported model does not keep the rows that it was fitted on" in output
     frame = tidy([*Path("judged").iterdir()])
