@@ -23,7 +23,7 @@ _HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # Characters that a terminal obeys instead of showing them, except for ends of lines and tabs.
 _CONTROL_CHARACTER = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
-LONGEST_LINE = 4000  # characters of a line of a message
+LONGEST_LINE = 1400  # characters of a line of a message
 
 
 def read_text(path: Path) -> str:

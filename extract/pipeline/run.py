@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tier4k.cache.atomic import remove_dead
 from tier4k.extract.encoders.encoder import ImageEncoder
 from tier4k.extract.encoders.token_report import report_tokens
 from tier4k.extract.inputs.dataset import DatasetInputs
@@ -72,6 +73,8 @@ def extract(
     """
     distinct = {encoder.signature: encoder for encoder in encoders}.values()
     works = [Work.of(dataset, encoder, root, options.part, choice) for encoder in distinct]
+    if root.is_dir():
+        remove_dead(root)
     for encoder in distinct:
         record_seen_images(root, encoder.weights)
     for work in works:

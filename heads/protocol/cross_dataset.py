@@ -1,6 +1,6 @@
 """Cross-dataset evaluation: evaluate a fitted model on another data set, and write the result as a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +8,14 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold
 
 from tier4k.cache.keys import file_key
-from tier4k.cache.text import nearest
+from tier4k.cache.text import nearest, shortened
 from tier4k.extract.datasets.choices import Benchmark
 from tier4k.extract.datasets.manifest import Manifest, prompt_groups
 from tier4k.extract.datasets.spellings import canonical_spellings
 from tier4k.heads.data.features import FeatureSet, rows_without_features
 from tier4k.heads.data.rows import Rows
 from tier4k.heads.data.splits import Split
+from tier4k.heads.data.stored_splits import StoredSplit
 from tier4k.heads.encoders.seen_images import seen_by_weights
 from tier4k.heads.evaluation.alignment import scored_rows
 from tier4k.heads.evaluation.trial import CALIBRATED, ELSEWHERE, Trial
@@ -24,7 +25,7 @@ from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.estimator_head import EstimatorHead
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.find_run import reference_to, stored_run
-from tier4k.heads.results.layout import WEIGHTS_FILE, estimator_file, is_run
+from tier4k.heads.results.layout import ROWS_FILE, SPLITS_FILE, WEIGHTS_FILE, damaged, estimator_file, is_run
 from tier4k.heads.results.model import HeadKey, Model
 from tier4k.heads.results.read import ROW_TYPES, read_rows, read_splits
 from tier4k.heads.results.run import Run, read_run
@@ -189,12 +190,28 @@ def seen_by_model(
     )
     test = np.arange(len(fitted), len(both))
     index_of = {name: index for index, name in enumerate(fitted["name"])}
+    stored_splits = _stored_splits(model.folder, index_of)
     splits = []
-    for stored in (read_splits(model.folder)[repeat] for repeat in repeats):
+    for stored in (stored_splits[repeat] for repeat in repeats):
         seen_rows = [index_of[name] for name in (*stored.train, *stored.validation)]
         splits.append(Split(np.array(seen_rows), test[:0], test, stored.seed))
     images = [key for signature in model.signatures.values() for key in seen_by_weights(root, signature)]
     return Seen.in_training(rows, splits, images)
+
+
+def _stored_splits(run: Path, known: Collection[str]) -> list[StoredSplit]:
+    """Return the splits of a run, whose training and validation rows are among known names.
+
+    Raises:
+        ResultError: A row is not, so that files of the run contradict each other.
+    """
+    splits = read_splits(run)
+    for split in splits:
+        for name in (*split.train, *split.validation):
+            if name not in known:
+                problem = f"it lacks the row {shortened(name, 60)!r} of {SPLITS_FILE}"
+                raise damaged(run / ROWS_FILE, ValueError(problem))
+    return splits
 
 
 def _estimator_keys(model: Model) -> list[str]:

@@ -3,11 +3,15 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from tier4k.cache.atomic import TEMPORARY_PREFIX
+from tier4k.cache.errors import StoreError
 from tier4k.cache.listing import broken_stores, stores
+from tier4k.cache.store import FeatureStore
 from tier4k.cache.verify import verify
 
 Visible = dict[str, bytes]
@@ -47,9 +51,19 @@ def _rows(folder: Path, root: Path) -> Visible:
         keys = store.keys
         if len(keys):
             name = store.path.relative_to(folder)
-            for key, features in zip(keys, store.read(keys), strict=True):
+            for key, features in zip(keys, _features(store, keys), strict=False):
                 found[f"{name}#{bytes(key).hex()}"] = features.tobytes()
     return found
+
+
+def _features(store: FeatureStore, keys: np.ndarray) -> Iterable[np.ndarray]:
+    """Return the rows of a store; none if `store gc` removes the store meanwhile, as one scenario lets it."""
+    try:
+        return store.read(keys)
+    except StoreError:
+        if store.path.exists():
+            raise
+        return ()
 
 
 def _files_of_runs(folder: Path, root: Path) -> list[str]:

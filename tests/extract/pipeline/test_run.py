@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tier4k.cache.atomic import TEMPORARY_PREFIX
 from tier4k.cache.errors import StoreError
 from tier4k.cache.keys import key_array
 from tier4k.cache.store import FeatureStore
@@ -721,3 +722,16 @@ def test_the_parts_of_an_extraction_share_the_inputs(tmp_path: Path, image, text
         0,
         0,
     ]
+
+
+def test_what_a_killed_extraction_left_goes_although_nothing_is_missing(
+    tmp_path: Path, image: ImageEncoder
+) -> None:
+    write_pku(tmp_path / "data")
+    dataset = DatasetInputs.of(check(tmp_path / "data").manifest)
+    root = tmp_path / "features"
+    extract(dataset, [image], root, OPTIONS, Silent())
+    left = root / f"{TEMPORARY_PREFIX}of-a-dead-process"
+    left.mkdir()
+    (summary,) = extract(dataset, [image], root, OPTIONS, Silent())
+    assert not summary.encoded and not left.exists()

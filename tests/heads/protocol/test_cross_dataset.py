@@ -149,6 +149,12 @@ def test_what_each_head_has_seen_in_training_is_counted_by_content(fitted_copy: 
     assert "the metrics may be too good" in output
     results, _ = evaluated("runs/nr", "Dataset", "--benchmark", "I2I")  # the very data
     assert results.seen_images == tuple(len(split["train"]) + len(split["validation"]) for split in splits)
+    lines = Path("runs/nr/rows.csv").read_text().splitlines()
+    trained_name = splits[0]["train"][0]
+    others = [line for line in lines if trained_name not in line]
+    Path("runs/nr/rows.csv").write_text("\n".join(others) + "\n")
+    code, output = tier("evaluate", "runs/nr", "renamed", "--out", "again")
+    assert code == 2 and f"it lacks the row {trained_name!r} of splits.json" in " ".join(output.split())
     Path("runs/nr/rows.csv").unlink()
     code, output = tier("evaluate", "runs/nr", "renamed", "--out", "again")
     assert code == 2 and "has no rows.csv: delete runs/nr and run the command" in " ".join(output.split())
