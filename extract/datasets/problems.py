@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tier4k.cache.text import shown
+from tier4k.cache.text import shortened, shown
 
 CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]")
 """Characters that break a line or change how a terminal writes the rest of it."""
@@ -97,6 +97,9 @@ def on_one_line(text: str) -> str:
     return CONTROLS.sub(lambda found: repr(found.group())[1:-1], text)
 
 
+LONGEST_PROBLEM = 300  # characters of a problem in a message
+
+
 def describe_problems(
     shown_lines: Sequence[str],
     total: int,
@@ -115,7 +118,7 @@ def describe_problems(
     """
     count = "1 problem" if total == 1 else f"{total:,} problems"
     lines = [f"{count} in {skipped:,} of {rows:,} rows of {' and '.join(paths)}:"]
-    lines.extend(f"  {line}" for line in shown_lines)
+    lines.extend(f"  {shortened(line, LONGEST_PROBLEM)}" for line in shown_lines)
     rest = total - len(shown_lines)
     if rest > 0:
         lines.append(f"  … and {rest:,} more; `tier data check DATA --problems FILE.csv` writes all of them")
