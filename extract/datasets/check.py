@@ -49,7 +49,7 @@ class CheckedDataset:
         sources: The tables that were checked.
         merged_generators: {canonical spelling of a generator: its other spellings in the tables}.
         turned: Number of images that are turned upright, as their EXIF orientation says.
-        transparent: Number of images that are composed over white.
+        transparent: Number of images that are composited onto white.
         rows: Number of rows of all tables.
         skipped: Number of rows that are not in the manifest.
     """

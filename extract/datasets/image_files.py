@@ -27,7 +27,7 @@ class ExaminedImage:
         key: Content key, hexadecimal; "" if the image cannot be read.
         defect: The reason why the image cannot be used; "" for a sound image.
         is_turned: Whether the image is turned upright when it is decoded.
-        is_transparent: Whether the image is composed over white when it is decoded.
+        is_transparent: Whether the image is composited onto white when it is decoded.
     """
 
     key: str

@@ -58,7 +58,7 @@ class DataSummary:
         missing_scores: Number of rows without a score for each target that some rows lack.
         reliability: Share of the variance of each target that is not rating error, for the targets with
             standard deviations of their ratings; NaN where the number of ratings is unknown.
-        turned, transparent: Number of images that are turned upright, and that are composed over white.
+        turned, transparent: Number of images that are turned upright, and that are composited onto white.
         megabytes: Size of the distinct images and image prompts, 10^6 bytes.
         duplicates: Groups of names whose images have the same content.
         tokens: What the text encoder's tokenizer loses of the prompts; None where it was not found.
@@ -241,7 +241,7 @@ def _lines(summary: DataSummary) -> Iterator[tuple[str, str]]:
     if summary.turned:
         yield "turned upright", f"{summary.turned:,} images, as their EXIF orientation says"
     if summary.transparent:
-        yield "composed over white", f"{summary.transparent:,} images with transparency"
+        yield "composited onto white", f"{summary.transparent:,} images with transparency"
     yield "image prompts", f"{summary.image_prompts:,} distinct"
     yield "text prompts", _prompts_text(summary)
     yield "generators", ", ".join(f"{name} {count:,}" for name, count in summary.generators.items())

@@ -13,7 +13,7 @@ def content_key(data: bytes) -> bytes:
     """Return the key of an image, 32 bytes, from the bytes of its file.
 
     It is the SHA-256 of the bytes, also of bytes that are no image; for an image that `decode` turns upright
-    or composes over white it is the SHA-256 of the bytes and `TREATMENT`.
+    or composites onto white it is the SHA-256 of the bytes and `TREATMENT`.
     """
     return key_with_header(data, read_header(data))
 

@@ -42,7 +42,7 @@ class Plan:
         problems: The problems.
         rows: Number of rows.
         turned: Number of distinct images that are turned upright, as their EXIF orientation says.
-        transparent: Number of distinct images that are composed over white.
+        transparent: Number of distinct images that are composited onto white.
     """
 
     inputs: DatasetInputs

@@ -18,7 +18,7 @@ ImageInput = str | Path | Image.Image | np.ndarray | torch.Tensor
 
 
 def as_image(value: ImageInput) -> tuple[Image.Image, bytes]:
-    """Return an RGB image, upright and composed over white, and its key, which seeds random crops.
+    """Return an RGB image, upright and composited onto white, and its key, which seeds random crops.
 
     Args:
         value: A path or other place; a PIL image; an array (H, W, 3), (H, W, 4) or (H, W); or a tensor

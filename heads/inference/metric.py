@@ -78,7 +78,7 @@ class Metric(
         Args:
             image: A path, a PIL image, an array (H, W, 3) or a tensor (3, H, W), uint8 or float from 0 to 1;
                 or several images as a list, an array (N, H, W, 3) or a tensor (N, 3, H, W). All are turned
-                upright by their EXIF orientation, and composed over white where they have an alpha channel.
+                upright by their EXIF orientation, and composited onto white where they have an alpha channel.
             prompt: Text prompt of the image; for several images one prompt for all, or one for each. Heads
                 without a text stream accept a prompt, and do not use it.
             image_prompt: Image prompt of the image, in the forms of `image`; None (also in a list) means no

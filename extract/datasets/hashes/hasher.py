@@ -66,7 +66,7 @@ class HashedImages:
 
     @property
     def is_transparent(self) -> np.ndarray:
-        """Whether each image (N,) is composed over white when it is decoded."""
+        """Whether each image (N,) is composited onto white when it is decoded."""
         return (self.flags & TRANSPARENT).astype(bool)
 
 

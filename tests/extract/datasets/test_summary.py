@@ -153,6 +153,6 @@ def test_images_that_are_turned_or_transparent_are_counted(tmp_path: Path) -> No
     save_table(table_rows(["MJ_0.jpg", "MJ_1.png", "SD_2.png"]), path)
     lines = lines_of(summary_of(path))
     assert lines["turned upright"] == "1 images, as their EXIF orientation says"
-    assert lines["composed over white"] == "1 images with transparency"
+    assert lines["composited onto white"] == "1 images with transparency"
     known = Known(check(path).manifest.images().index)
     assert (check(path, known=known).turned, check(path, known=known).transparent) == (1, 1)
