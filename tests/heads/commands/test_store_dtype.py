@@ -119,7 +119,7 @@ def test_predict_and_the_metric_of_a_run_on_float16_give_the_scores_of_the_run(h
     np.testing.assert_allclose(found, read_scores("scores.csv")["score"], atol=1e-4)
     succeed("export", str(half_run), "model")
     succeed("predict", "model", "Dataset", "-F", "elsewhere", "-o", "model.csv")
-    assert set(rows_of_stores("elsewhere")) == {"image float16", "text float16"}
+    assert set(rows_of_stores("elsewhere/exported")) == {"image float16", "text float16"}
     np.testing.assert_allclose(
         read_scores("model.csv")["score"], read_scores("scores.csv")["score"], atol=1e-4
     )

@@ -46,6 +46,7 @@ from tier4k.heads.finetuning.inputs import TrainingInputs
 from tier4k.heads.finetuning.network import TierNetwork
 from tier4k.heads.finetuning.recipe import finetuning_recipe
 from tier4k.heads.finetuning.trainer import Trainer
+from tier4k.heads.inference.predict import EXPORTED
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
 from tier4k.heads.results.model import read_model
@@ -268,14 +269,17 @@ def test_new_images_are_scored_by_the_encoders_of_the_run_and_of_its_export(
     tested.to_csv("tested.csv", index=False)
     result = CliRunner().invoke(cli.app, ["export", str(folder), str(tmp_path / "model")])
     assert result.exit_code == 0, result.output
-    for model, features in ((folder, "features"), (tmp_path / "model", "anew")):
+    for model, features, filled in (
+        (folder, "features", "features"),
+        (tmp_path / "model", "anew", f"anew/{EXPORTED}"),
+    ):
         result = CliRunner().invoke(
             cli.app, ["predict", str(model), "tested.csv", "-F", features, "-o", "scores.csv"]
         )
         assert result.exit_code == 0, result.output
         found = pd.read_csv("scores.csv")["score"]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-        assert_recorded(Path(features), 2)
+        assert_recorded(Path(filled), 2)
 
 
 def assert_recorded(features: Path, count: int) -> None:
@@ -312,9 +316,10 @@ def test_images_seen_by_finetuned_encoders_are_recorded_beside_every_store_of_th
     (folder,) = {path for path in Path("runs").iterdir() if path.name in result.output}
     result = CliRunner().invoke(cli.app, ["export", str(folder), str(tmp_path / "model")])
     assert result.exit_code == 0, result.output
-    for model, features in ((folder, Path("new")), (tmp_path / "model", Path("anew"))):
-        result = CliRunner().invoke(cli.app, ["predict", str(model), "Dataset", "-F", str(features)])
+    for model, given in ((folder, "new"), (tmp_path / "model", "anew")):
+        result = CliRunner().invoke(cli.app, ["predict", str(model), "Dataset", "-F", given])
         assert result.exit_code == 0, result.output
+        features = Path(given) if model == folder else Path(given) / EXPORTED
         assert_recorded(features, 2)
         known = {store.signature.stream: store.path.name for store in feature_stores(features)}
         others = [
