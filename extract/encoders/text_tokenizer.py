@@ -74,10 +74,14 @@ class TextTokenizer:
         """Number of the token that stands for unknown characters and words; None if there is none.
 
         Some tokenizers, such as CLIP's, name the token at the end of every text here: it says nothing.
+
+        Raises:
+            EncoderError: The tokenizer fails, as its files name tokens that it lacks.
         """
         own = self._tokenizer
-        ends = (own.eos_token_id, own.bos_token_id, own.pad_token_id, own.cls_token_id, own.sep_token_id)
-        return None if own.unk_token_id in ends else own.unk_token_id
+        with _tokenizer_errors(own):
+            ends = (own.eos_token_id, own.bos_token_id, own.pad_token_id, own.cls_token_id, own.sep_token_id)
+            return None if own.unk_token_id in ends else own.unk_token_id
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
         """Tokenize texts, truncated at `max_tokens` and padded to the longest, or to `max_tokens`.
@@ -144,7 +148,8 @@ def load_text_tokenizer(encoder: TextEncoder) -> TextTokenizer:
     path, model = encoder.weights.path, encoder.model
     with explain_loading_errors(path, "text"), utf8_path(path) as readable:
         tokenizer = AutoTokenizer.from_pretrained(readable, local_files_only=True, trust_remote_code=False)
-    if tokenizer.pad_token_id is None:
+        padding = tokenizer.pad_token_id
+    if padding is None:
         raise WeightsError(
             f"the tokenizer in {path} has no padding token, which texts of one batch need: state the "
             "pad_token of the network's training in tokenizer_config.json there, or pass another encoder"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, CLIPTokenizer
 
+from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.encoders.text_tokenizer import TextTokenizer
 from tier4k.extract.encoders.token_report import report_tokens
 from tier4k.tests.builders.scorers import write_clip
@@ -84,3 +85,18 @@ def test_examples_are_short_and_show_where_long_prompts_differ(bert: AutoTokeniz
     assert all("\n" not in text and len(text) < 200 for text in findings.values())
     (same,) = report_tokens(tokenizer, ["A red fox", "a red fox"]).equal
     assert same == ("A red fox", "a red fox")
+
+
+class NamesATokenThatItLacks:
+    name_or_path = "folder"
+    eos_token_id = bos_token_id = pad_token_id = cls_token_id = sep_token_id = 1
+
+    @property
+    def unk_token_id(self) -> int:
+        return self.unk_token_id  # transformers looks for the unknown token by the unknown token
+
+
+def test_a_tokenizer_that_names_a_token_that_it_lacks_is_refused() -> None:
+    tokenizer = TextTokenizer(NamesATokenThatItLacks(), max_tokens=5)
+    with pytest.raises(EncoderError, match="the tokenizer in folder fails"):
+        _ = tokenizer.unknown_id
