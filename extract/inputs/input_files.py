@@ -98,7 +98,8 @@ def read_array(
         OSError, EOFError, ValueError, SyntaxError, OverflowError: The file is missing, empty or damaged.
             NumPy evaluates the header of the file, which raises more than it documents.
     """
-    return np.load(folder / f"{name}-{digest}.npy", mmap_mode="r", allow_pickle=False)
+    # Not `np.load`, which opens whatever begins like a zip archive as one.
+    return np.lib.format.open_memmap(folder / f"{name}-{digest}.npy", mode="r")
 
 
 def read_keys(

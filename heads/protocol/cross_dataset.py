@@ -190,7 +190,7 @@ def seen_by_model(
     )
     test = np.arange(len(fitted), len(both))
     index_of = {name: index for index, name in enumerate(fitted["name"])}
-    stored_splits = _stored_splits(model.folder, index_of)
+    stored_splits = _stored_splits(model.folder, index_of, max(repeats))
     splits = []
     for stored in (stored_splits[repeat] for repeat in repeats):
         seen_rows = [index_of[name] for name in (*stored.train, *stored.validation)]
@@ -199,13 +199,25 @@ def seen_by_model(
     return Seen.in_training(rows, splits, images)
 
 
-def _stored_splits(run: Path, known: Collection[str]) -> list[StoredSplit]:
+def _stored_splits(
+    run: Path,
+    known: Collection[str],
+    last: int,
+) -> list[StoredSplit]:
     """Return the splits of a run, whose training and validation rows are among known names.
 
+    Args:
+        run: Folder of the run.
+        known: Names of its rows.
+        last: The highest number of a repeat that has a head.
+
     Raises:
-        ResultError: A row is not, so that files of the run contradict each other.
+        ResultError: A row or a split is missing, so that files of the run contradict each other.
     """
     splits = read_splits(run)
+    if last >= len(splits):
+        problem = f"it has {len(splits)} splits, and there is a head of repeat {last}"
+        raise damaged(run / SPLITS_FILE, ValueError(problem))
     for split in splits:
         for name in (*split.train, *split.validation):
             if name not in known:

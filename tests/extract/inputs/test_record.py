@@ -112,11 +112,12 @@ def test_while_a_record_is_damaged_no_store_is_garbage(tmp_path: Path) -> None:
     assert all(finding.kept for finding in review(root, (), hours=0))
 
 
-def test_an_empty_array_of_a_record_is_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04, as a zip archive begins"])
+def test_a_file_that_is_no_array_is_damage_of_the_record(tmp_path: Path, content: bytes) -> None:
     manifest = check(write_table(tmp_path / "d" / "mine.csv")).manifest
     written = write_record(tmp_path / "f", DatasetInputs.of(manifest))
     for file in written.path.glob("rows-*.npy"):
-        file.write_bytes(b"")
+        file.write_bytes(content)
     with pytest.raises(StoreError, match=r"mine-.* is damaged.*delete the folder"):
         written.inputs()
 
