@@ -11,7 +11,7 @@ from tier4k.heads.commands.console import Console, print_broken_stores, print_da
 from tier4k.heads.commands.data_options import FEATURES, FeaturesOption
 from tier4k.heads.commands.output_options import OutputGroup, QuietOption
 from tier4k.heads.commands.ranges import not_negative
-from tier4k.heads.commands.run_options import RUNS
+from tier4k.heads.commands.run_options import RUNS, MatrixOutputOption
 
 if TYPE_CHECKING:
     from tier4k.extract.stores.garbage import Finding
@@ -192,16 +192,7 @@ def store_export(
         str,
         typer.Argument(metavar="STORE", help="Folder of a store, or its name in --features."),
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="File to write: .npz or .parquet.",
-            rich_help_panel=panels.OUTPUT,
-        ),
-    ],
+    output: MatrixOutputOption,
     features: FeaturesOption = FEATURES,
     *,
     quiet: QuietOption = False,
