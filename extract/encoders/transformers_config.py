@@ -25,6 +25,8 @@ LARGEST = {
     "d_kv": 1_000_000,
 }
 
+OBJECTS = ("text_config", "vision_config")
+
 LARGEST_OTHER = 10**31
 """Files state a limit of 10^30 tokens where a tokenizer has none."""
 
@@ -43,8 +45,29 @@ def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise WeightsError(f"{path} is no configuration of transformers: download the folder again")
+    _require_types(content, path)
     _require_ranges(content, path)
     return content
+
+
+def _require_types(content: Mapping[str, Any], path: Path) -> None:
+    """Require the types of the fields that are read before transformers checks them; null is no value.
+
+    Raises:
+        WeightsError: A field has another type.
+    """
+    classes = content.get("architectures") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise WeightsError(
+            f"{path} states architectures = {shortened(classes, 60)}, which is no list of names: "
+            "download the folder again"
+        )
+    for name in OBJECTS:
+        if not isinstance(content.get(name) or {}, Mapping):
+            raise WeightsError(
+                f"{path} states {name} = {shortened(content[name], 60)}, which is no object: "
+                "download the folder again"
+            )
 
 
 def _require_ranges(content: Mapping[str, Any], path: Path) -> None:

@@ -172,7 +172,7 @@ def vision_model(folder: Path) -> VisionModel:
         reason = shortened(error, 300)
         raise WeightsError(f"{folder / CONFIG} cannot be read ({reason}): download it again") from error
     family = FAMILIES.get(kind)
-    if _CLIP_WITHOUT_PROJECTION.model in (config.architectures or ()):
+    if _CLIP_WITHOUT_PROJECTION.model in (content.get("architectures") or ()):
         family = _CLIP_WITHOUT_PROJECTION
     if family is not None:
         model = VisionModel(family, tower_config(config, "vision_config"))

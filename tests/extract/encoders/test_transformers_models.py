@@ -411,6 +411,19 @@ def test_a_number_from_which_tokens_cannot_be_counted_is_refused(
         find(folder)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("architectures", 5), ("architectures", "ViTModel"), ("architectures", [1]), ("text_config", 5)],
+)
+def test_a_field_of_another_type_is_refused_by_its_name(
+    folders: dict[str, Path], tmp_path: Path, field: str, value: Any
+) -> None:
+    folder = copy(folders, "vit", tmp_path)
+    edit(folder / "config.json", **{field: value})
+    with pytest.raises(WeightsError, match=rf"config.json states {field} = .*download"):
+        find(folder)
+
+
 def test_a_damaged_file_of_the_image_processor_is_told_in_one_paragraph(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
