@@ -170,7 +170,13 @@ def _read_table(
     # An empty cell is NaN where a number is expected; the name of a generator can be "NA".
     nan_texts = {name: [""] for name, kind in types.items() if kind is float}
     try:
-        frame = pd.read_csv(path, dtype={**types, **optional}, keep_default_na=False, na_values=nan_texts)
+        frame = pd.read_csv(
+            path,
+            dtype={**types, **optional},
+            keep_default_na=False,
+            na_values=nan_texts,
+            float_precision="round_trip",  # the default errs in the last digit
+        )
         return frame[[*types, *(name for name in optional if name in frame)]]
     except (OSError, ValueError, KeyError, OverflowError) as error:
         raise damaged(path, error) from error

@@ -27,7 +27,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
     urls._states.forget()
     system = fsspec.filesystem("memory")
     yield system
-    system.rm("/", recursive=True)
+    system.store.clear()
 
 
 @pytest.mark.parametrize(
