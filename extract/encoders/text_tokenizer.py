@@ -11,6 +11,7 @@ from torch import Tensor
 from tier4k.cache.text import shortened, utf8_path
 from tier4k.extract.encoders.encoder import TextEncoder
 from tier4k.extract.encoders.names import EncoderError
+from tier4k.extract.encoders.token_numbers import require_token_numbers
 from tier4k.extract.encoders.transformers_loading import explain_loading_errors
 from tier4k.extract.weights.files import WeightsError
 
@@ -146,6 +147,7 @@ def load_text_tokenizer(encoder: TextEncoder) -> TextTokenizer:
     from transformers import AutoTokenizer
 
     path, model = encoder.weights.path, encoder.model
+    require_token_numbers(path)
     with explain_loading_errors(path, "text"), utf8_path(path) as readable:
         tokenizer = AutoTokenizer.from_pretrained(readable, local_files_only=True, trust_remote_code=False)
         padding = tokenizer.pad_token_id

@@ -13,6 +13,7 @@ import xxhash
 
 from tier4k.cache.atomic import publish
 from tier4k.cache.keys import KEY_BYTES
+from tier4k.cache.text import shortened
 from tier4k.extract.inputs.inputs import Inputs
 
 VALUES = pa.schema([("value", pa.large_binary())])
@@ -52,8 +53,7 @@ def read_inputs(
     """Return inputs that were written, memory-mapped.
 
     Raises:
-        OSError, EOFError, ValueError, SyntaxError, OverflowError, pyarrow.ArrowException: A file is missing
-            or damaged.
+        OSError, ValueError, pyarrow.ArrowException: A file is missing or damaged.
     """
     keys = read_keys(folder, name, digest)
     mapped = pa.memory_map(os.fsencode(folder / f"{name}-{digest}.arrow"))
@@ -95,11 +95,17 @@ def read_array(
     """Return an array that was written, memory-mapped.
 
     Raises:
-        OSError, EOFError, ValueError, SyntaxError, OverflowError: The file is missing, empty or damaged.
-            NumPy evaluates the header of the file, which raises more than it documents.
+        OSError: The file is missing.
+        ValueError: The file is empty or damaged.
     """
-    # Not `np.load`, which opens whatever begins like a zip archive as one.
-    return np.lib.format.open_memmap(folder / f"{name}-{digest}.npy", mode="r")
+    path = folder / f"{name}-{digest}.npy"
+    try:
+        # Not `np.load`, which opens whatever begins like a zip archive as one.
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # NumPy evaluates the header, which raises errors of many classes
+        raise ValueError(f"{path} is no array of NumPy: {shortened(error)}") from error
 
 
 def read_keys(
@@ -110,8 +116,7 @@ def read_keys(
     """Return keys (N, 32) that were written, memory-mapped.
 
     Raises:
-        OSError, EOFError, ValueError, SyntaxError, OverflowError: The file is missing, damaged, or holds no
-            keys.
+        OSError, ValueError: The file is missing, damaged, or holds no keys.
     """
     keys = read_array(folder, name, digest)
     if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
@@ -136,8 +141,7 @@ def read_numbers(
         least: The least number of each row.
 
     Raises:
-        OSError, EOFError, ValueError, SyntaxError, OverflowError: The file is missing, damaged, or holds
-            other numbers.
+        OSError, ValueError: The file is missing, damaged, or holds other numbers.
     """
     numbers = read_array(folder, name, digest)
     if numbers.dtype.kind != "i" or numbers.ndim != 2 or len(numbers) != len(limits):

@@ -52,7 +52,7 @@ REMEDY = "delete the folder; the next `tier extract` of this data set writes it 
 
 DIGEST = re.compile("[0-9a-f]{16}")
 
-# NumPy and Arrow raise these for files of wrong content; some come from the header of an array.
+# These are raised for files of wrong content.
 READING_ERRORS = (
     OSError,
     EOFError,
@@ -61,7 +61,6 @@ READING_ERRORS = (
     TypeError,
     MemoryError,
     pa.ArrowException,
-    SyntaxError,
     OverflowError,
     RecursionError,
 )

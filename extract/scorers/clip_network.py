@@ -11,6 +11,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from tier4k.cache.text import utf8_path
 from tier4k.extract.encoders.precision import at_least_float32
 from tier4k.extract.encoders.text_tokenizer import TextTokenizer
+from tier4k.extract.encoders.token_numbers import require_token_numbers
 from tier4k.extract.scorers.checkpoints import clip_checkpoint, load_all, without_memory
 from tier4k.extract.scorers.pair_network import PairNetwork, require_vocabulary
 from tier4k.extract.scorers.scorer import Scorer
@@ -54,6 +55,7 @@ class ClipNetwork(PairNetwork):
     def load_tokenizer(scorer: Scorer) -> Any:
         """Load CLIP's tokenizer, whose merges must be complete."""
         folder = scorer.tokenizer.path
+        require_token_numbers(folder)
         try:
             with utf8_path(folder) as readable:
                 tokenizer = CLIPTokenizer.from_pretrained(readable, local_files_only=True)

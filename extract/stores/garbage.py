@@ -156,9 +156,12 @@ def _megabytes(path: Path) -> float:
 
 
 def _file_stats(path: Path) -> Iterator[os.stat_result]:
-    """Yield the status of each file under `path`, or of `path` itself; skip files that vanish meanwhile."""
+    """Yield the status of each file under `path`, or of `path` itself, except of links to nowhere.
+
+    Files that vanish meanwhile are skipped.
+    """
     for file in _files(path):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             yield os.stat(file)
 
 

@@ -105,7 +105,8 @@ def _size_and_newest(store: FeatureStore) -> tuple[int, float]:
     """Return the bytes of all shards and of the index, and the modification time of the newest shard."""
     files = []
     for path in (*store.files(), store.path / INDEX_FILE):
-        with suppress(FileNotFoundError):  # small stores have no index; a compaction may remove a shard
+        # Small stores have no index, a compaction may remove a shard, and a link may lead nowhere.
+        with suppress(OSError):
             files.append(path.stat())
     size = sum(file.st_size for file in files)
     times = [file.st_mtime for file in files]

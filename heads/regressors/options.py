@@ -37,7 +37,7 @@ class Range:
     without_least: bool = False
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not -math.inf < value < math.inf:
             return False
         if self.without_least and value == self.least:
             return False
@@ -188,7 +188,10 @@ def _convert_list(value: Any, type_: Any) -> tuple[Any, ...]:
 def _convert_number(value: Any, type_: Any) -> Any:
     if isinstance(value, bool):
         raise TypeError("a truth value is not a number")
-    number = type_(value)
+    try:
+        number = type_(value)
+    except OverflowError as error:
+        raise ValueError("larger than every number of its type") from error
     if not isinstance(value, str) and number != value:
         raise ValueError("digits would be lost")
     return number

@@ -231,6 +231,6 @@ def _checked_class(name: str, head: type[BaseHead]) -> type[BaseHead]:
     if missing or not hasattr(head, "averages_crops"):
         raise HeadError(
             f"the {name} head is derived from BaseHead, and lacks "
-            f"{', '.join(missing) or 'the class attribute averages_crops'}: see docs/heads.md"
+            f"{', '.join(missing) or 'the class attribute averages_crops'}: see docs/adding/head.md"
         )
     return head

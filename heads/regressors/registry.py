@@ -265,8 +265,10 @@ def _cli_names(options: Sequence[str] | Mapping[str, Any]) -> str:
 
 def _require_recipe_exists(spec: HeadSpec | EstimatorSpec, recipe: RecipeName) -> None:
     if spec.estimator is not MLPHead and recipe != "cached":
+        networks = [name for name, known in HEADS.items() if known.estimator is MLPHead]
         raise HeadError(
-            f"--recipe {recipe} is a recipe of the mlp head: use --head mlp, or leave out --recipe"
+            f"--recipe {recipe} is a recipe of the heads {', '.join(networks)}: use one of them, or leave "
+            "out --recipe"
         )
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -102,8 +101,8 @@ def check_options(command: Command) -> None:
                     name, found, rest = found.resolve_command(context, rest)
             context.resilient_parsing = False  # with it, the parser ignores unknown options
             found.make_parser(context).parse_args(args=list(rest))
-    except click.UsageError as error:
-        raise BashError(f"{command.text}: {error.format_message()}") from None
+    except typer.exceptions.TyperException as error:
+        raise BashError(f"{command.text}: {error}") from None
 
 
 def _run_tier(command: Command) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tier4k.cache.text import shown
 from tier4k.extract.datasets.check import cell_problems
 from tier4k.extract.datasets.locate import Locator
 from tier4k.extract.datasets.rows.source import ROWS_PER_BATCH, RowBatch, RowProblem
@@ -94,5 +95,12 @@ def places(names: pd.Series, folder: Path) -> list[bytes]:
             place = str(folder / name)
         else:
             place = start + name
-        found.append(os.fsencode(place))
+        found.append(_place_bytes(place))
     return found
+
+
+def _place_bytes(place: str) -> bytes:
+    try:
+        return os.fsencode(place)
+    except UnicodeEncodeError:  # half a character, which no file has in its name: the image is missing
+        return os.fsencode(shown(place))

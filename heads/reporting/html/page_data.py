@@ -74,10 +74,10 @@ class _SharedLists:
     """Stores each distinct list once, as several runs share lists such as the test rows of a split."""
 
     def __init__(self) -> None:
-        self.lists: list[list[float]] = []
-        self._numbers: dict[tuple[float, ...], int] = {}
+        self.lists: list[list[float | None]] = []
+        self._numbers: dict[tuple[float | None, ...], int] = {}
 
-    def number(self, values: Sequence[float]) -> int:
+    def number(self, values: Sequence[float | None]) -> int:
         """Return the number of a list among the stored lists; store it if it is new."""
         key = tuple(values)
         if key not in self._numbers:
@@ -177,8 +177,8 @@ def _forest_line(line: TableLine, runs: Mapping[str, ReportRun]) -> Values:
     }
 
 
-def _rounded(values: Iterable[float]) -> list[float]:
-    return [float(f"{value:.{DIGITS}g}") for value in values]
+def _rounded(values: Iterable[float]) -> list[float | None]:
+    return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values]
 
 
 def _number(value: float) -> float | None:

@@ -17,6 +17,7 @@ from tier4k import cli
 from tier4k.cache.errors import TierError
 from tier4k.extract.datasets.check import check_tables
 from tier4k.extract.datasets.layouts.read import read_source
+from tier4k.extract.datasets.rows.table import TableRows
 from tier4k.extract.datasets.table_choice import TableChoice
 from tier4k.tests.builders.any_tables import (
     IMAGE_KIND,
@@ -297,3 +298,13 @@ def require_exit_code(data: Path) -> None:
     assert result.exit_code in (0, 2), result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.output
+
+
+def test_a_name_with_half_a_character_is_a_missing_image(tmp_path: Path) -> None:
+    """JSON can write half of a character; no file has such a name."""
+    (tmp_path / "t.jsonl").write_text('{"image": "\\ud800.png", "mos": 1}\n{"image": "b.png", "mos": 2}\n')
+    (batch,) = TableRows(read_source(tmp_path / "t.jsonl")).batches()
+    assert batch.rows["image"].to_pylist() == [
+        f"{tmp_path}/\\ud800.png".encode(),
+        f"{tmp_path}/b.png".encode(),
+    ]

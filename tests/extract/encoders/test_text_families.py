@@ -408,6 +408,8 @@ def test_a_text_with_a_token_that_the_network_lacks_is_named(tmp_path: Path) -> 
     [
         ("tokenizer.json", {}),
         ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": {"a": 0, "<pad>": 1}}}),
+        ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": {"a": 0, "<pad>": 2**31}}}),
+        ("tokenizer.json", {"added_tokens": [{"id": 2**31}]}),
         ("tokenizer_config.json", []),
         ("tokenizer_config.json", {"model_max_length": [1]}),
         ("config.json", {"text_config": {"vocab_size": 2**40}}),

@@ -112,7 +112,14 @@ def test_while_a_record_is_damaged_no_store_is_garbage(tmp_path: Path) -> None:
     assert all(finding.kept for finding in review(root, (), hours=0))
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04, as a zip archive begins"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04, as a zip archive begins",
+        b"\x93NUMPY\x01\x00\x06\x00{'a':(",  # Python's tokenizer refuses the header
+    ],
+)
 def test_a_file_that_is_no_array_is_damage_of_the_record(tmp_path: Path, content: bytes) -> None:
     manifest = check(write_table(tmp_path / "d" / "mine.csv")).manifest
     written = write_record(tmp_path / "f", DatasetInputs.of(manifest))

@@ -14,6 +14,7 @@ import pytest
 
 from tier4k.cache.errors import StoreError
 from tier4k.cache.listing import broken_stores, stores
+from tier4k.cache.shard_content import UnreadableShardError
 from tier4k.cache.store import FeatureStore
 from tier4k.cache.verify import verify
 from tier4k.extract.datasets.check import check
@@ -22,6 +23,7 @@ from tier4k.extract.inputs.record import write_record
 from tier4k.extract.pipeline.options import ExtractionOptions
 from tier4k.extract.pipeline.run import extract
 from tier4k.extract.stores.garbage import Finding, remove, review
+from tier4k.extract.stores.listing import store_table
 from tier4k.tests.builders.data import tiny_encoder, write_pku, write_table
 from tier4k.tests.builders.listener import Silent
 from tier4k.tests.builders.signatures import signature
@@ -86,6 +88,15 @@ def test_a_damaged_shard_can_be_removed_and_its_store_stays(root: Path) -> None:
     remove(garbage[0])
     assert not garbage[0].path.exists()
     assert len(FeatureStore.open(store.path).keys) == 3
+
+
+def test_a_shard_that_is_a_link_to_itself_ends_in_a_message(root: Path) -> None:
+    shard = FeatureStore.open(root / signature("resnet18").folder_name).files()[0]
+    shard.unlink()
+    shard.symlink_to(shard)
+    for act in (lambda: review(root, (), 0), lambda: store_table(root, ())):
+        with pytest.raises(UnreadableShardError, match=shard.name):
+            act()
 
 
 def test_only_remove_deletes_files_and_a_review_deletes_none(root: Path) -> None:

@@ -192,6 +192,7 @@ def test_texts_become_values_of_the_options_type(
             "use one of mlp, gated, bilinear, ridge, kernel-ridge, svr",
         ),
         ("svr", {"C": "nan"}, "C is nan, which is not valid: use a number above 0"),
+        ("mlp", {"dropout": 10**400}, "dropout is 10000.*which is not valid: use a"),
     ],
 )
 def test_a_wrong_option_or_value_is_refused_with_the_valid_ones(

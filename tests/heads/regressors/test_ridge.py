@@ -132,7 +132,7 @@ def test_its_training_is_one_epoch() -> None:
 def test_options_of_another_head_are_refused() -> None:
     with pytest.raises(HeadError, match="ridge head has no option learning_rate: it has penalties"):
         resolve_options("ridge", "cached", "resnet18", {"learning_rate": 1e-3})
-    with pytest.raises(HeadError, match="--recipe published is a recipe of the mlp head"):
+    with pytest.raises(HeadError, match="--recipe published is a recipe of the heads mlp, gated, bilinear"):
         resolve_options("ridge", "published", "resnet18", {})
     assert isinstance(
         make_head("ridge", resolve_options("ridge", "cached", "resnet18", {}), seed=3), RidgeHead

@@ -661,6 +661,16 @@ def test_training_curves_show_mean_and_range_of_the_repeats_that_reached_an_epoc
     ]
 
 
+def test_a_loss_that_is_infinite_is_left_out_of_its_curve(sample: Sample, tmp_path: Path) -> None:
+    run = recorded(sample.mlp, tmp_path / "run")
+    table = pd.read_csv(run / "curves.csv")
+    table.loc[table["epoch"] == 2, "training_loss"] = np.inf
+    table.to_csv(run / "curves.csv", index=False)
+    write_report([run], tmp_path / "r.html", images=0)
+    (line, *_) = page_data((tmp_path / "r.html").read_text())["curves"]["A"]["quality"]
+    assert [value is None for value in line["mean"]] == [False, True, False]
+
+
 def test_the_page_opens_with_its_conclusion_and_a_title_that_says_what_was_compared(
     sample: Sample, page: str
 ) -> None:
