@@ -22,7 +22,7 @@ from PIL import Image
 import tier4k
 from tier4k.extract.encoders.image_network import ImageNetwork
 from tier4k.extract.encoders.text_network import TextNetwork
-from tier4k.heads.results.model import read_model
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.builders.commands import DATA, ENCODERS, PACKAGE_FOLDER, arrays, on_one_line, succeed, tier
 from tier4k.tests.builders.data import table_rows, write_table
 

@@ -31,8 +31,8 @@ from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
 from tier4k.heads.protocol.plan import plan_run
 from tier4k.heads.regressors.registry import head_options
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.run import Run
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.stores import stores_of
