@@ -4,34 +4,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from tier4k.heads.commands.console import Console
-    from tier4k.heads.sweeps.search import Search
+from typing import Any
 
 # Options that may be repeated on the command line, with what is between their values in a grid.
 SEVERAL_VALUES = {"image_encoder": "+", "text_encoder": "+", "stages": None}
-
-
-def print_fit_commands(
-    console: "Console",
-    found: "Search",
-    data: Sequence[Path],
-    options: dict[str, Any],
-) -> None:
-    """Print for each target the command that fits the options that most repeats chose."""
-    console.note("The search keeps no heads. To fit the options that most repeats chose:")
-    for target, chosen in found.run.results.chosen.items():
-        candidate = found.most_chosen(target)
-        count = f"{target}: chosen in {chosen.count(candidate.text)} of {len(chosen)} repeats"
-        console.note(f"  {count}", "dim")
-        chosen_options = options | candidate.options | {"target": target}
-        if not candidate.cell.options.stages:
-            chosen_options.pop("stages", None)  # the streams have no images, which the stages are for
-        if candidate.plan.device != "cpu":
-            chosen_options["device"] = candidate.plan.device
-        console.command(f"  {fit_command(data, chosen_options)}")
 
 
 def fit_command(data: Sequence[Path], options: dict[str, Any]) -> str:

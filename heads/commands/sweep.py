@@ -20,7 +20,7 @@ from tier4k.heads.commands.encoder_options import (
     TemplatesOption,
 )
 from tier4k.heads.commands.encoders import encoder_choice
-from tier4k.heads.commands.fit_commands import passed_options, print_fit_commands, single_values
+from tier4k.heads.commands.fit_commands import fit_command, passed_options, single_values
 from tier4k.heads.commands.fit_options import FitGroup
 from tier4k.heads.commands.interruption import SWEEP, explain_interruption
 from tier4k.heads.commands.loading import load_data
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tier4k.heads.protocol.options import FitOptions
     from tier4k.heads.results.run import Run
     from tier4k.heads.sweeps.blocks import Grid
+    from tier4k.heads.sweeps.search import Search
 
 ENCODER_OPTIONS = ("encoder", "image_encoder", "text_encoder")
 
@@ -303,8 +304,28 @@ def _search(
     number = len(found.candidates)
     candidates = f"the {f'{number} candidates' if number > 1 else 'candidate'} on the selection parts"
     console.note(f"{job.out / CANDIDATES} has the runs of {candidates}", "dim")
-    print_fit_commands(console, found, data, passed | single_values(blocks))
+    _print_commands(console, found, data, passed | single_values(blocks))
     return found.run
+
+
+def _print_commands(
+    console: Console,
+    found: "Search",
+    data: Sequence[Path],
+    options: dict[str, Any],
+) -> None:
+    """Print for each target the command that fits the options that most repeats chose."""
+    console.note("The search keeps no heads. To fit the options that most repeats chose:")
+    for target, chosen in found.run.results.chosen.items():
+        candidate = found.most_chosen(target)
+        count = f"{target}: chosen in {chosen.count(candidate.text)} of {len(chosen)} repeats"
+        console.note(f"  {count}", "dim")
+        chosen_options = options | candidate.options | {"target": target}
+        if not candidate.cell.options.stages:
+            chosen_options.pop("stages", None)  # the streams have no images, which the stages are for
+        if candidate.plan.device != "cpu":
+            chosen_options["device"] = candidate.plan.device
+        console.command(f"  {fit_command(data, chosen_options)}")
 
 
 def _runs(number: int) -> str:
