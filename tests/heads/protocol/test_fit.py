@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tier4k.cache.atomic import TEMPORARY_PREFIX
 from tier4k.cache.errors import StoreError, TierError
 from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
@@ -487,6 +488,13 @@ def test_ridge_learns_from_all_training_rows_and_is_judged_without_a_validation_
     run = fit(estimator="ridge", head={}, targets=TARGETS[:1])
     splits = pd.read_json(run.folder / "splits.json")
     assert run.results.headline == "last" and splits["validation"].map(len).eq(0).all()
+
+
+def test_a_fit_removes_what_a_killed_one_left_although_its_run_exists(fit: Fit) -> None:
+    left = fit().folder.parent / f"{TEMPORARY_PREFIX}of-a-dead-process"
+    left.mkdir()
+    assert fit().found
+    assert not left.exists()
 
 
 def test_a_run_that_another_process_finished_first_is_found(
