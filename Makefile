@@ -51,7 +51,7 @@ lowest: $(LOWEST)/installed .types/tier4k ## runs the fast tests with the lowest
 
 $(LOWEST)/installed: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/pip install --quiet uv
+	$(LOWEST)/bin/pip install --quiet --upgrade pip setuptools uv
 	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'
 	touch $@
 

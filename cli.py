@@ -1,5 +1,6 @@
 """The entry point of `tier`: it registers the commands in `heads/commands/` and sets the exit codes."""
 
+import errno
 import signal
 import sys
 from typing import Any
@@ -57,6 +58,11 @@ class TierGroup(TyperGroup):
                 f"the memory is too small for this command ({shortened(error)}): close other programs, use a "
                 "machine with more memory, or check that no file or option states a size by mistake"
             )
+            return ctx.exit(EXIT_ERROR)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the reader of the output has ended
+            print_error(f"{shortened(error, 600)}: fix the cause, and run the command again")
             return ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt as interruption:
             print_error(interruption_text(interruption))

@@ -130,8 +130,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def remove_dead(folder: Path) -> None:
-    """Remove the temporary folders of ended processes from `folder`; folders in use stay."""
-    with suppress(PermissionError):  # one may write to a folder that one may not list
+    """Remove the temporary folders of ended processes from `folder`, if it exists; folders in use stay."""
+    with suppress(OSError):  # one may write to a folder that one may not list
         for leftover in filter(_is_temporary, os.listdir(folder)):
             _remove_if_dead(folder / leftover)
 

@@ -15,14 +15,15 @@ from tier4k.cache.write_errors import explain_store_write_errors
 
 SHARD_ROWS = 4096
 SHARD_BYTES = 2**25
-SHARD_SECONDS = 60.0
+SHARD_SECONDS = 40.0
 
 
 class ShardWriter:
     """A context that collects encoded rows and publishes them in shards.
 
-    A shard is published when it has enough rows or bytes, or a minute after the previous shard. A killed run
-    therefore loses at most one minute of work, and memory stays bounded for rows of any width.
+    A shard is published when it has enough rows or bytes, or `SHARD_SECONDS` after the previous shard. So a
+    killed run loses at most a minute of work: these seconds, and the batch that was being encoded. Memory
+    stays bounded for rows of any width.
 
     The end of the context, even by an error, publishes the remaining rows.
 

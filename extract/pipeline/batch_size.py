@@ -1,6 +1,7 @@
 """The batch size: fixed, or found by measuring, and halved where memory is too small."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,9 +17,31 @@ FIRST_BATCH = {"cpu": 4, "mps": 8}
 
 WORTHWHILE = 1.05  # a doubled batch is kept only if encoding is faster by this factor
 
+LONGEST_BATCH_S = 10.0  # of a batch that is found by measuring: a killed extraction loses the last one
+
+
+@dataclass
+class _Measured:
+    """Inputs of one batch size that were encoded, and the seconds that they took."""
+
+    inputs: int = 0
+    pixels: int = 0
+    seconds: float = 0.0
+
+    def add(
+        self,
+        inputs: int,
+        pixels: int,
+        seconds: float,
+    ) -> None:
+        """Add inputs."""
+        self.inputs += inputs
+        self.pixels += pixels
+        self.seconds += seconds
+
 
 class BatchSize:
-    """The number of inputs in a batch: fixed, or the fastest, found by doubling while units are encoded.
+    """The number of inputs in a batch: fixed, or the fastest, found by doubling while inputs are encoded.
 
     Args:
         fixed_size: The batch size; None leaves the choice to the device.
@@ -34,32 +57,45 @@ class BatchSize:
         self.current = fixed_size or FIRST_BATCH.get(device, self._largest)
         self.is_settled = fixed_size is not None or device not in FIRST_BATCH
         self._pixels_per_second = 0.0
-        self._warm = False
+        self._measured: _Measured | None = None
 
-    def measured(self, pixels: int, seconds: float) -> None:
-        """Adapt the batch size to the speed of a unit.
+    def measured(
+        self,
+        inputs: int,
+        pixels: int,
+        seconds: float,
+    ) -> None:
+        """Adapt the batch size to the speed of encoding.
 
-        The first unit of each size does not count, as libraries prepare themselves for the new shape.
+        The first inputs of each size do not count, as libraries prepare themselves for the new shape. Those
+        after them count when they are as many as the largest batch has.
 
         Args:
-            pixels: Number of pixels in the unit.
-            seconds: Time that the unit took to encode.
+            inputs: Number of inputs that were encoded together.
+            pixels: Their pixels.
+            seconds: Time that they took.
         """
         if self.is_settled:
             return
-        if not self._warm:
-            self._warm = True
+        if self._measured is None:
+            self._measured = _Measured()
             return
-        pixels_per_second = pixels / seconds
+        self._measured.add(inputs, pixels, seconds)
+        if self._measured.inputs >= self._largest:
+            self._adapt(self._measured)
+            self._measured = None
+
+    def _adapt(self, measured: "_Measured") -> None:
+        pixels_per_second = measured.pixels / measured.seconds
+        next_batch_s = 2 * self.current * measured.seconds / measured.inputs
         if pixels_per_second < WORTHWHILE * self._pixels_per_second:
             self.current //= 2
             self.is_settled = True
-        elif self.current >= self._largest:
+        elif self.current >= self._largest or next_batch_s > LONGEST_BATCH_S:
             self.is_settled = True
         else:
             self.current *= 2
             self._pixels_per_second = pixels_per_second
-            self._warm = False
 
     def halve(self) -> None:
         """Halve the batch size and stop measuring, as the memory is too small.

@@ -16,6 +16,8 @@ from tier4k.cache.write_errors import explain_write_errors
 CHECK_BYTES = 8  # of the check of a row, beside its key
 RESERVE_BYTES = 200 * 10**6  # that stay free: for records, the headers of files, and other programs
 
+OTHER_FOLDER = "a folder on another file system as --features"
+
 
 @dataclass(frozen=True)
 class PlannedRows:
@@ -66,10 +68,10 @@ def require_disk_space(root: Path, planned: Sequence[PlannedRows]) -> None:
         free = shutil.disk_usage(_existing_folder(root)).free
     if needed + RESERVE_BYTES <= free:
         return
-    ways = ", or ".join(_ways(planned))
+    ways = [OTHER_FOLDER, *(_smaller(planned) if free > RESERVE_BYTES else ())]
     raise StoreError(
-        f"the features take {_exact(needed)}, and the file system of {root} has {_exact(free)} free, of "
-        f"which {_short(RESERVE_BYTES)} are a reserve: free some space, or pass {ways}"
+        f"the features take {_exact(needed)} and {_short(RESERVE_BYTES)} must stay free, but the file system "
+        f"of {root} has only {_exact(free)} free: free some space, or pass {', or '.join(ways)}"
     )
 
 
@@ -79,9 +81,9 @@ def _existing_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def _ways(planned: Sequence[PlannedRows]) -> list[str]:
+def _smaller(planned: Sequence[PlannedRows]) -> list[str]:
     """Return the options of `tier extract` that need less room for these rows."""
-    ways = ["a folder on another file system as --features"]
+    ways = []
     if any(one.signature.dtype == "float32" and one.signature.stream != "score" for one in planned):
         ways.append("--store-dtype float16 (half of the bytes)")
     if any(len(one.shape) > 1 for one in planned):

@@ -33,6 +33,17 @@ KEPT_PAIR_TEXT_BYTES = 2**30  # of encoded texts of one scorer
 class ChunkEncoder(Protocol):
     """Interface of objects that encode chunks of inputs."""
 
+    def batches(self, chunk: Chunk, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """Divide the wanted inputs of a chunk into batches.
+
+        Args:
+            chunk: A chunk of C inputs.
+            wanted: (C,) bool: the inputs to encode.
+
+        Yields:
+            (C,) bool: the inputs of one batch after the other. The batch size may change between two.
+        """
+
     def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
         """Return the features (n, ...) of the n wanted inputs of a chunk, n > 0, on the device.
 
@@ -72,12 +83,21 @@ class ImageChunkEncoder:
         self._size = size
         self._device = device
 
+    def batches(self, chunk: Chunk, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield images of one shape, as many as have the crops of a batch (see `ChunkEncoder`)."""
+        for stack in chunk.images[self._variant]:
+            rows = stack.rows[stack.crops == 0]
+            yield from _masks(rows[wanted[rows]], len(wanted), self._images_per_batch)
+
+    def _images_per_batch(self) -> int:
+        return max(self._size.current // self._crop_count, 1)
+
     def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
         """Return features (n, D) of the n wanted images of a chunk, or (n, V, D) for V > 1 crops each."""
         position = np.cumsum(wanted) - 1
         places: list[np.ndarray] = []
         features: list[Tensor] = []
-        with measured_pixels(self._size, self._device) as count:
+        with measured_speed(self._size, self._device) as count:
             for stack in chunk.images[self._variant]:
                 needed = np.flatnonzero(wanted[stack.rows])
                 if not len(needed):
@@ -85,7 +105,7 @@ class ImageChunkEncoder:
                 crops = select_rows(stack.pixels, needed)
                 features.append(self._encode(crops))
                 places.append(position[stack.rows[needed]] * self._crop_count + stack.crops[needed])
-                count(crops[:, 0].numel())
+                count(len(crops), crops)
         ordered = select_rows(torch.cat(features), np.argsort(np.concatenate(places)))
         return ordered if self._crop_count == 1 else ordered.unflatten(0, (-1, self._crop_count))
 
@@ -101,25 +121,42 @@ class ImageChunkEncoder:
         return self._size.encode_in_batches(len(crops), encode_batch)
 
 
+def _masks(
+    numbers: np.ndarray,
+    count: int,
+    size: Callable[[], int],
+) -> Iterator[np.ndarray]:
+    """Divide inputs, given by their numbers (n,) among `count`, into masks (count,) of `size()` inputs."""
+    start = 0
+    while start < len(numbers):
+        end = start + size()
+        mask = np.zeros(count, bool)
+        mask[numbers[start:end]] = True
+        yield mask
+        start = end
+
+
 @contextmanager
-def measured_pixels(size: BatchSize, device: torch.device) -> Iterator[Callable[[int], None]]:
-    """Adapt a batch size to the time in which the context encodes the pixels that it counts.
+def measured_speed(size: BatchSize, device: torch.device) -> Iterator[Callable[[int, Tensor], None]]:
+    """Adapt a batch size to the time in which the context encodes the inputs that it counts.
 
     Yields:
-        A function that the context calls with the number of pixels of each stack.
+        A function that the context calls for each stack: with the number of inputs, and images (n, C, H, W)
+        of their shape.
     """
-    pixels = 0
+    inputs = pixels = 0
 
-    def count(number: int) -> None:
-        nonlocal pixels
-        pixels += number
+    def count(number: int, images: Tensor) -> None:
+        nonlocal inputs, pixels
+        inputs += number
+        pixels += number * images[0, 0].numel()
 
     start = time.perf_counter()
     yield count
     if not size.is_settled:
         if device.type == "mps":
             torch.mps.synchronize()
-        size.measured(pixels, time.perf_counter() - start)
+        size.measured(inputs, pixels, time.perf_counter() - start)
 
 
 def padded(crops: Tensor, count: int) -> Tensor:
@@ -167,24 +204,32 @@ class PairChunkEncoder:
         self._device = device
         self._texts = EncodedTexts(self._encode_texts, KEPT_PAIR_TEXT_BYTES)
 
+    def batches(self, chunk: Chunk, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield all pairs of as many images as a batch has (see `ChunkEncoder`)."""
+        assert chunk.pair_images is not None
+        images = np.unique(chunk.pair_images[wanted])
+        for mask in _masks(images, images[-1] + 1, lambda: self._size.current):
+            yield wanted & np.isin(chunk.pair_images, np.flatnonzero(mask))
+
     def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
-        """Return the scores (n, 1) of the n pairs of a chunk, all of which must be wanted."""
+        """Return the scores (n, 1) of the n wanted pairs of a chunk."""
         assert chunk.pair_images is not None
         assert chunk.pair_texts is not None
-        assert wanted.all()
         (stack,) = chunk.images[0]  # all images have the network's shape
-        pair_images = chunk.pair_images
-        with measured_pixels(self._size, self._device) as count:
-            texts = self._texts(chunk.texts)[torch.from_numpy(chunk.pair_texts)]
+        used_images, pair_images = np.unique(chunk.pair_images[wanted], return_inverse=True)
+        used_texts, pair_texts = np.unique(chunk.pair_texts[wanted], return_inverse=True)
+        pixels = select_rows(stack.pixels, used_images)
+        with measured_speed(self._size, self._device) as count:
+            texts = self._texts([chunk.texts[number] for number in used_texts])[torch.from_numpy(pair_texts)]
 
             def score_batch(batch: slice) -> Tensor:
                 """Return the scores of all pairs of one batch of images."""
                 first, end = np.searchsorted(pair_images, (batch.start, batch.stop))
-                images = self._network.encode_images(stack.pixels[batch])
+                images = self._network.encode_images(pixels[batch])
                 return self._score(images, pair_images[first:end] - batch.start, texts[first:end])
 
-            scores = self._size.encode_in_batches(len(stack.pixels), score_batch)
-            count(stack.pixels[:, 0].numel())
+            scores = self._size.encode_in_batches(len(pixels), score_batch)
+            count(len(pixels), pixels)
         return scores[:, None]
 
     def _score(
@@ -237,22 +282,30 @@ class CalledChunkEncoder:
         self._size = size
         self._device = device
 
+    def batches(self, chunk: Chunk, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield pairs whose images have one shape (see `ChunkEncoder`)."""
+        assert chunk.pair_images is not None
+        for stack in chunk.images[0]:
+            members = np.flatnonzero(wanted & np.isin(chunk.pair_images, stack.rows))
+            yield from _masks(members, len(wanted), lambda: self._size.current)
+
     def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
-        """Return the scores (n, 1) of the n pairs of a chunk, all of which must be wanted."""
+        """Return the scores (n, 1) of the n wanted pairs of a chunk."""
         assert chunk.pair_images is not None
         assert chunk.pair_texts is not None
-        assert wanted.all()
         pairs: list[np.ndarray] = []
         scores: list[Tensor] = []
-        with measured_pixels(self._size, self._device) as count:
+        with measured_speed(self._size, self._device) as count:
             for stack in chunk.images[0]:
-                members = np.flatnonzero(np.isin(chunk.pair_images, stack.rows))
+                members = np.flatnonzero(wanted & np.isin(chunk.pair_images, stack.rows))
+                if not len(members):
+                    continue
                 texts = [chunk.texts[number] for number in chunk.pair_texts[members]]
                 order = np.argsort(stack.rows)
                 images = order[np.searchsorted(stack.rows, chunk.pair_images[members], sorter=order)]
                 scores.append(self._score(stack.pixels, images, texts))
                 pairs.append(members)
-                count(stack.pixels[:, 0].numel())
+                count(len(members), stack.pixels)
         return select_rows(torch.cat(scores), np.argsort(np.concatenate(pairs)))[:, None]
 
     def _score(
@@ -289,15 +342,19 @@ class TextChunkEncoder:
         self._size = size
         self._device = device
 
+    def batches(self, chunk: Chunk, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield as many texts as a batch has (see `ChunkEncoder`)."""
+        return _masks(np.flatnonzero(wanted), len(chunk.texts), lambda: self._size.current)
+
     def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
-        """Return the features (n, D) of the texts, all of which must be wanted."""
-        assert wanted.all()
+        """Return the features (n, D) of the n wanted texts of a chunk."""
+        texts = [chunk.texts[number] for number in np.flatnonzero(wanted)]
 
         def encode_batch(batch: slice) -> Tensor:
             """Return the features of one batch."""
-            return _forward(self._network, self._network.tokenize(chunk.texts[batch]).to(self._device))
+            return _forward(self._network, self._network.tokenize(texts[batch]).to(self._device))
 
-        return self._size.encode_in_batches(len(chunk.texts), encode_batch)
+        return self._size.encode_in_batches(len(texts), encode_batch)
 
 
 def _forward(network: nn.Module, batch: "Tensor | TokenBatch") -> Tensor:

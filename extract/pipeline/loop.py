@@ -20,8 +20,8 @@ class EncodesUnits(Protocol):
     def read(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Chunk]]:
         """Yield each unit, and its chunk on the device."""
 
-    def features(self, unit: Unit, chunk: Chunk) -> list[EncodedInputs]:
-        """Return the features of a unit for each encoder that wants some of its inputs."""
+    def features(self, unit: Unit, chunk: Chunk) -> Iterator[EncodedInputs]:
+        """Yield the features of a unit, for each encoder that wants some of its inputs."""
 
     def batch_size(self, encoder: int) -> int:
         """Return the current number of inputs per batch of an encoder, given by its index."""
@@ -29,10 +29,10 @@ class EncodesUnits(Protocol):
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A unit whose features the device may still be computing."""
+    """A unit whose features a GPU may still be computing, and other devices compute when they are fetched."""
 
     chunk: Chunk
-    features: list[EncodedInputs]
+    features: Iterable[EncodedInputs]
 
 
 class EncodingLoop:
@@ -120,14 +120,20 @@ class EncodingLoop:
             if read is None:
                 return
             unit, chunk = read
-            with self._timing.measure("encode"):
-                features = self._encoder.features(unit, chunk)
+            features: Iterable[EncodedInputs] = self._encoder.features(unit, chunk)
+            if self._units_ahead:
+                with self._timing.measure("encode"):
+                    features = list(features)
             yield _Encoded(chunk, features)
 
     def _hand_over(self, encoded: _Encoded, publisher: Publisher) -> None:
-        """Wait for the features of a unit, and give them to the publishing thread."""
-        for one in encoded.features:
+        """Fetch the features of a unit, and give them to the publishing thread."""
+        unfetched = iter(encoded.features)
+        while True:
             with self._timing.measure("encode"):
+                one = next(unfetched, None)
+                if one is None:
+                    break
                 features = one.features.array()
             with self._timing.measure("write"):
                 publisher.add(one.encoder, one.keys, features)

@@ -45,8 +45,8 @@ class ExtractionOptions:
             "cuda:all".
         compiled: Whether torch.compile compiles the networks first.
         shard_rows: Largest number of rows collected before a shard is published.
-        unit_rows: Number of inputs that are read, encoded and published together; None chooses it by the
-            device and the size of the inputs.
+        unit_rows: Number of inputs that are read together; None chooses it by the device and the size of the
+            inputs.
         part: (i, n): encode the i-th of n parts of the inputs, counted from 1. The key of an input alone
             decides to which part the input belongs.
         ray: Ray encodes; None leaves it to this process, and to one a device. With Ray, `device` and

@@ -73,8 +73,7 @@ def extract(
     """
     distinct = {encoder.signature: encoder for encoder in encoders}.values()
     works = [Work.of(dataset, encoder, root, options.part, choice) for encoder in distinct]
-    if root.is_dir():
-        remove_dead(root)
+    remove_dead(root)
     for encoder in distinct:
         record_seen_images(root, encoder.weights)
     for work in works:

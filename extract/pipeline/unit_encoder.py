@@ -161,8 +161,10 @@ class UnitEncoder:
                 size.halve()
         return uploaded
 
-    def features(self, unit: Unit, chunk: Chunk) -> list[EncodedInputs]:
-        """Return the features of a unit for each encoder that wants some of its inputs.
+    def features(self, unit: Unit, chunk: Chunk) -> Iterator[EncodedInputs]:
+        """Yield the features of a unit, for each encoder that wants some of its inputs.
+
+        A GPU gets all inputs of an encoder at once. Elsewhere, each batch is encoded when it is asked for.
 
         Args:
             unit: The unit.
@@ -172,17 +174,17 @@ class UnitEncoder:
             EncoderError: A text has no token, or one that the network lacks.
             ExtractionError: An input is too small for a network, or too large for the memory.
         """
-        encoded: list[EncodedInputs] = []
         for number, (encoder, chunk_encoder) in enumerate(
             zip(self._encoders, self._chunk_encoders, strict=True)
         ):
             wanted = unit.wanted[number, chunk.numbers]
             if not wanted.any():
                 continue
-            with arithmetic(encoder.precision, self._device, self._has_fixed_shape(number)):
-                features = HostFeatures(chunk_encoder.features(chunk, wanted))
-            encoded.append(EncodedInputs(number, unit.keys[chunk.numbers[wanted]], features))
-        return encoded
+            batches = [wanted] if self._device.type == "cuda" else chunk_encoder.batches(chunk, wanted)
+            for batch in batches:
+                with arithmetic(encoder.precision, self._device, self._has_fixed_shape(number)):
+                    features = HostFeatures(chunk_encoder.features(chunk, batch))
+                yield EncodedInputs(number, unit.keys[chunk.numbers[batch]], features)
 
     def _has_fixed_shape(self, number: int) -> bool:
         """Return whether all images of an encoder have one shape."""

@@ -1,4 +1,4 @@
-"""Units: inputs that are read, encoded and published together.
+"""Units: inputs that are read together, and encoded one after the other in batches.
 
 A unit is a fixed number of inputs in the order of all inputs of the plan, whether or not a store holds them.
 So the inputs that go through a network together do not depend on where an earlier extraction ended, nor on
@@ -11,8 +11,7 @@ import numpy as np
 
 from tier4k.cache.keys import KEY_BYTES
 
-# Images of a unit: enough for a full batch of a GPU. On a CPU a unit takes seconds, which an extraction that
-# is killed loses.
+# Images of a unit: enough for a full batch of a GPU.
 IMAGES_PER_UNIT = {"cpu": 32, "cuda": 256, "mps": 64}
 
 BYTES_PER_UNIT = 2**27  # of preprocessed images

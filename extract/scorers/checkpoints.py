@@ -7,27 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import BlipConfig, CLIPConfig
 
-from tier4k.cache.text import read_text
+from tier4k.cache.text import read_text, shortened
 from tier4k.extract.weights.checkpoints import read_state_dict
 from tier4k.extract.weights.files import WeightsError, folder_weights_file
 from tier4k.extract.weights.tensor_checks import require_finite, require_fit
 
 State = dict[str, Tensor]
-
-# Errors of json and of the configuration classes on values that no model has.
-CONFIGURATION_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    StrictDataclassError,
-)
 
 
 def clip_checkpoint(folder: Path) -> tuple[Any, State]:
@@ -57,9 +45,9 @@ def read_config(folder: Path, kind: type[BlipConfig] | type[CLIPConfig]) -> Any:
         if values["model_type"] != kind.model_type:
             raise ValueError(f"the model type is {values['model_type']!r}, not {kind.model_type!r}")
         return kind.from_dict(values)
-    except CONFIGURATION_ERRORS as error:
+    except Exception as error:  # checks of many kinds of values raise errors of many classes
         raise WeightsError(
-            f"{path} is not the configuration of a {kind.model_type.upper()} model ({error})"
+            f"{path} is not the configuration of a {kind.model_type.upper()} model ({shortened(error)})"
         ) from error
 
 

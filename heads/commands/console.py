@@ -177,7 +177,7 @@ def print_runs(console: Console, runs: "Sequence[Run]") -> None:
 def _print_run(console: Console, run: "Run") -> None:
     from tier4k.heads.reporting.terminal.notes import interval_lines, leakage, notes
     from tier4k.heads.reporting.terminal.results import levels_table, results_table
-    from tier4k.heads.results.model import heads_note
+    from tier4k.heads.results.read_model import heads_note
 
     results = run.results
     console.note("")

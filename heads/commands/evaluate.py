@@ -76,7 +76,7 @@ def evaluate(
     from tier4k.heads.data.fusion import default_benchmark, require_valid_benchmark
     from tier4k.heads.inference.predict import stores_for
     from tier4k.heads.protocol.cross_dataset import evaluate_model, match_targets
-    from tier4k.heads.results.model import read_model
+    from tier4k.heads.results.read_model import read_model
 
     model = read_model(run, trust or ()).only(repeat=repeat)
     selected = benchmark or default_benchmark(model.method)

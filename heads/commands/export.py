@@ -31,7 +31,7 @@ def export_model(
     """Write heads, encoders and a model card into one folder for use offline."""
     from tier4k.heads.encoders.sources import encoder_sources
     from tier4k.heads.inference.export import export
-    from tier4k.heads.results.model import read_model
+    from tier4k.heads.results.read_model import read_model
 
     model = read_model(run, trust or ()).averaged(target, repeat)
     sources = encoder_sources(model, weights.image_weights, weights.text_weights)

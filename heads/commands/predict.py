@@ -119,7 +119,7 @@ def predict(
     from tier4k.heads.inference.planned_rows import rows_left_out, rows_of_plan
     from tier4k.heads.inference.predict import is_zero_shot, scorer_signature, stores_for
     from tier4k.heads.inference.scoring_model import scoring_model, scoring_scorer
-    from tier4k.heads.results.model import read_model
+    from tier4k.heads.results.read_model import read_model
 
     require_suffix_of(output)
     zero_shot = is_zero_shot(run)

@@ -1,18 +1,15 @@
 """`tier sweep`: fit many heads in one command."""
 
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tier4k.extract.datasets.streams import ALL, names_text
 from tier4k.extract.encoders.choices import PresetName
-from tier4k.heads.commands import panels
-from tier4k.heads.commands.completion import choices
 from tier4k.heads.commands.console import Console, print_runs
 from tier4k.heads.commands.data_options import FEATURES, DataArgument, FeaturesOption, RatedRowsGroup
 from tier4k.heads.commands.encoder_options import (
@@ -23,6 +20,7 @@ from tier4k.heads.commands.encoder_options import (
     TemplatesOption,
 )
 from tier4k.heads.commands.encoders import encoder_choice
+from tier4k.heads.commands.fit_commands import fit_command, passed_options, single_values
 from tier4k.heads.commands.fit_options import FitGroup
 from tier4k.heads.commands.interruption import SWEEP, explain_interruption
 from tier4k.heads.commands.loading import load_data
@@ -30,6 +28,16 @@ from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.planned_runs import planned_table
 from tier4k.heads.commands.reporter import ConsoleReporter
 from tier4k.heads.commands.run_options import RUNS, OutOption
+from tier4k.heads.commands.sweep_options import (
+    DryRunOption,
+    GridOption,
+    JobsOption,
+    ModelsOption,
+    PaperOption,
+    SearchOption,
+    SweepDeviceOption,
+    SweepOutputOption,
+)
 from tier4k.heads.results.choices import KeptModels
 
 if TYPE_CHECKING:
@@ -41,81 +49,6 @@ if TYPE_CHECKING:
     from tier4k.heads.sweeps.search import Search
 
 ENCODER_OPTIONS = ("encoder", "image_encoder", "text_encoder")
-
-# Options that may be repeated on the command line, with what is between their values in a grid.
-SEVERAL_VALUES = {"image_encoder": "+", "text_encoder": "+", "stages": None}
-
-PaperOption = Annotated[
-    bool,
-    typer.Option(
-        "--paper",
-        help="The paper's table: FR and NR on I2I, NR on T2I, NR and PR on all.",
-        rich_help_panel=panels.SWEEP,
-    ),
-]
-GridOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--grid",
-        metavar="FILE",
-        help="TOML file with values of options of fit-head (docs/results.md).",
-        rich_help_panel=panels.SWEEP,
-    ),
-]
-SearchOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Choose among N random combinations, in every repeat.",
-        rich_help_panel=panels.SWEEP,
-    ),
-]
-DryRunOption = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="List the runs and which of them exist; fit nothing.",
-        rich_help_panel=panels.SWEEP,
-    ),
-]
-JobsOption = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Processes that fit heads at the same time.",
-        rich_help_panel=panels.SWEEP,
-    ),
-]
-ModelsOption = Annotated[
-    KeptModels,
-    typer.Option(
-        "--models",
-        metavar="NAME",
-        help="Repeats whose heads are kept: all, first, none.",
-        rich_help_panel=panels.OUTPUT,
-    ),
-]
-SweepDeviceOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="For networks: auto, cpu, cuda, cuda:N.",
-        autocompletion=choices(("auto", "cpu", "cuda")),
-        rich_help_panel=panels.HEAD,
-    ),
-]
-SweepOutputOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="File for the table of all runs: .csv, .parquet, .xlsx or .tex.",
-        rich_help_panel=panels.OUTPUT,
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -182,7 +115,7 @@ def sweep(
         _list_runs(console, job, blocks or "paper", streams)
         return
     if search:
-        passed = _passed_options(
+        passed = passed_options(
             encoders,
             images,
             fit,
@@ -371,7 +304,7 @@ def _search(
     number = len(found.candidates)
     candidates = f"the {f'{number} candidates' if number > 1 else 'candidate'} on the selection parts"
     console.note(f"{job.out / CANDIDATES} has the runs of {candidates}", "dim")
-    _print_commands(console, found, data, passed | _single_values(blocks))
+    _print_commands(console, found, data, passed | single_values(blocks))
     return found.run
 
 
@@ -392,64 +325,7 @@ def _print_commands(
             chosen_options.pop("stages", None)  # the streams have no images, which the stages are for
         if candidate.plan.device != "cpu":
             chosen_options["device"] = candidate.plan.device
-        console.command(f"  {_fit_command(data, chosen_options)}")
-
-
-def _fit_command(data: Sequence[Path], options: dict[str, Any]) -> str:
-    """Return the command line of fit-head with these options, which are named as in a grid."""
-    from tier4k.heads.regressors.options import option_text
-    from tier4k.heads.sweeps.grid_values import options_of_heads
-
-    arguments = ["tier", "fit-head", *map(str, data)]
-    head_options = options_of_heads([options.get("head", "mlp")])
-    for name, value in options.items():
-        if name == "templates" and "templates" not in str(options.get("interaction")):
-            continue  # the chosen candidate compares no image with templates
-        if name in head_options:
-            arguments += ["--set", f"{name}={option_text(value)}"]
-        elif name in SEVERAL_VALUES:
-            for part in _parts(name, value):
-                arguments += [f"--{name.replace('_', '-')}", part]
-        elif value != "":
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(arguments)
-
-
-def _parts(name: str, value: Any) -> list[str]:
-    """Return the values of an option that may be repeated; a grid writes them as one text."""
-    if isinstance(value, list):
-        return value
-    return str(value).split(SEVERAL_VALUES[name])
-
-
-def _passed_options(*groups: object, **others: tuple[object, object]) -> dict[str, Any]:
-    """Return the options that differ from their defaults.
-
-    Args:
-        groups: Dataclasses of options.
-        others: Value and default of other options, by name.
-    """
-    passed: dict[str, Any] = {}
-    for name, (value, default) in others.items():
-        if value != default:
-            passed[name] = value
-    for group in groups:
-        for field in fields(group):  # type: ignore[arg-type]
-            if getattr(group, field.name) != field.default:
-                passed[field.name] = getattr(group, field.name)
-    return passed
-
-
-def _single_values(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the options that a grid fixes; those with several distinct values are chosen by a search."""
-    from tier4k.heads.sweeps.candidates import searched_options
-
-    searched = searched_options(blocks)
-    fixed = {}
-    for name, value in blocks[0].items():
-        if name != "target" and name not in searched:
-            fixed[name] = value[0] if isinstance(value, list) else value
-    return fixed
+        console.command(f"  {fit_command(data, chosen_options)}")
 
 
 def _runs(number: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
+from tier4k.cache.atomic import remove_dead
 from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.arithmetic import arithmetic, require_precision
@@ -87,6 +88,7 @@ def finetune(
     require_unseen(plan.manifest, plan.splits, *encoders.all)
     accelerator = make_accelerator(device)
     name = run_name(plan.config)
+    remove_dead(out)
     folder = stored_run(out, plan.config) or out / name
     partial = out / f".{name}.partial"
     with explain_lost_processes(accelerator):

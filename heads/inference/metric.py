@@ -22,7 +22,8 @@ from tier4k.heads.inference.given_rows import (
 )
 from tier4k.heads.inference.live_heads import LiveHeads
 from tier4k.heads.inference.scores import ScoreSummary
-from tier4k.heads.results.model import HeadKey, ModelError, read_model
+from tier4k.heads.results.model import HeadKey, ModelError
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.run import Run, run_folder
 
 

@@ -31,7 +31,7 @@ from tier4k.heads.inference.given_rows import (
 from tier4k.heads.inference.gradient import DifferentiableHeadRewards, DifferentiableScorerRewards
 from tier4k.heads.inference.metric import Metric
 from tier4k.heads.inference.predict import is_zero_shot, scorer_signature
-from tier4k.heads.results.model import read_model
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.run import Run, run_folder
 
 

@@ -68,5 +68,5 @@ def nan_reason(truth: np.ndarray, prediction: np.ndarray) -> str:
     if is_constant(truth):
         return "all true scores are equal"
     if not np.isfinite(logistic_mapping(truth, prediction)).all():
-        return "no monotonic logistic fit (only the metrics after it are missing)"
+        return "no monotonic logistic fit (only the metrics after the logistic are missing)"
     return ""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
+from tier4k.cache.atomic import remove_dead
 from tier4k.cache.keys import file_key
 from tier4k.cache.text import nearest, shortened
 from tier4k.extract.datasets.choices import Benchmark
@@ -139,6 +140,7 @@ def evaluate_model(
         )
     repeats = sorted({repeat for _, repeat in predicted})
     config = _config(model, manifest, pairs, benchmark, repeats, calibrated)
+    remove_dead(out)
     if stored := stored_run(out, config):
         return read_run(stored)
     require_writable(out)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tier4k.cache.atomic import remove_dead
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet, load_features
@@ -70,6 +71,7 @@ def fit_plans(
         command: Command line, which is recorded in the run.
         finished: Called with (heads fitted, heads in all).
     """
+    remove_dead(out)  # which a killed command may leave although all its runs are written
     stored = {plan.config.digest: stored_run(out, plan.config) for plan in plans}
     missing = [plan for plan in plans if stored[plan.config.digest] is None]
     fitted = _fit_missing(missing, out, command, finished) if missing else {}

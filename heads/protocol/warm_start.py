@@ -21,8 +21,9 @@ from tier4k.heads.regressors.registry import HEADS
 from tier4k.heads.regressors.tasks import Weights
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.find_run import read_identity
-from tier4k.heads.results.model import HeadKey, Model, read_model
+from tier4k.heads.results.model import HeadKey, Model
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.read_model import read_model
 
 # The same weights with another value of these options are another function.
 OPTIONS_OF_THE_FUNCTION = ("activation", "interaction", "image_transform", "target_transform")

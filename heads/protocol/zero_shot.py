@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tier4k.cache.atomic import remove_dead
 from tier4k.cache.keys import key_array, sortable
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
@@ -135,6 +136,7 @@ def evaluate_scorer(
         StoreError: Some rows are not scored yet, or the run cannot be written.
         ShardError: A shard is damaged.
     """
+    remove_dead(out)
     if stored := stored_run(out, plan.config):
         return read_run(stored)
     scores = np.full(len(plan.keys), np.nan)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tier4k.cache.atomic import remove_dead
 from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
@@ -145,6 +146,7 @@ def run_search(
     candidates, left_out = plan_candidates(manifest, features, blocks, base, count)
     request = candidates[0].cell.options.split_request(candidates[0].plan.manifest)
     config = _config(candidates, blocks, request)
+    remove_dead(out)
     if stored := stored_run(out, config):
         return Search(read_run(stored), candidates, left_out)
     require_writable(out)

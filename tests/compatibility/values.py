@@ -12,8 +12,9 @@ from tier4k.cache.listing import stores
 from tier4k.cache.signature import FORMAT_VERSION
 from tier4k.extract.inputs.record import FOLDER, DatasetRecord
 from tier4k.heads.results.find_run import runs_in
-from tier4k.heads.results.model import MODEL_FORMAT, Model, read_model
+from tier4k.heads.results.model import MODEL_FORMAT, Model
 from tier4k.heads.results.read import read_config, read_curves, read_predictions, read_rows, read_splits
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run_format import RUN_FORMAT
 

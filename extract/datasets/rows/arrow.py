@@ -200,6 +200,7 @@ class _Stream:
         """Yield the rows of the file."""
         start = 0
         for whole in self.stream.reader:
+            whole.validate(full=True)  # offsets of a damaged file may point anywhere in the memory
             for first in range(0, whole.num_rows, ROWS_PER_BATCH):
                 rows = whole.slice(first, ROWS_PER_BATCH)
                 yield self._batch(rows, np.arange(start, start + rows.num_rows))

@@ -127,7 +127,7 @@ def _nan_notes(results: Results) -> Iterator[Text]:
             if set(selected) <= set(names):
                 cells.append(target)
             else:
-                cells += [f"{target} {label(results, name)}" for name in names]
+                cells += [f'"{label(results, name)}" of {target}' for name in names]
         concerns_result = any(set(selected) & set(names) for names in names_of_target.values())
         style = "yellow" if concerns_result and reason not in LEVEL_REASONS else "dim"
         missing = LEVEL_REASONS.get(reason, "NaN")

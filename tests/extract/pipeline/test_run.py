@@ -442,7 +442,7 @@ def test_an_encoder_named_twice_is_one(tmp_path: Path, image, rows) -> None:
     assert rows["image"] == 10
 
 
-def test_an_interrupt_between_two_encoders_costs_one_unit_and_doubles_nothing(
+def test_an_interrupt_costs_one_batch_of_one_encoder_and_doubles_nothing(
     tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pku(tmp_path / "data")
@@ -451,7 +451,7 @@ def test_an_interrupt_between_two_encoders_costs_one_unit_and_doubles_nothing(
 
     def interrupted(self: ImageNetwork, images: torch.Tensor) -> torch.Tensor:
         batches.append(len(images))
-        if len(batches) == 4:  # the second unit of the second encoder
+        if len(batches) == 4:  # the second batch of the second encoder
             raise KeyboardInterrupt
         return forward(self, images)
 
@@ -462,13 +462,34 @@ def test_an_interrupt_between_two_encoders_costs_one_unit_and_doubles_nothing(
     assert [
         one.encoded
         for one in extract(DatasetInputs.of(manifest), [image, other], tmp_path / "f", OPTIONS, Silent())
-    ] == [
-        10 - 3,
-        10 - 3,
-    ]
+    ] == [10 - 6, 10 - 3]
     for encoder in (image, other):
         store = FeatureStore.open(tmp_path / "f" / encoder.signature.folder_name)
         assert sum(shard.count for shard in store.shards) == len(store.keys) == 10
+
+
+def test_a_killed_extraction_loses_one_batch_of_a_slow_encoder(
+    tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All ten images are one unit. While its last batch is encoded, at most two others wait to be stored."""
+    write_pku(tmp_path / "data")
+    manifest = check(tmp_path / "data").manifest
+    now, stored_rows = 0.0, []
+    monkeypatch.setattr("tier4k.cache.writer.time.monotonic", lambda: now)
+    forward = ImageNetwork.forward
+
+    def slow(self: ImageNetwork, images: torch.Tensor) -> torch.Tensor:
+        nonlocal now
+        now += 41
+        store = FeatureStore.open(tmp_path / "f" / image.signature.folder_name)
+        stored_rows.append(store.rows)
+        return forward(self, images)
+
+    monkeypatch.setattr(ImageNetwork, "forward", slow)
+    options = replace(OPTIONS, unit_rows=12)
+    extract(DatasetInputs.of(manifest), [image], tmp_path / "f", options, Silent())
+    assert len(stored_rows) == 4
+    assert stored_rows[-1] >= 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -571,7 +592,7 @@ def settle(rates: dict[int, float]) -> list[int]:
     size, tried = BatchSize(None, "cpu"), []
     for _ in range(30):
         tried.append(size.current)
-        size.measured(1000, 1000 / rates[size.current])
+        size.measured(32, 1000, 1 / rates[size.current])
     return [one for one, before in zip(tried, [None, *tried], strict=False) if one != before]
 
 
@@ -590,19 +611,29 @@ def test_the_batch_doubles_while_that_pays_and_then_stays(rates: dict[int, float
 
 def test_the_first_chunk_of_a_size_is_not_measured() -> None:
     size = BatchSize(None, "cpu")
-    size.measured(1000, 100)  # slow, as everything is set up
-    size.measured(1000, 1)
+    size.measured(4, 1000, 100)  # slow, as everything is set up
+    size.measured(32, 1000, 1)
     assert size.current == 8
-    size.measured(1000, 100)
+    size.measured(8, 1000, 100)
     assert size.current == 8
-    size.measured(1000, 0.5)
+    for _ in range(3):
+        size.measured(8, 250, 0.1)
+    assert size.current == 8  # too few to judge
+    size.measured(8, 250, 0.1)
     assert size.current == 16
+
+
+def test_a_batch_that_takes_seconds_is_not_doubled() -> None:
+    size = BatchSize(None, "cpu")
+    for seconds in (9.0, 9.0, 7.0, 9.0, 8.0, 9.0, 9.0, 9.0, 9.0, 9.0):
+        size.measured(4, 1000, seconds)
+    assert size.current == 4 and size.is_settled
 
 
 def test_a_given_batch_size_is_kept(tmp_path: Path, image) -> None:
     size = BatchSize(5, "cpu")
     for seconds in (3.0, 2.0, 1.0, 9.0):
-        size.measured(1000, seconds)
+        size.measured(5, 1000, seconds)
     assert size.current == 5
     write_pku(tmp_path / "data")
     assert run(tmp_path / "data", [image], tmp_path / "f")[0].batch_size == 3

@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from tier4k.extract.encoders.templates import read_templates
-from tier4k.heads.results.model import read_model
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.builders.commands import arrays, on_one_line, succeed, tier
 from tier4k.tests.builders.data import write_pku
 from tier4k.tests.builders.text_models import library_inputs, write_text_folder

@@ -117,3 +117,10 @@ def test_a_command_without_enough_memory_ends_with_a_message() -> None:
     assert "the memory is too small for this command (Unable to allocate 7.00 EiB)" in " ".join(
         ended.stderr.split()
     )
+
+
+@pytest.mark.usefixtures("project")
+def test_a_name_that_the_system_does_not_take_ends_with_a_message() -> None:
+    ended = run("store", "gc", "--runs", "a" * 300)
+    assert ended.exit_code == cli.EXIT_ERROR
+    assert "File name too long: 'aaaa" in ended.stderr and "run the command again" in ended.stderr

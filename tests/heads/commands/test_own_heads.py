@@ -23,8 +23,9 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tier4k import load
 from tier4k.heads.regressors.own_heads import own_head
 from tier4k.heads.results.estimators import EstimatorError, load_estimator
-from tier4k.heads.results.model import ModelError, read_model
+from tier4k.heads.results.model import ModelError
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.commands import (
     DATA,

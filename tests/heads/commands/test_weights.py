@@ -18,7 +18,7 @@ from tier4k.extract.pipeline.load import load_network
 from tier4k.extract.weights import known
 from tier4k.extract.weights import wheel as wheel_module
 from tier4k.heads.protocol.presets import PRESETS
-from tier4k.heads.results.model import read_model
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.builders.commands import ENCODERS, on_one_line, succeed, tier
 
 pytestmark = pytest.mark.usefixtures("no_hub")

@@ -32,8 +32,8 @@ from tier4k.heads.finetuning.recipe import finetuning_recipe
 from tier4k.heads.finetuning.trainer import Trainer
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_curves, read_predictions
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.run import Run
 from tier4k.tests.builders.data import tiny_encoder
 from tier4k.tests.builders.golden import write_dataset, write_tiny_bert

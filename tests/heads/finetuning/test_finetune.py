@@ -49,8 +49,8 @@ from tier4k.heads.finetuning.trainer import Trainer
 from tier4k.heads.inference.predict import EXPORTED
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_curves, read_predictions
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.builders.golden import fill, write_dataset
 from tier4k.tests.golden.head_values import small_encoders
 from tier4k.tests.golden.test_published_features import GOLDEN

@@ -16,8 +16,8 @@ from tier4k.heads.finetuning.finetune import finetune
 from tier4k.heads.finetuning.network import TierNetwork
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
 from tier4k.heads.regressors.mlp.stack import HeadNetwork
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.run import Run
 from tier4k.tests.builders.golden import write_dataset
 from tier4k.tests.golden.head_values import small_encoders

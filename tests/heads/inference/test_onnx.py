@@ -14,7 +14,8 @@ from tier4k.heads.inference.onnx import HeadsModule, OnnxError, export_onnx
 from tier4k.heads.regressors.kernel import KernelRidgeHead, SVRHead
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.regressors.ridge import RidgeHead
-from tier4k.heads.results.model import Model, read_model
+from tier4k.heads.results.model import Model
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.builders.commands import DATA, read_scores, succeed
 from tier4k.tests.builders.preprocessed import preprocessed
 

@@ -16,7 +16,7 @@ from tier4k.extract.encoders.names import EncoderError
 from tier4k.extract.plugins.find import PluginError
 from tier4k.heads.data.features import load_features
 from tier4k.heads.data.stores import FeatureStores
-from tier4k.heads.results.model import read_model
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.builders.commands import on_one_line, read_scores, succeed, tier
 from tier4k.tests.builders.data import write_state, write_table
 from tier4k.tests.builders.scorers import SIDE, write_clip

@@ -18,8 +18,9 @@ from tier4k.extract.pipeline import live_images
 from tier4k.extract.pipeline.load import load_network
 from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.inference import onnx
-from tier4k.heads.results.model import ModelError, read_model
+from tier4k.heads.results.model import ModelError
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.builders.commands import DATA, assert_scores_are, on_one_line, read_scores, succeed, tier
 from tier4k.tests.builders.data import write_state
 from tier4k.tests.builders.golden import write_dataset, write_tiny_bert

@@ -10,8 +10,8 @@ import torch
 from tier4k import load
 from tier4k.heads.encoders.sources import encoder_sources
 from tier4k.heads.inference.onnx import HeadsModule, export_onnx
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.builders.commands import DATA, ENCODERS, arrays, assert_scores_are, read_scores, succeed
 
 TRANSFORMS = ["--set", "transform=sqrt", "--set", "target_transform=rank-gauss"]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tier4k.cache.atomic import TEMPORARY_PREFIX
 from tier4k.cache.errors import StoreError, TierError
 from tier4k.cache.keys import key_array, text_key
 from tier4k.cache.signature import Signature
@@ -31,8 +32,8 @@ from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
 from tier4k.heads.protocol.plan import plan_run
 from tier4k.heads.regressors.registry import head_options
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.run import Run
 from tier4k.heads.results.run_format import ResultError
 from tier4k.tests.builders.stores import stores_of
@@ -487,6 +488,13 @@ def test_ridge_learns_from_all_training_rows_and_is_judged_without_a_validation_
     run = fit(estimator="ridge", head={}, targets=TARGETS[:1])
     splits = pd.read_json(run.folder / "splits.json")
     assert run.results.headline == "last" and splits["validation"].map(len).eq(0).all()
+
+
+def test_a_fit_removes_what_a_killed_one_left_although_its_run_exists(fit: Fit) -> None:
+    left = fit().folder.parent / f"{TEMPORARY_PREFIX}of-a-dead-process"
+    left.mkdir()
+    assert fit().found
+    assert not left.exists()
 
 
 def test_a_run_that_another_process_finished_first_is_found(

@@ -18,8 +18,8 @@ from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.finetuning.recipe import resolve_finetuning, separate_head_options
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions, read_splits
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.run import Run
 from tier4k.tests.builders.towers import (
     BERT,

@@ -26,8 +26,8 @@ from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.zero_shot import ScoreOptions, evaluate_scorer, plan_evaluation
 from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.terminal.notes import notes
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_predictions
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run import Run
 from tier4k.tests.builders.stores import stores_of

@@ -19,8 +19,8 @@ from tier4k.heads.data.fusion import FusionError, fuse, method_streams
 from tier4k.heads.data.stores import FeatureStores
 from tier4k.heads.protocol.fit import fit_head
 from tier4k.heads.protocol.options import FitOptions, ProtocolError
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.golden.golden_rows import (
     IMAGE,
     IMAGE_WIDTH,

@@ -14,8 +14,8 @@ from tier4k.cache.keys import key_array
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
 from tier4k.heads.protocol.fit import fit_head
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.run import Run
 from tier4k.tests.builders.devices import note_devices
 from tier4k.tests.builders.stores import stores_of

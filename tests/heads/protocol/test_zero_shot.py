@@ -35,8 +35,8 @@ from tier4k.heads.reporting.comparison import compare
 from tier4k.heads.reporting.html.detail import by_part, in_units, target_rows
 from tier4k.heads.reporting.read_runs import read_runs
 from tier4k.heads.reporting.tidy import tidy
-from tier4k.heads.results.model import read_model
 from tier4k.heads.results.read import read_config, read_predictions, used_stores
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run import Run
 from tier4k.heads.sweeps.grid import Cell, grid_cells

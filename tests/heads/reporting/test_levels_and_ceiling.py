@@ -1,6 +1,7 @@
 """The ranking of generators, that within prompts, and the raters' ceiling in tables, CSV and report."""
 
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def test_a_second_table_has_the_ranking_of_result_and_baselines(rated: Path) -> 
         expected = [f"{summaries[m].mean:.3f} ± {summaries[m].sd:.3f}" for m in LEVEL_METRICS]
         assert line_of(lines, title) == [title, *expected]
     assert not any("ceiling" in line for line in lines)
+
+
+def test_a_nan_of_a_baseline_is_named_by_its_line_in_the_table(rated: Path) -> None:
+    reasons = {"mos": {"generator_mean": "all predictions are equal"}}
+    lines = [note.plain for note in notes(replace(Results.read(rated), reasons=reasons))]
+    assert 'NaN for "baseline: generator mean" of mos: all predictions are equal' in lines
 
 
 def test_both_tables_fit_into_80_columns_with_every_number_whole(rated: Path) -> None:

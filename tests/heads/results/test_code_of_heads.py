@@ -12,7 +12,8 @@ from tier4k.cache.signature import Signature
 from tier4k.heads.regressors.options import HeadError
 from tier4k.heads.regressors.own_heads import own_head
 from tier4k.heads.regressors.registry import head_plugins, make_head, resolve_options
-from tier4k.heads.results.model import EXPORTED_FILE, MODEL_FILE, Model, ModelError, read_model
+from tier4k.heads.results.model import EXPORTED_FILE, MODEL_FILE, Model, ModelError
+from tier4k.heads.results.read_model import read_model
 from tier4k.tests.builders.feature_sets import feature_set
 from tier4k.tests.builders.own_heads import HEADS, install, write_module
 

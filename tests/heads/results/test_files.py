@@ -25,9 +25,10 @@ from tier4k.heads.evaluation.trial import Trial
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.config import Environment, RunConfig
-from tier4k.heads.results.model import ModelError, read_model
+from tier4k.heads.results.model import ModelError
 from tier4k.heads.results.names import run_name
 from tier4k.heads.results.read import read_config, read_curves, read_predictions, used_stores
+from tier4k.heads.results.read_model import read_model
 from tier4k.heads.results.results import Results
 from tier4k.heads.results.run_format import PROTOCOL_VERSION, RUN_FORMAT, ResultError
 from tier4k.heads.results.write import write_run

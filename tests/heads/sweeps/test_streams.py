@@ -15,7 +15,7 @@ from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.heads.commands.sweep import _fit_command
+from tier4k.heads.commands.fit_commands import fit_command
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config
 from tier4k.heads.results.run import Run
@@ -246,8 +246,8 @@ def test_the_printed_command_repeats_options_and_quotes_them() -> None:
         "score_features": "",
         "length_scales": (1.0, 2.0),
     }
-    assert shlex.split(_fit_command([Path("my data"), Path("b")], options))[2:4] == ["my data", "b"]
-    line = _fit_command([Path("my data")], options)
+    assert shlex.split(fit_command([Path("my data"), Path("b")], options))[2:4] == ["my data", "b"]
+    line = fit_command([Path("my data")], options)
     assert printed_options(line) == [
         ("--encoder", "hf:my models/clip"),
         ("--image-encoder", "clip@448"),

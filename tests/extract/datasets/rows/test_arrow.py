@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -158,6 +159,18 @@ def test_files_that_cannot_be_read_are_problems_and_the_others_are_read(
     assert "No such file" in problems[2][1]
     read = [row for row in rows_of(opened(folder)) if row["image"]]
     assert [read_bytes(row["image"]) for row in read][:5] == pictures.contents
+
+
+def test_offsets_that_point_outside_of_a_file_are_a_problem_of_it(tmp_path: Path, pictures: Pictures) -> None:
+    """Arrow itself would read whatever lies there, or end the process."""
+    table = table_of(pictures).slice(0, 1)
+    folder = save(tmp_path / "d", [table.set_column(0, "text", pa.array(["x" * 7777]))])
+    file = folder / "data-00000-of-00001.arrow"
+    begin, found, end = file.read_bytes().rpartition(np.array([0, 7777], np.int32).tobytes())
+    assert found
+    file.write_bytes(begin + np.array([-(2**26), 7777], np.int32).tobytes() + end)
+    ((name, problem),) = problems_of(opened(folder))
+    assert name == file.name and "negative offset" in problem
 
 
 def test_compressed_streams_and_orders_of_rows_that_are_kept_apart_are_refused(
