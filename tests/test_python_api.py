@@ -112,6 +112,13 @@ def test_encoders_are_finetuned_from_python_as_by_the_command(project: Path) -> 
     assert (run.folder / "encoders").is_dir()
 
 
+def test_one_run_or_folder_needs_no_list(fitted_project: Path) -> None:
+    runs = fitted_project / "runs"
+    every = tier4k.tidy(str(runs))
+    assert every.equals(tier4k.tidy([runs]))
+    assert set(tier4k.tidy(tier4k.read_run(runs / "fr"))["name"]) == {"fr"} < set(every["name"])
+
+
 def test_predictions_are_those_of_the_file_in_typed_columns(fitted_project: Path) -> None:
     run = tier4k.read_run(fitted_project / "runs" / "fr")
     with (run.folder / "predictions.csv").open(newline="") as file:

@@ -27,7 +27,7 @@ from tier4k.heads.reporting.order import order_key
 from tier4k.heads.reporting.run_settings import RunSettings, read_settings
 from tier4k.heads.reporting.terminal.cells import interval_cell, metric_cell
 from tier4k.heads.results.results import Results
-from tier4k.heads.results.run import Run, run_folders
+from tier4k.heads.results.run import Runs, run_folders
 
 NAN = float("nan")
 
@@ -53,7 +53,7 @@ SETTINGS = (
 WRAPPED = ("head", "changed_options", "benchmark", "streams", "data", "start")  # texts of several words
 
 
-def tidy(runs: Sequence[str | Path | Run]) -> pd.DataFrame:
+def tidy(runs: Runs) -> pd.DataFrame:
     """One line for each run, target, selection, baseline or ceiling, and metric.
 
     Args:

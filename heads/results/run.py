@@ -73,10 +73,14 @@ def run_folder(run: str | Path | Run) -> Path:
     return run.folder if isinstance(run, Run) else find_run(run)
 
 
-def run_folders(runs: Sequence[str | Path | Run]) -> list[Path]:
-    """Return the folders of runs, given as for `run_folder`; a folder that contains runs stands for them."""
+Runs = str | Path | Run | Sequence[str | Path | Run]
+"""A run or several: each is a run, or what `find_run` takes; a folder that contains runs stands for them."""
+
+
+def run_folders(runs: Runs) -> list[Path]:
+    """Return the folders of runs."""
     folders: list[Path] = []
-    for run in runs:
+    for run in [runs] if isinstance(runs, str | Path | Run) else runs:
         folders += [run.folder] if isinstance(run, Run) else find_runs([run])
     return folders
 

@@ -65,7 +65,7 @@ from tier4k.heads.reporting.read_runs import read_runs
 from tier4k.heads.reporting.report_run import ReportRun
 from tier4k.heads.reporting.run_name import FACTORS, USUAL
 from tier4k.heads.reporting.terminal.notes import ESTIMAND, interval_lines, leakage, notes
-from tier4k.heads.results.run import Run, run_folders
+from tier4k.heads.results.run import Runs, run_folders
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -94,7 +94,7 @@ class Written:
 
 
 def write_report(
-    runs: Sequence[str | Path | Run],
+    runs: Runs,
     output: str | Path,
     data: Sequence[str | Path] = (),
     images: int = DEFAULT_IMAGES,

@@ -15,7 +15,7 @@ from tier4k.heads.reporting.read_runs import read_runs
 from tier4k.heads.reporting.report_run import ReportRun, order_of_targets
 from tier4k.heads.reporting.run_name import differing_parts
 from tier4k.heads.reporting.run_settings import option_value
-from tier4k.heads.results.run import Run, run_folders
+from tier4k.heads.results.run import Runs, run_folders
 
 if TYPE_CHECKING:
     from tier4k.heads.reporting.plots.style import Drawing
@@ -49,7 +49,7 @@ class WrittenPlot:
 
 
 def plot(
-    runs: Sequence[str | Path | Run],
+    runs: Runs,
     output: str | Path,
     kind: PlotKind | None = None,
     targets: Sequence[str] = (),
