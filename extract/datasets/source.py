@@ -23,6 +23,7 @@ class TableReport:
         recognised: The columns among them that were found by a common name.
         targets: {target: why its column is a score}.
         unused: {column: why it is no score, although it looks like one}.
+        without_meaning: Columns of the table that are neither scores nor anything else.
         left_out: Parts of the data set that were not read, with the reason.
         notes: Other remarks.
     """
@@ -31,6 +32,7 @@ class TableReport:
     recognised: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, str] = field(default_factory=dict)
     unused: Mapping[str, str] = field(default_factory=dict)
+    without_meaning: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -271,6 +271,8 @@ def _reading_lines(report: TableReport, end: str) -> Iterator[tuple[str, str]]:
         columns.append(f"{column_field(name)} = {column}{recognised}")
     if columns:
         yield f"columns{end}", ", ".join(columns)
+    if report.without_meaning:
+        yield f"not read{end}", f"{', '.join(report.without_meaning)}: pass --columns to give them a meaning"
     for part in report.left_out:
         yield f"not read{end}", part
     for column, reason in report.unused.items():

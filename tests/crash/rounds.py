@@ -177,7 +177,11 @@ class Round:
         raise CrashError(f"a command takes more than {LONGEST:g} s:\n{running[-1].output[-2000:]}")
 
     def _check_ends(self, running: Sequence[Started]) -> None:
-        allowed = (0, -signal.SIGKILL, 2) if self.scenario.has_processes else (0, -signal.SIGKILL)
+        allowed = [0, -signal.SIGKILL]
+        if self.scenario.has_processes:
+            allowed.append(2)
+        if self.scenario.ends_with_ray:
+            allowed.append(1)
         for one in running:
             self._check_end(one, allowed)
 

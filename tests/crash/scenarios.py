@@ -25,6 +25,7 @@ class Scenario:
         last: Commands after the undisturbed ones, before files are compared.
         reader: Reads results again and again beside the commands; raises if something is missing.
         has_processes: Whether the command starts processes, which are killed as well.
+        ends_with_ray: Whether Ray ends the command with exit code 1 if one of Ray's own processes is killed.
         may_repeat: Whether work may be done twice: by two writers, or for files that a command replaces.
         disturbed: Whether it also runs on full, read-only and removed folders.
     """
@@ -37,6 +38,7 @@ class Scenario:
     last: tuple[Arguments, ...] = ()
     reader: Callable[[Path], None] | None = None
     has_processes: bool = False
+    ends_with_ray: bool = False
     may_repeat: bool = False
     disturbed: bool = True
 
@@ -107,6 +109,7 @@ SCENARIOS = (
         ((*EXTRACT, "--engine", "ray", "--actors", "1"),),
         weight=0,
         has_processes=True,
+        ends_with_ray=True,
         may_repeat=True,
         disturbed=False,
     ),

@@ -9,10 +9,11 @@ from tier4k.cache.text import shown
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.find import FoundTable, find_table
 from tier4k.extract.datasets.layouts.layout import Layout
-from tier4k.extract.datasets.ratings import ratings, spread_columns
+from tier4k.extract.datasets.ratings import is_about_ratings, ratings, spread_columns
 from tier4k.extract.datasets.source import TEXT_COLUMNS, SourceTable, TableReport
 from tier4k.extract.datasets.table_choice import RECOGNISED, ColumnChoice, TableChoice
 from tier4k.extract.datasets.tables.cells import Formula, PlacedImage, with_numbers
+from tier4k.extract.datasets.tables.column_names import UNNAMED
 from tier4k.extract.datasets.tables.part import TablePart
 from tier4k.extract.datasets.targets import ScoreColumns, choose_targets, require_free_names
 
@@ -101,11 +102,13 @@ def _source(
     chosen = _score_columns(cells.set_axis(origins["line"]), layout, columns, choice.column_choice)
     texts = _texts(cells, columns)
     row_columns = origins.assign(formulas=_formulas(cells, columns))
+    others = _others(cells, columns, chosen.columns)
     report = TableReport(
         columns=columns,
         recognised=table.columns.recognised,
         targets=chosen.reasons,
         unused=chosen.unused,
+        without_meaning=_without_meaning(others, chosen),
         left_out=table.left_out,
         notes=(*_package_notes(layout), *_notes(columns)),
     )
@@ -113,7 +116,7 @@ def _source(
         name=shown(_name(table)),
         path=table.path,
         frame=pd.concat([texts, row_columns, _scores(cells, chosen.columns, raters)], axis=1),
-        others=_others(cells, columns, chosen.columns),
+        others=others,
         targets=tuple(chosen.columns),
         image_folder=choice.folder_of_images(layout.image_folder(table.root, texts["name"])),
         image_prompt_folder=choice.folder_of_images(table.root) / layout.image_prompt_folder,
@@ -148,6 +151,13 @@ def _others(
     used = {*columns.values(), *scores.values()} - {split}
     others = cells.drop(columns=[column for column in cells.columns if column in used])
     return others if split is None else others.assign(split=cells[split])
+
+
+def _without_meaning(others: pd.DataFrame, scores: ScoreColumns) -> tuple[str, ...]:
+    """Return the names of columns to which neither the layout, --columns nor their numbers give a meaning."""
+    explained = {*scores.unused, *spread_columns(scores.columns, others.columns).values(), "split"}
+    names = [name for name in others.columns if name not in explained]
+    return tuple(name for name in names if not is_about_ratings(name) and not name.startswith(UNNAMED))
 
 
 def _score_columns(

@@ -246,5 +246,6 @@ def test_a_table_whose_columns_the_user_names_has_no_published_layout(tmp_path: 
     source = read_source(path, TableChoice(columns=f"{columns},mos.quality=look"))
     assert (source.name, source.image_folder) == ("t", tmp_path)
     assert list(source.report.unused) == ["fit", "sd_look"]
+    assert source.report.without_meaning == (() if "start" in columns else ("start",))
     named_as_target = read_source(path, TableChoice(columns=f"{columns},mos=look"))
     assert list(named_as_target.report.unused) == ["fit"]  # the ratings of look are used
