@@ -54,7 +54,7 @@ def find_columns(
         if canonical in named:
             if canonical in chosen:
                 found[canonical] = chosen[canonical]
-            elif named[canonical]:
+            elif named[canonical] and choice.requires(column_field(canonical)):
                 missing.append(" or ".join(named[canonical]))
         elif column in present:
             found[canonical] = column
@@ -129,6 +129,8 @@ def _missing_targets(
 ) -> list[str]:
     if not choice.targets:
         return [column for column in layout.targets if column not in present]
+    if choice.to_predict:
+        return []
     return [" or ".join(columns) for columns in choice.targets.values() if not set(columns) & set(present)]
 
 

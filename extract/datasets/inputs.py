@@ -87,7 +87,7 @@ def read_inputs(
         folder = ImageFolder.read(Path(data))
         if folder.is_meant(choice):
             return _from_folder(folder, needs_prompts)
-    return PredictionInputs(open_rows(data, choice, needs_prompts))
+    return PredictionInputs(open_rows(data, replace(choice, to_predict=True), needs_prompts))
 
 
 def _is_whole(data: str | Path) -> bool:

@@ -1,7 +1,7 @@
 """What a user says about a table: its layout, the meaning of its columns, its sheet, its folder of images."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -9,6 +9,8 @@ from tier4k.extract.datasets.choices import ColumnField
 from tier4k.extract.datasets.errors import DataError
 
 SCORE = "mos"
+
+NEEDED_TO_PREDICT = ("image", "prompt", "image_prompt")  # fields of columns
 
 
 def canonical_column(column_field: str) -> str:
@@ -29,10 +31,24 @@ class ColumnChoice:
         of_field: {field: columns}; a table uses the one that it has. No columns: the table has none for the
             field, whatever its names suggest.
         targets: {target: columns}; empty: the score columns are recognised.
+        to_predict: Whether a table may lack all columns but those of images and prompts.
     """
 
     of_field: Mapping[ColumnField, tuple[str, ...]] = field(default_factory=dict)
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    to_predict: bool = False
+
+    def requires(self, name: str) -> bool:
+        """Return whether a table must have a column for a field that the choice names."""
+        return not self.to_predict or name in NEEDED_TO_PREDICT
+
+    def columns_of_targets(self, present: Collection[str]) -> dict[str, str]:
+        """Return {target: its column} for the named targets of which a table has the column."""
+        found = {}
+        for target, names in self.targets.items():
+            if own := [name for name in names if name in present]:
+                found[target] = own[0]
+        return found
 
     @classmethod
     def parse(cls, text: str) -> "ColumnChoice":
@@ -93,12 +109,14 @@ class TableChoice:
         columns: Text of `--columns`; "" recognises the columns.
         sheet: Name of a sheet of a workbook; None takes the visible sheet that has the columns.
         images: Folder that relative names of images begin in; None takes that of the layout.
+        to_predict: See `ColumnChoice`: images to predict have no ratings.
     """
 
     layout: str | None = None
     columns: str = ""
     sheet: str | None = None
     images: Path | None = None
+    to_predict: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> "TableChoice":
@@ -135,7 +153,7 @@ class TableChoice:
         Raises:
             DataError: `columns` is no list of pairs.
         """
-        return ColumnChoice.parse(self.columns)
+        return replace(ColumnChoice.parse(self.columns), to_predict=self.to_predict)
 
 
 RECOGNISED = TableChoice()

@@ -39,8 +39,11 @@ def _image_hints(part: TablePart, choice: TableChoice) -> list[str]:
     columns = [column for column in part.frame.columns if _names_files(part.frame[column], locator)]
     if len(columns) != 1:
         return []
-    given = f"{choice.columns}," if choice.columns else ""
-    return [f"Pass --columns {given}image={columns[0]}: its cells are names of files that exist."]
+    found = "its cells are names of files that exist."
+    if choice.columns:
+        return [f"Pass --columns {choice.columns},image={columns[0]}: {found}"]
+    others = "Name the columns of prompts and generators there too: prompt=…,generator=…"
+    return [f"Pass --columns image={columns[0]}: {found} {others}"]
 
 
 def _names_files(cells: pd.Series, locator: Locator) -> bool:

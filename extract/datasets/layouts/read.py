@@ -167,10 +167,8 @@ def _score_columns(
     choice: ColumnChoice,
 ) -> ScoreColumns:
     if choice.targets:
-        chosen = {}
         require_free_names(choice.targets)
-        for target, names in choice.targets.items():
-            chosen[target] = next(name for name in names if name in cells.columns)
+        chosen = choice.columns_of_targets(cells.columns)
         others = choose_targets(cells, [*columns.values(), *chosen.values()])
         unused = {**dict.fromkeys(others.columns, "--columns names other scores"), **others.unused}
         for spread in spread_columns(chosen, cells.columns).values():

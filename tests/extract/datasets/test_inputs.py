@@ -10,6 +10,7 @@ from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.hashes.cache import KeyCache
 from tier4k.extract.datasets.hashes.hasher import ImageHasher
 from tier4k.extract.datasets.inputs import PredictionInputs, read_inputs
+from tier4k.extract.datasets.table_choice import TableChoice
 from tier4k.extract.datasets.tables.find import TABLE_SUFFIXES
 from tier4k.extract.inputs.plan import Plan, plan_inputs
 from tier4k.tests.builders.data import save_picture, table_rows, write_table
@@ -137,6 +138,15 @@ def test_a_table_of_images_goes_before_the_files_beside_the_images(
     table.rename(columns=columns).to_csv(folder / "table.csv", index=False)
     SCORES.to_csv(folder / "scores.csv", index=False)
     assert prompts(read_inputs([folder])) == {"a.png": "of the table"}
+
+
+def test_new_images_need_no_columns_of_scores_and_generators_although_they_are_named(folder: Path) -> None:
+    table = table_rows(names=["a.png"]).rename(columns={"image": "file", "prompt": "caption"})
+    table[["file", "caption"]].to_csv(folder / "table.csv", index=False)
+    choice = TableChoice(columns="image=file,prompt=caption,generator=system,mos=look,mos.all=fit")
+    assert prompts(read_inputs([folder], choice=choice)) == {"a.png": "a fox 0"}
+    with pytest.raises(DataError, match="lacks columns.*words"):
+        read_inputs([folder], choice=TableChoice(columns="image=file,prompt=words"))
 
 
 def test_other_files_and_folders_are_named(folder: Path) -> None:
