@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from tier4k.cache.atomic import require_suffix
+from tier4k.heads.regressors.options import OPTION_OF, cli_name
 from tier4k.heads.reporting.ablation import Ablation, ablation_of
 from tier4k.heads.reporting.choices import ComparedMetric, PlotKind, PlotWidth
 from tier4k.heads.reporting.comparable import SETTINGS, values_of
@@ -207,13 +208,16 @@ def _setting(
             raise ReportError(f"bars show one setting, and the runs differ in several: pass {options}")
         return found[0]
     key = setting.replace("-", "_")
+    key = OPTION_OF.get(key, key)
+    if key not in SETTINGS:
+        raise ReportError(f"there is no setting {setting!r}: pass {options}")
     if key not in found:
         raise ReportError(f"no two runs differ in {setting!r} alone: pass {options}")
     return key
 
 
 def _option(setting: str) -> str:
-    return setting.replace("_", "-")
+    return cli_name(setting).replace("_", "-")
 
 
 def _targets(runs: Sequence[ReportRun], wanted: Sequence[str]) -> list[str]:

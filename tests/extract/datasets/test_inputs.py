@@ -144,7 +144,7 @@ def test_new_images_need_no_columns_of_scores_and_generators_although_they_are_n
     table = table_rows(names=["a.png"]).rename(columns={"image": "file", "prompt": "caption"})
     table[["file", "caption"]].to_csv(folder / "table.csv", index=False)
     choice = TableChoice(columns="image=file,prompt=caption,generator=system,mos=look,mos.all=fit")
-    assert prompts(read_inputs([folder], choice=choice)) == {"a.png": "a fox 0"}
+    assert prompts(read_inputs([folder], choice=choice)) == {"a.png": "prompt 0"}
     with pytest.raises(DataError, match="lacks columns.*words"):
         read_inputs([folder], choice=TableChoice(columns="image=file,prompt=words"))
 

@@ -76,6 +76,8 @@ def test_an_ablation_says_which_runs_it_needs(runs: list[Path]) -> None:
     refused(
         "no two runs differ in 'feature' alone: pass --setting head", find_ablation, read[:3], [], "feature"
     )
+    refused("there is no setting 'stuff': pass --setting head", find_ablation, read[:3], [], "stuff")
+    refused("no two runs differ in 'transform' alone", find_ablation, read[:3], [], "transform")
     refused('pass --reference "ridge" or "svr" or "kernel-ridge"', find_ablation, read[:3], [], None, "mlp")
 
 
