@@ -20,7 +20,7 @@ from tier4k.heads.reporting.choices import PlotWidth
 
 WIDTHS: dict[PlotWidth, float] = {"single": 3.3, "double": 6.9}  # inches: one and two columns of a paper
 
-# The colours of Okabe and Ito (2008) that are dark enough for white paper. A wine red (Tol 2021) is in place of
+# The colours of Okabe and Ito (2008) that are dark enough for white paper. Wine red (Tol 2021) is in place of
 # black, in which intervals are drawn. People with any common form of colour blindness tell the colours apart;
 # markers and hatches do so in print without colour.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#882255", "#999999")

@@ -145,7 +145,7 @@ def test_new_images_need_no_columns_of_scores_and_generators_although_they_are_n
     table[["file", "caption"]].to_csv(folder / "table.csv", index=False)
     choice = TableChoice(columns="image=file,prompt=caption,generator=system,mos=look,mos.all=fit")
     assert prompts(read_inputs([folder], choice=choice)) == {"a.png": "prompt 0"}
-    with pytest.raises(DataError, match="lacks columns.*words"):
+    with pytest.raises(DataError, match=r"lacks columns of the table layout:\n  words"):
         read_inputs([folder], choice=TableChoice(columns="image=file,prompt=words"))
 
 
