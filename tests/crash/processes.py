@@ -94,6 +94,13 @@ def send(processes: Sequence[psutil.Process], number: int) -> None:
             process.send_signal(number)
 
 
+def is_resource_tracker(process: psutil.Process) -> bool:
+    """Whether a process is the tracker of multiprocessing, which Python starts again with a traceback."""
+    with suppress(psutil.Error):
+        return "resource_tracker" in " ".join(process.cmdline())
+    return False
+
+
 def outliving(running: Sequence[Started], seconds: float = SECONDS_TO_END) -> list[str]:
     """Wait until all processes but the running commands have ended; kill and name those that have not."""
     mine = psutil.Process()

@@ -23,7 +23,7 @@ from tier4k.tests.crash.checks import (
     visible,
 )
 from tier4k.tests.crash.disturbances import KINDS, leave_room, remount
-from tier4k.tests.crash.processes import LONGEST, Started, outliving, send
+from tier4k.tests.crash.processes import LONGEST, Started, is_resource_tracker, outliving, send
 from tier4k.tests.crash.scenarios import Scenario
 
 if TYPE_CHECKING:
@@ -160,8 +160,9 @@ class Round:
     def _kill_now(self, command: Started) -> Visible:
         """Stop a command, look at its results, and kill it."""
         processes = command.processes()
-        if self.scenario.has_processes and self.chance.random() < 0.5 and len(processes) > 1:
-            processes = [self.chance.choice(processes[1:])]
+        started = [process for process in processes[1:] if not is_resource_tracker(process)]
+        if self.scenario.has_processes and self.chance.random() < 0.5 and started:
+            processes = [self.chance.choice(started)]
         elif self.chance.random() < 0.5:
             processes = processes[:1]
         send(processes, signal.SIGSTOP)
