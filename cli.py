@@ -40,11 +40,23 @@ from tier4k.heads.commands.weights import weights_get, weights_ls
 
 EXIT_ERROR = 2  # an error that the user can fix
 
+# What a user may cause, by the number of the error.
+SYSTEM_ERRORS = (
+    errno.EACCES,
+    errno.EIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+)
+
 EXIT_INTERRUPTED = 130  # Ctrl-C, or SIGTERM from a batch system
 
 
 class TierGroup(TyperGroup):
-    """The commands with their exit codes: 2 for a TierError, 130 after Ctrl-C, each with a message."""
+    """The commands with their exit codes, each with a message: 2 for an error, 130 after Ctrl-C."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -60,8 +72,9 @@ class TierGroup(TyperGroup):
             )
             return ctx.exit(EXIT_ERROR)
         except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # the reader of the output has ended
+            if error.errno not in SYSTEM_ERRORS:
+                explain_usage(error)
+                raise
             print_error(f"{shortened(error, 600)}: fix the cause, and run the command again")
             return ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt as interruption:

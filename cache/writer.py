@@ -22,8 +22,8 @@ class ShardWriter:
     """A context that collects encoded rows and publishes them in shards.
 
     A shard is published when it has enough rows or bytes, or `SHARD_SECONDS` after the previous shard. So a
-    killed run loses at most a minute of work: these seconds, and the batch that was being encoded. Memory
-    stays bounded for rows of any width.
+    killed run loses the work of these seconds, and what was being encoded: a batch, or on a GPU two units.
+    Memory stays bounded for rows of any width.
 
     The end of the context, even by an error, publishes the remaining rows.
 
@@ -58,6 +58,15 @@ class ShardWriter:
         self._keys.append(keys)
         self._features.append(rounded)
         self.rows += len(keys)
+        self.publish_if_due()
+
+    def publish_if_due(self) -> None:
+        """Publish the collected rows if they are enough or old enough.
+
+        Raises:
+            StoreError: The shard cannot be written.
+            ShardError: A feature is NaN or infinite.
+        """
         if self._is_due():
             self.publish()
 

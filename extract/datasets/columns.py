@@ -21,11 +21,13 @@ class FoundColumns:
         of: {canonical column: column of the table}.
         recognised: The columns among them that were found by a common name.
         missing: Required columns of the layout that the table lacks.
+        not_needed: Columns that the user names, that the table lacks and that a prediction does not need.
     """
 
     of: Mapping[str, str]
     recognised: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    not_needed: tuple[str, ...] = ()
 
 
 def find_columns(
@@ -46,6 +48,7 @@ def find_columns(
     found: dict[str, str] = {}
     recognised: dict[str, str] = {}
     missing: list[str] = []
+    not_needed: list[str] = []
     chosen = _chosen(choice, present)
     named = {canonical_column(name): columns for name, columns in choice.of_field.items()}
     own_names = {**layout.columns, **layout.optional}
@@ -54,16 +57,18 @@ def find_columns(
         if canonical in named:
             if canonical in chosen:
                 found[canonical] = chosen[canonical]
-            elif named[canonical] and choice.requires(column_field(canonical)):
-                missing.append(" or ".join(named[canonical]))
+            elif named[canonical]:
+                absent = missing if choice.requires(column_field(canonical)) else not_needed
+                absent.append(" or ".join(named[canonical]))
         elif column in present:
             found[canonical] = column
         elif other := _common_name(layout.common_names.get(canonical, ()), present, canonical, chosen):
             found[canonical] = recognised[canonical] = other
         elif canonical in layout.columns or _is_misspelt(canonical, layout, present, found):
             missing.append(column)
-    missing.extend(_missing_targets(layout, present, choice))
-    return FoundColumns(found, recognised, tuple(missing))
+    absent = not_needed if choice.to_predict and choice.targets else missing
+    absent.extend(_missing_targets(layout, present, choice))
+    return FoundColumns(found, recognised, tuple(missing), tuple(not_needed))
 
 
 def _is_misspelt(
@@ -129,8 +134,6 @@ def _missing_targets(
 ) -> list[str]:
     if not choice.targets:
         return [column for column in layout.targets if column not in present]
-    if choice.to_predict:
-        return []
     return [" or ".join(columns) for columns in choice.targets.values() if not set(columns) & set(present)]
 
 

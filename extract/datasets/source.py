@@ -23,7 +23,7 @@ class TableReport:
         recognised: The columns among them that were found by a common name.
         targets: {target: why its column is a score}.
         unused: {column: why it is no score, although it looks like one}.
-        without_meaning: Columns of the table that are neither scores nor anything else.
+        without_meaning: Columns of a table of the user's own that no name, number or option gives a meaning.
         left_out: Parts of the data set that were not read, with the reason.
         notes: Other remarks.
     """

@@ -272,7 +272,7 @@ def _reading_lines(report: TableReport, end: str) -> Iterator[tuple[str, str]]:
     if columns:
         yield f"columns{end}", ", ".join(columns)
     if report.without_meaning:
-        yield f"not read{end}", f"{', '.join(report.without_meaning)}: pass --columns to give them a meaning"
+        yield f"no meaning{end}", f"{', '.join(report.without_meaning)}: pass --columns if they have one"
     for part in report.left_out:
         yield f"not read{end}", part
     for column, reason in report.unused.items():

@@ -17,7 +17,7 @@ FIRST_BATCH = {"cpu": 4, "mps": 8}
 
 WORTHWHILE = 1.05  # a doubled batch is kept only if encoding is faster by this factor
 
-LONGEST_BATCH_S = 10.0  # of a batch that is found by measuring: a killed extraction loses the last one
+LONGEST_BATCH_S = 10.0  # of a batch whose size is found by measuring: a killed extraction loses the last one
 
 
 @dataclass
@@ -80,12 +80,16 @@ class BatchSize:
         if self._measured is None:
             self._measured = _Measured()
             return
+        if seconds > LONGEST_BATCH_S and self.current > 1:
+            self.current //= 2
+            self._measured = None
+            return
         self._measured.add(inputs, pixels, seconds)
         if self._measured.inputs >= self._largest:
             self._adapt(self._measured)
             self._measured = None
 
-    def _adapt(self, measured: "_Measured") -> None:
+    def _adapt(self, measured: _Measured) -> None:
         pixels_per_second = measured.pixels / measured.seconds
         next_batch_s = 2 * self.current * measured.seconds / measured.inputs
         if pixels_per_second < WORTHWHILE * self._pixels_per_second:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import gcd
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -84,13 +85,14 @@ class ImageChunkEncoder:
         self._device = device
 
     def batches(self, chunk: Chunk, wanted: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield images of one shape, as many as have the crops of a batch (see `ChunkEncoder`)."""
+        """Yield images of one shape, as many as have the crops of whole batches (see `ChunkEncoder`)."""
         for stack in chunk.images[self._variant]:
             rows = stack.rows[stack.crops == 0]
-            yield from _masks(rows[wanted[rows]], len(wanted), self._images_per_batch)
+            yield from _masks(rows[wanted[rows]], len(wanted), self._images_of_batches)
 
-    def _images_per_batch(self) -> int:
-        return max(self._size.current // self._crop_count, 1)
+    def _images_of_batches(self) -> int:
+        """Return the smallest number of images whose crops fill batches without a rest."""
+        return self._size.current // gcd(self._size.current, self._crop_count)
 
     def features(self, chunk: Chunk, wanted: np.ndarray) -> Tensor:
         """Return features (n, D) of the n wanted images of a chunk, or (n, V, D) for V > 1 crops each."""
@@ -217,10 +219,9 @@ class PairChunkEncoder:
         assert chunk.pair_texts is not None
         (stack,) = chunk.images[0]  # all images have the network's shape
         used_images, pair_images = np.unique(chunk.pair_images[wanted], return_inverse=True)
-        used_texts, pair_texts = np.unique(chunk.pair_texts[wanted], return_inverse=True)
         pixels = select_rows(stack.pixels, used_images)
         with measured_speed(self._size, self._device) as count:
-            texts = self._texts([chunk.texts[number] for number in used_texts])[torch.from_numpy(pair_texts)]
+            texts = self._texts(chunk.texts)[torch.from_numpy(chunk.pair_texts[wanted])]
 
             def score_batch(batch: slice) -> Tensor:
                 """Return the scores of all pairs of one batch of images."""

@@ -39,7 +39,7 @@ class EncodingLoop:
     """Encodes units of inputs on one device.
 
     While the device encodes a unit, threads read the next ones, and another thread writes the features of the
-    unit before.
+    batch before, on a GPU of the unit before.
 
     Args:
         encoder: Reads and encodes units.
@@ -55,7 +55,7 @@ class EncodingLoop:
     ) -> None:
         self._encoder = encoder
         self._shard_rows = shard_rows
-        # A GPU computes while this thread prepares its next work; other devices have computed it by then.
+        # A GPU computes while this thread prepares its next work; other devices compute what is fetched.
         self._units_ahead = 1 if device.type == "cuda" else 0
         self._timing = Timing()
         self._unreadable: list[UnreadableImage] = []
@@ -95,7 +95,7 @@ class EncodingLoop:
         publisher: Publisher,
         advanced: Callable[[int, Timing], None],
     ) -> None:
-        """Encode units. The features of each are fetched when the device has got its work of the next one."""
+        """Encode units. A GPU gets its work of the next unit before the features of a unit are fetched."""
         under_way: deque[_Encoded] = deque()
 
         def fetch() -> None:
@@ -109,7 +109,7 @@ class EncodingLoop:
                 if len(under_way) > self._units_ahead:
                     fetch()
         finally:
-            while under_way:
+            while self._units_ahead and under_way:
                 fetch()
 
     def _encoded(self, units: Iterable[Unit]) -> Iterator[_Encoded]:

@@ -88,9 +88,20 @@ class Publisher:
             StoreError: Features that were handed over before cannot be written.
             ShardError: Features that were handed over before contain NaN or infinity.
         """
-        self._waiting.append(self._thread.submit(self._writers[store].add, keys, features))
+        self._waiting.append(self._thread.submit(self._write, store, keys, features))
         while len(self._waiting) > MOST_WAITING:
             self._waiting.popleft().result()
+
+    def _write(
+        self,
+        store: int,
+        keys: np.ndarray,
+        features: np.ndarray,
+    ) -> None:
+        """Add rows to one store; those of the others may become due while their encoders wait."""
+        self._writers[store].add(keys, features)
+        for writer in self._writers:
+            writer.publish_if_due()
 
     def finish(self) -> None:
         """Publish all features that were handed over.

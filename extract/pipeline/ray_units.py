@@ -42,7 +42,7 @@ class EncodedUnit:
     Attributes:
         number: Number of the unit.
         unit: The unit.
-        features: For each encoder that encoded inputs: its index, keys (n, 32) and features (n, ...).
+        features: For each batch of each encoder: the encoder's index, keys (n, 32) and features (n, ...).
         unreadable: Images that were left out.
         seconds: Time of the encoding.
         batch_sizes: Current batch size of each encoder.

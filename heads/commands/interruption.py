@@ -6,7 +6,7 @@ from contextlib import contextmanager
 ANY = "the command was interrupted: run the same command again"
 
 ENCODING = (
-    "the encoding was interrupted. The units of images and prompts that were encoded are stored: run the "
+    "the encoding was interrupted. The images and prompts that were encoded are stored: run the "
     "same command again, and it encodes the others"
 )
 

@@ -20,12 +20,12 @@ from tier4k.heads.commands.encoder_options import (
     TemplatesOption,
 )
 from tier4k.heads.commands.encoders import encoder_choice
-from tier4k.heads.commands.fit_commands import fit_command, passed_options, single_values
 from tier4k.heads.commands.fit_options import FitGroup
 from tier4k.heads.commands.interruption import SWEEP, explain_interruption
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.output_options import OutputGroup
 from tier4k.heads.commands.planned_runs import planned_table
+from tier4k.heads.commands.printed_commands import fit_command, passed_options, single_values
 from tier4k.heads.commands.reporter import ConsoleReporter
 from tier4k.heads.commands.run_options import RUNS, OutOption
 from tier4k.heads.commands.sweep_options import (

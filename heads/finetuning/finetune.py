@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from tier4k.cache.atomic import remove_dead
 from tier4k.extract.datasets.choices import Stream
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.pipeline.arithmetic import arithmetic, require_precision
@@ -45,7 +44,7 @@ from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.mlp.estimator import MLPHead
 from tier4k.heads.results.choices import KeptModels
 from tier4k.heads.results.config import Environment
-from tier4k.heads.results.find_run import stored_run
+from tier4k.heads.results.find_run import finished_run
 from tier4k.heads.results.layout import encoders_folder
 from tier4k.heads.results.names import run_name
 from tier4k.heads.results.run import Run, read_run
@@ -88,8 +87,7 @@ def finetune(
     require_unseen(plan.manifest, plan.splits, *encoders.all)
     accelerator = make_accelerator(device)
     name = run_name(plan.config)
-    remove_dead(out)
-    folder = stored_run(out, plan.config) or out / name
+    folder = finished_run(out, plan.config) or out / name
     partial = out / f".{name}.partial"
     with explain_lost_processes(accelerator):
         run_exists = exists_for_all(accelerator, folder)

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
-from tier4k.cache.atomic import remove_dead
 from tier4k.cache.keys import file_key
 from tier4k.cache.text import nearest, shortened
 from tier4k.extract.datasets.choices import Benchmark
@@ -25,7 +24,7 @@ from tier4k.heads.protocol.plan import recorded_datasets
 from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.estimator_head import EstimatorHead
 from tier4k.heads.results.config import RunConfig
-from tier4k.heads.results.find_run import reference_to, stored_run
+from tier4k.heads.results.find_run import finished_run, reference_to
 from tier4k.heads.results.layout import ROWS_FILE, SPLITS_FILE, WEIGHTS_FILE, damaged, estimator_file, is_run
 from tier4k.heads.results.model import HeadKey, Model
 from tier4k.heads.results.read import ROW_TYPES, read_rows, read_splits
@@ -140,8 +139,7 @@ def evaluate_model(
         )
     repeats = sorted({repeat for _, repeat in predicted})
     config = _config(model, manifest, pairs, benchmark, repeats, calibrated)
-    remove_dead(out)
-    if stored := stored_run(out, config):
+    if stored := finished_run(out, config):
         return read_run(stored)
     require_writable(out)
     features = rows_without_features(manifest)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tier4k.cache.atomic import remove_dead
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
 from tier4k.heads.data.features import FeatureSet, load_features
@@ -18,7 +17,7 @@ from tier4k.heads.protocol.plan import Plan, plan_run
 from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.regressors.mlp.device import fitting_device
 from tier4k.heads.regressors.tasks import Weights
-from tier4k.heads.results.find_run import stored_run
+from tier4k.heads.results.find_run import finished_run
 from tier4k.heads.results.model import HeadKey
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
@@ -71,8 +70,7 @@ def fit_plans(
         command: Command line, which is recorded in the run.
         finished: Called with (heads fitted, heads in all).
     """
-    remove_dead(out)  # which a killed command may leave although all its runs are written
-    stored = {plan.config.digest: stored_run(out, plan.config) for plan in plans}
+    stored = {plan.config.digest: finished_run(out, plan.config) for plan in plans}
     missing = [plan for plan in plans if stored[plan.config.digest] is None]
     fitted = _fit_missing(missing, out, command, finished) if missing else {}
     runs = []

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tier4k.cache.atomic import remove_dead
 from tier4k.cache.keys import key_array, sortable
 from tier4k.cache.signature import Signature
 from tier4k.cache.store import FeatureStore
@@ -20,7 +19,7 @@ from tier4k.heads.evaluation.trial import ZERO_SHOT, Trial
 from tier4k.heads.protocol.plan import recorded_datasets, require_scores, resolve_targets
 from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.results.config import ZERO_SHOT_METHOD, RunConfig
-from tier4k.heads.results.find_run import stored_run
+from tier4k.heads.results.find_run import finished_run
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
 
@@ -136,8 +135,7 @@ def evaluate_scorer(
         StoreError: Some rows are not scored yet, or the run cannot be written.
         ShardError: A shard is damaged.
     """
-    remove_dead(out)
-    if stored := stored_run(out, plan.config):
+    if stored := finished_run(out, plan.config):
         return read_run(stored)
     scores = np.full(len(plan.keys), np.nan)
     rows = np.unique(np.concatenate([split.test for split in plan.splits]))

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tier4k.cache.atomic import remove_dead
 from tier4k.heads.results.config import RunConfig
 from tier4k.heads.results.layout import RESULTS_FILE, is_run, read_run_file
 from tier4k.heads.results.names import DIGITS, digest_in, reference, run_name
@@ -110,6 +111,12 @@ def find_runs(runs: Sequence[str | Path]) -> list[Path]:
 def runs_in(folder: Path) -> list[Path]:
     """Return the folders of all runs in a folder by name, without those of a search's candidates."""
     return [folder / name for name in _names_in(folder) if is_run(folder / name)]
+
+
+def finished_run(out: Path, config: RunConfig) -> Path | None:
+    """Return the folder of a run, or None if it is to be made; remove what killed commands left in `out`."""
+    remove_dead(out)
+    return stored_run(out, config)
 
 
 def stored_run(out: Path, config: RunConfig) -> Path | None:

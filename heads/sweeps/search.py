@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from tier4k.cache.atomic import remove_dead
 from tier4k.cache.signature import Signature
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.datasets.progress import Progress, no_progress
@@ -31,7 +30,7 @@ from tier4k.heads.protocol.fit import load_fused
 from tier4k.heads.protocol.options import FitOptions
 from tier4k.heads.protocol.publish import publish_run
 from tier4k.heads.results.config import SEARCH, SEVERAL, Environment, RunConfig
-from tier4k.heads.results.find_run import stored_run
+from tier4k.heads.results.find_run import finished_run, stored_run
 from tier4k.heads.results.layout import CANDIDATES
 from tier4k.heads.results.run import Run, read_run
 from tier4k.heads.results.write import require_writable
@@ -146,8 +145,7 @@ def run_search(
     candidates, left_out = plan_candidates(manifest, features, blocks, base, count)
     request = candidates[0].cell.options.split_request(candidates[0].plan.manifest)
     config = _config(candidates, blocks, request)
-    remove_dead(out)
-    if stored := stored_run(out, config):
+    if stored := finished_run(out, config):
         return Search(read_run(stored), candidates, left_out)
     require_writable(out)
     rows = rows_without_features(candidates[0].plan.manifest)

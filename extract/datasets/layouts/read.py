@@ -1,11 +1,12 @@
 """Read the table of a data set into canonical columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from tier4k.cache.text import shown
+from tier4k.extract.datasets.columns import FoundColumns
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.layouts.find import FoundTable, find_table
 from tier4k.extract.datasets.layouts.layout import Layout
@@ -108,9 +109,9 @@ def _source(
         recognised=table.columns.recognised,
         targets=chosen.reasons,
         unused=chosen.unused,
-        without_meaning=_without_meaning(others, chosen),
+        without_meaning=() if layout.targets else _without_meaning(others, columns, chosen),
         left_out=table.left_out,
-        notes=(*_package_notes(layout), *_notes(columns)),
+        notes=(*_package_notes(layout), *_notes(table.columns)),
     )
     return SourceTable(
         name=shown(_name(table)),
@@ -153,9 +154,14 @@ def _others(
     return others if split is None else others.assign(split=cells[split])
 
 
-def _without_meaning(others: pd.DataFrame, scores: ScoreColumns) -> tuple[str, ...]:
+def _without_meaning(
+    others: pd.DataFrame,
+    columns: Mapping[str, str],
+    scores: ScoreColumns,
+) -> tuple[str, ...]:
     """Return the names of columns to which neither the layout, --columns nor their numbers give a meaning."""
-    explained = {*scores.unused, *spread_columns(scores.columns, others.columns).values(), "split"}
+    spreads = spread_columns(scores.columns, others.columns).values()
+    explained = {*columns.values(), *scores.unused, *spreads, "split"}
     names = [name for name in others.columns if name not in explained]
     return tuple(name for name in names if not is_about_ratings(name) and not name.startswith(UNNAMED))
 
@@ -191,10 +197,12 @@ def _package_notes(layout: Layout) -> tuple[str, ...]:
     return (f"Layout {layout.name} of the package {layout.package}",) if layout.package else ()
 
 
-def _notes(columns: Mapping[str, str]) -> tuple[str, ...]:
-    if "prompt" in columns:
-        return ()
-    return (NO_PROMPTS if "group" in columns else INDEPENDENT,)
+def _notes(columns: FoundColumns) -> Iterator[str]:
+    if columns.not_needed:
+        names = ", ".join(columns.not_needed)
+        yield f"--columns names {names}, which the table lacks: a prediction needs none of them"
+    if "prompt" not in columns.of:
+        yield NO_PROMPTS if "group" in columns.of else INDEPENDENT
 
 
 def _texts(cells: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

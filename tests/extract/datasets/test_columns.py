@@ -247,5 +247,7 @@ def test_a_table_whose_columns_the_user_names_has_no_published_layout(tmp_path: 
     assert (source.name, source.image_folder) == ("t", tmp_path)
     assert list(source.report.unused) == ["fit", "sd_look"]
     assert source.report.without_meaning == (() if "start" in columns else ("start",))
+    as_split = read_source(path, TableChoice(columns="image=file,prompt=caption,mos=look,split=start"))
+    assert as_split.report.without_meaning == ()
     named_as_target = read_source(path, TableChoice(columns=f"{columns},mos=look"))
     assert list(named_as_target.report.unused) == ["fit"]  # the ratings of look are used

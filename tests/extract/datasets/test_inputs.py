@@ -144,7 +144,11 @@ def test_new_images_need_no_columns_of_scores_and_generators_although_they_are_n
     table = table_rows(names=["a.png"]).rename(columns={"image": "file", "prompt": "caption"})
     table[["file", "caption"]].to_csv(folder / "table.csv", index=False)
     choice = TableChoice(columns="image=file,prompt=caption,generator=system,mos=look,mos.all=fit")
-    assert prompts(read_inputs([folder], choice=choice)) == {"a.png": "prompt 0"}
+    inputs = read_inputs([folder], choice=choice)
+    assert prompts(inputs) == {"a.png": "prompt 0"}
+    assert any(
+        "names system, look, fit, which the table lacks" in line for line in inputs.source.report.lines()
+    )
     with pytest.raises(DataError, match=r"lacks columns of the table layout:\n  words"):
         read_inputs([folder], choice=TableChoice(columns="image=file,prompt=words"))
 

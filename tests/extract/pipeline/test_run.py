@@ -471,9 +471,9 @@ def test_an_interrupt_costs_one_batch_of_one_encoder_and_doubles_nothing(
 def test_a_killed_extraction_loses_one_batch_of_a_slow_encoder(
     tmp_path: Path, image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All ten images are one unit. While its last batch is encoded, at most two others wait to be stored."""
+    """All ten images are one unit of two encoders. At most two batches wait to be stored."""
     write_pku(tmp_path / "data")
-    manifest = check(tmp_path / "data").manifest
+    manifest, other = check(tmp_path / "data").manifest, tiny_encoder(tmp_path / "w", seed=1)
     now, stored_rows = 0.0, []
     monkeypatch.setattr("tier4k.cache.writer.time.monotonic", lambda: now)
     forward = ImageNetwork.forward
@@ -487,9 +487,10 @@ def test_a_killed_extraction_loses_one_batch_of_a_slow_encoder(
 
     monkeypatch.setattr(ImageNetwork, "forward", slow)
     options = replace(OPTIONS, unit_rows=12)
-    extract(DatasetInputs.of(manifest), [image], tmp_path / "f", options, Silent())
-    assert len(stored_rows) == 4
-    assert stored_rows[-1] >= 3
+    extract(DatasetInputs.of(manifest), [image, other], tmp_path / "f", options, Silent())
+    assert len(stored_rows) == 8
+    assert stored_rows[3] >= 3
+    assert stored_rows[-1] == 10  # while the other encoder encodes its last batch
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -628,6 +629,13 @@ def test_a_batch_that_takes_seconds_is_not_doubled() -> None:
     for seconds in (9.0, 9.0, 7.0, 9.0, 8.0, 9.0, 9.0, 9.0, 9.0, 9.0):
         size.measured(4, 1000, seconds)
     assert size.current == 4 and size.is_settled
+
+
+def test_a_batch_that_takes_too_long_is_halved_until_it_does_not() -> None:
+    size = BatchSize(None, "cpu")
+    while not size.is_settled:
+        size.measured(size.current, 1000, 6.0 * size.current)
+    assert size.current == 1
 
 
 def test_a_given_batch_size_is_kept(tmp_path: Path, image) -> None:

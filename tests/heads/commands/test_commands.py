@@ -499,7 +499,7 @@ def test_an_interrupted_extract_keeps_what_it_encoded(project: Path, sent: signa
     extract = ["extract", "Dataset", "-F", "fresh", *ENCODERS]
     result = run_python(INTERRUPTED, str(int(sent)), *extract, "--batch-size", "4")
     assert result.returncode == 130, result.stderr
-    assert "units of images and prompts that were encoded are stored" in result.stderr
+    assert "images and prompts that were encoded are stored" in result.stderr
     assert "epoch" not in result.stderr and "Traceback" not in result.stderr
     (missing,) = re.findall(r"encoded (\d+) of 14 distinct inputs", succeed(*extract))
     assert 0 < int(missing) <= 10  # the next unit may have been encoded while the first one was written

@@ -431,7 +431,7 @@ def test_options_that_contradict_a_search_are_refused(
 
 
 def test_the_printed_command_keeps_a_list_of_equal_values() -> None:
-    from tier4k.heads.commands.fit_commands import single_values
+    from tier4k.heads.commands.printed_commands import single_values
 
     grid = {"head": ["ridge", "ridge"], "transform": ["none", "sqrt"], "target": "MOS_q", "repeats": 3}
     assert single_values([grid]) == {"head": "ridge", "repeats": 3}

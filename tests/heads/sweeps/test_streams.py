@@ -15,7 +15,7 @@ from tier4k.extract.datasets.check import check
 from tier4k.extract.datasets.errors import DataError
 from tier4k.extract.datasets.manifest import Manifest
 from tier4k.extract.encoders.image_choice import ImageChoice
-from tier4k.heads.commands.fit_commands import fit_command
+from tier4k.heads.commands.printed_commands import fit_command
 from tier4k.heads.reporting.tidy import tidy
 from tier4k.heads.results.read import read_config
 from tier4k.heads.results.run import Run

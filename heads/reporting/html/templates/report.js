@@ -286,14 +286,14 @@
     const colour = colours();
     const losses = lines.filter((line) => line.name !== "test_srcc");
     const epochs = Math.max(...lines.flatMap((line) => line.epochs));
-    const log = losses.every((line) => line.low.every((value) => value > 0));
+    const log = losses.every((line) => line.low.every((value) => value === null || value > 0));
     const traces = lines.flatMap((line, number) => withBand(line, colour.series[number], DASHES[number % DASHES.length], line.name === "test_srcc" ? "y" : "y2"));
     const plotted = layout(colour, {
       ...size($("curves")), height: 440, hovermode: "x", showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
       xaxis: { title: { text: "epoch" }, fixedrange: true, anchor: "y", rangemode: "tozero", ...(epochs <= 12 ? { dtick: 1 } : {}) },
       yaxis: { title: { text: "SRCC" }, domain: [0, 0.44], fixedrange: true },
     });
-    const values = losses.flatMap((line) => [...line.low, ...line.high]), decades = log && Math.max(...values) > 20 * Math.min(...values);
+    const values = losses.flatMap((line) => [...line.low, ...line.high]).filter((value) => value !== null), decades = log && Math.max(...values) > 20 * Math.min(...values);
     plotted.yaxis2 = {
       ...plotted.yaxis, title: { ...plotted.yaxis.title, text: log ? "loss (log scale)" : "loss" }, domain: [0.56, 1], type: log ? "log" : "linear",
       ...(log ? { dtick: decades ? 1 : "D2" } : {}),
