@@ -80,8 +80,10 @@ class BatchSize:
         if self._measured is None:
             self._measured = _Measured()
             return
-        if seconds > LONGEST_BATCH_S and self.current > 1:
+        if seconds * self.current > LONGEST_BATCH_S * inputs and self.current > 1:
             self.current //= 2
+            self._largest = self.current
+            self._pixels_per_second = 0.0
             self._measured = None
             return
         self._measured.add(inputs, pixels, seconds)

@@ -631,11 +631,25 @@ def test_a_batch_that_takes_seconds_is_not_doubled() -> None:
     assert size.current == 4 and size.is_settled
 
 
-def test_a_batch_that_takes_too_long_is_halved_until_it_does_not() -> None:
-    size = BatchSize(None, "cpu")
+@pytest.mark.parametrize(
+    ("fast", "seconds", "settled"), [(0, 6.0, 1), (0, 3.0, 2), (10, 60.0, 1), (10, 2.0, 4)]
+)
+def test_a_batch_that_takes_too_long_is_halved_until_it_does_not(
+    fast: int, seconds: float, settled: int
+) -> None:
+    """The first inputs are fast: another program starts to use the processor."""
+    size, calls = BatchSize(None, "cpu"), 0
     while not size.is_settled:
-        size.measured(size.current, 1000, 6.0 * size.current)
-    assert size.current == 1
+        calls += 1
+        size.measured(size.current, 1000, (0.01 if calls <= fast else seconds) * size.current)
+    assert size.current == settled
+
+
+def test_several_batches_that_are_encoded_together_are_not_one_long_batch() -> None:
+    size = BatchSize(None, "cpu")
+    for _ in range(2):
+        size.measured(40, 1000, 15.0)  # ten batches
+    assert size.current == 8
 
 
 def test_a_given_batch_size_is_kept(tmp_path: Path, image) -> None:
