@@ -29,7 +29,7 @@ from tier4k.heads.commands.encoder_options import (
     WeightsGroup,
 )
 from tier4k.heads.commands.encoders import encoder_choice, find_encoder_pair
-from tier4k.heads.commands.fit_options import FitGroup, MethodOption, TrainingGroup
+from tier4k.heads.commands.fit_options import DeviceOption, FitGroup, MethodOption, TrainingGroup
 from tier4k.heads.commands.interruption import FIT, TRAINING, explain_interruption
 from tier4k.heads.commands.loading import check_sources, load_with_stores, template_texts
 from tier4k.heads.commands.output_options import OutputGroup
@@ -94,15 +94,6 @@ KeptModelsOption = Annotated[
         help="Heads to keep: all, first, none.",
         show_default="all; --finetune: first",
         rich_help_panel=panels.OUTPUT,
-    ),
-]
-DeviceOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="For networks: auto, cpu, cuda, cuda:N.",
-        autocompletion=choices(("auto", "cpu", "cuda")),
-        rich_help_panel=panels.HEAD,
     ),
 ]
 

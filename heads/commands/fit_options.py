@@ -25,6 +25,15 @@ MethodOption = Annotated[
         rich_help_panel=panels.FEATURES,
     ),
 ]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="For networks: auto, cpu, cuda, cuda:N.",
+        autocompletion=choices(("auto", "cpu", "cuda")),
+        rich_help_panel=panels.HEAD,
+    ),
+]
 
 
 @dataclass(frozen=True)

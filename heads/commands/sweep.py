@@ -20,7 +20,7 @@ from tier4k.heads.commands.encoder_options import (
     TemplatesOption,
 )
 from tier4k.heads.commands.encoders import encoder_choice
-from tier4k.heads.commands.fit_options import FitGroup
+from tier4k.heads.commands.fit_options import DeviceOption, FitGroup
 from tier4k.heads.commands.interruption import SWEEP, explain_interruption
 from tier4k.heads.commands.loading import load_data
 from tier4k.heads.commands.output_options import OutputGroup
@@ -35,7 +35,6 @@ from tier4k.heads.commands.sweep_options import (
     ModelsOption,
     PaperOption,
     SearchOption,
-    SweepDeviceOption,
     SweepOutputOption,
 )
 from tier4k.heads.results.choices import KeptModels
@@ -88,7 +87,7 @@ def sweep(
     rows: RatedRowsGroup,
     out: OutOption = RUNS,
     jobs: JobsOption = 1,
-    device: SweepDeviceOption = "auto",
+    device: DeviceOption = "auto",
     search: SearchOption = None,
     output: SweepOutputOption = None,
     printing: OutputGroup,

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from tier4k.heads.commands import panels
-from tier4k.heads.commands.completion import choices
 from tier4k.heads.results.choices import KeptModels
 
 PaperOption = Annotated[
@@ -59,15 +58,6 @@ ModelsOption = Annotated[
         metavar="NAME",
         help="Repeats whose heads are kept: all, first, none.",
         rich_help_panel=panels.OUTPUT,
-    ),
-]
-SweepDeviceOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="For networks: auto, cpu, cuda, cuda:N.",
-        autocompletion=choices(("auto", "cpu", "cuda")),
-        rich_help_panel=panels.HEAD,
     ),
 ]
 SweepOutputOption = Annotated[
